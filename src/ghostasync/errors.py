@@ -1,0 +1,165 @@
+"""
+Every error of ghostasync, by what the reader can do about it.
+
+::
+
+    GhostasyncError
+    ├── PlanError              refused: no host was contacted, nothing changed
+    │   ├── ConfigError        .problems, each with its key
+    │   └── UnknownRevision    the source has no such branch, tag or commit
+    ├── SourceError            the source could not be fetched
+    ├── BuildError             a script on this machine failed
+    ├── PackageError           the tree cannot be packaged, or a package is broken
+    ├── StoreError             packages, MANIFEST or runs could not be read or written
+    ├── HostError              one host; never leaves the run, becomes an event
+    │   ├── Unreachable        no connection; .retriable where a later try may help
+    │   ├── ConnectionDied     it was there and is gone
+    │   ├── Refused            the host is not fit for the plan; says what to do
+    │   ├── LockHeld           another run holds the host's lock
+    │   ├── DeadlinePassed     the state took longer than its deadline
+    │   └── RemoteError        a script on the host failed
+    └── DeployFailed           more hosts failed than allowed; .report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .model import Report
+
+__all__ = [
+    "BuildError",
+    "ConfigError",
+    "ConnectionDied",
+    "DeadlinePassed",
+    "DeployFailed",
+    "GhostasyncError",
+    "HostError",
+    "LockHeld",
+    "PackageError",
+    "PlanError",
+    "Refused",
+    "RemoteError",
+    "SourceError",
+    "StoreError",
+    "UnknownRevision",
+    "Unreachable",
+]
+
+
+class GhostasyncError(Exception):
+    """The root of all errors that ghostasync raises on purpose."""
+
+
+class PlanError(GhostasyncError):
+    """The plan cannot be carried out; no host was contacted."""
+
+
+class ConfigError(PlanError):
+    """A configuration is wrong; *problems* holds one line for each finding."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class UnknownRevision(PlanError):
+    """The source has no such branch, tag or commit."""
+
+    def __init__(self, module: str, repo: str, rev: str) -> None:
+        super().__init__(f"{module}: {repo} has no branch, tag or commit {rev!r}")
+        self.module, self.repo, self.rev = module, repo, rev
+
+
+class SourceError(GhostasyncError):
+    """A source could not be fetched."""
+
+
+class BuildError(GhostasyncError):
+    """
+    A script on this machine failed.
+
+    *exit_status* is None where it was ended by us; *tail* is its last output.
+    """
+
+    def __init__(
+        self, what: str, *, exit_status: int | None = None, tail: str = ""
+    ) -> None:
+        super().__init__(what)
+        self.exit_status, self.tail = exit_status, tail
+
+
+class PackageError(GhostasyncError):
+    """A tree cannot be packaged, or a package is broken."""
+
+
+class StoreError(GhostasyncError):
+    """The store could not be read or written."""
+
+
+class HostError(GhostasyncError):
+    """Something about one host; the text does not repeat its name."""
+
+    def __init__(self, host: str, text: str) -> None:
+        super().__init__(text)
+        self.host = host
+
+
+class Unreachable(HostError):
+    """
+    No connection to the host.
+
+    *retriable* is false for what a second try makes worse: a refused login, a wrong
+    host key.
+    """
+
+    def __init__(self, host: str, text: str, *, retriable: bool = False) -> None:
+        super().__init__(host, text)
+        self.retriable = retriable
+
+
+class ConnectionDied(HostError):
+    """The connection was there and is gone; the host's state is unknown."""
+
+
+class Refused(HostError):
+    """The host is not fit for the plan. The text says what to do."""
+
+
+class LockHeld(HostError):
+    """Another run holds the host's lock; *holder* says which, from where, when."""
+
+    def __init__(self, host: str, holder: str) -> None:
+        super().__init__(host, f"another run holds the lock: {holder}")
+        self.holder = holder
+
+
+class DeadlinePassed(HostError):
+    """A state took longer than its deadline, in seconds."""
+
+    def __init__(self, host: str, key: str, seconds: float) -> None:
+        super().__init__(
+            host, f"not done within {seconds:g} s (rollout.deadlines.{key})"
+        )
+        self.key, self.seconds = key, seconds
+
+
+class RemoteError(HostError):
+    """A script on the host failed; *tail* is the last it printed, in bounds."""
+
+    def __init__(
+        self, host: str, script: str, status: int | None, tail: str = ""
+    ) -> None:
+        ended = "was killed" if status is None else f"exited {status}"
+        last = tail.strip().rsplit("\n", 1)[-1].strip()
+        super().__init__(host, f"{script} {ended}" + (f": {last}" if last else ""))
+        self.script, self.status, self.tail = script, status, tail
+
+
+class DeployFailed(GhostasyncError):
+    """More hosts failed than was allowed; *report* says which and why."""
+
+    def __init__(self, report: Report) -> None:
+        reason = report.reason or f"the run ended {report.outcome.value}"
+        super().__init__(reason)
+        self.report = report

@@ -1,0 +1,324 @@
+"""
+What can happen in a run, as frozen facts in the past tense.
+
+The same events drive each host's state machine, the screen, the journal and user
+code. They carry no time and no number: a :class:`Record` wraps an event with those
+when the run takes note of it, so that events stay comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from .model import Revision, State
+
+# --- Hosts ---------------------------------------------------------------------
+
+
+@attrs.frozen
+class HostEvent:
+    """Something became true of one host."""
+
+    host: str
+
+
+@attrs.frozen
+class Connected(HostEvent):
+    """The host answered, let us in and ran a command as asked."""
+
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class Checked(HostEvent):
+    """The host has what a release needs, and this run holds its lock."""
+
+    live: Mapping[str, str] = attrs.field(factory=dict)
+    """Module name to the release id that is live now; empty where there is none."""
+
+
+@attrs.frozen
+class Unchanged(HostEvent):
+    """Every module of the run is live on the host already, as built."""
+
+
+@attrs.frozen
+class Uploaded(HostEvent):
+    """All packages are on the host, whole by their manifests and flushed to disk."""
+
+    nbytes: int = 0
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class Prepared(HostEvent):
+    """Every pre-deploy exited 0; the old release still serves."""
+
+
+@attrs.frozen
+class Admitted(HostEvent):
+    """The host's wave has started; from here on the host may change."""
+
+    wave: int
+
+
+@attrs.frozen
+class Drained(HostEvent):
+    """No balancer sends the host new work."""
+
+
+@attrs.frozen
+class Switched(HostEvent):
+    """Every link of the host points at its new release."""
+
+
+@attrs.frozen
+class Activated(HostEvent):
+    """Every post-deploy exited 0."""
+
+
+@attrs.frozen
+class Verified(HostEvent):
+    """Every health check passed."""
+
+
+@attrs.frozen
+class Undrained(HostEvent):
+    """The balancers send the host work again: it is live."""
+
+
+@attrs.frozen
+class Failed(HostEvent):
+    """
+    The host could not do what its state asked for.
+
+    *stage* is the state it was in, *tail* the last output of the script in question,
+    *exit_status* that script's, and *unreachable* whether the host never connected.
+    """
+
+    reason: str
+    stage: State
+    exit_status: int | None = None
+    tail: str = ""
+    unreachable: bool = False
+
+
+@attrs.frozen
+class Halted(HostEvent):
+    """The run stopped before the host was ready, through no fault of the host."""
+
+    reason: str
+
+
+@attrs.frozen
+class RollbackRequested(HostEvent):
+    """The fleet goes back, and the host with it."""
+
+    reason: str
+
+
+@attrs.frozen
+class RolledBack(HostEvent):
+    """Every link is as it was before the run, and the old release is verified."""
+
+    to: Mapping[str, str] = attrs.field(factory=dict)
+    """Module name to the release id served again; empty where there was none."""
+
+
+@attrs.frozen
+class Output(HostEvent):
+    """What a script on the host printed last: a bounded tail, secrets redacted."""
+
+    module: str
+    script: str
+    text: str
+
+
+@attrs.frozen
+class HostWarned(HostEvent):
+    """Something on the host asks for attention and does not stop the run."""
+
+    text: str
+
+
+# --- The run -------------------------------------------------------------------
+
+
+@attrs.frozen
+class RunEvent:
+    """Something became true of the run as a whole."""
+
+
+@attrs.frozen
+class Started(RunEvent):
+    """The run has an id and a journal. *hosts* are the selected ones, in order."""
+
+    action: str
+    app: str
+    modules: tuple[str, ...]
+    hosts: tuple[str, ...]
+    actor: str = ""
+    reason: str = ""
+
+
+@attrs.frozen
+class Resolved(RunEvent):
+    """A module's source is known to the commit."""
+
+    module: str
+    revision: Revision
+
+
+@attrs.frozen
+class BuildStarted(RunEvent):
+    """A module's tree is in place and its buildpack begins."""
+
+    module: str
+
+
+@attrs.frozen
+class BuildOutput(RunEvent):
+    """What the buildpack or after_all_deploy printed last; secrets redacted."""
+
+    module: str
+    script: str
+    text: str
+
+
+@attrs.frozen
+class Packaged(RunEvent):
+    """A module's package is in the store. Sizes in bytes, time in seconds."""
+
+    module: str
+    package: str
+    nbytes: int
+    unpacked: int
+    entries: int
+    seconds: float = 0.0
+    reused: bool = False
+
+
+@attrs.frozen
+class BuildFailed(RunEvent):
+    """A module could not be built; no host was changed."""
+
+    module: str
+    reason: str
+    exit_status: int | None = None
+    tail: str = ""
+
+
+@attrs.frozen
+class Judged(RunEvent):
+    """Every host is ready, unchanged or failed, and the budget allows to go on."""
+
+    ready: int
+    failed: int
+    allowed: int
+
+
+@attrs.frozen
+class WaveStarted(RunEvent):
+    """A wave begins; waves are counted from 1."""
+
+    wave: int
+    waves: int
+    hosts: tuple[str, ...]
+
+
+@attrs.frozen
+class WaveFinished(RunEvent):
+    """A wave is live or has failed. *skew*: first to last link, in seconds."""
+
+    wave: int
+    live: int
+    failed: int
+    skew: float = 0.0
+
+
+@attrs.frozen
+class Soaked(RunEvent):
+    """A wave was watched for *seconds* and still verifies."""
+
+    wave: int
+    seconds: float
+
+
+@attrs.frozen
+class Stopped(RunEvent):
+    """The run goes no further; what follows only cleans up."""
+
+    reason: str
+
+
+@attrs.frozen
+class FleetRollbackStarted(RunEvent):
+    """*hosts* go back to what they served before, in this order."""
+
+    reason: str
+    hosts: tuple[str, ...]
+
+
+@attrs.frozen
+class ManifestMoved(RunEvent):
+    """A booting instance now gets *releases* (module name to package id)."""
+
+    releases: Mapping[str, str]
+
+
+@attrs.frozen
+class Warned(RunEvent):
+    """Something asks for attention and does not stop the run."""
+
+    text: str
+
+
+@attrs.frozen
+class Progressed(RunEvent):
+    """
+    A sample of how far transfers are, for screens; never in the journal.
+
+    *sent* maps hosts that are being streamed to to bytes sent so far; *nbytes* is
+    the sum over all hosts of the run.
+    """
+
+    nbytes: int
+    sent: Mapping[str, int] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Finished(RunEvent):
+    """The run is over. The fields are those of the last line of JSON output."""
+
+    outcome: str
+    exit: int
+    releases: Mapping[str, str]
+    hosts: Mapping[str, str]
+    seconds: float
+    nbytes: int
+    skew_ms: float
+    log: str
+    reason: str = ""
+
+
+Event = HostEvent | RunEvent
+
+
+@attrs.frozen
+class Record:
+    """
+    One event as the run took note of it.
+
+    *seq* counts from 1 without gaps, except that :class:`Progressed` repeats the
+    number before it; *at* is a POSIX time in seconds; *state* is the host's state
+    after the event, and *wave* its wave where it has one.
+    """
+
+    seq: int
+    at: float
+    run: str
+    event: Event
+    state: State | None = None
+    wave: int | None = None

@@ -1,0 +1,356 @@
+"""
+The values a deployment is described with: what goes in, and what comes out.
+
+Everything here is frozen and does no I/O. The field names of :class:`Plan` and
+below are the keys of ``ghostasync.toml``, their defaults the file's defaults.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+__all__ = [
+    "Action",
+    "App",
+    "Deadlines",
+    "DirectorySource",
+    "GitSource",
+    "Host",
+    "HostReport",
+    "Layout",
+    "Module",
+    "Outcome",
+    "Package",
+    "Plan",
+    "Report",
+    "Revision",
+    "Rollout",
+    "S3Source",
+    "Script",
+    "Source",
+    "Ssh",
+    "State",
+    "StoreSettings",
+    "Verify",
+]
+
+NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What app, env, role, color and module names look like."""
+
+
+class State(enum.Enum):
+    """Where one host is on its way; the transitions are in ``_machine``."""
+
+    CONNECTING = "CONNECTING"
+    CHECKING = "CHECKING"
+    UPLOADING = "UPLOADING"
+    PREPARING = "PREPARING"
+    READY = "READY"
+    DRAINING = "DRAINING"
+    SWITCHING = "SWITCHING"
+    ACTIVATING = "ACTIVATING"
+    VERIFYING = "VERIFYING"
+    UNDRAINING = "UNDRAINING"
+    LIVE = "LIVE"
+    UNCHANGED = "UNCHANGED"
+    FAILED = "FAILED"
+    ROLLING_BACK = "ROLLING_BACK"
+    ROLLED_BACK = "ROLLED_BACK"
+    STRANDED = "STRANDED"
+
+
+class Outcome(enum.Enum):
+    """How a run ended; ``exit_status`` in ``_machine`` maps it to a number."""
+
+    LIVE = "live"
+    UNCHANGED = "unchanged"
+    PARTIAL = "partial"
+    MIXED = "mixed"
+    FAILED = "failed"
+    STRANDED = "stranded"
+    INTERRUPTED = "interrupted"
+    LOCKED = "locked"
+
+
+class Action(enum.Enum):
+    """What a run is for; scripts see it as ``GHOST_ACTION``."""
+
+    DEPLOY = "deploy"
+    REDEPLOY = "redeploy"
+    ROLLBACK = "rollback"
+    RESUME = "resume"
+    CONVERGE = "converge"
+    BOOT = "boot"
+
+
+@attrs.frozen
+class App:
+    """What is deployed: one application in one environment and role."""
+
+    name: str
+    env: str
+    role: str
+    color: str = ""
+    active_color: str = ""
+    env_vars: Mapping[str, str] = attrs.field(factory=dict)
+    secrets: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class StoreSettings:
+    """Where packages, MANIFEST and runs live; *keep* counts packages per module."""
+
+    url: str = "$XDG_STATE_HOME/ghostasync"
+    keep: int = 42
+    endpoint_url: str = ""
+    region: str = ""
+
+
+@attrs.frozen
+class Ssh:
+    """How hosts are reached. Empty strings mean what ssh itself would do."""
+
+    user: str = ""
+    port: int = 22
+    identity: str = ""
+    known_hosts: str = "~/.ssh/known_hosts"
+    host_keys: str = "strict"
+    config: str | bool = "~/.ssh/config"
+    jump: str = ""
+    proxy_command: str = ""
+    sudo: bool = False
+    connects: int = 0
+
+
+@attrs.frozen
+class Layout:
+    """Where releases go on a host, and how many that were live stay there."""
+
+    root: str = "/ghost"
+    keep: int = 5
+
+
+@attrs.frozen
+class Deadlines:
+    """How long each state may take, in seconds, counted from when its work starts."""
+
+    build: float = 3600
+    connect: float = 30
+    check: float = 30
+    upload: float = 900
+    pre_deploy: float = 600
+    switch: float = 30
+    post_deploy: float = 600
+    verify: float = 60
+    rollback: float = 60
+    after_all_deploy: float = 600
+    stall: float = 60
+
+
+@attrs.frozen
+class Rollout:
+    """
+    How a fleet is taken to the new release.
+
+    *waves* holds sizes in hosts (``int``) or percent of the selected fleet
+    (``"25%"``), the last one repeating; or, as one ``str``, Ghost's own words.
+    *soak* and *confirm* are in seconds. An empty *max_unreachable* means that
+    hosts which never connected count in *max_failures*.
+    """
+
+    waves: tuple[int | str, ...] | str = ("100%",)
+    spread_by: str = ""
+    soak: float = 0
+    max_failures: int | str = 0
+    max_unreachable: int | str = ""
+    on_failure: str = "rollback-fleet"
+    concurrency: int = 256
+    confirm: float = 0
+    deadlines: Deadlines = Deadlines()
+
+
+@attrs.frozen
+class Host:
+    """One machine. *name* is unique in the plan and the same in every report."""
+
+    name: str
+    address: str = ""
+    port: int = 0
+    user: str = ""
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class GitSource:
+    """A git repository; an empty *rev* means its default branch."""
+
+    git: str
+    rev: str = ""
+
+
+@attrs.frozen
+class DirectorySource:
+    """A folder on this machine; it is copied first and never built in place."""
+
+    dir: str
+
+
+@attrs.frozen
+class S3Source:
+    """Objects under an ``s3://`` URL."""
+
+    s3: str
+
+
+Source = GitSource | DirectorySource | S3Source
+
+
+@attrs.frozen
+class Script:
+    """
+    One script of a module; exactly one field is set, or none where there is none.
+
+    *path* lies in the source tree and is read after the buildpack, *inline* is the
+    text itself, *file* lies beside the configuration.
+    """
+
+    path: str = ""
+    inline: str = ""
+    file: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.path or self.inline or self.file)
+
+
+@attrs.frozen
+class Verify:
+    """How a host proves its health; *interval* and *attempt_timeout* in seconds."""
+
+    command: str = ""
+    url: str = ""
+    interval: float = 2
+    attempt_timeout: float = 5
+
+    def __bool__(self) -> bool:
+        return bool(self.command or self.url)
+
+
+@attrs.frozen
+class Module:
+    """One deployable tree, served from the symlink at *path*."""
+
+    name: str
+    path: str
+    source: Source
+    buildpack: Script = Script()
+    pre_deploy: Script = Script()
+    post_deploy: Script = Script()
+    after_all_deploy: Script = Script()
+    uid: int = -1
+    gid: int = -1
+    exclude: tuple[str, ...] = (".git",)
+    shared_dirs: tuple[str, ...] = ()
+    shared_files: tuple[str, ...] = ()
+    adopt: bool = False
+    verify: Verify = Verify()
+
+
+@attrs.frozen
+class Plan:
+    """
+    Everything a run needs to know, in the order a person would say it.
+
+    *hosts* are all hosts of the inventory; *base* is the folder that relative
+    paths of the configuration are relative to.
+    """
+
+    app: App
+    modules: tuple[Module, ...]
+    hosts: tuple[Host, ...]
+    store: StoreSettings = StoreSettings()
+    ssh: Ssh = Ssh()
+    layout: Layout = Layout()
+    rollout: Rollout = Rollout()
+    base: Path = attrs.field(factory=Path.cwd)
+
+
+@attrs.frozen
+class Revision:
+    """
+    What a source resolved to.
+
+    *commit* is 40 hex digits, or empty where the source has no commits; *message* is
+    the whole commit message without final newlines, undecodable bytes kept as
+    surrogate escapes; *repo* never holds credentials.
+    """
+
+    repo: str = ""
+    rev: str = ""
+    commit: str = ""
+    message: str = ""
+
+
+@attrs.frozen
+class Package:
+    """
+    A built archive. Sizes are in bytes.
+
+    *sha256* is that of the archive, *content* a digest of tree, modes, scripts and
+    the module's settings that does not see mtimes: equal content deploys equally.
+    *unpacked* and *entries* say what a host must have room for.
+    """
+
+    id: str
+    module: str
+    revision: Revision
+    sha256: str
+    content: str
+    nbytes: int
+    unpacked: int
+    entries: int
+    scripts: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class HostReport:
+    """
+    How one host ended.
+
+    *stage* is the state it failed in, *exit_status* that of the script which failed;
+    *log* is the path of its log here, *seconds* the time from first to last event.
+    """
+
+    state: State
+    stage: State | None = None
+    reason: str = ""
+    exit_status: int | None = None
+    seconds: float = 0.0
+    log: str = ""
+
+
+@attrs.frozen
+class Report:
+    """
+    The outcome of a run.
+
+    Times in seconds, sizes in bytes; *skew* is the time from the first to the last
+    link of the widest wave, *nbytes* the package bytes sent, summed over hosts.
+    *waves* are host names in the order they were switched.
+    """
+
+    run: str
+    outcome: Outcome
+    exit_status: int
+    releases: Mapping[str, str]
+    hosts: Mapping[str, HostReport]
+    waves: tuple[tuple[str, ...], ...] = ()
+    nbytes: int = 0
+    skew: float = 0.0
+    seconds: float = 0.0
+    log: str = ""
+    reason: str = ""
