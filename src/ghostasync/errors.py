@@ -135,12 +135,11 @@ class LockHeld(HostError):
 
 
 class DeadlinePassed(HostError):
-    """A state took longer than its deadline, in seconds."""
+    """Something took longer than its deadline, in seconds; *what*, where not a state."""
 
-    def __init__(self, host: str, key: str, seconds: float) -> None:
-        super().__init__(
-            host, f"not done within {seconds:g} s (rollout.deadlines.{key})"
-        )
+    def __init__(self, host: str, key: str, seconds: float, *, what: str = "") -> None:
+        late = f"not done within {seconds:g} s (rollout.deadlines.{key})"
+        super().__init__(host, f"{what} {late}".lstrip())
         self.key, self.seconds = key, seconds
 
 

@@ -56,6 +56,9 @@ class Uploaded(HostEvent):
 class Prepared(HostEvent):
     """Every pre-deploy exited 0; the old release still serves."""
 
+    previous: Mapping[str, str] = attrs.field(factory=dict)
+    """Module name to what its link says now: what a rollback restores."""
+
 
 @attrs.frozen
 class Admitted(HostEvent):
@@ -95,7 +98,8 @@ class Failed(HostEvent):
     The host could not do what its state asked for.
 
     *stage* is the state it was in, *tail* the last output of the script in question,
-    *exit_status* that script's, and *unreachable* whether the host never connected.
+    *exit_status* that script's, *unreachable* whether the host never connected, and
+    *locked* whether another run holds it.
     """
 
     reason: str
@@ -103,6 +107,7 @@ class Failed(HostEvent):
     exit_status: int | None = None
     tail: str = ""
     unreachable: bool = False
+    locked: bool = False
 
 
 @attrs.frozen
@@ -204,8 +209,8 @@ class Packaged(RunEvent):
 class BuildFailed(RunEvent):
     """A module could not be built; no host was changed."""
 
-    module: str
     reason: str
+    module: str = ""
     exit_status: int | None = None
     tail: str = ""
 
@@ -266,6 +271,14 @@ class ManifestMoved(RunEvent):
     """A booting instance now gets *releases* (module name to package id)."""
 
     releases: Mapping[str, str]
+
+
+@attrs.frozen
+class AfterAllFailed(RunEvent):
+    """The fleet is live and stays so, but after_all_deploy failed."""
+
+    reason: str
+    tail: str = ""
 
 
 @attrs.frozen

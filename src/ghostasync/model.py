@@ -8,6 +8,7 @@ below are the keys of ``ghostasync.toml``, their defaults the file's defaults.
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -286,13 +287,15 @@ class Revision:
 
     *commit* is 40 hex digits, or empty where the source has no commits; *message* is
     the whole commit message without final newlines, undecodable bytes kept as
-    surrogate escapes; *repo* never holds credentials.
+    surrogate escapes; *repo* never holds credentials; *epoch* is the time of the commit
+    in POSIX seconds, 0 where there is none.
     """
 
     repo: str = ""
     rev: str = ""
     commit: str = ""
     message: str = ""
+    epoch: int = 0
 
 
 @attrs.frozen
@@ -354,3 +357,12 @@ class Report:
     seconds: float = 0.0
     log: str = ""
     reason: str = ""
+
+    def to_json(self) -> str:
+        """Return the report as one JSON object; enums are their values."""
+        plain = attrs.asdict(self, value_serializer=_plain)
+        return json.dumps(plain, indent=2, sort_keys=True)
+
+
+def _plain(_: object, __: object, value: object) -> object:
+    return value.value if isinstance(value, enum.Enum) else value

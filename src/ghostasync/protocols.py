@@ -68,6 +68,10 @@ class Channel(Protocol):
 class Session(Protocol):
     """A handle on one host: at most one connection, opened when asked for."""
 
+    @property
+    def host(self) -> Host:
+        """The host this is a handle on."""
+
     async def open(self) -> None:
         """
         Connect and log in, once; where the connection has died, again.

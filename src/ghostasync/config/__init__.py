@@ -1,0 +1,138 @@
+"""
+``ghostasync.toml`` -> :class:`~ghostasync.model.Plan`.
+
+Reading is strict, and everything that is wrong is said at once: one line a finding,
+with its place and what is allowed there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from .._paths import local_path
+from ..errors import ConfigError
+from ..model import Plan, S3Source
+from ._rules import check_values
+from ._structure import Findings
+from ._tables import read_plan
+from ._template import template
+from ._together import check_together
+
+__all__ = [
+    "check_plan",
+    "check_secrets",
+    "load_plan",
+    "parse_plan",
+    "template",
+    "unsupported",
+]
+
+_SCRIPTS: Final = ("buildpack", "pre_deploy", "post_deploy", "after_all_deploy")
+_POSITION: Final = re.compile(r"(.*) \(at (.*)\)", re.DOTALL)
+
+
+def load_plan(path: Path | str) -> Plan:
+    """
+    Read a configuration file. Relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: It cannot be read, or is wrong; ``.problems`` says it all.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        message = f"{file}: there is no such file; `ghostasync init` writes one"
+        raise ConfigError([message]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{file}: is not UTF-8"]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError([f"{file}: cannot be read: {reason}"]) from None
+    return parse_plan(text, file.absolute().parent, name=str(file))
+
+
+def parse_plan(text: str, base: Path, *, name: str = "ghostasync.toml") -> Plan:
+    """
+    Read the text of a configuration.
+
+    Args:
+        text: TOML.
+
+        base: The folder that relative paths are relative to.
+
+        name: What messages call the text where it is no TOML.
+
+    Raises:
+        ConfigError: It is wrong; ``.problems`` holds one line for each finding.
+    """
+    try:
+        raw: Mapping[str, object] = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([_not_toml(name, error)]) from None
+    found = Findings()
+    plan, hosts = read_plan(raw, base, found)
+    check_values(plan, hosts, found)
+    check_together(plan, hosts, found)
+    _check_files(plan, found)
+    if lines := found.lines():
+        raise ConfigError(lines)
+    return plan
+
+
+def check_plan(plan: Plan) -> list[str]:
+    """Return what is wrong with a plan that was built in Python, a line each."""
+    found = Findings()
+    hosts = [f"hosts[{index}]" for index in range(len(plan.hosts))]
+    check_values(plan, hosts, found)
+    check_together(plan, hosts, found)
+    _check_files(plan, found)
+    return found.lines()
+
+
+def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each of the plan's secrets that *environ* does not have."""
+    return [
+        f"app.secrets[{index}]: {name} is not set in the environment"
+        for index, name in enumerate(plan.app.secrets)
+        if name not in environ
+    ]
+
+
+def unsupported(plan: Plan) -> list[str]:
+    """Return a line for each thing the plan asks for that this version cannot do."""
+    lines = []
+    if plan.store.url.startswith("s3://"):
+        lines.append("store.url: this version keeps its store in a directory only")
+    if plan.rollout.confirm:
+        lines.append("rollout.confirm: this version cannot do it; allowed: 0")
+    lines += [
+        f"modules[{index}].source.s3: this version fetches from git and dir only"
+        for index, module in enumerate(plan.modules)
+        if isinstance(module.source, S3Source)
+    ]
+    return lines
+
+
+def _not_toml(name: str, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return f"{name}: is nested too deeply"
+    match = _POSITION.fullmatch(str(error))
+    if match is None:
+        return f"{name}: is not TOML: {error}"
+    return f"{name}: is not TOML, {match[2]}: {match[1]}"
+
+
+def _check_files(plan: Plan, found: Findings) -> None:
+    for index, module in enumerate(plan.modules):
+        for key in _SCRIPTS:
+            file = getattr(module, key).file
+            path = local_path(file, plan.base, os.environ)
+            if file and not os.path.isfile(path):  # noqa: PTH113  never raises
+                where = f"modules[{index}].{key}.file"
+                found.add(where, f"there is no file {path}; allowed: a script's file")

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+TEST_SECONDS = 120
+
+SMALL_FILE_CALLS = ("io.", "os.")
+"""Calls on local files, which the library makes on the loop where they are small."""
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def stuck_tests_tell_where() -> Iterator[None]:
+    """End the run with all stacks where a test takes minutes."""
+    faulthandler.dump_traceback_later(TEST_SECONDS, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def loop_is_never_blocked(
+    request: pytest.FixtureRequest,
+) -> Iterator[BlockBuster | None]:
+    """Fail a test in which the library blocks the event loop."""
+    if request.node.get_closest_marker("fleet"):
+        yield None  # its processes are started and ended in between
+        return
+    with blockbuster_ctx("ghostasync") as found:
+        for name, function in found.functions.items():
+            if name.startswith(SMALL_FILE_CALLS):
+                function.deactivate()
+        yield found
