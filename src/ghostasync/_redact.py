@@ -1,0 +1,136 @@
+"""
+Secrets out of what scripts and tools print, whichever way the bytes are cut.
+
+Rule 1: a byte that belongs to any secret is never handed out, overlaps included.
+Rule 2: a stream holds back only bytes that may be the beginning of a secret.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+__all__ = ["Redacting", "Redactor"]
+
+MASK: Final = b"***"
+
+SHORTEST_LINE: Final = 8
+"""
+Lines of a multi-line secret are secrets too from this length on, in characters: shells
+print ``$KEY`` without its newlines. Shorter ones (``}``, ``EOF``) would mask too much.
+"""
+
+
+class Redactor:
+    """
+    Replaces secrets by ``***``.
+
+    A secret is masked as given and without the white space around it; of one with
+    several lines each long line is masked on its own too. Blank ones are ignored.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = tuple(
+            sorted(form.encode("utf-8", "surrogateescape") for form in _forms(secrets))
+        )
+
+    def text(self, text: str) -> str:
+        """Return *text* without the secrets; surrogate escapes stay as they are."""
+        if not self._secrets:
+            return text
+        redacted = self.bytes(text.encode("utf-8", "surrogateescape"))
+        return redacted.decode("utf-8", "surrogateescape")
+
+    def bytes(self, data: builtins.bytes) -> builtins.bytes:
+        """Return *data* without the secrets."""
+        if not self._secrets:
+            return data
+        stream = self.stream()
+        return stream.feed(data) + stream.flush()
+
+    def stream(self) -> Redacting:
+        """Return a redactor for data that comes in pieces."""
+        return Redacting(self._secrets)
+
+
+class Redacting:
+    """One stream on its way through a :class:`Redactor`."""
+
+    def __init__(self, secrets: tuple[bytes, ...]) -> None:
+        self._secrets = secrets
+        self._held = b""
+        self._masked = 0  # so many of the held bytes have had their mask already
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be told of the stream so far, and was not before."""
+        if not self._secrets:
+            return data
+        data = self._held + data
+        return self._advance(data, _beginning_of_a_secret(data, self._secrets))
+
+    def flush(self) -> bytes:
+        """Return what was held back: the stream has ended."""
+        return self._advance(self._held, len(self._held))
+
+    def _advance(self, data: bytes, cut: int) -> bytes:
+        out = []
+        at = self._masked
+        masked_to = 0
+        for start, end in _merged(_occurrences(data, self._secrets), self._masked):
+            if start < cut:
+                out.append(data[at:start])
+                if start >= self._masked:
+                    out.append(MASK)
+                at = masked_to = end
+        out.append(data[at:cut])
+        self._masked = max(self._masked, masked_to, cut) - cut
+        self._held = data[cut:]
+        return b"".join(out)
+
+
+def _forms(secrets: Iterable[str]) -> Iterator[str]:
+    seen = {""}
+    for secret in secrets:
+        lines = secret.splitlines()
+        parts = (line.strip() for line in lines) if len(lines) > 1 else ()
+        long = (part for part in parts if len(part) >= SHORTEST_LINE)
+        for form in (secret, secret.strip(), *long):
+            if form.strip() and form not in seen:
+                seen.add(form)
+                yield form
+
+
+def _beginning_of_a_secret(data: bytes, secrets: tuple[bytes, ...]) -> int:
+    """Return where the longest end of *data* starts that a secret begins with."""
+    earliest = len(data)
+    for secret in secrets:
+        at = data.find(secret[:1], max(0, len(data) - len(secret) + 1))
+        while 0 <= at < earliest:
+            if secret.startswith(data[at:]):
+                earliest = at
+            else:
+                at = data.find(secret[:1], at + 1)
+    return earliest
+
+
+def _occurrences(data: bytes, secrets: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
+    for secret in secrets:
+        at = data.find(secret)
+        while at >= 0:
+            yield at, at + len(secret)
+            at = data.find(secret, at + 1)
+
+
+def _merged(spans: Iterable[tuple[int, int]], masked: int) -> Iterator[tuple[int, int]]:
+    """Join spans that overlap; the first *masked* bytes count as one of them."""
+    start, end = 0, masked
+    for first, last in sorted(spans):
+        if first < end:
+            end = max(end, last)
+        else:
+            if end:
+                yield start, end
+            start, end = first, last
+    if end:
+        yield start, end

@@ -1,0 +1,206 @@
+"""
+Trees out of git repositories, through a mirror on this machine.
+
+The default branch is asked for each time; a whole commit id that the mirror has costs
+no network. What a commit gives is the same each time: contents, modes and times.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from anyio import from_thread, to_thread
+
+from ..errors import SourceError, UnknownRevision
+from ..model import GitSource, Revision
+from ..protocols import OnOutput
+from ._git_cli import LOCAL, NETWORK, UPLOAD_PACK, Cli, Remote
+from ._git_mirror import FETCH, FULL, Mirror
+
+__all__ = ["Git"]
+
+COMMITTED: Final = re.compile(rb"^committer .*> (\d{1,10}) [+-]\d{4}$", re.MULTILINE)
+"""When a commit was made, in seconds since 1970."""
+
+EVERYTHING: Final = (
+    "+refs/heads/*:refs/remotes/origin/*",
+    "+refs/tags/*:refs/tags/*",
+)
+
+
+class Git:
+    """
+    A :class:`~ghostasync.protocols.Source` that is a git repository.
+
+    Args:
+        module: Whose tree it is; errors begin with it.
+
+        source: The repository and revision.
+
+        cache: Where mirrors are kept, below ``mirrors/``.
+
+        base: What a repository given as a path is relative to.
+
+        keep_git: Whether trees keep their ``.git``, without credentials.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        source: GitSource,
+        *,
+        cache: Path,
+        base: Path = Path(),
+        keep_git: bool = False,
+    ) -> None:
+        self._module, self._rev, self._keep_git = module, source.rev, keep_git
+        self._remote = Remote.parse(source.git, base)
+        self._git = Cli(module, self._remote)
+        self._mirror = Mirror.of(self._git, cache)
+
+    async def resolve(self) -> Revision:
+        """
+        Find out which commit the wanted revision is now.
+
+        A branch goes before a tag of the same name, both before an abbreviated commit;
+        40 hex digits are always a commit.
+
+        Raises:
+            UnknownRevision: There is no such branch, tag or commit.
+            SourceError: The repository could not be asked.
+        """
+        async with self._translated():
+            rev = self._rev
+            commit = await self._mirror.find(rev) if FULL.fullmatch(rev) else ""
+            if not commit:
+                if rev in {"", "HEAD"}:
+                    rev = await self._mirror.default_branch()
+                await self._mirror.update()
+                commit = await self._find(rev)
+            text = await self._mirror.read(commit)
+        head, _, message = text.partition(b"\n\n")
+        committed = COMMITTED.search(head)
+        return Revision(
+            repo=self._remote.url,
+            rev=self._rev or rev,
+            commit=commit,
+            message=message.rstrip(b"\n").decode("utf-8", "surrogateescape"),
+            epoch=int(committed[1]) if committed else 0,
+        )
+
+    async def fetch(self, revision: Revision, into: Path, output: OnOutput) -> None:
+        """
+        Check *revision* out into the empty folder *into*, submodules and LFS included.
+
+        Raises:
+            UnknownRevision: The repository does not have the commit any more.
+            SourceError: It could not be fetched.
+        """
+        commit = revision.commit
+        async with self._translated():
+            if not await self._mirror.find(commit):
+                await self._mirror.update()
+                await self._find(commit)
+            try:
+                await self._check_out(commit, into, output)
+            except SourceError:
+                if not await self._mirror.heal():
+                    raise
+                await to_thread.run_sync(_empty, into)
+                await self._check_out(commit, into, output)
+            if (into / ".gitmodules").is_file():
+                await self._add_submodules(into, output)
+            await to_thread.run_sync(_settle, into, revision.epoch, self._keep_git)
+
+    async def _find(self, rev: str) -> str:
+        commit = await self._mirror.find(rev)
+        if not commit and FULL.fullmatch(rev):
+            try:
+                await self._mirror.fetch_commit(rev.lower())
+            except SourceError as error:
+                raise self._unknown() from error
+            commit = await self._mirror.find(rev)
+        if not commit:
+            raise self._unknown()
+        return commit
+
+    def _unknown(self) -> UnknownRevision:
+        return UnknownRevision(self._module, self._remote.url, self._rev or "HEAD")
+
+    async def _check_out(self, commit: str, into: Path, output: OnOutput) -> None:
+        async def git(*args: str) -> None:
+            await self._git.run(*args, cwd=into, doing="check out", output=output)
+
+        await git("init", "--quiet")
+        await git("config", "remote.origin.url", self._remote.url)
+        mirror = self._mirror.folder
+        if self._keep_git:
+            await git("config", "remote.origin.fetch", EVERYTHING[0])
+            refs = (*EVERYTHING, commit)
+            await git(*FETCH, UPLOAD_PACK, "--", str(mirror), *refs)
+        else:
+            alternates = into / ".git/objects/info/alternates"
+            alternates.parent.mkdir(exist_ok=True)
+            alternates.write_bytes(os.fsencode(mirror / "objects") + b"\n")
+            await git("config", "lfs.storage", str(mirror / "lfs"))
+        await git("checkout", "--quiet", "--force", "--detach", commit)
+
+    async def _add_submodules(self, into: Path, output: OnOutput) -> None:
+        # What came over the network must not reach into this machine's disk; a local
+        # repository was named by the plan, and its submodules are its neighbours.
+        await self._git.run(
+            *("submodule", "--quiet", "update", "--init", "--recursive", "--force"),
+            cwd=into,
+            doing="fetch the submodules of",
+            output=output,
+            allow=LOCAL if self._remote.local else NETWORK,
+        )
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SourceError(f"{self._module}: {error}") from error
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _settle(tree: Path, seconds: int, keep_git: bool) -> None:
+    """
+    Make modes and times those of the commit, and drop ``.git`` unless it is kept.
+
+    Git knows one mode bit; the others would be the umask's, the times those of today.
+    """
+    for name, folders, files in os.walk(tree):
+        from_thread.check_cancelled()
+        folder = Path(name)
+        for kind in (folders, files):
+            if ".git" in kind:
+                kind.remove(".git")
+                if not keep_git:
+                    _remove(folder / ".git")
+        for path in (folder, *map(folder.joinpath, files)):
+            if not path.is_symlink():
+                executable = path.stat().st_mode & 0o100
+                path.chmod(0o755 if executable else 0o644)
+            os.utime(path, (seconds, seconds), follow_symlinks=False)
+        for path in map(folder.joinpath, folders):
+            if path.is_symlink():
+                os.utime(path, (seconds, seconds), follow_symlinks=False)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghostasync._redact import Redactor
+
+KEY = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\n}\n-----END KEY-----\n"
+
+
+def in_pieces(redactor: Redactor, *pieces: bytes) -> list[bytes]:
+    stream = redactor.stream()
+    return [*(stream.feed(piece) for piece in pieces), stream.flush()]
+
+
+def test_secrets_are_masked_in_text_and_bytes() -> None:
+    redactor = Redactor(["hunter2", "s3cret"])
+
+    assert redactor.text("pw=hunter2 key=s3cret!") == "pw=*** key=***!"
+    assert redactor.bytes(b"pw=hunter2 key=s3cret!") == b"pw=*** key=***!"
+
+
+@pytest.mark.parametrize("secrets", [[], [""], [" ", "\n"]])
+def test_without_secrets_everything_passes_unchanged(secrets: list[str]) -> None:
+    redactor = Redactor(secrets)
+    data = b"a \n\xff b"
+
+    assert redactor.bytes(data) is data
+    assert redactor.text("a \n b") == "a \n b"
+    assert in_pieces(redactor, data) == [data, b""]
+
+
+def test_a_secret_that_begins_another_leaves_nothing_of_the_longer_one() -> None:
+    redactor = Redactor(["token", "token-with-more"])
+
+    assert redactor.text("token token-with-more token-with") == "*** *** ***-with"
+
+
+def test_overlapping_secrets_are_masked_as_one() -> None:
+    redactor = Redactor(["abcd", "cdef"])
+
+    assert redactor.text("<abcdef>") == "<***>"
+
+
+def test_neighbours_are_masked_one_by_one() -> None:
+    assert Redactor(["ab"]).text("ababx") == "******x"
+
+
+def test_a_multi_line_secret_is_masked_whole_and_line_by_line() -> None:
+    redactor = Redactor([KEY])
+
+    assert redactor.text(f"<{KEY}>") == "<***>"
+    assert redactor.text("key: MIIEpAIBAAKCAQEA }") == "key: *** }"
+
+
+def test_a_final_newline_in_the_secret_does_not_let_it_slip_through() -> None:
+    assert Redactor(["pw\n"]).text("login pw ok") == "login *** ok"
+
+
+def test_undecodable_bytes_of_a_secret_are_found() -> None:
+    redactor = Redactor(["caf\udce9"])
+
+    assert redactor.bytes(b"x caf\xe9 y") == b"x *** y"
+    assert redactor.text("x caf\udce9 \udcff") == "x *** \udcff"
+
+
+def test_a_secret_across_pieces_is_masked_and_only_its_beginning_is_held() -> None:
+    redactor = Redactor(["hunter2"])
+
+    pieces = in_pieces(redactor, b"pw=hun", b"ter2 and hunt", b"s\n")
+
+    assert pieces == [b"pw=", b"*** and ", b"hunts\n", b""]
+
+
+def test_a_beginning_that_never_went_on_comes_out_at_the_end() -> None:
+    assert in_pieces(Redactor(["hunter2"]), b"a hunt") == [b"a ", b"hunt"]
+
+
+def test_an_endless_run_of_overlaps_is_masked_once_and_not_hoarded() -> None:
+    stream = Redactor(["aaaa"]).stream()
+
+    out = [stream.feed(b"aaaaaaaa") for _ in range(100)]
+
+    assert b"".join(out) == b"***"
+    assert len(stream._held) < 4
+    assert stream.feed(b"b") + stream.flush() == b"b"
+
+
+@given(
+    st.lists(st.text("ab\n", max_size=5), max_size=3),
+    st.lists(st.binary(max_size=6).map(lambda raw: bytes(97 + b % 3 for b in raw))),
+)
+def test_how_the_bytes_are_cut_never_changes_what_comes_out(
+    secrets: list[str], pieces: list[bytes]
+) -> None:
+    redactor = Redactor(secrets)
+
+    whole = redactor.bytes(b"".join(pieces))
+
+    assert b"".join(in_pieces(redactor, *pieces)) == whole
+    assert not any(s.encode() in whole for s in secrets if s.strip())
