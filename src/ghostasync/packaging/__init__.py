@@ -1,0 +1,24 @@
+"""
+How a built tree becomes an archive, and the archive bytes on their way to hosts.
+
+An archive is a tar with two folders: ``release/``, the tree as it will be served, and
+``ghost/``, what a host needs to check and settle it with no more than sh and its own
+tools. It is the same for every environment.
+"""
+
+from __future__ import annotations
+
+from .build import Packed, pack
+from .manifest import Entry, Kind, format_manifest, parse_manifest
+from .spool import Encoded, Spool
+
+__all__ = [
+    "Encoded",
+    "Entry",
+    "Kind",
+    "Packed",
+    "Spool",
+    "format_manifest",
+    "pack",
+    "parse_manifest",
+]

@@ -1,0 +1,163 @@
+"""Write a tar archive, compressed and hashed as it grows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from .manifest import Kind
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import CompressionParameter, ZstdCompressor
+else:
+    from backports.zstd import CompressionParameter, ZstdCompressor
+
+__all__ = ["TarWriter"]
+
+LEVEL: Final = 3
+MAX_WORKERS: Final = 4
+JOB: Final = 2 << 20
+"""Bytes that one worker compresses: its default of 8 MiB made 40 MB take 15 % longer,
+for 0.7 % less output, and four times the memory."""
+
+BATCH: Final = 1 << 20
+"""Bytes gathered before the compressor sees them: a call costs more than a small
+member."""
+
+_TYPES: Final = {
+    Kind.FOLDER: tarfile.DIRTYPE,
+    Kind.FILE: tarfile.REGTYPE,
+    Kind.LINK: tarfile.SYMTYPE,
+}
+_SHORT: Final = 100
+_SMALL: Final = 8**11
+_MAGIC: Final = b"ustar  \0"
+_FIXED: Final = sum(_MAGIC) + 8 * ord(" ")
+
+
+def _header(
+    name: bytes, kind: bytes, mode: int, owner: bytes, size: int, mtime: int, to: bytes
+) -> bytes:
+    """
+    Return the block of a member whose names and numbers need no extension.
+
+    The same as ``TarInfo.tobuf`` makes, in 5 of its 60 microseconds.
+    """
+    numbers = b"%07o\0%b%011o\0%011o\0" % (mode, owner, size, mtime)
+    checksum = sum(name) + sum(numbers) + kind[0] + sum(to) + _FIXED
+    return b"%b%b%06o\0 %b%b%b" % (
+        name.ljust(_SHORT, b"\0"),
+        numbers,
+        checksum,
+        kind,
+        to.ljust(_SHORT, b"\0"),
+        _MAGIC.ljust(tarfile.BLOCKSIZE - 257, b"\0"),
+    )
+
+
+def _compressor() -> ZstdCompressor:
+    # At least one worker: with none the bytes differ, and the archive of one tree
+    # would depend on the machine. How many workers there are does not change them.
+    cores = len(os.sched_getaffinity(0))
+    return ZstdCompressor(
+        options={
+            CompressionParameter.compression_level: LEVEL,
+            CompressionParameter.checksum_flag: 1,
+            CompressionParameter.job_size: JOB,
+            CompressionParameter.nb_workers: max(1, min(cores, MAX_WORKERS)),
+        }
+    )
+
+
+class TarWriter:
+    """
+    A new archive at *path*: GNU format, numeric owners, zstd.
+
+    *pulse* is called every mebibyte or so, and may raise. After :meth:`finish`, *nbytes* and *sha256* are those of the file;
+    :meth:`discard` removes it at any time.
+    """
+
+    def __init__(self, path: Path, pulse: Callable[[], None]) -> None:
+        self.nbytes = 0
+        self._path, self._pulse = path, pulse
+        self._compressor = _compressor()
+        self._digest = hashlib.sha256()
+        self._pending: list[bytes] = []
+        self._waiting = 0
+        self._total = 0
+        self._padding = b""
+        self._file = path.open("xb")
+        self.owned_by(0, 0)
+
+    @property
+    def sha256(self) -> str:
+        """The digest, in hex, of what was written."""
+        return self._digest.hexdigest()
+
+    def owned_by(self, uid: int, gid: int) -> None:
+        """Set the owner of the members to come; root's at first."""
+        self._uid, self._gid = uid, gid
+        self._owner = b"%07o\0%07o\0" % (uid, gid)
+        self._plain = len(self._owner) == len("1234567\0") * 2
+
+    def member(
+        self,
+        name: bytes,
+        kind: Kind,
+        *,
+        mode: int,
+        mtime: int,
+        size: int = 0,
+        target: bytes = b"",
+    ) -> None:
+        """Start a member; *size* bytes are to follow through :meth:`write`."""
+        type_ = _TYPES[kind]
+        short = len(name) <= _SHORT and len(target) <= _SHORT
+        if short and self._plain and size < _SMALL and 0 <= mtime < _SMALL:
+            head = _header(name, type_, mode, self._owner, size, mtime, target)
+        else:
+            info = tarfile.TarInfo(os.fsdecode(name).rstrip("/"))
+            info.type, info.linkname = type_, os.fsdecode(target)
+            info.mode, info.mtime, info.size = mode, mtime, size
+            info.uid, info.gid = self._uid, self._gid
+            head = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+        self.write(self._padding + head)
+        self._padding = bytes(-size % tarfile.BLOCKSIZE)
+
+    def write(self, data: bytes) -> None:
+        """Add content of the member that was started last."""
+        self._pending.append(data)
+        self._waiting += len(data)
+        if self._waiting >= BATCH:
+            self._compress()
+
+    def finish(self) -> None:
+        """Write the end of the archive and close the file."""
+        end = self._padding + bytes(2 * tarfile.BLOCKSIZE)
+        self.write(end)
+        self.write(bytes(-(self._total + self._waiting) % tarfile.RECORDSIZE))
+        self._compress()
+        self._store(self._compressor.flush())
+        self._file.close()
+
+    def discard(self) -> None:
+        """Close and remove the file."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _compress(self) -> None:
+        self._pulse()
+        self._store(self._compressor.compress(b"".join(self._pending)))
+        self._total += self._waiting
+        self._waiting = 0
+        self._pending.clear()
+
+    def _store(self, data: bytes) -> None:
+        self._digest.update(data)
+        self.nbytes += len(data)
+        self._file.write(data)

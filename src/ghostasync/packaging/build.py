@@ -1,0 +1,195 @@
+"""Make a package of a built tree: archive, manifest, and what is known of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+from anyio import from_thread, to_thread
+
+from ..errors import PackageError
+from ..model import Module, Package, Revision
+from ._host import settle
+from ._tar import TarWriter
+from ._tree import TreeReader, shown
+from .manifest import Entry, Kind, format_manifest
+
+__all__ = ["Packed", "pack"]
+
+BLOCK: Final = 4096
+"""Bytes that most file systems give out at once."""
+
+INODE: Final = 512
+"""Bytes for an inode and its name in a folder: ext4 takes 256, and 8 more than the
+name. The first block of a folder counts as its content."""
+
+
+@attrs.frozen
+class Packed:
+    """A new package, and the two files that hold it until a store takes them."""
+
+    package: Package
+    archive: Path
+    manifest: Path
+
+
+@attrs.frozen(kw_only=True)
+class _Order:
+    """What :func:`pack` was asked for."""
+
+    tree: Path
+    id: str
+    module: Module
+    revision: Revision
+    scripts: Mapping[str, bytes]
+    into: Path
+
+
+async def pack(
+    tree: Path,
+    *,
+    package_id: str,
+    module: Module,
+    revision: Revision,
+    scripts: Mapping[str, bytes],
+    into: Path,
+) -> Packed:
+    """
+    Put *tree* into an archive, in a worker thread, reading every file once.
+
+    The same tree, times included, gives the same bytes. Hard links become files,
+    symlinks stay what they are, owners are those of *module* or root.
+
+    Args:
+        tree: The folder that becomes the release. Nothing may write to it meanwhile.
+
+        package_id: Names the package and both files.
+
+        module: Says what is left out, who owns the rest, and where it will go.
+
+        revision: What the tree was built from.
+
+        scripts: The texts of ``pre_deploy`` and ``post_deploy``, where there are any.
+
+        into: The folder for ``<id>.tar.zst`` and ``<id>.manifest``, which must be new.
+
+    Raises:
+        PackageError: Something in the tree cannot be read or packaged, or changed
+            meanwhile, or there is no room; neither file is left behind, as when
+            cancelled.
+    """
+    order = _Order(
+        tree=tree,
+        id=package_id,
+        module=module,
+        revision=revision,
+        scripts=scripts,
+        into=into,
+    )
+    abandoned = threading.Event()
+    try:
+        return await to_thread.run_sync(partial(_pack, order, abandoned.is_set))
+    except BaseException:
+        # A cancelled scope is seen by the thread itself and waited for; a cancelled
+        # asyncio task is not.
+        abandoned.set()
+        raise
+
+
+def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
+    def pulse() -> None:
+        from_thread.check_cancelled()
+        if abandoned():
+            raise PackageError(f"{order.id}: abandoned")
+
+    archive = order.into / f"{order.id}.tar.zst"
+    manifest = order.into / f"{order.id}.manifest"
+    with _explained(os.fsencode(order.tree)):
+        writer = TarWriter(archive, pulse)
+        try:
+            entries, ghost = _fill(writer, order)
+            manifest.write_bytes(ghost["manifest"])
+            pulse()
+        except BaseException:
+            writer.discard()
+            manifest.unlink(missing_ok=True)
+            raise
+    package = Package(
+        id=order.id,
+        module=order.module.name,
+        revision=order.revision,
+        sha256=writer.sha256,
+        content=_content(ghost["manifest"], order.module, order.scripts),
+        nbytes=writer.nbytes,
+        unpacked=_room(map(_size, entries)) + _room(map(len, ghost.values())),
+        entries=len(entries) + len(ghost) + 1,
+        scripts=tuple(sorted(order.scripts)),
+    )
+    return Packed(package, archive, manifest)
+
+
+def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, bytes]]:
+    """Write the archive; return the tree's entries and what is in ``ghost/``."""
+    module = order.module
+    writer.owned_by(max(module.uid, 0), max(module.gid, 0))
+    reader = TreeReader(os.fsencode(order.tree), b"release", module.exclude)
+    entries = list(reader.read(writer))
+    ghost = {
+        **order.scripts,
+        "settle": settle(entries),
+        "manifest": format_manifest(entries),
+    }
+    writer.owned_by(0, 0)
+    mtime = entries[0].mtime
+    writer.member(b"ghost/", Kind.FOLDER, mode=0o700, mtime=mtime)
+    for name, text in ghost.items():
+        path = b"ghost/" + name.encode()
+        writer.member(path, Kind.FILE, mode=0o600, mtime=mtime, size=len(text))
+        writer.write(text)
+    writer.finish()
+    return entries, ghost
+
+
+def _content(manifest: bytes, module: Module, scripts: Mapping[str, bytes]) -> str:
+    """Digest all that makes a release differ on a host; times do not."""
+    settings = {
+        "path": module.path,
+        "owner": [module.uid, module.gid],
+        "shared": [sorted(module.shared_dirs), sorted(module.shared_files)],
+        "verify": attrs.asdict(module.verify),
+        "scripts": {
+            name: hashlib.sha256(text).hexdigest() for name, text in scripts.items()
+        },
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for line in manifest.split(b"\n"):
+        digest.update(b"\n" + line.partition(b" ")[2])
+    return digest.hexdigest()
+
+
+def _size(entry: Entry) -> int:
+    return BLOCK if entry.kind is Kind.FOLDER else entry.size
+
+
+def _room(sizes: Iterable[int]) -> int:
+    """Return what inodes of these sizes take on disk, in bytes, names included."""
+    return sum(-(-size // BLOCK) * BLOCK + INODE for size in sizes)
+
+
+@contextmanager
+def _explained(tree: bytes) -> Generator[None]:
+    """Tell where in *tree*, or outside, the file system refused."""
+    try:
+        yield
+    except OSError as error:
+        path = os.fsencode(error.filename or b"")
+        where = shown(path.removeprefix(tree + b"/")) or "the archive"
+        raise PackageError(f"{where}: {error.strerror}") from error
