@@ -1,0 +1,313 @@
+"""
+Records as lines of JSON: what ``--output json`` prints, and what a run leaves on disk.
+
+One function makes the line for the screen, the audit log and the replay of a killed
+run. A line is ASCII and ends with its newline; the newline is what commits it.
+
+Text that is not UTF-8 (surrogate escapes, as in a commit message in Latin-1) cannot
+stand in JSON that every parser takes. Such a line shows U+FFFD in its place, and its
+key ``raw`` holds, as a string, the line as Python writes it: :func:`decode` reads that
+and gives the bytes back exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+import attrs
+import cattrs
+
+from . import events as e
+from ._machine import TRANSITIONS, HostMachine
+from .errors import StoreError
+from .model import State
+
+__all__ = ["Journal", "decode", "encode", "line", "records", "replay", "states"]
+
+VERSION: Final = 1
+"""What ``v`` says; it changes when a reader of today would misread a line."""
+
+_EVENTS: Final = {
+    kind.__name__: kind
+    for kind in vars(e).values()
+    if isinstance(kind, type) and issubclass(kind, e.HostEvent | e.RunEvent)
+}
+_MOVES: Final = frozenset(event for ways in TRANSITIONS.values() for event in ways)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+@attrs.frozen
+class _Envelope:
+    """What every line has; the rest of a line is the event's own."""
+
+    v: int
+    seq: int
+    at: str
+    run: str
+    event: str
+    state: State | None = None
+    wave: int | None = None
+
+
+def _exactly(value: object, kind: type) -> object:
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise TypeError(f"{value!r} is not of type {kind.__name__}")
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(
+        detailed_validation=False, unstruct_collection_overrides={tuple: list}
+    )
+    for kind in (str, int, float, bool):
+        converter.register_structure_hook(kind, _exactly)
+    return converter
+
+
+_CONVERTER: Final = _make_converter()
+_dumps: Final = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False, check_circular=False
+).encode
+
+
+def encode(record: e.Record) -> dict[str, object]:
+    """
+    Return *record* as plain values, in the order of the line: envelope, then event.
+
+    ``state`` and ``wave`` are there where the record has them; an event that has a
+    wave of its own shows that one. Text keeps its surrogate escapes.
+    """
+    event = record.event
+    fields: dict[str, object] = {
+        "v": VERSION,
+        "seq": record.seq,
+        "at": _timestamp(record.at),
+        "run": record.run,
+        "event": type(event).__name__,
+    }
+    if isinstance(event, e.HostEvent):
+        fields["host"] = event.host
+    if record.state is not None:
+        fields["state"] = record.state.value
+    if record.wave is not None:
+        fields["wave"] = record.wave
+    fields.update(_CONVERTER.unstructure(event))
+    return fields
+
+
+def line(record: e.Record) -> str:
+    """Return *record* as one line of ASCII JSON, without the newline."""
+    fields = encode(record)
+    text = _dumps(fields)
+    if "\\ud" not in text:
+        return text
+    shown = json.dumps(fields, ensure_ascii=False)
+    if not _SURROGATE.search(shown):
+        return text
+    return _dumps({**json.loads(_SURROGATE.sub("\ufffd", shown)), "raw": text})
+
+
+def decode(text: str) -> e.Record:
+    """
+    Return the record that :func:`line` made *text* of; times to the millisecond.
+
+    The record's wave is the event's own where it has one. Keys that are not known are
+    passed over.
+
+    Raises:
+        ValueError: This is not such a line.
+    """
+    fields = json.loads(text)
+    try:
+        if "raw" in fields:
+            fields = json.loads(fields["raw"])
+        envelope = _CONVERTER.structure(fields, _Envelope)
+        if envelope.v != VERSION:
+            raise ValueError(f"version {envelope.v} is not {VERSION}")
+        event = _CONVERTER.structure(fields, _EVENTS[envelope.event])
+    except KeyError as error:
+        raise ValueError(f"{error} is missing or not known") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None
+    return e.Record(
+        envelope.seq,
+        datetime.fromisoformat(envelope.at).timestamp(),
+        envelope.run,
+        event,
+        envelope.state,
+        envelope.wave,
+    )
+
+
+class Journal:
+    """
+    A run's records in one local file, which only ever grows.
+
+    A line that a killed controller left unfinished is cut off when the file is opened
+    again. Use it as a context manager, or call :meth:`close`.
+
+    Raises:
+        StoreError: The file could not be opened or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with ExitStack() as undo:
+            try:
+                file = undo.enter_context(
+                    open(path, "ab", buffering=0, opener=_private)
+                )
+                self._nbytes = _whole(path)
+                file.truncate(self._nbytes)
+                _flush_folder(path.parent)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+            self._file = file
+            undo.pop_all()
+
+    def append(self, record: e.Record, *, sync: bool = False) -> None:
+        """
+        Add *record*; :class:`~.events.Progressed` is passed over.
+
+        Args:
+            record: What happened.
+
+            sync: Return only when this line, and all before, would survive a power
+                failure. Without it they survive the death of this process.
+
+        Raises:
+            StoreError: It could not be written; the file is as it was before.
+        """
+        if not isinstance(record.event, e.Progressed):
+            self._write(line(record).encode() + b"\n")
+        if sync:
+            self.flush()
+
+    def flush(self) -> None:
+        """
+        Wait until all lines are on disk; may be called in a worker thread.
+
+        Raises:
+            StoreError: The disk failed.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the file; lines that were not flushed are left to the kernel."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, data: bytes) -> None:
+        rest = data
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            # Half a line would run into the next one and damage both.
+            with suppress(OSError):
+                self._file.truncate(self._nbytes)
+            raise _unwritable(self.path, error) from error
+        self._nbytes += len(data)
+
+
+def replay(path: Path) -> Iterator[e.Record]:
+    """
+    Read a journal; a last line without its newline was never committed.
+
+    Raises:
+        StoreError: There is no such file, or a line (named by number) is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from records(file, str(path))
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; is this the right run?") from error
+
+
+def records(lines: Iterable[bytes], name: str) -> Iterator[e.Record]:
+    """
+    Read the lines of a journal, each with its newline; *name* is for messages.
+
+    Raises:
+        StoreError: A line is damaged, or lines of a run are missing.
+    """
+    last = None
+    for number, data in enumerate(lines, start=1):
+        if not data.endswith(b"\n"):
+            return
+        try:
+            record = decode(data.decode("ascii"))
+        except ValueError as error:
+            raise _damaged(name, number, str(error)) from None
+        if last and last.run == record.run and last.seq + 1 != record.seq:
+            raise _damaged(name, number, f"{record.seq} follows {last.seq}")
+        yield record
+        last = record
+
+
+def states(records: Iterable[e.Record]) -> dict[str, HostMachine]:
+    """
+    Find out how far each host got; hosts that nothing happened to are there, too.
+
+    Raises:
+        IllegalTransition: The records are not those of one run, in order.
+    """
+    hosts: dict[str, HostMachine] = {}
+    for record in records:
+        event = record.event
+        if isinstance(event, e.Started):
+            hosts.update((name, HostMachine()) for name in event.hosts)
+        elif isinstance(event, e.HostEvent) and type(event) in _MOVES:
+            hosts.setdefault(event.host, HostMachine()).apply(event)
+    return hosts
+
+
+def _timestamp(at: float) -> str:
+    moment = datetime.fromtimestamp(round(at, 3), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _whole(path: Path) -> int:
+    """Return the size of *path* up to and with its last newline, in bytes."""
+    if not path.stat().st_size:
+        return 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:
+        return m.rfind(b"\n") + 1
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: {error.strerror}; a run needs its journal")
+
+
+def _damaged(name: str, number: int, why: str) -> StoreError:
+    return StoreError(
+        f"{name}, line {number} is damaged ({why}); the store has a copy of the journal"
+    )

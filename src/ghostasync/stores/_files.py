@@ -1,0 +1,150 @@
+"""
+Files that are there whole or not at all, and survive a power failure once they are.
+
+All of this blocks and belongs into a worker thread. What the system refuses becomes a
+:class:`~ghostasync.errors.StoreError` that names the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ..errors import StoreError
+
+__all__ = [
+    "TEMPORARY",
+    "explained",
+    "flush",
+    "make_folder",
+    "names",
+    "sha256",
+    "take",
+    "try_lock",
+    "write",
+]
+
+TEMPORARY: Final = ".tmp"
+"""How the names of files end that are not whole yet; they begin with a dot."""
+
+_ADVICE: Final = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there or have the quota raised",
+    errno.EROFS: "remount it writable or choose another store.url",
+    errno.EACCES: "it must belong to the user who deploys",
+    errno.EPERM: "it must belong to the user who deploys",
+    errno.ENOENT: "was it removed?",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """
+    Turn an OSError into one line: which file, what is wrong, what to do.
+
+    Args:
+        path: Named where the error itself names no file.
+
+    Raises:
+        StoreError: In place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or path
+        advice = _ADVICE.get(error.errno or 0, "check the disk the store is on")
+        raise StoreError(f"{name}: {error.strerror or error}; {advice}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make *path* and the folders above it, each 0700; those that exist stay alone."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(0o700, exist_ok=True)
+        flush(each.parent)
+
+
+def names(folder: Path) -> list[str]:
+    """Return what is in *folder*, in no order; nothing where there is no folder."""
+    try:
+        return [each.name for each in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
+def flush(path: Path) -> None:
+    """Return when the file, or the names in the folder, would survive power loss."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace or create *path*, 0600, in one step that survives power loss."""
+    with explained(path), _temporary(path.parent) as temporary:
+        temporary.write_bytes(data)
+        flush(temporary)
+        temporary.replace(path)
+        flush(path.parent)
+
+
+def take(source: Path, path: Path) -> None:
+    """
+    Move *source* to *path*, 0600; copy it where it lies on another filesystem.
+
+    Raises:
+        StoreError: *path* is there already, and stays as it is; or the disk failed.
+    """
+    with explained(path), _temporary(path.parent) as temporary:
+        try:
+            source.replace(temporary)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(source, temporary)
+        temporary.chmod(0o600)
+        flush(temporary)
+        try:
+            # A rename would replace; a link never does.
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            raise StoreError(f"{path} exists already and is not replaced") from None
+        flush(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Return the digest of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def try_lock(opened: int) -> bool:
+    """Lock the open file *opened* until it is closed; False where another has it."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Make an empty file, 0600, that is gone afterwards unless it was renamed."""
+    opened, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=TEMPORARY)
+    os.close(opened)
+    path = Path(name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,166 @@
+"""
+The folder of packages.
+
+::
+
+    <id>.tar.zst     the archive
+    <id>.manifest    what a host checks a release against
+    <id>.json        what is known of it; written last and removed first, so that a
+                     package is there exactly as long as this is
+    <id>.reserved    the id is taken by a build that has not ended
+
+No lock is needed: an id belongs to the one build that reserved it. All of this blocks
+and belongs into a worker thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from .._paths import package_id as package_id_of
+from ..errors import StoreError
+from ..model import Package
+from . import _files, _texts
+
+__all__ = ["Packages"]
+
+ARCHIVE: Final = ".tar.zst"
+MANIFEST: Final = ".manifest"
+KNOWN: Final = ".json"
+RESERVED: Final = ".reserved"
+
+STALE_SECONDS: Final = 86_400.0
+"""When what an unfinished build left may go: longer than any build takes."""
+
+
+class Packages:
+    """The packages in *folder*, of all modules."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._verified: dict[str, tuple[int, int, int]] = {}
+        self._verifying = threading.Lock()
+
+    def reserve(self, module: str, commit: str) -> str:
+        """Return an id that nobody has; its epoch is now, or soon after."""
+        _files.make_folder(self._folder)
+        epoch = int(time.time())
+        while True:
+            package_id = _texts.check_id(package_id_of(epoch, module, commit))
+            reserved = self._file(package_id, RESERVED)
+            try:
+                reserved.touch(0o600, exist_ok=False)
+            except FileExistsError:
+                epoch += 1
+                continue
+            # What is published has given its reservation back.
+            if not self._file(package_id, ARCHIVE).exists():
+                return package_id
+            reserved.unlink()
+            epoch += 1
+
+    def publish(self, package: Package, archive: Path, manifest: Path) -> None:
+        """
+        Add *package*.
+
+        Raises:
+            StoreError: There is one with its id already, which stays as it is.
+        """
+        _files.make_folder(self._folder)
+        _files.take(archive, self._file(package.id, ARCHIVE))
+        try:
+            _files.take(manifest, self._file(package.id, MANIFEST))
+            _files.write(self._file(package.id, KNOWN), _texts.dump(package))
+        except BaseException:
+            self._remove(package.id)
+            raise
+        self._file(package.id, RESERVED).unlink(missing_ok=True)
+
+    def known(self, package_id: str) -> Package:
+        """
+        Return what is known of a package.
+
+        Raises:
+            StoreError: There is no such package, or what is known of it is damaged.
+        """
+        path = self._file(package_id, KNOWN)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self._folder} has no package {package_id}; was it pruned?"
+            ) from None
+        return _texts.load(data, Package, str(path))
+
+    def ids(self, module: str) -> list[str]:
+        """Return the ids of a module's packages, oldest first."""
+        found = (_stem(name) for name in self._names() if name.endswith(KNOWN))
+        return sorted(
+            (each for each in found if _texts.module_of(each) == module),
+            key=_texts.age,
+        )
+
+    def archive(self, package_id: str) -> Path:
+        """
+        Return the path of an archive, read and checked unless that was done before.
+
+        Raises:
+            StoreError: It is not what was published.
+        """
+        package = self.known(package_id)
+        path = self._file(package_id, ARCHIVE)
+        with self._verifying:
+            facts = path.stat()
+            seen = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+            if self._verified.get(package_id) == seen:
+                return path
+            digest = _files.sha256(path)
+            if digest != package.sha256:
+                raise StoreError(
+                    f"{path} is damaged (its sha256 is {digest[:12]}…, not "
+                    f"{package.sha256[:12]}…); put it back from a backup, or deploy "
+                    "the commit anew"
+                )
+            self._verified[package_id] = seen
+        return path
+
+    def prune(self, module: str, keep: int, named: frozenset[str]) -> int:
+        """Remove all but the *keep* newest and *named*; return how many went."""
+        gone = _texts.outdated(self.ids(module), keep, named)
+        for package_id in gone:
+            self._remove(package_id)
+        self._sweep(module)
+        return len(gone)
+
+    def _sweep(self, module: str) -> None:
+        """Remove what builds left that ended without a package, a day ago."""
+        known = set(self.ids(module))
+        for name in self._names():
+            package_id = _stem(name)
+            ours = _texts.module_of(package_id) == module and package_id not in known
+            path = self._folder / name
+            if (ours or name.endswith(_files.TEMPORARY)) and _is_stale(path):
+                path.unlink(missing_ok=True)
+
+    def _remove(self, package_id: str) -> None:
+        for suffix in (KNOWN, ARCHIVE, MANIFEST):
+            self._file(package_id, suffix).unlink(missing_ok=True)
+
+    def _names(self) -> list[str]:
+        return _files.names(self._folder)
+
+    def _file(self, package_id: str, suffix: str) -> Path:
+        return self._folder / (_texts.check_id(package_id) + suffix)
+
+
+def _stem(name: str) -> str:
+    for suffix in (ARCHIVE, MANIFEST, KNOWN, RESERVED):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _is_stale(path: Path) -> bool:
+    return time.time() - path.stat().st_ctime > STALE_SECONDS

@@ -1,0 +1,161 @@
+"""
+What a store writes, whatever it writes to: ids, MANIFEST, names of files, JSON.
+
+Pure: every store of ghostasync agrees on these, so that a directory may be copied into
+a bucket and back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
+
+import cattrs
+
+from .._paths import parse_package_id
+from ..errors import PlanError, StoreError
+from ..model import NAME_PATTERN, Package
+from ..protocols import Environment, ManifestLine
+
+__all__ = [
+    "age",
+    "check_id",
+    "dump",
+    "file_name",
+    "join_manifest",
+    "load",
+    "merge",
+    "module_of",
+    "outdated",
+    "parse_manifest",
+]
+
+_LINE: Final = re.compile(
+    rf"({NAME_PATTERN}):([^:\n]+):([^:\n]+):([0-9a-f]{{64}})",
+)
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/%]")
+
+_CONVERTER: Final = cattrs.Converter(detailed_validation=False)
+
+_Kept = TypeVar("_Kept", Package, Environment)
+
+
+def check_id(package_id: str) -> str:
+    """
+    Return *package_id*, which is then safe as the name of a file.
+
+    Raises:
+        StoreError: It is no package id.
+    """
+    try:
+        parse_package_id(package_id)
+    except PlanError as error:
+        raise StoreError(str(error)) from None
+    return package_id
+
+
+def module_of(package_id: str) -> str:
+    """Return the module a package belongs to; empty where this is no package id."""
+    try:
+        return parse_package_id(package_id).module
+    except PlanError:
+        return ""
+
+
+def age(package_id: str) -> tuple[int, str]:
+    """Return a key that sorts packages by age, the oldest first."""
+    return parse_package_id(package_id).epoch, package_id
+
+
+def outdated(ids: Sequence[str], keep: int, named: frozenset[str]) -> list[str]:
+    """Return which of *ids*, the oldest first, may go: neither *named* nor new."""
+    old = ids[: max(len(ids) - keep, 0)]
+    return [each for each in old if each not in named]
+
+
+def parse_manifest(text: str, name: str) -> tuple[ManifestLine, ...]:
+    """
+    Read MANIFEST; *name* is what messages call it.
+
+    Raises:
+        StoreError: A line (named by number) is not ``module:package:path:sha256``, or
+            names a module for the second time.
+    """
+    lines: dict[str, ManifestLine] = {}
+    if not text:
+        return ()
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        found = _LINE.fullmatch(line)
+        if not found or module_of(found[2]) != found[1] or found[1] in lines:
+            raise StoreError(
+                f"{name}, line {number}: {line!r} is not module:package:path:sha256 "
+                "of a module of its own; put it right by hand"
+            )
+        lines[found[1]] = ManifestLine(*found.groups())
+    return tuple(lines.values())
+
+
+def join_manifest(lines: Sequence[ManifestLine]) -> str:
+    """
+    Write MANIFEST, each line with its newline.
+
+    Raises:
+        StoreError: A value does not fit into a line.
+    """
+    text = "".join(
+        f"{each.module}:{each.package}:{each.path}:{each.sha256}\n" for each in lines
+    )
+    if parse_manifest(text, "the new MANIFEST") != tuple(lines):
+        raise StoreError("the new MANIFEST would not read back as it was meant")
+    return text
+
+
+def merge(
+    present: Iterable[ManifestLine],
+    moved: Iterable[ManifestLine],
+    order: Sequence[str],
+) -> tuple[ManifestLine, ...]:
+    """
+    Return *present* with the lines of *moved* in place of their modules'.
+
+    Modules come in *order*; those it does not know keep their order behind it.
+    """
+    lines = {each.module: each for each in (*present, *moved)}
+    place = {module: index for index, module in enumerate(order)}
+    return tuple(
+        sorted(lines.values(), key=lambda each: place.get(each.module, len(place)))
+    )
+
+
+def file_name(name: str) -> str:
+    """
+    Return *name* as one path segment that stays where it is put.
+
+    Different names stay different: what cannot stand in a segment becomes ``%`` and
+    two hex digits, and so does ``%`` itself.
+    """
+    if name in {"", ".", ".."}:
+        return "%" + name
+    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def dump(kept: Package | Environment) -> bytes:
+    """Return a value as JSON; surrogate escapes come back from :func:`load`."""
+    return json.dumps(_CONVERTER.unstructure(kept), indent=1).encode() + b"\n"
+
+
+def load(data: bytes, kind: type[_Kept], name: str) -> _Kept:
+    """
+    Read what :func:`dump` wrote; *name* is what messages call it.
+
+    Raises:
+        StoreError: It is damaged. The message holds none of its values.
+    """
+    try:
+        return _CONVERTER.structure(json.loads(data), kind)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise StoreError(
+            f"{name} is damaged; remove it and deploy the module anew"
+        ) from None

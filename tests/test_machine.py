@@ -1,0 +1,190 @@
+"""The table has few enough ways that every life of a host can be lived in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Final
+
+import pytest
+
+from ghostasync import events as e
+from ghostasync._machine import (
+    AFTER_SWITCH,
+    RESTING,
+    TERMINAL,
+    TRANSITIONS,
+    HostMachine,
+    IllegalTransition,
+    mermaid,
+)
+from ghostasync.model import State
+
+BEFORE_THE_BAR: Final = frozenset(
+    {State.CONNECTING, State.CHECKING, State.UPLOADING, State.PREPARING, State.READY}
+)
+FACTS: Final = {
+    e.Admitted: e.Admitted("web1", wave=1),
+    e.Failed: e.Failed("web1", "exited 7", State.VERIFYING),
+    e.Halted: e.Halted("web1", "interrupted"),
+    e.RollbackRequested: e.RollbackRequested("web1", "over budget"),
+    e.Output: e.Output("web1", "site", "post_deploy", "hello"),
+    e.HostWarned: e.HostWarned("web1", "clock is off"),
+}
+
+Life = tuple[tuple[State, type[e.HostEvent], State], ...]
+"""What happened to one host: state before, event, state after; to its very end."""
+
+
+def fact(kind: type[e.HostEvent]) -> e.HostEvent:
+    return FACTS.get(kind) or kind("web1")
+
+
+def lives(so_far: Life = (), state: State = State.CONNECTING) -> Iterator[Life]:
+    if not TRANSITIONS[state]:
+        yield so_far
+    for event, after in TRANSITIONS[state].items():
+        yield from lives((*so_far, (state, event, after)), after)
+
+
+EVERY_LIFE: Final = tuple(lives())
+HOST_EVENTS: Final = tuple(
+    kind
+    for kind in vars(e).values()
+    if isinstance(kind, type) and issubclass(kind, e.HostEvent)
+)
+
+
+def test_the_table_is_total() -> None:
+    assert set(TRANSITIONS) == set(State)
+
+
+def test_every_state_is_reached_from_connecting() -> None:
+    reached = {after for life in EVERY_LIFE for _, _, after in life}
+
+    assert reached | {State.CONNECTING} == set(State)
+
+
+def test_no_host_is_in_one_state_twice() -> None:
+    for life in EVERY_LIFE:
+        seen = [before for before, _, _ in life]
+
+        assert len(set(seen)) == len(seen)
+
+
+def test_live_hosts_were_switched_activated_verified_and_undrained_in_order() -> None:
+    asked = [e.Admitted, e.Drained, e.Switched, e.Activated, e.Verified, e.Undrained]
+    to_live = [
+        [event for _, event, _ in life[:index]]
+        for life in EVERY_LIFE
+        for index, (state, _, _) in enumerate(life)
+        if state is State.LIVE
+    ]
+
+    assert to_live
+    assert all(events[-len(asked) :] == asked for events in to_live)
+
+
+def test_a_failure_before_the_bar_costs_nothing() -> None:
+    for state in BEFORE_THE_BAR:
+        assert TRANSITIONS[state][e.Failed] is State.FAILED
+
+
+def test_a_failure_behind_the_bar_ends_rolled_back_or_stranded() -> None:
+    behind = set(State) - BEFORE_THE_BAR - TERMINAL
+    ends = {
+        (state, life[-1][2])
+        for life in EVERY_LIFE
+        for state, event, _ in life
+        if state in behind and event in {e.Failed, e.RollbackRequested}
+    }
+
+    assert {state for state, _ in ends} == behind
+    assert {end for _, end in ends} == {State.ROLLED_BACK, State.STRANDED}
+
+
+def test_an_admitted_host_never_ends_failed_or_unchanged() -> None:
+    ends = {
+        life[-1][2]
+        for life in EVERY_LIFE
+        if e.Admitted in {event for _, event, _ in life}
+    }
+
+    assert ends == {State.ROLLED_BACK, State.STRANDED}
+
+
+def test_a_host_that_was_not_admitted_was_never_behind_the_bar() -> None:
+    for life in EVERY_LIFE:
+        if e.Admitted not in {event for _, event, _ in life}:
+            assert {before for before, _, _ in life} <= BEFORE_THE_BAR
+            assert life[-1][2] in {State.FAILED, State.UNCHANGED}
+
+
+def test_a_link_moves_only_in_states_that_say_so() -> None:
+    for life in EVERY_LIFE:
+        states = [before for before, _, _ in life]
+        if State.SWITCHING in states:
+            since = set(states[states.index(State.SWITCHING) :])
+            assert since <= AFTER_SWITCH
+
+
+def test_hosts_rest_where_their_life_ends_and_where_they_wait_for_the_fleet() -> None:
+    assert {life[-1][2] for life in EVERY_LIFE} == TERMINAL
+    assert {State.READY, State.LIVE} == RESTING - TERMINAL
+
+
+def test_a_terminal_state_accepts_nothing() -> None:
+    ended = {State.UNCHANGED, State.FAILED, State.ROLLED_BACK, State.STRANDED}
+
+    assert ended == TERMINAL
+    for state, kind in product(TERMINAL, HOST_EVENTS):
+        with pytest.raises(IllegalTransition):
+            HostMachine(state).apply(fact(kind))
+
+
+def test_an_event_leads_where_the_table_says() -> None:
+    for state, ways in TRANSITIONS.items():
+        for kind, after in ways.items():
+            machine = HostMachine(state)
+
+            assert machine.apply(fact(kind)) is after
+            assert machine.state is after
+
+
+def test_an_illegal_event_raises_and_changes_nothing() -> None:
+    for state, kind in product(State, HOST_EVENTS):
+        if kind not in TRANSITIONS[state]:
+            machine, event = HostMachine(state), fact(kind)
+
+            with pytest.raises(IllegalTransition) as caught:
+                machine.apply(event)
+
+            assert machine.state is state
+            assert (caught.value.state, caught.value.event) == (state, event)
+            assert str(caught.value) == f"{kind.__name__} cannot happen in {state.name}"
+
+
+def test_the_machine_walks_every_life() -> None:
+    for life in EVERY_LIFE:
+        machine = HostMachine()
+
+        for before, event, after in life:
+            assert machine.state is before
+            assert machine.apply(fact(event)) is after
+
+
+def test_the_diagram_shows_every_transition_and_nothing_else() -> None:
+    first, start, *arrows = mermaid().splitlines()
+    drawn = set()
+    for arrow in arrows:
+        way, _, names = arrow.strip().partition(": ")
+        before, after = way.split(" --> ")
+        drawn |= {(before, name, after) for name in names.split(" / ")}
+
+    told = {
+        (before.name, event.__name__, after.name)
+        for before, ways in TRANSITIONS.items()
+        for event, after in ways.items()
+    }
+    assert (first, start) == ("stateDiagram-v2", "    [*] --> CONNECTING")
+    assert drawn == told | {(state.name, "", "[*]") for state in TERMINAL}
