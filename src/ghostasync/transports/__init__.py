@@ -1,0 +1,3 @@
+"""Who reaches hosts: one module for each way."""
+
+from __future__ import annotations

@@ -1,0 +1,307 @@
+"""
+Hosts over SSH, with asyncssh.
+
+Rule 1: a dead or slow host holds no token that another host waits for.
+Rule 2: a refused login or a wrong host key is never tried again.
+Rule 3: foreign errors are translated in ``_translate``, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import asyncssh
+
+from ..errors import ConnectionDied, Unreachable
+from ..model import Host, Ssh
+from ..protocols import OnOutput
+from ._channel import SshChannel
+from ._handover import Handover, Tunnelled
+from ._login import Doorkeeper, Login, Target, Trust
+from ._translate import HungUp, one_line, unreachable
+from ._wire import Wire, dial, spawn
+
+__all__ = ["Handshakes", "SshSession", "SshTransport"]
+
+PER_ENDPOINT: Final = 8
+"""Handshakes at once with one server, which drops some from ten on (MaxStartups)."""
+
+PAUSES: Final = (1.0, 3.0, 6.0, 6.0, 6.0)
+"""Seconds before each new try with a server that hung up at once, give or take half.
+
+From the third on longer than the 5 s after which sshd forgets most penalties.
+"""
+
+CLOSE_SECONDS: Final = 3.0
+"""How long an orderly close may take."""
+
+SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differently
+    "config": None,
+    # AES first: asyncssh's own first choice makes six cipher objects for a packet.
+    "encryption_algs": [
+        "aes128-gcm@openssh.com",
+        "aes256-gcm@openssh.com",
+        "aes128-ctr",
+        "aes256-ctr",
+        "chacha20-poly1305@openssh.com",
+    ],
+    "compression_algs": ["none"],
+    "preferred_auth": ["publickey"],
+    "login_timeout": 0,  # ours is counted from when the host's turn comes
+    "keepalive_interval": 15,
+    "keepalive_count_max": 3,
+    "utf8_decode_errors": "replace",
+    # What would be looked for on disk, for every connection.
+    "gss_host": None,
+    "x509_trusted_certs": None,
+    "x509_trusted_cert_paths": [],
+}
+
+
+class Handshakes:
+    """
+    How many logins may be under way at once; shared by the runs of one loop.
+
+    *connects* bounds those that cost this machine time (0: four a core),
+    *per_endpoint* those with one server, a bastion above all.
+    """
+
+    def __init__(self, connects: int = 0, per_endpoint: int = PER_ENDPOINT) -> None:
+        cores = len(os.sched_getaffinity(0))
+        self.working = anyio.CapacityLimiter(connects or 4 * cores)
+        self._per_endpoint = min(per_endpoint, connects or per_endpoint)
+        self._endpoints: dict[str, anyio.CapacityLimiter] = {}
+
+    def endpoint(self, name: str) -> anyio.CapacityLimiter:
+        """Return the limiter of one server."""
+        if name not in self._endpoints:
+            self._endpoints[name] = anyio.CapacityLimiter(self._per_endpoint)
+        return self._endpoints[name]
+
+    def slow_down(self, name: str) -> None:
+        """Take note that a server hung up on us: halve what it gets at once."""
+        limiter = self.endpoint(name)
+        limiter.total_tokens = max(1, int(limiter.total_tokens) // 2)
+
+
+class SshTransport:
+    """
+    Reaches hosts as *settings* say.
+
+    Args:
+        settings: The ``[ssh]`` table.
+
+        handshakes: Shared with other transports of this loop; else one of its own.
+
+        login_seconds: How long a host may take to answer, and then to let us in; time
+            spent waiting for other hosts' handshakes does not count.
+
+    Raises:
+        ConfigError: The identity or ``known_hosts`` cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: Ssh,
+        *,
+        handshakes: Handshakes | None = None,
+        login_seconds: float = 30,
+    ) -> None:
+        self._login = Login(settings)
+        self._trust = Trust(settings)
+        self._handshakes = handshakes or Handshakes(settings.connects)
+        self._login_seconds = login_seconds
+        self._bastions: dict[str, SshSession] = {}
+
+    def session(self, host: Host) -> SshSession:
+        """Return a handle on *host*; nothing is contacted yet."""
+        return SshSession(host, functools.partial(self._connect, host))
+
+    async def aclose(self) -> None:
+        """Close the connections to bastions."""
+        while self._bastions:
+            _, bastion = self._bastions.popitem()
+            await bastion.close()
+
+    async def _connect(self, host: Host, jump: str | None = None) -> _Connection:
+        """Connect and log in; again where the server hung up before it said a word."""
+        target = await self._target(host, jump)
+        for pause in PAUSES:
+            try:
+                return await self._attempt(host, target)
+            except HungUp:
+                self._handshakes.slow_down(target.endpoint)
+            await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter
+        return await self._attempt(host, target)
+
+    async def _target(self, host: Host, jump: str | None) -> Target:
+        find = functools.partial(self._login.target, host, jump)
+        try:
+            if self._login.reads_files:
+                return await anyio.to_thread.run_sync(find)
+            return find()
+        except (OSError, ValueError) as exc:
+            raise Unreachable(host.name, f"ssh configuration: {exc}") from exc
+
+    async def _attempt(self, host: Host, target: Target) -> _Connection:
+        try:
+            async with self._handshakes.endpoint(target.endpoint):
+                wire = await self._reach(host, target)
+                async with self._handshakes.working:
+                    return await self._log_in(target, wire)
+        except (OSError, ValueError, asyncssh.Error) as exc:
+            raise unreachable(host, target, self._trust, exc) from exc
+
+    async def _reach(self, host: Host, target: Target) -> Wire:
+        """Open a road to the server and wait for the first line that it sends."""
+        with anyio.fail_after(self._login_seconds):
+            wire = await self._open_wire(host, target)
+            try:
+                greeted = await wire.greeted()
+            except BaseException:
+                wire.abort()
+                raise
+        if not greeted:
+            raise HungUp(host.name, wire.early)
+        return wire
+
+    async def _open_wire(self, host: Host, target: Target) -> Wire:
+        if target.jump:
+            return await self._tunnel(host, target)
+        if target.proxy_command:
+            return await spawn(target.proxy_command)
+        return await dial(target.address, target.port)
+
+    async def _tunnel(self, host: Host, target: Target) -> Wire:
+        """Open a channel of the bastion; hosts behind one share its connection."""
+        if target.jump not in self._bastions:
+            before, _, last = target.jump.rpartition(",")
+            bastion = _hop(last)
+            self._bastions[target.jump] = SshSession(
+                bastion, functools.partial(self._connect, bastion, before)
+            )
+        try:
+            return await self._bastions[target.jump].tunnel(target)
+        except Unreachable as exc:
+            text = f"jump host {exc.host}: {exc}"
+            raise Unreachable(host.name, text, retriable=exc.retriable) from exc
+
+    async def _log_in(self, target: Target, wire: Wire) -> _Connection:
+        doorkeeper = Doorkeeper(self._trust, target)
+        try:
+            with anyio.fail_after(self._login_seconds):
+                connection = await asyncssh.connect(
+                    target.address,
+                    target.port,
+                    username=target.user,
+                    client_keys=list(target.identities),
+                    agent_path=target.agent,
+                    known_hosts=self._trust.known_hosts,
+                    host_key_alias=target.alias,
+                    client_factory=lambda: doorkeeper,
+                    tunnel=Handover(wire),
+                    **SHARED_OPTIONS,
+                )
+            if doorkeeper.learned:
+                await anyio.to_thread.run_sync(self._trust.save, target)
+        except BaseException:
+            wire.abort()
+            raise
+        return connection, wire
+
+
+_Connection = tuple[asyncssh.SSHClientConnection, Wire]
+
+
+class SshSession:
+    """One host; see :class:`protocols.Session`."""
+
+    def __init__(
+        self, host: Host, connect: Callable[[], Awaitable[_Connection]]
+    ) -> None:
+        self.host = host
+        self._connect = connect
+        self._connection: _Connection | None = None
+        self._opening = anyio.Lock()
+
+    async def open(self) -> None:
+        """Connect and log in, once; where the connection has died, again."""
+        async with self._opening:
+            if self._connection is None or self._connection[1].lost:
+                self._connection = await self._connect()
+
+    async def execute(
+        self, command: str, *, output: OnOutput, errors: OnOutput
+    ) -> SshChannel:
+        """Start *command* through the login shell."""
+        connection, wire = self._alive()
+        channel = SshChannel(self.host.name, wire, output, errors)
+        try:
+            await connection.create_session(
+                lambda: channel, command, encoding=None, request_pty=False
+            )
+        except (OSError, asyncssh.Error) as exc:
+            channel.abort()
+            text = "the connection died" if wire.lost else one_line(exc)
+            raise ConnectionDied(self.host.name, text) from exc
+        except BaseException:
+            channel.abort()
+            raise
+        return channel
+
+    async def tunnel(self, target: Target) -> Wire:
+        """
+        Open a TCP connection from this host to *target*.
+
+        Raises:
+            Unreachable: This host cannot be reached.
+            OSError: It cannot reach the target.
+        """
+        await self.open()
+        connection, _ = self._alive()
+        tunnelled = Tunnelled()
+        try:
+            await connection.create_connection(
+                lambda: tunnelled, target.address, target.port
+            )
+        except asyncssh.Error as exc:
+            text = f"jump host {self.host.name}: {one_line(exc)}"
+            raise ConnectionError(text) from exc
+        return tunnelled.wire
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        if self._connection is not None:
+            connection, wire = self._connection
+            connection.abort()
+            wire.abort()
+
+    async def close(self) -> None:
+        """Close the connection in an orderly way."""
+        if self._connection is None:
+            return
+        connection, wire = self._connection
+        connection.close()
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await connection.wait_closed()
+        wire.abort()
+
+    def _alive(self) -> _Connection:
+        if self._connection is None or self._connection[1].lost:
+            raise ConnectionDied(self.host.name, "the connection is gone")
+        return self._connection
+
+
+def _hop(text: str) -> Host:
+    """Read one jump host: ``[user@]address[:port]``."""
+    user, _, place = text.strip().rpartition("@")
+    address, _, port = place.rpartition(":")
+    if not address or not port.isdigit() or address.count(":") > 1:
+        address, port = place, ""  # no port; a bare IPv6 address is all colons
+    return Host(text.strip(), address.strip("[]"), int(port or 0), user)
