@@ -1,0 +1,70 @@
+"""Deploy to a whole fleet over SSH in two phases, and put every symlink back."""
+
+from __future__ import annotations
+
+from ._api import Preview, build, check, converge, deploy, dry_run, start, status
+from ._assembly import Selection
+from ._run import Run
+from ._survey import Finding, FleetStatus, HostStatus
+from .config import load_plan
+from .errors import DeployFailed, GhostasyncError, PlanError
+from .model import (
+    Action,
+    App,
+    Deadlines,
+    DirectorySource,
+    GitSource,
+    Host,
+    HostReport,
+    Layout,
+    Module,
+    Outcome,
+    Package,
+    Plan,
+    Report,
+    Rollout,
+    Script,
+    Ssh,
+    State,
+    StoreSettings,
+    Verify,
+)
+
+__all__ = [
+    "Action",
+    "App",
+    "Deadlines",
+    "DeployFailed",
+    "DirectorySource",
+    "Finding",
+    "FleetStatus",
+    "GhostasyncError",
+    "GitSource",
+    "Host",
+    "HostReport",
+    "HostStatus",
+    "Layout",
+    "Module",
+    "Outcome",
+    "Package",
+    "Plan",
+    "PlanError",
+    "Preview",
+    "Report",
+    "Rollout",
+    "Run",
+    "Script",
+    "Selection",
+    "Ssh",
+    "State",
+    "StoreSettings",
+    "Verify",
+    "build",
+    "check",
+    "converge",
+    "deploy",
+    "dry_run",
+    "load_plan",
+    "start",
+    "status",
+]

@@ -1,0 +1,358 @@
+"""
+Turn sources into packages on this machine, once for the whole fleet.
+
+A module is always built in the same folder: a path that changed would be baked into
+virtual environments and compiled files, and every release would differ from the last.
+The folder is locked and emptied; the lock is held for as long as the workshop is open,
+for ``after_all_deploy`` runs there too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+import anyio
+import attrs
+from anyio import to_thread
+
+from . import events as e
+from ._environment import FALLBACK_EPOCH, digest, module_variables
+from ._local import Tail, locked, script
+from ._redact import Redactor
+from .errors import BuildError, SourceError
+from .model import Action, Module, Package, Plan, Revision, Script
+from .packaging.build import Packed, pack
+from .packaging.spool import Spool
+from .packaging.unpack import unpack
+from .protocols import OnOutput, Source, Store
+from .stages import Release
+
+__all__ = ["Workshop", "fingerprint"]
+
+_SHOW_EVERY = 0.25
+"""Seconds between two events about the output of one script."""
+
+
+def fingerprint(package: Package, environment: str) -> str:
+    """Return what tells one deployment of a module from another, in hex."""
+    return hashlib.sha256(f"{package.content} {environment}".encode()).hexdigest()
+
+
+@attrs.define(eq=False)
+class Workshop:
+    """
+    The controller's side of a run; an asynchronous context manager.
+
+    *folder* maps a module's name to its build folder, *log* to the file for its full
+    output; *environ* is the environment that scripts here start from.
+    """
+
+    plan: Plan
+    store: Store
+    action: Action
+    actor: str
+    folder: Callable[[str], Path]
+    log: Callable[[str], Path]
+    environ: Mapping[str, str]
+    secrets: Mapping[str, str]
+    redactor: Redactor
+    note: Callable[[e.Event], None]
+    _stack: contextlib.AsyncExitStack = attrs.field(
+        factory=contextlib.AsyncExitStack, init=False
+    )
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def build(
+        self, module: Module, source: Source, revision: Revision, *, reuse: bool = True
+    ) -> Release:
+        """
+        Fetch, build, package and store one module.
+
+        Args:
+            module: What to build.
+
+            source: Where its tree comes from.
+
+            revision: What *source* resolved to.
+
+            reuse: Whether a package that MANIFEST names already is taken instead
+                where it would deploy equally.
+
+        Raises:
+            SourceError: The tree could not be fetched.
+            BuildError: The buildpack failed or a script is missing.
+            PackageError: The tree cannot be packaged.
+            StoreError: The package could not be stored.
+        """
+        started = anyio.current_time()
+        tree = await self._empty_tree(module)
+        await self._fetch(module, source, revision, tree)
+        self.note(e.BuildStarted(module.name))
+        variables = self._variables(module, revision)
+        if module.buildpack:
+            text = self._text(module, "buildpack", module.buildpack, tree)
+            epoch = str(revision.epoch or FALLBACK_EPOCH)
+            extra = {"SOURCE_DATE_EPOCH": epoch}
+            seconds = self.plan.rollout.deadlines.build
+            await self._script(
+                module, "buildpack", text, tree, {**variables, **extra}, seconds=seconds
+            )
+        package, reused = await self._package(module, revision, tree, variables, reuse)
+        release = await self._release(module, package, variables)
+        self._packaged(release, started, reused=reused)
+        return release
+
+    async def load(self, module: Module, package_id: str) -> Release:
+        """
+        Take a stored package instead of building one.
+
+        Raises:
+            StoreError: It is not in the store, or it is damaged.
+        """
+        started = anyio.current_time()
+        package = await self.store.package(package_id)
+        variables = self._variables(module, package.revision)
+        if self.action is Action.CONVERGE:
+            kept = await self.store.environment(package_id)
+            variables = {
+                **(kept.variables if kept else variables),
+                "GHOST_ACTION": self.action.value,
+            }
+        release = await self._release(module, package, variables)
+        self._packaged(release, started, reused=True)
+        return release
+
+    async def after_all(self, release: Release) -> None:
+        """
+        Run a module's after_all_deploy in its build folder, once.
+
+        Raises:
+            BuildError: It failed.
+        """
+        module = release.module
+        if not module.after_all_deploy:
+            return
+        tree = self.folder(module.name) / "tree"
+        if (
+            module.after_all_deploy.path
+            and not tree.joinpath(module.after_all_deploy.path).exists()
+        ):
+            tree = await self._unpacked(release)
+        tree.mkdir(parents=True, exist_ok=True)
+        text = self._text(module, "after_all_deploy", module.after_all_deploy, tree)
+        seconds = self.plan.rollout.deadlines.after_all_deploy
+        await self._script(
+            module, "after_all_deploy", text, tree, release.variables, seconds=seconds
+        )
+
+    # --- Steps -----------------------------------------------------------------
+
+    async def _empty_tree(self, module: Module) -> Path:
+        folder = self.folder(module.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        await self._stack.enter_async_context(locked(folder / "lock"))
+        tree = folder / "tree"
+        await to_thread.run_sync(_remove, tree)
+        tree.mkdir()
+        return tree
+
+    async def _fetch(
+        self, module: Module, source: Source, revision: Revision, tree: Path
+    ) -> None:
+        seconds = self.plan.rollout.deadlines.build
+        with self._listening(module.name, "source") as output:
+            with anyio.move_on_after(seconds) as scope:
+                await source.fetch(revision, tree, output)
+        if scope.cancelled_caught:
+            raise SourceError(
+                f"{module.name}: not fetched within {seconds:g} s "
+                "(rollout.deadlines.build)"
+            )
+
+    async def _unpacked(self, release: Release) -> Path:
+        tree = await self._empty_tree(release.module)
+        archive = await self.store.archive(release.id)
+        await to_thread.run_sync(unpack, archive, tree)
+        return tree
+
+    async def _package(
+        self,
+        module: Module,
+        revision: Revision,
+        tree: Path,
+        variables: Mapping[str, str],
+        reuse: bool,
+    ) -> tuple[Package, bool]:
+        scripts = {
+            name: self._text(module, name, wanted, tree)
+            for name in ("pre_deploy", "post_deploy")
+            if (wanted := getattr(module, name))
+        }
+        into = self.folder(module.name)
+        package_id = await self.store.reserve(module.name, revision.commit)
+        packed = await pack(
+            tree,
+            package_id=package_id,
+            module=module,
+            revision=revision,
+            scripts=scripts,
+            into=into,
+        )
+        same = await self._same(packed, digest(variables)) if reuse else None
+        if same is not None:
+            packed.archive.unlink()
+            packed.manifest.unlink()
+            return same, True
+        await self.store.publish(packed.package, packed.archive, packed.manifest)
+        return packed.package, False
+
+    async def _same(self, packed: Packed, environment: str) -> Package | None:
+        """Return the package that MANIFEST names, where it would deploy equally."""
+        for line in await self.store.manifest():
+            if line.module == packed.package.module:
+                known = await self.store.package(line.package)
+                kept = await self.store.environment(line.package)
+                if known.content == packed.package.content and (
+                    kept is not None and kept.digest == environment
+                ):
+                    return known
+        return None
+
+    async def _release(
+        self, module: Module, package: Package, variables: Mapping[str, str]
+    ) -> Release:
+        archive = await self.store.archive(package.id)
+        spool = self._stack.enter_context(
+            contextlib.closing(Spool(archive, package.nbytes))
+        )
+        return Release(
+            module=module,
+            package=package,
+            spool=spool,
+            variables=variables,
+            fingerprint=fingerprint(package, digest(variables)),
+        )
+
+    def _packaged(self, release: Release, started: float, *, reused: bool) -> None:
+        package = release.package
+        self.note(
+            e.Packaged(
+                package.module,
+                package.id,
+                nbytes=package.nbytes,
+                unpacked=package.unpacked,
+                entries=package.entries,
+                seconds=anyio.current_time() - started,
+                reused=reused,
+            )
+        )
+
+    # --- Scripts ---------------------------------------------------------------
+
+    def _variables(self, module: Module, revision: Revision) -> dict[str, str]:
+        return module_variables(
+            self.plan.app,
+            module,
+            revision,
+            actor=self.actor,
+            action=self.action,
+            secrets=self.secrets,
+        )
+
+    def _text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+        if wanted.inline:
+            return os.fsencode(wanted.inline)
+        path = tree / wanted.path if wanted.path else self.plan.base / wanted.file
+        try:
+            return path.read_bytes()
+        except OSError as exc:
+            where = "in the tree" if wanted.path else "beside the configuration"
+            raise BuildError(
+                f"{module.name}: {key}: {wanted.path or wanted.file} {where}: "
+                f"{exc.strerror}"
+            ) from exc
+
+    async def _script(
+        self,
+        module: Module,
+        key: str,
+        text: bytes,
+        tree: Path,
+        variables: Mapping[str, str],
+        *,
+        seconds: float,
+    ) -> None:
+        tail = Tail()
+        with self._listening(module.name, key, tail) as output:
+            status = await script(
+                text,
+                cwd=tree,
+                env={**self.environ, **variables},
+                output=output,
+                deadline=seconds,
+                what=f"{key} of {module.name}",
+            )
+        if status:
+            raise BuildError(
+                f"{key} of {module.name} exited {status}",
+                exit_status=status,
+                tail=tail.text(),
+            )
+
+    @contextlib.contextmanager
+    def _listening(
+        self, module: str, key: str, tail: Tail | None = None
+    ) -> Iterator[OnOutput]:
+        """Keep all output in the module's log, and show its end now and then."""
+        tail, stream = tail or Tail(), self.redactor.stream()
+        shown_at, shown = 0.0, ""
+
+        def show() -> None:
+            nonlocal shown
+            if (text := tail.text()) != shown:
+                shown = text
+                self.note(e.BuildOutput(module, key, text))
+
+        with self.log(module).open("ab", buffering=0) as log:
+
+            def keep(clean: bytes) -> None:
+                log.write(clean)
+                tail.feed(clean)
+
+            def output(data: bytes) -> None:
+                nonlocal shown_at
+                keep(stream.feed(data))
+                if anyio.current_time() - shown_at >= _SHOW_EVERY:
+                    shown_at = anyio.current_time()
+                    show()
+
+            try:
+                yield output
+            finally:
+                keep(stream.flush())
+                show()
+
+
+def _remove(tree: Path) -> None:
+    """Remove a build tree, read-only folders of a module cache included."""
+    if not tree.exists():
+        return
+    for folder, names, _ in os.walk(tree):
+        # Before os.walk descends into them.
+        for path in (Path(folder, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(stat.S_IMODE(path.lstat().st_mode) | stat.S_IRWXU)
+    shutil.rmtree(tree)

@@ -1,0 +1,270 @@
+"""
+Take a fleet to its new release in two phases, or back.
+
+First every host gets ready: it has the bytes and has passed pre-deploy. Then the budget
+is judged, and only then does the first link move, wave by wave. What goes wrong after
+that is undone, in reverse wave order, on every host this run changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+import anyio
+import attrs
+
+from . import events as e
+from ._pipeline import advance, apply, recheck
+from ._waves import allowed
+from .errors import BuildError, GhostasyncError
+from .model import State as S  # noqa: N817  as in the table
+from .stages import Context, Release, RunContext, prune
+
+__all__ = ["Fleet"]
+
+SAMPLE_EVERY: Final = 0.25
+"""Seconds between two samples of transfer progress: four a second is what an eye and a
+terminal can take in."""
+
+
+class _Stop(Exception):
+    """The run goes no further; *reason* is on record."""
+
+
+@attrs.define(eq=False)
+class Fleet:
+    """
+    The hosts of a run and what was decided about them.
+
+    *build* makes the releases; *waves* are the selected hosts, cut. *committed* is true
+    once every wave is live within the budget, *reason* says why not.
+    """
+
+    run: RunContext
+    hosts: tuple[Context, ...]
+    waves: tuple[tuple[Context, ...], ...]
+    build: Callable[[], Awaitable[tuple[Release, ...]]]
+    committed: bool = False
+    reason: str = ""
+    locked: bool = False
+    interrupted: bool = False
+    skew: float = 0.0
+    switched: list[tuple[str, ...]] = attrs.field(factory=list)
+    _forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+
+    def interrupt(self, reason: str) -> None:
+        """Stop as soon as can be and put every link back; later calls do nothing."""
+        if not (self.committed or self.interrupted):
+            self.interrupted = True
+            self._halt(reason)
+            self._forward.cancel()
+
+    async def deploy(self) -> None:
+        """
+        Take the fleet forward; on any failure beyond the budget, back.
+
+        Raises:
+            BaseException: A cancellation or a bug, once every link is back.
+        """
+        try:
+            async with anyio.create_task_group() as watchers:
+                watchers.start_soon(self._sample)
+                try:
+                    with self._forward:
+                        await self._both_phases()
+                finally:
+                    watchers.cancel_scope.cancel()
+        except BaseException as exc:
+            self._halt(f"the run was ended: {exc!r}")
+            with anyio.CancelScope(shield=True):
+                await self._go_back()
+            raise
+        if not self.committed:
+            await self._go_back()
+
+    # --- Forward ---------------------------------------------------------------
+
+    async def _both_phases(self) -> None:
+        try:
+            await self._get_ready()
+            self._judge()
+            for number, wave in enumerate(self.waves, start=1):
+                await self._switch_over(number, wave)
+        except _Stop:
+            return
+        self.committed = True
+
+    async def _get_ready(self) -> None:
+        """Build once and bring every host to READY, all at the same time."""
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._build, scope)
+                for ctx in self.hosts:
+                    tasks.start_soon(self._ready, ctx, scope)
+        if self.reason:
+            raise _Stop
+
+    async def _build(self, scope: anyio.CancelScope) -> None:
+        try:
+            self.run.releases = await self.build()
+        except GhostasyncError as exc:
+            failed = exc if isinstance(exc, BuildError) else None
+            self.run.note(
+                e.BuildFailed(
+                    reason=str(exc),
+                    exit_status=failed.exit_status if failed else None,
+                    tail=failed.tail if failed else "",
+                ),
+                None,
+            )
+            self._halt(str(exc))
+            scope.cancel()
+        else:
+            self.run.built.set()
+
+    async def _ready(self, ctx: Context, scope: anyio.CancelScope) -> None:
+        await advance(ctx)
+        if ctx.machine.state is S.FAILED and not self.reason:
+            if ctx.failure and ctx.failure.locked:
+                self.locked = True
+                self._halt(f"{ctx.name}: {ctx.failure.reason}")
+            elif broken := self._over_budget():
+                self._halt(broken)
+            if self.reason:
+                scope.cancel()
+
+    def _judge(self) -> None:
+        ready = [ctx for ctx in self.hosts if ctx.machine.state is S.READY]
+        failed = [ctx for ctx in self.hosts if ctx.machine.state is S.FAILED]
+        limit = allowed(self.run.plan.rollout.max_failures, len(self.hosts))
+        self.run.note(e.Judged(len(ready), len(failed), limit), None)
+        if failed and len(failed) == len(self.hosts):
+            self._halt("every host failed")
+            raise _Stop
+
+    async def _switch_over(self, number: int, wave: Sequence[Context]) -> None:
+        """Take one wave from READY to LIVE."""
+        hosts = [ctx for ctx in wave if ctx.machine.state is S.READY]
+        if not hosts:
+            return
+        names = tuple(ctx.name for ctx in hosts)
+        self.run.note(e.WaveStarted(number, len(self.waves), names), None)
+        self.switched.append(names)
+        for ctx in hosts:
+            apply(ctx, e.Admitted(ctx.name, wave=number))
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                for ctx in hosts:
+                    tasks.start_soon(self._go_live, ctx, scope)
+        live = [ctx for ctx in hosts if ctx.machine.state is S.LIVE]
+        skew = _spread(ctx.switched_at for ctx in hosts)
+        if len(hosts) >= max(map(len, self.switched)):
+            self.skew = skew
+        failed = len(hosts) - len(live)
+        self.run.note(e.WaveFinished(number, len(live), failed, skew), None)
+        if not live:
+            self._halt(f"every host of wave {number} failed")
+        if self.reason:
+            raise _Stop
+        await self._soak(number, live)
+
+    async def _go_live(self, ctx: Context, scope: anyio.CancelScope) -> None:
+        await advance(ctx)
+        if ctx.machine.state is not S.LIVE:
+            self._after_failure(ctx)
+        if self.reason and self.run.plan.rollout.on_failure == "rollback-fleet":
+            scope.cancel()
+
+    async def _soak(self, number: int, live: Sequence[Context]) -> None:
+        """Watch a wave for a while, then have it prove its health again."""
+        seconds = self.run.plan.rollout.soak
+        if not seconds:
+            return
+        await anyio.sleep(seconds)
+        async with anyio.create_task_group() as tasks:
+            for ctx in live:
+                tasks.start_soon(recheck, ctx)
+        for ctx in live:
+            if ctx.machine.state is not S.LIVE:
+                self._after_failure(ctx)
+        if self.reason:
+            raise _Stop
+        self.run.note(e.Soaked(number, seconds), None)
+
+    def _after_failure(self, ctx: Context) -> None:
+        """Stop the run where a host that failed after its switch calls for it."""
+        if broken := self._over_budget():
+            self._halt(broken)
+        elif len(self.waves) > 1 and len(self.switched) == 1:
+            self._halt(f"{ctx.name} failed in the first wave")
+
+    # --- Back ------------------------------------------------------------------
+
+    async def _go_back(self) -> None:
+        """Roll back every host that is live by this run, last wave first."""
+        live = {ctx.name: ctx for ctx in self.hosts if ctx.machine.state is S.LIVE}
+        keep = self.run.plan.rollout.on_failure == "rollback-host"
+        if not live or (keep and not self.interrupted):
+            return
+        waves = [
+            [live[name] for name in names if name in live]
+            for names in reversed(self.switched)
+        ]
+        order = tuple(ctx.name for wave in waves for ctx in wave)
+        self.run.note(e.FleetRollbackStarted(self.reason, order), None)
+        with anyio.CancelScope(shield=True):
+            for wave in waves:
+                async with anyio.create_task_group() as tasks:
+                    for ctx in wave:
+                        apply(ctx, e.RollbackRequested(ctx.name, self.reason))
+                        tasks.start_soon(advance, ctx)
+
+    async def take_back(self, reason: str) -> None:
+        """Undo a run that was live everywhere and cannot be committed."""
+        self.committed = False
+        self._halt(reason)
+        await self._go_back()
+
+    async def prune(self) -> None:
+        """Remove old releases everywhere; what fails becomes a warning."""
+        async with anyio.create_task_group() as tasks:
+            for ctx in self.hosts:
+                if ctx.machine.state is S.LIVE:
+                    tasks.start_soon(prune, ctx)
+
+    # --- Budget and progress ---------------------------------------------------
+
+    def _halt(self, reason: str) -> None:
+        if not self.reason:
+            self.reason = self.run.stopping = reason
+            self.run.note(e.Stopped(reason), None)
+
+    def _over_budget(self) -> str:
+        """Return why the budget is spent; empty while it is not."""
+        rollout, total = self.run.plan.rollout, len(self.hosts)
+        failed = [ctx for ctx in self.hosts if ctx.failure]
+        away = [ctx for ctx in failed if ctx.failure and ctx.failure.unreachable]
+        if rollout.max_unreachable != "":
+            limit = allowed(rollout.max_unreachable, total)
+            if len(away) > limit:
+                return f"{len(away)} hosts unreachable, {limit} allowed"
+            failed = [ctx for ctx in failed if ctx not in away]
+        limit = allowed(rollout.max_failures, total)
+        if len(failed) > limit:
+            hosts = "host" if len(failed) == 1 else "hosts"
+            return f"{len(failed)} {hosts} failed, {limit} allowed"
+        return ""
+
+    async def _sample(self) -> None:
+        while True:
+            await anyio.sleep(SAMPLE_EVERY)
+            streaming = (c for c in self.hosts if c.machine.state is S.UPLOADING)
+            sent = {ctx.name: ctx.sent for ctx in streaming if ctx.sent}
+            total = sum(ctx.sent for ctx in self.hosts)
+            self.run.note(e.Progressed(total, sent), None)
+
+
+def _spread(times: Iterable[float]) -> float:
+    known = [at for at in times if at]
+    return max(known) - min(known) if known else 0.0

@@ -1,0 +1,144 @@
+"""
+Run one host until it rests: the state selects the stage, the event the next state.
+
+Every way out of a stage is an event. What the stage raises becomes ``Failed`` or, where
+the run stops for reasons that are not the host's, ``Halted`` or ``RollbackRequested``;
+right of the switch the host then walks the way back before anything is raised again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+import attrs
+
+from . import events as e
+from . import stages
+from ._machine import RESTING, TRANSITIONS
+from .errors import DeadlinePassed, HostError, LockHeld, RemoteError, Unreachable
+from .model import State as S  # noqa: N817  as in the table
+from .stages import Context
+
+__all__ = ["STAGES", "Step", "advance", "apply", "recheck"]
+
+
+@attrs.frozen
+class Step:
+    """
+    What is done in one state.
+
+    *key* names the deadline of the whole step; without one, each script in it has its
+    own. *busy* is whether it takes one of the places for hosts that work. A *steady*
+    step is not cut short by a cancellation: it is brief, and half of it is worse.
+    """
+
+    stage: Callable[[Context], Awaitable[e.HostEvent]]
+    key: str = ""
+    busy: bool = False
+    steady: bool = False
+
+
+STAGES: Final[dict[S, Step]] = {
+    # Connecting has its deadline in the transport, from when a handshake may begin.
+    S.CONNECTING: Step(stages.connect),
+    S.CHECKING: Step(stages.check, key="check"),
+    S.UPLOADING: Step(stages.upload, key="upload", busy=True),
+    S.PREPARING: Step(stages.prepare, busy=True),
+    S.DRAINING: Step(stages.drain),
+    S.SWITCHING: Step(stages.switch, key="switch", steady=True),
+    S.ACTIVATING: Step(stages.activate, busy=True),
+    S.VERIFYING: Step(stages.verify, busy=True),
+    S.UNDRAINING: Step(stages.undrain),
+    S.ROLLING_BACK: Step(stages.rollback, steady=True),
+}
+
+
+def apply(ctx: Context, event: e.HostEvent) -> None:
+    """Move the host's machine and take note of it."""
+    ctx.machine.apply(event)
+    if isinstance(event, e.Failed):
+        ctx.failure = ctx.failure or event
+    ctx.ended_at = anyio.current_time()
+    ctx.run.note(event, ctx.machine)
+
+
+async def advance(ctx: Context) -> None:
+    """
+    Run *ctx* from its state to the next one in which it rests.
+
+    Raises:
+        BaseException: A cancellation or a bug, after the host is back where nothing of
+            this run is live on it. Failures of the host are events.
+    """
+    pending: BaseException | None = None
+    ctx.began_at = ctx.began_at or anyio.current_time()
+    while ctx.machine.state not in RESTING:
+        state = ctx.machine.state
+        try:
+            event = await _step(ctx, STAGES[state])
+        except HostError as exc:
+            event = _failed(ctx, state, exc)
+        except anyio.get_cancelled_exc_class() as exc:
+            pending = exc
+            event = _stopped(ctx, state)
+        except Exception as exc:  # noqa: BLE001  raised again below
+            pending = exc
+            event = e.Failed(ctx.name, f"a bug: {exc!r}", state)
+        apply(ctx, event)
+    if pending is not None:
+        raise pending
+
+
+async def recheck(ctx: Context) -> None:
+    """Have a live host prove its health again; it rolls back where it cannot."""
+    try:
+        await stages.verify(ctx)
+    except HostError as exc:
+        apply(ctx, _failed(ctx, S.LIVE, exc))
+        await advance(ctx)
+
+
+async def _step(ctx: Context, step: Step) -> e.HostEvent:
+    if step.stage is stages.upload:
+        # Connecting and checking overlap the build; waiting for it costs no deadline.
+        await ctx.run.built.wait()
+    async with _place(ctx, step):
+        if not step.key:
+            with anyio.CancelScope(shield=step.steady):
+                return await step.stage(ctx)
+        seconds = getattr(ctx.run.deadlines, step.key)
+        with anyio.move_on_after(seconds, shield=step.steady):
+            return await step.stage(ctx)
+        raise DeadlinePassed(ctx.name, step.key, seconds)
+    raise AssertionError("no scope here swallows what it did not cancel")
+
+
+def _place(ctx: Context, step: Step) -> contextlib.AbstractAsyncContextManager[object]:
+    return ctx.run.work if step.busy else contextlib.nullcontext()
+
+
+def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
+    remote = exc if isinstance(exc, RemoteError) else None
+    return e.Failed(
+        ctx.name,
+        reason=str(exc),
+        stage=state,
+        exit_status=remote.status if remote else None,
+        tail=ctx.run.redactor.text(remote.tail) if remote else "",
+        unreachable=isinstance(exc, Unreachable),
+        locked=isinstance(exc, LockHeld),
+    )
+
+
+def _stopped(ctx: Context, state: S) -> e.HostEvent:
+    """Return the event for a host whose run stops under it."""
+    reason = ctx.run.stopping or "interrupted"
+    ways = TRANSITIONS[state]
+    if e.RollbackRequested in ways:
+        return e.RollbackRequested(ctx.name, reason)
+    if e.Halted in ways:
+        return e.Halted(ctx.name, reason)
+    return e.Failed(ctx.name, reason, state)

@@ -1,0 +1,65 @@
+"""Number and stamp every event, and hand it to whoever observes the run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import attrs
+
+from . import events as e
+from ._machine import HostMachine
+from .protocols import Observer
+
+__all__ = ["Recorder"]
+
+_log = logging.getLogger("ghostasync")
+
+
+@attrs.define(eq=False)
+class Recorder:
+    """
+    The one place through which events become records.
+
+    *keep* gets every record first (the journal); what it raises ends the run, for a
+    step that is not on record must not be taken. Observers come after; one that raises
+    is dropped and logged, it can never break a deployment.
+    """
+
+    run: str
+    keep: Callable[[e.Record], None]
+    observers: list[Observer]
+    waves: dict[str, int] = attrs.field(factory=dict)
+    clock: Callable[[], float] = time.time
+    seq: int = 0
+
+    def note(self, event: e.Event, machine: HostMachine | None = None) -> None:
+        """Take note of *event*; *machine* is the host's, after the event."""
+        passing = isinstance(event, e.Progressed)
+        if not passing:
+            self.seq += 1
+        record = e.Record(
+            seq=self.seq,
+            at=self.clock(),
+            run=self.run,
+            event=event,
+            state=machine.state if machine else None,
+            wave=self._wave(event),
+        )
+        if not passing:
+            self.keep(record)
+        for observe in tuple(self.observers):
+            self._tell(observe, record)
+
+    def _wave(self, event: e.Event) -> int | None:
+        if isinstance(event, e.HostEvent):
+            return self.waves.get(event.host)
+        return getattr(event, "wave", None)
+
+    def _tell(self, observe: Observer, record: e.Record) -> None:
+        try:
+            observe(record)
+        except Exception:  # noqa: BLE001  whatever it is, the run goes on
+            self.observers.remove(observe)
+            _log.exception("observer %r raised and is dropped", observe)

@@ -1,0 +1,367 @@
+"""One run, from its first event to its report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator
+
+import anyio
+import attrs
+
+from . import events as e
+from ._assembly import Assembly, Job
+from ._build import Workshop
+from ._environment import digest
+from ._fleet import Fleet
+from ._outcome import AFTER_ALL_FAILED, EXIT_STATUS, verdict
+from ._recorder import Recorder
+from ._redact import Redactor
+from ._rundir import RunFolder
+from ._waves import cut
+from .errors import BuildError, GhostasyncError, StoreError
+from .journal import Journal
+from .model import Action, Host, HostReport, Outcome, Package, Report
+from .model import State as S  # noqa: N817  as in the table
+from .protocols import Environment, ManifestLine, Observer, Session, Transport
+from .stages import Context, Release, RunContext
+
+__all__ = ["Run"]
+
+_CLOSING = 5.0
+"""Seconds that connections get to close in an orderly way, all at once."""
+
+
+class Run:
+    """
+    A run in progress; :func:`ghostasync.start` makes it.
+
+    Attributes:
+        id: The run's id; ids sort by time.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        transport: Transport | None,
+        observe: Observer | None,
+    ) -> None:
+        self.id = assembly.id
+        self._parts = assembly
+        self._transport = transport
+        self._records: list[e.Record] = []
+        self._news = anyio.Event()
+        self._done = anyio.Event()
+        self._after = anyio.CancelScope()
+        self._report: Report | None = None
+        self._bug: BaseException | None = None
+        self._began = time.monotonic()
+        self._folder = RunFolder.create(assembly.folder)
+        self._journal = Journal(self._folder.journal)
+        observers = [self._remember, *([observe] if observe else [])]
+        self._recorder = Recorder(self.id, self._keep, observers)
+        self._fleet = self._make_fleet()
+        self._workshop = self._make_workshop()
+
+    # --- For users -------------------------------------------------------------
+
+    async def events(self, since: int = 0) -> AsyncGenerator[e.Record]:
+        """
+        Yield the run's records after number *since*, as they come, until its end.
+
+        A record keeps its place: whoever lost the connection goes on where it was.
+        """
+        at = 0
+        while True:
+            while at < len(self._records):
+                record = self._records[at]
+                at += 1
+                if record.seq > since:
+                    yield record
+            if self._done.is_set():
+                return
+            await self._news.wait()
+
+    async def stop(self, reason: str = "interrupted") -> None:
+        """
+        Stop the run and put every link back; return when that is done.
+
+        Once MANIFEST has moved only after_all_deploy is cut short.
+        """
+        self.interrupt(reason)
+        await self._done.wait()
+
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Ask for what :meth:`stop` does, and return at once."""
+        self._fleet.interrupt(reason)
+        self._after.cancel()
+
+    async def report(self) -> Report:
+        """Wait for the run's end and return what came of it."""
+        await self._done.wait()
+        if self._bug is not None:
+            raise self._bug
+        if self._report is None:
+            raise RuntimeError("the run ended without a report")
+        return self._report
+
+    async def wait(self) -> None:
+        """Wait for the run's end, however it ends."""
+        await self._done.wait()
+
+    # --- The run ---------------------------------------------------------------
+
+    async def build_only(self) -> dict[str, Package]:
+        """Build every module of a run without hosts; return the packages by name."""
+        try:
+            async with self._workshop:
+                releases = await self._build()
+        finally:
+            self._journal.close()
+        return {release.module.name: release.package for release in releases}
+
+    async def main(self) -> None:
+        """Carry the run out; every way out leaves a report and closed connections."""
+        try:
+            async with self._workshop:
+                await self._carry_out()
+        except anyio.get_cancelled_exc_class():
+            self._finish()
+            raise
+        except Exception as exc:  # noqa: BLE001  report() raises it
+            self._bug = exc
+            self._finish()
+        finally:
+            with anyio.move_on_after(_CLOSING, shield=True):
+                await self._close()
+            self._done.set()
+            self._news.set()
+
+    async def _carry_out(self) -> None:
+        parts, fleet = self._parts, self._fleet
+        self._recorder.note(
+            e.Started(
+                action=parts.action.value,
+                app="/".join(filter(None, attrs.astuple(parts.plan.app)[:4])),
+                modules=tuple(job.module.name for job in parts.jobs),
+                hosts=tuple(host.name for host in parts.hosts),
+                actor=parts.actor,
+                reason=parts.reason,
+            )
+        )
+        await fleet.deploy()
+        exit_status = None
+        if fleet.committed and await self._commit():
+            exit_status = await self._after_all()
+            await self._prune()
+        self._finish(exit_status)
+        await self._save()
+
+    async def _build(self) -> tuple[Release, ...]:
+        releases = []
+        for job in self._parts.jobs:
+            if job.error is not None:
+                raise job.error
+            releases.append(await self._make(job))
+        return tuple(releases)
+
+    async def _make(self, job: Job) -> Release:
+        if job.source is None:
+            return await self._workshop.load(job.module, job.package)
+        self._recorder.note(e.Resolved(job.module.name, job.revision))
+        return await self._workshop.build(
+            job.module, job.source, job.revision, reuse=not self._parts.force
+        )
+
+    async def _commit(self) -> bool:
+        """Move MANIFEST: from here on a booting instance gets the new releases."""
+        parts, releases = self._parts, self._fleet.run.releases
+        if parts.action is Action.CONVERGE:
+            return True
+        if not parts.whole:
+            self._recorder.note(e.Warned("MANIFEST stays: the run was under --limit"))
+            return True
+        lines = [
+            ManifestLine(r.module.name, r.id, r.module.path, r.package.sha256)
+            for r in releases
+        ]
+        kept = [Environment(r.id, r.variables, digest(r.variables)) for r in releases]
+        order = [module.name for module in parts.plan.modules]
+        try:
+            await parts.store.move_manifest(lines, kept, order)
+        except StoreError as exc:
+            # Live hosts that MANIFEST does not name would be a fleet at odds with its
+            # own next member: nothing was committed.
+            await self._fleet.take_back(f"MANIFEST could not be moved: {exc}")
+            return False
+        moved = {line.module: line.package for line in lines}
+        self._recorder.note(e.ManifestMoved(moved))
+        return True
+
+    async def _after_all(self) -> int | None:
+        """Run every after_all_deploy; return the exit status if one failed."""
+        if self._parts.action is Action.CONVERGE or not self._fleet.switched:
+            return None
+        with self._after:
+            try:
+                for release in self._fleet.run.releases:
+                    await self._workshop.after_all(release)
+            except BuildError as exc:
+                self._fleet.reason = str(exc)
+                self._recorder.note(e.AfterAllFailed(str(exc), exc.tail))
+                return AFTER_ALL_FAILED
+            return None
+        self._fleet.reason = "after_all_deploy was interrupted"
+        self._recorder.note(e.AfterAllFailed(self._fleet.reason))
+        return AFTER_ALL_FAILED
+
+    async def _prune(self) -> None:
+        await self._fleet.prune()
+        parts = self._parts
+        for release in self._fleet.run.releases:
+            name = release.module.name
+            try:
+                await parts.store.prune(
+                    name, parts.plan.store.keep, frozenset({release.id})
+                )
+            except StoreError as exc:
+                text = f"old packages of {name} were not removed: {exc}"
+                self._recorder.note(e.Warned(text))
+
+    # --- Parts -----------------------------------------------------------------
+
+    def _make_fleet(self) -> Fleet:
+        parts = self._parts
+        rollout = parts.plan.rollout
+        run = RunContext(
+            id=parts.id,
+            action=parts.action,
+            plan=parts.plan,
+            modules=tuple(job.module for job in parts.jobs),
+            holder=parts.holder,
+            store_url=parts.store_url,
+            force=parts.force,
+            redactor=Redactor(parts.secrets.values()),
+            logs=self._folder,
+            work=anyio.CapacityLimiter(rollout.concurrency),
+            note=self._recorder.note,
+            protected={m.module: frozenset({m.package}) for m in parts.manifest},
+        )
+        contexts = {
+            host.name: Context(host, self._session(host), run) for host in parts.hosts
+        }
+        waves = [
+            tuple(contexts[host.name] for host in wave)
+            for wave in cut(parts.hosts, rollout.waves, rollout.spread_by)
+        ]
+        for number, wave in enumerate(waves, start=1):
+            for ctx in wave:
+                ctx.wave = number
+                self._recorder.waves[ctx.name] = number
+        return Fleet(run, tuple(contexts.values()), tuple(waves), self._build)
+
+    def _session(self, host: Host) -> Session:
+        if self._transport is None:
+            raise RuntimeError("a run without a transport has no hosts")
+        return self._transport.session(host)
+
+    def _make_workshop(self) -> Workshop:
+        parts = self._parts
+        return Workshop(
+            plan=parts.plan,
+            store=parts.store,
+            action=parts.action,
+            actor=parts.actor,
+            folder=parts.build_folder,
+            log=self._folder.build_log,
+            environ=os.environ,
+            secrets=parts.secrets,
+            redactor=self._fleet.run.redactor,
+            note=self._recorder.note,
+        )
+
+    def _keep(self, record: e.Record) -> None:
+        # PREVIOUS of every host must survive a power failure before its link moves.
+        ahead = isinstance(record.event, e.WaveStarted | e.FleetRollbackStarted)
+        self._journal.append(record, sync=ahead)
+
+    def _remember(self, record: e.Record) -> None:
+        if not isinstance(record.event, e.Progressed):
+            self._records.append(record)
+        self._news.set()
+        self._news = anyio.Event()
+
+    # --- The end ---------------------------------------------------------------
+
+    def _finish(self, exit_status: int | None = None) -> None:
+        """Sum the run up, as its last event and as a report."""
+        report = self._sum_up(exit_status)
+        self._report = report
+        self._recorder.note(
+            e.Finished(
+                outcome=report.outcome.value,
+                exit=report.exit_status,
+                releases=report.releases,
+                hosts={name: host.state.value for name, host in report.hosts.items()},
+                seconds=report.seconds,
+                nbytes=report.nbytes,
+                skew_ms=round(report.skew * 1000, 3),
+                log=report.log,
+                reason=report.reason,
+            )
+        )
+
+    def _sum_up(self, exit_status: int | None) -> Report:
+        fleet = self._fleet
+        outcome = verdict(
+            [ctx.machine.state for ctx in fleet.hosts],
+            committed=fleet.committed,
+            interrupted=fleet.interrupted,
+            locked=fleet.locked,
+        )
+        if outcome in {Outcome.STRANDED, Outcome.MIXED} or exit_status is None:
+            exit_status = EXIT_STATUS[outcome]
+        return Report(
+            run=self.id,
+            outcome=outcome,
+            exit_status=exit_status,
+            releases={r.module.name: r.id for r in fleet.run.releases},
+            hosts={ctx.name: self._host_report(ctx) for ctx in fleet.hosts},
+            waves=tuple(fleet.switched),
+            nbytes=sum(ctx.sent for ctx in fleet.hosts),
+            skew=fleet.skew,
+            seconds=round(time.monotonic() - self._began, 3),
+            log=str(self._folder.path),
+            reason=fleet.reason,
+        )
+
+    def _host_report(self, ctx: Context) -> HostReport:
+        failure = ctx.failure
+        state = ctx.machine.state
+        served = state in {S.LIVE, S.UNCHANGED, S.READY}
+        return HostReport(
+            state=state,
+            stage=failure.stage if failure else None,
+            reason=failure.reason if failure else "" if served else self._fleet.reason,
+            exit_status=failure.exit_status if failure else None,
+            seconds=round(max(0.0, ctx.ended_at - ctx.began_at), 3),
+            log=str(self._folder.host_log(ctx.name)),
+        )
+
+    async def _save(self) -> None:
+        if self._report is None:
+            return
+        try:
+            data = self._report.to_json().encode()
+            await self._parts.store.save(self.id, "report.json", data)
+        except GhostasyncError as exc:
+            self._recorder.note(e.Warned(f"the report was not kept: {exc}"))
+
+    async def _close(self) -> None:
+        """Give all connections back at once, and with them the locks."""
+        async with anyio.create_task_group() as tasks:
+            for ctx in self._fleet.hosts:
+                if ctx.lock is not None:
+                    ctx.lock.write_eof()
+                tasks.start_soon(ctx.session.close)
+        self._journal.close()

@@ -1,0 +1,230 @@
+"""Call a script on a host and tell how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable
+
+import anyio
+import attrs
+
+from .._local import Tail
+from ..errors import ConnectionDied, RemoteError
+from ..protocols import Channel, OnOutput, Session
+from ._frame import Frame
+from ._script import command_line, render
+
+__all__ = ["call", "hold", "query", "supervise"]
+
+Feed = Callable[[Channel], Awaitable[None]]
+"""Writes what a script reads from stdin after its own text, and closes stdin."""
+
+MAX_FACTS = 1 << 20
+"""Bytes that a script which only reports may print; a host with a broken rc file or a
+thousand releases stays far below."""
+
+GRACE = 8.0
+"""Seconds that a script has to go once its stdin is closed: ``run.sh`` waits 5 before
+it kills."""
+
+
+async def _close_stdin(channel: Channel) -> None:
+    channel.write_eof()
+
+
+@attrs.define(eq=False)
+class _Exchange:
+    """One script on one host, from its text to its last line."""
+
+    session: Session
+    name: str
+    output: OnOutput
+    frame: Frame = attrs.field(factory=lambda: Frame(secrets.token_hex(8)))
+    stray: Tail = attrs.field(factory=Tail)
+    ended: anyio.Event = attrs.field(factory=anyio.Event)
+    exit_status: int | None = None
+    refused: bool = False
+
+    async def start(self, args: tuple[str, ...], *, sudo: bool) -> Channel:
+        text = render(self.name, args, self.frame.nonce)
+        channel = await self.session.execute(
+            command_line(self.name, len(text), sudo=sudo),
+            output=self._on_output,
+            errors=self.stray.feed,
+        )
+        try:
+            await channel.write(text)
+        except BrokenPipeError:
+            pass  # a forced command that reads nothing; what it printed tells
+        except BaseException:
+            channel.abort()
+            raise
+        return channel
+
+    async def run(self, channel: Channel, feed: Feed) -> None:
+        """Feed the script and wait for its last line or its exit, whatever is first."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._feed, channel, feed)
+            tasks.start_soon(self._watch, channel)
+            await self.ended.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _feed(self, channel: Channel, feed: Feed) -> None:
+        # A script that stops reading has failed, and its status says why.
+        with contextlib.suppress(BrokenPipeError, ConnectionDied):
+            await feed(channel)
+
+    async def _watch(self, channel: Channel) -> None:
+        self.exit_status = await channel.wait()
+        self.ended.set()
+
+    def _on_output(self, data: bytes) -> None:
+        if not self.frame.begun:
+            self.stray.feed(data)
+        if piece := self.frame.feed(data):
+            self.output(piece)
+        if self.frame.status is not None:
+            self.ended.set()
+
+    def status(self) -> int:
+        """Return the script's status, or raise what became of it."""
+        if self.frame.status is not None:
+            return self.frame.status
+        host = self.session.host.name
+        if self.exit_status is None:
+            raise ConnectionDied(host, f"connection lost during {self.name}")
+        if self.frame.begun:
+            raise RemoteError(host, self.name, self.exit_status, self.stray.text())
+        said = self.stray.text().strip() or "it said nothing"
+        raise RemoteError(
+            host, f"the login shell ran something else than {self.name} and",
+            self.exit_status, said,
+        )  # fmt: skip
+
+
+async def call(
+    session: Session,
+    name: str,
+    *args: str,
+    sudo: bool = False,
+    feed: Feed = _close_stdin,
+    output: OnOutput | None = None,
+) -> None:
+    """
+    Run the script *name* on a host.
+
+    Raises:
+        ConnectionDied: The connection was lost; what the script did is unknown.
+        RemoteError: It exited non-zero; its last words on stderr are in the text.
+    """
+    printed = Tail()
+    exchange = _Exchange(session, name, output or printed.feed)
+    channel = await exchange.start(args, sudo=sudo)
+    try:
+        await exchange.run(channel, feed)
+    finally:
+        channel.abort()
+    if status := exchange.status():
+        tail = exchange.stray.text().strip() or printed.text()
+        raise RemoteError(session.host.name, name, status, tail)
+
+
+async def query(session: Session, name: str, *args: str, sudo: bool = False) -> str:
+    """
+    Return what the script *name* prints, without undecodable bytes lost.
+
+    Raises:
+        ConnectionDied: The connection was lost.
+        RemoteError: It exited non-zero, or printed more than a mebibyte.
+    """
+    printed = bytearray()
+
+    def keep(data: bytes) -> None:
+        if len(printed) < MAX_FACTS:
+            printed.extend(data)
+
+    await call(session, name, *args, sudo=sudo, output=keep)
+    if len(printed) >= MAX_FACTS:
+        raise RemoteError(session.host.name, name, 0, "it printed more than 1 MiB")
+    return printed.decode(errors="surrogateescape")
+
+
+async def supervise(
+    session: Session,
+    *args: str,
+    sudo: bool,
+    output: OnOutput,
+    seconds: float,
+) -> int | None:
+    """
+    Run a user's script on a host under ``run.sh`` and return its exit status.
+
+    When it is not done in *seconds*, or we are cancelled, its process group is ended
+    and waited for, so that it cannot overlap what comes next.
+
+    Args:
+        session: The host.
+
+        args: What ``run.sh`` takes: CWD FILE TEXT ENVIRONMENT NAME=VALUE...
+
+        sudo: Whether it runs as root through ``sudo -n``.
+
+        output: Gets its stdout and stderr, merged, as they come.
+
+        seconds: Its deadline.
+
+    Returns:
+        The exit status; None where it was ended at its deadline.
+
+    Raises:
+        ConnectionDied: The connection was lost; the host ends the script by itself.
+        RemoteError: The script could not be run at all.
+    """
+    exchange = _Exchange(session, "run", output)
+    channel = await exchange.start(args, sudo=sudo)
+
+    async def until_the_end(_: Channel) -> None:
+        await exchange.ended.wait()
+
+    try:
+        with anyio.move_on_after(seconds) as patience:
+            await exchange.run(channel, until_the_end)
+    finally:
+        if not exchange.ended.is_set():
+            channel.write_eof()
+            with anyio.move_on_after(GRACE, shield=True):
+                await exchange.run(channel, until_the_end)
+        channel.abort()
+    return None if patience.cancelled_caught else exchange.status()
+
+
+async def hold(session: Session, name: str, *args: str, sudo: bool = False) -> Channel:
+    """
+    Start a script that runs until its stdin is closed, such as the lock's holder.
+
+    Returns:
+        Its channel, once it has printed something: close it to end the script.
+
+    Raises:
+        ConnectionDied: The connection was lost.
+        RemoteError: It ended instead; what it wrote to stderr is in ``.tail``.
+    """
+    holding = anyio.Event()
+    exchange = _Exchange(session, name, lambda _: holding.set())
+    channel = await exchange.start(args, sudo=sudo)
+
+    async def until_it_holds(_: Channel) -> None:
+        await holding.wait()
+        exchange.ended.set()
+
+    try:
+        await exchange.run(channel, until_it_holds)
+    except BaseException:
+        channel.abort()
+        raise
+    if holding.is_set():
+        return channel
+    channel.abort()
+    tail = exchange.stray.text()
+    raise RemoteError(session.host.name, name, exchange.status(), tail)

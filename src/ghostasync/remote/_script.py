@@ -1,0 +1,58 @@
+"""The text that goes to a host: a script file, its arguments, the frame around it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from importlib import resources
+
+__all__ = ["command_line", "quote", "render"]
+
+
+def quote(value: str) -> bytes:
+    """Return *value* as one word of sh, byte for byte, surrogate escapes included."""
+    return b"'" + os.fsencode(value).replace(b"'", b"'\\''") + b"'"
+
+
+@functools.cache
+def _body(name: str) -> bytes:
+    """Return a script without comments and indentation: hosts read it slowly."""
+    text = resources.files(__package__).joinpath(f"{name}.sh").read_bytes()
+    lines = (line.lstrip() for line in text.splitlines())
+    return b"\n".join(line for line in lines if line and not line.startswith(b"#"))
+
+
+def render(name: str, args: tuple[str, ...], nonce: str) -> bytes:
+    """
+    Return what ``/bin/sh`` evaluates on the host.
+
+    The body runs in a subshell, so that its ``exit`` and ``set -e`` end only itself and
+    the closing line with its status always follows.
+    """
+    words = b" ".join(quote(arg) for arg in args)
+    return b"\n".join(
+        [
+            b"nonce=" + nonce.encode(),
+            b"set -- " + words,
+            b"printf '\\n%s begin\\n' \"$nonce\"",
+            b"(",
+            _body(name),
+            b")",
+            b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
+            b"",
+        ]
+    )
+
+
+def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
+    """
+    Return the command for the login shell: constant but for a name and a number.
+
+    It parses alike in sh, bash, zsh, fish and csh. ``dd`` with one byte a read is the
+    one reader that leaves the rest of stdin alone. Source: FIELD, facts that were run.
+    """
+    prefix = "exec sudo -n " if sudo else "exec "
+    return (
+        f"{prefix}/bin/sh -c "
+        f"'eval \"$(dd bs=1 count={nbytes} 2>/dev/null)\"' ghost-{name}"
+    )

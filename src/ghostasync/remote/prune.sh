@@ -1,0 +1,43 @@
+#!/bin/sh
+# usage: prune MODULE_DIR TARGET KEEP FAILED [PROTECTED]...
+# Keeps what is live, KEEP - 1 that were live before, FAILED that never were, PROTECTED.
+set -eu
+dir=$1 target=$2 keep=$3 failed=$4
+shift 4
+cd "$dir"
+kept=" $* "
+current=$(readlink "$target" || :)
+[ "${current%/*}" != "$dir" ] || kept="$kept${current##*/} "
+newest_first() {
+	sed '1!G;h;$!d'
+}
+left=$((keep - 1))
+for id in $(newest_first <.ghost/history 2>/dev/null || :); do
+	case $kept in *" $id "*) continue ;; esac
+	[ -d "$id" ] && [ "$left" -gt 0 ] || continue
+	left=$((left - 1))
+	kept="$kept$id "
+done
+for id in $(printf '%s\n' [0-9]*_*_* | sort -rn); do
+	[ -d "$id" ] || continue
+	case $kept in *" $id "*) continue ;; esac
+	if [ "$failed" -gt 0 ] && ! grep -qxF "$id" .ghost/history 2>/dev/null; then
+		failed=$((failed - 1))
+		continue
+	fi
+	# Gone in one step, however long the removal takes.
+	mv "$id" ".ghost/$id.removed"
+	echo "$id"
+done
+for old in .ghost/*.removed; do
+	[ -d "$old" ] || continue
+	chmod -R u+rwx "$old" 2>/dev/null || :
+	id=${old#.ghost/}
+	rm -rf "$old" ".ghost/${id%.removed}"
+done
+if [ -f .ghost/history ]; then
+	while read -r id; do
+		! [ -d "$id" ] || echo "$id"
+	done <.ghost/history | newest_first | awk '!seen[$0]++' | newest_first >.ghost/history.new
+	mv .ghost/history.new .ghost/history
+fi

@@ -1,0 +1,58 @@
+#!/bin/sh
+# usage: switch RENAME [MODULE_DIR TARGET PREVIOUS NEW ASIDE]...
+# Moves every link of the host back to back; prints "moved" when the last one has.
+set -eu
+rename() {
+	case $how in
+	mv) mv -T "$1" "$2" ;;
+	python3) python3 -c 'import os, sys; os.replace(*sys.argv[1:])' "$1" "$2" ;;
+	perl) perl -e 'rename $ARGV[0], $ARGV[1] or die "rename: $!\n"' "$1" "$2" ;;
+	*) echo "no way to rename(2) a link here" >&2 && return 1 ;;
+	esac
+}
+links=
+busy=$2/.ghost/switching
+# shellcheck disable=SC2086  # a list, split at newlines alone
+trap 'IFS="
+"; set -f; rm -f "$busy" $links' EXIT
+trap 'exit 143' HUP INT TERM
+each() {
+	verb=$1
+	shift
+	while [ $# -gt 0 ]; do
+		dir=$1 target=$2 previous=$3 new=$4 aside=$5
+		link=${target%/*}/.${target##*/}.ghost-$$
+		"$verb"
+		shift 5
+	done
+}
+ready() {
+	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
+	now=$(readlink "$target" || :)
+	if [ -z "$aside" ] && [ "$now" != "$previous" ]; then
+		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
+	fi
+	[ -n "$aside$now" ] || [ ! -e "$target" ] || { echo "$target is not a link" >&2 && exit 1; }
+	umask 022
+	mkdir -p "${target%/*}"
+	ln -s "$new" "$link"
+	links="$links$link
+"
+	mv "$dir/.ghost/armed" "$dir/.ghost/switch"
+}
+move() {
+	[ -z "$aside" ] || mv "$target" "$aside"
+	rename "$link" "$target"
+}
+keep() {
+	[ -z "$previous" ] || [ "$previous" = "$new" ] || echo "${previous##*/}" >>"$dir/.ghost/history"
+	sync -f "${target%/*}" 2>/dev/null || sync
+}
+how=$1
+shift
+umask 077
+sh -c 'echo "$PPID"' >"$busy"
+each ready "$@"
+each move "$@"
+echo moved
+each keep "$@"

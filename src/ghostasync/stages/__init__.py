@@ -1,0 +1,37 @@
+"""A coroutine for each step: one host, one effect, one fact that became true."""
+
+from __future__ import annotations
+
+from ._context import Context, Logs, Move, Release, RunContext
+from .activate import activate
+from .check import check, findings, inspect, take_lock
+from .connect import connect
+from .drain import drain, undrain
+from .prepare import prepare
+from .prune import prune
+from .rollback import rollback
+from .switch import switch
+from .upload import upload
+from .verify import verify
+
+__all__ = [
+    "Context",
+    "Logs",
+    "Move",
+    "Release",
+    "RunContext",
+    "activate",
+    "check",
+    "connect",
+    "drain",
+    "findings",
+    "inspect",
+    "prepare",
+    "prune",
+    "rollback",
+    "switch",
+    "take_lock",
+    "undrain",
+    "upload",
+    "verify",
+]

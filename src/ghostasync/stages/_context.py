@@ -1,0 +1,144 @@
+"""What a stage is given: the run, and one host in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import anyio
+import attrs
+
+from .._machine import HostMachine
+from .._paths import HostPaths
+from .._redact import Redactor
+from ..events import Event, Failed
+from ..model import Action, Deadlines, Host, Module, Package, Plan
+from ..packaging.spool import Spool
+from ..protocols import Channel, Session
+from ..remote import Facts, Identity
+
+__all__ = ["Context", "Logs", "Move", "Release", "RunContext"]
+
+
+class Logs(Protocol):
+    """Where the full output of scripts goes."""
+
+    def write(self, host: str, data: bytes) -> None:
+        """Append to the log of *host*; never raises."""
+
+
+@attrs.frozen(eq=False)
+class Release:
+    """One module's part of a run: what hosts get, and what its scripts see there."""
+
+    module: Module
+    package: Package
+    spool: Spool
+    variables: Mapping[str, str] = attrs.field(repr=False)
+    fingerprint: str
+
+    @property
+    def id(self) -> str:
+        """The release's id, the package's."""
+        return self.package.id
+
+
+@attrs.frozen
+class Move:
+    """
+    One link of one host: what it said, what it will say.
+
+    *previous* is the text of the link before, empty where there was none; *aside* is
+    where an adopted directory or file goes, empty otherwise.
+    """
+
+    module: str
+    folder: str
+    target: str
+    previous: str
+    new: str
+    aside: str = ""
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The move as ``switch.sh`` and ``restore.sh`` take it."""
+        return (self.folder, self.target, self.previous, self.new, self.aside)
+
+
+@attrs.define(eq=False)
+class RunContext:
+    """What all hosts of a run share; *releases* is empty until *built* is set."""
+
+    id: str
+    action: Action
+    plan: Plan
+    modules: tuple[Module, ...]
+    holder: str
+    store_url: str
+    force: bool
+    redactor: Redactor
+    logs: Logs
+    work: anyio.CapacityLimiter
+    note: Callable[[Event, HostMachine | None], None]
+    protected: Mapping[str, frozenset[str]]
+    releases: tuple[Release, ...] = ()
+    built: anyio.Event = attrs.field(factory=anyio.Event)
+    stopping: str = ""
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Seconds for each kind of work."""
+        return self.plan.rollout.deadlines
+
+
+@attrs.define(eq=False)
+class Context:
+    """One host of a run, and all that is known of it."""
+
+    host: Host
+    session: Session
+    run: RunContext
+    wave: int = 0
+    machine: HostMachine = attrs.field(factory=HostMachine)
+    identity: Identity | None = None
+    facts: Facts | None = None
+    lock: Channel | None = None
+    work: tuple[Release, ...] = ()
+    moves: tuple[Move, ...] = ()
+    failure: Failed | None = None
+    began_at: float = 0.0
+    ended_at: float = 0.0
+    switched_at: float = 0.0
+    sent: int = 0
+
+    @property
+    def name(self) -> str:
+        """The host's name in reports."""
+        return self.host.name
+
+    @property
+    def known(self) -> Facts:
+        """The host's facts; CHECKING found them out."""
+        if self.facts is None:
+            raise RuntimeError("facts are asked for before CHECKING")
+        return self.facts
+
+    @property
+    def sudo(self) -> bool:
+        """Whether commands go through sudo: as configured, unless we are root."""
+        wanted = self.run.plan.ssh.sudo
+        return wanted and (self.identity is None or self.identity.uid != 0)
+
+    @property
+    def paths(self) -> HostPaths:
+        """Where things are on the host, ``~`` resolved."""
+        home = self.identity.home if self.identity else "~"
+        return HostPaths(self.run.plan.layout.root, self.run.plan.app, home=home)
+
+    def target(self, module: Module) -> str:
+        """Return the symlink that *module* is served from, ``~`` resolved."""
+        return self.paths.target(module.path)
+
+    def note(self, event: Event) -> None:
+        """Take note of an event that does not change the host's state."""
+        self.run.note(event, self.machine)

@@ -1,0 +1,98 @@
+"""CHECKING: take the host's lock, then find out whether it is fit for the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import events as e
+from ..errors import LockHeld, Refused, RemoteError
+from ..model import Module
+from ..remote import Facts, Target, hold, parse_facts, query
+from ._context import Context
+
+__all__ = ["check", "findings", "inspect", "take_lock"]
+
+_HELD = 75
+"""What ``lock.sh`` exits with when another run holds the lock (EX_TEMPFAIL)."""
+
+
+async def check(ctx: Context) -> e.Checked:
+    """
+    Take the lock, without waiting, and look at everything a release needs.
+
+    Raises:
+        LockHeld: Another run has it.
+        Refused: The host is not fit; the text says what to do.
+    """
+    await take_lock(ctx)
+    ctx.facts = await inspect(ctx)
+    if wrong := list(findings(ctx, ctx.facts)):
+        raise Refused(ctx.name, "; ".join(wrong))
+    live = {name: target.live for name, target in ctx.facts.targets.items()}
+    return e.Checked(ctx.name, live=live)
+
+
+async def take_lock(ctx: Context) -> None:
+    """Hold the host's lock until the connection ends."""
+    try:
+        ctx.lock = await hold(
+            ctx.session, "lock", ctx.paths.app_dir, ctx.run.holder, sudo=ctx.sudo
+        )
+    except RemoteError as exc:
+        if exc.status == _HELD:
+            raise LockHeld(ctx.name, exc.tail.strip()) from exc
+        root = ctx.paths.app_dir
+        raise Refused(
+            ctx.name,
+            f"cannot use {root}: {exc.tail.strip() or exc}; create it with "
+            f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo",
+        ) from exc
+
+
+async def inspect(ctx: Context) -> Facts:
+    """Ask the host what it is and has; changes nothing that lasts."""
+    folders = {ctx.paths.module(m.name): m for m in ctx.run.modules}
+    args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
+    text = await query(ctx.session, "check", ctx.paths.app_dir, *args, sudo=ctx.sudo)
+    return parse_facts(text, {folder: m.name for folder, m in folders.items()})
+
+
+def findings(ctx: Context, facts: Facts) -> Iterator[str]:
+    """Yield what keeps the host from taking the plan, each with what to do."""
+    if "tar" not in facts.tools:
+        yield "tar is missing: install it"
+    if not facts.tools & {"zstd", "gzip"}:
+        yield "zstd and gzip are missing: install one of them"
+    if facts.unwritable:
+        yield f"{_login(ctx)} may not write to {facts.unwritable}"
+    elif not facts.rename:
+        yield "nothing here renames a link in one step: install coreutils or python3"
+    for module in ctx.run.modules:
+        yield from _module(ctx, facts, module, facts.targets[module.name])
+
+
+def _module(
+    ctx: Context, facts: Facts, module: Module, target: Target
+) -> Iterator[str]:
+    path = ctx.target(module)
+    if target.unwritable:
+        yield f"{_login(ctx)} may not write to {target.unwritable} (for {path})"
+    foreign = target.kind == "link" and not target.live
+    if (foreign or target.kind in {"directory", "file"}) and not module.adopt:
+        what = f"a link to {target.link}" if foreign else f"a {target.kind}"
+        yield (
+            f"{path} is {what}, not a release of {module.name}: move it away, or set "
+            "adopt = true to have it moved aside"
+        )
+    others = (module.uid not in {-1, facts.uid}) or (module.gid not in {-1, facts.gid})
+    if others and facts.uid != 0:
+        yield (
+            f"{module.name} is owned by {module.uid}:{module.gid}, which needs root: "
+            "log in as root or set ssh.sudo"
+        )
+
+
+def _login(ctx: Context) -> str:
+    if ctx.sudo or not ctx.identity:
+        return "root"
+    return ctx.identity.user

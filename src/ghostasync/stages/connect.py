@@ -1,0 +1,47 @@
+"""CONNECTING: one connection for the whole run, and who we are at its other end."""
+
+from __future__ import annotations
+
+import anyio
+
+from .. import events as e
+from ..errors import ConnectionDied, DeadlinePassed, Refused, RemoteError
+from ..remote import parse_identity, query
+from ._context import Context
+
+__all__ = ["connect"]
+
+
+async def connect(ctx: Context) -> e.Connected:
+    """
+    Log in and make sure that the login runs our commands.
+
+    Raises:
+        Unreachable: No connection, login refused, or the wrong host key.
+        Refused: The login runs something else (a forced command, nologin), or may not
+            use sudo.
+    """
+    started = anyio.current_time()
+    await ctx.session.open()
+    wanted = ("sudo",) if ctx.run.plan.ssh.sudo else ()
+    seconds = ctx.run.deadlines.connect
+    try:
+        with anyio.fail_after(seconds):
+            said = await query(ctx.session, "probe", *wanted)
+        ctx.identity = parse_identity(said)
+    except TimeoutError:
+        what = "the login was accepted, but its first command was"
+        raise DeadlinePassed(ctx.name, "connect", seconds, what=what) from None
+    except (ConnectionDied, RemoteError, LookupError) as exc:
+        raise Refused(
+            ctx.name,
+            f"the login does not run commands ({exc}); it needs a shell, and no "
+            "forced command in authorized_keys or sshd_config",
+        ) from exc
+    if ctx.sudo and ctx.identity.sudo:
+        raise Refused(
+            ctx.name,
+            f"sudo -n refused: {ctx.identity.sudo.strip()}; add to sudoers: "
+            f"{ctx.identity.user} ALL=(root) NOPASSWD: ALL",
+        )
+    return e.Connected(ctx.name, seconds=anyio.current_time() - started)

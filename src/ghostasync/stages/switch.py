@@ -1,0 +1,30 @@
+"""SWITCHING: move every link of the host back to back."""
+
+from __future__ import annotations
+
+import anyio
+
+from .. import events as e
+from ..remote import call
+from ._context import Context
+
+__all__ = ["switch"]
+
+
+async def switch(ctx: Context) -> e.Switched:
+    """
+    Point every target at its new release, each in one rename(2).
+
+    Raises:
+        RemoteError: A link is not what it was in CHECKING, or could not be replaced.
+        ConnectionDied: The connection was lost; the links may have moved or not.
+    """
+
+    def moved(_: bytes) -> None:
+        ctx.switched_at = ctx.switched_at or anyio.current_time()
+
+    args = [word for move in ctx.moves for word in move.args]
+    await call(
+        ctx.session, "switch", ctx.known.rename, *args, sudo=ctx.sudo, output=moved
+    )
+    return e.Switched(ctx.name)

@@ -1,0 +1,138 @@
+"""UPLOADING: stream each package into tar on the host, and have it proven whole."""
+
+from __future__ import annotations
+
+import functools
+
+import anyio
+
+from .. import events as e
+from .._environment import exports
+from ..errors import DeadlinePassed, PackageError, Refused
+from ..model import Module
+from ..protocols import Channel
+from ..remote import Target, call
+from ._context import Context, Release
+
+__all__ = ["upload"]
+
+_SPARE_BYTES = 16 << 20
+_SPARE_INODES = 64
+"""What a release needs besides its files: records, folders, a log line or two."""
+
+
+async def upload(ctx: Context) -> e.Uploaded | e.Unchanged:
+    """
+    Send what the host does not have yet.
+
+    Raises:
+        Refused: There is no room for the unpacked release.
+        RemoteError: The host could not extract it, or it did not arrive whole.
+    """
+    started, before = anyio.current_time(), ctx.sent
+    ctx.work = tuple(r for r in ctx.run.releases if ctx.run.force or _differs(ctx, r))
+    if not ctx.work:
+        return e.Unchanged(ctx.name)
+    missing = [r for r in ctx.work if r.id not in _target(ctx, r.module).releases]
+    _require_room(ctx, missing)
+    for release in missing:
+        await _send(ctx, release)
+    for release in ctx.work:
+        await _keep_environment(ctx, release)
+    return e.Uploaded(
+        ctx.name,
+        nbytes=ctx.sent - before,
+        seconds=anyio.current_time() - started,
+    )
+
+
+def _target(ctx: Context, module: Module) -> Target:
+    return ctx.known.targets[module.name]
+
+
+def _differs(ctx: Context, release: Release) -> bool:
+    target = _target(ctx, release.module)
+    same = target.live == release.id and target.fingerprint == release.fingerprint
+    return not same or target.dangling
+
+
+def _require_room(ctx: Context, missing: list[Release]) -> None:
+    need = sum(r.package.unpacked for r in missing) + _SPARE_BYTES
+    free = ctx.known.free_bytes
+    if missing and free is not None and free < need:
+        raise Refused(
+            ctx.name,
+            f"{ctx.paths.root} has {free >> 20} MiB free, the release needs "
+            f"{need >> 20} MiB: make room, or lower layout.keep",
+        )
+    inodes = sum(r.package.entries for r in missing) + _SPARE_INODES
+    left = ctx.known.free_inodes
+    if missing and left is not None and left < inodes:
+        raise Refused(
+            ctx.name,
+            f"{ctx.paths.root} has {left} inodes free, the release needs {inodes}",
+        )
+
+
+async def _send(ctx: Context, release: Release) -> None:
+    module = release.module
+    encoding = "zstd" if "zstd" in ctx.known.tools else "gzip"
+    try:
+        encoded = await release.spool.encoded(encoding)
+    except PackageError as exc:
+        raise Refused(ctx.name, f"the package cannot be read here: {exc}") from exc
+    owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
+    shared = [f"d:{path}" for path in module.shared_dirs]
+    shared += [f"f:{path}" for path in module.shared_files]
+    patience = ctx.run.deadlines.stall
+
+    async def stream(channel: Channel) -> None:
+        with anyio.fail_after(patience) as scope:
+            for chunk in encoded.chunks():
+                await channel.write(chunk)
+                ctx.sent += len(chunk)
+                scope.deadline = anyio.current_time() + patience
+        channel.write_eof()
+
+    try:
+        await call(
+            ctx.session,
+            "receive",
+            ctx.paths.module(module.name),
+            release.id,
+            encoding,
+            "keep" if owned else "drop",
+            *shared,
+            sudo=ctx.sudo,
+            feed=stream,
+            output=functools.partial(ctx.run.logs.write, ctx.name),
+        )
+    except TimeoutError:
+        raise DeadlinePassed(ctx.name, "stall", patience) from None
+
+
+async def _keep_environment(ctx: Context, release: Release) -> None:
+    name = release.module.name
+    variables = {
+        **release.variables,
+        "GHOST_MODULE_PATH": ctx.target(release.module),
+        "GHOST_RELEASE_ID": release.id,
+        "GHOST_RELEASE_PATH": ctx.paths.release(name, release.id),
+        "GHOST_PREVIOUS_RELEASE_PATH": _target(ctx, release.module).link,
+        "GHOST_FAILED_RELEASE_ID": "",
+        "GHOST_HOST": ctx.name,
+        "GHOST_WAVE": str(ctx.wave or ""),
+    }
+
+    async def send(channel: Channel) -> None:
+        await channel.write(exports(variables))
+        channel.write_eof()
+
+    await call(
+        ctx.session,
+        "environment",
+        ctx.paths.meta(name, release.id),
+        release.fingerprint,
+        sudo=ctx.sudo,
+        feed=send,
+    )

@@ -1,0 +1,64 @@
+"""Run a remote script here as a host would: the same text, by each shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from ghostasync.remote import Frame, render
+
+SHELLS = {
+    "dash": ["/bin/dash", "-c"],
+    "bash": ["/bin/bash", "--posix", "-c"],
+    "busybox": ["/usr/bin/busybox", "ash", "-c"],
+}
+LOADER = 'eval "$(dd bs=1 count={nbytes} 2>/dev/null)"'
+
+
+def start(
+    shell: str, name: str, *args: str, env: dict[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], Frame]:
+    """Start the script with an open stdin; its text has been written already."""
+    frame = Frame("0123456789abcdef")
+    text = render(name, args, frame.nonce)
+    process = subprocess.Popen(
+        [*SHELLS[shell], LOADER.format(nbytes=len(text)), f"ghost-{name}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+    )
+    assert process.stdin
+    process.stdin.write(text)
+    process.stdin.flush()
+    return process, frame
+
+
+def run(
+    shell: str,
+    name: str,
+    *args: str | Path,
+    payload: bytes = b"",
+    env: dict[str, str] | None = None,
+) -> tuple[int | None, str, str]:
+    """Run the script to its end; return its status, its output and its stderr."""
+    process, frame = start(shell, name, *map(str, args), env=env)
+    out, err = process.communicate(payload, timeout=20)
+    output = frame.feed(out)
+    return frame.status, output.decode(), err.decode()
+
+
+def run_open(
+    shell: str, name: str, *args: str | Path, env: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Run the script with stdin open until its last line; return status and output."""
+    process, frame = start(shell, name, *map(str, args), env=env)
+    output = b""
+    assert process.stdout
+    while frame.status is None:
+        piece = process.stdout.read1()
+        assert piece, "it ended without its last line"
+        output += frame.feed(piece)
+    process.communicate(timeout=20)
+    return frame.status, output.decode()

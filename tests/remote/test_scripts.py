@@ -1,0 +1,363 @@
+"""Every remote script under every shell a host may have as /bin/sh."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.remote.shells import SHELLS, run, run_open, start
+
+pytestmark = pytest.mark.parametrize("shell", SHELLS)
+
+
+@pytest.fixture
+def poor(tmp_path: Path) -> dict[str, str]:
+    """A PATH without flock and setsid."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    tools = "cat chmod dd grep kill ln ls mkdir mv readlink rm rmdir sh sleep touch"
+    for tool in tools.split():
+        for folder in ("/usr/bin", "/bin"):
+            if Path(folder, tool).exists():
+                (bin_ / tool).symlink_to(Path(folder, tool))
+                break
+    return {"PATH": str(bin_)}
+
+
+def _until(ready: object, seconds: float = 10) -> None:
+    assert callable(ready)
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+# --- lock ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _holder(
+    shell: str, app: Path, name: str, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    process, frame = start(shell, "lock", str(app), name, env=env)
+    assert process.stdout
+    with process:
+        while b"locked" not in frame.feed(process.stdout.read1()):
+            assert process.poll() is None
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_the_lock_is_held_until_stdin_ends(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    with _holder(shell, tmp_path / "app", "run 1 by ann", env) as first:
+        status, _, err = run(shell, "lock", tmp_path / "app", "run 2", env=env)
+        assert (status, err) == (75, "run 1 by ann\n")
+
+        assert first.stdin
+        first.stdin.close()
+        first.wait(10)
+
+    assert run(shell, "lock", tmp_path / "app", "run 3", env=env)[0] == 0
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_killed_holder_leaves_no_lock(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    with _holder(shell, tmp_path / "app", "run 1", env) as first:
+        first.kill()
+        first.wait(10)
+        assert first.stdin
+        first.stdin.close()
+
+    def free() -> bool:
+        return run(shell, "lock", tmp_path / "app", "run 2", env=env)[0] == 0
+
+    _until(free)
+
+
+# --- run -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def meta(tmp_path: Path) -> Path:
+    folder = tmp_path / "meta"
+    folder.mkdir()
+    (folder / "environment").write_bytes(b"export GREETING='it'\\''s\n`me`'\n")
+    return folder
+
+
+def test_a_script_sees_its_environment_and_folder(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "script").write_text('printf "%s|%s|%s" "$GREETING" "$WAVE" "$PWD"; cat')
+
+    status, output = run_open(
+        shell, "run", tmp_path, meta / "script", "", meta / "environment", "WAVE=2 $(x)"
+    )
+
+    assert (status, output) == (0, f"it's\n`me`|2 $(x)|{tmp_path}")
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_the_status_is_the_scripts(
+    shell: str, tools: str, tmp_path: Path, meta: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    (meta / "script").write_text("echo out; echo err >&2; exit 7")
+
+    status, output = run_open(
+        shell, "run", "/", meta / "script", "", meta / "environment", env=env
+    )
+
+    assert (status, output) == (7, "out\nerr\n")
+
+
+def test_an_interpreter_is_honoured_without_the_x_bit(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "script").write_text("#!/usr/bin/env python3\nprint(6 * 7)\n")
+    (meta / "script").chmod(0o600)
+
+    status, output = run_open(
+        shell, "run", "/", meta / "script", "", meta / "environment"
+    )
+
+    assert (status, output) == (0, "42\n")
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_script_ends_with_its_family_when_the_controller_goes(
+    shell: str, tools: str, tmp_path: Path, meta: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    pids = tmp_path / "pids"
+    # The patience with those who ignore TERM is the same everywhere: 5 s once will do.
+    deaf = "trap '' TERM" if shell == "dash" else ":"
+    (meta / "script").write_text(
+        f"{deaf}\n(sleep 60) &\necho $$ $! >{pids}\nsleep 60\nwait\n"
+    )
+    process, _ = start(
+        shell, "run", "/", str(meta / "script"), "", str(meta / "environment"), env=env
+    )
+    with process:
+        _until(lambda: pids.exists() and pids.read_text().count(" "))
+        family = [int(pid) for pid in pids.read_text().split()]
+
+        assert process.stdin
+        process.stdin.close()
+        process.wait(15)
+
+    _until(lambda: not any(_alive(pid) for pid in family))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_daemon_that_keeps_the_output_open_does_not_delay_the_end(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "script").write_text(f"sleep 60 &\necho $! >{tmp_path}/pid\n")
+    process, frame = start(
+        shell, "run", "/", str(meta / "script"), "", str(meta / "environment")
+    )
+
+    assert process.stdout
+    while frame.status is None:
+        frame.feed(process.stdout.read1())
+
+    daemon = int((tmp_path / "pid").read_text())
+    assert (frame.status, _alive(daemon)) == (0, True)
+    os.kill(daemon, signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
+# --- arm, switch, restore ------------------------------------------------------
+
+
+class Module:
+    """A module folder with two releases and a target, on this machine."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.folder = root / "app" / name
+        self.target = root / "srv" / name
+        (self.folder / ".ghost").mkdir(parents=True)
+        self.target.parent.mkdir(exist_ok=True)
+        for release in ("1_a_0", "2_b_0"):
+            (self.folder / release).mkdir()
+            (self.folder / ".ghost" / release).mkdir()
+
+    def release(self, name: str) -> str:
+        return str(self.folder / name) if name else ""
+
+    def serve(self, name: str) -> None:
+        self.target.symlink_to(self.release(name))
+
+    def move(self, previous: str, new: str, aside: str = "") -> tuple[str, ...]:
+        ends = (self.release(previous), self.release(new), aside)
+        return (str(self.folder), str(self.target), *ends)
+
+    @property
+    def serves(self) -> str:
+        return self.target.readlink().name if self.target.is_symlink() else ""
+
+
+def _arm(shell: str, *moves: tuple[str, ...]) -> None:
+    words = [word for move in moves for word in (move[0], *move[2:])]
+    assert run(shell, "arm", "run-1", "/store", *words)[0] == 0
+
+
+def _words(*moves: tuple[str, ...]) -> list[str]:
+    return [word for move in moves for word in move]
+
+
+def test_all_links_move_and_all_come_back(shell: str, tmp_path: Path) -> None:
+    one, two = Module(tmp_path, "it's one"), Module(tmp_path, "two $(x)")
+    one.serve("1_a_0")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("", "2_b_0"))
+    _arm(shell, *moves)
+
+    status, output, err = run(shell, "switch", "mv", *_words(*moves))
+    assert (status, output, err) == (0, "moved\n", "")
+    assert (one.serves, two.serves) == ("2_b_0", "2_b_0")
+
+    status, output, _ = run(shell, "restore", "mv", *_words(*reversed(moves)))
+    assert (status, output) == (0, f"restored {two.target}\nrestored {one.target}\n")
+    assert (one.serves, two.serves) == ("1_a_0", "")
+    assert not two.target.is_symlink()
+
+
+def test_a_link_that_is_not_previous_any_more_is_left_alone(
+    shell: str, tmp_path: Path
+) -> None:
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    one.serve("1_a_0")
+    two.target.symlink_to("/elsewhere")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("", "2_b_0"))
+    _arm(shell, *moves)
+
+    status, _, err = run(shell, "switch", "mv", *_words(*moves))
+
+    assert status == 1
+    assert err == f"{two.target} is not absent any more but /elsewhere\n"
+    assert (one.serves, str(two.target.readlink())) == ("1_a_0", "/elsewhere")
+    assert sorted(os.listdir(one.target.parent)) == ["one", "two"]
+
+
+def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.target.symlink_to("/elsewhere")
+
+    status, output, err = run(shell, "restore", "mv", *one.move("1_a_0", "2_b_0"))
+
+    assert (status, output) == (1, "")
+    assert f"{one.target} points to /elsewhere" in err
+
+
+def test_restore_does_nothing_where_nothing_moved(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+
+    status, output, err = run(shell, "restore", "mv", *one.move("1_a_0", "2_b_0"))
+
+    assert (status, output, err, one.serves) == (0, "", "", "1_a_0")
+
+
+def test_an_adopted_folder_is_moved_aside_and_comes_back(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.target.mkdir()
+    (one.target / "index").write_text("old")
+    move = one.move("", "2_b_0", aside=f"{tmp_path}/srv/.one.before")
+    _arm(shell, move)
+
+    assert run(shell, "switch", "mv", *move)[0] == 0
+    assert one.serves == "2_b_0"
+    assert run(shell, "restore", "mv", *move)[0] == 0
+
+    assert (one.target / "index").read_text() == "old"
+    assert os.listdir(one.target.parent) == ["one"]
+
+
+@pytest.mark.parametrize("how", ["mv", "python3", "perl"])
+def test_a_link_to_a_folder_is_replaced_not_entered(
+    shell: str, how: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    _arm(shell, one.move("1_a_0", "2_b_0"))
+
+    assert run(shell, "switch", how, *one.move("1_a_0", "2_b_0"))[0] == 0
+
+    assert (one.serves, os.listdir(one.folder / "1_a_0")) == ("2_b_0", [])
+
+
+def test_restore_tells_what_the_old_release_has(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("2_b_0")
+    for name in ("environment", "post_deploy"):
+        (one.folder / ".ghost" / "1_a_0" / name).touch()
+
+    _, output, _ = run(shell, "restore", "mv", *one.move("1_a_0", "2_b_0"))
+
+    assert output == f"restored,environment,post_deploy {one.target}\n"
+
+
+# --- prune ---------------------------------------------------------------------
+
+
+def test_prune_keeps_what_is_live_was_live_and_is_protected(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    for number in range(3, 10):
+        for folder in (one.folder, one.folder / ".ghost"):
+            (folder / f"{number}_x_0").mkdir()
+    (one.folder / "shared").mkdir()
+    (one.folder / "stranger").mkdir()
+    (one.folder / "4_x_0" / "sub").mkdir(mode=0o500)
+    # 7 and 8 never were live; 9 is.
+    history = ["1_a_0", "2_b_0", "3_x_0", "5_x_0", "6_x_0", "3_x_0"]
+    (one.folder / ".ghost" / "history").write_text("".join(f"{h}\n" for h in history))
+    one.serve("9_x_0")
+
+    status, output, err = run(shell, "prune", one.folder, one.target, "3", "1", "1_a_0")
+
+    assert (status, err) == (0, "")
+    assert sorted(output.split()) == ["2_b_0", "4_x_0", "5_x_0", "7_x_0"]
+    left = {"9_x_0", "3_x_0", "6_x_0", "8_x_0", "1_a_0"}
+    assert set(os.listdir(one.folder)) == {*left, "shared", "stranger", ".ghost"}
+    assert set(os.listdir(one.folder / ".ghost")) == {*left, "history"}
+
+
+def test_prune_never_removes_the_live_release_however_few_to_keep(
+    shell: str, tmp_path: Path
+) -> None:
+    """Ghost defect 2: a failed release that is still live was removed."""
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+
+    assert run(shell, "prune", one.folder, one.target, "1", "0")[0] == 0
+
+    assert one.target.resolve().is_dir()
+    assert not (one.folder / "2_b_0").exists()
