@@ -151,8 +151,11 @@ async def test_two_deploys_of_two_modules_go_live_on_twelve_hosts(
             after_all_deploy=Script(path="deploy/after_all_deploy"),
         ),
     ]
-    plan = world.plan(*modules, ssh=attrs.evolve(fleet.ssh, **ssh))
-    plan = attrs.evolve(plan, rollout=attrs.evolve(plan.rollout, waves=(1, "100%")))
+    plan = world.plan(
+        *modules,
+        ssh=attrs.evolve(fleet.ssh, sudo=case.sudo),
+        rollout=Rollout(waves=(1, "100%")),
+    )
 
     first = await deploy(plan, actor="ann")
 

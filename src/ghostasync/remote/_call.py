@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 
@@ -33,6 +32,10 @@ async def _close_stdin(channel: Channel) -> None:
     channel.write_eof()
 
 
+async def _leave_open(channel: Channel) -> None:
+    """Keep stdin open: its end is the sign to stop."""
+
+
 @attrs.define(eq=False)
 class _Exchange:
     """One script on one host, from its text to its last line."""
@@ -44,7 +47,7 @@ class _Exchange:
     stray: Tail = attrs.field(factory=Tail)
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     exit_status: int | None = None
-    refused: bool = False
+    late: TimeoutError | None = None
 
     async def start(self, args: tuple[str, ...], *, sudo: bool) -> Channel:
         text = render(self.name, args, self.frame.nonce)
@@ -69,11 +72,25 @@ class _Exchange:
             tasks.start_soon(self._watch, channel)
             await self.ended.wait()
             tasks.cancel_scope.cancel()
+        if self.late is not None:
+            raise self.late
+
+    async def wind_up(self, channel: Channel) -> None:
+        """Tell a script that is not wanted any more, and let it clean up."""
+        channel.write_eof()
+        with anyio.move_on_after(GRACE, shield=True):
+            self.late, self.ended = None, anyio.Event()
+            await self.run(channel, _leave_open)
 
     async def _feed(self, channel: Channel, feed: Feed) -> None:
         # A script that stops reading has failed, and its status says why.
-        with contextlib.suppress(BrokenPipeError, ConnectionDied):
+        try:
             await feed(channel)
+        except (BrokenPipeError, ConnectionDied):
+            pass
+        except TimeoutError as exc:
+            self.late = exc
+            self.ended.set()
 
     async def _watch(self, channel: Channel) -> None:
         self.exit_status = await channel.wait()
@@ -123,6 +140,9 @@ async def call(
     channel = await exchange.start(args, sudo=sudo)
     try:
         await exchange.run(channel, feed)
+    except BaseException:
+        await exchange.wind_up(channel)
+        raise
     finally:
         channel.abort()
     if status := exchange.status():
@@ -183,18 +203,12 @@ async def supervise(
     """
     exchange = _Exchange(session, "run", output)
     channel = await exchange.start(args, sudo=sudo)
-
-    async def until_the_end(_: Channel) -> None:
-        await exchange.ended.wait()
-
     try:
         with anyio.move_on_after(seconds) as patience:
-            await exchange.run(channel, until_the_end)
+            await exchange.run(channel, _leave_open)
     finally:
         if not exchange.ended.is_set():
-            channel.write_eof()
-            with anyio.move_on_after(GRACE, shield=True):
-                await exchange.run(channel, until_the_end)
+            await exchange.wind_up(channel)
         channel.abort()
     return None if patience.cancelled_caught else exchange.status()
 

@@ -3,9 +3,11 @@
 # DECODER: zstd or gzip. OWNER: keep, as root, or drop. SHARED: d:PATH or f:PATH.
 # Extracts beside, checks, links what is shared, then renames: a release is whole or
 # absent. stdout: nothing, or a line that starts with "warning:".
+# shellcheck disable=SC2086  # $tool is words
 set -eu
 umask 022
-export LC_ALL=C
+# Without TZ, find looks for the time zone with every file.
+export LC_ALL=C TZ=UTC0
 dir=$1 id=$2 decoder=$3 owner=$4
 shift 4
 in=$dir/.ghost/$id.incoming
@@ -13,36 +15,15 @@ die() {
 	printf '%s\n' "$*" >&2
 	exit 1
 }
-has() { command -v "$1" >/dev/null 2>&1; }
 wipe() { rm -rf "$1" 2>/dev/null || { chmod -R u+rwx "$1" && rm -rf "$1"; }; }
 flush() { sync "$@" 2>/dev/null || sync; }
 few() { head -n 3 | tr '\n' ';'; }
 
-# The last two take a process a file, but nearly every host has one of the first.
-slow=
-if has sha256sum; then
-	digest() { sha256sum "$@"; }
-elif has shasum; then
-	digest() { shasum -a 256 "$@"; }
-elif busybox sha256sum </dev/null >/dev/null 2>&1; then
-	digest() { busybox sha256sum "$@"; }
-elif has openssl; then
-	slow=1
-	digest() { openssl dgst -sha256 -r; }
-elif has python3; then
-	slow=1
-	digest() { python3 -c 'import hashlib, sys
-print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
-else
-	echo "warning: no sha256 tool here, only sizes were checked"
-	digest() { :; }
-fi
-
 # What ghost/settle calls.
 check() {
-	is=$(digest <"$2")
-	is=${is%% *}
-	[ "${is:-$1}" = "$1" ] || die "damaged on the way: $2"
+	[ "$tool" ] || return 0
+	is=$($tool <"$2")
+	[ "${is%% *}" = "$1" ] || die "damaged on the way: $2"
 }
 at() {
 	when=$1
@@ -51,8 +32,7 @@ at() {
 }
 mode() { chmod "$@" || exit 1; }
 
-# What is here, and what ought to be: "MTIME f MODE SIZE PATH", "d 755 PATH" or
-# "l PATH<tab>TARGET". A name that the manifest has to escape gets its bytes back.
+# What is here: "MTIME f MODE SIZE PATH", "d 755 PATH" or "l PATH<tab>TARGET".
 # shellcheck disable=SC2016  # meant for the inner sh
 found() {
 	case $(find . -prune -printf %Ts 2>/dev/null) in
@@ -68,22 +48,35 @@ found() {
 		find . -type d -printf 'd %m %p\n' -o -type l -printf 'l %p\t%l\n' \
 			-o -printf '%Ts %y %04m %s %p\n'
 		;;
-	esac | sort
+	esac
 }
+# The same from the manifest; what that has to escape gets its bytes back.
 wanted() {
-	plain='1d
+	edit='
 		s/^[^ ]* d [^ ]* [^ ]* - /d 755 /
 		s/^[^ ]* l [^ ]* [^ ]* - /l /
 		s/^\([^ ]* f [^ ]* [^ ]*\) [^ ]* /\1 /
+		s/^\([^ ]* f\) ./\1 0/
 		s/^\([^ ]* f .\)0/\14/
 		s/^\([^ ]* f .\)1/\15/
 		s/^\([^ ]* f .\)2/\16/
 		s/^\([^ ]* f .\)3/\17/'
+	sed -e '1d; /\\/d' -e "$edit" ../ghost/manifest
+	sed -e '1d; /\\/!d' -e "$edit" ../ghost/manifest |
+		while IFS= read -r odd; do printf '%b\n' "$odd"; done
+}
+exact() {
+	[ "$(found | sort)" = "$(wanted | sort)" ] ||
+		die "not as packaged: $({ found && wanted; } | sort | uniq -u | few)"
+	sed -n '1d; /\\/d; s/^[^ ]* f [^ ]* [^ ]* \([^ ]*\) /\1 /p' ../ghost/manifest |
+		while IFS= read -r line; do check "${line%% *}" "${line#* }"; done
+}
+# One digest of what is here and of what is in it; $* is what to leave out of the latter.
+seal() {
 	{
-		sed -e "$plain" -e '/\\/d' ../ghost/manifest
-		sed -e "$plain" -e '/\\/!d' ../ghost/manifest |
-			while IFS= read -r odd; do printf '%b\n' "$odd"; done
-	} | sort
+		found
+		find . -type f "$@" -exec $tool {} + | sed 's/ [ *]/ /'
+	} | sort | $tool
 }
 
 own() { [ "$owner" = drop ] || chown -h "$(stat -c %u:%g .)" "$1"; }
@@ -101,7 +94,7 @@ share() {
 	if [ ! -e "$to" ] && [ ! -L "$to" ]; then
 		mkdir -p "${to%/*}"
 		if [ ! -L "$from" ] && test "-$1" "$from"; then
-			[ -w "$from" ] || chmod u+w "$from"
+			[ "$1" = f ] || [ -w "$from" ] || chmod u+w "$from"
 			wipe "$to.incoming"
 			mv "$from" "$to.incoming"
 			mv "$to.incoming" "$to"
@@ -127,7 +120,8 @@ for stale in "$dir"/.ghost/*.incoming; do wipe "$stale"; done
 trap 'cd / && wipe "$in"' EXIT
 trap 'exit 143' HUP INT PIPE TERM
 mkdir "$in"
-chmod g-s "$in" # or every folder in it would inherit the bit
+# Or every folder in it would inherit the bit.
+chmod g-s "$in"
 cd "$in"
 
 # sh has no pipefail: whichever side fails says so, in a word that no name can hold.
@@ -140,19 +134,27 @@ case $said in *"$failed"*)
 	die "not extracted: $(printf '%s\n' "$said" | grep -v -e "$failed" -e 'time stamp' | few)"
 	;;
 esac
+
 cd release
-[ "$(found)" = "$(wanted)" ] ||
-	die "not as packaged: $({ found && wanted; } | sort | uniq -u | few)"
-sed -n '1d; /\\/d; s/^[^ ]* f [^ ]* [^ ]* \([^ ]*\) /\1  /p' ../ghost/manifest >../sums
-if [ "$slow" ]; then
-	while IFS= read -r line; do check "${line%% *}" "${line#*  }"; done <../sums
-elif [ -s ../sums ]; then
-	digest -c ../sums >/dev/null 2>&1 ||
-		die "damaged on the way: $(digest -c ../sums 2>/dev/null | grep -v ': OK$' | few)"
+echo 'import hashlib as h, sys
+[print(h.sha256(open(n, "rb").read()).hexdigest(), "*%s" % n) for n in sys.argv[1:] or [0]]' >../digest.py
+for tool in 'openssl dgst -sha256 -r' sha256sum 'shasum -a 256' 'busybox sha256sum' 'python3 ../digest.py' ''; do
+	case $($tool </dev/null 2>/dev/null) in e3b0c44298fc1c14*) break ;; esac
+done
+if [ -z "$tool" ]; then
+	echo "warning: no sha256 tool here, so only sizes were checked"
+	exact
+else
+	# Tools print control bytes and backslashes each in their way.
+	odd=$(sed -n '/^check /{p;q;}' ../ghost/settle)
+	is=$(seal ${odd:+! -path '*[\\[:cntrl:]]*'})
+	[ "${is%% *}" = "$(cat ../ghost/seal)" ] || exact
 fi
+# busybox tar leaves links to root.
+[ "$owner" = drop ] || find . -type l -exec chown -h "$(stat -c %u:%g .)" {} +
 # shellcheck disable=SC1091  # comes with the archive
 . ../ghost/settle
-for item; do share "${item%%:*}" "${item#*:}"; done
+for item; do item=${item%/} && share "${item%%:*}" "${item#*:}"; done
 
 flush -f .
 cd ..

@@ -1,0 +1,140 @@
+"""The ghostasync command as a person runs it: a process, a file, an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ghostasync import Module, Plan, Script
+from tests.fleet.world import SECRET, World
+
+__all__ = ["Console", "Outcome"]
+
+SECONDS = 60
+
+
+@attrs.frozen
+class Outcome:
+    """What a command left: exit status, stdout, stderr."""
+
+    exit: int
+    stdout: str
+    stderr: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:  # JSON
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def last(self) -> dict[str, Any]:  # JSON
+        return self.events[-1]
+
+    @property
+    def states(self) -> dict[str, str]:
+        states: dict[str, str] = self.last["hosts"]
+        return states
+
+    def event(self, name: str, host: str = "") -> dict[str, Any]:  # JSON
+        """Return the only event of that name (and host)."""
+        found = [
+            e
+            for e in self.events
+            if e["event"] == name and (not host or e.get("host") == host)
+        ]
+        assert len(found) == 1, (name, found)
+        return found[0]
+
+
+@attrs.frozen
+class Console:
+    """Runs commands against a world's ``ghostasync.toml``."""
+
+    world: World
+
+    def configure(self, plan: Plan) -> None:
+        (self.world.folder / "ghostasync.toml").write_text(_toml(plan))
+
+    @contextmanager
+    def running(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command; its stdout is a pipe to read events from."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "ghostasync", *args],
+            cwd=self.world.folder,
+            env=self._env(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def __call__(self, *args: str, **env: str) -> Outcome:
+        """Run a command to its end."""
+        with self.running(*args, **env) as process:
+            out, err = process.communicate(timeout=SECONDS)
+        return Outcome(process.returncode, out, err)
+
+    def deploy(self, *args: str, **env: str) -> Outcome:
+        return self("deploy", "--output", "json", *args, **env)
+
+    def _env(self, more: dict[str, str]) -> dict[str, str]:
+        folder = self.world.folder
+        return {
+            **os.environ,
+            "HOME": str(folder),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "TOKEN": SECRET,
+            "PYTHONWARNINGS": "error",
+            **more,
+        }
+
+
+def _toml(plan: Plan) -> str:
+    """Write a plan the way people do: tables, and only what differs from defaults."""
+    lines: list[str] = []
+    for table in ("app", "store", "ssh", "layout", "rollout"):
+        lines.append(f"[{table}]")
+        lines += _keys(getattr(plan, table))
+    lines.append("[inventory]")
+    hosts = ", ".join(_value(attrs.asdict(host)) for host in plan.hosts)
+    lines.append(f"hosts = [{hosts}]")
+    for module in plan.modules:
+        lines += ["[[modules]]", *_keys(module)]
+    return "\n".join(lines) + "\n"
+
+
+def _keys(value: Any) -> list[str]:  # any attrs class
+    defaults = {field.name: field.default for field in attrs.fields(type(value))}
+    keys = attrs.asdict(value, recurse=False)
+    if isinstance(value, Module):
+        defaults["adopt"] = False
+    return [
+        f"{name} = {_value(item)}"
+        for name, item in keys.items()
+        if item != defaults[name] and (item or item in {0}) and item != {}
+    ]
+
+
+def _value(value: Any) -> str:  # what TOML can hold
+    if isinstance(value, Script) and value.path:
+        return json.dumps(value.path)
+    if attrs.has(type(value)):
+        return _value(
+            {k: v for k, v in attrs.asdict(value, recurse=False).items() if v != ""}
+        )
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
