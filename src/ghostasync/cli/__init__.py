@@ -1,0 +1,109 @@
+"""The command line: parse, call the API, map what comes out to an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ..errors import BuildError, GhostasyncError, PlanError
+from . import commands
+from .demo import demo
+from .options import arrange
+from .running import INTERRUPTED, Interrupted
+from .sink import show
+from .text import last_lines, plain
+
+__all__ = ["execute", "main"]
+
+_REFUSED = 2
+_FAILED = 1
+
+
+def main() -> None:
+    """Run the command that was typed, and exit with its status."""
+    _prepare()
+    status = execute(sys.argv[1:])
+    _flush()
+    sys.exit(status)
+
+
+def execute(tokens: Sequence[str]) -> int:
+    """
+    Run one command and return its exit status; expected failures are short lines.
+
+    Args:
+        tokens: The arguments, without the program's name.
+    """
+    try:
+        result = _application()(
+            arrange(tokens),
+            result_action="return_value",
+            exit_on_error=False,
+            print_error=False,
+            help_on_error=False,
+        )
+    except CycloptsError as error:
+        return _say([" ".join(str(error).split())], _REFUSED)
+    except PlanError as error:
+        return _say(str(error).splitlines(), _REFUSED)
+    except GhostasyncError as error:
+        tail = error.tail if isinstance(error, BuildError) else ""
+        return _say([str(error), *last_lines(tail, 6)], _FAILED)
+    except (Interrupted, KeyboardInterrupt):
+        return _say(["interrupted; every link is as it was"], INTERRUPTED)
+    return result if isinstance(result, int) else 0
+
+
+def _application() -> App:
+    app = App(
+        name="ghostasync",
+        help="Deploy to a whole fleet in two phases; put every link back if it fails.",
+        version=version("ghostasync"),
+        default_parameter=Parameter(show_default=False),
+    )
+    for command in (
+        commands.init,
+        commands.check,
+        commands.build,
+        commands.deploy,
+        commands.converge,
+        commands.status,
+        demo,
+    ):
+        app.command(command)
+    return app
+
+
+def _say(lines: Sequence[str], status: int) -> int:
+    show((f"ghostasync: {plain(line)}" for line in lines), sys.stderr)
+    return status
+
+
+def _prepare() -> None:
+    """
+    Prepare the process for a run: enough open files, and no death by a lost terminal.
+
+    A handler that does nothing ignores SIGHUP here only: programs that are started
+    get the default again.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+def _flush() -> None:
+    """Flush what is left; the interpreter must not mind that nobody reads it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

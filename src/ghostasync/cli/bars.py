@@ -1,0 +1,183 @@
+"""What the board shows of the fleet as a whole: pipeline, progress, waves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+from rich.text import Text
+
+from ..model import State as S  # noqa: N817  as in the table of states
+from .board import Board
+from .text import clock, plain, plural, size
+
+__all__ = ["ASCII", "UNICODE", "Glyphs", "bar", "pipeline", "tallies", "waves"]
+
+_LABEL: Final = 12
+"""Cells before a bar; the longest phase and a space on each side."""
+
+_WIDE: Final = 70
+"""From this width on there is room for words behind a bar."""
+
+_PIPELINE: Final[tuple[tuple[str, frozenset[S]], ...]] = (
+    ("upload", frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})),
+    ("prepare", frozenset({S.PREPARING})),
+    ("ready", frozenset({S.READY})),
+    ("switch", frozenset({S.DRAINING, S.SWITCHING})),
+    ("activate", frozenset({S.ACTIVATING})),
+    ("verify", frozenset({S.VERIFYING, S.UNDRAINING})),
+    ("live", frozenset({S.LIVE, S.UNCHANGED})),
+)
+_BARRIER_BEFORE: Final = "switch"
+_TALLIES: Final = (
+    (S.UNCHANGED, "unchanged", "green"),
+    (S.FAILED, "failed", "red"),
+    (S.ROLLING_BACK, "going back", "yellow"),
+    (S.ROLLED_BACK, "back as before", "yellow"),
+    (S.STRANDED, "stranded", "bold red"),
+)
+
+
+@attrs.frozen
+class Glyphs:
+    """The few signs of the board; :data:`ASCII` for terminals without Unicode."""
+
+    good: str
+    bad: str
+    then: str
+    barrier: str
+    none: str
+    full: str
+    rest: str
+    more: str
+    dot: str
+
+
+UNICODE: Final = Glyphs("✓", "✗", "›", "┃", "·", "━", "─", "…", " · ")  # noqa: RUF001  meant
+ASCII: Final = Glyphs("+", "x", ">", "|", ".", "=", "-", "..", ", ")
+
+
+def pipeline(board: Board, width: int, glyphs: Glyphs) -> Iterator[Text]:
+    """Draw the stages with the hosts in each, the barrier in their middle."""
+    cells = [
+        ("build", _built(board, glyphs), "green" if board.packaged else "bold cyan")
+    ]
+    passed = board.packaged
+    for name, states in _PIPELINE:
+        here = sum(board.counts[state] for state in states)
+        text = str(here) if here or name == "live" else glyphs.none
+        cells.append((name, text, _style(name, here, passed=passed)))
+        passed = passed and not here
+    spare = width - 2 - sum(max(len(name), len(text)) for name, text, _ in cells)
+    gap = max(1, min(5, spare // len(_PIPELINE)) - 1 | 1)
+    names, counts = Text(" "), Text(" ")
+    for name, text, style in cells:
+        if name != "build":
+            barrier = name == _BARRIER_BEFORE
+            sign = glyphs.barrier if barrier else glyphs.then
+            names.append(f"{sign:^{gap}}", "bold" if barrier else "dim")
+            counts.append(f"{sign if barrier else '':^{gap}}", "bold")
+        cell = max(len(name), len(text))
+        names.append(f"{name:^{cell}}", style)
+        counts.append(f"{text:^{cell}}", style)
+    yield names
+    yield counts
+
+
+def _built(board: Board, glyphs: Glyphs) -> str:
+    rows = board.modules.values()
+    if any(row.failed for row in rows):
+        return glyphs.bad
+    done = sum(row.packaged is not None for row in rows)
+    if done == len(rows):
+        return glyphs.good
+    return f"{done}/{len(rows)}" if len(rows) > 1 else glyphs.more
+
+
+def _style(name: str, here: int, *, passed: bool) -> str:
+    if here:
+        return "bold green" if name == "live" else "bold cyan"
+    return "green" if passed and name != "live" else "dim"
+
+
+def bar(board: Board, width: int, glyphs: Glyphs) -> Text:
+    """Draw how far the run is with what it is at."""
+    done, said, style = _progress(board)
+    tail = f"  {done:4.0%}" + (f"  {said:<25}" if width >= _WIDE else "")
+    room = max(4, width - _LABEL - len(tail) - 1)
+    return Text.assemble(
+        (f" {board.phase:{_LABEL - 1}}", f"bold {style}"),
+        _stripe(done, room, style, glyphs),
+        tail,
+    )
+
+
+def _progress(board: Board) -> tuple[float, str, str]:
+    """Return the share that is done, the same in words, and a style."""
+    hosts, counts = max(1, len(board.hosts)), board.counts
+    match board.phase:
+        case "going back" | "stopping":
+            back = counts[S.ROLLED_BACK]
+            due = max(1, back + counts[S.ROLLING_BACK] + counts[S.LIVE])
+            return back / due, f"{back} of {plural(due, 'host')}", "yellow"
+        case "switching" | "soaking":
+            live = counts[S.LIVE] + counts[S.UNCHANGED]
+            return live / hosts, f"{live} of {plural(hosts, 'host')}", "green"
+        case "preparing" | "ready":
+            ready = counts[S.READY] + counts[S.UNCHANGED]
+            return ready / hosts, f"{ready} of {plural(hosts, 'host')}", "cyan"
+        case _:
+            return board.upload_fraction, _transfer(board), "cyan"
+
+
+def _transfer(board: Board) -> str:
+    said, rate, done = size(board.nbytes), board.rate, board.upload_fraction
+    if not rate:
+        return said
+    left = board.nbytes * (1 - done) / done / rate if done else 0.0
+    return f"{said}  {size(rate)}/s  {clock(left)}"
+
+
+def _stripe(done: float, room: int, style: str, glyphs: Glyphs) -> Text:
+    full = min(room, round(done * room))
+    return Text.assemble(
+        (glyphs.full * full, style), (glyphs.rest * (room - full), "dim")
+    )
+
+
+def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
+    """Draw one stripe a wave, the present one as far as it is live."""
+    label = f" {f'wave {board.wave}/{board.waves}':{_LABEL - 1}}"
+    tail = f"        {plural(len(board.wave_hosts), 'host'):<25}"[: width - _LABEL]
+    tail = tail if width >= _WIDE else f"  {len(board.wave_hosts):4}"
+    room = max(4, width - _LABEL - len(tail) - 1)
+    shown = min(board.waves, room // 2)
+    first = max(1, min(board.wave - shown // 2, board.waves - shown + 1))
+    line = Text.assemble((label, "bold"))
+    for place in range(shown):
+        wave = first + place
+        # Cells that the division leaves over go to the first stripes.
+        cells = (room - shown + 1 + place) // shown
+        over = board.waves_over.get(wave)
+        done = 1.0 if over else board.wave_fraction if wave == board.wave else 0.0
+        style = "red" if over and over.failed else "green"
+        if board.going_back and style == "green":
+            style = "yellow"
+        line.append(" " if place else "")
+        line.append_text(_stripe(done, max(1, cells), style, glyphs))
+    return line.append(tail)
+
+
+def tallies(board: Board, glyphs: Glyphs) -> Iterator[Text]:
+    """Draw how many hosts left the way, why the run stops, and the last warnings."""
+    line = Text(" ")
+    for state, word, style in _TALLIES:
+        if board.counts[state]:
+            line.append(glyphs.dot if len(line) > 1 else "", "dim")
+            line.append(f"{board.counts[state]} {word}", style)
+    if len(line) > 1:
+        yield line
+    if board.stopped and not board.finished:
+        yield Text(f" {plain(board.stopped)}", "red")
+    yield from (Text(f" ! {plain(text)}", "yellow") for text in board.warnings[-2:])

@@ -1,0 +1,173 @@
+"""``ghostasync demo``: a fleet in this process, and two deploys of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import attrs
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from .. import _api as api
+from ..model import (
+    App,
+    Deadlines,
+    GitSource,
+    Layout,
+    Module,
+    Outcome,
+    Plan,
+    Rollout,
+    Script,
+    StoreSettings,
+    Verify,
+)
+from .commands import closing
+from .folding import fold_hosts
+from .frontend import FrontEnd
+from .options import COMMON, Common
+from .running import INTERRUPTED, conduct, run_async
+from .sink import show
+
+__all__ = ["Place", "demo"]
+
+Place = Literal["buildpack", "pre_deploy", "post_deploy", "verify"]
+"""Where the second deploy of a demo can be made to fail."""
+
+_FAULT: Final = """\
+fails() { # fails PLACE: is this where, and the host on which, the demo fails?
+    read -r place host <fault
+    [ "$place" = "$1" ] && [ "${GHOST_HOST-here}" = "$host" ]
+}
+"""
+_FILES: Final = {
+    "page.html": "<!doctype html><title>Ghost</title><h1>Hello from @VERSION@</h1>\n",
+    "buildpack.sh": f"""{_FAULT}
+echo "rendering the pages of $(cat VERSION)"
+sed "s/@VERSION@/$(cat VERSION)/" page.html >index.html
+sleep 1
+if fails buildpack; then echo "page.html: the title is too long"; exit 2; fi
+echo "one page rendered"
+""",
+    "pre_deploy.sh": f"""{_FAULT}
+echo "looking at index.html"
+sleep 0.$((${{#GHOST_HOST}} + $$ % 9))
+if fails pre_deploy; then echo "No space left on device"; exit 28; fi
+""",
+    "post_deploy.sh": f"""{_FAULT}
+echo "reloading the server"
+sleep 0.$((1 + $$ % 9))
+if fails post_deploy; then echo "the server does not start"; exit 1; fi
+""",
+    "health.sh": f"""{_FAULT}
+if fails verify; then echo "503 Service Unavailable"; exit 22; fi
+""",
+}
+
+
+def demo(
+    *,
+    hosts: Annotated[int, Parameter(validator=Number(gte=2, lte=64))] = 8,
+    fail: Place | None = None,
+    options: Common = COMMON,
+) -> int:
+    """
+    Deploy a small site twice to a fleet inside this process, and show what is served.
+
+    Args:
+        hosts: How many hosts the fleet has.
+
+        fail: Where the second deploy fails on one host, so that the fleet goes back.
+
+        options: As everywhere; a demo needs no configuration.
+    """
+    with tempfile.TemporaryDirectory(prefix="ghostasync-demo-") as folder:
+        root = Path(folder)
+        # Mirrors and build folders would outlive the demo otherwise.
+        before = os.environ.get("XDG_CACHE_HOME")
+        os.environ["XDG_CACHE_HOME"] = str(root / "cache")
+        try:
+            # The pipes of uvloop are none of asyncio's, which the fleet relies on.
+            return run_async(partial(_play, root, hosts, fail, options), fast=False)
+        finally:
+            os.environ.pop("XDG_CACHE_HOME")
+            if before is not None:
+                os.environ["XDG_CACHE_HOME"] = before
+
+
+async def _play(root: Path, count: int, fail: Place | None, options: Common) -> int:
+    # Its SSH library takes longer to import than all the rest.
+    from ..testing import InProcessFleet
+
+    repository = root / "site.git"
+    _git(repository.parent, "init", "--quiet", "--initial-branch=main", "site.git")
+    async with InProcessFleet(count, root / "hosts") as fleet:
+        plan = attrs.evolve(_plan(root, repository), hosts=fleet.hosts, ssh=fleet.ssh)
+        victim = plan.hosts[len(plan.hosts) // 2].name
+        expected = [Outcome.LIVE, Outcome.FAILED if fail else Outcome.LIVE]
+        seen = []
+        for version, broken in (("version 1", None), ("version 2", fail)):
+            where = "here" if broken == "buildpack" else victim
+            _commit(repository, version, f"{broken or 'nowhere'} {where}\n")
+            with FrontEnd(options.output, sys.stdout) as front:
+                begin = partial(api.start, plan, observe=front.observe)
+                report = await conduct(front, begin)
+            closing(report, front, None)
+            seen.append(report.outcome)
+            if report.outcome is Outcome.INTERRUPTED:
+                return INTERRUPTED
+        if options.output != "json":
+            homes = {host.name: fleet.home(host.name) for host in plan.hosts}
+            show(_served(homes), sys.stdout)
+    return 0 if seen == expected else 1
+
+
+def _plan(root: Path, repository: Path) -> Plan:
+    site = Module(
+        name="site",
+        path="~/site",
+        source=GitSource(str(repository), "main"),
+        buildpack=Script(path="buildpack.sh"),
+        pre_deploy=Script(path="pre_deploy.sh"),
+        post_deploy=Script(path="post_deploy.sh"),
+        verify=Verify(command="sh health.sh", interval=0.2),
+    )
+    return Plan(
+        app=App("ghost", "demo", "web"),
+        modules=(site,),
+        hosts=(),
+        store=StoreSettings(url=str(root / "store")),
+        layout=Layout(root="~/ghost"),
+        rollout=Rollout(waves=(1, "50%"), deadlines=Deadlines(verify=3)),
+        base=root,
+    )
+
+
+def _commit(repository: Path, version: str, fault: str) -> None:
+    for name, text in {**_FILES, "VERSION": version, "fault": fault}.items():
+        (repository / name).write_text(text)
+    _git(repository, "add", ".")
+    author = ("-c", "user.name=Ada", "-c", "user.email=ada@demo.example")
+    _git(repository, *author, "commit", "--quiet", f"--message=This is {version}")
+
+
+def _git(folder: Path, *words: str) -> None:
+    command = ["git", "-C", str(folder), "-c", "commit.gpgsign=false", *words]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def _served(homes: dict[str, Path]) -> Sequence[str]:
+    pages: dict[str, list[str]] = defaultdict(list)
+    for name, home in homes.items():
+        page = home / "site" / "index.html"
+        text = page.read_text() if page.exists() else "nothing"
+        pages[text.split("<h1>")[-1].split("</h1>")[0]].append(name)
+    return [f"{fold_hosts(names)} say: {page}" for page, names in pages.items()]

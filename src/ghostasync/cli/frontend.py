@@ -1,0 +1,72 @@
+"""Who shows a run to the user: a board, lines or JSON, all fed by the same records."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Final, Literal, Self, TextIO
+
+import anyio
+
+from .. import journal
+from ..events import Progressed, Record
+from .board import Board
+from .lines import Teller
+from .live import INTERVAL, Screen, can_draw
+from .sink import Sink
+
+__all__ = ["FrontEnd", "Output"]
+
+Output = Literal["auto", "board", "lines", "json"]
+"""How a run is shown; ``auto``: a board on a terminal, lines elsewhere."""
+
+_KINDS: Final = {True: "board", False: "lines"}
+
+
+class FrontEnd:
+    """
+    One run's front end: :meth:`observe` is its observer, *board* what it knows.
+
+    Use it as a context manager; :meth:`tick` runs beside the run.
+    """
+
+    def __init__(self, output: Output, stream: TextIO) -> None:
+        self.output = _KINDS[can_draw(stream)] if output == "auto" else output
+        self.board = Board()
+        self._teller = Teller()
+        self._sink = Sink(stream)
+        drawn = self.output == "board"
+        encoding = stream.encoding or "ascii"
+        self._screen = Screen(self.board, self._sink, encoding) if drawn else None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._sink)
+        if self._screen:
+            self._stack.callback(self._screen.close)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def observe(self, record: Record) -> None:
+        """Take note of *record*. Never blocks."""
+        self.board.apply(record)
+        if self.output == "json" and not isinstance(record.event, Progressed):
+            self._sink.write(journal.line(record) + "\n")
+        elif self.output == "lines":
+            for line in self._teller.tell(record, self.board):
+                self._sink.write(line + "\n")
+
+    async def tick(self) -> None:
+        """Redraw now and then, so that clocks run while nothing happens."""
+        while self._screen:
+            self._screen.draw()
+            await anyio.sleep(INTERVAL)
+
+    def say(self, text: str) -> None:
+        """Tell the user something that is no record; JSON takes none."""
+        if self._screen:
+            self.board.warnings.append(text)
+        elif self.output == "lines":
+            self._sink.write(f"{time.strftime('%H:%M:%S')} {text}\n")

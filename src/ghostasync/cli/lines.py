@@ -1,0 +1,145 @@
+"""Records as plain lines, for logs and for those who read along: what matters only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from .. import events as e
+from .board import Board
+from .folding import short_hosts
+from .text import last_lines, plain, plural, size, span
+
+__all__ = ["Teller"]
+
+_WIDEST: Final = 24
+"""Cells for the name of a host or module, at most."""
+
+
+@attrs.define
+class Teller:
+    """Says what records say; it remembers what of a build's output was told."""
+
+    _told: dict[str, list[str]] = attrs.field(factory=dict)
+
+    def tell(self, record: e.Record, board: Board) -> Iterator[str]:
+        """
+        Say in lines what *record* says, or nothing where it is a step on the way.
+
+        Args:
+            record: The event, its time written as local time of day.
+
+            board: The run so far, *record* applied.
+        """
+        event = record.event
+        if isinstance(event, e.HostEvent):
+            subject, said = event.host, _host(event)
+        else:
+            subject = getattr(event, "module", "") or "run"
+            said = self._output(event) if isinstance(event, e.BuildOutput) else []
+            said = said or _packaging(event) or _waves(event) or _rollout(event)
+        names = max(map(len, (*board.hosts, *board.modules, "run")))
+        at = time.strftime("%H:%M:%S", time.localtime(record.at))
+        for line in said:
+            yield f"{at} {plain(subject):{min(_WIDEST, names)}}  {plain(line)}"
+
+    def _output(self, event: e.BuildOutput) -> list[str]:
+        """Return the whole lines of a tail that were not in the last one."""
+        whole = event.text[: event.text.rfind("\n") + 1]
+        lines = last_lines(whole, whole.count("\n"))
+        known = self._told.get(event.module, [])
+        self._told[event.module] = lines
+        return [f"| {line}" for line in lines[_overlap(known, lines) :]]
+
+
+def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
+    """Count the first of *lines* that end *known*; a tail's first may be cut short."""
+    for count in range(min(len(known), len(lines)), 0, -1):
+        first, *rest = known[-count:]
+        if first.endswith(lines[0]) and rest == list(lines[1:count]):
+            return count
+    return 0
+
+
+def _host(event: e.HostEvent) -> list[str]:
+    said: list[str] = []
+    match event:
+        case e.Unchanged():
+            said = ["unchanged"]
+        case e.Uploaded(nbytes=nbytes, seconds=seconds):
+            said = [f"uploaded {size(nbytes)} in {span(seconds)}"]
+        case e.Prepared():
+            said = ["ready"]
+        case e.Switched():
+            said = ["switched"]
+        case e.Undrained():
+            said = ["live"]
+        case e.Failed(stage=stage, reason=reason):
+            said = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
+        case e.Halted(reason=reason):
+            said = [f"halted: {reason}"]
+        case e.RolledBack(to=releases):
+            said = [f"back to {_releases(releases) or 'no release, as before'}"]
+        case e.HostWarned(text=text):
+            said = [f"warning: {text}"]
+    return said
+
+
+def _packaging(event: e.RunEvent) -> list[str]:
+    said: list[str] = []
+    match event:
+        case e.Resolved(revision=revision):
+            at = f" is {revision.commit[:7]}" if revision.commit else ""
+            said = [f"{revision.rev or revision.repo}{at}"]
+        case e.BuildStarted():
+            said = ["building"]
+        case e.Packaged(package=package, nbytes=nbytes, entries=entries, reused=reused):
+            files = "1 entry" if entries == 1 else f"{entries:,} entries"
+            how = "built before" if reused else f"in {span(event.seconds)}"
+            said = [f"packaged {size(nbytes)}, {files} {how}: {package}"]
+        case e.BuildFailed(reason=reason):
+            said = [f"FAILED: {reason}"]
+    return said
+
+
+def _rollout(event: e.RunEvent) -> list[str]:
+    said: list[str] = []
+    match event:
+        case e.Started():
+            by = f" by {event.actor}" if event.actor else ""
+            why = f": {event.reason}" if event.reason else ""
+            where = f"{event.app} on {plural(len(event.hosts), 'host')}"
+            said = [f"{event.action} {where}{by}{why}"]
+        case e.Judged(ready=ready, failed=failed, allowed=allowed):
+            said = [f"{plural(ready, 'host')} ready, {failed} failed ({allowed} may)"]
+        case e.Stopped(reason=reason):
+            said = [f"stopping: {reason}"]
+        case e.FleetRollbackStarted(hosts=hosts, reason=reason):
+            said = [f"{plural(len(hosts), 'host')} going back: {reason}"]
+        case e.ManifestMoved(releases=releases):
+            said = [f"instances that boot now get {_releases(releases)}"]
+        case e.AfterAllFailed(reason=reason):
+            said = [f"FAILED, but the fleet stays live: {reason}"]
+        case e.Warned(text=text):
+            said = [f"warning: {text}"]
+    return said
+
+
+def _waves(event: e.RunEvent) -> list[str]:
+    said: list[str] = []
+    match event:
+        case e.WaveStarted(wave=wave, waves=waves, hosts=hosts):
+            said = [f"wave {wave} of {waves}: {short_hosts(hosts, 60)}"]
+        case e.WaveFinished(wave=wave, live=live, failed=failed, skew=skew):
+            moved = f"; its links moved within {span(skew)}" if skew else ""
+            said = [f"wave {wave}: {live} live, {failed} failed{moved}"]
+        case e.Soaked(wave=wave, seconds=seconds):
+            said = [f"wave {wave} still well after {span(seconds)}"]
+    return said
+
+
+def _releases(releases: Mapping[str, str]) -> str:
+    return ", ".join(release for release in releases.values() if release)

@@ -1,0 +1,75 @@
+"""The board on a terminal, redrawn in place."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Final, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from .bars import ASCII, UNICODE
+from .board import Board
+from .sink import Sink
+from .view import lines
+
+__all__ = ["INTERVAL", "Screen", "can_draw"]
+
+INTERVAL: Final = 0.25
+"""Seconds between frames; one takes 4 ms of CPU at 2,000 hosts, 14 ms at 20,000."""
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Tell whether *stream* is a terminal whose cursor can be moved."""
+    try:
+        return stream.isatty() and not Console(file=stream).is_dumb_terminal
+    except (OSError, ValueError):
+        return False
+
+
+class Screen:
+    """
+    Draws a board when told to, on the event loop: nothing reads the board meanwhile.
+
+    Frames go through *sink* as whole pieces of text; one is dropped where the last is
+    still being written.
+    """
+
+    def __init__(self, board: Board, sink: Sink, encoding: str = "utf-8") -> None:
+        self._board, self._sink = board, sink
+        self._glyphs = UNICODE if encoding.lower().startswith("utf") else ASCII
+        self._file = io.StringIO()
+        self._console = Console(file=self._file, force_terminal=True)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def draw(self) -> None:
+        """Draw the board as it is now; the first time, begin to."""
+        if self._board.started is not None and not self._sink.busy:
+            self._live.start()
+            self._live.update(self._frame(), refresh=True)
+            self._pass_on()
+
+    def close(self) -> None:
+        """Draw the last frame, and give the cursor back."""
+        if self._board.started is not None:
+            self._live.start()
+            self._live.update(self._frame())
+            self._live.stop()
+            self._pass_on()
+
+    def _frame(self) -> Group:
+        width, height = self._console.size
+        return Group(
+            *lines(self._board, time.time(), width, height, self._glyphs),
+        )
+
+    def _pass_on(self) -> None:
+        self._sink.write(self._file.getvalue())
+        self._file.seek(0)
+        self._file.truncate()

@@ -1,0 +1,151 @@
+"""What the commands have in common: their options, and the plan these lead to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import attrs
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from .._assembly import Selection
+from .._waves import parse_budget, parse_waves
+from ..config import load_plan
+from ..model import Plan
+from .frontend import Output
+
+__all__ = [
+    "COMMON",
+    "CONFIG_NAME",
+    "LIMITS",
+    "MODE",
+    "PICK",
+    "Common",
+    "Flag",
+    "Limits",
+    "Mode",
+    "Pick",
+    "Repeatable",
+    "arrange",
+]
+
+CONFIG_NAME: Final = "ghostasync.toml"
+Flag = Annotated[bool, Parameter(negative=())]
+"""An option that is there or not; it has no ``--no-`` form."""
+
+Repeatable = Annotated[tuple[str, ...], Parameter(negative=())]
+"""An option that may come again and adds up."""
+
+_FIRST: Final = ("--config", "--output")
+
+
+def arrange(tokens: Sequence[str]) -> list[str]:
+    """
+    Move common options that stand before the command behind it.
+
+    ``--config a.toml deploy --force`` becomes ``deploy --config a.toml --force``.
+    """
+    rest = list(tokens)
+    moved: list[str] = []
+    while rest and rest[0].split("=", 1)[0] in _FIRST:
+        count = 1 if "=" in rest[0] else 2
+        moved, rest = moved + rest[:count], rest[count:]
+    return rest[:1] + moved + rest[1:]
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Common:
+    """The options of every command."""
+
+    config: Path | None = None
+    """The configuration; else $GHOSTASYNC_CONFIG, else ghostasync.toml here."""
+
+    output: Output = "auto"
+    """How it is shown; auto is a board on a terminal, and lines elsewhere."""
+
+    def path(self) -> Path:
+        """Return the configuration's path, wherever it was said."""
+        said = self.config or os.environ.get("GHOSTASYNC_CONFIG") or CONFIG_NAME
+        return Path(said)
+
+    def plan(self) -> Plan:
+        """
+        Read the configuration.
+
+        Raises:
+            ConfigError: It cannot be read, or is wrong.
+        """
+        return load_plan(self.path())
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Pick:
+    """The hosts and revisions that a command is about."""
+
+    rev: str = ""
+    """A branch, tag or commit instead of the configured one; for one repository."""
+
+    package: Repeatable = ()
+    """The id of a stored package, deployed as it is. Repeatable."""
+
+    limit: Repeatable = ()
+    """Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable."""
+
+    def selection(self, modules: Sequence[str], *, force: bool) -> Selection:
+        """Return what of the plan a run is about."""
+        return Selection(tuple(modules), self.rev, self.package, self.limit, force)
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Mode:
+    """Whether a deploy is meant in earnest, and how much so."""
+
+    dry_run: Flag = False
+    """Say what would be done; sources are asked, hosts are not."""
+
+    force: Flag = False
+    """Build and deploy again what is unchanged."""
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Limits:
+    """What a deploy may override in the plan's rollout."""
+
+    waves: str = ""
+    """Sizes of waves, such as 1,25%."""
+
+    max_failures: str = ""
+    """Hosts that may fail: a number, or a percentage of those selected."""
+
+    concurrency: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+    """Hosts that transfer or run a script at once."""
+
+    def applied(self, plan: Plan) -> Plan:
+        """
+        Return *plan* with these limits.
+
+        Raises:
+            PlanError: One cannot be read.
+        """
+        rollout = plan.rollout
+        if self.waves:
+            rollout = attrs.evolve(rollout, waves=parse_waves(self.waves))
+        if self.max_failures:
+            budget = parse_budget(self.max_failures)
+            rollout = attrs.evolve(rollout, max_failures=budget)
+        if self.concurrency is not None:
+            rollout = attrs.evolve(rollout, concurrency=self.concurrency)
+        return attrs.evolve(plan, rollout=rollout)
+
+
+COMMON: Final = Common()
+PICK: Final = Pick()
+MODE: Final = Mode()
+LIMITS: Final = Limits()

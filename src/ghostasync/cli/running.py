@@ -1,0 +1,108 @@
+"""A run beside its front end and its signals: only here are they handled."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
+from typing import Final, TypeVar
+
+import anyio
+import attrs
+
+from .._run import Run
+from ..errors import GhostasyncError
+from ..model import Report, State
+from .frontend import FrontEnd
+
+__all__ = ["INTERRUPTED", "Interrupted", "Signals", "conduct", "run_async", "supervise"]
+
+_T = TypeVar("_T")
+
+INTERRUPTED: Final = 130
+"""Exit status after SIGINT or SIGTERM: every link is as before."""
+
+
+class Interrupted(Exception):
+    """A signal came while there was no run to stop; no host was changed."""
+
+
+def run_async(main: Callable[[], Awaitable[_T]], *, fast: bool = True) -> _T:
+    """Run *main* in a new event loop; *fast*: uvloop's, where that is installed."""
+    found = fast and find_spec("uvloop") is not None
+    return anyio.run(main, backend_options={"use_uvloop": found})
+
+
+@attrs.define
+class Signals:
+    """What SIGINT and SIGTERM do: the first rolls back, further ones tell how far."""
+
+    front: FrontEnd
+    scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    run: Run | None = None
+    count: int = 0
+
+    async def listen(self, ready: anyio.Event) -> None:
+        """Hear signals until cancelled; *ready* is set once none can be missed."""
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as numbers:
+            ready.set()
+            async for number in numbers:
+                self.count += 1
+                if self.count > 1:
+                    self.front.say(self._how_far())
+                elif self.run is None:
+                    self.scope.cancel()
+                else:
+                    self.front.say(
+                        f"{number.name}: every link is put back; wait for it"
+                    )
+                    self.run.interrupt(number.name)
+
+    def _how_far(self) -> str:
+        counts = self.front.board.counts
+        left, back = counts[State.ROLLING_BACK], counts[State.ROLLED_BACK]
+        return f"{back} hosts are back, {left} on their way; nothing makes it faster"
+
+
+async def supervise(front: FrontEnd, work: Callable[[Signals], Awaitable[_T]]) -> _T:
+    """
+    Await *work* while the front end ticks and signals are heard.
+
+    Raises:
+        Interrupted: A signal came before there was a run to stop.
+        GhostasyncError: What *work* raised.
+    """
+    signals = Signals(front)
+    results: list[_T] = []
+    failure: GhostasyncError | None = None
+    async with anyio.create_task_group() as tasks:
+        ready = anyio.Event()
+        tasks.start_soon(signals.listen, ready)
+        tasks.start_soon(front.tick)
+        await ready.wait()
+        with signals.scope:
+            try:
+                results.append(await work(signals))
+            except GhostasyncError as error:
+                # Raised below: the task group would wrap it.
+                failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    if not results:
+        raise Interrupted
+    return results[0]
+
+
+async def conduct(
+    front: FrontEnd, begin: Callable[[], AbstractAsyncContextManager[Run]]
+) -> Report:
+    """Carry out the run that *begin* starts, and return its report."""
+
+    async def work(signals: Signals) -> Report:
+        async with begin() as run:
+            signals.run = run
+            return await run.report()
+
+    return await supervise(front, work)

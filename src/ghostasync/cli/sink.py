@@ -1,0 +1,71 @@
+"""Standard output that holds up no run: not when it is slow, not when it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable
+from typing import Self, TextIO
+
+__all__ = ["Sink", "show"]
+
+
+class Sink:
+    """
+    Writes text in a thread of its own, in order.
+
+    A stopped terminal or a full pipe would block the event loop, and with it every
+    host; a lost one raises. Here the first only makes a queue grow, and the second
+    ends the writing: the run goes on into its log. Use it as a context manager.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self.lost = False
+
+    def write(self, text: str) -> None:
+        """Have *text* written soon. Never blocks, never raises."""
+        if not self.lost:
+            self._texts.put(text)
+
+    @property
+    def busy(self) -> bool:
+        """Whether text waits; a frame of a moving picture is then better dropped."""
+        return not self._texts.empty()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until all is written; the run is over, and a reader may be slow."""
+        self._texts.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (text := self._texts.get()) is not None:
+            if self.lost:
+                continue
+            try:
+                self._stream.write(_writable(text, self._stream))
+                self._stream.flush()
+            except (OSError, ValueError):
+                # Gone, or closed under us; what it cannot take now, it never will.
+                self.lost = True
+
+
+def show(lines: Iterable[str], stream: TextIO) -> None:
+    """Print *lines*; that nobody reads them is no failure of the command."""
+    with contextlib.suppress(OSError):
+        for line in lines:
+            print(_writable(line, stream), file=stream)
+        stream.flush()
+
+
+def _writable(text: str, stream: TextIO) -> str:
+    """Put question marks where *stream* has no letter; hosts write what they like."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)

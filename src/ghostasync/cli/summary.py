@@ -1,0 +1,203 @@
+"""The last words of a run: what happened, what is served now, what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ..model import Outcome, Report
+from ..model import State as S  # noqa: N817  as in the table of states
+from .board import Board
+from .folding import Failure, Failures, short_hosts
+from .text import last_lines, plural, size, span
+
+__all__ = ["MAX_LINES", "Command", "failure", "is_clean", "success"]
+
+MAX_LINES: Final = 8
+"""What a failed run may print at its end."""
+
+_DETAILS: Final = 4
+"""Lines of these for reasons and output; the others are one each."""
+
+_WIDTH: Final = 40
+"""Cells for host ranges; longer ones are counted."""
+
+
+@attrs.frozen
+class Command:
+    """What the user typed, to be typed again."""
+
+    this: str = "ghostasync deploy"
+    config: str = ""
+
+    @classmethod
+    def typed(cls, tokens: Sequence[str], config: Path | None) -> Command:
+        """Make the command of its *tokens*, quoted for a shell."""
+        chosen = shlex.join(["--config", str(config)]) if config else ""
+        return cls(shlex.join(["ghostasync", *tokens]), chosen)
+
+    def other(self, words: str) -> str:
+        """Return another command, for the same configuration."""
+        return " ".join(filter(None, ["ghostasync", words, self.config]))
+
+
+def is_clean(report: Report) -> bool:
+    """Tell whether there is nothing to say but that it went well."""
+    over = {Outcome.LIVE, Outcome.UNCHANGED}
+    return report.outcome in over and report.exit_status == 0
+
+
+def success(report: Report, board: Board) -> str:
+    """Say in one line how a run went that ended with exit status 0."""
+    states = [host.state for host in report.hosts.values()]
+    live, same = states.count(S.LIVE), states.count(S.UNCHANGED)
+    took = f"in {span(report.seconds)}"
+    if not live:
+        return f"{plural(same, 'host')} unchanged {took}: they serve it already"
+    parts = [f"{plural(live, 'host')} live {took}"]
+    if same:
+        parts.append(f"{same} unchanged")
+    if board.waves > 1:
+        parts.append(
+            f"{board.waves} waves, the widest switched within {span(report.skew)}"
+        )
+    elif live > 1:
+        parts.append(f"old and new together for {span(report.skew)}")
+    parts.append(f"{size(report.nbytes)} sent")
+    return "; ".join(parts)
+
+
+def failure(report: Report, board: Board, command: Command | None) -> list[str]:
+    """
+    Say in at most :data:`MAX_LINES` lines why a run failed and what to do now.
+
+    Args:
+        report: The outcome.
+
+        board: The same run, folded from its records.
+
+        command: What was typed; None where nothing is left to look at or to do.
+    """
+    failures = _failures(report, board)
+    details = _reasons(failures, _DETAILS - 1)
+    tails = [item.tail for item in failures if item.tail]
+    if tails:
+        count = _DETAILS - len(details)
+        details += [f"    | {line}" for line in last_lines(tails[0], count)]
+    said = [_headline(report), *details, f"  now:  {_serving(report, board)}"]
+    if command is None:
+        return said
+    if log := _log(report, failures):
+        said.append(f"  log:  {log}")
+    return [*said, f"  next: {_next(report, board, command)}"]
+
+
+def _headline(report: Report) -> str:
+    said = report.outcome.value
+    if report.outcome is Outcome.PARTIAL:
+        bad = sum(
+            host.state not in {S.LIVE, S.UNCHANGED} for host in report.hosts.values()
+        )
+        said = f"live, but not on {plural(bad, 'host')}, as max_failures allows"
+    elif report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}:
+        said = "live, but not all is well"
+    reason = f": {' '.join(last_lines(report.reason, 3))}" if report.reason else ""
+    return f"ghostasync: {said}{reason}"
+
+
+def _failures(report: Report, board: Board) -> list[Failure]:
+    """Return what went wrong, the gravest first, then as it came."""
+    found = list(board.failures)
+    if not found:
+        folded = Failures()
+        for name, host in report.hosts.items():
+            if host.reason and host.reason != report.reason:
+                folded.add(name, host.stage, host.reason)
+        found = list(folded)
+    found.sort(key=lambda item: item.stage is not S.ROLLING_BACK)
+    builds = [
+        Failure(None, row.failed.reason, (row.name,), row.failed.tail)
+        for row in board.modules.values()
+        if row.failed
+    ]
+    if after := board.after_all:
+        found.append(Failure(None, after.reason, ("after_all_deploy",), after.tail))
+    return builds + found
+
+
+def _reasons(failures: Sequence[Failure], room: int) -> list[str]:
+    shown = failures if len(failures) <= room else failures[: room - 1]
+    said = []
+    for item in shown:
+        stage = f"{item.stage.name.lower().replace('_', ' ')}: " if item.stage else ""
+        reason = " ".join(last_lines(item.reason, 2))
+        said.append(f"  {short_hosts(item.hosts, _WIDTH)}  {stage}{reason}")
+    if len(shown) < len(failures):
+        rest = sum(len(item.hosts) for item in failures[len(shown) :])
+        kinds = plural(len(failures) - len(shown), "other reason")
+        said.append(f"  {plural(rest, 'more host')}, {kinds}")
+    return said
+
+
+def _serving(report: Report, board: Board) -> str:
+    """Say which releases the selected hosts serve, the most common first."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, host in report.hosts.items():
+        groups[_served(name, host.state, report, board)].append(name)
+    told = sorted(groups.items(), key=lambda group: -len(group[1]))
+    if len(told) == 1 and told[0][0]:
+        return f"{told[0][0]} on {plural(len(told[0][1]), 'host')}"
+    said = [
+        f"{serves or 'as before'} on {short_hosts(hosts, _WIDTH)}"
+        for serves, hosts in told[:3]
+    ]
+    rest = sum(len(hosts) for _, hosts in told[3:])
+    return "; ".join(said + ([f"others on {plural(rest, 'host')}"] if rest else []))
+
+
+def _served(name: str, state: S, report: Report, board: Board) -> str:
+    """Return what a host serves; empty where it is as before and never told."""
+    if state is S.STRANDED:
+        return "unknown, look there:"
+    row = board.hosts.get(name)
+    serves = dict(row.serves or {}) if row else {}
+    if state is S.LIVE:
+        made = {
+            m.name: m.packaged.package for m in board.modules.values() if m.packaged
+        }
+        serves |= {**made, **report.releases}
+    if row is None or (row.serves is None and not serves):
+        return ""
+    return ", ".join(filter(None, serves.values())) or "no release"
+
+
+def _log(report: Report, failures: Sequence[Failure]) -> str:
+    """Return the log of the first host that failed, else that of the run."""
+    hosts = [
+        report.hosts[name]
+        for f in failures
+        for name in f.hosts[:1]
+        if name in report.hosts
+    ]
+    return next((host.log for host in hosts if host.log), report.log)
+
+
+def _next(report: Report, board: Board, command: Command) -> str:
+    if report.outcome is Outcome.STRANDED:
+        return command.other("status")
+    if report.outcome is Outcome.PARTIAL:
+        return command.other("converge")
+    if report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}:
+        return command.other("status")
+    for row in board.modules.values():
+        if row.failed:
+            return command.other(f"build {row.name}")
+    stages = {failure.stage for failure in board.failures}
+    if stages and stages <= {S.CONNECTING, S.CHECKING}:
+        return command.other("check")
+    return command.this

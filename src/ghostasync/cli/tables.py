@@ -1,0 +1,110 @@
+"""Answers that are no runs, as text or as JSON: previews, findings, status."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from .._api import Preview
+from .._survey import Finding, FleetStatus
+from ..model import Revision
+from .folding import fold_hosts, short_hosts
+from .text import plain, plural
+
+__all__ = [
+    "findings",
+    "findings_json",
+    "preview",
+    "preview_json",
+    "status",
+    "status_json",
+]
+
+_WIDTH: Final = 48
+"""Cells for host ranges; longer ones are counted."""
+
+
+def preview(found: Preview) -> Iterator[str]:
+    """Say what a deploy would do, and where it would stop."""
+    for name, revision in found.modules.items():
+        yield f"{name}: {_revision(revision)}"
+    total = sum(map(len, found.waves))
+    for number, hosts in enumerate(found.waves, start=1):
+        yield (
+            f"wave {number} of {len(found.waves)}: "
+            f"{plural(len(hosts), 'host')}, {short_hosts(hosts, _WIDTH)}"
+        )
+    stops = f"stops at failure number {found.allowed + 1}"
+    yield f"{plural(total, 'host')}; {stops}; nothing was changed"
+
+
+def preview_json(found: Preview) -> str:
+    """Return the same as one line of JSON."""
+    modules = {name: _revision(revision) for name, revision in found.modules.items()}
+    return _json(modules=modules, waves=found.waves, allowed=found.allowed)
+
+
+def _revision(revision: Revision | str) -> str:
+    if isinstance(revision, str):
+        return revision
+    return " ".join(filter(None, (revision.rev, revision.commit))) or revision.repo
+
+
+def findings(found: Sequence[Finding]) -> Iterator[str]:
+    """Say each finding once, with all hosts that share it."""
+    if not found:
+        yield "nothing stands in the way"
+    folded: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
+    for item in found:
+        folded[item.module, item.text, item.warning].append(item.host)
+    for (module, text, warning), hosts in folded.items():
+        where = [fold_hosts(filter(None, hosts)), module]
+        said = f"warning: {text}" if warning else text
+        yield plain(": ".join([*filter(None, where), said]))
+
+
+def findings_json(found: Iterable[Finding]) -> Iterator[str]:
+    """Return a line of JSON for each finding of each host."""
+    for item in found:
+        yield _json(
+            host=item.host, module=item.module, text=item.text, warning=item.warning
+        )
+
+
+def status(fleet: FleetStatus) -> Iterator[str]:
+    """Say what is expected, then what hosts serve, those alike in one line."""
+    for module, release in fleet.expected.items():
+        yield f"expected    {module}: {release}"
+    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for name, host in fleet.hosts.items():
+        live = _live(host.live) if host.live else ""
+        groups[host.state, live, host.text].append(name)
+    if not groups:
+        return
+    folded = {key: fold_hosts(hosts) for key, hosts in groups.items()}
+    width = min(_WIDTH, max(map(len, folded.values())))
+    # What needs a person comes last, where it is read.
+    order = ("in-line", "drift", "unreachable", "stranded")
+    for key in sorted(folded, key=lambda key: order.index(key[0])):
+        state, live, text = key
+        said = "; ".join(filter(None, (live, text)))
+        yield plain(f"{state:12}{folded[key]:{width}}  {said}").rstrip()
+
+
+def status_json(fleet: FleetStatus) -> str:
+    """Return the same as one line of JSON, host by host."""
+    hosts = {
+        name: {"state": host.state, "live": dict(host.live), "text": host.text}
+        for name, host in fleet.hosts.items()
+    }
+    return _json(expected=dict(fleet.expected), hosts=hosts)
+
+
+def _live(live: Mapping[str, str]) -> str:
+    return ", ".join(release or f"{name}: none" for name, release in live.items())
+
+
+def _json(**values: object) -> str:
+    return json.dumps({"v": 1, **values}, separators=(",", ":"))

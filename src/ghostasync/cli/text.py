@@ -1,0 +1,65 @@
+"""Numbers and foreign text, fit for a terminal line."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["clock", "last_lines", "plain", "plural", "size", "span"]
+
+_ESCAPES: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
+)
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """
+    Take out what would move the cursor, change colors or cannot be encoded.
+
+    Scripts and hosts write what they like; a terminal must not obey them.
+    """
+    return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs(4)
+
+
+def last_lines(text: str, count: int) -> list[str]:
+    """Return the last *count* lines of *text* that say something, made plain."""
+    lines = [plain(line.rsplit("\r", 1)[-1]) for line in text.rstrip().split("\n")]
+    return [line.rstrip() for line in lines if line.strip()][-count:]
+
+
+def size(nbytes: float) -> str:
+    """Write *nbytes* in decimal units with three digits, as in ``12.3 MB``."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while round(nbytes, 1) >= 1000 and len(units) > 1:  # noqa: PLR2004  a unit's step
+        nbytes /= 1000
+        del units[0]
+    digits = 0 if units[0] == "B" or nbytes >= 99.95 else 1  # noqa: PLR2004
+    return f"{nbytes:.{digits}f} {units[0]}"
+
+
+def span(seconds: float) -> str:
+    """Write a duration for reading, as in ``84 ms``, ``0.8 s`` or ``2 min 05 s``."""
+    if seconds < 0.0995:  # noqa: PLR2004
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def clock(seconds: float) -> str:
+    """Write a running duration with a steady width, as in ``0:41``."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write *count* with its noun, as in ``1 host`` and ``1,200 hosts``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> list[str]:
+    """The command; its folders would be in *tmp_path*."""
+    return [
+        *("env", f"TMPDIR={tmp_path}", sys.executable, "-m", "ghostasync"),
+        *("demo", "--hosts", "3"),
+    ]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def test_a_demo_deploys_twice_and_leaves_nothing_behind(
+    demo: list[str], tmp_path: Path
+) -> None:
+    ended = run(demo)
+
+    lines = ended.stdout.splitlines()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert sum("hosts live in" in line for line in lines) == 2
+    assert lines[-1] == "host-[1-3] say: Hello from version 2"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["buildpack", "pre_deploy", "post_deploy", "verify"])
+def test_a_demo_that_fails_shows_the_fleet_as_before(
+    demo: list[str], place: str
+) -> None:
+    ended = run([*demo, "--fail", place])
+
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == "host-[1-3] say: Hello from version 1"
+    assert ended.stderr.startswith("ghostasync: failed")
+    assert len(ended.stderr.splitlines()) <= 8
+
+
+def test_the_first_ctrl_c_puts_every_link_back(demo: list[str]) -> None:
+    process = subprocess.Popen(
+        [*demo, "--output", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1]["event"] == "Switched":
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
+            break
+    rest, err = process.communicate(timeout=60)
+
+    last = json.loads(rest.splitlines()[-1])
+    assert (last["event"], last["outcome"]) == ("Finished", "interrupted")
+    assert (last["exit"], process.returncode) == (130, 130)
+    assert set(last["hosts"].values()) <= {"ROLLED_BACK", "READY", "FAILED"}
+    assert err.startswith(b"ghostasync: interrupted: SIGINT")

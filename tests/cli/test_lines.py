@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from ghostasync import events as e
+from ghostasync.cli.lines import Teller
+from ghostasync.model import State
+
+from .story import NEW, OLD, RUN, Story, folded, good_run, names
+
+
+def told(story: Story) -> list[str]:
+    """The lines of a run without their time of day."""
+    board, teller = folded([]), Teller()
+    said = []
+    for record in story.records:
+        board.apply(record)
+        said += [line.split(" ", 1)[1] for line in teller.tell(record, board)]
+    return said
+
+
+def test_a_run_reads_as_a_log() -> None:
+    assert told(good_run(1)) == [
+        "run   deploy shop/prod/web on 1 host by ada: the basket forgets its coupons",
+        "site  main is 4f2a9c1",
+        "site  building",
+        "site  | collecting assets",
+        "site  | bundled 312 modules",
+        f"site  packaged 51.2 MB, 4,836 entries in 2.1 s: {NEW}",
+        "web1  uploaded 51.2 MB in 0.8 s",
+        "web1  ready",
+        "run   1 host ready, 0 failed (0 may)",
+        "run   wave 1 of 1: web1",
+        "web1  switched",
+        "web1  live",
+        "run   wave 1: 1 live, 0 failed; its links moved within 84 ms",
+        f"run   instances that boot now get {NEW}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (e.Unchanged("web1"), "web1  unchanged"),
+        (
+            e.Failed("web1", "pre_deploy exited 3", State.PREPARING, 3),
+            "web1  FAILED preparing: pre_deploy exited 3",
+        ),
+        (
+            e.Failed("web1", "gone", State.ROLLING_BACK),
+            "web1  FAILED rolling back: gone",
+        ),
+        (e.Halted("web1", "over budget"), "web1  halted: over budget"),
+        (e.RolledBack("web1", {"site": OLD}), f"web1  back to {OLD}"),
+        (e.RolledBack("web1", {"site": ""}), "web1  back to no release, as before"),
+        (e.HostWarned("web1", "disk is 95% full"), "web1  warning: disk is 95% full"),
+        (e.Soaked(1, 30), "run   wave 1 still well after 30 s"),
+        (e.Stopped("over budget"), "run   stopping: over budget"),
+        (e.FleetRollbackStarted("no", ("web1",)), "run   1 host going back: no"),
+        (e.BuildFailed("buildpack exited 2"), "run   FAILED: buildpack exited 2"),
+        (e.Warned("no room"), "run   warning: no room"),
+        (e.AfterAllFailed("no"), "run   FAILED, but the fleet stays live: no"),
+        (e.HostWarned("web1", "\x1b[2Jgone"), "web1  warning: gone"),
+    ],
+)
+def test_what_matters_is_one_line(event: e.Event, line: str) -> None:
+    story = Story(("web1",))
+    story.start()
+    board = folded(story.records)
+
+    said = list(Teller().tell(e.Record(2, 0.0, RUN, event), board))
+
+    assert [text.split(" ", 1)[1] for text in said] == [line]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        e.Connected("web1", 0.1),
+        e.Checked("web1", {}),
+        e.Admitted("web1", 1),
+        e.Drained("web1"),
+        e.Activated("web1"),
+        e.Verified("web1"),
+        e.RollbackRequested("web1", "no"),
+        e.Output("web1", "site", "pre_deploy", "hello"),
+        e.Progressed(1, {}),
+        good_run(1).records[-1].event,
+    ],
+)
+def test_steps_on_the_way_are_left_out(event: e.Event) -> None:
+    board = folded(good_run(1).records)
+
+    assert list(Teller().tell(e.Record(2, 0.0, RUN, event), board)) == []
+
+
+def test_every_line_begins_with_the_local_time_of_day() -> None:
+    story = Story(names(1))
+    story.start()
+    record = story.records[0]
+
+    (line,) = Teller().tell(record, folded([record]))
+
+    assert line.startswith(time.strftime("%H:%M:%S ", time.localtime(record.at)))
+    assert re.match(r"\d\d:\d\d:\d\d run ", line)
+
+
+def test_of_a_growing_tail_only_what_is_new_is_told() -> None:
+    story = Story(())
+    for text in ("one\n", "one\ntwo\nthr", "one\ntwo\nthree\n", "wo\nthree\nfour\n"):
+        story.tell(e.BuildOutput("site", "buildpack", text))
+
+    said = [line.split("| ")[1] for line in told(story)]
+
+    assert said == ["one", "two", "three", "four"]

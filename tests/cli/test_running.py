@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+
+import anyio
+import pytest
+
+from ghostasync.cli.frontend import FrontEnd
+from ghostasync.cli.running import Interrupted, Signals, run_async, supervise
+from ghostasync.errors import PlanError
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_before_there_is_a_run_ends_the_work(number: int) -> None:
+    async def work(_: Signals) -> None:
+        os.kill(os.getpid(), number)
+        await anyio.sleep_forever()
+
+    with pytest.raises(Interrupted), anyio.fail_after(5):
+        await supervise(FrontEnd("json", io.StringIO()), work)
+
+
+async def test_what_the_work_raises_comes_out_unwrapped() -> None:
+    async def work(_: Signals) -> None:
+        raise PlanError("no such thing")
+
+    with pytest.raises(PlanError, match="no such thing"):
+        await supervise(FrontEnd("json", io.StringIO()), work)
+
+
+async def test_what_the_work_returns_comes_out() -> None:
+    async def work(_: Signals) -> int:
+        return 7
+
+    assert await supervise(FrontEnd("json", io.StringIO()), work) == 7
+
+
+def test_the_loop_is_the_fast_one_where_there_is_one() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def which() -> bool:
+        return isinstance(asyncio.get_running_loop(), uvloop.Loop)
+
+    assert run_async(which)
+    assert not run_async(which, fast=False)

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghostasync import events as e
+from ghostasync.cli.summary import MAX_LINES, Command, failure, is_clean, success
+from ghostasync.model import HostReport, Outcome, Report
+from ghostasync.model import State as S  # noqa: N817  as in the table
+
+from .story import NEW, OLD, RUN, Story, failed_run, folded, good_run, names, report_of
+
+THIS = Command.typed(
+    ["--config", "shop file.toml", "deploy", "site@main"], Path("s.toml")
+)
+
+
+def words(story: Story) -> list[str]:
+    return failure(report_of(story), folded(story.records), THIS)
+
+
+def begun(count: int) -> Story:
+    story = Story(names(count))
+    story.start()
+    story.connect()
+    story.build()
+    return story
+
+
+def test_a_failed_run_of_300_hosts_ends_in_eight_lines() -> None:
+    assert words(failed_run(300)) == [
+        "ghostasync: failed: 24 hosts failed and 15 may",
+        "  web003  connecting: no answer within 30 s",
+        "  web[005-007]  preparing: pre_deploy exited 28: No space left",
+        "  web[002,004,008-025]  verifying: verify exited 22: 503 Service Unavailable",
+        "    | No space left on device",
+        f"  now:  {OLD} on web[001-002,004-300]; as before on web003",
+        f"  log:  /var/lib/ghostasync/shop/prod/web/runs/{RUN}",
+        "  next: ghostasync --config 'shop file.toml' deploy site@main",
+    ]
+
+
+FAILURES = st.lists(
+    st.tuples(st.sampled_from(list(S)), st.text(max_size=30), st.text(max_size=200)),
+    max_size=12,
+)
+
+
+@given(FAILURES, st.sampled_from(list(Outcome)), st.text(max_size=80))
+def test_no_run_ends_in_more_than_eight_lines(
+    failures: list[tuple[S, str, str]], outcome: Outcome, reason: str
+) -> None:
+    story = begun(len(failures) + 1)
+    board = folded(story.records)
+    for host, (stage, why, tail) in zip(story.hosts, failures, strict=False):
+        board.apply(e.Record(9, 0, RUN, e.Failed(host, why, stage, 1, tail)))
+    rows = {host: HostReport(S.FAILED) for host in story.hosts}
+    report = Report(RUN, outcome, 1, {}, rows, reason=reason, log="/x")
+
+    lines = failure(report, board, THIS)
+
+    assert len(lines) <= MAX_LINES
+    assert not any("\n" in line or "\r" in line for line in lines)
+    assert lines[0].startswith("ghostasync: ")
+    assert lines[-1].startswith("  next: ghostasync ")
+
+
+def test_the_last_lines_of_the_first_failing_script_are_shown() -> None:
+    story = begun(2)
+    story.package()
+    story.upload()
+    tail = "1\n2\n3\n4\n5\n"
+    story.tell(e.Failed("web1", "pre_deploy exited 1", S.PREPARING, 1, tail))
+    story.tell(e.Halted("web2", "over budget"))
+    story.finish("failed", 1, "1 host failed and none may")
+
+    lines = words(story)
+
+    assert [line.strip() for line in lines if "|" in line] == ["| 3", "| 4", "| 5"]
+
+
+def test_a_failed_build_names_the_module_and_how_to_build_it_alone() -> None:
+    story = begun(2)
+    story.tell(
+        e.BuildFailed("buildpack exited 2", exit_status=2, tail="no page.html\n")
+    )
+    story.each(lambda h: e.Halted(h, "buildpack exited 2"))
+    story.finish("failed", 1, "buildpack exited 2")
+
+    lines = words(story)
+
+    assert "  site  buildpack exited 2" in lines
+    assert "    | no page.html" in lines
+    assert f"  now:  {OLD} on 2 hosts" in lines
+    assert lines[-1] == "  next: ghostasync build site --config s.toml"
+
+
+def test_a_stranded_host_comes_first_and_asks_for_a_person() -> None:
+    story = begun(3)
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    story.wave(1, 1, story.hosts)
+    story.tell(e.Failed("web1", "post_deploy exited 1", S.ACTIVATING))
+    story.tell(e.Failed("web1", "the connection died", S.ROLLING_BACK))
+    for host in ("web2", "web3"):
+        story.tell(e.RollbackRequested(host, "no"))
+        story.tell(e.RolledBack(host, {"site": OLD}))
+    story.finish("stranded", 3, "web1 could not be put back")
+
+    lines = words(story)
+
+    assert lines[1] == "  web1  rolling back: the connection died"
+    assert f"  now:  {OLD} on web[2-3]; unknown, look there: on web1" in lines
+    assert lines[-1] == "  next: ghostasync status --config s.toml"
+
+
+def test_a_mixed_fleet_is_told_apart() -> None:
+    story = begun(4)
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    story.wave(1, 2, story.hosts[:3])
+    for what in (e.Activated, e.Verified, e.Undrained):
+        story.each(what, story.hosts[:3])
+    story.finish("mixed", 5, "stopped after wave 1")
+
+    assert f"  now:  {NEW} on web[1-3]; {OLD} on web4" in words(story)
+
+
+def test_hosts_that_cannot_be_reached_lead_to_a_check() -> None:
+    story = Story(names(2))
+    story.start()
+    story.each(lambda h: e.Failed(h, "no answer", S.CONNECTING, unreachable=True))
+    story.finish("failed", 1, "2 hosts failed and none may")
+
+    lines = words(story)
+
+    assert lines[-1] == "  next: ghostasync check --config s.toml"
+    assert "  now:  as before on web[1-2]" in lines
+
+
+def test_after_all_deploy_is_told_although_the_fleet_is_live() -> None:
+    story = good_run(2)
+    del story.records[-1]
+    story.tell(e.AfterAllFailed("after_all_deploy exited 1", "no such queue\n"))
+    story.finish("live", 7)
+
+    lines = words(story)
+
+    assert lines[0] == "ghostasync: live, but not all is well"
+    assert "  after_all_deploy  after_all_deploy exited 1" in lines
+    assert "    | no such queue" in lines
+
+
+def test_a_partial_run_is_a_success_that_says_what_is_missing() -> None:
+    story = begun(3)
+    story.package()
+    story.tell(e.Failed("web1", "no room", S.UPLOADING))
+    story.upload(story.hosts[1:])
+    story.each(e.Prepared, story.hosts[1:])
+    story.wave(1, 1, story.hosts[1:])
+    for what in (e.Activated, e.Verified, e.Undrained):
+        story.each(what, story.hosts[1:])
+    story.finish("partial", 0)
+
+    report = report_of(story)
+
+    assert not is_clean(report)
+    assert (
+        words(story)[0] == "ghostasync: live, but not on 1 host, as max_failures allows"
+    )
+    assert words(story)[-1] == "  next: ghostasync converge --config s.toml"
+    assert success(report, folded(story.records)).startswith("2 hosts live in ")
+
+
+def test_the_log_of_the_first_failed_host_is_preferred() -> None:
+    story = failed_run(30)
+    report = report_of(story)
+    rows = {n: attrs.evolve(h, log=f"/logs/{n}.log") for n, h in report.hosts.items()}
+
+    lines = failure(attrs.evolve(report, hosts=rows), folded(story.records), THIS)
+
+    assert "  log:  /logs/web03.log" in lines
+
+
+@pytest.mark.parametrize(
+    ("states", "waves", "line"),
+    [
+        (
+            [S.LIVE] * 300,
+            1,
+            "300 hosts live in 41 s; old and new together for 84 ms; 12.3 MB sent",
+        ),
+        (
+            [S.LIVE] * 3 + [S.UNCHANGED],
+            5,
+            (
+                "3 hosts live in 41 s; 1 unchanged; "
+                "5 waves, the widest switched within 84 ms; 12.3 MB sent"
+            ),
+        ),
+        ([S.LIVE], 1, "1 host live in 41 s; 12.3 MB sent"),
+        ([S.UNCHANGED] * 2, 0, "2 hosts unchanged in 41 s: they serve it already"),
+    ],
+)
+def test_success_is_one_line(states: list[S], waves: int, line: str) -> None:
+    rows = {f"web{n}": HostReport(state) for n, state in enumerate(states)}
+    report = Report(
+        *(RUN, Outcome.LIVE, 0, {"site": NEW}, rows),
+        nbytes=12_345_678,
+        skew=0.084,
+        seconds=41.2,
+    )
+    board = folded([])
+    board.waves = waves
+
+    assert success(report, board) == line
+    assert is_clean(report)

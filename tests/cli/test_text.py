@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghostasync.cli.text import clock, last_lines, plain, plural, size, span
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (12_345_678, "12.3 MB"),
+        (99_950_000, "100 MB"),
+        (999_999_999, "1.0 GB"),
+        (3e15, "3000 TB"),
+    ],
+)
+def test_sizes_have_three_digits(nbytes: float, text: str) -> None:
+    assert size(nbytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 ms"),
+        (0.084, "84 ms"),
+        (0.0999, "0.1 s"),
+        (9.94, "9.9 s"),
+        (41.3, "41 s"),
+        (59.7, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (3700, "1 h 01 min"),
+    ],
+)
+def test_durations_read_as_words(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_a_clock_runs_in_steady_width() -> None:
+    assert [clock(s) for s in (-1, 0, 41.9, 3600)] == [
+        "0:00",
+        "0:00",
+        "0:41",
+        "1:00:00",
+    ]
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    assert (plural(1, "host"), plural(1200, "host")) == ("1 host", "1,200 hosts")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[31mred\x1b[0m",
+        "\x1b]0;title\x07red",
+        "\x1b]8;;http://x\x1b\\red",
+        "r\x07e\x00d",
+        "\x9b31mred".replace("31m", ""),
+        "red\udcff",
+    ],
+)
+def test_what_would_steer_a_terminal_is_taken_out(text: str) -> None:
+    assert plain(text) == "red"
+
+
+@given(st.text())
+def test_plain_text_never_holds_a_control(text: str) -> None:
+    left = plain(text)
+
+    assert not any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in left)
+
+
+def test_last_lines_are_those_that_say_something() -> None:
+    text = "one\n\n10%\r50%\r100% done\n   \nlast \n\n"
+
+    assert last_lines(text, 2) == ["100% done", "last"]
+    assert last_lines("", 2) == []
