@@ -195,6 +195,7 @@ class Run:
             await self._fleet.take_back(f"MANIFEST could not be moved: {exc}")
             return False
         moved = {line.module: line.package for line in lines}
+        self._fleet.run.protected = {m: frozenset({p}) for m, p in moved.items()}
         self._recorder.note(e.ManifestMoved(moved))
         return True
 

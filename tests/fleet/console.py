@@ -122,7 +122,7 @@ def _keys(value: Any) -> list[str]:  # any attrs class
     return [
         f"{name} = {_value(item)}"
         for name, item in keys.items()
-        if item != defaults[name] and (item or item in {0}) and item != {}
+        if item != defaults[name] and (item or item == 0) and item != {}
     ]
 
 

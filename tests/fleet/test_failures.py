@@ -498,20 +498,11 @@ HANGS = {
 }
 
 
-INTERRUPTS = [
-    (name, signal.SIGINT)
-    for name in [
-        "Started",
-        "BuildStarted",
-        "Connected",
-        "Checked",
-        "Uploaded",
-        "Prepared",
-        "Admitted",
-        "Switched",
-        "Activated",
-    ]
+MOMENTS = [
+    *("Started", "BuildStarted", "Connected", "Checked", "Uploaded"),
+    *("Prepared", "Admitted", "Switched", "Activated"),
 ]
+INTERRUPTS = [(name, signal.SIGINT) for name in MOMENTS]
 
 
 @pytest.mark.parametrize(

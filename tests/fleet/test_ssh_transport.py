@@ -308,6 +308,27 @@ async def test_a_certificate_beside_the_key_is_used(
     assert await run(session, "echo in") == (0, "in\n")
 
 
+async def test_one_authority_vouches_for_all_hosts(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    authority = asyncssh.generate_private_key("ssh-ed25519")
+    key = tmp_path / "fleet1" / "h1" / "host_key"
+    certificate = tmp_path / "host-cert.pub"
+    fleet = sshd_fleet(1, options={"HostCertificate": str(certificate)})
+    fleet.kill("h1")
+    authority.generate_host_certificate(
+        asyncssh.read_private_key(key), "h1", principals=["127.0.0.1"]
+    ).write_certificate(certificate)
+    fleet.start("h1")
+    known = tmp_path / "authority"
+    public = authority.export_public_key().decode()
+    known.write_text(f"@cert-authority 127.0.0.* {public}")
+
+    session = await connect(fleet, attrs.evolve(fleet.ssh, known_hosts=str(known)))
+
+    assert await run(session, "echo in") == (0, "in\n")
+
+
 @pytest.fixture
 def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Run an ssh-agent; return its socket."""
@@ -422,7 +443,7 @@ async def test_a_server_that_drops_logins_gets_them_later(
     connect: Connect,
 ) -> None:
     fleet = sshd_fleet(1, options={"MaxStartups": "1:100:1"})
-    transport = SshTransport(fleet.ssh, pauses=[0.2] * 10)
+    transport = SshTransport(fleet.ssh, pauses=[0.2] * 30)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(10):

@@ -84,7 +84,7 @@ class Repository:
         (self.path / "version").write_text(version)
         (self.path / "twin").write_text(version)
         self.git("add", "-A")
-        self.git("commit", "-q", "--cleanup=verbatim", "-m", message)
+        self.git("commit", "-q", "--cleanup=verbatim", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
 
     def script(self, key: str, text: str) -> None:

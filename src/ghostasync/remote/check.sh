@@ -18,9 +18,11 @@ at=$app
 [ -w "$at" ] || echo "unwritable=$at"
 echo "blocks=$(df -Pk "$at" 2>/dev/null | tail -n 1)"
 echo "inodes=$(df -Pi "$at" 2>/dev/null | tail -n 1)"
+# A random name: hosts that are containers may share /tmp and their PIDs repeat.
 try=$app/.ghost
 [ -w "$try" ] || try=${TMPDIR:-/tmp}
-try=$try/ghost-try.$$
+# shellcheck disable=SC2154  # comes with the frame
+try=$try/ghost-try.$nonce
 if mkdir "$try" "$try/a" "$try/b"; then
 	ln -s a "$try/link"
 	ln -s b "$try/new"

@@ -7,17 +7,17 @@ shift 4
 cd "$dir"
 kept=" $* "
 current=$(readlink "$target" || :)
-[ "${current%/*}" != "$dir" ] || kept="$kept${current##*/} "
 newest_first() {
 	sed '1!G;h;$!d'
 }
-left=$((keep - 1))
+left=$((keep - 1)) seen=" ${current##*/} "
 for id in $(newest_first <.ghost/history 2>/dev/null || :); do
-	case $kept in *" $id "*) continue ;; esac
-	[ -d "$id" ] && [ "$left" -gt 0 ] || continue
-	left=$((left - 1))
-	kept="$kept$id "
+	case $seen in *" $id "*) continue ;; esac
+	if [ -d "$id" ] && [ "$left" -gt 0 ]; then
+		left=$((left - 1)) seen="$seen$id "
+	fi
 done
+kept="$kept$seen"
 for id in $(printf '%s\n' [0-9]*_*_* | sort -rn); do
 	[ -d "$id" ] || continue
 	case $kept in *" $id "*) continue ;; esac

@@ -1,4 +1,4 @@
-"""Remove what nobody will go back to, once the fleet is live; can only warn."""
+"""Remove releases that nobody will go back to; it can only warn."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ _FAILED = 1
 """Releases that never were live and stay on a host to be looked at."""
 
 
-async def prune(ctx: Context) -> None:
-    """Prune every module of the run on the host; what fails becomes a warning."""
+async def prune(ctx: Context, *, failed: int = _FAILED) -> None:
+    """
+    Prune every module of the run on the host; what fails becomes a warning.
+
+    What serves, what MANIFEST names and what this run brings is never removed; *failed*
+    releases that never were live stay.
+    """
     layout, seconds = ctx.run.plan.layout, ctx.run.deadlines.check
     for release in ctx.work:
         name = release.module.name
@@ -28,8 +33,8 @@ async def prune(ctx: Context) -> None:
                     ctx.paths.module(name),
                     ctx.target(release.module),
                     str(layout.keep),
-                    str(_FAILED),
-                    *sorted(ctx.run.protected.get(name, ())),
+                    str(failed),
+                    *sorted({*ctx.run.protected.get(name, ()), release.id}),
                     sudo=ctx.sudo,
                 )
         except (HostError, TimeoutError) as exc:

@@ -13,6 +13,7 @@ from ..model import Module
 from ..protocols import Channel
 from ..remote import Target, call
 from ._context import Context, Release
+from .prune import prune
 
 __all__ = ["upload"]
 
@@ -34,6 +35,8 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged:
     if not ctx.work:
         return e.Unchanged(ctx.name)
     missing = [r for r in ctx.work if r.id not in _target(ctx, r.module).releases]
+    if missing and _crowded(ctx):
+        await prune(ctx, failed=0)
     _require_room(ctx, missing)
     for release in missing:
         await _send(ctx, release)
@@ -48,6 +51,12 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged:
 
 def _target(ctx: Context, module: Module) -> Target:
     return ctx.known.targets[module.name]
+
+
+def _crowded(ctx: Context) -> bool:
+    """Tell whether failed releases pile up; only a run that goes live prunes."""
+    usual = ctx.run.plan.layout.keep + 1
+    return any(len(_target(ctx, r.module).releases) > usual for r in ctx.work)
 
 
 def _differs(ctx: Context, release: Release) -> bool:
