@@ -128,6 +128,8 @@ class _Pipe:
 
 
 async def _start(command: Command, stdin: int, outs: tuple[int, int]) -> Process:
+    if why := _unfit(command):
+        raise BuildError(f"{command.what} could not be started: {why}")
     try:
         return await anyio.open_process(
             command.argv,
@@ -139,10 +141,20 @@ async def _start(command: Command, stdin: int, outs: tuple[int, int]) -> Process
             start_new_session=True,
         )
     except OSError as error:
-        reason = f"{error.strerror}: {error.filename}"
-        raise BuildError(f"{command.what} could not be started: {reason}") from error
-    except ValueError as error:  # a NUL in an argument or a variable
-        raise BuildError(f"{command.what} could not be started: {error}") from error
+        # Not all event loops say what was missing.
+        name = os.fsdecode(command.argv[0]) if command.cwd.is_dir() else command.cwd
+        why = f"{error.strerror}: {name}"
+        raise BuildError(f"{command.what} could not be started: {why}") from error
+
+
+def _unfit(command: Command) -> str:
+    """Say what no program can be given; some event loops would cut it short."""
+    if any(b"\0" in os.fsencode(part) for part in command.argv):
+        return "an argument holds a NUL"
+    for name, value in command.env.items():
+        if "\0" in name + value:
+            return f"the variable {name!r} holds a NUL"
+    return ""
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final
 
 from .errors import PlanError
@@ -157,36 +157,26 @@ def _shares(groups: Sequence[Sequence[Host]], sizes: Sequence[int]) -> list[list
     given = [sum(column) for column in zip(*whole, strict=True)]
     missing = [count - n for count, n in zip(counts, given, strict=True)]
     owed = [0] * len(groups)
-    rows, waves = [iter(group) for group in groups], []
-    for size, seats, extra, room in zip(
-        sizes, whole, spare, _room(spare, len(groups)), strict=True
-    ):
+    rooms = _room(spare, len(groups))
+    for size, seats, extra, room in zip(sizes, whole, spare, rooms, strict=True):
         for g, count in enumerate(counts):
             owed[g] += size * count - seats[g] * total
         for g in _pick(extra, owed, missing, room):
-            seats[g], missing[g], owed[g] = (
-                seats[g] + 1,
-                missing[g] - 1,
-                owed[g] - total,
-            )
-        waves.append(
-            [next(row) for row, n in zip(rows, seats, strict=True) for _ in range(n)]
-        )
-    return waves
+            seats[g] += 1
+            missing[g] -= 1
+            owed[g] -= total
+    rows = [iter(group) for group in groups]
+    return [
+        [host for row, n in zip(rows, seats, strict=True) for host in islice(row, n)]
+        for seats in whole
+    ]
 
 
 def _room(spare: Sequence[int], groups: int) -> list[list[int]]:
-    """For each wave: how many seats the later ones have for any 1, 2, … groups."""
+    """Return, for each wave, what the later ones can give to any 1, 2, … groups."""
     room = [[0] * groups]
     for extra in reversed(spare[1:]):
-        room.append(
-            [
-                sum(pair)
-                for pair in zip(
-                    room[-1], (min(extra, k + 1) for k in range(groups)), strict=True
-                )
-            ]
-        )
+        room.append([n + min(extra, k) for k, n in enumerate(room[-1], start=1)])
     return room[::-1]
 
 
@@ -197,10 +187,8 @@ def _pick(
     order = sorted(range(len(owed)), key=lambda g: -owed[g])
     picked = [g for g in order if missing[g]][:extra]
     left = sorted((n - (g in picked) for g, n in enumerate(missing)), reverse=True)
-    fits = all(
-        need <= seats for need, seats in zip(accumulate(left), room, strict=True)
-    )
-    if fits and len(picked) == extra:
+    pairs = zip(accumulate(left), room, strict=True)
+    if len(picked) == extra and all(need <= seats for need, seats in pairs):
         return picked
     return sorted(range(len(owed)), key=lambda g: -missing[g])[:extra]
 

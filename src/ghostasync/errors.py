@@ -135,7 +135,7 @@ class LockHeld(HostError):
 
 
 class DeadlinePassed(HostError):
-    """Something took longer than its deadline, in seconds; *what*, where not a state."""
+    """A state, or else *what*, took longer than its deadline, in seconds."""
 
     def __init__(self, host: str, key: str, seconds: float, *, what: str = "") -> None:
         late = f"not done within {seconds:g} s (rollout.deadlines.{key})"

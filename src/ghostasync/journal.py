@@ -17,7 +17,7 @@ import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -137,13 +137,9 @@ def decode(text: str) -> e.Record:
         raise ValueError(f"{error} is missing or not known") from None
     except (TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None
+    at = datetime.fromisoformat(envelope.at).timestamp()
     return e.Record(
-        envelope.seq,
-        datetime.fromisoformat(envelope.at).timestamp(),
-        envelope.run,
-        event,
-        envelope.state,
-        envelope.wave,
+        envelope.seq, at, envelope.run, event, envelope.state, envelope.wave
     )
 
 
@@ -160,18 +156,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with ExitStack() as undo:
-            try:
-                file = undo.enter_context(
-                    open(path, "ab", buffering=0, opener=_private)
-                )
-                self._nbytes = _whole(path)
-                file.truncate(self._nbytes)
-                _flush_folder(path.parent)
-            except OSError as error:
-                raise _unwritable(path, error) from error
-            self._file = file
-            undo.pop_all()
+        try:
+            self._nbytes = _prepare(path)
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise _unwritable(path, error) from error
 
     def append(self, record: e.Record, *, sync: bool = False) -> None:
         """
@@ -283,24 +272,21 @@ def _timestamp(at: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _whole(path: Path) -> int:
-    """Return the size of *path* up to and with its last newline, in bytes."""
-    if not path.stat().st_size:
-        return 0
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:
-        return m.rfind(b"\n") + 1
-
-
-def _flush_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _prepare(path: Path) -> int:
+    """Make *path*, or cut off its unfinished line; return its size in bytes."""
+    nbytes = 0
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(opened, "a+b") as file:
+        if file.tell():
+            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+                nbytes = content.rfind(b"\n") + 1
+        file.truncate(nbytes)
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+    return nbytes
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

@@ -49,15 +49,20 @@ def run(
     return frame.status, output.decode(), err.decode()
 
 
+def read(process: subprocess.Popen[bytes]) -> bytes:
+    """Return what the script has printed, waiting for the first byte."""
+    assert process.stdout
+    return os.read(process.stdout.fileno(), 65536)
+
+
 def run_open(
     shell: str, name: str, *args: str | Path, env: dict[str, str] | None = None
 ) -> tuple[int, str]:
     """Run the script with stdin open until its last line; return status and output."""
     process, frame = start(shell, name, *map(str, args), env=env)
     output = b""
-    assert process.stdout
     while frame.status is None:
-        piece = process.stdout.read1()
+        piece = read(process)
         assert piece, "it ended without its last line"
         output += frame.feed(piece)
     process.communicate(timeout=20)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.shells import SHELLS, run, run_open, start
+from tests.remote.shells import SHELLS, read, run, run_open, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
 
@@ -47,9 +47,8 @@ def _holder(
     shell: str, app: Path, name: str, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     process, frame = start(shell, "lock", str(app), name, env=env)
-    assert process.stdout
     with process:
-        while b"locked" not in frame.feed(process.stdout.read1()):
+        while b"locked" not in frame.feed(read(process)):
             assert process.poll() is None
         try:
             yield process
@@ -181,9 +180,8 @@ def test_a_daemon_that_keeps_the_output_open_does_not_delay_the_end(
         shell, "run", "/", str(meta / "script"), "", str(meta / "environment")
     )
 
-    assert process.stdout
     while frame.status is None:
-        frame.feed(process.stdout.read1())
+        frame.feed(read(process))
 
     daemon = int((tmp_path / "pid").read_text())
     assert (frame.status, _alive(daemon)) == (0, True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from ..errors import PackageError
 from .manifest import Kind
 
 if sys.version_info >= (3, 14):
@@ -40,22 +41,20 @@ _MAGIC: Final = b"ustar  \0"
 _FIXED: Final = sum(_MAGIC) + 8 * ord(" ")
 
 
-def _header(
-    name: bytes, kind: bytes, mode: int, owner: bytes, size: int, mtime: int, to: bytes
-) -> bytes:
+def _header(name: bytes, kind: bytes, numbers: bytes, target: bytes) -> bytes:
     """
     Return the block of a member whose names and numbers need no extension.
 
-    The same as ``TarInfo.tobuf`` makes, in 5 of its 60 microseconds.
+    The same as ``TarInfo.tobuf`` makes, in a tenth of the time; with that, half of all
+    time for packaging went into headers.
     """
-    numbers = b"%07o\0%b%011o\0%011o\0" % (mode, owner, size, mtime)
-    checksum = sum(name) + sum(numbers) + kind[0] + sum(to) + _FIXED
+    checksum = sum(name) + sum(numbers) + kind[0] + sum(target) + _FIXED
     return b"%b%b%06o\0 %b%b%b" % (
         name.ljust(_SHORT, b"\0"),
         numbers,
         checksum,
         kind,
-        to.ljust(_SHORT, b"\0"),
+        target.ljust(_SHORT, b"\0"),
         _MAGIC.ljust(tarfile.BLOCKSIZE - 257, b"\0"),
     )
 
@@ -78,8 +77,8 @@ class TarWriter:
     """
     A new archive at *path*: GNU format, numeric owners, zstd.
 
-    *pulse* is called every mebibyte or so, and may raise. After :meth:`finish`, *nbytes* and *sha256* are those of the file;
-    :meth:`discard` removes it at any time.
+    *pulse* is called every mebibyte or so, and may raise. After :meth:`finish`,
+    *nbytes* and *sha256* are those of the file; :meth:`discard` removes it at any time.
     """
 
     def __init__(self, path: Path, pulse: Callable[[], None]) -> None:
@@ -91,7 +90,7 @@ class TarWriter:
         self._waiting = 0
         self._total = 0
         self._padding = b""
-        self._file = path.open("xb")
+        self._file = path.open("xb", buffering=0)
         self.owned_by(0, 0)
 
     @property
@@ -119,7 +118,8 @@ class TarWriter:
         type_ = _TYPES[kind]
         short = len(name) <= _SHORT and len(target) <= _SHORT
         if short and self._plain and size < _SMALL and 0 <= mtime < _SMALL:
-            head = _header(name, type_, mode, self._owner, size, mtime, target)
+            numbers = b"%07o\0%b%011o\0%011o\0" % (mode, self._owner, size, mtime)
+            head = _header(name, type_, numbers, target)
         else:
             info = tarfile.TarInfo(os.fsdecode(name).rstrip("/"))
             info.type, info.linkname = type_, os.fsdecode(target)
@@ -160,4 +160,9 @@ class TarWriter:
     def _store(self, data: bytes) -> None:
         self._digest.update(data)
         self.nbytes += len(data)
-        self._file.write(data)
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise PackageError(f"{self._path}: {error.strerror}") from error

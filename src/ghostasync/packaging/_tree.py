@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Final
 
 from ..errors import PackageError
-from ._host import FOLDER_MODE, OWNER_READS
+from ._host import FOLDER_MODE, file_mode
 from ._tar import TarWriter
 from .manifest import Entry, Kind, escape
 
@@ -77,8 +77,8 @@ class TreeReader:
         """
         Add all there is to *archive* and yield it, every folder before its content.
 
-        Names come in the order of their bytes. Modes and times are the tree's own; in
-        the archive folders are 0755 and every owner may read.
+        Names come in the order of their bytes. Modes and times are the tree's own, in
+        the archive those that ``_host`` wants.
 
         Raises:
             PackageError: Something cannot be packaged, or changed meanwhile.
@@ -110,7 +110,7 @@ class TreeReader:
 
     def _root(self, archive: TarWriter) -> Entry:
         # A release is 0755 whatever the build folder is.
-        mtime = _seconds(os.stat(self._tree))
+        mtime = _seconds(os.stat(self._tree))  # noqa: PTH116  # a Path holds no bytes
         archive.member(self._prefix + b"/", Kind.FOLDER, mode=FOLDER_MODE, mtime=mtime)
         return Entry(b".", Kind.FOLDER, FOLDER_MODE, mtime)
 
@@ -122,7 +122,8 @@ class TreeReader:
 
     def _link(self, archive: TarWriter, path: bytes, found: Found) -> Entry:
         mtime = _seconds(found.stat(follow_symlinks=False))
-        name, target = b"%b/%b" % (self._prefix, path), os.readlink(found.path)
+        name = b"%b/%b" % (self._prefix, path)
+        target = os.readlink(found.path)  # noqa: PTH115  # a Path holds no bytes
         archive.member(name, Kind.LINK, mode=0o777, mtime=mtime, target=target)
         return Entry(path, Kind.LINK, 0o777, mtime, target=target)
 
@@ -132,9 +133,8 @@ class TreeReader:
             was = os.fstat(fd)
             size, mtime = was.st_size, _seconds(was)
             name, mode = b"%b/%b" % (self._prefix, path), stat.S_IMODE(was.st_mode)
-            archive.member(
-                name, Kind.FILE, mode=mode | OWNER_READS, mtime=mtime, size=size
-            )
+            sent = file_mode(mode)
+            archive.member(name, Kind.FILE, mode=sent, mtime=mtime, size=size)
             digest = hashlib.sha256()
             left = size
             while left and (chunk := os.read(fd, min(left, CHUNK))):
@@ -142,9 +142,12 @@ class TreeReader:
                 digest.update(chunk)
                 archive.write(chunk)
             now = os.fstat(fd)
+        except OSError as error:
+            raise PackageError(f"{shown(path)}: {error.strerror}") from error
         finally:
             os.close(fd)
-        if left or (now.st_size, now.st_mtime_ns) != (size, was.st_mtime_ns):
+        same = (now.st_size, now.st_mtime_ns) == (size, was.st_mtime_ns)
+        if left or not same or not stat.S_ISREG(was.st_mode):
             raise PackageError(f"{shown(path)}: changed while it was packaged")
         return Entry(path, Kind.FILE, mode, mtime, size, digest.hexdigest())
 

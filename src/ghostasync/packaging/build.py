@@ -17,7 +17,7 @@ from anyio import from_thread, to_thread
 
 from ..errors import PackageError
 from ..model import Module, Package, Revision
-from ._host import settle
+from ._host import seal, settle
 from ._tar import TarWriter
 from ._tree import TreeReader, shown
 from .manifest import Entry, Kind, format_manifest
@@ -144,6 +144,7 @@ def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, byte
     entries = list(reader.read(writer))
     ghost = {
         **order.scripts,
+        "seal": seal(entries),
         "settle": settle(entries),
         "manifest": format_manifest(entries),
     }
@@ -191,5 +192,5 @@ def _explained(tree: bytes) -> Generator[None]:
         yield
     except OSError as error:
         path = os.fsencode(error.filename or b"")
-        where = shown(path.removeprefix(tree + b"/")) or "the archive"
+        where = shown(path.removeprefix(tree + b"/")) or "the manifest"
         raise PackageError(f"{where}: {error.strerror}") from error

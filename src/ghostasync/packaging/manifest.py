@@ -65,7 +65,7 @@ class Entry:
 
 
 def escape(name: bytes) -> bytes:
-    """Return *name* as it stands in a manifest: one column of a line."""
+    """Return *name* as it stands in a manifest; itself where nothing is to escape."""
     if _SPECIAL.search(name) is None:
         return name
     return _SPECIAL.sub(lambda match: b"\\0%03o" % match[0][0], name)

@@ -8,7 +8,6 @@ All of this blocks and belongs into a worker thread. What the system refuses bec
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -28,7 +27,6 @@ __all__ = [
     "names",
     "sha256",
     "take",
-    "try_lock",
     "write",
 ]
 
@@ -127,15 +125,6 @@ def sha256(path: Path) -> str:
     """Return the digest of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def try_lock(opened: int) -> bool:
-    """Lock the open file *opened* until it is closed; False where another has it."""
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

@@ -13,15 +13,15 @@ What blocks runs in worker threads. MANIFEST has a lock, which holds across proc
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
 
+from .._local import locked
 from ..errors import StoreError
 from ..model import Package
 from ..protocols import Environment, ManifestLine
@@ -32,9 +32,6 @@ __all__ = ["DirectoryStore"]
 
 LOCK_SECONDS: Final = 30.0
 """How long to wait for MANIFEST; others hold its lock for some milliseconds."""
-
-LOCK_INTERVAL: Final = 0.02
-"""How often to ask for the lock, in seconds; a blocking flock cannot be cancelled."""
 
 _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
@@ -157,20 +154,16 @@ class DirectoryStore:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         path = self._root / ".lock"
-        opened = await self._call(_open_lock, path)
-        try:
-            with anyio.move_on_after(LOCK_SECONDS) as waiting:
-                # No event tells when another process lets go.
-                while not _files.try_lock(opened):  # noqa: ASYNC110
-                    await anyio.sleep(LOCK_INTERVAL)
+        await self._call(_files.make_folder, self._root)
+        async with AsyncExitStack() as stack:
+            with _files.explained(path), anyio.move_on_after(LOCK_SECONDS) as waiting:
+                await stack.enter_async_context(locked(path))
             if waiting.cancelled_caught:
                 raise StoreError(
                     f"{path} has been locked by another process for "
                     f"{LOCK_SECONDS:g} s; `fuser` names it"
                 )
             yield
-        finally:
-            os.close(opened)
 
     def _read_manifest(self) -> tuple[ManifestLine, ...]:
         path = self._root / "MANIFEST"
@@ -212,11 +205,6 @@ class DirectoryStore:
     def _run_file(self, run: str, name: str) -> Path:
         segments = (_texts.file_name(each) for each in name.split("/"))
         return self._root.joinpath("runs", _texts.file_name(run), *segments)
-
-
-def _open_lock(path: Path) -> int:
-    _files.make_folder(path.parent)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _save(path: Path, data: bytes) -> None:

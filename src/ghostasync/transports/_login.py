@@ -47,8 +47,9 @@ class Target:
 
     @property
     def endpoint(self) -> str:
-        """What the first TCP connection reaches; handshakes are limited by it."""
-        return self.jump.split(",")[0] or f"{self.address}:{self.port}"
+        """Whose handshakes are limited together: one server's, one bastion's guests."""
+        first = self.jump.split(",")[0]
+        return f"through {first}" if first else f"{self.address}:{self.port}"
 
     @property
     def known_as(self) -> str:

@@ -42,14 +42,16 @@ class Wire(asyncio.Protocol, asyncio.Transport):
     """
     One connection's bytes, both ways.
 
-    *writable* is clear while the road is congested; *lost* is true once the road has
-    ended, by whichever side. What arrives before :meth:`attach` is kept.
+    *writable* is clear while the road is congested; *lost* is true once either side has
+    ended it, *gone* is set once nothing of it is left. What arrives before
+    :meth:`attach` is kept.
     """
 
     def __init__(self, info: Callable[[str], object] | None = None) -> None:
         super().__init__()
         self.writable = asyncio.Event()
         self.writable.set()
+        self.gone = asyncio.Event()
         self.lost = False
         self._info = info
         self._loop = asyncio.get_running_loop()
@@ -57,6 +59,7 @@ class Wire(asyncio.Protocol, asyncio.Transport):
         self._upper: Upper | None = None
         self._early = bytearray()
         self._greeted = asyncio.Event()
+        self._spoke = False
         self._packets: list[bytes] = []
 
     def attach(self, upper: Upper) -> None:
@@ -72,7 +75,7 @@ class Wire(asyncio.Protocol, asyncio.Transport):
     async def greeted(self) -> bool:
         """Wait for the peer's version line; false where the road ended before it."""
         await self._greeted.wait()
-        return not self.lost
+        return self._spoke
 
     @property
     def early(self) -> str:
@@ -92,6 +95,7 @@ class Wire(asyncio.Protocol, asyncio.Transport):
             return
         self._early += data
         if self._early.startswith(b"SSH-") or b"\nSSH-" in self._early:
+            self._spoke = True
             self._greeted.set()
         elif len(self._early) > GREETING_LIMIT:
             self.abort()
@@ -102,6 +106,7 @@ class Wire(asyncio.Protocol, asyncio.Transport):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self.gone.set()
         if self._upper is not None:
             self._upper.connection_lost(exc)
 
@@ -133,8 +138,10 @@ class Wire(asyncio.Protocol, asyncio.Transport):
         return self.lost
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Tell of the socket; a road without one has nothing to tell."""
-        return default if self._info is None else self._info(name) or default
+        """Tell of the socket; a road without one, or ended, has nothing to tell."""
+        if self._info is None or self.lost:
+            return default
+        return self._info(name) or default
 
     def _flush(self) -> None:
         packets, self._packets = self._packets, []
@@ -185,9 +192,12 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.wire.resume_writing()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1 and not self.wire.lost:
-            self.wire.connection_lost(exc)
+        del exc
+        if fd == 1:
             self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.wire.connection_lost(exc)
 
 
 async def dial(address: str, port: int) -> Wire:

@@ -9,9 +9,8 @@ Rule 3: foreign errors are translated in ``_translate``, and nowhere else.
 from __future__ import annotations
 
 import functools
-import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import anyio
@@ -23,20 +22,15 @@ from ..model import Host, Ssh
 from ..protocols import OnOutput
 from ._channel import SshChannel
 from ._handover import Handover, Tunnelled
+from ._handshakes import Handshakes
 from ._login import Doorkeeper, Login, Target, Trust
 from ._translate import HungUp, one_line, unreachable
 from ._wire import Wire, dial, spawn
 
-__all__ = ["Handshakes", "SshSession", "SshTransport"]
-
-PER_ENDPOINT: Final = 8
-"""Handshakes at once with one server, which drops some from ten on (MaxStartups)."""
+__all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 
 PAUSES: Final = (1.0, 3.0, 6.0, 6.0, 6.0)
-"""Seconds before each new try with a server that hung up at once, give or take half.
-
-From the third on longer than the 5 s after which sshd forgets most penalties.
-"""
+"""The later ones outlast the 5 s after which sshd forgets most penalties."""
 
 CLOSE_SECONDS: Final = 3.0
 """How long an orderly close may take."""
@@ -64,32 +58,6 @@ SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differe
 }
 
 
-class Handshakes:
-    """
-    How many logins may be under way at once; shared by the runs of one loop.
-
-    *connects* bounds those that cost this machine time (0: four a core),
-    *per_endpoint* those with one server, a bastion above all.
-    """
-
-    def __init__(self, connects: int = 0, per_endpoint: int = PER_ENDPOINT) -> None:
-        cores = len(os.sched_getaffinity(0))
-        self.working = anyio.CapacityLimiter(connects or 4 * cores)
-        self._per_endpoint = min(per_endpoint, connects or per_endpoint)
-        self._endpoints: dict[str, anyio.CapacityLimiter] = {}
-
-    def endpoint(self, name: str) -> anyio.CapacityLimiter:
-        """Return the limiter of one server."""
-        if name not in self._endpoints:
-            self._endpoints[name] = anyio.CapacityLimiter(self._per_endpoint)
-        return self._endpoints[name]
-
-    def slow_down(self, name: str) -> None:
-        """Take note that a server hung up on us: halve what it gets at once."""
-        limiter = self.endpoint(name)
-        limiter.total_tokens = max(1, int(limiter.total_tokens) // 2)
-
-
 class SshTransport:
     """
     Reaches hosts as *settings* say.
@@ -102,6 +70,9 @@ class SshTransport:
         login_seconds: How long a host may take to answer, and then to let us in; time
             spent waiting for other hosts' handshakes does not count.
 
+        pauses: Seconds, give or take half, before each new try with a server that hung
+            up at once.
+
     Raises:
         ConfigError: The identity or ``known_hosts`` cannot be read.
     """
@@ -112,11 +83,13 @@ class SshTransport:
         *,
         handshakes: Handshakes | None = None,
         login_seconds: float = 30,
+        pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._login = Login(settings)
         self._trust = Trust(settings)
         self._handshakes = handshakes or Handshakes(settings.connects)
         self._login_seconds = login_seconds
+        self._pauses = tuple(pauses)
         self._bastions: dict[str, SshSession] = {}
 
     def session(self, host: Host) -> SshSession:
@@ -132,7 +105,7 @@ class SshTransport:
     async def _connect(self, host: Host, jump: str | None = None) -> _Connection:
         """Connect and log in; again where the server hung up before it said a word."""
         target = await self._target(host, jump)
-        for pause in PAUSES:
+        for pause in self._pauses:
             try:
                 return await self._attempt(host, target)
             except HungUp:
@@ -290,6 +263,7 @@ class SshSession:
         connection.close()
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await connection.wait_closed()
+            await wire.gone.wait()
         wire.abort()
 
     def _alive(self) -> _Connection:

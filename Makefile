@@ -1,0 +1,57 @@
+# What people and machines call. Everything happens in a virtual environment here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Real servers for the tests, and the tools that hosts are tried with and without.
+PACKAGES := openssh-server openssh-client git git-lfs zstd busybox sudo util-linux \
+	iproute2 shellcheck procps
+
+.PHONY: demo test fast lint format bench clean hosts
+
+demo: $(VENV)/installed ## the main job on a fleet within one process
+	$(BIN)/ghostasync demo
+
+test: $(VENV)/tested hosts ## the whole suite; installs Debian packages
+	GHOSTASYNC_REQUIRE_FLEET=1 $(BIN)/pytest -n $(or $(JOBS),auto)
+
+fast: $(VENV)/tested ## what needs no server
+	$(BIN)/pytest -n auto -m "not fleet"
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck --shell=sh src/ghostasync/remote/*.sh
+	$(BIN)/shellcheck .ci/run
+
+format: $(VENV)/tested
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/tested
+	$(BIN)/python benchmarks/rollout.py
+
+hosts:
+	@missing=; for package in $(PACKAGES); do \
+		dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -qq -y --no-install-recommends $$missing; }
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[fast]'
+	touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

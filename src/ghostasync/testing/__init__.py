@@ -1,0 +1,22 @@
+"""
+What tests of deployments need: hosts without machines.
+
+Three ways, from the fastest to the truest: :class:`FakeTransport` runs nothing,
+:class:`LocalTransport` runs the real scripts in local processes, and
+:class:`InProcessFleet` is reached over SSH like any other hosts.
+"""
+
+from __future__ import annotations
+
+from ._fake import Answer, Call, FakeTransport, Handler
+from ._inprocess import InProcessFleet
+from ._local import LocalTransport
+
+__all__ = [
+    "Answer",
+    "Call",
+    "FakeTransport",
+    "Handler",
+    "InProcessFleet",
+    "LocalTransport",
+]

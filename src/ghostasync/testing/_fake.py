@@ -1,0 +1,206 @@
+"""A transport that reaches nobody: a function answers for all hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio.lowlevel
+import attrs
+
+from ghostasync.errors import ConnectionDied, Unreachable
+from ghostasync.model import Host
+from ghostasync.protocols import OnOutput
+
+__all__ = ["Answer", "Call", "FakeTransport", "Handler"]
+
+COMMAND: Final = re.compile(r"count=(\d+) .* ghost-(\S+)$")
+HEADER: Final = re.compile(rb"nonce=(\S+)\nset -- ?")
+WORD: Final = re.compile(rb" ?((?:'[^']*'|\\')+)")
+
+OPEN_ENDED: Final = frozenset({"run", "lock"})
+"""Scripts that answer while their stdin is open; the others first read it whole."""
+
+TERMINATED: Final = 143
+"""What a script ends with whose stdin was closed before it had an answer."""
+
+
+@attrs.frozen
+class Call:
+    """One script called on one host; *payload_nbytes* followed it on stdin."""
+
+    host: str
+    name: str
+    args: tuple[str, ...]
+    payload_nbytes: int = 0
+
+
+@attrs.frozen
+class Answer:
+    """
+    What a script prints and ends with.
+
+    *status* None: it runs on until its stdin is closed, as a lock's holder does.
+    """
+
+    status: int | None = 0
+    output: bytes = b""
+
+
+Handler = Callable[[Call], Answer | Awaitable[Answer]]
+"""Answers for the hosts; may wait, and may raise ConnectionDied in a host's name."""
+
+
+class FakeTransport:
+    """
+    Hands every script call to *handler*; no process is started, no byte sent.
+
+    *calls* are all calls so far, in order. A name in *unreachable* refuses to be
+    opened; the set may be replaced between attempts.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        unreachable: frozenset[str] = frozenset(),
+        open_ended: frozenset[str] = OPEN_ENDED,
+    ) -> None:
+        self.handler = handler
+        self.unreachable = unreachable
+        self.open_ended = open_ended
+        self.calls: list[Call] = []
+
+    def session(self, host: Host) -> FakeSession:
+        """Return a handle on *host*."""
+        return FakeSession(self, host)
+
+    async def aclose(self) -> None:
+        """Do nothing: nothing is shared."""
+
+
+class FakeSession:
+    """One host; see :class:`protocols.Session`."""
+
+    def __init__(self, transport: FakeTransport, host: Host) -> None:
+        self.host = host
+        self._transport = transport
+        self.alive = False
+
+    async def open(self) -> None:
+        """Succeed, unless the host is listed as unreachable."""
+        await anyio.lowlevel.checkpoint()
+        if self.host.name in self._transport.unreachable:
+            raise Unreachable(self.host.name, "connection refused", retriable=True)
+        self.alive = True
+
+    async def execute(
+        self, command: str, *, output: OnOutput, errors: OnOutput
+    ) -> FakeChannel:
+        """Take a call; its answer comes when the channel is waited for."""
+        del errors
+        if not self.alive:
+            raise ConnectionDied(self.host.name, "the connection is gone")
+        return FakeChannel(self._transport, self, command, output)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.alive = False
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        self.alive = False
+
+
+class FakeChannel:
+    """One call; see :class:`protocols.Channel`."""
+
+    def __init__(
+        self,
+        transport: FakeTransport,
+        session: FakeSession,
+        command: str,
+        output: OnOutput,
+    ) -> None:
+        found = COMMAND.search(command)
+        if found is None:
+            raise ValueError(f"not a script of ghostasync: {command}")
+        self._transport, self._session, self._output = transport, session, output
+        self._text_nbytes, self._name = int(found[1]), found[2]
+        self._text = bytearray()
+        self._payload_nbytes = 0
+        self._nonce = b""
+        self._due, self._closed = asyncio.Event(), asyncio.Event()
+        self._asked = self._aborted = False
+        self._status: int | None = None
+        self._status_at_eof = TERMINATED
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Take script text, then count payload."""
+        missing = self._text_nbytes - len(self._text)
+        self._text += data[:missing]
+        self._payload_nbytes += max(0, len(data) - missing)
+        complete = len(self._text) == self._text_nbytes
+        if complete and self._name in self._transport.open_ended:
+            self._due.set()
+
+    def write_eof(self) -> None:
+        """Close stdin."""
+        self._due.set()
+        self._closed.set()
+
+    async def wait(self) -> int | None:
+        """Ask the handler, once, and hand out what it says."""
+        await self._due.wait()
+        try:
+            if not self._asked and not self._aborted:
+                self._asked = True
+                await self._ask()
+        except ConnectionDied:
+            self._session.abort()
+            return None
+        if self._status is None and not self._aborted:
+            await self._closed.wait()
+            self._end(self._status_at_eof)
+        return None if self._aborted else self._status
+
+    def abort(self) -> None:
+        """Drop the call."""
+        self._aborted = True
+        self.write_eof()
+
+    async def _ask(self) -> None:
+        call = self._call()
+        self._transport.calls.append(call)
+        answer = self._transport.handler(call)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        self._output(b"\n%s begin\n%s" % (self._nonce, answer.output))
+        if answer.status is None:
+            self._status_at_eof = 0
+        else:
+            self._end(answer.status)
+
+    def _end(self, status: int) -> None:
+        self._status = status
+        if not self._aborted:
+            self._output(b"\n%s end %d\n" % (self._nonce, status))
+
+    def _call(self) -> Call:
+        """Read the call from the script's text: its nonce and its quoted arguments."""
+        header = HEADER.search(self._text)
+        if header is None:
+            raise ValueError("the text has no nonce and arguments")
+        self._nonce = header[1]
+        args: list[str] = []
+        at = header.end()
+        while word := WORD.match(self._text, at):
+            plain = word[1][1:-1].replace(b"'\\''", b"'")
+            args.append(plain.decode(errors="surrogateescape"))
+            at = word.end()
+        return Call(
+            self._session.host.name, self._name, tuple(args), self._payload_nbytes
+        )

@@ -1,0 +1,88 @@
+"""Hosts that are folders: the real scripts, without SSH."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from ghostasync.errors import ConnectionDied, Unreachable
+from ghostasync.model import Host
+from ghostasync.protocols import OnOutput
+
+from ._process import Process, start
+
+__all__ = ["LocalTransport"]
+
+
+class LocalTransport:
+    """
+    Runs commands for host *x* in local processes whose home folder is ``root/x``.
+
+    Plans for it use ``~/`` paths. A name in *unreachable* refuses to be opened.
+    """
+
+    def __init__(
+        self, root: Path, *, unreachable: frozenset[str] = frozenset()
+    ) -> None:
+        self.root = root
+        self.unreachable = unreachable
+        self._processes: set[Process] = set()
+
+    def home(self, name: str) -> Path:
+        """Return the home folder of a host."""
+        return self.root / name
+
+    def session(self, host: Host) -> LocalSession:
+        """Return a handle on *host*."""
+        return LocalSession(self, host)
+
+    async def run(
+        self, host: Host, command: str, output: OnOutput, errors: OnOutput
+    ) -> Process:
+        """Start a command; what it leaves running ends with the transport."""
+        process = await start(command, self.home(host.name), output, errors)
+        self._processes.add(process)
+        return process
+
+    async def aclose(self) -> None:
+        """End what still runs."""
+        await asyncio.gather(*(process.end() for process in self._processes))
+        self._processes.clear()
+
+
+class LocalSession:
+    """One folder; see :class:`protocols.Session`."""
+
+    def __init__(self, transport: LocalTransport, host: Host) -> None:
+        self.host = host
+        self._transport = transport
+        self._open = False
+        self._channels: list[Process] = []
+
+    async def open(self) -> None:
+        """Make the home folder."""
+        if self.host.name in self._transport.unreachable:
+            raise Unreachable(self.host.name, "connection refused", retriable=True)
+        self._transport.home(self.host.name).mkdir(parents=True, exist_ok=True)
+        self._open = True
+
+    async def execute(
+        self, command: str, *, output: OnOutput, errors: OnOutput
+    ) -> Process:
+        """Start *command*."""
+        if not self._open:
+            raise ConnectionDied(self.host.name, "the connection is gone")
+        channel = await self._transport.run(self.host, command, output, errors)
+        self._channels.append(channel)
+        return channel
+
+    def abort(self) -> None:
+        """Close the pipes of all commands."""
+        self._open = False
+        for channel in self._channels:
+            channel.abort()
+        self._channels.clear()
+
+    async def close(self) -> None:
+        """Likewise."""
+        self.abort()

@@ -1,0 +1,163 @@
+"""A command as a host would run it: ``/bin/sh -c``, raw pipes, a session of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+
+from ghostasync.protocols import OnOutput
+
+__all__ = ["Process", "start"]
+
+QUIET_SECONDS: Final = 0.2
+"""How long output of a process that has ended is waited for, each time."""
+
+END_SECONDS: Final = 7.0
+"""How long processes have to notice that nobody listens; ``run.sh`` may take 5."""
+
+
+class Process(asyncio.SubprocessProtocol):
+    """One command, its output handed to callables; a :class:`protocols.Channel`."""
+
+    def __init__(self, output: OnOutput, errors: OnOutput) -> None:
+        self._output, self._errors = output, errors
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._open = {1, 2}
+        self._nbytes = 0
+        self._aborted = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._silent = asyncio.Event()
+        self._exited = asyncio.Event()
+        self.on_room: Callable[[bool], None] = lambda _: None
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Write to stdin; return when there is room for more."""
+        self.feed(data)
+        await self._writable.wait()
+        await anyio.lowlevel.checkpoint()
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """
+        Write to stdin, however full; *on_room* tells when to pause.
+
+        Raises:
+            BrokenPipeError: The command does not read any more.
+        """
+        stdin = self._pipe(0)
+        if not isinstance(stdin, asyncio.WriteTransport) or stdin.is_closing():
+            raise BrokenPipeError("the command does not read any more")
+        stdin.write(data)
+
+    def write_eof(self) -> None:
+        """Close stdin, once what was written has gone."""
+        if stdin := self._pipe(0):
+            stdin.close()
+
+    async def wait(self) -> int | None:
+        """Wait for the end; None where a signal brought it."""
+        await self._exited.wait()
+        while not self._silent.is_set():
+            seen = self._nbytes
+            with anyio.move_on_after(QUIET_SECONDS):
+                await self._silent.wait()
+            if seen == self._nbytes:
+                break
+        self.abort()
+        return self.returncode
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status; None while it runs and where a signal ended it."""
+        code = self._transport.get_returncode() if self._transport else None
+        return code if code is not None and code >= 0 else None
+
+    def abort(self) -> None:
+        """Close all pipes, as sshd does when a channel goes; the command may go on."""
+        self._aborted = True
+        for fd in range(3):
+            if pipe := self._pipe(fd):
+                pipe.close()
+        if self._transport is not None and self._exited.is_set():
+            self._transport.close()
+        self._writable.set()
+
+    async def end(self) -> None:
+        """See to it that the command has ended: pipes first, then SIGKILL."""
+        self.abort()
+        with anyio.move_on_after(END_SECONDS, shield=True):
+            await self._exited.wait()
+        if self._transport is not None and not self._exited.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._transport.get_pid(), signal.SIGKILL)
+            await self._exited.wait()
+
+    def pause_output(self, paused: bool) -> None:
+        """Stop reading what the command writes, or go on."""
+        for fd in self._open:
+            pipe = self._pipe(fd)
+            if isinstance(pipe, asyncio.ReadTransport):
+                (pipe.pause_reading if paused else pipe.resume_reading)()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.SubprocessTransport):
+            self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._nbytes += len(data)
+        (self._output if fd == 1 else self._errors)(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        del exc
+        self._open.discard(fd)
+        if fd == 0:
+            self.resume_writing()
+        elif not self._open:
+            self._silent.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        self.on_room(False)
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        self.on_room(True)
+
+    def process_exited(self) -> None:
+        self._exited.set()
+        self._writable.set()
+        if self._aborted:
+            self.abort()
+
+    def _pipe(self, fd: int) -> asyncio.BaseTransport | None:
+        return self._transport.get_pipe_transport(fd) if self._transport else None
+
+
+async def start(
+    command: str, home: Path, output: OnOutput, errors: OnOutput
+) -> Process:
+    """Run *command* at *home*, with the environment that a login would give it."""
+    environment = {
+        "HOME": str(home),
+        "PATH": os.environ.get("PATH", os.defpath),
+        "SHELL": "/bin/sh",
+    }
+    loop = asyncio.get_running_loop()
+    _, process = await loop.subprocess_exec(
+        lambda: Process(output, errors),
+        *("/bin/sh", "-c", command),
+        cwd=home,
+        env=environment,
+        start_new_session=True,
+    )
+    return process

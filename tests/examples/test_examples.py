@@ -1,0 +1,124 @@
+"""The examples are run as their readers would run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from anyio import connect_tcp, to_thread
+
+from ghostasync.testing import InProcessFleet
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+CONFIG = """\
+[app]
+name = "shop"
+env = "prod"
+role = "web"
+[store]
+url = "{root}/store"
+[ssh]
+user = "{user}"
+identity = "{identity}"
+known_hosts = "{known_hosts}"
+config = false
+[layout]
+root = "~/ghost"
+[inventory]
+hosts = [{hosts}]
+[[modules]]
+name = "site"
+path = "~/site"
+source = {{ dir = "tree" }}
+"""
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> AsyncIterator[Path]:
+    """A configuration for two hosts that answer while the test runs."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "index.html").write_text("hello")
+    async with InProcessFleet(2, tmp_path / "fleet") as fleet:
+        hosts = ", ".join(
+            f'{{ name = "{h.name}", address = "{h.address}", port = {h.port} }}'
+            for h in fleet.hosts
+        )
+        text = CONFIG.format(
+            root=tmp_path,
+            user=fleet.ssh.user,
+            identity=fleet.ssh.identity,
+            known_hosts=fleet.ssh.known_hosts,
+            hosts=hosts,
+        )
+        (tmp_path / "ghostasync.toml").write_text(text)
+        yield tmp_path
+
+
+def _start(folder: Path, name: str, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *args],
+        cwd=folder,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+async def _output(process: subprocess.Popen[str]) -> str:
+    out, _ = await to_thread.run_sync(lambda: process.communicate(timeout=60))
+    return out
+
+
+async def test_deploy_prints_what_became_live(folder: Path) -> None:
+    process = _start(folder, "deploy.py")
+
+    out = await _output(process)
+
+    assert process.returncode == 0, out
+    assert out.count("is live") == 2
+    assert "2 hosts in" in out
+
+
+async def test_the_portal_tells_everything_to_who_comes_late(folder: Path) -> None:
+    process = _start(folder, "portal.py", "ghostasync.toml", "0")
+    assert process.stdout
+    first = await to_thread.run_sync(process.stdout.readline)
+    port = int(first.rpartition(":")[2])
+
+    received = b""
+    async with await connect_tcp("127.0.0.1", port) as client:
+        async for data in client:
+            received += data
+    out = await _output(process)
+
+    events = [json.loads(line)["event"] for line in received.splitlines()]
+    assert (events[0], events[-1]) == ("Started", "Finished")
+    assert (process.returncode, out.strip()) == (0, "live")
+
+
+def test_hosts_can_come_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    config = CONFIG.format(
+        root=tmp_path, user="u", identity="", known_hosts="kh", hosts='"x"'
+    )
+    (tmp_path / "ghostasync.toml").write_text(config)
+    (tmp_path / "hosts.csv").write_text(
+        "name,address,zone\na,192.0.2.1,z1\nb,192.0.2.2,z2\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "custom_inventory.py"), "hosts.csv"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.returncode) == ("wave 1: a, b\n", 0), done.stderr
