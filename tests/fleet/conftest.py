@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from tests.fleet.sshd import SSHD, SshdFleet
+from ghostasync.model import Host, Ssh
+from ghostasync.transports.ssh import SshSession, SshTransport
+from tests.fleet.layout import USER
+from tests.fleet.sshd import SSHD, SshdFleet, namespaces_work
 
 
 class StartFleet(Protocol):
@@ -23,15 +26,18 @@ class StartFleet(Protocol):
     ) -> SshdFleet: ...
 
 
-@pytest.fixture(scope="session")
-def sshd() -> None:
-    """Skip, or in CI fail, where there is no OpenSSH server to run against."""
-    if shutil.which(SSHD) is not None:
+def need(what: bool, reason: str) -> None:
+    """Skip a test for which something is missing; in CI, fail it."""
+    if what:
         return
-    reason = f"{SSHD} is not installed: apt-get install openssh-server"
     if os.environ.get("CI") or os.environ.get("GHOSTASYNC_REQUIRE_FLEET"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def sshd() -> None:
+    need(shutil.which(SSHD) is not None, "needs openssh-server")
 
 
 @pytest.fixture
@@ -49,9 +55,41 @@ def sshd_fleet(sshd: None, tmp_path: Path) -> Iterator[StartFleet]:
         ) -> SshdFleet:
             nonlocal started
             started += 1
+            if user == USER:
+                need(namespaces_work(), "needs root, and unshare with CAP_SYS_ADMIN")
+                need(shutil.which("sudo") is not None, "needs sudo")
+            if poor:
+                need(shutil.which("busybox") is not None, "needs busybox")
             folder = tmp_path / f"fleet{started}"
             return fleets.enter_context(
                 SshdFleet(count, folder, user=user, poor=poor, options=options)
             )
 
         yield start
+
+
+class Connect:
+    """Hands out transports and sessions, and closes them with the test."""
+
+    def __init__(self, resources: AsyncExitStack) -> None:
+        self._resources = resources
+
+    def session(self, transport: SshTransport, host: Host) -> SshSession:
+        session = transport.session(host)
+        self._resources.push_async_callback(transport.aclose)
+        self._resources.push_async_callback(session.close)
+        return session
+
+    async def __call__(
+        self, fleet: SshdFleet, settings: Ssh | None = None
+    ) -> SshSession:
+        """Log in to the first host."""
+        session = self.session(SshTransport(settings or fleet.ssh), fleet.hosts[0])
+        await session.open()
+        return session
+
+
+@pytest.fixture
+async def connect(sshd_fleet: StartFleet) -> AsyncIterator[Connect]:
+    async with AsyncExitStack() as resources:
+        yield Connect(resources)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -435,7 +436,7 @@ async def test_a_lock_that_never_opens_is_a_store_error(
     monkeypatch.setattr(directory, "LOCK_SECONDS", 0.05)
     _files.make_folder(root)
     held = os.open(root / ".lock", os.O_RDWR | os.O_CREAT)
-    assert _files.try_lock(held)
+    fcntl.flock(held, fcntl.LOCK_EX)
 
     with pytest.raises(StoreError, match=r"\.lock has been locked by another process"):
         await store.move_manifest([], [], [])
@@ -592,10 +593,10 @@ anyio.run(main, *sys.argv[1:])
 )
 def test_a_full_disk_is_a_store_error_and_leaves_what_was_there(tmp_path: Path) -> None:
     mount = 'mount -t tmpfs -o size=256k tmpfs "$0" && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", mount, tmp_path]
+    command = ["unshare", "-m", "sh", "-c", mount, str(tmp_path)]
 
     done = subprocess.run(
-        [*command, sys.executable, "-c", FILLER, tmp_path],
+        [*command, sys.executable, "-c", FILLER, str(tmp_path)],
         check=True,
         capture_output=True,
         text=True,

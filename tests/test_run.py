@@ -1,0 +1,551 @@
+"""The engine's policies over a transport that answers at once: no host, no shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+
+from ghostasync import (
+    App,
+    DeployFailed,
+    DirectorySource,
+    Host,
+    Module,
+    Outcome,
+    Plan,
+    PlanError,
+    Report,
+    Rollout,
+    Run,
+    Script,
+    State,
+    StoreSettings,
+    Verify,
+    deploy,
+    start,
+)
+from ghostasync import events as e
+from ghostasync.errors import ConnectionDied
+from ghostasync.model import Deadlines
+from ghostasync.testing import Answer, Call, FakeTransport
+
+FACTS = """uid=0
+gid=0
+tool=tar
+tool=zstd
+rename=mv
+blocks=tmpfs 1000000 1 999999 1% /
+inodes=tmpfs 1000000 1 999999 1% /
+{targets}"""
+
+Break = Callable[[Call], Answer | None]
+
+
+@attrs.define
+class Hosts:
+    """What a fleet of fakes does: all that is asked, but for what *breaks* says."""
+
+    breaks: Break = lambda _: None
+    links: dict[str, str] = attrs.field(factory=dict)
+    calls: list[Call] = attrs.field(factory=list)
+    hangs: set[tuple[str, str]] = attrs.field(factory=set)
+
+    async def __call__(self, call: Call) -> Answer:
+        self.calls.append(call)
+        if (call.host, self._what(call)) in self.hangs:
+            await anyio.sleep_forever()
+        broken = self.breaks(call)
+        return broken if broken is not None else self._works(call)
+
+    def _what(self, call: Call) -> str:
+        if call.name != "run":
+            return call.name
+        return call.args[1].rpartition("/")[2] or "verify"
+
+    def _works(self, call: Call) -> Answer:
+        answers = {
+            "probe": b"home=/root\nuid=0\nuser=root\n",
+            "check": self._facts(call),
+            "switch": b"moved\n",
+        }
+        if call.name == "lock":
+            return Answer(None, b"locked\n")
+        if call.name == "switch":
+            self.links[call.host] = call.args[4]
+        if call.name == "restore":
+            return Answer(0, self._restore(call))
+        return Answer(0, answers.get(call.name, b""))
+
+    def _facts(self, call: Call) -> bytes:
+        if call.name != "check":
+            return b""
+        folder = call.args[1]
+        link = self.links.get(call.host, "")
+        lines = [f"module={folder}"]
+        lines += [f"target=link\nlink={link}"] if link else ["target=absent"]
+        return FACTS.format(targets="\n".join(lines)).encode()
+
+    def _restore(self, call: Call) -> bytes:
+        _, _, target, previous, new, _ = call.args
+        if self.links.get(call.host) != new:
+            return b""
+        self.links[call.host] = previous
+        has = "restored,environment,post_deploy" if previous else "restored"
+        return f"{has} {target}\n".encode()
+
+    def ran(self, what: str) -> list[str]:
+        """Return the hosts that ran a script, in order."""
+        return [call.host for call in self.calls if self._what(call) == what]
+
+
+def fails(what: str, *hosts: str, status: int = 1) -> Break:
+    """Have a script (or a step) fail on some hosts, but not while rolling back."""
+    probe = Hosts()
+
+    def breaks(call: Call) -> Answer | None:
+        back = "GHOST_ACTION=rollback" in call.args
+        if call.host in hosts and probe._what(call) == what and not back:
+            return Answer(status, b"it broke\n")
+        return None
+
+    return breaks
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "index").write_text("1")
+    module = Module(
+        name="site",
+        path="/srv/site",
+        source=DirectorySource(str(tree)),
+        pre_deploy=Script(inline="true"),
+        post_deploy=Script(inline="true"),
+        verify=Verify(command="true", interval=0.01),
+    )
+    return Plan(
+        app=App("shop", "prod", "web"),
+        modules=(module,),
+        hosts=tuple(Host(f"h{number}") for number in range(1, 7)),
+        store=StoreSettings(url=str(tmp_path / "store")),
+        base=tmp_path,
+    )
+
+
+def with_rollout(plan: Plan, **changes: object) -> Plan:
+    return attrs.evolve(plan, rollout=Rollout(**changes))  # type: ignore[arg-type]  # keys
+
+
+async def run(plan: Plan, hosts: Hosts) -> tuple[Report, list[e.Event]]:
+    """Deploy to fakes; return the report and all events but samples."""
+    seen: list[e.Event] = []
+
+    def observe(record: e.Record) -> None:
+        if not isinstance(record.event, e.Progressed):
+            seen.append(record.event)
+
+    transport = FakeTransport(hosts)
+    async with start(plan, observe=observe, transport=transport) as running:
+        report = await running.report()
+    return report, seen
+
+
+def states(report: Report) -> dict[str, State]:
+    return {name: host.state for name, host in report.hosts.items()}
+
+
+def of(kind: type[e.Event], seen: Iterable[e.Event]) -> list[e.Event]:
+    return [event for event in seen if type(event) is kind]
+
+
+# --- The good case -------------------------------------------------------------
+
+
+async def test_every_host_is_ready_before_the_first_link_moves(plan: Plan) -> None:
+    hosts = Hosts()
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.LIVE
+    steps = [call.name for call in hosts.calls]
+    assert steps.index("switch") > max(
+        at for at, call in enumerate(hosts.calls) if call.name == "arm"
+    )
+
+
+async def test_previous_is_on_record_before_the_wave(plan: Plan) -> None:
+    hosts = Hosts(
+        links=dict.fromkeys(["h1"], "/ghost/shop/prod/web/site/1_site_0000000")
+    )
+
+    _, seen = await run(plan, hosts)
+
+    names = [type(event).__name__ for event in seen]
+    prepared = [event for event in seen if isinstance(event, e.Prepared)]
+    assert {p.host: p.previous["site"] for p in prepared}["h1"].endswith(
+        "1_site_0000000"
+    )
+    assert names.index("WaveStarted") > max(
+        at for at, name in enumerate(names) if name == "Prepared"
+    )
+
+
+async def test_waves_go_one_after_the_other(plan: Plan) -> None:
+    hosts = Hosts()
+
+    report, _ = await run(with_rollout(plan, waves=(1, 2)), hosts)
+
+    assert report.waves == (("h1",), ("h2", "h3"), ("h4", "h5"), ("h6",))
+    switched = hosts.ran("switch")
+    assert switched[0] == "h1"
+    assert set(switched[1:3]) == {"h2", "h3"}
+
+
+async def test_concurrency_bounds_the_hosts_that_work(plan: Plan) -> None:
+    working, most = 0, 0
+
+    class Counting(Hosts):
+        async def __call__(self, call: Call) -> Answer:
+            nonlocal working, most
+            if self._what(call) != "pre_deploy":
+                return await super().__call__(call)
+            working += 1
+            most = max(most, working)
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+            working -= 1
+            return Answer()
+
+    report, _ = await run(with_rollout(plan, concurrency=2), Counting())
+
+    assert (report.outcome, most) == (Outcome.LIVE, 2)
+
+
+# --- Budgets -------------------------------------------------------------------
+
+
+async def test_a_failure_before_the_switch_moves_no_link(plan: Plan) -> None:
+    hosts = Hosts(breaks=fails("pre_deploy", "h4", status=9))
+
+    report, seen = await run(plan, hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
+    assert (states(report)["h4"], report.hosts["h4"].exit_status) == (State.FAILED, 9)
+    assert hosts.ran("switch") == []
+    assert of(e.WaveStarted, seen) == []
+
+
+async def test_unreachable_hosts_have_a_budget_of_their_own(plan: Plan) -> None:
+    hosts = Hosts(breaks=fails("pre_deploy", "h4"))
+    transport = FakeTransport(hosts, unreachable=frozenset({"h1", "h2"}))
+    plan = with_rollout(plan, max_failures=1, max_unreachable=2)
+
+    report = await deploy(plan, transport=transport)
+
+    assert report.outcome is Outcome.PARTIAL
+    assert set(hosts.ran("switch")) == {"h3", "h5", "h6"}
+
+
+async def test_more_unreachable_hosts_than_allowed_stop_the_run(plan: Plan) -> None:
+    transport = FakeTransport(Hosts(), unreachable=frozenset({"h1", "h2"}))
+    plan = with_rollout(plan, max_failures=6, max_unreachable=1)
+
+    with pytest.raises(DeployFailed) as failed:
+        await deploy(plan, transport=transport)
+
+    assert failed.value.report.exit_status == 1
+    assert "2 hosts unreachable, 1 allowed" in str(failed.value)
+
+
+async def test_a_spent_budget_stops_the_build(plan: Plan, tmp_path: Path) -> None:
+    marker = tmp_path / "built"
+    module = attrs.evolve(
+        plan.modules[0], buildpack=Script(inline=f"sleep 30; touch {marker}")
+    )
+    plan = attrs.evolve(plan, modules=(module,))
+    transport = FakeTransport(Hosts(), unreachable=frozenset({"h1"}))
+
+    with anyio.fail_after(10), pytest.raises(DeployFailed):
+        await deploy(plan, transport=transport)
+
+    assert not marker.exists()
+
+
+async def test_a_failure_in_the_first_wave_stops_whatever_the_budget(
+    plan: Plan,
+) -> None:
+    hosts = Hosts(breaks=fails("post_deploy", "h1"))
+    plan = with_rollout(plan, waves=(2, "100%"), max_failures=5)
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.FAILED
+    assert states(report)["h6"] is State.READY
+    assert states(report)["h2"] is State.ROLLED_BACK
+
+
+async def test_a_wave_in_which_every_host_failed_stops_the_run(plan: Plan) -> None:
+    hosts = Hosts(breaks=fails("post_deploy", "h3", "h4"))
+    plan = with_rollout(plan, waves=(2,), max_failures=5)
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.FAILED
+    assert states(report)["h1"] is State.ROLLED_BACK
+    assert states(report)["h5"] is State.READY
+    assert hosts.links == dict.fromkeys(["h1", "h2", "h3", "h4"], "")
+
+
+# --- The way back --------------------------------------------------------------
+
+
+async def test_the_fleet_goes_back_in_reverse_wave_order(plan: Plan) -> None:
+    hosts = Hosts(breaks=fails("post_deploy", "h6"))
+
+    report, seen = await run(with_rollout(plan, waves=(1,)), hosts)
+
+    assert set(states(report).values()) == {State.ROLLED_BACK}
+    assert hosts.ran("restore") == ["h6", "h5", "h4", "h3", "h2", "h1"]
+    (started,) = of(e.FleetRollbackStarted, seen)
+    assert started == e.FleetRollbackStarted(
+        "1 host failed, 0 allowed", ("h5", "h4", "h3", "h2", "h1")
+    )
+
+
+async def test_rollback_host_keeps_what_is_live(plan: Plan) -> None:
+    hosts = Hosts(breaks=fails("verify", "h3"))
+    deadlines = Deadlines(verify=0.05)
+    plan = with_rollout(
+        plan, waves=(2,), on_failure="rollback-host", deadlines=deadlines
+    )
+
+    report, _ = await run(plan, hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.MIXED, 5)
+    assert {name for name, s in states(report).items() if s is State.LIVE} == {
+        "h1",
+        "h2",
+        "h4",
+    }
+    assert states(report)["h3"] is State.ROLLED_BACK
+
+
+async def test_a_rollback_that_fails_is_stranded(plan: Plan) -> None:
+    first = fails("post_deploy", "h2")
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "restore" and call.host == "h2":
+            return Answer(1, b"no\n")
+        return first(call)
+
+    report, _ = await run(plan, Hosts(breaks=breaks))
+
+    assert (report.outcome, report.exit_status) == (Outcome.STRANDED, 3)
+    assert states(report)["h2"] is State.STRANDED
+
+
+async def test_a_connection_lost_in_the_switch_is_looked_at_again(plan: Plan) -> None:
+    hosts = Hosts()
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "switch" and call.host == "h2":
+            hosts.links["h2"] = call.args[4]
+            raise ConnectionDied("h2", "gone")
+        return None
+
+    hosts.breaks = breaks
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.FAILED
+    assert states(report)["h2"] is State.ROLLED_BACK
+    assert hosts.links["h2"] == ""
+
+
+async def test_a_wave_that_stops_being_healthy_while_it_soaks_goes_back(
+    plan: Plan,
+) -> None:
+    counted = 0
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal counted
+        if call.name == "run" and not call.args[1] and call.host == "h1":
+            counted += 1
+            return Answer(1, b"dead\n") if counted > 1 else None
+        return None
+
+    deadlines = Deadlines(verify=0.05)
+    plan = with_rollout(plan, waves=(1, "100%"), soak=0.01, deadlines=deadlines)
+
+    report, _ = await run(plan, Hosts(breaks=breaks))
+
+    assert report.outcome is Outcome.FAILED
+    assert states(report)["h1"] is State.ROLLED_BACK
+    assert states(report)["h2"] is State.READY
+
+
+# --- Stopping ------------------------------------------------------------------
+
+
+async def _until(running: Run, kind: type[e.Event]) -> None:
+    async for record in running.events():
+        if isinstance(record.event, kind):
+            return
+
+
+@pytest.mark.parametrize(
+    ("step", "event"),
+    [
+        ("probe", e.Started),
+        ("receive", e.Checked),
+        ("pre_deploy", e.Uploaded),
+        ("post_deploy", e.Switched),
+        ("verify", e.Activated),
+    ],
+)
+async def test_stop_puts_every_link_back(
+    plan: Plan, step: str, event: type[e.Event]
+) -> None:
+    hosts = Hosts(hangs={("h3", step)})
+
+    async with start(plan, transport=FakeTransport(hosts)) as running:
+        await _until(running, event)
+        await running.stop()
+        report = await running.report()
+
+    assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
+    assert set(hosts.links.values()) <= {""}
+    assert set(states(report).values()) <= {
+        State.FAILED,
+        State.READY,
+        State.ROLLED_BACK,
+    }
+
+
+async def test_cancelling_deploy_puts_every_link_back_and_stays_cancelled(
+    plan: Plan,
+) -> None:
+    hosts = Hosts(hangs={("h3", "post_deploy")})
+    records: list[e.Record] = []
+
+    with anyio.CancelScope() as scope:
+
+        def observe(record: e.Record) -> None:
+            records.append(record)
+            if isinstance(record.event, e.Switched) and record.event.host == "h3":
+                scope.cancel()
+
+        await deploy(plan, observe=observe, transport=FakeTransport(hosts))
+
+    assert scope.cancelled_caught
+    assert set(hosts.links.values()) == {""}
+    assert isinstance(records[-1].event, e.Finished)
+    assert set(records[-1].event.hosts.values()) == {"ROLLED_BACK"}
+
+
+async def test_detached_a_run_goes_on_to_its_end(plan: Plan) -> None:
+    hosts = Hosts()
+
+    with anyio.CancelScope() as scope:
+
+        def observe(record: e.Record) -> None:
+            if isinstance(record.event, e.Admitted):
+                scope.cancel()
+
+        await deploy(
+            plan,
+            observe=observe,
+            transport=FakeTransport(hosts),
+            on_cancel="detach",
+        )
+
+    assert scope.cancelled_caught
+    assert len(set(hosts.links.values())) == 1
+    assert "" not in hosts.links.values()
+
+
+async def test_an_exception_in_the_body_puts_every_link_back(plan: Plan) -> None:
+    hosts = Hosts(hangs={("h3", "post_deploy")})
+
+    async def body() -> None:
+        async with start(plan, transport=FakeTransport(hosts)) as running:
+            await _until(running, e.Switched)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await body()
+
+    assert set(hosts.links.values()) == {""}
+
+
+async def test_a_bug_in_a_stage_rolls_back_and_is_raised(plan: Plan) -> None:
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "switch" and call.host == "h5":
+            raise LookupError("a bug")
+        return None
+
+    hosts = Hosts(breaks=breaks)
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await deploy(plan, transport=FakeTransport(hosts))
+
+    assert raised.group_contains(LookupError)
+    assert set(hosts.links.values()) <= {""}
+
+
+# --- Around a run --------------------------------------------------------------
+
+
+async def test_an_observer_that_raises_is_dropped(
+    plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = 0
+
+    def observe(_: e.Record) -> None:
+        nonlocal told
+        told += 1
+        raise ValueError
+
+    report = await deploy(plan, observe=observe, transport=FakeTransport(Hosts()))
+
+    assert (report.outcome, told) == (Outcome.LIVE, 1)
+    assert "is dropped" in caplog.text
+
+
+async def test_events_can_be_followed_from_any_number_on(plan: Plan) -> None:
+    async with start(plan, transport=FakeTransport(Hosts())) as running:
+        everything = [record async for record in running.events()]
+        later = [record async for record in running.events(since=10)]
+
+    assert [record.seq for record in everything] == list(range(1, len(everything) + 1))
+    assert later == everything[10:]
+    assert isinstance(everything[-1].event, e.Finished)
+
+
+async def test_a_plan_that_is_wrong_contacts_nobody(plan: Plan) -> None:
+    hosts = Hosts()
+    plan = with_rollout(plan, on_failure="pray")
+
+    with pytest.raises(PlanError, match=r"rollout\.on_failure"):
+        await deploy(plan, transport=FakeTransport(hosts))
+
+    assert hosts.calls == []
+
+
+async def test_two_runs_can_go_on_in_one_loop(plan: Plan, tmp_path: Path) -> None:
+    other = attrs.evolve(plan, app=App("other", "prod", "web"))
+    reports: list[Report] = []
+
+    async def one(what: Plan) -> None:
+        reports.append(await deploy(what, transport=FakeTransport(Hosts())))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one, plan)
+        tasks.start_soon(one, other)
+
+    assert [report.outcome for report in reports] == [Outcome.LIVE] * 2

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from ghostasync.model import Host, Ssh
+from ghostasync.transports._login import Login, Target, Trust
+
+
+@pytest.fixture(autouse=True)
+def no_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def configured(tmp_path: Path, text: str) -> str:
+    config = tmp_path / "config"
+    config.write_text(text)
+    return str(config)
+
+
+def test_the_host_overrides_the_settings() -> None:
+    login = Login(Ssh(user="all", port=2200, config=False))
+
+    assert login.target(Host("a")) == Target("a", 2200, "all")
+    assert login.target(Host("a", "10.0.0.1", 22, "me")) == Target("10.0.0.1", 22, "me")
+
+
+def test_without_a_user_it_is_the_one_who_runs_us(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody")
+
+    assert Login(Ssh(config=False)).target(Host("a")).user == "somebody"
+
+
+def test_the_configuration_fills_in_what_the_plan_leaves_open(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        "Host a\n HostName 10.0.0.1\n Port 2201\n User b\n HostKeyAlias c\n"
+        " ProxyJump d@e:2202\n",
+    )
+
+    target = Login(Ssh(config=config)).target(Host("a"))
+
+    assert target == Target("10.0.0.1", 2201, "b", jump="d@e:2202", alias="c")
+
+
+def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path, "Host *\n Port 2201\n User b\n ProxyJump none\n IdentityFile /no\n"
+    )
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "key")
+    login = Login(Ssh("me", 2300, str(tmp_path / "key"), config=config))
+
+    assert login.target(Host("a")) == Target("a", 2300, "me", identities=(key,))
+
+
+def test_a_jump_host_is_reached_directly(tmp_path: Path) -> None:
+    config = configured(tmp_path, "Host *\n ProxyJump e\n User b\n")
+
+    assert Login(Ssh(config=config)).target(Host("e"), "") == Target("e", 22, "b")
+
+
+def test_a_proxy_command_has_its_tokens_filled_in() -> None:
+    login = Login(Ssh("me", proxy_command="relay %% %h %p %r", config=False))
+
+    assert login.target(Host("a")).proxy_command == "relay % a 22 me"
+
+
+def test_a_proxy_command_of_the_configuration_keeps_its_words(tmp_path: Path) -> None:
+    config = configured(tmp_path, "Host a\n User b\n ProxyCommand relay 'x y' %h %p\n")
+
+    assert Login(Ssh(config=config)).target(Host("a")).proxy_command == (
+        "relay 'x y' a 22"
+    )
+
+
+def test_default_keys_are_offered_and_locked_ones_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / ".ssh"
+    folder.mkdir()
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(folder / "id_ed25519")
+    locked = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+    (folder / "id_ecdsa").write_bytes(locked.export_private_key("pkcs8-pem", "secret"))
+
+    target = Login(Ssh(config=False)).target(Host("a"))
+
+    assert target.identities == (key,)
+
+
+def test_the_agent_is_asked_only_without_an_identity(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
+    key = tmp_path / "key"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+
+    assert Login(Ssh(config=False)).target(Host("a")).agent == "/agent"
+    assert Login(Ssh(identity=str(key), config=False)).target(Host("a")).agent is None
+
+
+def test_a_target_is_known_by_alias_and_port() -> None:
+    assert Target("a", 22, "me").known_as == "a"
+    assert Target("a", 2201, "me", alias="b").known_as == "[b]:2201"
+
+
+def test_the_hosts_behind_a_bastion_share_its_handshakes() -> None:
+    one = Target("a", 22, "me", jump="bastion,inner")
+    other = Target("b", 22, "me", jump="bastion")
+
+    assert one.endpoint == other.endpoint == "through bastion"
+    assert Target("bastion", 22, "me").endpoint == "bastion:22"
+
+
+def test_a_key_is_accepted_only_where_none_is_known(tmp_path: Path) -> None:
+    trust = Trust(Ssh(known_hosts=str(tmp_path / "new"), host_keys="accept-new"))
+    target = Target("a", 22, "me")
+    first, second = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+
+    assert trust.accept(target, first)
+    assert trust.accept(target, first)
+    assert not trust.accept(target, second)
+
+
+def test_strict_accepts_no_new_key(tmp_path: Path) -> None:
+    trust = Trust(Ssh(known_hosts=str(tmp_path / "none")))
+
+    key = asyncssh.generate_private_key("ssh-ed25519")
+
+    assert not trust.accept(Target("a", 22, "me"), key)

@@ -1,0 +1,176 @@
+"""What needs no OpenSSH: servers that misbehave before or at the first line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+import asyncssh
+import pytest
+
+from ghostasync.errors import ConfigError, ConnectionDied, Unreachable
+from ghostasync.model import Host, Ssh
+from ghostasync.testing import InProcessFleet
+from ghostasync.transports.ssh import Handshakes, SshTransport
+from tests.transports.commands import ignore
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Ssh:
+    identity = tmp_path / "identity"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(identity)
+    return Ssh("me", identity=str(identity), known_hosts="/dev/null", config=False)
+
+
+@asynccontextmanager
+async def server(serve: Serve) -> AsyncIterator[Host]:
+    async def closing(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    listener = await asyncio.start_server(closing, "127.0.0.1", 0)
+    try:
+        yield Host("web1", "127.0.0.1", listener.sockets[0].getsockname()[1])
+    finally:
+        listener.close()
+
+
+async def test_a_refused_connection_says_where(settings: Ssh) -> None:
+    async with server(never_reached) as host:
+        pass
+
+    with pytest.raises(Unreachable, match="connection refused") as caught:
+        await SshTransport(settings).session(host).open()
+
+    assert str(caught.value) == f"127.0.0.1:{host.port}: connection refused"
+    assert caught.value.retriable
+
+
+async def test_an_unknown_name_is_not_worth_another_try(settings: Ssh) -> None:
+    session = SshTransport(settings).session(Host("web1.invalid"))
+
+    with pytest.raises(Unreachable, match=r"no such host: web1\.invalid") as caught:
+        await session.open()
+
+    assert not caught.value.retriable
+
+
+async def test_a_server_that_hangs_up_is_tried_again_with_its_words_kept(
+    settings: Ssh,
+) -> None:
+    visits = 0
+
+    async def busy(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal visits
+        visits += 1
+        writer.write(b"Exceeded MaxStartups\r\n")
+        await writer.drain()
+
+    async with server(busy) as host:
+        session = SshTransport(settings, pauses=[0.01, 0.01]).session(host)
+
+        with pytest.raises(Unreachable, match="Exceeded MaxStartups") as caught:
+            await session.open()
+
+    assert caught.value.retriable
+    assert visits == 3
+
+
+async def test_a_server_that_ends_after_its_version_is_not_tried_again(
+    settings: Ssh,
+) -> None:
+    visits = 0
+
+    async def curt(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal visits
+        visits += 1
+        writer.write(b"hello\r\nSSH-2.0-Curt\r\n")
+        await writer.drain()
+
+    async with server(curt) as host:
+        session = SshTransport(settings, pauses=[0.01]).session(host)
+
+        with pytest.raises(Unreachable, match="closed the connection during login"):
+            await session.open()
+
+    assert visits == 1
+
+
+async def test_a_silent_server_costs_its_own_time_only(
+    settings: Ssh, tmp_path: Path
+) -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with InProcessFleet(1, tmp_path / "fleet") as fleet, server(silent) as host:
+        transport = SshTransport(fleet.ssh, handshakes=Handshakes(1), login_seconds=0.5)
+        other = transport.session(fleet.hosts[0])
+
+        async def open_silent() -> None:
+            with pytest.raises(Unreachable, match="did not answer"):
+                await transport.session(host).open()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(open_silent)
+            await anyio.sleep(0.02)
+            with anyio.fail_after(0.4):
+                await other.open()
+        await other.close()
+
+
+async def test_what_is_not_ssh_is_not_listened_to_for_ever(settings: Ssh) -> None:
+    async def chatter(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while True:
+                writer.write(b"HTTP/1.1 200 OK\r\n" * 100)
+                await writer.drain()
+
+    async with server(chatter) as host:
+        with pytest.raises(Unreachable):
+            await SshTransport(settings, pauses=()).session(host).open()
+
+
+async def test_a_session_that_is_not_open_runs_nothing(settings: Ssh) -> None:
+    session = SshTransport(settings).session(Host("web1"))
+
+    with pytest.raises(ConnectionDied):
+        await session.execute("true", output=ignore, errors=ignore)
+    session.abort()
+    await session.close()
+
+
+def test_a_missing_identity_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"ssh\.identity: .*No such file"):
+        SshTransport(Ssh(identity="/nowhere/key", config=False))
+
+
+def test_an_identity_with_a_passphrase_says_what_to_do(tmp_path: Path) -> None:
+    identity = tmp_path / "identity"
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    identity.write_bytes(key.export_private_key("pkcs8-pem", "secret"))
+
+    with pytest.raises(ConfigError, match="add it to ssh-agent"):
+        SshTransport(Ssh(identity=str(identity), config=False))
+
+
+async def test_a_server_that_hung_up_gets_half_as_many_handshakes() -> None:
+    handshakes = Handshakes(per_endpoint=8)
+
+    for _ in range(2):
+        handshakes.slow_down("bastion")
+
+    assert handshakes.endpoint("bastion").total_tokens == 2
+    assert handshakes.endpoint("other").total_tokens == 8
+
+
+async def never_reached(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    raise AssertionError
