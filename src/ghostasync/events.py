@@ -14,6 +14,47 @@ import attrs
 
 from .model import Revision, State
 
+__all__ = [
+    "Activated",
+    "Admitted",
+    "AfterAllFailed",
+    "BuildFailed",
+    "BuildOutput",
+    "BuildStarted",
+    "Checked",
+    "Connected",
+    "Drained",
+    "Event",
+    "Failed",
+    "Finished",
+    "FleetRollbackStarted",
+    "Halted",
+    "HostEvent",
+    "HostWarned",
+    "Judged",
+    "ManifestMoved",
+    "Output",
+    "Packaged",
+    "Prepared",
+    "Progressed",
+    "Record",
+    "Resolved",
+    "RollbackRequested",
+    "RolledBack",
+    "RunEvent",
+    "Soaked",
+    "Started",
+    "Stopped",
+    "Switched",
+    "Unchanged",
+    "Undrained",
+    "Uploaded",
+    "Verified",
+    "Warned",
+    "WaveFinished",
+    "WaveStarted",
+]
+
 # --- Hosts ---------------------------------------------------------------------
 
 

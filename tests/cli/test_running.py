@@ -45,4 +45,3 @@ def test_the_loop_is_the_fast_one_where_there_is_one() -> None:
         return isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
     assert run_async(which)
-    assert not run_async(which, fast=False)

@@ -95,8 +95,7 @@ def demo(
         before = os.environ.get("XDG_CACHE_HOME")
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         try:
-            # The pipes of uvloop are none of asyncio's, which the fleet relies on.
-            return run_async(partial(_play, root, hosts, fail, options), fast=False)
+            return run_async(partial(_play, root, hosts, fail, options))
         finally:
             os.environ.pop("XDG_CACHE_HOME")
             if before is not None:

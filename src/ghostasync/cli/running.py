@@ -28,9 +28,9 @@ class Interrupted(Exception):
     """A signal came while there was no run to stop; no host was changed."""
 
 
-def run_async(main: Callable[[], Awaitable[_T]], *, fast: bool = True) -> _T:
-    """Run *main* in a new event loop; *fast*: uvloop's, where that is installed."""
-    found = fast and find_spec("uvloop") is not None
+def run_async(main: Callable[[], Awaitable[_T]]) -> _T:
+    """Run *main* in a new event loop, uvloop's where that is installed."""
+    found = find_spec("uvloop") is not None
     return anyio.run(main, backend_options={"use_uvloop": found})
 
 

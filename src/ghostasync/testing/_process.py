@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import anyio
 import anyio.lowlevel
@@ -53,9 +53,10 @@ class Process(asyncio.SubprocessProtocol):
             BrokenPipeError: The command does not read any more.
         """
         stdin = self._pipe(0)
-        if not isinstance(stdin, asyncio.WriteTransport) or stdin.is_closing():
+        if stdin is None or stdin.is_closing():
             raise BrokenPipeError("the command does not read any more")
-        stdin.write(data)
+        # uvloop's pipes can write, but are not asyncio's class.
+        cast("asyncio.WriteTransport", stdin).write(data)
 
     def write_eof(self) -> None:
         """Close stdin, once what was written has gone."""
@@ -103,15 +104,14 @@ class Process(asyncio.SubprocessProtocol):
     def pause_output(self, paused: bool) -> None:
         """Stop reading what the command writes, or go on."""
         for fd in self._open:
-            pipe = self._pipe(fd)
-            if isinstance(pipe, asyncio.ReadTransport):
+            if found := self._pipe(fd):
+                pipe = cast("asyncio.ReadTransport", found)
                 (pipe.pause_reading if paused else pipe.resume_reading)()
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.SubprocessTransport):
-            self._transport = transport
+        self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._nbytes += len(data)
