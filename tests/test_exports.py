@@ -12,7 +12,7 @@ import pytest
 
 import ghostasync
 
-EMPTY = ([], ["annotations"])
+EMPTY: tuple[list[str], ...] = ([], ["annotations"])
 """What a package that only says what it is about contains, submodules aside."""
 
 PUBLIC = [

@@ -1,0 +1,160 @@
+"""Names and words that a shell, git or tar could take for something else are data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ghostasync import GitSource, Script
+from tests.fleet.conftest import StartFleet
+from tests.fleet.console import Console
+from tests.fleet.world import SECRET, Repository, World
+
+pytestmark = pytest.mark.fleet
+
+TRAP = "$(touch /ghost/trap)`touch /ghost/trap`;touch /ghost/trap"
+NAMES = [
+    b"-rf",
+    b"--checkpoint-action=exec=sh",
+    b"two words",
+    b'it\'s "quoted"',
+    b"$(touch trap)",
+    b"`touch trap`",
+    b"new\nline",
+    b"back\\slash",
+    b"tab\there",
+    b"latin-1 \xe9",
+    b"*",
+    b"~",
+    "ünïcödé".encode(),
+    b"x" * 200,
+]
+
+
+class Hostile(Repository):
+    """A repository whose every name is a trap."""
+
+    def fill(self, branch: str) -> None:
+        self.git("checkout", "-q", "-b", branch)
+        folder = os.fsencode(self.path / "names")
+        os.mkdir(folder)
+        for name in NAMES:
+            path = os.path.join(folder, name)
+            with open(path, "wb") as file:
+                file.write(name)
+            os.symlink(name, path + b".link")
+        (self.path / "message").write_bytes(b'Revert "x"\n\ncaf\xe9 ' + TRAP.encode())
+        self.git("add", "-A")
+        self.git("reset", "-q", "message")
+        self.git("-c", "i18n.commitEncoding=iso-8859-1", "commit", "-qF", "message")
+
+
+@pytest.fixture
+def world(sshd_fleet: StartFleet, tmp_path: Path) -> World:
+    """Ghost defect 13: revisions and URLs went through a shell."""
+    path = tmp_path / f'it\'s a "repo" {TRAP.replace("/", "_")}'
+    repository = Hostile(path)
+    return World(tmp_path, sshd_fleet(2), {"site": repository})
+
+
+def test_hostile_names_arrive_byte_for_byte_and_run_nothing(world: World) -> None:
+    """Ghost defect 12: a commit message ran as root on every host."""
+    repository = world.repositories["site"]
+    assert isinstance(repository, Hostile)
+    branch = 'it\'s-$(touch${IFS}trap)-`x`-"q"'
+    repository.fill(branch)
+    source = GitSource(str(repository.path), branch)
+    console = Console(world)
+    console.configure(world.plan(world.module("site", source=source)))
+
+    outcome = console.deploy()
+
+    assert outcome.exit == 0, outcome.stderr
+    release = world.module_folder("h2", "site") / outcome.last["releases"]["site"]
+    folder = os.fsencode(release / "names")
+    assert sorted(os.listdir(folder)) == sorted(
+        [*NAMES, *(name + b".link" for name in NAMES)]
+    )
+    for name in NAMES:
+        path = os.path.join(folder, name)
+        assert Path(os.fsdecode(path)).read_bytes() == name
+        assert os.readlink(path + b".link") == name
+    for script in ("pre_deploy", "post_deploy"):
+        seen = world.environment("h2", "site", script)
+        assert seen["GHOST_MODULE_REV"] == branch
+        assert seen["GHOST_MODULE_REPO"] == str(repository.path)
+        message = os.fsencode(seen["GHOST_MODULE_COMMIT_MESSAGE"])
+        assert message == b'Revert "x"\n\ncaf\xe9 ' + TRAP.encode()
+    for host in ("h1", "h2"):
+        assert not list(world.fleet.path(host, "/ghost").rglob("trap"))
+    assert not list(world.folder.rglob("trap"))
+
+
+@pytest.mark.parametrize(
+    "rev", ["--upload-pack=touch trap", "master .; touch trap #", "-b", "a..b", "@{-1}"]
+)
+def test_a_revision_that_looks_like_an_option_is_just_unknown(
+    world: World, rev: str
+) -> None:
+    """Ghost defect 13."""
+    console = Console(world)
+    plan = world.plan(world.module("site"))
+    console.configure(plan)
+
+    outcome = console.deploy(f"site@{rev}")
+
+    assert (outcome.exit, outcome.stdout) == (2, "")
+    assert not list(world.folder.rglob("trap"))
+
+
+def test_no_secret_is_in_an_argument_list_or_in_output(world: World) -> None:
+    """Ghost defect 14: secrets were traced into the job's log."""
+    spy = (
+        "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' >log/cmdlines; "
+        'echo "the token is $TOKEN"; set -x; : "$TOKEN"'
+    )
+    console = Console(world)
+    module = world.module(
+        "site", pre_deploy=Script(inline=spy), buildpack=Script(inline='echo "$TOKEN"')
+    )
+    console.configure(world.plan(module))
+
+    outcome = console.deploy()
+
+    assert outcome.exit == 0, outcome.stderr
+    seen = world.shared("h1", "site", "log/cmdlines").read_text()
+    assert "ghost-run" in seen
+    assert SECRET not in seen
+    logs = Path(outcome.last["log"])
+    text = "".join(p.read_text() for p in logs.rglob("*") if p.is_file())
+    assert "the token is ***" in text
+    assert SECRET not in text + outcome.stdout + outcome.stderr
+
+
+def test_git_metadata_is_not_served(world: World) -> None:
+    """Ghost defect 20: .git, with the URL's credentials, was in the web root."""
+    console = Console(world)
+    console.configure(world.plan(world.module("site")))
+
+    outcome = console.deploy()
+
+    assert outcome.exit == 0, outcome.stderr
+    release = world.module_folder("h1", "site") / outcome.last["releases"]["site"]
+    assert not list(release.rglob(".git"))
+
+
+def test_a_foreign_folder_beside_the_modules_is_left_alone(world: World) -> None:
+    """Ghost defect 24: every folder that was no module was removed."""
+    console = Console(world)
+    plan = world.plan(world.module("site"))
+    console.configure(plan)
+    assert console.deploy().exit == 0
+    mine = world.module_folder("h1", "site").parent / "mine"
+    mine.mkdir()
+    world.repositories["site"].commit("2")
+
+    assert console.deploy().exit == 0
+
+    assert mine.is_dir()
