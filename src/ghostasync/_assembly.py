@@ -56,6 +56,9 @@ __all__ = [
     "survey",
 ]
 
+_RUNS = 50
+"""How many runs are looked at for what became of a host last."""
+
 
 @attrs.frozen
 class Selection:
@@ -87,7 +90,12 @@ class Job:
 
 @attrs.frozen(eq=False)
 class Assembly:
-    """The parts of a run; nothing has been contacted but sources and the store."""
+    """
+    The parts of a run; nothing has been contacted but sources and the store.
+
+    *hidden* are secrets of earlier runs that scripts of this one will see; *limited* is
+    whether the run is about chosen hosts.
+    """
 
     id: str
     plan: Plan
@@ -102,6 +110,8 @@ class Assembly:
     actor: str = ""
     reason: str = ""
     secrets: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    hidden: tuple[str, ...] = attrs.field(default=(), repr=False)
+    limited: bool = False
 
     @property
     def holder(self) -> str:
@@ -109,11 +119,6 @@ class Assembly:
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         where = f"{socket.gethostname()} (pid {os.getpid()})"
         return f"run {self.id} by {self.actor} on {where} since {now}"
-
-    @property
-    def whole(self) -> bool:
-        """Whether the run is about the whole inventory."""
-        return len(self.hosts) == len(self.plan.hosts)
 
     def build_folder(self, module: str) -> Path:
         """Return where *module* is built."""
@@ -154,6 +159,7 @@ async def assemble(
         actor=actor or getpass.getuser(),
         reason=reason,
         secrets={name: os.environ[name] for name in plan.app.secrets},
+        hidden=await _kept_secrets(plan, parts),
     )
 
 
@@ -181,7 +187,18 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
         manifest=await store.manifest(),
         folder=Path(url) / app_path(plan.app) / "runs" / run,
         force=selection.force,
+        limited=bool(selection.limit),
     )
+
+
+async def _kept_secrets(plan: Plan, parts: Assembly) -> tuple[str, ...]:
+    """Return the secrets of the releases in MANIFEST: their scripts may run again."""
+    hidden: list[str] = []
+    for line in parts.manifest:
+        kept = await parts.store.environment(line.package)
+        if kept is not None:
+            hidden += [kept.variables.get(name, "") for name in plan.app.secrets]
+    return tuple(hidden)
 
 
 def open_transport(plan: Plan) -> Transport:
@@ -202,15 +219,16 @@ async def _hosts(plan: Plan, store: Store, limit: Sequence[str]) -> tuple[Host, 
 
 
 async def last_states(store: Store) -> dict[str, str]:
-    """Return how each host of the last finished run ended; empty where none did."""
-    for run in reversed(await store.runs()):
+    """Return how each host's last run ended; a run of few hosts hides no other."""
+    states: dict[str, str] = {}
+    for run in list(await store.runs())[-_RUNS:]:
         try:
             text = await store.load(run, "report.json")
         except StoreError:
-            continue
+            continue  # a run that is going on, or was killed
         hosts = json.loads(text)["hosts"]
-        return {name: host["state"] for name, host in hosts.items()}
-    return {}
+        states |= {name: host["state"] for name, host in hosts.items()}
+    return states
 
 
 def _wanted(plan: Plan, selection: Selection) -> list[tuple[Module, str]]:

@@ -26,7 +26,7 @@ from . import events as e
 from ._environment import FALLBACK_EPOCH, digest, module_variables
 from ._local import Tail, locked, script
 from ._redact import Redactor
-from .errors import BuildError, SourceError
+from .errors import BuildError, SourceError, StoreError
 from .model import Action, Module, Package, Plan, Revision, Script
 from .packaging.build import Packed, pack
 from .packaging.spool import Spool
@@ -67,6 +67,7 @@ class Workshop:
     _stack: contextlib.AsyncExitStack = attrs.field(
         factory=contextlib.AsyncExitStack, init=False
     )
+    _trees: dict[str, Path] = attrs.field(factory=dict, init=False)
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -110,6 +111,9 @@ class Workshop:
             await self._script(
                 module, "buildpack", text, tree, {**variables, **extra}, seconds=seconds
             )
+        if module.after_all_deploy:
+            # One that is missing must be known before a link moves.
+            self._text(module, "after_all_deploy", module.after_all_deploy, tree)
         package, reused = await self._package(module, revision, tree, variables, reuse)
         release = await self._release(module, package, variables)
         self._packaged(release, started, reused=reused)
@@ -145,13 +149,7 @@ class Workshop:
         module = release.module
         if not module.after_all_deploy:
             return
-        tree = self.folder(module.name) / "tree"
-        if (
-            module.after_all_deploy.path
-            and not tree.joinpath(module.after_all_deploy.path).exists()
-        ):
-            tree = await self._unpacked(release)
-        tree.mkdir(parents=True, exist_ok=True)
+        tree = self._trees.get(module.name) or await self._unpacked(release)
         text = self._text(module, "after_all_deploy", module.after_all_deploy, tree)
         seconds = self.plan.rollout.deadlines.after_all_deploy
         await self._script(
@@ -161,12 +159,17 @@ class Workshop:
     # --- Steps -----------------------------------------------------------------
 
     async def _empty_tree(self, module: Module) -> Path:
+        """Take a module's build folder for this run; another run may have it still."""
         folder = self.folder(module.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        await self._stack.enter_async_context(locked(folder / "lock"))
+        seconds = self.plan.rollout.deadlines.build
+        with anyio.move_on_after(seconds) as scope:
+            await self._stack.enter_async_context(locked(folder / "lock"))
+        if scope.cancelled_caught:
+            raise BuildError(f"{module.name}: another run builds in {folder}")
         tree = folder / "tree"
         await to_thread.run_sync(_remove, tree)
         tree.mkdir()
+        self._trees[module.name] = tree
         return tree
 
     async def _fetch(
@@ -217,14 +220,21 @@ class Workshop:
             packed.manifest.unlink()
             return same, True
         await self.store.publish(packed.package, packed.archive, packed.manifest)
+        # Where the store is on another file system it has copied them.
+        packed.archive.unlink(missing_ok=True)
+        packed.manifest.unlink(missing_ok=True)
         return packed.package, False
 
     async def _same(self, packed: Packed, environment: str) -> Package | None:
         """Return the package that MANIFEST names, where it would deploy equally."""
         for line in await self.store.manifest():
             if line.module == packed.package.module:
-                known = await self.store.package(line.package)
-                kept = await self.store.environment(line.package)
+                try:
+                    known = await self.store.package(line.package)
+                    await self.store.archive(line.package)
+                    kept = await self.store.environment(line.package)
+                except StoreError:
+                    return None  # lost or damaged: the new one is the cure
                 if known.content == packed.package.content and (
                     kept is not None and kept.digest == environment
                 ):
@@ -320,11 +330,11 @@ class Workshop:
         tail, stream = tail or Tail(), self.redactor.stream()
         shown_at, shown = 0.0, ""
 
-        def show() -> None:
+        def show(*, final: bool = False) -> None:
             nonlocal shown
-            if (text := tail.text()) != shown:
+            if (text := tail.text()) != shown or (final and text):
                 shown = text
-                self.note(e.BuildOutput(module, key, text))
+                self.note(e.BuildOutput(module, key, text, final=final))
 
         with self.log(module).open("ab", buffering=0) as log:
 
@@ -343,7 +353,7 @@ class Workshop:
                 yield output
             finally:
                 keep(stream.flush())
-                show()
+                show(final=True)
 
 
 def _remove(tree: Path) -> None:

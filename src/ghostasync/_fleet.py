@@ -15,6 +15,7 @@ import anyio
 import attrs
 
 from . import events as e
+from ._machine import AFTER_SWITCH
 from ._pipeline import advance, apply, recheck
 from ._waves import allowed
 from .errors import BuildError, GhostasyncError
@@ -22,6 +23,9 @@ from .model import State as S  # noqa: N817  as in the table
 from .stages import Context, Release, RunContext, prune
 
 __all__ = ["Fleet"]
+
+COMMIT_SECONDS: Final = 60
+"""How long the store may take to move MANIFEST; the fleet goes back then."""
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
@@ -37,26 +41,35 @@ class Fleet:
     """
     The hosts of a run and what was decided about them.
 
-    *build* makes the releases; *waves* are the selected hosts, cut. *committed* is true
-    once every wave is live within the budget, *reason* says why not.
+    *build* makes the releases, *commit* moves MANIFEST once every wave is live within
+    the budget; *waves* are the selected hosts, cut. *committed* is true once nothing is
+    taken back any more, *reason* says why not.
     """
 
     run: RunContext
     hosts: tuple[Context, ...]
     waves: tuple[tuple[Context, ...], ...]
     build: Callable[[], Awaitable[tuple[Release, ...]]]
+    commit: Callable[[], Awaitable[None]]
     committed: bool = False
     reason: str = ""
     locked: bool = False
     interrupted: bool = False
     skew: float = 0.0
     switched: list[tuple[str, ...]] = attrs.field(factory=list)
+    _all_back: bool = False
     _forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def interrupt(self, reason: str) -> None:
         """Stop as soon as can be and put every link back; later calls do nothing."""
         if not (self.committed or self.interrupted):
             self.interrupted = True
+            self.abandon(reason)
+
+    def abandon(self, reason: str) -> None:
+        """Go back, for a reason that is neither a host's nor a person's."""
+        if not self.committed:
+            self._all_back = True
             self._halt(reason)
             self._forward.cancel()
 
@@ -76,12 +89,15 @@ class Fleet:
                 finally:
                     watchers.cancel_scope.cancel()
         except BaseException as exc:
-            self._halt(f"the run was ended: {exc!r}")
-            with anyio.CancelScope(shield=True):
-                await self._go_back()
-            raise
-        if not self.committed:
+            if isinstance(exc, anyio.get_cancelled_exc_class()):
+                self.interrupted = self.interrupted or not self.committed
+                self._halt("interrupted")
+            else:
+                self._halt(f"a bug: {exc!r}")
+            self._all_back = True
             await self._go_back()
+            raise
+        await self._go_back()
 
     # --- Forward ---------------------------------------------------------------
 
@@ -91,8 +107,22 @@ class Fleet:
             self._judge()
             for number, wave in enumerate(self.waves, start=1):
                 await self._switch_over(number, wave)
+            await self._commit()
         except _Stop:
             return
+
+    async def _commit(self) -> None:
+        """Make the run final, or take it back: nothing in between is left behind."""
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(COMMIT_SECONDS):
+                    await self.commit()
+            except (GhostasyncError, OSError) as exc:
+                # Live hosts that MANIFEST does not name would be a fleet at odds with
+                # its own next member. TimeoutError is an OSError too.
+                self._all_back = True
+                self._halt(f"MANIFEST could not be moved: {exc}")
+                raise _Stop from exc
         self.committed = True
 
     async def _get_ready(self) -> None:
@@ -108,7 +138,7 @@ class Fleet:
     async def _build(self, scope: anyio.CancelScope) -> None:
         try:
             self.run.releases = await self.build()
-        except GhostasyncError as exc:
+        except (GhostasyncError, OSError) as exc:
             failed = exc if isinstance(exc, BuildError) else None
             self.run.note(
                 e.BuildFailed(
@@ -125,14 +155,15 @@ class Fleet:
 
     async def _ready(self, ctx: Context, scope: anyio.CancelScope) -> None:
         await advance(ctx)
-        if ctx.machine.state is S.FAILED and not self.reason:
-            if ctx.failure and ctx.failure.locked:
-                self.locked = True
-                self._halt(f"{ctx.name}: {ctx.failure.reason}")
-            elif broken := self._over_budget():
-                self._halt(broken)
-            if self.reason:
-                scope.cancel()
+        if ctx.machine.state is not S.FAILED or ctx.failure is None:
+            return
+        if ctx.failure.locked:
+            self.locked = True
+            self._halt(f"{ctx.name}: {ctx.failure.reason}")
+        elif broken := self._over_budget():
+            self._halt(broken)
+        if self.reason:
+            scope.cancel()
 
     def _judge(self) -> None:
         ready = [ctx for ctx in self.hosts if ctx.machine.state is S.READY]
@@ -147,9 +178,14 @@ class Fleet:
         """Take one wave from READY to LIVE."""
         hosts = [ctx for ctx in wave if ctx.machine.state is S.READY]
         if not hosts:
+            if all(ctx.machine.state is S.FAILED for ctx in wave):
+                self._halt(f"every host of wave {number} failed")
+                raise _Stop
             return
         names = tuple(ctx.name for ctx in hosts)
         self.run.note(e.WaveStarted(number, len(self.waves), names), None)
+        if self.reason:
+            raise _Stop  # it could not be put on record
         self.switched.append(names)
         for ctx in hosts:
             apply(ctx, e.Admitted(ctx.name, wave=number))
@@ -194,7 +230,9 @@ class Fleet:
 
     def _after_failure(self, ctx: Context) -> None:
         """Stop the run where a host that failed after its switch calls for it."""
-        if broken := self._over_budget():
+        if ctx.machine.state is S.STRANDED:
+            self._halt(f"{ctx.name} is stranded")
+        elif broken := self._over_budget():
             self._halt(broken)
         elif len(self.waves) > 1 and len(self.switched) == 1:
             self._halt(f"{ctx.name} failed in the first wave")
@@ -202,29 +240,39 @@ class Fleet:
     # --- Back ------------------------------------------------------------------
 
     async def _go_back(self) -> None:
-        """Roll back every host that is live by this run, last wave first."""
-        live = {ctx.name: ctx for ctx in self.hosts if ctx.machine.state is S.LIVE}
+        """Roll back what this run changed, last wave first; bounded by deadlines."""
+        if self.committed:
+            return
         keep = self.run.plan.rollout.on_failure == "rollback-host"
-        if not live or (keep and not self.interrupted):
+        changed = AFTER_SWITCH | {S.DRAINING}
+        if keep and not self._all_back:
+            changed -= {S.LIVE}
+        back = {c.name: c for c in self.hosts if c.machine.state in changed}
+        if not back:
             return
         waves = [
-            [live[name] for name in names if name in live]
+            [back[name] for name in names if name in back]
             for names in reversed(self.switched)
         ]
         order = tuple(ctx.name for wave in waves for ctx in wave)
         self.run.note(e.FleetRollbackStarted(self.reason, order), None)
+        bugs: list[Exception] = []
         with anyio.CancelScope(shield=True):
             for wave in waves:
                 async with anyio.create_task_group() as tasks:
                     for ctx in wave:
-                        apply(ctx, e.RollbackRequested(ctx.name, self.reason))
-                        tasks.start_soon(advance, ctx)
+                        tasks.start_soon(self._take_back, ctx, bugs)
+        if bugs:
+            raise bugs[0]
 
-    async def take_back(self, reason: str) -> None:
-        """Undo a run that was live everywhere and cannot be committed."""
-        self.committed = False
-        self._halt(reason)
-        await self._go_back()
+    async def _take_back(self, ctx: Context, bugs: list[Exception]) -> None:
+        """Roll back one host; what goes wrong here must not keep others from theirs."""
+        try:
+            if ctx.machine.state is not S.ROLLING_BACK:
+                apply(ctx, e.RollbackRequested(ctx.name, self.reason))
+            await advance(ctx)
+        except Exception as exc:  # noqa: BLE001  raised once all are back
+            bugs.append(exc)
 
     async def prune(self) -> None:
         """Remove old releases everywhere; what fails becomes a warning."""
@@ -236,7 +284,7 @@ class Fleet:
     # --- Budget and progress ---------------------------------------------------
 
     def _halt(self, reason: str) -> None:
-        if not self.reason:
+        if not (self.reason or self.committed):
             self.reason = self.run.stopping = reason
             self.run.note(e.Stopped(reason), None)
 

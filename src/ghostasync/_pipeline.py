@@ -13,12 +13,20 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from . import events as e
 from . import stages
 from ._machine import RESTING, TRANSITIONS
-from .errors import DeadlinePassed, HostError, LockHeld, RemoteError, Unreachable
+from .errors import (
+    ConnectionDied,
+    DeadlinePassed,
+    HostError,
+    LockHeld,
+    RemoteError,
+    Unreachable,
+)
 from .model import State as S  # noqa: N817  as in the table
 from .stages import Context
 
@@ -59,8 +67,10 @@ STAGES: Final[dict[S, Step]] = {
 def apply(ctx: Context, event: e.HostEvent) -> None:
     """Move the host's machine and take note of it."""
     ctx.machine.apply(event)
-    if isinstance(event, e.Failed):
-        ctx.failure = ctx.failure or event
+    # What went wrong first is what to tell, unless the way back failed as well.
+    first = ctx.failure is None or ctx.machine.state is S.STRANDED
+    if isinstance(event, e.Failed) and first:
+        ctx.failure = event
     ctx.ended_at = anyio.current_time()
     ctx.run.note(event, ctx.machine)
 
@@ -80,6 +90,8 @@ async def advance(ctx: Context) -> None:
         try:
             event = await _step(ctx, STAGES[state])
         except HostError as exc:
+            if isinstance(exc, ConnectionDied):
+                ctx.disconnect()
             event = _failed(ctx, state, exc)
         except anyio.get_cancelled_exc_class() as exc:
             pending = exc
@@ -105,6 +117,9 @@ async def _step(ctx: Context, step: Step) -> e.HostEvent:
     if step.stage is stages.upload:
         # Connecting and checking overlap the build; waiting for it costs no deadline.
         await ctx.run.built.wait()
+    if step.stage is stages.switch:
+        # The last moment to turn round: half a switch is worse than a whole one.
+        await anyio.lowlevel.checkpoint_if_cancelled()
     async with _place(ctx, step):
         if not step.key:
             with anyio.CancelScope(shield=step.steady):
@@ -124,7 +139,7 @@ def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
     remote = exc if isinstance(exc, RemoteError) else None
     return e.Failed(
         ctx.name,
-        reason=str(exc),
+        reason=ctx.run.redactor.text(str(exc)),
         stage=state,
         exit_status=remote.status if remote else None,
         tail=ctx.run.redactor.text(remote.tail) if remote else "",

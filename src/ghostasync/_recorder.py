@@ -10,6 +10,7 @@ import attrs
 
 from . import events as e
 from ._machine import HostMachine
+from .errors import StoreError
 from .protocols import Observer
 
 __all__ = ["Recorder"]
@@ -22,21 +23,24 @@ class Recorder:
     """
     The one place through which events become records.
 
-    *keep* gets every record first (the journal); what it raises ends the run, for a
-    step that is not on record must not be taken. Observers come after; one that raises
-    is dropped and logged, it can never break a deployment.
+    *keep* gets every record first (the journal). Where it fails, *alarm* is told, once:
+    a run that is not on record goes no further, but its way back must not depend on
+    the disk that is full. Observers come after; one that raises is dropped and logged,
+    it can never break a deployment.
     """
 
     run: str
     keep: Callable[[e.Record], None]
     observers: list[Observer]
+    alarm: Callable[[str], None] = _log.error
+    broken: bool = False
     waves: dict[str, int] = attrs.field(factory=dict)
     clock: Callable[[], float] = time.time
     seq: int = 0
 
     def note(self, event: e.Event, machine: HostMachine | None = None) -> None:
         """Take note of *event*; *machine* is the host's, after the event."""
-        passing = isinstance(event, e.Progressed)
+        passing = e.is_passing(event)
         if not passing:
             self.seq += 1
         record = e.Record(
@@ -47,8 +51,8 @@ class Recorder:
             state=machine.state if machine else None,
             wave=self._wave(event),
         )
-        if not passing:
-            self.keep(record)
+        if not passing and not self.broken:
+            self._keep(record)
         for observe in tuple(self.observers):
             self._tell(observe, record)
 
@@ -56,6 +60,13 @@ class Recorder:
         if isinstance(event, e.HostEvent):
             return self.waves.get(event.host)
         return getattr(event, "wave", None)
+
+    def _keep(self, record: e.Record) -> None:
+        try:
+            self.keep(record)
+        except StoreError as exc:
+            self.broken = True
+            self.alarm(f"the run cannot be recorded: {exc}")
 
     def _tell(self, observe: Observer, record: e.Record) -> None:
         try:

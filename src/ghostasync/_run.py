@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator
 
 import anyio
-import attrs
 
 from . import events as e
 from ._assembly import Assembly, Job
@@ -15,6 +14,7 @@ from ._build import Workshop
 from ._environment import digest
 from ._fleet import Fleet
 from ._outcome import AFTER_ALL_FAILED, EXIT_STATUS, verdict
+from ._paths import app_path
 from ._recorder import Recorder
 from ._redact import Redactor
 from ._rundir import RunFolder
@@ -61,6 +61,8 @@ class Run:
         observers = [self._remember, *([observe] if observe else [])]
         self._recorder = Recorder(self.id, self._keep, observers)
         self._fleet = self._make_fleet()
+        self._recorder.alarm = self._fleet.abandon
+        self._exit_status: int | None = None
         self._workshop = self._make_workshop()
 
     # --- For users -------------------------------------------------------------
@@ -94,7 +96,8 @@ class Run:
     def interrupt(self, reason: str = "interrupted") -> None:
         """Ask for what :meth:`stop` does, and return at once."""
         self._fleet.interrupt(reason)
-        self._after.cancel()
+        if self._fleet.committed:
+            self._after.cancel()
 
     async def report(self) -> Report:
         """Wait for the run's end and return what came of it."""
@@ -126,12 +129,12 @@ class Run:
             async with self._workshop:
                 await self._carry_out()
         except anyio.get_cancelled_exc_class():
-            self._finish()
             raise
         except Exception as exc:  # noqa: BLE001  report() raises it
-            self._bug = exc
-            self._finish()
+            self._bug = _innermost(exc)
         finally:
+            with anyio.move_on_after(_CLOSING, shield=True):
+                await self._finish()
             with anyio.move_on_after(_CLOSING, shield=True):
                 await self._close()
             self._done.set()
@@ -142,7 +145,7 @@ class Run:
         self._recorder.note(
             e.Started(
                 action=parts.action.value,
-                app="/".join(filter(None, attrs.astuple(parts.plan.app)[:4])),
+                app=app_path(parts.plan.app),
                 modules=tuple(job.module.name for job in parts.jobs),
                 hosts=tuple(host.name for host in parts.hosts),
                 actor=parts.actor,
@@ -150,12 +153,9 @@ class Run:
             )
         )
         await fleet.deploy()
-        exit_status = None
-        if fleet.committed and await self._commit():
-            exit_status = await self._after_all()
+        if fleet.committed:
+            await self._after_all()
             await self._prune()
-        self._finish(exit_status)
-        await self._save()
 
     async def _build(self) -> tuple[Release, ...]:
         releases = []
@@ -173,48 +173,44 @@ class Run:
             job.module, job.source, job.revision, reuse=not self._parts.force
         )
 
-    async def _commit(self) -> bool:
+    async def _commit(self) -> None:
         """Move MANIFEST: from here on a booting instance gets the new releases."""
         parts, releases = self._parts, self._fleet.run.releases
         if parts.action is Action.CONVERGE:
-            return True
-        if not parts.whole:
+            return
+        if self._fleet.switched and any(r.module.after_all_deploy for r in releases):
+            # Until proven otherwise: a cancellation may come before it ran.
+            self._exit_status = AFTER_ALL_FAILED
+        if parts.limited:
             self._recorder.note(e.Warned("MANIFEST stays: the run was under --limit"))
-            return True
+            return
         lines = [
             ManifestLine(r.module.name, r.id, r.module.path, r.package.sha256)
             for r in releases
         ]
         kept = [Environment(r.id, r.variables, digest(r.variables)) for r in releases]
         order = [module.name for module in parts.plan.modules]
-        try:
-            await parts.store.move_manifest(lines, kept, order)
-        except StoreError as exc:
-            # Live hosts that MANIFEST does not name would be a fleet at odds with its
-            # own next member: nothing was committed.
-            await self._fleet.take_back(f"MANIFEST could not be moved: {exc}")
-            return False
+        await parts.store.move_manifest(lines, kept, order)
         moved = {line.module: line.package for line in lines}
         self._fleet.run.protected = {m: frozenset({p}) for m, p in moved.items()}
         self._recorder.note(e.ManifestMoved(moved))
-        return True
 
-    async def _after_all(self) -> int | None:
-        """Run every after_all_deploy; return the exit status if one failed."""
-        if self._parts.action is Action.CONVERGE or not self._fleet.switched:
-            return None
-        with self._after:
-            try:
+    async def _after_all(self) -> None:
+        """Run every after_all_deploy; the fleet stays live whatever comes of it."""
+        if self._exit_status is None:
+            return
+        reason, tail = "after_all_deploy was interrupted", ""
+        try:
+            with self._after:
                 for release in self._fleet.run.releases:
                     await self._workshop.after_all(release)
-            except BuildError as exc:
-                self._fleet.reason = str(exc)
-                self._recorder.note(e.AfterAllFailed(str(exc), exc.tail))
-                return AFTER_ALL_FAILED
-            return None
-        self._fleet.reason = "after_all_deploy was interrupted"
-        self._recorder.note(e.AfterAllFailed(self._fleet.reason))
-        return AFTER_ALL_FAILED
+                self._exit_status, reason = None, ""
+        except (GhostasyncError, OSError) as exc:
+            reason, tail = str(exc), exc.tail if isinstance(exc, BuildError) else ""
+        finally:
+            if reason:
+                self._fleet.reason = reason
+                self._recorder.note(e.AfterAllFailed(reason, tail))
 
     async def _prune(self) -> None:
         await self._fleet.prune()
@@ -242,7 +238,7 @@ class Run:
             holder=parts.holder,
             store_url=parts.store_url,
             force=parts.force,
-            redactor=Redactor(parts.secrets.values()),
+            redactor=Redactor([*parts.secrets.values(), *parts.hidden]),
             logs=self._folder,
             work=anyio.CapacityLimiter(rollout.concurrency),
             note=self._recorder.note,
@@ -259,7 +255,9 @@ class Run:
             for ctx in wave:
                 ctx.wave = number
                 self._recorder.waves[ctx.name] = number
-        return Fleet(run, tuple(contexts.values()), tuple(waves), self._build)
+        return Fleet(
+            run, tuple(contexts.values()), tuple(waves), self._build, self._commit
+        )
 
     def _session(self, host: Host) -> Session:
         if self._transport is None:
@@ -287,17 +285,23 @@ class Run:
         self._journal.append(record, sync=ahead)
 
     def _remember(self, record: e.Record) -> None:
-        if not isinstance(record.event, e.Progressed):
+        if not e.is_passing(record.event):
             self._records.append(record)
         self._news.set()
         self._news = anyio.Event()
 
     # --- The end ---------------------------------------------------------------
 
-    def _finish(self, exit_status: int | None = None) -> None:
-        """Sum the run up, as its last event and as a report."""
-        report = self._sum_up(exit_status)
-        self._report = report
+    async def _finish(self) -> None:
+        """Sum the run up: as a report in the store, and as its last event."""
+        report = self._report = self._sum_up(self._exit_status)
+        try:
+            data = report.to_json().encode()
+            await self._parts.store.save(self.id, "report.json", data)
+        except StoreError as exc:
+            self._recorder.note(e.Warned(f"the report was not kept: {exc}"))
+        if self._folder.broken:
+            self._recorder.note(e.Warned(f"a log is incomplete: {self._folder.broken}"))
         self._recorder.note(
             e.Finished(
                 outcome=report.outcome.value,
@@ -349,20 +353,20 @@ class Run:
             log=str(self._folder.host_log(ctx.name)),
         )
 
-    async def _save(self) -> None:
-        if self._report is None:
-            return
-        try:
-            data = self._report.to_json().encode()
-            await self._parts.store.save(self.id, "report.json", data)
-        except GhostasyncError as exc:
-            self._recorder.note(e.Warned(f"the report was not kept: {exc}"))
-
     async def _close(self) -> None:
         """Give all connections back at once, and with them the locks."""
-        async with anyio.create_task_group() as tasks:
-            for ctx in self._fleet.hosts:
-                if ctx.lock is not None:
-                    ctx.lock.write_eof()
-                tasks.start_soon(ctx.session.close)
-        self._journal.close()
+        try:
+            async with anyio.create_task_group() as tasks:
+                for ctx in self._fleet.hosts:
+                    if ctx.lock is not None:
+                        ctx.lock.write_eof()
+                    tasks.start_soon(ctx.session.close)
+        finally:
+            self._journal.close()
+
+
+def _innermost(exc: Exception) -> Exception:
+    """Return the one exception in a group of groups of one; what users can catch."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc

@@ -36,8 +36,10 @@ class RunFolder:
             StoreError: It cannot be made.
         """
         try:
-            for folder in (path, path / "hosts", path / "build"):
-                folder.mkdir(mode=0o700, parents=True)
+            # mkdir(parents=True) gives only the last one its mode.
+            missing = [folder for folder in path.parents if not folder.exists()]
+            for folder in (*reversed(missing), path, path / "hosts", path / "build"):
+                folder.mkdir(mode=0o700, exist_ok=folder != path)
         except OSError as exc:
             raise StoreError(f"{path}: {exc.strerror}; check store.url") from exc
         return cls(path)

@@ -53,6 +53,7 @@ __all__ = [
     "Warned",
     "WaveFinished",
     "WaveStarted",
+    "is_passing",
 ]
 
 # --- Hosts ---------------------------------------------------------------------
@@ -175,11 +176,16 @@ class RolledBack(HostEvent):
 
 @attrs.frozen
 class Output(HostEvent):
-    """What a script on the host printed last: a bounded tail, secrets redacted."""
+    """
+    What a script on the host printed last: a bounded tail, secrets redacted.
+
+    *final* once it has ended; what comes before is for screens.
+    """
 
     module: str
     script: str
     text: str
+    final: bool = True
 
 
 @attrs.frozen
@@ -226,11 +232,12 @@ class BuildStarted(RunEvent):
 
 @attrs.frozen
 class BuildOutput(RunEvent):
-    """What the buildpack or after_all_deploy printed last; secrets redacted."""
+    """What the buildpack or after_all_deploy printed last, as :class:`Output`."""
 
     module: str
     script: str
     text: str
+    final: bool = True
 
 
 @attrs.frozen
@@ -365,9 +372,9 @@ class Record:
     """
     One event as the run took note of it.
 
-    *seq* counts from 1 without gaps, except that :class:`Progressed` repeats the
-    number before it; *at* is a POSIX time in seconds; *state* is the host's state
-    after the event, and *wave* its wave where it has one.
+    *seq* counts from 1 without gaps, except that what is only for screens repeats the
+    number before it (see :func:`is_passing`); *at* is a POSIX time in seconds; *state*
+    is the host's state after the event, and *wave* its wave where it has one.
     """
 
     seq: int
@@ -376,3 +383,10 @@ class Record:
     event: Event
     state: State | None = None
     wave: int | None = None
+
+
+def is_passing(event: Event) -> bool:
+    """Tell whether an event is for screens alone, and kept nowhere."""
+    if isinstance(event, Output | BuildOutput):
+        return not event.final
+    return isinstance(event, Progressed)

@@ -164,7 +164,7 @@ class Journal:
 
     def append(self, record: e.Record, *, sync: bool = False) -> None:
         """
-        Add *record*; :class:`~.events.Progressed` is passed over.
+        Add *record*; what is only for screens is passed over.
 
         Args:
             record: What happened.
@@ -175,7 +175,7 @@ class Journal:
         Raises:
             StoreError: It could not be written; the file is as it was before.
         """
-        if not isinstance(record.event, e.Progressed):
+        if not e.is_passing(record.event):
             self._write(line(record).encode() + b"\n")
         if sync:
             self.flush()

@@ -76,7 +76,7 @@ def _on_host(
 def _mine(seen: dict[str, str]) -> dict[str, str]:
     """Return the variables that are a contract; a shell adds some of its own."""
     ours = {"GREETING", "TOKEN", "SOURCE_DATE_EPOCH"}
-    return {k: v for k, v in seen.items() if k.startswith("GHOST") or k in ours}
+    return {k: v for k, v in seen.items() if k.startswith("GHOST_") or k in ours}
 
 
 def _assert_live(

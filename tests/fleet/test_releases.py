@@ -9,10 +9,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync import Script
+from ghostasync import Rollout, Script, Verify
+from ghostasync.model import Deadlines
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
-from tests.fleet.world import World
+from tests.fleet.world import HOSTILE, World
 
 pytestmark = pytest.mark.fleet
 
@@ -242,6 +243,55 @@ def test_converge_before_the_first_deploy_is_refused(scene: Scene) -> None:
 
     assert (outcome.exit, outcome.stdout) == (2, "")
     assert "MANIFEST" in outcome.stderr
+
+
+def test_a_host_that_was_never_activated_is_not_in_line(scene: Scene) -> None:
+    """A link that moved proves nothing: the controller may have died behind it."""
+    release = scene.deploy("1")
+    folder = scene.world.module_folder("h2", "site")
+    (folder / ".ghost" / release / "fingerprint").unlink()
+
+    outcome = scene.console("converge", "--output", "json")
+
+    assert outcome.states == {"h1": "UNCHANGED", "h2": "LIVE", "h3": "UNCHANGED"}
+    assert _steps(scene, "h2")[-1] == ["post_deploy", "converge"]
+
+
+def test_a_failed_redeploy_of_what_serves_leaves_its_environment(scene: Scene) -> None:
+    release = scene.deploy("1")
+    plan = scene.world.plan(scene.world.module("site"))
+    app = attrs.evolve(plan.app, env_vars={"GREETING": "new"})
+    verify = Verify(command='[ "$GREETING" != new ]', interval=0.1)
+    module = attrs.evolve(plan.modules[0], verify=verify)
+    rollout = Rollout(deadlines=Deadlines(verify=0.5))
+    scene.console.configure(
+        attrs.evolve(plan, app=app, modules=(module,), rollout=rollout)
+    )
+
+    outcome = scene.console.deploy("--package", release)
+
+    assert outcome.exit == 1, outcome.stderr
+    assert set(outcome.states.values()) == {"ROLLED_BACK"}
+    for host in ("h1", "h2", "h3"):
+        kept = scene.world.module_folder(host, "site") / ".ghost" / release
+        assert b"GREETING='new'" not in (kept / "environment").read_bytes()
+        seen = scene.world.environment(host, "site", "post_deploy")
+        assert seen["GREETING"] == HOSTILE
+
+
+def test_after_all_deploy_of_a_stored_package_runs_in_its_own_tree(
+    scene: Scene, tmp_path: Path
+) -> None:
+    script = f"cp version {tmp_path}/after"
+    module = scene.world.module("site", after_all_deploy=Script(inline=script))
+    scene.console.configure(scene.world.plan(module))
+    first = scene.deploy("1")
+    scene.deploy("2")
+    assert (tmp_path / "after").read_text() == "2"
+
+    scene.deploy("", "--package", first)
+
+    assert (tmp_path / "after").read_text() == "1"
 
 
 # --- Old releases --------------------------------------------------------------

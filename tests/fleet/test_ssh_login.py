@@ -15,9 +15,7 @@ import pytest
 
 from ghostasync.errors import Unreachable
 from ghostasync.model import Host, Ssh
-from ghostasync.transports.ssh import (
-    SshTransport,
-)
+from ghostasync.transports.ssh import Handshakes, SshTransport
 from tests.fleet.conftest import Connect, StartFleet
 from tests.transports.commands import run
 
@@ -171,3 +169,22 @@ def write_key(path: Path, key: asyncssh.SSHKey) -> Path:
     path.touch(mode=0o600)
     path.write_bytes(key.export_private_key())
     return path
+
+
+async def test_a_login_that_is_called_off_while_it_waits_its_turn_leaves_no_road(
+    sshd_fleet: StartFleet,
+) -> None:
+    fleet = sshd_fleet(1)
+    handshakes = Handshakes(connects=1)
+    transport = SshTransport(fleet.ssh, handshakes=handshakes)
+    session = transport.session(fleet.hosts[0])
+
+    async with handshakes.working, anyio.create_task_group() as tasks:
+        tasks.start_soon(session.open)
+        while not any(wire.early for wire in transport._wires):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+    (wire,) = transport._wires
+    with anyio.fail_after(5):
+        await wire.gone.wait()

@@ -25,7 +25,7 @@ from ghostasync import (
 )
 from tests.fleet.sshd import SshdFleet
 
-__all__ = ["SECRET", "Repository", "World"]
+__all__ = ["HOSTILE", "SECRET", "Repository", "World"]
 
 SECRET = "s3cr3t-`id`-$(id)"
 HOSTILE = 'it\'s `id` "$(id)" \\ \n second line'

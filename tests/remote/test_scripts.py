@@ -222,10 +222,15 @@ class Module:
 def _arm(shell: str, *moves: tuple[str, ...]) -> None:
     words = [word for move in moves for word in (move[0], *move[2:])]
     assert run(shell, "arm", "run-1", "/store", *words)[0] == 0
+    for folder, _, _, new, _ in moves:
+        meta = Path(folder, ".ghost", Path(new).name)
+        (meta / "environment.next").write_text("export NEXT=1\n")
 
 
 def _words(*moves: tuple[str, ...]) -> list[str]:
-    return [word for move in moves for word in move]
+    """Return what ``switch`` and ``restore`` take after RENAME."""
+    busy = str(Path(moves[0][0]).parent / "switching")
+    return [busy, *(word for move in moves for word in move)]
 
 
 def test_all_links_move_and_all_come_back(shell: str, tmp_path: Path) -> None:
@@ -265,7 +270,9 @@ def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -
     one = Module(tmp_path, "one")
     one.target.symlink_to("/elsewhere")
 
-    status, output, err = run(shell, "restore", "mv", *one.move("1_a_0", "2_b_0"))
+    status, output, err = run(
+        shell, "restore", "mv", *_words(one.move("1_a_0", "2_b_0"))
+    )
 
     assert (status, output) == (1, "")
     assert f"{one.target} points to /elsewhere" in err
@@ -275,9 +282,12 @@ def test_restore_does_nothing_where_nothing_moved(shell: str, tmp_path: Path) ->
     one = Module(tmp_path, "one")
     one.serve("1_a_0")
 
-    status, output, err = run(shell, "restore", "mv", *one.move("1_a_0", "2_b_0"))
+    status, output, err = run(
+        shell, "restore", "mv", *_words(one.move("1_a_0", "2_b_0"))
+    )
 
-    assert (status, output, err, one.serves) == (0, "", "", "1_a_0")
+    assert (status, output, err) == (0, f"left {one.target}\n", "")
+    assert one.serves == "1_a_0"
 
 
 def test_an_adopted_folder_is_moved_aside_and_comes_back(
@@ -289,9 +299,9 @@ def test_an_adopted_folder_is_moved_aside_and_comes_back(
     move = one.move("", "2_b_0", aside=f"{tmp_path}/srv/.one.before")
     _arm(shell, move)
 
-    assert run(shell, "switch", "mv", *move)[0] == 0
+    assert run(shell, "switch", "mv", *_words(move))[0] == 0
     assert one.serves == "2_b_0"
-    assert run(shell, "restore", "mv", *move)[0] == 0
+    assert run(shell, "restore", "mv", *_words(move))[0] == 0
 
     assert (one.target / "index").read_text() == "old"
     assert os.listdir(one.target.parent) == ["one"]
@@ -305,7 +315,7 @@ def test_a_link_to_a_folder_is_replaced_not_entered(
     one.serve("1_a_0")
     _arm(shell, one.move("1_a_0", "2_b_0"))
 
-    assert run(shell, "switch", how, *one.move("1_a_0", "2_b_0"))[0] == 0
+    assert run(shell, "switch", how, *_words(one.move("1_a_0", "2_b_0")))[0] == 0
 
     assert (one.serves, os.listdir(one.folder / "1_a_0")) == ("2_b_0", [])
 
@@ -313,12 +323,14 @@ def test_a_link_to_a_folder_is_replaced_not_entered(
 def test_restore_tells_what_the_old_release_has(shell: str, tmp_path: Path) -> None:
     one = Module(tmp_path, "one")
     one.serve("2_b_0")
-    for name in ("environment", "post_deploy"):
-        (one.folder / ".ghost" / "1_a_0" / name).touch()
+    meta = one.folder / ".ghost" / "1_a_0"
+    (meta / "post_deploy").touch()
+    (meta / "environment").write_text('export X=1\nghost_verify=\'{"a": "b\\n"}\'\n')
 
-    _, output, _ = run(shell, "restore", "mv", *one.move("1_a_0", "2_b_0"))
+    _, output, _ = run(shell, "restore", "mv", *_words(one.move("1_a_0", "2_b_0")))
 
-    assert output == f"restored,environment,post_deploy {one.target}\n"
+    verify = 'verify {"a": "b\\n"}'
+    assert output == f"restored,post_deploy {one.target}\n{verify}\n"
 
 
 # --- prune ---------------------------------------------------------------------
@@ -339,7 +351,9 @@ def test_prune_keeps_what_is_live_was_live_and_is_protected(
     (one.folder / ".ghost" / "history").write_text("".join(f"{h}\n" for h in history))
     one.serve("9_x_0")
 
-    status, output, err = run(shell, "prune", one.folder, one.target, "3", "1", "1_a_0")
+    status, output, err = run(
+        shell, "prune", one.folder, one.target, "3", "1", "", "1_a_0"
+    )
 
     assert (status, err) == (0, "")
     assert sorted(output.split()) == ["2_b_0", "4_x_0", "5_x_0", "7_x_0"]
@@ -355,7 +369,108 @@ def test_prune_never_removes_the_live_release_however_few_to_keep(
     one = Module(tmp_path, "one")
     one.serve("1_a_0")
 
-    assert run(shell, "prune", one.folder, one.target, "1", "0")[0] == 0
+    assert run(shell, "prune", one.folder, one.target, "1", "0", "proof")[0] == 0
 
     assert one.target.resolve().is_dir()
     assert not (one.folder / "2_b_0").exists()
+    fingerprint = one.folder / ".ghost" / "1_a_0" / "fingerprint"
+    assert fingerprint.read_text() == "proof\n"
+
+
+# --- What a review found -------------------------------------------------------
+
+
+def test_a_leftover_of_a_killed_switch_does_not_decide(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    move = one.move("1_a_0", "2_b_0")
+    _arm(shell, move)
+    process, frame = start(shell, "switch", "mv", *_words(move))
+    # The text is there, the end of stdin is not: plant a link with its number first.
+    one.target.with_name(f".one.ghost-{process.pid}").symlink_to(one.release("1_a_0"))
+
+    out, _ = process.communicate(timeout=20)
+    frame.feed(out)
+
+    assert (frame.status, one.serves) == (0, "2_b_0")
+    assert os.listdir(one.folder / "1_a_0") == []
+
+
+def test_a_switch_that_is_still_on_its_way_is_ended_before_links_go_back(
+    shell: str, tmp_path: Path
+) -> None:
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    for module in (one, two):
+        module.serve("1_a_0")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("1_a_0", "2_b_0"))
+    _arm(shell, *moves)
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    # Not mv: busybox ash has one built in.
+    (slow / "python3").write_text(f"#!/bin/sh\ntouch {slow}/began\nsleep 3\n")
+    (slow / "python3").chmod(0o755)
+    path = f"{slow}:{os.environ['PATH']}"
+    process, _ = start(shell, "switch", "python3", *_words(*moves), env={"PATH": path})
+    _until((slow / "began").exists)
+
+    status, _, err = run(shell, "restore", "mv", *_words(*reversed(moves)))
+
+    process.communicate(timeout=20)
+    assert (status, err) == (0, "")
+    _until(lambda: two.serves == "1_a_0")
+    assert two.serves == "1_a_0"
+
+
+def test_the_environment_is_taken_whole_or_not_at_all(
+    shell: str, tmp_path: Path
+) -> None:
+    (tmp_path / "environment").write_text("old")
+
+    assert run(shell, "environment", tmp_path, "9", payload=b"cut")[0] == 1
+    assert not (tmp_path / "environment.next").exists()
+    assert run(shell, "environment", tmp_path, "5", payload=b"whole")[0] == 0
+
+    assert (tmp_path / "environment.next").read_text() == "whole"
+    assert (tmp_path / "environment").read_text() == "old"
+
+
+def test_the_same_release_again_gets_its_environment_back(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    environment = one.folder / ".ghost" / "1_a_0" / "environment"
+    environment.write_text("old")
+    move = one.move("1_a_0", "1_a_0")
+    _arm(shell, move)
+
+    assert run(shell, "switch", "mv", *_words(move))[0] == 0
+    assert environment.read_text() == "export NEXT=1\n"
+    assert run(shell, "restore", "mv", *_words(move))[0] == 0
+
+    assert environment.read_text() == "old"
+
+
+def test_users_variables_do_not_choose_what_runs(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "environment").write_text(
+        "export file=/bin/false text='exit 9' environment=x cwd=/ PATH=/nowhere\n"
+    )
+    (meta / "script").write_text("echo $file")
+
+    status, output = run_open(
+        shell, "run", tmp_path, meta / "script", "", meta / "environment"
+    )
+
+    assert (status, output) == (0, "/bin/false\n")
+
+
+def test_the_lock_of_our_own_dead_connection_is_ours(
+    shell: str, tmp_path: Path
+) -> None:
+    with _holder(shell, tmp_path / "app", "run 1 by ann"):
+        assert run(shell, "lock", tmp_path / "app", "run 1 by ann")[0] == 0
+        assert run(shell, "lock", tmp_path / "app", "run 2 by bob")[0] == 75

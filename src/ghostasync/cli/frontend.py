@@ -9,7 +9,7 @@ from typing import Final, Literal, Self, TextIO
 import anyio
 
 from .. import journal
-from ..events import Progressed, Record
+from ..events import Record, is_passing
 from .board import Board
 from .lines import Teller
 from .live import INTERVAL, Screen, can_draw
@@ -52,7 +52,7 @@ class FrontEnd:
     def observe(self, record: Record) -> None:
         """Take note of *record*. Never blocks."""
         self.board.apply(record)
-        if self.output == "json" and not isinstance(record.event, Progressed):
+        if self.output == "json" and not is_passing(record.event):
             self._sink.write(journal.line(record) + "\n")
         elif self.output == "lines":
             for line in self._teller.tell(record, self.board):

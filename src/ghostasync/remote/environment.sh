@@ -1,7 +1,10 @@
 #!/bin/sh
-# usage: environment META FINGERPRINT   (keeps stdin as META/environment, for us alone)
+# usage: environment META NBYTES   (keeps stdin, for us alone, until the switch takes it)
+# A release that is deployed again is not proven to be in line until this run proves it.
 set -eu
 umask 077
-cat >"$1/environment.new"
-mv "$1/environment.new" "$1/environment"
-printf '%s\n' "$2" >"$1/fingerprint"
+next=$1/environment.next
+cat >"$next.new"
+[ "$(wc -c <"$next.new")" -eq "$2" ] || { echo "the environment arrived cut short" >&2 && exit 1; }
+rm -f "$1/fingerprint"
+mv "$next.new" "$next"

@@ -7,13 +7,15 @@ umask 077
 mkdir -p "$1/.ghost"
 cd "$1/.ghost"
 held() { # no word on stdout unless it holds
+	# Ours: the connection that took it has died, and the host has not noticed yet.
+	[ "$(cat holder 2>/dev/null)" != "$2" ] || return 0
 	cat holder >&2 2>/dev/null || echo "a run that left no name" >&2
 	exit 75
 }
 # Bound to this session: whoever holds fd 9 holds the lock, and nobody outlives stdin.
 if command -v flock >/dev/null; then
 	exec 9>>lock
-	flock -n 9 || held
+	flock -n 9 || held "$@"
 else
 	# The folder is the lock, the name of the file in it the holder's process: a
 	# newcomer removes only what belongs to a process that is gone, so it can never
@@ -23,8 +25,10 @@ else
 		[ ! -e "$old" ] || grep -q ghost-lock "/proc/$pid/cmdline" 2>/dev/null || rm -f "$old"
 	done
 	rmdir lock.d 2>/dev/null || :
-	mkdir lock.d 2>/dev/null || held
-	: >"lock.d/$$" || held
+	mkdir lock.d 2>/dev/null || held "$@"
+	# Another may have come between: then both see both, and both give way.
+	: >"lock.d/$$" || held "$@"
+	[ "$(ls lock.d)" = "$$" ] || { rm -f "lock.d/$$" && held "$@"; }
 	trap 'rm -f "lock.d/$$"; rmdir lock.d 2>/dev/null' EXIT
 fi
 printf '%s\n' "$2" >holder

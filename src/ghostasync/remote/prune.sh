@@ -1,12 +1,17 @@
 #!/bin/sh
-# usage: prune MODULE_DIR TARGET KEEP FAILED [PROTECTED]...
-# Keeps what is live, KEEP - 1 that were live before, FAILED that never were, PROTECTED.
+# usage: prune MODULE_DIR TARGET KEEP FAILED FINGERPRINT [PROTECTED]...
+# Notes what the live release was proven to be (FINGERPRINT, where not empty). Keeps what is live, KEEP - 1 that were live before, FAILED that never were, PROTECTED.
 set -eu
-dir=$1 target=$2 keep=$3 failed=$4
-shift 4
+dir=$1 target=$2 keep=$3 failed=$4 fingerprint=$5
+shift 5
 cd "$dir"
 kept=" $* "
 current=$(readlink "$target" || :)
+if [ -n "$fingerprint" ]; then
+	umask 077
+	printf '%s\n' "$fingerprint" >".ghost/${current##*/}/fingerprint"
+	rm -f ".ghost/${current##*/}/environment.before"
+fi
 newest_first() {
 	sed '1!G;h;$!d'
 }

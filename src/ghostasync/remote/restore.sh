@@ -1,10 +1,11 @@
 #!/bin/sh
-# usage: restore RENAME [MODULE_DIR TARGET PREVIOUS NEW ASIDE]...
+# usage: restore RENAME BUSY [MODULE_DIR TARGET PREVIOUS NEW ASIDE]...
 # Puts each link back to PREVIOUS (or removes it) where it is NEW; refuses to touch others.
-# Prints what the release that serves again has, and the target, for each link it moved.
+# Prints for each target whether it was moved, what the release that serves again has,
+# and how that proves its health: "restored,post_deploy TARGET", "verify JSON".
 set -eu
-how=$1
-shift
+how=$1 busy=$2
+shift 2
 rename() {
 	case $how in
 	python3) python3 -c 'import os, sys; os.replace(*sys.argv[1:])' "$1" "$2" ;;
@@ -13,9 +14,9 @@ rename() {
 	esac
 }
 # A switch whose connection died may still be on its way: it must not win afterwards.
-if read -r pid 2>/dev/null <"$1/.ghost/switching"; then
+if [ -f "$busy" ] && read -r pid <"$busy"; then
 	! grep -qs ghost-switch "/proc/$pid/cmdline" || ! kill -s KILL "$pid" || sleep 1
-	rm -f "$1/.ghost/switching"
+	rm -f "$busy"
 fi
 failed=0
 while [ $# -gt 0 ]; do
@@ -23,31 +24,38 @@ while [ $# -gt 0 ]; do
 	shift 5
 	now=$(readlink "$target" || :)
 	link=${target%/*}/.${target##*/}.ghost-$$
+	has=restored
 	if [ "$now" != "$new" ]; then
+		has=left
 		if [ -n "$aside" ] && [ -e "$aside" ] && [ -z "$now" ] && [ ! -e "$target" ]; then
-			mv -T "$aside" "$target"
+			mv "$aside" "$target"
 		elif [ "$now" != "$previous" ]; then
-			echo "$target points to ${now:-nothing}, neither ${previous:-absent} nor $new: left alone" >&2
+			printf '%s\n' "$target points to ${now:-nothing}, neither ${previous:-absent} nor $new: left alone" >&2
 			failed=1
+			continue
 		fi
-		continue
-	fi
-	if [ -n "$aside" ]; then
+	elif [ -n "$aside" ]; then
 		rm "$target"
-		mv -T "$aside" "$target"
+		mv "$aside" "$target"
 	elif [ -z "$previous" ]; then
 		rm "$target"
 	elif [ "$previous" != "$new" ]; then
+		rm -f "$link"
 		ln -s "$previous" "$link"
 		rename "$link" "$target"
 	fi
 	sync -f "${target%/*}" 2>/dev/null || sync
-	has=restored
 	meta=$dir/.ghost/${previous##*/}
+	ghost_verify=
 	if [ -n "$previous" ] && [ "$previous" = "$dir/${previous##*/}" ]; then
-		! [ -f "$meta/environment" ] || has=$has,environment
+		# The same release again: its environment was ours to replace.
+		[ "$previous" != "$new" ] || [ ! -f "$meta/environment.before" ] ||
+			mv "$meta/environment.before" "$meta/environment"
 		! [ -f "$meta/post_deploy" ] || has=$has,post_deploy
+		# shellcheck disable=SC1091  # written by environment.sh
+		ghost_verify=$(. "$meta/environment" 2>/dev/null && printf '%s' "${ghost_verify-}") || :
 	fi
-	echo "$has $target"
+	printf '%s\n' "$has $target"
+	[ -z "$ghost_verify" ] || printf '%s\n' "verify $ghost_verify"
 done
 exit "$failed"

@@ -4,27 +4,30 @@
 # before the script does, the controller has gone or lost patience: the script's
 # whole process group is ended, so that it can not overlap the next run's.
 set -eu
-cwd=$1 file=$2 text=$3 environment=$4
-shift 4
 exec 3<&0
 (
 	exec 3<&-
-	cd "$cwd"
-	# shellcheck disable=SC1090  # written by environment.sh
-	. "$environment"
-	# shellcheck disable=SC2163  # NAME=VALUE in one word
-	for pair; do export "$pair"; done
-	set --
-	if [ -z "$file" ]; then
-		set -- /bin/sh -c "$text"
-	elif [ "$(dd if="$file" bs=2 count=1 2>/dev/null)" = '#!' ]; then
-		chmod u+x "$file"
-		set -- "$file"
-	else
-		set -- /bin/sh "$file"
+	cd "$1"
+	# Chosen before the environment is there: its names are the user's, PATH included,
+	# but for those that begin with GHOST.
+	GHOST_FILE=$2 GHOST_TEXT=$3 GHOST_SETSID=$(command -v setsid || :) GHOST_BANG=
+	if [ -n "$2" ] && [ "$(dd if="$2" bs=2 count=1 2>/dev/null)" = '#!' ]; then
+		GHOST_BANG=1
+		chmod u+x "$2"
 	fi
-	! command -v setsid >/dev/null || set -- setsid "$@"
-	exec "$@"
+	# shellcheck disable=SC1090  # written by environment.sh
+	. "$4"
+	shift 4
+	# shellcheck disable=SC2163  # NAME=VALUE in one word
+	for GHOST_PAIR; do export "$GHOST_PAIR"; done
+	if [ -z "$GHOST_FILE" ]; then
+		set -- /bin/sh -c "$GHOST_TEXT"
+	elif [ -n "$GHOST_BANG" ]; then
+		set -- "$GHOST_FILE"
+	else
+		set -- /bin/sh "$GHOST_FILE"
+	fi
+	exec ${GHOST_SETSID:+"$GHOST_SETSID"} "$@"
 ) </dev/null 2>&1 &
 script=$!
 family() { # every descendant of the processes $*, for hosts without setsid

@@ -1,5 +1,5 @@
 #!/bin/sh
-# usage: switch RENAME [MODULE_DIR TARGET PREVIOUS NEW ASIDE]...
+# usage: switch RENAME BUSY [MODULE_DIR TARGET PREVIOUS NEW ASIDE]...
 # Moves every link of the host back to back; prints "moved" when the last one has.
 set -eu
 rename() {
@@ -11,7 +11,7 @@ rename() {
 	esac
 }
 links=
-busy=$2/.ghost/switching
+busy=$2
 # shellcheck disable=SC2086  # a list, split at newlines alone
 trap 'IFS="
 "; set -f; rm -f "$busy" $links' EXIT
@@ -22,6 +22,7 @@ each() {
 	while [ $# -gt 0 ]; do
 		dir=$1 target=$2 previous=$3 new=$4 aside=$5
 		link=${target%/*}/.${target##*/}.ghost-$$
+		meta=$dir/.ghost/${new##*/}
 		"$verb"
 		shift 5
 	done
@@ -35,10 +36,13 @@ ready() {
 	[ -n "$aside$now" ] || [ ! -e "$target" ] || { echo "$target is not a link" >&2 && exit 1; }
 	umask 022
 	mkdir -p "${target%/*}"
+	rm -f "$link" # of a switch that was killed and had our number
 	ln -s "$new" "$link"
 	links="$links$link
 "
 	mv "$dir/.ghost/armed" "$dir/.ghost/switch"
+	[ ! -f "$meta/environment" ] || cp -p "$meta/environment" "$meta/environment.before"
+	mv "$meta/environment.next" "$meta/environment"
 }
 move() {
 	[ -z "$aside" ] || mv "$target" "$aside"
@@ -49,7 +53,7 @@ keep() {
 	sync -f "${target%/*}" 2>/dev/null || sync
 }
 how=$1
-shift
+shift 2
 umask 077
 sh -c 'echo "$PPID"' >"$busy"
 each ready "$@"

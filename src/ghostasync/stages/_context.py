@@ -106,6 +106,7 @@ class Context:
     work: tuple[Release, ...] = ()
     moves: tuple[Move, ...] = ()
     failure: Failed | None = None
+    switching: bool = False
     began_at: float = 0.0
     ended_at: float = 0.0
     switched_at: float = 0.0
@@ -135,9 +136,19 @@ class Context:
         home = self.identity.home if self.identity else "~"
         return HostPaths(self.run.plan.layout.root, self.run.plan.app, home=home)
 
+    @property
+    def busy_file(self) -> str:
+        """Where a switch that is on its way leaves its process id."""
+        return f"{self.paths.app_meta}/switching"
+
     def target(self, module: Module) -> str:
         """Return the symlink that *module* is served from, ``~`` resolved."""
         return self.paths.target(module.path)
+
+    def disconnect(self) -> None:
+        """Forget a connection that died, and the lock with it."""
+        self.session.abort()
+        self.lock = None
 
     def note(self, event: Event) -> None:
         """Take note of an event that does not change the host's state."""

@@ -26,7 +26,8 @@ class Job:
     One script on one host.
 
     *cwd* is its folder, *meta* the folder that holds its release's environment; the
-    script is the file *script* there, or *text*. *key* names its deadline.
+    script is the file *script* there, or *text*. *key* names its deadline, *seconds* is
+    how long it may take.
     """
 
     module: str
@@ -36,6 +37,7 @@ class Job:
     key: str
     seconds: float
     text: str = ""
+    environment: str = "environment"
     overrides: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
@@ -43,7 +45,7 @@ class Job:
         """What ``run.sh`` takes."""
         file = "" if self.text else f"{self.meta}/{self.script}"
         pairs = [f"{name}={value}" for name, value in self.overrides.items()]
-        return (self.cwd, file, self.text, f"{self.meta}/environment", *pairs)
+        return (self.cwd, file, self.text, f"{self.meta}/{self.environment}", *pairs)
 
 
 @attrs.define(eq=False)
@@ -68,16 +70,17 @@ class _Listener:
             self.tail.feed(clean)
             self.ctx.run.logs.write(self.ctx.name, clean)
 
-    def show(self) -> None:
+    def show(self, *, final: bool = False) -> None:
         self.shown_at = anyio.current_time()
-        if self.news:
+        if self.news or (final and self.tail.text()):
             self.news = False
             job, text = self.job, self.tail.text()
-            self.ctx.note(e.Output(self.ctx.name, job.module, job.script, text))
+            said = e.Output(self.ctx.name, job.module, job.script, text, final=final)
+            self.ctx.note(said)
 
     def finish(self, status: int | None) -> None:
         self._take(self.stream.flush())
-        self.show()
+        self.show(final=True)
         ended = "ended at its deadline" if status is None else f"exited {status}"
         line = f"\n--- {self.job.script} of {self.job.module} {ended}\n"
         self.ctx.run.logs.write(self.ctx.name, line.encode())

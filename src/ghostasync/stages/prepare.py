@@ -41,6 +41,7 @@ def _pre_deploy(ctx: Context, release: Release) -> Job:
         cwd=ctx.paths.release(name, release.id),
         meta=ctx.paths.meta(name, release.id),
         key="pre_deploy",
+        environment="environment.next",
         seconds=ctx.run.deadlines.pre_deploy,
     )
 

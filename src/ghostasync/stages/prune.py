@@ -6,6 +6,7 @@ import anyio
 
 from .. import events as e
 from ..errors import HostError
+from ..model import State
 from ..remote import call
 from ._context import Context
 
@@ -15,13 +16,14 @@ _FAILED = 1
 """Releases that never were live and stay on a host to be looked at."""
 
 
-async def prune(ctx: Context, *, failed: int = _FAILED) -> None:
+async def prune(ctx: Context) -> None:
     """
     Prune every module of the run on the host; what fails becomes a warning.
 
-    What serves, what MANIFEST names and what this run brings is never removed; *failed*
-    releases that never were live stay.
+    What serves, what MANIFEST names and what this run brings is never removed. A host
+    that is live is noted as proven to be in line first.
     """
+    live = ctx.machine.state is State.LIVE
     layout, seconds = ctx.run.plan.layout, ctx.run.deadlines.check
     for release in ctx.work:
         name = release.module.name
@@ -33,7 +35,8 @@ async def prune(ctx: Context, *, failed: int = _FAILED) -> None:
                     ctx.paths.module(name),
                     ctx.target(release.module),
                     str(layout.keep),
-                    str(failed),
+                    str(_FAILED if live else 0),
+                    release.fingerprint if live else "",
                     *sorted({*ctx.run.protected.get(name, ()), release.id}),
                     sudo=ctx.sudo,
                 )

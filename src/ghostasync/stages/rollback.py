@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import anyio
+import attrs
 
 from .. import events as e
-from ..errors import DeadlinePassed
-from ..model import Action
+from ..errors import ConnectionDied, DeadlinePassed, Unreachable
+from ..model import Action, Verify
 from ..remote import query
 from ._context import Context, Move
 from ._script import Job, run_script
@@ -15,49 +18,96 @@ from .verify import healthy
 
 __all__ = ["rollback"]
 
+_PAUSE = 1.0
+"""Seconds between two tries to reach a host whose connection died."""
+
+
+@attrs.frozen
+class _Restored:
+    """What is true of one link after its way back: moved, and what serves again."""
+
+    move: Move
+    moved: bool
+    post_deploy: bool
+    health: Verify
+
 
 async def rollback(ctx: Context) -> e.RolledBack:
     """
     Restore each link that this run moved, modules reversed; activate; verify.
 
-    A connection that died is opened again first. Links that did not move are left alone
-    and nothing is run for them.
+    A connection that died is opened again, until the deadline. Links that did not move
+    are left alone and nothing is run for them.
 
     Raises:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
     seconds = ctx.run.deadlines.rollback
     with anyio.move_on_after(seconds) as scope:
-        restored = await _restore(ctx)
+        restored = await _persist(ctx)
     if scope.cancelled_caught:
         raise DeadlinePassed(ctx.name, "rollback", seconds)
-    for move, scripts in restored:
-        await _reactivate(ctx, move, scripts)
+    for item in restored:
+        if item.moved:
+            await _reactivate(ctx, item)
     served = {move.module: move.previous.rpartition("/")[2] for move in ctx.moves}
     return e.RolledBack(ctx.name, to=served)
 
 
-async def _restore(ctx: Context) -> list[tuple[Move, frozenset[str]]]:
-    """Return the moves that were undone, and what scripts their old release has."""
+async def _persist(ctx: Context) -> list[_Restored]:
+    """Restore, again and again where the connection dies."""
+    again = False
+    while True:
+        try:
+            restored = await _restore(ctx)
+        except Unreachable as exc:
+            if not exc.retriable:
+                raise
+        except ConnectionDied:
+            again = True
+        else:
+            # What an attempt that died has moved back, the next finds back already.
+            moved = again and ctx.switching
+            return [attrs.evolve(r, moved=r.moved or moved) for r in restored]
+        ctx.disconnect()
+        await anyio.sleep(_PAUSE)
+
+
+async def _restore(ctx: Context) -> list[_Restored]:
     await ctx.session.open()
     if ctx.lock is None:
         await take_lock(ctx)
     moves = {move.target: move for move in reversed(ctx.moves)}
     args = [word for move in moves.values() for word in move.args]
-    said = await query(ctx.session, "restore", ctx.known.rename, *args, sudo=ctx.sudo)
-    restored = []
-    for line in said.splitlines():
-        scripts, _, target = line.partition(" ")
-        restored.append((moves[target], frozenset(scripts.split(","))))
+    said = await query(
+        ctx.session, "restore", ctx.known.rename, ctx.busy_file, *args, sudo=ctx.sudo
+    )
+    restored: list[_Restored] = []
+    for line in said.split("\n"):
+        word, _, rest = line.partition(" ")
+        if word == "verify":
+            health = Verify(**json.loads(rest))
+            restored[-1] = attrs.evolve(restored[-1], health=health)
+        elif word:
+            has = word.split(",")
+            restored.append(
+                _Restored(
+                    moves[rest],
+                    moved="restored" in has,
+                    post_deploy="post_deploy" in has,
+                    health=Verify(),
+                )
+            )
     return restored
 
 
-async def _reactivate(ctx: Context, move: Move, scripts: frozenset[str]) -> None:
+async def _reactivate(ctx: Context, item: _Restored) -> None:
     """Run the old release's own post-deploy with its own environment, and verify."""
+    move = item.move
     old = move.previous.rpartition("/")[2]
     meta = ctx.paths.meta(move.module, old)
     module = next(m for m in ctx.run.modules if m.name == move.module)
-    if "post_deploy" in scripts:
+    if item.post_deploy:
         overrides = {
             "GHOST_ACTION": Action.ROLLBACK.value,
             "GHOST_FAILED_RELEASE_ID": move.new.rpartition("/")[2],
@@ -73,5 +123,5 @@ async def _reactivate(ctx: Context, move: Move, scripts: frozenset[str]) -> None
             overrides=overrides,
         )
         await run_script(ctx, job)
-    if "environment" in scripts:
-        await healthy(ctx, module, meta)
+    # By its own measure: what a new release must show an old one may not know.
+    await healthy(ctx, attrs.evolve(module, verify=item.health), meta)

@@ -23,8 +23,15 @@ async def switch(ctx: Context) -> e.Switched:
     def moved(_: bytes) -> None:
         ctx.switched_at = ctx.switched_at or anyio.current_time()
 
+    ctx.switching = True
     args = [word for move in ctx.moves for word in move.args]
     await call(
-        ctx.session, "switch", ctx.known.rename, *args, sudo=ctx.sudo, output=moved
+        ctx.session,
+        "switch",
+        ctx.known.rename,
+        ctx.busy_file,
+        *args,
+        sudo=ctx.sudo,
+        output=moved,
     )
     return e.Switched(ctx.name)

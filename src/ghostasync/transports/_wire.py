@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 __all__ = ["Road", "Upper", "Wire", "dial", "spawn"]
 
@@ -166,11 +166,10 @@ class _Pipes(asyncio.SubprocessProtocol):
         self._stdin: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.SubprocessTransport):
-            raise TypeError(transport)
-        self._process = transport
-        stdin = transport.get_pipe_transport(0)
-        self._stdin = stdin if isinstance(stdin, asyncio.WriteTransport) else None
+        # uvloop's are not asyncio's classes, but do the same.
+        self._process = cast("asyncio.SubprocessTransport", transport)
+        stdin = self._process.get_pipe_transport(0)
+        self._stdin = cast("asyncio.WriteTransport | None", stdin)
         self.wire.connection_made(self)
 
     def write(self, data: bytes, /) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import random
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -91,16 +92,25 @@ class SshTransport:
         self._login_seconds = login_seconds
         self._pauses = tuple(pauses)
         self._bastions: dict[str, SshSession] = {}
+        self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
 
     def session(self, host: Host) -> SshSession:
         """Return a handle on *host*; nothing is contacted yet."""
         return SshSession(host, functools.partial(self._connect, host))
 
     async def aclose(self) -> None:
-        """Close the connections to bastions."""
+        """
+        Close the connections to bastions, and wait until every road has ended.
+
+        uvloop spins for ever when it is closed while a transport is still ending.
+        """
         while self._bastions:
             _, bastion = self._bastions.popitem()
             await bastion.close()
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            for wire in tuple(self._wires):
+                wire.abort()
+                await wire.gone.wait()
 
     async def _connect(self, host: Host, jump: str | None = None) -> _Connection:
         """Connect and log in; again where the server hung up before it said a word."""
@@ -126,8 +136,12 @@ class SshTransport:
         try:
             async with self._handshakes.endpoint(target.endpoint):
                 wire = await self._reach(host, target)
-                async with self._handshakes.working:
-                    return await self._log_in(target, wire)
+                try:
+                    async with self._handshakes.working:
+                        return await self._log_in(target, wire)
+                except BaseException:
+                    wire.abort()
+                    raise
         except (OSError, ValueError, asyncssh.Error) as exc:
             raise unreachable(host, target, self._trust, exc) from exc
 
@@ -135,6 +149,7 @@ class SshTransport:
         """Open a road to the server and wait for the first line that it sends."""
         with anyio.fail_after(self._login_seconds):
             wire = await self._open_wire(host, target)
+            self._wires.add(wire)
             try:
                 greeted = await wire.greeted()
             except BaseException:
@@ -167,25 +182,21 @@ class SshTransport:
 
     async def _log_in(self, target: Target, wire: Wire) -> _Connection:
         doorkeeper = Doorkeeper(self._trust, target)
-        try:
-            with anyio.fail_after(self._login_seconds):
-                connection = await asyncssh.connect(
-                    target.address,
-                    target.port,
-                    username=target.user,
-                    client_keys=list(target.identities),
-                    agent_path=target.agent,
-                    known_hosts=self._trust.known_hosts,
-                    host_key_alias=target.alias,
-                    client_factory=lambda: doorkeeper,
-                    tunnel=Handover(wire),
-                    **SHARED_OPTIONS,
-                )
-            if doorkeeper.learned:
-                await anyio.to_thread.run_sync(self._trust.save, target)
-        except BaseException:
-            wire.abort()
-            raise
+        with anyio.fail_after(self._login_seconds):
+            connection = await asyncssh.connect(
+                target.address,
+                target.port,
+                username=target.user,
+                client_keys=list(target.identities),
+                agent_path=target.agent,
+                known_hosts=self._trust.known_hosts,
+                host_key_alias=target.alias,
+                client_factory=lambda: doorkeeper,
+                tunnel=Handover(wire),
+                **SHARED_OPTIONS,
+            )
+        if doorkeeper.learned:
+            await anyio.to_thread.run_sync(self._trust.save, target)
         return connection, wire
 
 
