@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -24,20 +24,18 @@ from anyio import to_thread
 
 from . import events as e
 from ._environment import FALLBACK_EPOCH, digest, module_variables
-from ._local import Tail, locked, script
+from ._listener import Listener
+from ._local import locked, script
 from ._redact import Redactor
 from .errors import BuildError, SourceError, StoreError
 from .model import Action, Module, Package, Plan, Revision, Script
 from .packaging.build import Packed, pack
 from .packaging.spool import Spool
 from .packaging.unpack import unpack
-from .protocols import OnOutput, Source, Store
+from .protocols import Source, Store
 from .stages import Release
 
 __all__ = ["Workshop", "fingerprint"]
-
-_SHOW_EVERY = 0.25
-"""Seconds between two events about the output of one script."""
 
 
 def fingerprint(package: Package, environment: str) -> str:
@@ -176,9 +174,9 @@ class Workshop:
         self, module: Module, source: Source, revision: Revision, tree: Path
     ) -> None:
         seconds = self.plan.rollout.deadlines.build
-        with self._listening(module.name, "source") as output:
+        with self._listening(module, "source") as listener:
             with anyio.move_on_after(seconds) as scope:
-                await source.fetch(revision, tree, output)
+                await source.fetch(revision, tree, listener.output)
         if scope.cancelled_caught:
             raise SourceError(
                 f"{module.name}: not fetched within {seconds:g} s "
@@ -272,6 +270,11 @@ class Workshop:
 
     # --- Scripts ---------------------------------------------------------------
 
+    def _listening(self, module: Module, key: str) -> Listener:
+        return Listener(
+            module.name, key, self.log(module.name), self.redactor.stream(), self.note
+        )
+
     def _variables(self, module: Module, revision: Revision) -> dict[str, str]:
         return module_variables(
             self.plan.app,
@@ -305,13 +308,12 @@ class Workshop:
         *,
         seconds: float,
     ) -> None:
-        tail = Tail()
-        with self._listening(module.name, key, tail) as output:
+        with self._listening(module, key) as listener:
             status = await script(
                 text,
                 cwd=tree,
                 env={**self.environ, **variables},
-                output=output,
+                output=listener.output,
                 deadline=seconds,
                 what=f"{key} of {module.name}",
             )
@@ -319,41 +321,8 @@ class Workshop:
             raise BuildError(
                 f"{key} of {module.name} exited {status}",
                 exit_status=status,
-                tail=tail.text(),
+                tail=listener.tail.text(),
             )
-
-    @contextlib.contextmanager
-    def _listening(
-        self, module: str, key: str, tail: Tail | None = None
-    ) -> Iterator[OnOutput]:
-        """Keep all output in the module's log, and show its end now and then."""
-        tail, stream = tail or Tail(), self.redactor.stream()
-        shown_at, shown = 0.0, ""
-
-        def show(*, final: bool = False) -> None:
-            nonlocal shown
-            if (text := tail.text()) != shown or (final and text):
-                shown = text
-                self.note(e.BuildOutput(module, key, text, final=final))
-
-        with self.log(module).open("ab", buffering=0) as log:
-
-            def keep(clean: bytes) -> None:
-                log.write(clean)
-                tail.feed(clean)
-
-            def output(data: bytes) -> None:
-                nonlocal shown_at
-                keep(stream.feed(data))
-                if anyio.current_time() - shown_at >= _SHOW_EVERY:
-                    shown_at = anyio.current_time()
-                    show()
-
-            try:
-                yield output
-            finally:
-                keep(stream.flush())
-                show(final=True)
 
 
 def _remove(tree: Path) -> None:

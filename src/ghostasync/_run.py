@@ -13,16 +13,16 @@ from ._assembly import Assembly, Job
 from ._build import Workshop
 from ._environment import digest
 from ._fleet import Fleet
-from ._outcome import AFTER_ALL_FAILED, EXIT_STATUS, verdict
+from ._outcome import AFTER_ALL_FAILED
 from ._paths import app_path
 from ._recorder import Recorder
 from ._redact import Redactor
+from ._report import sum_up
 from ._rundir import RunFolder
 from ._waves import cut
 from .errors import BuildError, GhostasyncError, StoreError
 from .journal import Journal
-from .model import Action, Host, HostReport, Outcome, Package, Report
-from .model import State as S  # noqa: N817  as in the table
+from .model import Action, Host, Package, Report
 from .protocols import Environment, ManifestLine, Observer, Session, Transport
 from .stages import Context, Release, RunContext
 
@@ -294,7 +294,12 @@ class Run:
 
     async def _finish(self) -> None:
         """Sum the run up: as a report in the store, and as its last event."""
-        report = self._report = self._sum_up(self._exit_status)
+        report = self._report = sum_up(
+            self._fleet,
+            self._folder,
+            seconds=time.monotonic() - self._began,
+            exit_status=self._exit_status,
+        )
         try:
             data = report.to_json().encode()
             await self._parts.store.save(self.id, "report.json", data)
@@ -314,43 +319,6 @@ class Run:
                 log=report.log,
                 reason=report.reason,
             )
-        )
-
-    def _sum_up(self, exit_status: int | None) -> Report:
-        fleet = self._fleet
-        outcome = verdict(
-            [ctx.machine.state for ctx in fleet.hosts],
-            committed=fleet.committed,
-            interrupted=fleet.interrupted,
-            locked=fleet.locked,
-        )
-        if outcome in {Outcome.STRANDED, Outcome.MIXED} or exit_status is None:
-            exit_status = EXIT_STATUS[outcome]
-        return Report(
-            run=self.id,
-            outcome=outcome,
-            exit_status=exit_status,
-            releases={r.module.name: r.id for r in fleet.run.releases},
-            hosts={ctx.name: self._host_report(ctx) for ctx in fleet.hosts},
-            waves=tuple(fleet.switched),
-            nbytes=sum(ctx.sent for ctx in fleet.hosts),
-            skew=fleet.skew,
-            seconds=round(time.monotonic() - self._began, 3),
-            log=str(self._folder.path),
-            reason=fleet.reason,
-        )
-
-    def _host_report(self, ctx: Context) -> HostReport:
-        failure = ctx.failure
-        state = ctx.machine.state
-        served = state in {S.LIVE, S.UNCHANGED, S.READY}
-        return HostReport(
-            state=state,
-            stage=failure.stage if failure else None,
-            reason=failure.reason if failure else "" if served else self._fleet.reason,
-            exit_status=failure.exit_status if failure else None,
-            seconds=round(max(0.0, ctx.ended_at - ctx.began_at), 3),
-            log=str(self._folder.host_log(ctx.name)),
         )
 
     async def _close(self) -> None:

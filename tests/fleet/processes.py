@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -13,11 +14,9 @@ def descendants(pid: int) -> list[int]:
     """Return *pid* and all processes below it, parents first."""
     found = [pid]
     for parent in found:
-        for file in Path("/proc", str(parent), "task").glob("*/children"):
-            try:
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            for file in Path("/proc", str(parent), "task").glob("*/children"):
                 found += map(int, file.read_text().split())
-            except OSError:  # it ended meanwhile
-                continue
     return found
 
 

@@ -60,6 +60,7 @@ def _holder(
 def test_the_lock_is_held_until_stdin_ends(
     shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
 ) -> None:
+    """Ghost defect 10: two runs held its lock, and a killed one kept it."""
     env = poor if tools == "poor" else None
     with _holder(shell, tmp_path / "app", "run 1 by ann", env) as first:
         status, _, err = run(shell, "lock", tmp_path / "app", "run 2", env=env)

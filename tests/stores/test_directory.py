@@ -466,6 +466,7 @@ async def test_prune_keeps_the_newest_and_what_is_named(
 async def test_prune_spares_modules_whose_names_begin_alike(
     store: Store, tmp_path: Path
 ) -> None:
+    """Ghost defect 9: it purged nothing, and would have purged siblings."""
     siblings = [
         "1700000000_site-admin_4f2a9c1",
         "1700000000_site_v2_4f2a9c1",

@@ -67,6 +67,12 @@ class _Exchange:
 
     async def run(self, channel: Channel, feed: Feed) -> None:
         """Feed the script and wait for its last line or its exit, whatever is first."""
+        if feed is _close_stdin:
+            # Nothing else to do meanwhile, and nothing that outlives the script: a task
+            # group for this costs more than all the rest of the engine.
+            channel.write_eof()
+            await self._watch(channel)
+            return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._feed, channel, feed)
             tasks.start_soon(self._watch, channel)

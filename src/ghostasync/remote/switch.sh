@@ -34,28 +34,30 @@ ready() {
 		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
 	fi
 	[ -n "$aside$now" ] || [ ! -e "$target" ] || { echo "$target is not a link" >&2 && exit 1; }
-	umask 022
-	mkdir -p "${target%/*}"
-	rm -f "$link" # of a switch that was killed and had our number
+	[ -d "${target%/*}" ] || (umask 022 && mkdir -p "${target%/*}")
+	[ ! -L "$link" ] || rm -f "$link" # of a switch that was killed and had our number
 	ln -s "$new" "$link"
 	links="$links$link
 "
-	mv "$dir/.ghost/armed" "$dir/.ghost/switch"
-	[ ! -f "$meta/environment" ] || cp -p "$meta/environment" "$meta/environment.before"
-	mv "$meta/environment.next" "$meta/environment"
 }
 move() {
 	[ -z "$aside" ] || mv "$target" "$aside"
 	rename "$link" "$target"
 }
+# What can wait until visitors are served; armed is on disk and says all of it.
 keep() {
+	mv "$dir/.ghost/armed" "$dir/.ghost/switch"
+	[ ! -f "$meta/environment" ] || cp -p "$meta/environment" "$meta/environment.before"
+	mv "$meta/environment.next" "$meta/environment"
 	[ -z "$previous" ] || [ "$previous" = "$new" ] || echo "${previous##*/}" >>"$dir/.ghost/history"
 	sync -f "${target%/*}" 2>/dev/null || sync
 }
 how=$1
 shift 2
 umask 077
-sh -c 'echo "$PPID"' >"$busy"
+# A builtin that opens it is us, and not a child.
+read -r self _ </proc/self/stat 2>/dev/null || self=$(sh -c 'echo "$PPID"')
+echo "$self" >"$busy"
 each ready "$@"
 each move "$@"
 echo moved
