@@ -42,6 +42,9 @@ hosts:
 		apt-get install -qq -y --no-install-recommends $$missing; }
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-venv; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "install Debian's python3-venv first" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 

@@ -491,6 +491,25 @@ def test_a_second_run_is_told_who_holds_the_lock(stage: Stage) -> None:
     stage.assert_recovers()
 
 
+def test_a_lost_terminal_never_stops_a_run(stage: Stage) -> None:
+    stage.script("pre_deploy", "sleep 1")
+    stage.commit()
+    with stage.console.running("deploy", "--output", "json") as process:
+        _wait_for(process, "Uploaded")
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout
+        process.stdout.close()
+
+        assert process.wait(timeout=40) == 0
+
+    (release,) = set(stage.world.serves("site").values())
+    assert release != stage.old
+    (run,) = set((stage.world.store / "runs").iterdir()) - {
+        Path(stage.first.last["log"])
+    }
+    assert '"Finished"' in (run / "journal.jsonl").read_text()
+
+
 HANGS = {
     "BuildStarted": "buildpack",
     "Uploaded": "pre_deploy",
