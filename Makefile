@@ -31,7 +31,7 @@ format: $(VENV)/tested
 	$(BIN)/ruff format
 
 bench: $(VENV)/tested
-	$(BIN)/python benchmarks/rollout.py
+	$(BIN)/python -m benchmarks.rollout
 
 hosts:
 	@missing=; for package in $(PACKAGES); do \

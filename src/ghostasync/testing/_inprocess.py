@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -195,18 +196,23 @@ class _Exec(asyncssh.SSHServerSession[bytes]):
         status = await process.wait()
         self._processes.discard(process)
         if self._channel is not None and not self._gone:
-            if status is None:
-                self._channel.exit_with_signal("KILL")
-            else:
-                self._channel.exit(status)
+            with contextlib.suppress(OSError):
+                if status is None:
+                    self._channel.exit_with_signal("KILL")
+                else:
+                    self._channel.exit(status)
+
+    # The client may have closed the channel an instant ago: nobody minds what is said.
 
     def _output(self, data: bytes) -> None:
         if self._channel is not None and not self._gone:
-            self._channel.write(data)
+            with contextlib.suppress(OSError):
+                self._channel.write(data)
 
     def _errors(self, data: bytes) -> None:
         if self._channel is not None and not self._gone:
-            self._channel.write_stderr(data)
+            with contextlib.suppress(OSError):
+                self._channel.write_stderr(data)
 
     def _on_room(self, room: bool) -> None:
         if self._channel is None or self._gone:
