@@ -69,8 +69,11 @@ def apply(ctx: Context, event: e.HostEvent) -> None:
     ctx.machine.apply(event)
     # What went wrong first is what to tell, unless the way back failed as well.
     first = ctx.failure is None or ctx.machine.state is S.STRANDED
-    if isinstance(event, e.Failed) and first:
-        ctx.failure = event
+    if isinstance(event, e.Failed):
+        ctx.failure = event if first else ctx.failure
+        # Whoever is told where the log is must find the reason there.
+        said = f"--- {event.stage.name} failed: {event.reason}\n"
+        ctx.run.logs.write(ctx.name, said.encode(errors="surrogateescape"))
     ctx.ended_at = anyio.current_time()
     ctx.run.note(event, ctx.machine)
 

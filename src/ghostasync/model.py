@@ -66,7 +66,7 @@ class State(enum.Enum):
 
 
 class Outcome(enum.Enum):
-    """How a run ended; ``exit_status`` in ``_machine`` maps it to a number."""
+    """How a run ended; ``EXIT_STATUS`` in ``_outcome`` maps it to a number."""
 
     LIVE = "live"
     UNCHANGED = "unchanged"

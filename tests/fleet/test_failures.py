@@ -177,6 +177,8 @@ def test_a_host_that_is_down_stops_the_run_before_any_link_moves(
     assert outcome.event("Failed", "h3")["unreachable"] is True
     assert set(stage.world.serves("site").values()) == {stage.old}
     assert "h3" in outcome.stderr
+    log = Path(outcome.last["log"]) / "hosts" / "h3.log"
+    assert "CONNECTING failed: 127.0.0.1:" in log.read_text()
     stage.world.fleet.start("h3")
     stage.assert_recovers()
 
