@@ -17,7 +17,7 @@ from ghostasync.protocols import OnOutput
 
 __all__ = ["Answer", "Call", "FakeTransport", "Handler"]
 
-COMMAND: Final = re.compile(r"count=(\d+) .* ghost-(\S+)$")
+COMMAND: Final = re.compile(r"count=(\d+) .* ghost-(\S+)")
 HEADER: Final = re.compile(rb"nonce=(\S+)\nset -- ?")
 WORD: Final = re.compile(rb" ?((?:'[^']*'|\\')+)")
 
