@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -44,14 +45,18 @@ def _until(ready: object, seconds: float = 10) -> None:
 # --- lock ----------------------------------------------------------------------
 
 
-APP = "00ghost0"
 STALE, PATIENCE = "90", "0"
 
 
 def _words(
     app: Path, run_id: str, stale: str = STALE, patience: str = PATIENCE
 ) -> tuple[str, ...]:
-    return (str(app), f"run {run_id} by ann", run_id, APP, stale, patience)
+    return (str(app), f"run {run_id} by ann", run_id, _word(app), stale, patience)
+
+
+def _word(app: Path) -> str:
+    """Return what the scripts of a test are known by: others run beside it."""
+    return hashlib.sha256(str(app).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -178,7 +183,7 @@ def _script(
     """Run a user's script, and hold its stdin open as a silent connection does."""
     (tmp_path / "environment").write_text("")
     words = (str(tmp_path), "", f"{text}; touch went-on", f"{tmp_path}/environment")
-    process, _ = start(shell, "run", *words, word=f"{run_id}@{APP}")
+    process, _ = start(shell, "run", *words, word=f"{run_id}@{_word(tmp_path / 'app')}")
     with process:
         _until((tmp_path / "begun").exists)
         yield process
@@ -190,7 +195,9 @@ def test_a_script_that_outlives_its_run_is_named(shell: str, tmp_path: Path) -> 
         status, _, err = _ask(shell, tmp_path / "app", "2")
 
         assert status == 76
-        assert f"ghost-run 1@{APP} (pid {script.pid})" in " ".join(err.split())
+        assert f"ghost-run 1@{_word(tmp_path / 'app')} (pid {script.pid})" in " ".join(
+            err.split()
+        )
         assert script.poll() is None
 
 
@@ -629,11 +636,11 @@ def test_users_variables_do_not_choose_what_runs(
 def test_the_lock_of_our_own_dead_connection_is_ours(
     shell: str, tmp_path: Path
 ) -> None:
-    with _holder(shell, tmp_path / "app", "1") as (first, _):
-        with _holder(shell, tmp_path / "app", "1") as (_, said):
-            assert said == "locked\n"
-            assert first.wait(10) != 0
-            assert _ask(shell, tmp_path / "app", "2")[0] == 75
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _), _holder(shell, app, "1") as (_, said):
+        assert said == "locked"
+        assert first.wait(10) != 0
+        assert _ask(shell, app, "2")[0] == 75
 
 
 # --- the fence -------------------------------------------------------------------
@@ -654,11 +661,17 @@ def test_a_script_runs_behind_its_own_lock_alone(shell: str, tmp_path: Path) -> 
     app = tmp_path / "app"
     with _holder(shell, app, "1") as (first, _):
         assert _fenced(shell, app, "1") == (0, b"")
-        assert _fenced(shell, app, "2") == (LOST, b"\nrun 1 by ann")
+        assert _fenced(shell, app, "2") == (
+            LOST,
+            b"\n0123456789abcdef lost run 1 by ann\n",
+        )
 
         first.kill()
         first.wait(10)
-        assert _fenced(shell, app, "1") == (LOST, b"\nrun 1 by ann")
+        assert _fenced(shell, app, "1") == (
+            LOST,
+            b"\n0123456789abcdef lost run 1 by ann\n",
+        )
     (app / ".ghost/holder").unlink(missing_ok=True)
-    assert _fenced(shell, app, "1") == (LOST, b"\n")
+    assert _fenced(shell, app, "1") == (LOST, b"\n0123456789abcdef lost \n")
     assert not (app / "meta/environment.next.new").exists()

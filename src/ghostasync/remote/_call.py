@@ -132,7 +132,8 @@ class _Exchange:
 
     def _lost(self, host: str) -> LockHeld | ConnectionDied:
         """Return why the lock is not ours any more: another's, or its holder died."""
-        who, session = self.stray.text().rpartition("\n")[2], self.session
+        session, mark = self.session, f"\n{self.frame.nonce} lost "
+        who = self.stray.text().rpartition(mark)[2].partition("\n")[0]
         if isinstance(session, Guarded) and who not in {"", session.holder}:
             return LockHeld(host, who)
         return ConnectionDied(host, "the process that held the lock has died")

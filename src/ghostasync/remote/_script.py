@@ -66,7 +66,7 @@ def render(
         ]
         lines[-1:] = [
             b"else",
-            b"printf '\\n%s' \"$who\" >&2",
+            b'printf \'\\n%s lost %s\\n\' "$nonce" "$who" >&2',
             b"printf '\\n%s end %s\\n' \"$nonce\" " + str(LOST).encode(),
             b"fi",
             b"",

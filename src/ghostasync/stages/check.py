@@ -68,9 +68,10 @@ async def take_lock(ctx: Context) -> None:
             return await _ask_for_lock(ctx)
         except LockHeld as exc:
             younger = (found := _RUN.match(exc.holder)) and found[1] > ctx.run.id
-            if not younger or anyio.current_time() > until:
+            left = until - anyio.current_time()
+            if not younger or left <= 0:
                 raise
-        await anyio.sleep(_AGAIN)
+        await anyio.sleep(min(_AGAIN, left))
 
 
 async def _ask_for_lock(ctx: Context) -> None:
