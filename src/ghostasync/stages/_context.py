@@ -114,6 +114,7 @@ class Context:
     switched_at: float = 0.0
     sent: int = 0
     losses: int = 0
+    had_lock: bool = False
     undone: set[str] = attrs.field(factory=set)
 
     @property
@@ -159,6 +160,7 @@ class Context:
         self.disconnect()
         self.machine = HostMachine()
         self.facts = self.identity = self.failure = None
+        self.had_lock = False
         self.work, self.moves, self.sent = (), (), 0
 
     def note(self, event: Event) -> None:
