@@ -10,7 +10,7 @@ lines with a random word, so that neither rc files nor children left behind conf
 from __future__ import annotations
 
 from ._call import call, hold, query, supervise
-from ._facts import Facts, Identity, Target, parse_facts, parse_identity
+from ._facts import Facts, Identity, Switch, Target, parse_facts, parse_identity
 from ._frame import Frame
 from ._script import command_line, quote, render
 
@@ -18,6 +18,7 @@ __all__ = [
     "Facts",
     "Frame",
     "Identity",
+    "Switch",
     "Target",
     "call",
     "command_line",

@@ -8,8 +8,9 @@ mkdir -p "$1/.ghost"
 cd "$1/.ghost"
 held() { # no word on stdout unless it holds
 	# Ours: the connection that took it has died, and the host has not noticed yet.
-	[ "$(cat holder 2>/dev/null)" != "$2" ] || return 0
-	cat holder >&2 2>/dev/null || echo "a run that left no name" >&2
+	{ IFS= read -r was <holder; } 2>/dev/null || was="a run that left no name"
+	[ "$was" != "$2" ] || return 0
+	printf '%s\n' "$was" >&2
 	exit 75
 }
 # Bound to this session: whoever holds fd 9 holds the lock, and nobody outlives stdin.
@@ -31,7 +32,7 @@ else
 	[ "$(ls lock.d)" = "$$" ] || { rm -f "lock.d/$$" && held "$@"; }
 	trap 'rm -f "lock.d/$$"; rmdir lock.d 2>/dev/null' EXIT
 fi
-printf '%s\n' "$2" >holder
+printf '%s\n' "$2" "$$" >holder
 echo locked
 cat >/dev/null
 rm -f holder

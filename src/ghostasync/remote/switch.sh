@@ -30,6 +30,7 @@ each() {
 ready() {
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
 	now=$(readlink "$target" || :)
+	[ "$now" != "$new" ] || return 0 # a run that was killed moved it
 	if [ -z "$aside" ] && [ "$now" != "$previous" ]; then
 		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
 	fi
@@ -41,6 +42,7 @@ ready() {
 "
 }
 move() {
+	[ -L "$link" ] || return 0
 	[ -z "$aside" ] || mv "$target" "$aside"
 	rename "$link" "$target"
 }

@@ -9,6 +9,7 @@ from .connect import connect
 from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
+from .resume import to_name_again, to_undo
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -31,6 +32,8 @@ __all__ = [
     "rollback",
     "switch",
     "take_lock",
+    "to_name_again",
+    "to_undo",
     "undrain",
     "upload",
     "verify",
