@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from .. import events as e
+from ..model import Action
 from .board import Board
 from .folding import short_hosts
 from .text import last_lines, plain, plural, size, span
@@ -69,6 +70,8 @@ def _host(event: e.HostEvent) -> list[str]:
     match event:
         case e.Unchanged():
             said = ["unchanged"]
+        case e.Resumed():
+            said = ["live already"]
         case e.Uploaded(nbytes=nbytes, seconds=seconds):
             said = [f"uploaded {size(nbytes)} in {span(seconds)}"]
         case e.Prepared():
@@ -112,7 +115,10 @@ def _rollout(event: e.RunEvent) -> list[str]:
             by = f" by {event.actor}" if event.actor else ""
             why = f": {event.reason}" if event.reason else ""
             where = f"{event.app} on {plural(len(event.hosts), 'host')}"
-            said = [f"{event.action} {where}{by}{why}"]
+            of = f" (back from run {event.of})" if event.of else ""
+            if event.action == Action.RESUME.value:
+                of = f" (goes on with run {event.of})"
+            said = [f"{event.action} {where}{by}{of}{why}"]
         case e.Judged(ready=ready, failed=failed, allowed=allowed):
             said = [f"{plural(ready, 'host')} ready, {failed} failed ({allowed} may)"]
         case e.Stopped(reason=reason):

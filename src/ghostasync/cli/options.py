@@ -11,7 +11,7 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .._assembly import Selection
+from .._jobs import Selection
 from .._waves import parse_budget, parse_waves
 from ..config import load_plan
 from ..model import Plan
