@@ -69,9 +69,9 @@ class OpenRun:
     A run that has not ended.
 
     *holder* is what it says of itself on hosts that it holds; empty where it was
-    killed. *releases* are what it made (module to release id); *moved* is whether it had begun
-    to move links, *going_back* whether it was on its way back, *committed* whether
-    MANIFEST had moved.
+    killed. *releases* are what it made (module to release id); *moved* is whether it
+    had begun to move links, *going_back* whether it was on its way back, *committed*
+    whether MANIFEST had moved.
     """
 
     id: str

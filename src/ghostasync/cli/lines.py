@@ -16,6 +16,13 @@ from .text import last_lines, plain, plural, size, span
 
 __all__ = ["Teller"]
 
+_WORDS: Final[dict[type[e.HostEvent], str]] = {
+    e.Unchanged: "unchanged",
+    e.Resumed: "live already",
+    e.Prepared: "ready",
+    e.Switched: "switched",
+    e.Undrained: "live",
+}
 _WIDEST: Final = 24
 """Cells for the name of a host or module, at most."""
 
@@ -66,20 +73,10 @@ def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
 
 
 def _host(event: e.HostEvent) -> list[str]:
-    said: list[str] = []
+    said = [_WORDS[type(event)]] if type(event) in _WORDS else []
     match event:
-        case e.Unchanged():
-            said = ["unchanged"]
-        case e.Resumed():
-            said = ["live already"]
         case e.Uploaded(nbytes=nbytes, seconds=seconds):
             said = [f"uploaded {size(nbytes)} in {span(seconds)}"]
-        case e.Prepared():
-            said = ["ready"]
-        case e.Switched():
-            said = ["switched"]
-        case e.Undrained():
-            said = ["live"]
         case e.Failed(stage=stage, reason=reason):
             said = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
         case e.Halted(reason=reason):

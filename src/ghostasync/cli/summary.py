@@ -192,12 +192,10 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
 
 
 def _next(report: Report, board: Board, command: Command) -> str:
-    if report.outcome is Outcome.STRANDED:
+    if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return command.other("status")
     if report.outcome is Outcome.PARTIAL:
         return command.other("converge")
-    if report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}:
-        return command.other("status")
     for row in board.modules.values():
         if row.failed:
             return command.other(f"build {row.name}")

@@ -25,6 +25,7 @@ __all__ = [
     "status_json",
 ]
 
+COMMAND: Final = Command()
 _WIDTH: Final = 48
 """Cells for host ranges; longer ones are counted."""
 
@@ -76,7 +77,7 @@ def findings_json(found: Iterable[Finding]) -> Iterator[str]:
         )
 
 
-def status(fleet: FleetStatus, command: Command = Command()) -> Iterator[str]:
+def status(fleet: FleetStatus, command: Command = COMMAND) -> Iterator[str]:
     """
     Say what is expected, then what hosts serve, those alike in one line.
 
