@@ -75,6 +75,8 @@ def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
 def _host(event: e.HostEvent) -> list[str]:
     said = [_WORDS[type(event)]] if type(event) in _WORDS else []
     match event:
+        case e.Uploaded(nbytes=0):
+            said = ["has the release already"]
         case e.Uploaded(nbytes=nbytes, seconds=seconds):
             said = [f"uploaded {size(nbytes)} in {span(seconds)}"]
         case e.Failed(stage=stage, reason=reason):

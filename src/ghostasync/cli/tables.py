@@ -126,20 +126,22 @@ def _open_run(fleet: FleetStatus, run: OpenRun, command: Command) -> Iterator[st
     head = f"run {run.id}, {run.action}{by}, was killed"
     resume = command.other("resume")
     if run.going_back:
-        yield plain(f"{head} on its way back{_who_serves(fleet, run)}")
-        yield f"  take it all the way back:  {resume}"
+        yield plain(f"{head} on its way back")
+        yield from _who_serves(fleet, run)
+        yield f"  take it back:    {resume}"
         return
     if run.committed:
         yield plain(f"{head} once MANIFEST had moved; what comes after that is left")
     elif run.moved:
-        yield plain(f"{head} while it switched{_who_serves(fleet, run)}")
+        yield plain(f"{head} while it switched")
+        yield from _who_serves(fleet, run)
     else:
         yield plain(f"{head} before a link had moved")
     yield f"  finish it:       {resume}"
     yield f"  or put it back:  {command.other('resume --revert')}"
 
 
-def _who_serves(fleet: FleetStatus, run: OpenRun) -> str:
+def _who_serves(fleet: FleetStatus, run: OpenRun) -> Iterator[str]:
     """Say which hosts serve what the run brought, and which do not."""
     new: list[str] = []
     old: list[str] = []
@@ -149,7 +151,8 @@ def _who_serves(fleet: FleetStatus, run: OpenRun) -> str:
             (new if moved else old).append(name)
     said = [f"new on {short_hosts(new, _WIDTH)}"] * bool(new)
     said += [f"old on {short_hosts(old, _WIDTH)}"] * bool(old)
-    return ": " + ", ".join(said) if said and run.releases else ""
+    if said and run.releases:
+        yield plain(f"  serves now:      {', '.join(said)}")
 
 
 def status_json(fleet: FleetStatus) -> str:
