@@ -22,12 +22,15 @@ from ghostasync import (
     Report,
     Rollout,
     Script,
+    Selection,
     State,
     StoreSettings,
     Verify,
     deploy,
     resume,
+    rollback,
     start,
+    status,
 )
 from ghostasync import events as e
 from ghostasync.model import Action
@@ -236,6 +239,9 @@ class Scene:
         (journal.parent / "report.json").unlink()
         if known[-1].manifest:
             (store / "MANIFEST").write_bytes(known[-1].manifest)
+        for kept in (store / "environments").iterdir():
+            if kept.stem not in known[-1].manifest.decode():
+                kept.unlink()
         self.fleet.hosts = copy.deepcopy(known[-1].hosts)
         for host in self.fleet.hosts.values():
             host.ran.clear()
@@ -404,3 +410,246 @@ async def test_what_resumes_a_run_can_be_killed_and_resumed(scene: Scene) -> Non
         await resume(again.plan, revert=True, transport=again.fleet.transport)
         assert set(again.fleet.serves.values()) == {scene.old}, seq
         assert again.manifest == scene.old
+
+
+# --- What was asked for survives ---------------------------------------------------
+
+
+async def kill_at(scene: Scene, kind: type[e.Event], host: str = "") -> str:
+    """Kill a deploy of version 2 after the last event of a kind; return its release."""
+    new = (await scene.deploy_and_watch()).releases["site"]
+    scene.kill(scene.at(kind, host))
+    return new
+
+
+async def test_a_run_of_few_hosts_stays_one_and_leaves_the_manifest(
+    scene: Scene,
+) -> None:
+    scene.version("2")
+    limited = Selection(limit=("h1", "h2"))
+    async with start(
+        scene.plan, selection=limited, transport=scene.fleet.transport
+    ) as run:
+        await run.report()
+    journal = scene.folder / STORE / "runs" / run.id / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert set(report.hosts) == {"h1", "h2"}
+    assert report.outcome is Outcome.LIVE
+    assert scene.manifest == scene.old
+    assert scene.fleet.serves["h3"] == scene.old
+
+
+async def test_a_forced_run_is_forced_again_where_it_was_not_live(scene: Scene) -> None:
+    seqs: list[int] = []
+
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.Undrained) and record.event.host == "h1":
+            seqs.append(record.seq)
+
+    async with start(
+        scene.plan,
+        selection=Selection(packages=(scene.old,), force=True),
+        observe=observe,
+        transport=scene.fleet.transport,
+    ) as run:
+        await run.report()
+    journal = scene.folder / STORE / "runs" / run.id / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: seqs[0]]))
+    for host in scene.fleet.hosts.values():
+        host.ran.clear()
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == {"site": scene.old}
+    assert scene.fleet.ran("post_deploy") == ["h2", "h3", "h4"]
+
+
+async def test_hosts_that_are_live_with_another_environment_prove_themselves_again(
+    scene: Scene,
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h2")
+    app = attrs.evolve(scene.plan.app, env_vars={"GREETING": "changed"})
+    scene.plan = attrs.evolve(scene.plan, app=app)
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == {"site": new}
+    assert scene.fleet.ran("post_deploy") == list(HOSTS)
+    assert scene.fleet.ran("pre_deploy") == ["h4"]
+    await rollback(scene.plan, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+async def test_a_package_that_is_gone_is_made_again(scene: Scene) -> None:
+    made = await kill_at(scene, e.Switched, "h2")
+    for file in (scene.folder / STORE / "packages").glob(f"{made}*"):
+        file.unlink()
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    again = report.releases["site"]
+    assert set(scene.fleet.serves.values()) == {again}
+
+
+# --- What stands in the way -------------------------------------------------------
+
+
+async def test_a_finished_run_is_not_resumed(scene: Scene) -> None:
+    run = (await scene.deploy()).run
+
+    with pytest.raises(PlanError) as refused:
+        await resume(scene.plan, run=run, transport=scene.fleet.transport)
+
+    assert str(refused.value) == (
+        f"run {run} has ended unchanged: nothing is left to resume; to go back from "
+        f"it: ghostasync rollback {run}"
+    )
+
+
+async def test_a_killed_run_is_not_resumed_over_a_later_one(scene: Scene) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    killed = scene.run
+    scene.version("3")
+    await scene.deploy()
+
+    with pytest.raises(PlanError, match="a later run has gone live"):
+        await resume(scene.plan, run=killed, transport=scene.fleet.transport)
+    report = await resume(
+        scene.plan, run=killed, revert=True, transport=scene.fleet.transport
+    )
+
+    assert report.outcome is Outcome.UNCHANGED
+
+
+async def test_a_module_that_is_gone_from_the_configuration_is_named(
+    scene: Scene,
+) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    other = attrs.evolve(scene.plan.modules[0], name="other", path="/srv/other")
+    scene.plan = attrs.evolve(scene.plan, modules=(other,))
+
+    with pytest.raises(PlanError, match=f"run {scene.run} had a module 'site'"):
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+
+async def test_a_host_that_is_gone_from_the_inventory_is_told(scene: Scene) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    scene.plan = attrs.evolve(scene.plan, hosts=scene.plan.hosts[1:])
+    seen: list[e.Event] = []
+
+    report = await resume(
+        scene.plan,
+        observe=lambda record: seen.append(record.event),
+        transport=scene.fleet.transport,
+    )
+
+    assert list(report.hosts) == ["h2", "h3", "h4"]
+    assert e.Warned("h1 is not in the inventory any more") in seen
+
+
+@pytest.mark.parametrize(
+    ("away", "exit_status"), [("h1", 3), ("h4", 1)], ids=["moved", "not moved"]
+)
+async def test_a_host_out_of_reach_keeps_no_other_from_its_way_back(
+    scene: Scene, away: str, exit_status: int
+) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    transport = FakeTransport(scene.fleet, unreachable=frozenset({away}))
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, revert=True, transport=transport)
+
+    assert failed.value.report.exit_status == exit_status
+    reached = {n: r for n, r in scene.fleet.serves.items() if n != away}
+    assert set(reached.values()) == {scene.old}
+    if away == "h1":
+        await resume(scene.plan, transport=scene.fleet.transport)
+        assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize("revert", [False, True])
+async def test_a_fleet_that_another_run_holds_is_left_alone(
+    scene: Scene, *, revert: bool
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+    scene.fleet.breaks = lambda call: (
+        Answer(75) if call.name == "lock" and call.host == "h4" else None
+    )
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, revert=revert, transport=scene.fleet.transport)
+
+    assert failed.value.report.exit_status == 4
+    assert scene.fleet.serves == before
+    scene.fleet.breaks = lambda _: None
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+    expected = scene.old if revert else new
+    assert set(scene.fleet.serves.values()) == {expected}
+    assert report.exit_status == 0
+
+
+async def test_an_interrupted_revert_has_changed_nothing(scene: Scene) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+
+    async with start(
+        scene.plan,
+        selection=Selection(revert=True),
+        action=Action.RESUME,
+        transport=scene.fleet.transport,
+    ) as run:
+        run.interrupt()
+        report = await run.report()
+
+    assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
+    assert scene.fleet.serves == before
+
+
+async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
+    new = await kill_at(scene, e.ManifestMoved)
+    scene.fleet.breaks = lambda call: (
+        Answer(1, b"no\n") if call.name == "restore" and call.host == "h2" else None
+    )
+    seen: list[e.Event] = []
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(
+            scene.plan,
+            revert=True,
+            observe=lambda record: seen.append(record.event),
+            transport=scene.fleet.transport,
+        )
+
+    assert failed.value.report.exit_status == 3
+    assert scene.manifest == new
+    assert e.Warned(f"MANIFEST still names {new}: not every host is back") in seen
+
+
+async def test_the_fleet_goes_back_in_reverse_wave_order(scene: Scene) -> None:
+    await kill_at(scene, e.ManifestMoved)
+    transport = scene.fleet.transport
+
+    await resume(scene.plan, revert=True, transport=transport)
+
+    restored = [call.host for call in transport.calls if call.name == "restore"]
+    assert restored[-1] == "h1"
+    assert restored[0] == "h4"
+
+
+async def test_status_tells_of_a_killed_run(scene: Scene) -> None:
+    new = await kill_at(scene, e.Undrained, "h2")
+
+    found = await status(scene.plan, transport=scene.fleet.transport)
+
+    assert found.run is not None
+    assert (found.run.id, found.run.action) == (scene.run, "deploy")
+    assert (found.run.moved, found.run.committed) == (True, False)
+    assert found.run.releases == {"site": new}
+    assert found.hosts["h1"].runs == {"site": scene.run}
+    assert found.hosts["h4"].state == "in-line"

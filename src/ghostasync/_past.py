@@ -128,6 +128,9 @@ def continued(newer: Past, older: Past) -> Past:
         host: _now(state, older.states.get(host, state))
         for host, state in newer.states.items()
     }
+    # A run that found hosts locked stopped, but had nothing to take back.
+    locked = newer.finished is not None and newer.finished.outcome == "locked"
+    back = newer.revert or (newer.going_back and not locked)
     return attrs.evolve(
         newer,
         ids=(*newer.ids, *older.ids),
@@ -135,7 +138,7 @@ def continued(newer: Past, older: Past) -> Past:
         began=older.began,
         continues=older.continues,
         undoes=newer.undoes or older.undoes,
-        going_back=newer.going_back or older.going_back,
+        going_back=back or older.going_back,
         manifest=older.manifest or newer.manifest,
         packages={**older.packages, **newer.packages},
         revisions={**older.revisions, **newer.revisions},

@@ -44,6 +44,9 @@ def sum_up(
 
 def _outcome(fleet: Fleet) -> Outcome:
     states = [ctx.machine.state for ctx in fleet.hosts]
+    if fleet.locked:
+        # What an earlier run left live is no doing of this one.
+        states = [S.FAILED if ctx.moved else ctx.machine.state for ctx in fleet.hosts]
     if not fleet.run.revert:
         return verdict(
             states,
