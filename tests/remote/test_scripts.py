@@ -385,7 +385,7 @@ class Module:
 
 
 def _arm(shell: str, *moves: tuple[str, ...]) -> None:
-    words = [word for move in moves for word in (move[0], *move[2:])]
+    words = [word for move in moves for word in (move[0], *move[2:], "fingerprint")]
     assert run(shell, "arm", "run-1", "/store", *words)[0] == 0
     for folder, _, _, new, _ in moves:
         meta = Path(folder, ".ghost", Path(new).name)

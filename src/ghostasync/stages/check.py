@@ -38,6 +38,8 @@ async def check(ctx: Context) -> e.Checked:
     """
     Take the lock, without waiting, and look at everything a release needs.
 
+    A host that will only go back needs to be fit for nothing.
+
     Raises:
         LockHeld: Another run has it.
         Refused: The host is not fit; the text says what to do.
@@ -45,7 +47,7 @@ async def check(ctx: Context) -> e.Checked:
     if ctx.lock is None:
         await take_lock(ctx)
     ctx.facts = await inspect(ctx)
-    if wrong := list(findings(ctx, ctx.facts)):
+    if not ctx.run.revert and (wrong := list(findings(ctx, ctx.facts))):
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
