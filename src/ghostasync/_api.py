@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 import anyio
 import attrs
 
-from ._assembly import Selection, assemble, open_transport, survey
+from ._assembly import Assembly, Selection, assemble, open_transport, survey
+from ._descriptors import require
 from ._run import Run
 from ._survey import Finding, FleetStatus, compare, find
 from ._waves import allowed, cut
@@ -96,7 +97,7 @@ async def start(
         plan, selection, action=action, actor=actor, reason=reason, hosts=hosts
     )
     failure: BaseException | None = None
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, len(parts.hosts)) as carrier:
         run = Run(parts, carrier, observe)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_carry, run, on_cancel)
@@ -112,18 +113,24 @@ async def start(
 
 @contextlib.asynccontextmanager
 async def _carrier(
-    plan: Plan, transport: Transport | None
+    plan: Plan, transport: Transport | None, connections: int
 ) -> AsyncGenerator[Transport]:
     """Hand out *transport*, or one of our own that is closed again."""
     if transport is not None:
         yield transport
         return
+    require(plan.ssh, connections)
     own = open_transport(plan)
     try:
         yield own
     finally:
         with anyio.move_on_after(_CLOSING, shield=True):
             await own.aclose()
+
+
+def _looks(parts: Assembly) -> int:
+    """Return how many hosts are looked at together: those connections do not stay."""
+    return min(len(parts.hosts), parts.plan.rollout.concurrency)
 
 
 async def _carry(run: Run, on_cancel: str) -> None:
@@ -273,7 +280,7 @@ async def check(
         PlanError: The plan cannot be carried out.
     """
     parts = await assemble(plan, selection, action=Action.DEPLOY)
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await find(parts, carrier)
 
 
@@ -291,5 +298,5 @@ async def status(
         StoreError: The store cannot be read.
     """
     parts = await survey(plan, selection)
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await compare(parts, carrier)
