@@ -80,9 +80,15 @@ def main(words: Sequence[str]) -> int:
 
 @attrs.define
 class _Watch:
-    """What is true of this process while all hosts are connected."""
+    """
+    What is true of this process while all hosts are connected.
+
+    *late* are the seconds that the loop came late, *busy* the most CPU that it took
+    before it came: what is more than that was taken by hosts on the same cores.
+    """
 
     late: list[float] = attrs.field(factory=list)
+    busy: float = 0.0
     ready: dict[str, float] = attrs.field(factory=dict)
     at: dict[str, float] = attrs.field(factory=dict)
 
@@ -100,9 +106,10 @@ class _Watch:
 
     async def tick(self) -> None:
         while True:
-            due = anyio.current_time() + TICK
+            due, cpu = anyio.current_time() + TICK, time.thread_time()
             await anyio.sleep_until(due)
             self.late.append(anyio.current_time() - due)
+            self.busy = max(self.busy, time.thread_time() - cpu)
 
 
 async def _measure(folder: Path, crowd: Crowd) -> dict[str, float]:
@@ -146,6 +153,7 @@ async def _measure(folder: Path, crowd: Crowd) -> dict[str, float]:
         "skew": report.skew,
         "cpu_per_host": cpu / count,
         "late_max": late[-1],
+        "busy_max": watch.busy,
         "late_p99": late[len(late) * 99 // 100],
     }
 
