@@ -1,5 +1,5 @@
 """
-A thousand hosts for one sshd: each has an address, a user and a home folder of its own.
+A thousand hosts for ten sshds: each has an address, a user and a home of its own.
 
 Started inside network, mount and process namespaces, which end them all: see
 :func:`enter`. A server for each host, as ``tests/fleet`` has it, would cost more memory
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +25,15 @@ from tests.fleet.sshd import SSHD, UNSHARE
 
 __all__ = ["Crowd", "enter", "running"]
 
-PORT: Final = 2222
+FIRST_PORT: Final = 2200
+EACH: Final = 100
+"""Hosts of one sshd: it has a backlog of 128, and all are called at once."""
+
 FIRST_ID: Final = 20000
 START_SECONDS: Final = 20
 
 CONFIG: Final = """\
-ListenAddress 0.0.0.0:{port}
+ListenAddress 0.0.0.0
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -57,7 +60,8 @@ class Crowd:
 
     def logins(self) -> int:
         """Return how often somebody was let in; more than once a host is a loss."""
-        return (self.folder / "log").read_text().count("Accepted publickey")
+        logs = (log.read_text() for log in self.folder.glob("log.*"))
+        return sum(log.count("Accepted publickey") for log in logs)
 
 
 def enter(words: Sequence[str]) -> int:
@@ -74,7 +78,7 @@ def running(folder: Path, count: int) -> Iterator[Crowd]:
         Host(
             name=f"web{number:04}",
             address=f"127.1.{number // 250}.{number % 250 + 1}",
-            port=PORT,
+            port=FIRST_PORT + number // EACH,
             user=f"u{number:04}",
         )
         for number in range(count)
@@ -82,7 +86,7 @@ def running(folder: Path, count: int) -> Iterator[Crowd]:
     client_key = write_key(folder / "client_key")
     host_key = write_key(folder / "host_key")
     (folder / "authorized_keys").write_text(client_key + "\n")
-    lines = (f"[{host.address}]:{PORT} {host_key}\n" for host in hosts)
+    lines = (f"[{host.address}]:{host.port} {host_key}\n" for host in hosts)
     (folder / "known_hosts").write_text("".join(lines))
     ssh = Ssh(
         identity=str(folder / "client_key"),
@@ -91,14 +95,22 @@ def running(folder: Path, count: int) -> Iterator[Crowd]:
     )
     crowd = Crowd(folder, hosts, ssh)
     _add_users(crowd)
-    (folder / "sshd_config").write_text(CONFIG.format(port=PORT, folder=folder))
+    (folder / "sshd_config").write_text(CONFIG.format(folder=folder))
     Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen(
-        [SSHD, "-D", "-E", folder / "log", "-f", folder / "sshd_config"]
-    )
-    try:
-        _await_listening(folder / "log", server)
+    with ExitStack() as servers:
+        for port in sorted({host.port for host in hosts}):
+            servers.enter_context(_serving(folder, port))
         yield crowd
+
+
+@contextmanager
+def _serving(folder: Path, port: int) -> Iterator[None]:
+    log = folder / f"log.{port}"
+    options = ["-f", str(folder / "sshd_config"), "-E", str(log), "-p", str(port)]
+    server = subprocess.Popen([SSHD, "-D", *options])
+    try:
+        _await_listening(log, server)
+        yield
     finally:
         server.terminate()
         server.wait()
@@ -115,7 +127,7 @@ def _add_users(crowd: Crowd) -> None:
         group += f"{host.user}:x:{uid}:\n"
     for name, text in (("passwd", passwd), ("group", group)):
         (crowd.folder / name).write_text(text)
-        mount = ["mount", "--bind", crowd.folder / name, f"/etc/{name}"]
+        mount = ["mount", "--bind", str(crowd.folder / name), f"/etc/{name}"]
         subprocess.run(mount, check=True)
 
 
