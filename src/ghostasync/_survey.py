@@ -9,6 +9,7 @@ import anyio
 import attrs
 
 from ._assembly import Assembly, last_states
+from ._lint import complaints
 from ._machine import HostMachine
 from ._redact import Redactor
 from .errors import HostError
@@ -73,6 +74,11 @@ async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
         for job in parts.jobs
         if job.error is not None
     ]
+    for job in parts.jobs:
+        texts = await complaints(
+            job, parts.plan.base, parts.plan.rollout.deadlines.build
+        )
+        found += [Finding("", text, job.module.name) for text in texts]
 
     async def look(ctx: Context) -> list[Finding]:
         try:
