@@ -60,7 +60,7 @@ def execute(tokens: Sequence[str]) -> int:
         return _say(str(error).splitlines(), _REFUSED)
     except GhostasyncError as error:
         tail = error.tail if isinstance(error, BuildError) else ""
-        return _say([str(error), *last_lines(tail, 6)], _FAILED)
+        return _say([str(error), *last_lines(tail, 6, 300)], _FAILED)
     except (Interrupted, KeyboardInterrupt):
         return _say(["interrupted; every link is as it was"], INTERRUPTED)
     return result if isinstance(result, int) else 0
