@@ -11,15 +11,13 @@ Rule: every method of the reader moves forward, or the text is at its end.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from typing import Final
 
 import attrs
 
-__all__ = ["Command", "Script", "read"]
+from ._shell_words import DEPTH, Words
 
-DEPTH: Final = 40
-"""Substitutions within substitutions that are followed."""
+__all__ = ["Command", "Script", "read"]
 
 _OPENERS: Final = frozenset(
     {"if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}"}
@@ -29,12 +27,9 @@ _OPENERS: Final = frozenset(
 _DATA: Final = frozenset({"for", "select", "function"})
 """Words that begin a line of names, none of which is run."""
 
-_PLAIN: Final = re.compile(r"[^\s\\'\"`$;&|()<>#{}\[\]=!]+")
 _SPACE: Final = " \t\r"
 _REDIRECTION: Final = re.compile(r"\d*(&>>?|<<<|<<-?|<>|<&|>&|>>|>\||[<>](?!\())")
 _SEPARATOR: Final = re.compile(r";;&|;;|;&|;|&&|\|\||\|&|&|\||\n|\(|\)")
-_TAKES_LIST: Final = re.compile(r"^[A-Za-z_]\w*(\[[^\]]*\])?\+?=$|[?*+@!]$")
-"""An assignment to an array, or one of bash's patterns."""
 
 
 @attrs.define(eq=False)
@@ -108,29 +103,22 @@ class _Series:
         return bool(self.cases) and self.cases[-1]
 
 
-class _Reader:
-    def __init__(self, text: str, line: int) -> None:
-        self.text, self.at, self.first = text, 0, line
-        self.breaks = [match.start() for match in re.finditer("\n", text)]
+class _Reader(Words):
+    def __init__(self, text: str, line: int, depth: int = 0) -> None:
+        super().__init__(text, line, depth)
         self.found: list[Command] = []
         self.comments: dict[int, str] = {}
         self.pending: list[_Pending] = []
-        self.depth = 0
-
-    @property
-    def done(self) -> bool:
-        return self.at >= len(self.text)
-
-    def line(self, at: int) -> int:
-        return self.first + bisect_right(self.breaks, at - 1)
-
-    def here(self, length: int = 1) -> str:
-        return self.text[self.at : self.at + length]
 
     # --- Commands ----------------------------------------------------------------
 
     def commands_until(self, closer: str) -> None:
         """Read commands up to the *closer* of a substitution, or to the end."""
+        outer, self.pending = self.pending, []
+        self._series(closer)
+        self.pending = outer
+
+    def _series(self, closer: str) -> None:
         series = _Series()
         while not self.done:
             self._skip_blank()
@@ -166,7 +154,7 @@ class _Reader:
         elif sign == "\n":
             self._here_documents()
         elif sign == "(" and self.here() == "(":
-            self._arithmetic()
+            self.arithmetic()
         return False
 
     def _take_word(self, series: _Series) -> None:
@@ -219,7 +207,7 @@ class _Reader:
             elif self.here(2) == "\\\n":
                 self.at += 2
             elif self.here() == "#":
-                end = self._find("\n")
+                end = self.find("\n")
                 self.comments[self.line(self.at)] = self.text[self.at : end]
                 self.at = end
             else:
@@ -248,7 +236,7 @@ class _Reader:
             start = self.at
             lines: list[str] = []
             while not self.done:
-                end = self._find("\n")
+                end = self.find("\n")
                 line = self.text[self.at : end]
                 self.at = min(end + 1, len(self.text))
                 line = line.lstrip("\t") if document.tabs else line
@@ -263,154 +251,18 @@ class _Reader:
 
     def _expansions(self, body: str, line: int) -> None:
         """Find the commands that a here-document runs while it is made."""
-        if self.depth >= DEPTH:
-            return
-        inner = _Reader(body, line)
-        inner.depth = self.depth + 1
-        while not inner.done:
-            inner.expandable("")
-            inner.at += 1
-        self.found += inner.found
-
-    # --- Words -------------------------------------------------------------------
-
-    def word(self) -> str:
-        """Read one word; at least one character of the text, if there is any."""
-        start, parts = self.at, []
-        while not self.done:
-            sign = self.here()
-            if match := _PLAIN.match(self.text, self.at):
-                parts.append(match[0])
-                self.at = match.end()
-            elif sign == "\\":
-                parts.append(self.here(2)[1:].replace("\n", ""))
-                self.at += 2
-            elif sign == "'":
-                end = self._find("'", self.at + 1)
-                parts.append(self.text[self.at + 1 : end])
-                self.at = end + 1
-            elif sign == '"':
-                self.at += 1
-                parts.append(self.expandable('"'))
-                self.at += 1
-            elif sign in "$`" or self.here(2) in {"<(", ">("}:
-                parts.append(self._expansion())
-            elif sign == "(" and _TAKES_LIST.search("".join(parts)):
-                parts.append(self._list())
-            elif sign in " \t\r\n;&|()<>":
-                break
-            else:  # signs that mean something only to whom the word is given
-                parts.append(sign)
-                self.at += 1
-        if self.at == start:
-            self.at += 1
-        self.at = min(self.at, len(self.text))
-        return "".join(parts)
-
-    def expandable(self, closer: str) -> str:
-        """Read text in which only ``$``, backtick and backslash mean something."""
-        parts: list[str] = []
-        while not self.done and self.here() != closer:
-            if self.here() == "\\":
-                escaped = self.here(2)[1:]
-                parts.append(escaped if escaped in '$`"\\' else self.here(2))
-                self.at += 2
-            elif self.here() in "$`":
-                parts.append(self._expansion())
-            else:
-                parts.append(self.here())
-                self.at += 1
-        return "".join(parts)
-
-    def _expansion(self) -> str:
-        """Read what begins with ``$``, a backtick, ``<(`` or ``>(``; return it."""
-        start = self.at
-        if self.here(3) == "$((":
-            self._arithmetic()
-        elif self.here() == "`":
-            self._backticks()
-        elif self.here(2) == "${":
-            self._braces()
-        elif self.here(2) in {"$(", "<(", ">("}:
-            self.at += 2
-            self._nested()
-        elif self.here(2) == "$'":
-            self.at += 2
-            while not self.done and self.here() != "'":
-                self.at += 2 if self.here() == "\\" else 1
-            self.at += 1
-        else:
-            self.at += 1
-        self.at = min(self.at, len(self.text))
-        return self.text[start : self.at]
-
-    def _nested(self) -> None:
-        if self.depth >= DEPTH:
-            self.at = len(self.text)
-            return
-        self.depth += 1
-        outer, self.pending = self.pending, []
-        self.commands_until(")")
-        self.pending = outer
-        self.depth -= 1
-
-    def _backticks(self) -> None:
-        start = end = self.at + 1
-        while end < len(self.text) and self.text[end] != "`":
-            end += 2 if self.text[end] == "\\" else 1
-        body = re.sub(r"\\([`\\$])", r"\1", self.text[start:end])
         if self.depth < DEPTH:
-            inner = _Reader(body, self.line(start))
-            inner.depth = self.depth + 1
+            inner = _Reader(body, line, self.depth + 1)
+            inner.expandable("")
+            self.found += inner.found
+
+    def substituted(self, body: str, line: int) -> None:
+        """Read the commands in *body*, between backticks that begin at *line*."""
+        if self.depth < DEPTH:
+            inner = _Reader(body, line, self.depth + 1)
             while not inner.done:
                 inner.commands_until("")
             self.found += inner.found
-        self.at = end + 1
-
-    def _braces(self) -> None:
-        self.at += 2
-        if self.depth >= DEPTH:
-            self.at = len(self.text)
-            return
-        self.depth += 1
-        while not self.done and self.here() != "}":
-            if self.here() == "\\":
-                self.at += 2
-            elif self.here() == "'":
-                self.at = self._find("'", self.at + 1) + 1
-            elif self.here() in "$`":
-                self._expansion()
-            else:
-                self.at += 1
-        self.at += 1
-        self.depth -= 1
-
-    def _arithmetic(self) -> None:
-        """Skip a sum, from its parentheses on; nothing in it is a command."""
-        self.at = self._find("(", self.at)
-        depth = 0
-        while not self.done:
-            depth += {"(": 1, ")": -1}.get(self.here(), 0)
-            self.at += 1
-            if depth == 0:
-                return
-
-    def _list(self) -> str:
-        start = self.at
-        self.at += 1
-        self.depth += 1
-        if self.depth > DEPTH:
-            self.at = len(self.text)
-        while not self.done and self.here() != ")":
-            if self.here() in " \t\r\n;&|(<>":
-                self.at += 1
-            elif self.here() == "#":
-                self.at = self._find("\n")
-            else:
-                self.word()
-        self.at = min(self.at + 1, len(self.text))
-        self.depth -= 1
-        return self.text[start : self.at]
 
     # --- What holds no commands -----------------------------------------------------
 
@@ -435,8 +287,3 @@ class _Reader:
             if self.here() in "\n;({":
                 return
             self.word()
-
-    def _find(self, sign: str, start: int | None = None) -> int:
-        """Return where *sign* comes next, or the end."""
-        at = self.text.find(sign, self.at if start is None else start)
-        return len(self.text) if at < 0 else at
