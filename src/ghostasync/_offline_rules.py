@@ -180,17 +180,24 @@ def _ssh(words: Sequence[str], _: Variables) -> str:
     return ""
 
 
-def _package_file(action: str, but: str = "") -> Call:
-    """Make a rule for ``dpkg -i`` and ``rpm -U``: letters of an option."""
+def _package_file(action: str, asking: str) -> Call:
+    """
+    Make a rule for ``dpkg -i`` and ``rpm -U``.
+
+    Args:
+        action: Letters of options that install.
+
+        asking: Letters of options that only ask, whatever others say.
+    """
 
     def rule(words: Sequence[str], _: Variables) -> str:
+        asks = re.compile(rf"-\w*[{asking}]\w*|--(root|instdir|dbpath|query)\b.*")
+        if any(map(asks.fullmatch, words)):
+            return ""
         for word in words[1:]:
-            if word.startswith(("--root", "--instdir", "--dbpath")):
-                return ""
             if word in {"--install", "--unpack", "--upgrade", "--freshen"}:
                 return f"{words[0].rpartition('/')[2]} {word}"
-            asked = re.fullmatch(rf"-\w*[{action}]\w*", word)
-            if asked and not (but and re.search(f"[{but}]", word)):
+            if re.fullmatch(rf"-\w*[{action}]\w*", word):
                 return f"{words[0].rpartition('/')[2]} {word}"
         return ""
 
@@ -282,7 +289,7 @@ NETWORK: Final[Mapping[str, Call]] = {
     "composer": _verbs("install", "update", "require", "create-project",
                        "global require", valued=("-d",),
                        variables=("COMPOSER_DISABLE_NETWORK",)),
-    "dpkg": _package_file("i"),
+    "dpkg": _package_file("i", "lLsSpP"),
     "gem": _verbs("install", "update", "fetch", unless=("--local", "-l")),
     "git": _git,
     "go": _verbs("get", "mod download"),
@@ -295,7 +302,7 @@ NETWORK: Final[Mapping[str, Call]] = {
     "pipx": _verbs("install", "run", "upgrade"),
     "poetry": _verbs("install", "add", "update"),
     "python": _pip(_pip_network),
-    "rpm": _package_file("iUF", but="qVe"),
+    "rpm": _package_file("iUF", "qVe"),
     "snap": _verbs("install", "refresh"),
     "svn": _verbs("checkout", "co", "update", "up", "export", "switch", "commit"),
     "uv": _verbs("sync", "add", "lock", "pip install", "pip sync", "tool install",
@@ -328,14 +335,14 @@ INSTALLERS: Final[Mapping[str, Call]] = {
                     variables=("CARGO_INSTALL_ROOT", "CARGO_HOME")),
     "composer": _verbs("global require", "global install", "global update",
                        variables=("COMPOSER_HOME",)),
-    "dpkg": _package_file("i"),
+    "dpkg": _package_file("i", "lLsSpP"),
     "easy_install": _outside_venv(_always),
     "gem": _verbs("install", "update", unless=("-i", "--install-dir", "--user-install"),
                   variables=("GEM_HOME",)),
     "pip": _pip_outside,
     "pipx": _verbs("install", variables=("PIPX_HOME",)),
     "python": _pip(_pip_outside),
-    "rpm": _package_file("iUF", but="qVe"),
+    "rpm": _package_file("iUF", "qVe"),
     "snap": _verbs("install", "refresh"),
     "yarn": _verbs("global add", unless=("--prefix",)),
     "zypper": _verbs("install", "in", "update", "up", "dist-upgrade", "dup", "patch",
