@@ -27,7 +27,8 @@ from ._paths import (
     run_id,
     store_url,
 )
-from ._select import select
+from ._select import named, select
+from ._waves import needed
 from .config import check_plan, check_secrets, unsupported
 from .errors import ConfigError, PlanError, SourceError, StoreError
 from .inventories.static import Static
@@ -94,7 +95,8 @@ class Assembly:
     The parts of a run; nothing has been contacted but sources and the store.
 
     *hidden* are secrets of earlier runs that scripts of this one will see; *limited* is
-    whether the run is about chosen hosts.
+    whether the run is about chosen hosts; *places* names the hosts of each module that
+    not all hosts get.
     """
 
     id: str
@@ -112,6 +114,7 @@ class Assembly:
     secrets: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     hidden: tuple[str, ...] = attrs.field(default=(), repr=False)
     limited: bool = False
+    places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
 
     @property
     def holder(self) -> str:
@@ -150,12 +153,14 @@ async def assemble(
     if action is Action.CONVERGE:
         jobs = _manifest_jobs(plan, parts.manifest)
     else:
-        wanted = _wanted(plan, selection)
+        chosen = {job.module.name for job in parts.jobs}
+        wanted = [(m, p) for m, p in _wanted(plan, selection) if m.name in chosen]
         jobs = [await _job(plan, parts.store, module, p) for module, p in wanted]
+    parts = _placed(attrs.evolve(parts, jobs=tuple(jobs)))
+    _leave_enough(parts)
     return attrs.evolve(
         parts,
         action=action,
-        jobs=tuple(jobs),
         actor=actor or getpass.getuser(),
         reason=reason,
         secrets={name: os.environ[name] for name in plan.app.secrets},
@@ -177,7 +182,7 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
     url = store_url(plan.store, os.environ, plan.base)
     store = DirectoryStore(Path(url) / app_path(plan.app))
     run = run_id(datetime.now(UTC), secrets.token_hex(3))
-    return Assembly(
+    parts = Assembly(
         id=run,
         plan=plan,
         jobs=tuple(Job(module) for module, _ in _wanted(plan, selection)),
@@ -188,7 +193,40 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
         folder=Path(url) / app_path(plan.app) / "runs" / run,
         force=selection.force,
         limited=bool(selection.limit),
+        places={
+            module.name: named(plan.hosts, module.selectors)
+            for module in plan.modules
+            if module.selectors
+        },
     )
+    return _placed(parts)
+
+
+def _placed(parts: Assembly) -> Assembly:
+    """Leave out hosts that get no module of the run, and modules that no host gets."""
+
+    def gets(host: Host, job: Job) -> bool:
+        name = job.module.name
+        return name not in parts.places or host.name in parts.places[name]
+
+    hosts = [h for h in parts.hosts if any(gets(h, job) for job in parts.jobs)]
+    jobs = [job for job in parts.jobs if any(gets(h, job) for h in hosts)]
+    if not hosts:
+        names = ", ".join(job.module.name for job in parts.jobs)
+        raise PlanError(f"modules: no selected host gets any of them: {names}")
+    return attrs.evolve(parts, hosts=tuple(hosts), jobs=tuple(jobs))
+
+
+def _leave_enough(parts: Assembly) -> None:
+    """Refuse what could never drain a host."""
+    asked, total = parts.plan.rollout.min_serving, len(parts.hosts)
+    least = needed(asked, total)
+    if least and least >= total:
+        hosts = "1 host" if total == 1 else f"{total} hosts"
+        raise PlanError(
+            f"rollout.min_serving: {asked} of {hosts} leaves none to switch; "
+            f"allowed: less than {total} of the selected fleet"
+        )
 
 
 async def _kept_secrets(plan: Plan, parts: Assembly) -> tuple[str, ...]:

@@ -148,6 +148,7 @@ async def _each(
         work=anyio.CapacityLimiter(parts.plan.rollout.concurrency),
         note=_unheard,
         protected={},
+        places=parts.places,
     )
     contexts = [Context(host, transport.session(host), run) for host in parts.hosts]
     answers: dict[str, T] = {}

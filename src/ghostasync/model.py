@@ -164,7 +164,7 @@ class Hook:
     """
     A command for one host; *on* is ``"controller"`` (here) or ``"host"`` (there).
 
-    *run* is sh, or any script that begins with ``#!``; empty: nothing to do.
+    *run* is sh, and here any script that begins with ``#!``; empty: nothing to do.
     """
 
     run: str = ""

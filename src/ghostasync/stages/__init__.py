@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._context import Context, Logs, Move, Release, RunContext
 from .activate import activate
+from .before_switch import before_switch
 from .check import check, findings, inspect, take_lock
 from .connect import connect
 from .drain import drain, undrain
@@ -21,6 +22,7 @@ __all__ = [
     "Release",
     "RunContext",
     "activate",
+    "before_switch",
     "check",
     "connect",
     "drain",

@@ -11,6 +11,7 @@ import attrs
 from .._machine import HostMachine
 from .._paths import HostPaths
 from .._redact import Redactor
+from .._serving import Serving
 from ..events import Event, Failed
 from ..model import Action, Deadlines, Host, Module, Package, Plan
 from ..packaging.spool import Spool
@@ -67,7 +68,13 @@ class Move:
 
 @attrs.define(eq=False)
 class RunContext:
-    """What all hosts of a run share; *releases* is empty until *built* is set."""
+    """
+    What all hosts of a run share; *releases* is empty until *built* is set.
+
+    *places* names the hosts of each module that not all get; *variables* are what
+    commands see that belong to no module; *migrated* are modules whose before_switch
+    an earlier run that this one goes on with has passed.
+    """
 
     id: str
     action: Action
@@ -84,6 +91,11 @@ class RunContext:
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
     stopping: str = ""
+    places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
+    variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    waves: int = 0
+    serving: Serving = attrs.field(factory=Serving)
+    migrated: frozenset[str] = frozenset()
 
     @property
     def deadlines(self) -> Deadlines:
@@ -107,6 +119,7 @@ class Context:
     moves: tuple[Move, ...] = ()
     failure: Failed | None = None
     switching: bool = False
+    drained: bool = False
     began_at: float = 0.0
     ended_at: float = 0.0
     switched_at: float = 0.0
@@ -116,6 +129,16 @@ class Context:
     def name(self) -> str:
         """The host's name in reports."""
         return self.host.name
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """The modules of the run that this host gets, in app order."""
+        places, name = self.run.places, self.host.name
+        return tuple(
+            module
+            for module in self.run.modules
+            if module.name not in places or name in places[module.name]
+        )
 
     @property
     def known(self) -> Facts:

@@ -51,7 +51,7 @@ async def take_lock(ctx: Context) -> None:
 
 async def inspect(ctx: Context) -> Facts:
     """Ask the host what it is and has; changes nothing that lasts."""
-    folders = {ctx.paths.module(m.name): m for m in ctx.run.modules}
+    folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
     text = await query(ctx.session, "check", ctx.paths.app_dir, *args, sudo=ctx.sudo)
     return parse_facts(text, {folder: m.name for folder, m in folders.items()})
@@ -67,7 +67,7 @@ def findings(ctx: Context, facts: Facts) -> Iterator[str]:
         yield f"{_login(ctx)} may not write to {facts.unwritable}"
     elif not facts.rename:
         yield "nothing here renames a link in one step: install coreutils or python3"
-    for module in ctx.run.modules:
+    for module in ctx.modules:
         yield from _module(ctx, facts, module, facts.targets[module.name])
 
 

@@ -14,6 +14,7 @@ from ..remote import query
 from ._context import Context, Move
 from ._script import Job, run_script
 from .check import take_lock
+from .drain import drain_to_go_back, undrain
 from .verify import healthy
 
 __all__ = ["rollback"]
@@ -37,11 +38,13 @@ async def rollback(ctx: Context) -> e.RolledBack:
     Restore each link that this run moved, modules reversed; activate; verify.
 
     A connection that died is opened again, until the deadline. Links that did not move
-    are left alone and nothing is run for them.
+    are left alone and nothing is run for them. A host is drained meanwhile, and put
+    back when the old code has proven itself.
 
     Raises:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
+    await drain_to_go_back(ctx)
     seconds = ctx.run.deadlines.rollback
     with anyio.move_on_after(seconds) as scope:
         restored = await _persist(ctx)
@@ -50,6 +53,8 @@ async def rollback(ctx: Context) -> e.RolledBack:
     for item in restored:
         if item.moved:
             await _reactivate(ctx, item)
+    if ctx.drained:
+        await undrain(ctx)
     served = {move.module: move.previous.rpartition("/")[2] for move in ctx.moves}
     return e.RolledBack(ctx.name, to=served)
 

@@ -34,7 +34,8 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged:
         RemoteError: The host could not extract it, or it did not arrive whole.
     """
     started, before = anyio.current_time(), ctx.sent
-    ctx.work = tuple(r for r in ctx.run.releases if ctx.run.force or _differs(ctx, r))
+    mine = [r for r in ctx.run.releases if r.module in ctx.modules]
+    ctx.work = tuple(r for r in mine if ctx.run.force or _differs(ctx, r))
     if not ctx.work:
         return e.Unchanged(ctx.name)
     missing = [r for r in ctx.work if r.id not in _target(ctx, r.module).releases]
