@@ -310,6 +310,12 @@ class Module:
     verify: Verify = Verify()
 
     @property
+    def users(self) -> frozenset[str]:
+        """Who scripts of it run as on hosts, besides whoever logs in."""
+        scripts = (self.pre_deploy, self.before_switch, self.post_deploy, self.verify)
+        return frozenset(script.run_as for script in scripts if script.run_as)
+
+    @property
     def selectors(self) -> tuple[str, ...]:
         """*hosts* as a list of expressions; none: all hosts."""
         if isinstance(self.hosts, str):

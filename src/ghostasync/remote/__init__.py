@@ -12,13 +12,14 @@ from __future__ import annotations
 from ._call import call, hold, query, supervise
 from ._facts import Facts, Identity, Target, parse_facts, parse_identity
 from ._frame import Frame
-from ._script import command_line, quote, render
+from ._script import as_user, command_line, quote, render
 
 __all__ = [
     "Facts",
     "Frame",
     "Identity",
     "Target",
+    "as_user",
     "call",
     "command_line",
     "hold",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
-__all__ = ["command_line", "quote", "render"]
+from .._environment import exports
+
+__all__ = ["as_user", "command_line", "quote", "render"]
 
 
 def quote(value: str) -> bytes:
@@ -29,11 +32,10 @@ def render(name: str, args: tuple[str, ...], nonce: str) -> bytes:
     The body runs in a subshell, so that its ``exit`` and ``set -e`` end only itself and
     the closing line with its status always follows.
     """
-    words = b" ".join(quote(arg) for arg in args)
     return b"\n".join(
         [
             b"nonce=" + nonce.encode(),
-            b"set -- " + words,
+            b"set -- " + _words(args),
             b"printf '\\n%s begin\\n' \"$nonce\"",
             b"(",
             _body(name),
@@ -42,6 +44,41 @@ def render(name: str, args: tuple[str, ...], nonce: str) -> bytes:
             b"",
         ]
     )
+
+
+def as_user(
+    user: str, file: str, text: str, environment: str, more: Mapping[str, str]
+) -> str:
+    """
+    Return sh that runs *file*, or else *text*, as *user* of the host.
+
+    It ends up in an argument list there, so *more* variables must hold no secret.
+
+    Args:
+        user: Who runs it; the host must let us become them.
+
+        file: A script that only we can read.
+
+        text: The script itself.
+
+        environment: A file of exports that only we can read, in a folder of ours.
+
+        more: What is exported after these.
+    """
+    args = (
+        user,
+        file,
+        text,
+        environment,
+        os.fsdecode(exports(more)),
+        os.fsdecode(_body("become")),
+        os.fsdecode(_body("other")),
+    )
+    return os.fsdecode(b"\n".join([b"set -- " + _words(args), _body("as")]))
+
+
+def _words(args: Iterable[str]) -> bytes:
+    return b" ".join(quote(arg) for arg in args)
 
 
 def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:

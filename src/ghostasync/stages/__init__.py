@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._context import Context, Logs, Move, Release, RunContext
+from ._rights import rights
 from .activate import activate
 from .before_switch import before_switch
 from .check import check, findings, inspect, take_lock
@@ -30,6 +31,7 @@ __all__ = [
     "inspect",
     "prepare",
     "prune",
+    "rights",
     "rollback",
     "switch",
     "take_lock",

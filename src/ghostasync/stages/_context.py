@@ -154,6 +154,11 @@ class Context:
         return wanted and (self.identity is None or self.identity.uid != 0)
 
     @property
+    def login(self) -> str:
+        """Who runs commands on the host."""
+        return "root" if self.sudo or not self.identity else self.identity.user
+
+    @property
     def paths(self) -> HostPaths:
         """Where things are on the host, ``~`` resolved."""
         home = self.identity.home if self.identity else "~"

@@ -14,7 +14,7 @@ from .._local import Tail, script
 from .._redact import Redacting
 from ..errors import BuildError, DeadlinePassed, HostError, RemoteError
 from ..protocols import OnOutput
-from ..remote import supervise
+from ..remote import as_user, supervise
 from ._context import Context
 
 __all__ = ["Job", "run_here", "run_script"]
@@ -52,9 +52,13 @@ class Job:
     @property
     def args(self) -> tuple[str, ...]:
         """What ``run.sh`` takes."""
-        file = "" if self.text else f"{self.meta}/{self.script}"
+        file, text = "" if self.text else f"{self.meta}/{self.script}", self.text
+        environment = f"{self.meta}/{self.environment}"
+        if self.run_as:
+            more = self.overrides
+            file, text = "", as_user(self.run_as, file, text, environment, more)
         pairs = [f"{name}={value}" for name, value in self.overrides.items()]
-        return (self.cwd, file, self.text, f"{self.meta}/{self.environment}", *pairs)
+        return (self.cwd, file, text, environment, *pairs)
 
 
 @attrs.define(eq=False)
@@ -104,6 +108,8 @@ async def run_script(ctx: Context, job: Job) -> None:
         RemoteError: It exited non-zero; the end of its output is in ``.tail``.
         ConnectionDied: The connection was lost; the host ends it by itself.
     """
+    if job.run_as == ctx.login:
+        job = attrs.evolve(job, run_as="")
 
     async def there(output: OnOutput) -> int | None:
         return await supervise(

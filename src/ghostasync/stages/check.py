@@ -9,6 +9,7 @@ from ..errors import LockHeld, Refused, RemoteError
 from ..model import Module
 from ..remote import Facts, Target, hold, parse_facts, query
 from ._context import Context
+from ._rights import rights
 
 __all__ = ["check", "findings", "inspect", "take_lock"]
 
@@ -26,7 +27,7 @@ async def check(ctx: Context) -> e.Checked:
     """
     await take_lock(ctx)
     ctx.facts = await inspect(ctx)
-    if wrong := list(findings(ctx, ctx.facts)):
+    if wrong := [*findings(ctx, ctx.facts), *await rights(ctx)]:
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
@@ -93,6 +94,4 @@ def _module(
 
 
 def _login(ctx: Context) -> str:
-    if ctx.sudo or not ctx.identity:
-        return "root"
-    return ctx.identity.user
+    return ctx.login

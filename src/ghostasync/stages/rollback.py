@@ -31,6 +31,7 @@ class _Restored:
     moved: bool
     post_deploy: bool
     health: Verify
+    run_as: str = ""
 
 
 async def rollback(ctx: Context) -> e.RolledBack:
@@ -91,8 +92,11 @@ async def _restore(ctx: Context) -> list[_Restored]:
     for line in said.split("\n"):
         word, _, rest = line.partition(" ")
         if word == "verify":
-            health = Verify(**json.loads(rest))
-            restored[-1] = attrs.evolve(restored[-1], health=health)
+            told = json.loads(rest)
+            run_as = told.pop("post_deploy_as", "")
+            restored[-1] = attrs.evolve(
+                restored[-1], health=Verify(**told), run_as=run_as
+            )
         elif word:
             has = word.split(",")
             restored.append(
@@ -126,6 +130,7 @@ async def _reactivate(ctx: Context, item: _Restored) -> None:
             key="post_deploy",
             seconds=ctx.run.deadlines.post_deploy,
             overrides=overrides,
+            run_as=item.run_as,
         )
         await run_script(ctx, job)
     # By its own measure: what a new release must show an old one may not know.

@@ -137,8 +137,10 @@ async def _keep_environment(ctx: Context, release: Release) -> None:
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),
     }
-    # Beside the exports, for restore.sh: how this release proves its health.
-    health = json.dumps(attrs.asdict(release.module.verify))
+    # Beside the exports, for restore.sh: how this release proves its health, and who
+    # runs its post-deploy.
+    told = attrs.asdict(release.module.verify)
+    health = json.dumps({**told, "post_deploy_as": release.module.post_deploy.run_as})
     data = exports(variables) + b"ghost_verify=" + quote(health) + b"\n"
 
     async def send(channel: Channel) -> None:
