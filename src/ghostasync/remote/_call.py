@@ -103,10 +103,10 @@ class _Exchange:
         self.ended.set()
 
     def _on_output(self, data: bytes) -> None:
-        if not self.frame.begun:
-            self.stray.feed(data)
         if piece := self.frame.feed(data):
             self.output(piece)
+        if not self.frame.begun:
+            self.stray.feed(data)
         if self.frame.status is not None:
             self.ended.set()
 
