@@ -175,12 +175,9 @@ def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
 
 def gate(board: Board, now: float) -> Iterator[Text]:
     """Draw what the whole fleet waits for, and the last it said."""
-    if (row := board.gate) is None:
+    if (row := board.gate) is None or board.stopped:
         return
     said = f" {row.name} {plain(row.where)}"
-    if row.failed:
-        yield Text(f"{said}: {plain(row.failed.reason)}", "red")
-        return
     yield Text.assemble(said, (f"  {clock(now - row.since)}", "dim"))
     if row.line:
         yield Text(f"   {plain(row.line)}", "dim")
