@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 from ghostasync import Rollout, Script, Verify
@@ -29,8 +30,9 @@ cat >>/srv/out/stdin
 def scene(
     start: StartFleet, tmp_path: Path, user: str, *, poor: bool = False
 ) -> tuple[World, Console]:
-    """A module whose scripts on hosts all run as nobody."""
-    world = World.create(tmp_path, start(2, user=user, poor=poor), "site")
+    """A module whose scripts on hosts all run as nobody; *user* may be "sudo"."""
+    login = "ghostuser" if user == "sudo" else user
+    world = World.create(tmp_path, start(2, user=login, poor=poor), "site")
     for key in ("pre_deploy", "post_deploy"):
         world.repositories["site"].script(key, SEEN.format(key=key))
     world.repositories["site"].commit("1")
@@ -48,7 +50,8 @@ def scene(
         shared_files=(),
     )
     rollout = Rollout(deadlines=Deadlines(post_deploy=5))
-    console.configure(world.plan(module, rollout=rollout))
+    ssh = attrs.evolve(world.fleet.ssh, sudo=user == "sudo")
+    console.configure(world.plan(module, rollout=rollout, ssh=ssh))
     return world, console
 
 
@@ -57,7 +60,14 @@ def out(world: World, host: str, name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("user", "poor"), [("root", False), ("ghostuser", False), ("ghostuser", True)]
+    ("user", "poor"),
+    [
+        ("root", False),
+        ("root", True),
+        ("ghostuser", False),
+        ("ghostuser", True),
+        ("sudo", False),
+    ],
 )
 def test_scripts_run_as_the_user_they_name(
     sshd_fleet: StartFleet, tmp_path: Path, user: str, *, poor: bool

@@ -34,7 +34,8 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged:
         RemoteError: The host could not extract it, or it did not arrive whole.
     """
     started, before = anyio.current_time(), ctx.sent
-    mine = [r for r in ctx.run.releases if r.module in ctx.modules]
+    names = {module.name for module in ctx.modules}
+    mine = [r for r in ctx.run.releases if r.module.name in names]
     ctx.work = tuple(r for r in mine if ctx.run.force or _differs(ctx, r))
     if not ctx.work:
         return e.Unchanged(ctx.name)
