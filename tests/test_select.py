@@ -92,5 +92,5 @@ def test_expressions_name_hosts(expressions: list[str], expected: str) -> None:
 
 
 def test_an_expression_that_names_nobody_says_so() -> None:
-    with pytest.raises(PlanError, match="^no host has az=c$"):
+    with pytest.raises(PlanError, match=r"^no host has az=c$"):
         named(FLEET, ["az=c"])

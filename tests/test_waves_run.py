@@ -165,7 +165,7 @@ async def test_a_drain_that_fails_moves_no_link_and_undrains(plan: Plan) -> None
     assert states(report)["h2"] is State.ROLLED_BACK
     assert report.hosts["h2"].stage is State.DRAINING
     assert report.hosts["h2"].reason == "drain exited 1: it broke"
-    assert fleet.of("h2") == ["drain", "restore", "undrain"]
+    assert fleet.of("h2") == ["drain", "undrain"]
     assert fleet.links == serving_old(plan)
 
 
@@ -266,7 +266,7 @@ async def test_a_drain_that_is_cut_short_is_undone(plan: Plan) -> None:
     report, _ = await run(rolled(plan), fleet)
 
     assert states(report)["h3"] is State.ROLLED_BACK
-    assert fleet.of("h3") == ["drain", "restore", "undrain"]
+    assert fleet.of("h3") == ["drain", "undrain"]
 
 
 # --- min_serving ---------------------------------------------------------------

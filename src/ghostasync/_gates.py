@@ -35,7 +35,7 @@ async def pass_before_switch(run: RunContext, hosts: Iterable[Context]) -> str:
     ready = [ctx for ctx in hosts if ctx.machine.state is S.READY]
     for release in run.releases:
         name = release.module.name
-        if run.action not in MIGRATING or name in run.migrated:
+        if run.action not in MIGRATING or (run.past and name in run.past.migrated):
             continue
         if "before_switch" not in release.package.scripts:
             continue

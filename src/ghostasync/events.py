@@ -38,6 +38,7 @@ __all__ = [
     "HostEvent",
     "HostWarned",
     "Judged",
+    "LockAwaited",
     "ManifestMoved",
     "Output",
     "Packaged",
@@ -45,6 +46,7 @@ __all__ = [
     "Progressed",
     "Record",
     "Resolved",
+    "Resumed",
     "RollbackRequested",
     "RolledBack",
     "RunEvent",
@@ -90,6 +92,14 @@ class Checked(HostEvent):
 @attrs.frozen
 class Unchanged(HostEvent):
     """Every module of the run is live on the host already, as built."""
+
+
+@attrs.frozen
+class Resumed(HostEvent):
+    """The run that this one resumes brought the host live already; it is left alone."""
+
+    previous: Mapping[str, str] = attrs.field(factory=dict)
+    """Module name to what its link said before that run: what a rollback restores."""
 
 
 @attrs.frozen
@@ -154,8 +164,8 @@ class Failed(HostEvent):
     The host could not do what its state asked for.
 
     *stage* is the state it was in, *tail* the last output of the script in question,
-    *exit_status* that script's, *unreachable* whether the host never connected, and
-    *locked* whether another run holds it.
+    *exit_status* that script's, *unreachable* whether the host never connected,
+    *locked* whether another run holds it, and *denied* whether it refused the login.
     """
 
     reason: str
@@ -164,6 +174,7 @@ class Failed(HostEvent):
     tail: str = ""
     unreachable: bool = False
     locked: bool = False
+    denied: bool = False
 
 
 @attrs.frozen
@@ -219,7 +230,13 @@ class RunEvent:
 
 @attrs.frozen
 class Started(RunEvent):
-    """The run has an id and a journal. *hosts* are the selected ones, in order."""
+    """
+    The run has an id and a journal. *hosts* are the selected ones, in order.
+
+    *manifest* is what MANIFEST named for the modules; a run that is *limited* will not
+    move it. *of* is the run that this one resumes, takes back or rolls back: where it
+    has to *revert*, no release is made and hosts only go back.
+    """
 
     action: str
     app: str
@@ -227,6 +244,11 @@ class Started(RunEvent):
     hosts: tuple[str, ...]
     actor: str = ""
     reason: str = ""
+    manifest: Mapping[str, str] = attrs.field(factory=dict)
+    limited: bool = False
+    force: bool = False
+    of: str = ""
+    revert: bool = False
 
 
 @attrs.frozen
@@ -279,6 +301,20 @@ class BuildFailed(RunEvent):
     module: str = ""
     exit_status: int | None = None
     tail: str = ""
+
+
+@attrs.frozen
+class LockAwaited(RunEvent):
+    """
+    Another run holds *host*; *holder* says which.
+
+    This one gives back what it has and begins again with every host once that one is
+    free, for up to *seconds*.
+    """
+
+    host: str
+    holder: str
+    seconds: float
 
 
 @attrs.frozen

@@ -66,7 +66,7 @@ def test_what_the_fleet_waits_for_is_a_phase_of_its_own() -> None:
     assert seen == [
         *("building", "uploading", "preparing", "ready", "gate", "ready"),
         *("switching", "soaking", "gate", "switching", "soaking", "gate"),
-        *("switching", "stopping", "going back", "failed"),
+        *("stopping", "going back", "failed"),
     ]
     assert ("before_switch", "of site on web1", "40 % of 2 million rows") in said
     assert ("after_wave", "of wave 2", "0.2 % of requests") in said

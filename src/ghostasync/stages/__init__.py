@@ -11,6 +11,8 @@ from .connect import connect
 from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
+from .reconnect import reconnect
+from .resume import to_name_again, to_undo
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -31,10 +33,13 @@ __all__ = [
     "inspect",
     "prepare",
     "prune",
+    "reconnect",
     "rights",
     "rollback",
     "switch",
     "take_lock",
+    "to_name_again",
+    "to_undo",
     "undrain",
     "upload",
     "verify",
