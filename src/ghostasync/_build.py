@@ -210,7 +210,7 @@ class Workshop:
     ) -> tuple[Package, bool]:
         scripts = {
             name: self._minded(module, name, wanted, tree)
-            for name in ("pre_deploy", "post_deploy")
+            for name in ("pre_deploy", "before_switch", "post_deploy")
             if (wanted := getattr(module, name))
         }
         into = self.folder(module.name)

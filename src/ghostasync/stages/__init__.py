@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ._context import Context, Logs, Move, Release, RunContext
+from ._rights import rights
 from .activate import activate
+from .before_switch import before_switch
 from .check import check, findings, inspect, take_lock
 from .connect import connect
 from .drain import drain, undrain
@@ -23,6 +25,7 @@ __all__ = [
     "Release",
     "RunContext",
     "activate",
+    "before_switch",
     "check",
     "connect",
     "drain",
@@ -31,6 +34,7 @@ __all__ = [
     "prepare",
     "prune",
     "reconnect",
+    "rights",
     "rollback",
     "switch",
     "take_lock",

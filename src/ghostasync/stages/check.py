@@ -13,6 +13,7 @@ from ..errors import LockHeld, Refused, RemoteError
 from ..model import Module
 from ..remote import Facts, Target, hold, parse_facts, query
 from ._context import Context
+from ._rights import rights
 
 __all__ = ["check", "findings", "inspect", "take_lock"]
 
@@ -47,7 +48,8 @@ async def check(ctx: Context) -> e.Checked:
     if ctx.lock is None:
         await take_lock(ctx)
     ctx.facts = await inspect(ctx)
-    if not ctx.run.revert and (wrong := list(findings(ctx, ctx.facts))):
+    wrong = [] if ctx.run.revert else [*findings(ctx, ctx.facts), *await rights(ctx)]
+    if wrong:
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
@@ -107,7 +109,7 @@ async def _ask_for_lock(ctx: Context) -> None:
 
 async def inspect(ctx: Context) -> Facts:
     """Ask the host what it is and has; changes nothing that lasts."""
-    folders = {ctx.paths.module(m.name): m for m in ctx.run.modules}
+    folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
     text = await query(ctx.session, "check", ctx.paths.app_dir, *args, sudo=ctx.sudo)
     return parse_facts(text, {folder: m.name for folder, m in folders.items()})
@@ -123,7 +125,7 @@ def findings(ctx: Context, facts: Facts) -> Iterator[str]:
         yield f"{_login(ctx)} may not write to {facts.unwritable}"
     elif not facts.rename:
         yield "nothing here renames a link in one step: install coreutils or python3"
-    for module in ctx.run.modules:
+    for module in ctx.modules:
         yield from _module(ctx, facts, module, facts.targets[module.name])
 
 
@@ -149,6 +151,4 @@ def _module(
 
 
 def _login(ctx: Context) -> str:
-    if ctx.sudo or not ctx.identity:
-        return "root"
-    return ctx.identity.user
+    return ctx.login
