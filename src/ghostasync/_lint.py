@@ -15,7 +15,7 @@ from .model import Module, Script
 
 __all__ = ["complaints"]
 
-_KEYS = ("buildpack", "pre_deploy", "post_deploy", "after_all_deploy")
+_KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_deploy")
 
 
 async def complaints(job: Job, base: Path, seconds: float) -> list[str]:

@@ -33,6 +33,7 @@ FILLED: Final = 4096
 WHY: Final = {
     "buildpack": "what is installed outside the tree does not reach the hosts",
     "pre_deploy": "hosts may have no network, and should all get the same package",
+    "before_switch": "hosts may have no network, and should all get the same package",
     "post_deploy": "hosts may have no network, and should all get the same package",
 }
 
@@ -98,7 +99,7 @@ def findings(text: str, key: str) -> tuple[Line, ...]:
     Args:
         text: The script. One whose ``#!`` names no shell is not looked at.
 
-        key: What it is for: ``buildpack``, ``pre_deploy`` or ``post_deploy``.
+        key: What it is for: ``buildpack``, or a script that runs on hosts.
     """
     text = text[:LIMIT].replace("\r\n", "\n")
     if not _is_shell(text):
