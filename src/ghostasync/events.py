@@ -140,8 +140,8 @@ class Failed(HostEvent):
     The host could not do what its state asked for.
 
     *stage* is the state it was in, *tail* the last output of the script in question,
-    *exit_status* that script's, *unreachable* whether the host never connected, and
-    *locked* whether another run holds it.
+    *exit_status* that script's, *unreachable* whether the host never connected,
+    *locked* whether another run holds it, and *denied* whether it refused the login.
     """
 
     reason: str
@@ -150,6 +150,7 @@ class Failed(HostEvent):
     tail: str = ""
     unreachable: bool = False
     locked: bool = False
+    denied: bool = False
 
 
 @attrs.frozen

@@ -6,7 +6,9 @@ import asyncssh
 import pytest
 
 from ghostasync.model import Host, Ssh
-from ghostasync.transports._login import Login, Target, Trust
+from ghostasync.transports._login import Login
+from ghostasync.transports._target import Keys, Target
+from ghostasync.transports._trust import Trust
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,7 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
     key.write_private_key(tmp_path / "key")
     login = Login(Ssh("me", 2300, str(tmp_path / "key"), config=config))
 
-    assert login.target(Host("a")) == Target("a", 2300, "me", identities=(key,))
+    assert login.target(Host("a")) == Target("a", 2300, "me", keys=Keys((key,)))
 
 
 def test_a_jump_host_is_reached_directly(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_default_keys_are_offered_and_locked_ones_left_alone(tmp_path: Path) -> 
 
     target = Login(Ssh(config=False)).target(Host("a"))
 
-    assert target.identities == (key,)
+    assert target.keys == Keys((key,))
 
 
 def test_the_agent_is_asked_only_without_an_identity(
@@ -99,8 +101,10 @@ def test_the_agent_is_asked_only_without_an_identity(
     key = tmp_path / "key"
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
 
-    assert Login(Ssh(config=False)).target(Host("a")).agent == "/agent"
-    assert Login(Ssh(identity=str(key), config=False)).target(Host("a")).agent is None
+    assert Login(Ssh(config=False)).target(Host("a")).keys.agent == "/agent"
+    assert (
+        Login(Ssh(identity=str(key), config=False)).target(Host("a")).keys.agent == ""
+    )
 
 
 def test_a_target_is_known_by_alias_and_port() -> None:
@@ -108,12 +112,13 @@ def test_a_target_is_known_by_alias_and_port() -> None:
     assert Target("a", 2201, "me", alias="b").known_as == "[b]:2201"
 
 
-def test_the_hosts_behind_a_bastion_share_its_handshakes() -> None:
-    one = Target("a", 22, "me", jump="bastion,inner")
-    other = Target("b", 22, "me", jump="bastion")
+def test_hosts_that_may_log_in_to_one_server_share_its_handshakes() -> None:
+    relay = Target("a", 22, "me", proxy_command="ssh -W a:22 gate")
+    other = Target("b", 2201, "me", proxy_command="ssh -W b:2201 gate")
 
-    assert one.endpoint == other.endpoint == "through bastion"
-    assert Target("bastion", 22, "me").endpoint == "bastion:22"
+    assert relay.endpoint == other.endpoint == "through ssh -W *:* gate"
+    assert Target("a", 22, "me").endpoint == "a:22"
+    assert Target("a", 22, "me", jump="gate").endpoint == "a:22 through gate"
 
 
 def test_a_key_is_accepted_only_where_none_is_known(tmp_path: Path) -> None:
