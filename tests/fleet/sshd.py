@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,10 +23,12 @@ import attrs
 
 from ghostasync.model import Host, Ssh
 from tests.fleet.layout import (
+    BUSYBOX,
     USER,
     USER_ID,
+    USUAL_PATH,
     lay_out_etc,
-    lay_out_tools,
+    poor_tools,
     write_key,
 )
 from tests.fleet.processes import command_line, descendants, send
@@ -47,6 +49,7 @@ set -eu
 hostname "$2"
 mount --bind "$1/ghost" /ghost
 mount --bind "$1/srv" /srv
+[ ! -f "$1/disks" ] || . "$1/disks"
 mount --bind "$1/bin" /mnt
 for file in passwd group shadow hosts sudoers; do
     [ ! -f "/etc/$file" ] || mount --bind "$1/etc/$file" "/etc/$file"
@@ -93,6 +96,15 @@ class SshdFleet:
 
         poor: Leaves only ``layout.POOR_TOOLS`` on the PATH of what is executed.
 
+        tools: Leaves only these there: names, and what they are here.
+
+        shells: Login shells, one for each host in turn; by default those of here.
+
+        disks: Mount options of a tmpfs on ``/ghost`` or ``/srv``; ``ro`` after it was
+            made is ``ro`` alone.
+
+        address: Where all listen, each on a port of its own.
+
         options: More lines of ``sshd_config``, or other values for those above.
 
         isolated: Whether in namespaces; by default where they work.
@@ -105,13 +117,19 @@ class SshdFleet:
         *,
         user: str = "root",
         poor: bool = False,
+        tools: Mapping[str, str] | None = None,
+        shells: Sequence[str] = (),
+        disks: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
         options: Mapping[str, str] | None = None,
         isolated: bool | None = None,
     ) -> None:
         self.isolated = namespaces_work() if isolated is None else isolated
         self.user = user if self.isolated else ""
         self._folder = folder
-        self._poor = poor
+        self._tools = poor_tools() if poor else tools
+        self._shells = shells
+        self._disks = dict(disks or {})
         self._options = {**CONFIG, **(options or {})}
         self._servers: dict[str, _Server] = {}
         self._known: dict[str, str] = {}
@@ -120,8 +138,8 @@ class SshdFleet:
             Path("/ghost").mkdir(exist_ok=True)  # a place to mount on
         Path("/run/sshd").mkdir(exist_ok=True)
         self._client_key = write_key(folder / "client_key")
-        for number, port in enumerate(_free_ports(count), 1):
-            self._lay_out(Host(f"h{number}", "127.0.0.1", port))
+        for number, port in enumerate(_free_ports(count, address), 1):
+            self._lay_out(Host(f"h{number}", address, port))
         self._write_known_hosts()
 
     @property
@@ -146,7 +164,20 @@ class SshdFleet:
             return folder / "home" / path[1:].lstrip("/")
         if not path.startswith(("/ghost", "/srv")):
             raise ValueError(path)
+        if any(path.startswith(disk) for disk in self._disks):
+            return Path(f"/proc/{self._inside(host)}/root{path}")
         return folder / path.lstrip("/")
+
+    def shell(self, host: str, script: str) -> str:
+        """Run a script on a host as root, past its sshd; return what it prints."""
+        enter = ["nsenter", f"--target={self._inside(host)}", "--mount"]
+        done = subprocess.run(
+            [*enter, "/bin/sh", "-euc", script],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
 
     def start(self, *names: str) -> None:
         """Start some hosts, or all that do not run; returns when they listen."""
@@ -220,24 +251,34 @@ class SshdFleet:
             (folder / name).mkdir(parents=True)
         self._servers[host.name] = _Server(host, folder)
         self._known[host.name] = write_key(folder / "host_key")
-        lay_out_etc(folder / "etc", host.name, poor=self._poor)
+        lay_out_etc(
+            folder / "etc",
+            host.name,
+            path=USUAL_PATH if self._tools is None else "/mnt",
+            shell=self._shells[(len(self._servers) - 1) % len(self._shells)]
+            if self._shells
+            else "",
+        )
         (folder / "home/.ssh/authorized_keys").write_text(self._client_key + "\n")
         if self.user == USER:
             for path in ("ghost", "srv", "home", "home/.ssh"):
                 os.chown(folder / path, USER_ID, USER_ID)
-        if self._poor:
-            lay_out_tools(folder / "bin")
+        for tool, path in (self._tools or {}).items():
+            (folder / "bin" / tool).symlink_to(path)
+        if self._shells:
+            (folder / "bin" / "ash").symlink_to(BUSYBOX)
+        (folder / "disks").write_text(self._mounts())
         (folder / "sshd_config").write_text(self._sshd_config(host, folder))
 
     def _sshd_config(self, host: Host, folder: Path) -> str:
         lines = dict(self._options)
-        lines["ListenAddress"] = f"{host.address}:{host.port}"
+        lines["ListenAddress"] = f"{_bracketed(host.address)}:{host.port}"
         lines["HostKey"] = str(folder / "host_key")
         environment: list[str] = []
         if not self.isolated:
             lines["AuthorizedKeysFile"] = str(folder / "home/.ssh/authorized_keys")
             environment.append(f"HOME={folder / 'home'}")
-        if self._poor:
+        if self._tools is not None:
             environment.append(f"PATH={'/mnt' if self.isolated else folder / 'bin'}")
         if environment:
             lines["SetEnv"] = " ".join(environment)
@@ -250,6 +291,23 @@ class SshdFleet:
                 for name, server in self._servers.items()
             )
         )
+
+    def _mounts(self) -> str:
+        lines = []
+        for path, options in self._disks.items():
+            made = f"mode=755{f',uid={USER_ID}' if self.user == USER else ''}"
+            if options != "ro":
+                made = f"{made},{options}"
+            lines.append(f"mount -t tmpfs -o {made} tmpfs {path}\n")
+            if options == "ro":
+                lines.append(f"mount -o remount,ro {path}\n")
+        return "".join(lines)
+
+    def _inside(self, host: str) -> int:
+        """Return a process within a host's namespaces."""
+        process = self._servers[host].process
+        assert process is not None
+        return descendants(process.pid)[1]
 
     def _launch(self, server: _Server) -> None:
         home = "/root" if self.user == "root" else f"/home/{USER}"
@@ -292,8 +350,13 @@ def namespaces_work() -> bool:
     )
 
 
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _free_ports(count: int, address: str) -> list[int]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    held = [socket.create_server((address, 0), family=family) for _ in range(count)]
     ports: list[int] = [server.getsockname()[1] for server in held]
     for server in held:
         server.close()

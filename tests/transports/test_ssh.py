@@ -161,7 +161,7 @@ def test_an_identity_with_a_passphrase_says_what_to_do(
     key = asyncssh.generate_private_key("ssh-ed25519")
     identity.write_bytes(key.export_private_key("pkcs8-pem", "secret"))
 
-    with pytest.raises(ConfigError, match="has a passphrase, .* && ssh-add /"):
+    with pytest.raises(ConfigError, match=r"has a passphrase, .* && ssh-add /"):
         SshTransport(Ssh(identity=str(identity), config=False))
 
 

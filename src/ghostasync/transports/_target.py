@@ -51,15 +51,18 @@ class Target:
         A bastion's guests are not: they share connections to it. A proxy command may
         be ``ssh -W`` and log in to one server for all.
         """
-        place = f"{self.address}:{self.port}"
         if self.jump:
-            return f"{place} through {self.jump}"
+            return f"{self.place} through {self.jump}"
         if not self.proxy_command:
-            return place
-        mine = f"{re.escape(self.address)}|{self.port}"
-        return "through " + re.sub(
-            rf"(?<![\w.-])({mine})(?![\w.-])", "*", self.proxy_command
-        )
+            return self.place
+        own = rf"(?<![\w.-])({re.escape(self.address)}|{self.port})(?![\w.-])"
+        return "through " + re.sub(own, "*", self.proxy_command)
+
+    @property
+    def place(self) -> str:
+        """Address and port, for people."""
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}"
 
     @property
     def known_as(self) -> str:

@@ -41,7 +41,7 @@ def unreachable(
     exc: Exception,
 ) -> Unreachable:
     """Say in one line what kept us from *host*, and what to do about it."""
-    where = f"{target.address}:{target.port}"
+    where = target.place
     match exc:
         case asyncssh.PermissionDenied():
             return Unreachable(host.name, _refused(target), denied=True)
@@ -82,10 +82,10 @@ def not_forwarded(host: str, target: Target, exc: Exception) -> Exception:
     code = exc.code if isinstance(exc, asyncssh.ChannelOpenError) else None
     if code != asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         return ConnectionError(text)
-    where = f"{target.address}:{target.port}"
     return Unreachable(
         host,
-        f"{text}: allow {where} in its sshd_config (AllowTcpForwarding, PermitOpen)",
+        f"{text}: its sshd_config has to allow {target.place} (AllowTcpForwarding, "
+        "PermitOpen)",
     )
 
 
