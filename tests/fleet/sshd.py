@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import attrs
 
@@ -49,7 +49,7 @@ set -eu
 hostname "$2"
 mount --bind "$1/ghost" /ghost
 mount --bind "$1/srv" /srv
-[ ! -f "$1/disks" ] || . "$1/disks"
+. "$1/mounts"
 mount --bind "$1/bin" /mnt
 for file in passwd group shadow hosts sudoers; do
     [ ! -f "/etc/$file" ] || mount --bind "$1/etc/$file" "/etc/$file"
@@ -74,6 +74,9 @@ CONFIG: Final = {
 }
 
 
+Item = TypeVar("Item")
+
+
 @attrs.define
 class _Server:
     """One host's sshd, while it runs."""
@@ -96,7 +99,8 @@ class SshdFleet:
 
         poor: Leaves only ``layout.POOR_TOOLS`` on the PATH of what is executed.
 
-        tools: Leaves only these there: names, and what they are here.
+        tools: Leaves only these there, one set for each host in turn: names, and what
+            they are on this machine. A busybox for ``sh`` is ``/bin/sh`` too.
 
         shells: Login shells, one for each host in turn; by default those of here.
 
@@ -117,7 +121,7 @@ class SshdFleet:
         *,
         user: str = "root",
         poor: bool = False,
-        tools: Mapping[str, str] | None = None,
+        tools: Sequence[Mapping[str, str]] = (),
         shells: Sequence[str] = (),
         disks: Mapping[str, str] | None = None,
         address: str = "127.0.0.1",
@@ -127,7 +131,7 @@ class SshdFleet:
         self.isolated = namespaces_work() if isolated is None else isolated
         self.user = user if self.isolated else ""
         self._folder = folder
-        self._tools = poor_tools() if poor else tools
+        self._tools = [poor_tools()] if poor else tools
         self._shells = shells
         self._disks = dict(disks or {})
         self._options = {**CONFIG, **(options or {})}
@@ -251,23 +255,17 @@ class SshdFleet:
             (folder / name).mkdir(parents=True)
         self._servers[host.name] = _Server(host, folder)
         self._known[host.name] = write_key(folder / "host_key")
-        lay_out_etc(
-            folder / "etc",
-            host.name,
-            path=USUAL_PATH if self._tools is None else "/mnt",
-            shell=self._shells[(len(self._servers) - 1) % len(self._shells)]
-            if self._shells
-            else "",
-        )
+        tools = _in_turn(self._tools, len(self._servers)) or {}
+        shell = _in_turn(self._shells, len(self._servers)) or ""
+        path = "/mnt" if tools else USUAL_PATH
+        lay_out_etc(folder / "etc", host.name, path=path, shell=shell)
         (folder / "home/.ssh/authorized_keys").write_text(self._client_key + "\n")
         if self.user == USER:
             for path in ("ghost", "srv", "home", "home/.ssh"):
                 os.chown(folder / path, USER_ID, USER_ID)
-        for tool, path in (self._tools or {}).items():
-            (folder / "bin" / tool).symlink_to(path)
-        if self._shells:
-            (folder / "bin" / "ash").symlink_to(BUSYBOX)
-        (folder / "disks").write_text(self._mounts())
+        for tool, place in {"ash": BUSYBOX, **tools}.items():
+            (folder / "bin" / tool).symlink_to(place)
+        (folder / "mounts").write_text(self._mounts(tools))
         (folder / "sshd_config").write_text(self._sshd_config(host, folder))
 
     def _sshd_config(self, host: Host, folder: Path) -> str:
@@ -278,7 +276,7 @@ class SshdFleet:
         if not self.isolated:
             lines["AuthorizedKeysFile"] = str(folder / "home/.ssh/authorized_keys")
             environment.append(f"HOME={folder / 'home'}")
-        if self._tools is not None:
+        if self._tools:
             environment.append(f"PATH={'/mnt' if self.isolated else folder / 'bin'}")
         if environment:
             lines["SetEnv"] = " ".join(environment)
@@ -292,8 +290,10 @@ class SshdFleet:
             )
         )
 
-    def _mounts(self) -> str:
+    def _mounts(self, tools: Mapping[str, str]) -> str:
         lines = []
+        if tools.get("sh") == BUSYBOX:
+            lines.append(f'mount --bind {BUSYBOX} "$(readlink -f /bin/sh)"\n')
         for path, options in self._disks.items():
             made = f"mode=755{f',uid={USER_ID}' if self.user == USER else ''}"
             if options != "ro":
@@ -348,6 +348,10 @@ def namespaces_work() -> bool:
         subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode
         == 0
     )
+
+
+def _in_turn(items: Sequence[Item], number: int) -> Item | None:
+    return items[(number - 1) % len(items)] if items else None
 
 
 def _bracketed(address: str) -> str:
