@@ -24,7 +24,7 @@ class StartFleet(Protocol):
         poor: bool = False,
         tools: Sequence[Mapping[str, str]] = (),
         shells: Sequence[str] = (),
-        disks: Mapping[str, str] | None = None,
+        disks: Sequence[Mapping[str, str]] = (),
         address: str = "127.0.0.1",
         options: Mapping[str, str] | None = None,
     ) -> SshdFleet: ...
@@ -57,7 +57,7 @@ def sshd_fleet(sshd: None, tmp_path: Path) -> Iterator[StartFleet]:
             poor: bool = False,
             tools: Sequence[Mapping[str, str]] = (),
             shells: Sequence[str] = (),
-            disks: Mapping[str, str] | None = None,
+            disks: Sequence[Mapping[str, str]] = (),
             address: str = "127.0.0.1",
             options: Mapping[str, str] | None = None,
         ) -> SshdFleet:

@@ -83,6 +83,7 @@ class _Server:
 
     host: Host
     folder: Path
+    disks: Mapping[str, str] = attrs.field(factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -104,8 +105,7 @@ class SshdFleet:
 
         shells: Login shells, one for each host in turn; by default those of here.
 
-        disks: Mount options of a tmpfs on ``/ghost`` or ``/srv``; ``ro`` after it was
-            made is ``ro`` alone.
+        disks: For each host in turn, mount options of a tmpfs at ``/ghost``, ``/srv``.
 
         address: Where all listen, each on a port of its own.
 
@@ -123,7 +123,7 @@ class SshdFleet:
         poor: bool = False,
         tools: Sequence[Mapping[str, str]] = (),
         shells: Sequence[str] = (),
-        disks: Mapping[str, str] | None = None,
+        disks: Sequence[Mapping[str, str]] = (),
         address: str = "127.0.0.1",
         options: Mapping[str, str] | None = None,
         isolated: bool | None = None,
@@ -133,7 +133,7 @@ class SshdFleet:
         self._folder = folder
         self._tools = [poor_tools()] if poor else tools
         self._shells = shells
-        self._disks = dict(disks or {})
+        self._disks = disks
         self._options = {**CONFIG, **(options or {})}
         self._servers: dict[str, _Server] = {}
         self._known: dict[str, str] = {}
@@ -168,7 +168,7 @@ class SshdFleet:
             return folder / "home" / path[1:].lstrip("/")
         if not path.startswith(("/ghost", "/srv")):
             raise ValueError(path)
-        if any(path.startswith(disk) for disk in self._disks):
+        if any(path.startswith(disk) for disk in self._servers[host].disks):
             return Path(f"/proc/{self._inside(host)}/root{path}")
         return folder / path.lstrip("/")
 
@@ -253,10 +253,12 @@ class SshdFleet:
         folder = self._folder / host.name
         for name in ("ghost", "srv", "bin", "etc", "home/.ssh"):
             (folder / name).mkdir(parents=True)
-        self._servers[host.name] = _Server(host, folder)
+        number = len(self._servers)
+        disks = _in_turn(self._disks, number) or {}
+        self._servers[host.name] = _Server(host, folder, disks)
         self._known[host.name] = write_key(folder / "host_key")
-        tools = _in_turn(self._tools, len(self._servers)) or {}
-        shell = _in_turn(self._shells, len(self._servers)) or ""
+        tools = _in_turn(self._tools, number) or {}
+        shell = _in_turn(self._shells, number) or ""
         path = "/mnt" if tools else USUAL_PATH
         lay_out_etc(folder / "etc", host.name, path=path, shell=shell)
         (folder / "home/.ssh/authorized_keys").write_text(self._client_key + "\n")
@@ -265,7 +267,7 @@ class SshdFleet:
                 os.chown(folder / path, USER_ID, USER_ID)
         for tool, place in {"ash": BUSYBOX, **tools}.items():
             (folder / "bin" / tool).symlink_to(place)
-        (folder / "mounts").write_text(self._mounts(tools))
+        (folder / "mounts").write_text(self._mounts(tools, disks))
         (folder / "sshd_config").write_text(self._sshd_config(host, folder))
 
     def _sshd_config(self, host: Host, folder: Path) -> str:
@@ -290,18 +292,15 @@ class SshdFleet:
             )
         )
 
-    def _mounts(self, tools: Mapping[str, str]) -> str:
+    def _mounts(self, tools: Mapping[str, str], disks: Mapping[str, str]) -> str:
         lines = []
         if tools.get("sh") == BUSYBOX:
-            lines.append(f'mount --bind {BUSYBOX} "$(readlink -f /bin/sh)"\n')
-        for path, options in self._disks.items():
-            made = f"mode=755{f',uid={USER_ID}' if self.user == USER else ''}"
-            if options != "ro":
-                made = f"{made},{options}"
-            lines.append(f"mount -t tmpfs -o {made} tmpfs {path}\n")
-            if options == "ro":
-                lines.append(f"mount -o remount,ro {path}\n")
-        return "".join(lines)
+            lines.append(f'mount --bind {BUSYBOX} "$(readlink -f /bin/sh)"')
+        owner = f",uid={USER_ID}" if self.user == USER else ""
+        for path, options in disks.items():
+            how = f"mode=755{owner},{options}"
+            lines.append(f"mount -t tmpfs -o {how} tmpfs {path}")
+        return "".join(f"{line}\n" for line in lines)
 
     def _inside(self, host: str) -> int:
         """Return a process within a host's namespaces."""
@@ -351,7 +350,7 @@ def namespaces_work() -> bool:
 
 
 def _in_turn(items: Sequence[Item], number: int) -> Item | None:
-    return items[(number - 1) % len(items)] if items else None
+    return items[number % len(items)] if items else None
 
 
 def _bracketed(address: str) -> str:

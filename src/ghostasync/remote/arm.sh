@@ -5,9 +5,12 @@ set -eu
 umask 077
 run=$1 store=$2
 shift 2
+trap 'rm -f "$dir/.ghost/armed.new"' EXIT
 while [ $# -gt 0 ]; do
 	dir=$1
-	printf '%s\n' "run=$run" "store=$store" "previous=$2" "new=$3" "aside=$4" >"$dir/.ghost/armed.new"
+	# Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
+	printf '%s\n' "run=$run" "store=$store" "previous=$2" "new=$3" "aside=$4" |
+		cat >"$dir/.ghost/armed.new"
 	mv "$dir/.ghost/armed.new" "$dir/.ghost/armed"
 	shift 4
 done

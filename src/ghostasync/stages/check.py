@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from .. import events as e
-from ..errors import LockHeld, Refused, RemoteError
+from ..errors import HostError, LockHeld, Refused, RemoteError
 from ..model import Module
 from ..remote import Facts, Target, hold, parse_facts, query
 from ._context import Context
@@ -14,6 +15,10 @@ __all__ = ["check", "findings", "inspect", "take_lock"]
 
 _HELD = 75
 """What ``lock.sh`` exits with when another run holds the lock (EX_TEMPFAIL)."""
+
+_LOCK_BYTES = 64 << 10
+_LOCK_INODES = 8
+"""A disk with less has no room for the lock's own files."""
 
 
 async def check(ctx: Context) -> e.Checked:
@@ -41,12 +46,23 @@ async def take_lock(ctx: Context) -> None:
     except RemoteError as exc:
         if exc.status == _HELD:
             raise LockHeld(ctx.name, exc.tail.strip()) from exc
-        root = ctx.paths.app_dir
-        raise Refused(
-            ctx.name,
-            f"cannot use {root}: {exc.tail.strip() or exc}; create it with "
-            f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo",
-        ) from exc
+        raise Refused(ctx.name, await _why_unusable(ctx, exc)) from exc
+
+
+async def _why_unusable(ctx: Context, exc: RemoteError) -> str:
+    """Say why the host's folder takes no lock: there is no room, or no right to it."""
+    root = ctx.paths.app_dir
+    with contextlib.suppress(HostError):
+        facts = await inspect(ctx)
+        if facts.free_bytes is not None and facts.free_bytes < _LOCK_BYTES:
+            return f"no room on {root}: {facts.free_bytes} bytes are free"
+        if facts.free_inodes is not None and facts.free_inodes < _LOCK_INODES:
+            return f"no room on {root}: {facts.free_inodes} inodes are free"
+    said = exc.tail.strip().rpartition("\n")[2] or str(exc)
+    return (
+        f"cannot use {root}: {said}; create it with "
+        f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo"
+    )
 
 
 async def inspect(ctx: Context) -> Facts:
