@@ -220,12 +220,14 @@ class SshdFleet:
         write_key(self._servers[name].folder / "host_key")
         self.start(name)
 
+    def processes(self, name: str) -> list[int]:
+        """Return all processes of a host, parents first."""
+        process = self._servers[name].process
+        return [] if process is None else descendants(process.pid)
+
     def commands(self, name: str) -> list[str]:
         """Return the command lines of what runs on a host, its sshd aside."""
-        process = self._servers[name].process
-        if process is None:
-            return []
-        lines = map(command_line, descendants(process.pid))
+        lines = map(command_line, self.processes(name))
         return [line for line in lines if not line.startswith(("sshd: ", "unshare "))]
 
     def log(self, name: str) -> str:

@@ -6,7 +6,7 @@ import asyncssh
 import pytest
 
 from ghostasync.model import Host, Ssh
-from ghostasync.transports._login import Login
+from ghostasync.transports._login import Login, hop
 from ghostasync.transports._target import Keys, Target
 from ghostasync.transports._trust import Trust
 
@@ -119,6 +119,46 @@ def test_hosts_that_may_log_in_to_one_server_share_its_handshakes() -> None:
     assert relay.endpoint == other.endpoint == "through ssh -W *:* gate"
     assert Target("a", 22, "me").endpoint == "a:22"
     assert Target("a", 22, "me", jump="gate").endpoint == "a:22 through gate"
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port", "user"),
+    [
+        ("gate", "gate", 0, ""),
+        ("me@gate:2201", "gate", 2201, "me"),
+        ("me@::1", "::1", 0, "me"),
+        ("[::1]", "::1", 0, ""),
+        ("me@[fe80::1]:22", "fe80::1", 22, "me"),
+    ],
+)
+def test_a_jump_host_is_written_as_for_ssh(
+    text: str, address: str, port: int, user: str
+) -> None:
+    assert hop(text) == Host(text, address, port, user)
+
+
+def test_a_jump_host_of_all_hosts_does_not_lead_through_itself(tmp_path: Path) -> None:
+    config = configured(tmp_path, "Host *\n ProxyJump me@gate\n User me\n")
+
+    assert Login(Ssh(config=config)).target(Host("a")).jump == "me@gate"
+
+
+def test_jump_hosts_that_lead_through_each_other_end(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path, "Host a\n ProxyJump b\nHost b\n ProxyJump c\nHost c\n ProxyJump b\n"
+    )
+
+    assert Login(Ssh(user="me", config=config)).target(Host("a")).jump == "c,b"
+
+
+def test_a_named_key_that_is_missing_is_passed_over_as_ssh_does(tmp_path: Path) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "key")
+    config = configured(
+        tmp_path, f"Host *\n IdentityFile /no\n IdentityFile {tmp_path}/key\n"
+    )
+
+    assert Login(Ssh("me", config=config)).target(Host("a")).keys.own == (key,)
 
 
 def test_a_key_is_accepted_only_where_none_is_known(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def hop(text: str) -> Host:
     """Read one jump host: ``[user@]address[:port]``."""
     user, _, place = text.strip().rpartition("@")
     address, _, port = place.rpartition(":")
-    if not address or not port.isdigit() or address.count(":") > 1:
+    bare = address.count(":") > 0 and not address.endswith("]")
+    if not address or not port.isdigit() or bare:
         address, port = place, ""  # no port; a bare IPv6 address is all colons
     return Host(text.strip(), address.strip("[]"), int(port or 0), user)
 
