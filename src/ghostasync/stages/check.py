@@ -92,7 +92,11 @@ def _module(
 ) -> Iterator[str]:
     path = ctx.target(module)
     if target.unwritable:
-        yield f"{_login(ctx)} may not write to {target.unwritable} (for {path})"
+        where, login = target.unwritable, _login(ctx)
+        cure = f"`chown {login} {where}`, or set ssh.sudo"
+        if facts.uid == 0:
+            cure = "is its disk read-only?"
+        yield f"{login} may not write to {where} (for {path}): {cure}"
     foreign = target.kind == "link" and not target.live
     if (foreign or target.kind in {"directory", "file"}) and not module.adopt:
         what = f"a link to {target.link}" if foreign else f"a {target.kind}"
