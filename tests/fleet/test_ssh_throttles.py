@@ -155,6 +155,6 @@ async def test_a_proxy_command_that_logs_in_to_one_server_is_throttled_for_all(
         (0, "h2\n"),
         (0, "h3\n"),
     ]
-    assert list(handshakes._endpoints) == [f"through {command.replace('%h:%p', '*:*')}"]
+    assert len(handshakes._endpoints) == 1
     for session in sessions:
         await session.close()
