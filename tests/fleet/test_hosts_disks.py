@@ -113,11 +113,15 @@ def test_a_disk_that_fills_up_meanwhile_says_so_and_loses_nothing(
         {"/ghost": "size=40m,nr_inodes=400"},
         {"/srv": "nr_inodes=50"},
         {"/ghost": "size=40m", "/srv": "size=1m,nr_inodes=50"},
+        {"/ghost": "size=40m"},
         {},
     ]
     world = World.create(tmp_path, sshd_fleet(len(disks), disks=disks), "site")
     console, old = live(world)
-    wrap_tar(world, "h1", takes_all_bytes("/ghost/full"))
+    wrap(world, "h1", "tar", takes_all_bytes("/ghost/full"))
+    # The first cat after the second release has arrived is that of its environment.
+    two = "set -- /ghost/shop/prod/web/blue/site/*_site_*; [ $# -lt 2 ]"
+    wrap(world, "h6", "cat", f"( {two} || {{ {takes_all_bytes('/ghost/full')}; }} )")
     site = world.repositories["site"]
     pre_deploy = on_hosts(
         h2=takes_all_bytes("/ghost/full"),
@@ -133,18 +137,20 @@ def test_a_disk_that_fills_up_meanwhile_says_so_and_loses_nothing(
     outcome = console.deploy()
 
     said = reasons(outcome)
-    assert sorted(said) == ["h1", "h2", "h3", "h4", "h5"]
+    assert sorted(said) == ["h1", "h2", "h3", "h4", "h5", "h6"]
     assert said["h1"].startswith("UPLOADING: ")
     assert said["h2"].startswith("PREPARING: ")
     assert said["h3"].startswith("PREPARING: ")
     assert said["h4"].startswith("SWITCHING: ")
+    assert said["h6"].startswith("UPLOADING: environment ")
     assert [host for host in said if FULL not in said[host]] == ["h5"], said
     assert (outcome.states["h4"], outcome.states["h5"]) == ("ROLLED_BACK",) * 2
-    assert outcome.states["h6"] == "LIVE"
+    assert outcome.states["h7"] == "LIVE"
     for host in ("h4", "h5"):
         world.fleet.shell(host, "rm -r /srv/full")
-    assert_nothing_lost(world, old, "h1", "h2", "h3", "h4", "h5")
-    wrap_tar(world, "h1", "")
+    assert_nothing_lost(world, old, "h1", "h2", "h3", "h4", "h5", "h6")
+    wrap(world, "h1", "tar", "")
+    wrap(world, "h6", "cat", "")
     assert_recovers(world, console)
 
 
@@ -165,11 +171,11 @@ def test_a_read_only_disk_is_found_in_checking(
     assert "may not write to /srv" in said["h2"]
 
 
-def wrap_tar(world: World, host: str, line: str) -> None:
-    """Have a host's login shell find a tar that does *line* first."""
+def wrap(world: World, host: str, tool: str, line: str) -> None:
+    """Have a host's login shell find a tool that does *line* first."""
     folder = world.fleet.path(host, "~/bin")
     folder.mkdir(exist_ok=True)
-    tar = folder / "tar"
-    tar.write_text(f'#!/bin/sh\n{line}\nexec /bin/tar "$@"\n')
-    tar.chmod(0o755)
+    wrapper = folder / tool
+    wrapper.write_text(f'#!/bin/sh\n{line}\nexec /bin/{tool} "$@"\n')
+    wrapper.chmod(0o755)
     world.fleet.path(host, "~/.bashrc").write_text('PATH="$HOME/bin:$PATH"\n')
