@@ -179,3 +179,22 @@ def wrap(world: World, host: str, tool: str, line: str) -> None:
     wrapper.write_text(f'#!/bin/sh\n{line}\nexec /bin/{tool} "$@"\n')
     wrapper.chmod(0o755)
     world.fleet.path(host, "~/.bashrc").write_text('PATH="$HOME/bin:$PATH"\n')
+
+
+@pytest.mark.xfail(reason="restore.sh needs an inode for the link that it puts back")
+def test_a_target_disk_without_inodes_does_not_stop_the_way_back(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    disks = [{"/srv": "nr_inodes=50"}]
+    world = World.create(tmp_path, sshd_fleet(1, disks=disks), "site")
+    console, old = live(world)
+    fails = f"{takes_all_inodes('/srv/full')}; exit 5"
+    text = f'[ "$GHOST_ACTION" != deploy ] || {{ {fails}; }}\n'
+    world.repositories["site"].script("post_deploy", text)
+    world.repositories["site"].commit("2")
+
+    outcome = console.deploy()
+
+    assert outcome.states == {"h1": "ROLLED_BACK"}
+    world.fleet.shell("h1", "rm -r /srv/full")
+    assert_nothing_lost(world, old, "h1")
