@@ -70,6 +70,21 @@ async def test_a_bastion_connection_takes_so_many_hosts_and_no_more(
     assert "MaxStartups" not in fleet.log("h1")
 
 
+async def test_a_host_that_is_done_makes_room_for_another(
+    sshd_fleet: StartFleet, connect: Connect
+) -> None:
+    fleet = sshd_fleet(2)
+    transport = SshTransport(through(fleet, "h1"), hosts_each=1)
+    sessions = [connect.session(transport, fleet.hosts[1]) for _ in range(3)]
+
+    for session in sessions:
+        await session.open()
+        await session.close()
+
+    assert fleet.log("h2").count("Connection from") == 3
+    assert fleet.log("h1").count("Connection from") == 1
+
+
 async def test_a_connection_to_a_bastion_that_dies_takes_only_its_hosts_with_it(
     sshd_fleet: StartFleet, connect: Connect
 ) -> None:
