@@ -172,8 +172,9 @@ async def test_a_key_that_another_run_has_just_learned_is_not_overruled(
     await connect(fleet, settings)
     fleet.change_host_key("h1")
 
-    with pytest.raises(Unreachable, match="does not match known_hosts") as caught:
-        await early.open()
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="does not match known_hosts") as caught:
+            await early.open()
+        assert not caught.value.retriable
 
-    assert not caught.value.retriable
     assert learned.read_text().count("\n") == 1

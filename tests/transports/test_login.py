@@ -107,6 +107,31 @@ def test_the_agent_is_asked_only_without_an_identity(
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "agent"),
+    [("none", ""), ("SSH_AUTH_SOCK", "/agent"), ("/other", "/other")],
+)
+def test_the_configuration_chooses_the_agent(
+    said: str, agent: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
+    config = configured(tmp_path, f"Host *\n User me\n IdentityAgent {said}\n")
+
+    assert Login(Ssh(config=config)).target(Host("a")).keys.agent == agent
+
+
+def test_a_key_that_cannot_be_written_down_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Ssh(known_hosts=str(tmp_path / "file/known"), host_keys="accept-new")
+    trust, target = Trust(settings), Target("a", 22, "me")
+    trust.accept(target, asyncssh.generate_private_key("ssh-ed25519"))
+
+    with pytest.raises(ValueError, match=r"ssh\.known_hosts: .*file"):
+        trust.save(target)
+
+    assert not trust.knows(target)
+
+
 def test_a_target_is_known_by_alias_and_port() -> None:
     assert Target("a", 22, "me").known_as == "a"
     assert Target("a", 2201, "me", alias="b").known_as == "[b]:2201"

@@ -101,7 +101,8 @@ class Login:
         return attrs.evolve(target, keys=self._keys(found))
 
     def _keys(self, found: asyncssh.SSHClientConnectionOptions) -> Keys:
-        agent = str(found.config.get("IdentityAgent", self._own.agent))
+        said = found.config.get("IdentityAgent", "SSH_AUTH_SOCK")
+        agent = self._own.agent if said == "SSH_AUTH_SOCK" else str(said or "")
         exclusive = bool(found.config.get("IdentitiesOnly"))
         paths = found.config.get("IdentityFile")
         if isinstance(paths, list) and paths:

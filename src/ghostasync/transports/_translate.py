@@ -112,7 +112,7 @@ def _refused(target: Target) -> str:
 
 
 def _wrong_key(target: Target, trust: Trust, reason: str) -> str:
-    if trust.knows(target):
+    if trust.knows(target) or "another run" in reason:
         return (
             f"the host key of {target.known_as} does not match known_hosts ({reason}): "
             f"if the host was replaced, ssh-keygen -R '{target.known_as}'"

@@ -52,8 +52,19 @@ class Trust:
 
         Raises:
             HostKeyNotVerifiable: Another process has learned another key meanwhile.
+            ValueError: It could not be written; the key is not believed then.
         """
         key = self._accepted[target.known_as]
+        try:
+            self._append(target, key)
+        except OSError as exc:
+            self._accepted.pop(target.known_as)
+            raise ValueError(f"ssh.known_hosts: {exc}") from exc
+        except asyncssh.HostKeyNotVerifiable:
+            self._accepted.pop(target.known_as)
+            raise
+
+    def _append(self, target: Target, key: asyncssh.SSHKey) -> None:
         algorithm, data, *_ = key.export_public_key("openssh").decode().split()
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._path.open("a+", encoding="utf-8") as file:
@@ -63,7 +74,9 @@ class Trust:
             if known := _keys(asyncssh.import_known_hosts(text), target):
                 if key in known:
                     return
-                raise asyncssh.HostKeyNotVerifiable("another key was just learned")
+                raise asyncssh.HostKeyNotVerifiable(
+                    f"another run has just learned another key for {target.known_as}"
+                )
             line = f"{target.known_as} {algorithm} {data}\n"
             # One write: whoever reads the file sees all of the line, or nothing.
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
