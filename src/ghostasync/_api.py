@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 
 import anyio
 import attrs
 
-from ._assembly import Selection, assemble, open_transport, survey
+from ._assembly import Assembly, assemble, open_transport, survey
+from ._descriptors import require
+from ._jobs import Selection
+from ._rollback import before
 from ._run import Run
 from ._survey import Finding, FleetStatus, compare, find
 from ._waves import allowed, cut
@@ -27,6 +31,8 @@ __all__ = [
     "converge",
     "deploy",
     "dry_run",
+    "resume",
+    "rollback",
     "start",
     "status",
 ]
@@ -79,7 +85,8 @@ async def start(
 
         reason: Why, for the journal.
 
-        action: What the run is for.
+        action: What the run is for; a resumption and a rollback find out from
+            *selection* and earlier runs what to do.
 
         hosts: Further expressions that choose hosts, as in *selection*.
 
@@ -92,11 +99,15 @@ async def start(
         PlanError: The plan cannot be carried out. No host was contacted.
         StoreError: The store cannot be used.
     """
+    if action is Action.ROLLBACK:
+        looks = min(len(plan.hosts), plan.rollout.concurrency)
+        reach = partial(_carrier, plan, transport, looks)
+        selection = await before(plan, selection, reach)
     parts = await assemble(
         plan, selection, action=action, actor=actor, reason=reason, hosts=hosts
     )
     failure: BaseException | None = None
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, len(parts.hosts)) as carrier:
         run = Run(parts, carrier, observe)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_carry, run, on_cancel)
@@ -112,18 +123,24 @@ async def start(
 
 @contextlib.asynccontextmanager
 async def _carrier(
-    plan: Plan, transport: Transport | None
+    plan: Plan, transport: Transport | None, connections: int
 ) -> AsyncGenerator[Transport]:
     """Hand out *transport*, or one of our own that is closed again."""
     if transport is not None:
         yield transport
         return
+    require(plan.ssh, connections)
     own = open_transport(plan)
     try:
         yield own
     finally:
         with anyio.move_on_after(_CLOSING, shield=True):
             await own.aclose()
+
+
+def _looks(parts: Assembly) -> int:
+    """Return how many hosts are looked at together: those connections do not stay."""
+    return min(len(parts.hosts), parts.plan.rollout.concurrency)
 
 
 async def _carry(run: Run, on_cancel: str) -> None:
@@ -209,6 +226,109 @@ async def converge(
     return _judged(report)
 
 
+async def resume(
+    plan: Plan,
+    *,
+    run: str = "",
+    revert: bool = False,
+    observe: Observer | None = None,
+    actor: str = "",
+    transport: Transport | None = None,
+    on_cancel: str = "rollback",
+) -> Report:
+    """
+    Finish a run whose controller was killed, or take back what it did.
+
+    Hosts that it brought live are left alone, those that are ready are sent nothing
+    again. One that was on its way back is taken the rest of that way.
+
+    Args:
+        plan: What goes where.
+
+        run: The run's id; the newest that is unfinished by default.
+
+        revert: Put every host back to what it served before that run.
+
+        observe: As for :func:`start`.
+
+        actor: As for :func:`start`.
+
+        transport: As for :func:`start`.
+
+        on_cancel: As for :func:`start`.
+
+    Raises:
+        PlanError: There is no such run, or nothing is left to do.
+        DeployFailed: More hosts failed than allowed; with *revert*, any did.
+    """
+    async with start(
+        plan,
+        selection=Selection(run=run, revert=revert),
+        observe=observe,
+        actor=actor,
+        action=Action.RESUME,
+        transport=transport,
+        on_cancel=on_cancel,
+    ) as running:
+        report = await running.report()
+    return _judged(report)
+
+
+async def rollback(
+    plan: Plan,
+    *,
+    run: str = "",
+    to: Sequence[str] = (),
+    limit: Sequence[str] = (),
+    observe: Observer | None = None,
+    actor: str = "",
+    reason: str = "",
+    transport: Transport | None = None,
+    on_cancel: str = "rollback",
+) -> Report:
+    """
+    Take the fleet back to an earlier release, on the road of a deploy.
+
+    Hosts that lack the release are sent it. MANIFEST moves, unless hosts are chosen.
+
+    Args:
+        plan: What goes where.
+
+        run: Go back to what served before this run; before the one that brought what
+            serves now by default.
+
+        to: Or to these releases, one for each module that goes back.
+
+        limit: Expressions that choose hosts.
+
+        observe: As for :func:`start`.
+
+        actor: As for :func:`start`.
+
+        reason: As for :func:`start`.
+
+        transport: As for :func:`start`.
+
+        on_cancel: As for :func:`start`.
+
+    Raises:
+        PlanError: There is no release to go back to, or hosts had different ones.
+        DeployFailed: More hosts failed than allowed.
+    """
+    async with start(
+        plan,
+        selection=Selection(packages=tuple(to), limit=tuple(limit), run=run),
+        observe=observe,
+        actor=actor,
+        reason=reason,
+        action=Action.ROLLBACK,
+        transport=transport,
+        on_cancel=on_cancel,
+    ) as running:
+        report = await running.report()
+    return _judged(report)
+
+
 def _judged(report: Report) -> Report:
     if report.exit_status:
         raise DeployFailed(report)
@@ -273,7 +393,7 @@ async def check(
         PlanError: The plan cannot be carried out.
     """
     parts = await assemble(plan, selection, action=Action.DEPLOY)
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await find(parts, carrier)
 
 
@@ -291,5 +411,5 @@ async def status(
         StoreError: The store cannot be read.
     """
     parts = await survey(plan, selection)
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await compare(parts, carrier)

@@ -26,6 +26,7 @@ from . import events as e
 from ._environment import FALLBACK_EPOCH, digest, module_variables
 from ._listener import Listener
 from ._local import locked, script
+from ._offline import warning
 from ._redact import Redactor
 from .errors import BuildError, SourceError, StoreError
 from .model import Action, Module, Package, Plan, Revision, Script
@@ -102,7 +103,7 @@ class Workshop:
         self.note(e.BuildStarted(module.name))
         variables = self._variables(module, revision)
         if module.buildpack:
-            text = self._text(module, "buildpack", module.buildpack, tree)
+            text = self._minded(module, "buildpack", module.buildpack, tree)
             epoch = str(revision.epoch or FALLBACK_EPOCH)
             extra = {"SOURCE_DATE_EPOCH": epoch}
             seconds = self.plan.rollout.deadlines.build
@@ -126,16 +127,26 @@ class Workshop:
         """
         started = anyio.current_time()
         package = await self.store.package(package_id)
-        variables = self._variables(module, package.revision)
-        if self.action is Action.CONVERGE:
-            kept = await self.store.environment(package_id)
-            variables = {
-                **(kept.variables if kept else variables),
-                "GHOST_ACTION": self.action.value,
-            }
+        variables = await self.environment(module, package)
         release = await self._release(module, package, variables)
         self._packaged(release, started, reused=True)
         return release
+
+    async def environment(self, module: Module, package: Package) -> dict[str, str]:
+        """
+        Return what the scripts of a stored package are to see.
+
+        A run that goes back to it, or on with it, takes the environment it was last
+        deployed with, where the store has that still.
+        """
+        variables = self._variables(module, package.revision)
+        if self.action is Action.DEPLOY:
+            return variables
+        kept = await self.store.environment(package.id)
+        return {
+            **(kept.variables if kept else variables),
+            "GHOST_ACTION": self.action.value,
+        }
 
     async def after_all(self, release: Release) -> None:
         """
@@ -198,7 +209,7 @@ class Workshop:
         reuse: bool,
     ) -> tuple[Package, bool]:
         scripts = {
-            name: self._text(module, name, wanted, tree)
+            name: self._minded(module, name, wanted, tree)
             for name in ("pre_deploy", "post_deploy")
             if (wanted := getattr(module, name))
         }
@@ -284,6 +295,13 @@ class Workshop:
             action=self.action,
             secrets=self.secrets,
         )
+
+    def _minded(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+        """Return a script's text; warn of what it should not do."""
+        text = self._text(module, key, wanted, tree)
+        if said := warning(key, text):
+            self.note(e.Warned(f"{module.name}: {said}"))
+        return text
 
     def _text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
         if wanted.inline:

@@ -8,24 +8,29 @@ that is undone, in reverse wave order, on every host this run changed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import anyio
 import attrs
 
 from . import events as e
+from ._locks import is_free_within, release
 from ._machine import AFTER_SWITCH
-from ._pipeline import advance, apply, recheck
+from ._pipeline import advance, apply, look, recheck
 from ._waves import allowed
 from .errors import BuildError, GhostasyncError
 from .model import State as S  # noqa: N817  as in the table
-from .stages import Context, Release, RunContext, prune
+from .stages import Context, Release, RunContext, prune, to_undo
 
 __all__ = ["Fleet"]
 
 COMMIT_SECONDS: Final = 60
 """How long the store may take to move MANIFEST; the fleet goes back then."""
+
+DENIALS: Final = 5
+"""Refused logins, and nothing else, after which no more are tried: it is the key or the
+user name, and servers lock out those who go on."""
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
@@ -58,6 +63,7 @@ class Fleet:
     skew: float = 0.0
     switched: list[tuple[str, ...]] = attrs.field(factory=list)
     _all_back: bool = False
+    _wait_until: float = 0.0
     _forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def interrupt(self, reason: str) -> None:
@@ -102,6 +108,7 @@ class Fleet:
     # --- Forward ---------------------------------------------------------------
 
     async def _both_phases(self) -> None:
+        self._wait_until = anyio.current_time() + self.run.wait
         try:
             await self._get_ready()
             self._judge()
@@ -130,10 +137,41 @@ class Fleet:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._build, scope)
-                for ctx in self.hosts:
-                    tasks.start_soon(self._ready, ctx, scope)
+                while (held := await self._all_ready(scope)) is not None:
+                    await self._await_lock(held, scope)
         if self.reason:
             raise _Stop
+
+    async def _all_ready(self, outer: anyio.CancelScope) -> Context | None:
+        """Bring every host to READY; return one whose lock is worth waiting for."""
+        held: list[Context] = []
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                for ctx in self.hosts:
+                    tasks.start_soon(self._ready, ctx, scope, held)
+        if self.reason:
+            outer.cancel()
+            return None
+        return held[0] if held else None
+
+    async def _await_lock(self, held: Context, outer: anyio.CancelScope) -> None:
+        """
+        Give every lock back, wait until *held* is free, and let all hosts start over.
+
+        A run that waits holds nothing: two that did would wait for each other.
+        """
+        reason = held.failure.reason if held.failure else ""
+        left = self._wait_until - anyio.current_time()
+        self.run.note(e.LockAwaited(held.name, reason, round(left, 1)), None)
+        await release([ctx for ctx in self.hosts if ctx is not held])
+        if not await is_free_within(held, left):
+            self.locked = True
+            self._halt(f"{held.name}: {reason}")
+            outer.cancel()
+            return
+        await release([held])
+        for ctx in self.hosts:
+            ctx.start_over()
 
     async def _build(self, scope: anyio.CancelScope) -> None:
         try:
@@ -153,16 +191,21 @@ class Fleet:
         else:
             self.run.built.set()
 
-    async def _ready(self, ctx: Context, scope: anyio.CancelScope) -> None:
+    async def _ready(
+        self, ctx: Context, scope: anyio.CancelScope, held: list[Context]
+    ) -> None:
         await advance(ctx)
         if ctx.machine.state is not S.FAILED or ctx.failure is None:
             return
         if ctx.failure.locked:
-            self.locked = True
-            self._halt(f"{ctx.name}: {ctx.failure.reason}")
-        elif broken := self._over_budget():
+            if anyio.current_time() < self._wait_until:
+                held.append(ctx)
+            else:
+                self.locked = True
+                self._halt(f"{ctx.name}: {ctx.failure.reason}")
+        elif broken := self._over_budget() or self._turned_away():
             self._halt(broken)
-        if self.reason:
+        if self.reason or held:
             scope.cancel()
 
     def _judge(self) -> None:
@@ -248,31 +291,81 @@ class Fleet:
         if keep and not self._all_back:
             changed -= {S.LIVE}
         back = {c.name: c for c in self.hosts if c.machine.state in changed}
-        if not back:
-            return
+        # What a run that was killed had moved goes back, too; but not where yet another
+        # run holds a host, and may be moving links itself.
+        for ctx in self.hosts:
+            if ctx.moved and self.locked:
+                back.pop(ctx.name, None)
+            elif ctx.moved and ctx.machine.state is S.READY:
+                back[ctx.name] = ctx
+        if back:
+            await self._all_take_back(back, self.reason)
+
+    async def _all_take_back(self, back: Mapping[str, Context], reason: str) -> None:
         waves = [
-            [back[name] for name in names if name in back]
-            for names in reversed(self.switched)
+            [ctx for ctx in wave if ctx.name in back] for wave in reversed(self.waves)
         ]
         order = tuple(ctx.name for wave in waves for ctx in wave)
-        self.run.note(e.FleetRollbackStarted(self.reason, order), None)
+        self.run.note(e.FleetRollbackStarted(reason, order), None)
         bugs: list[Exception] = []
         with anyio.CancelScope(shield=True):
             for wave in waves:
                 async with anyio.create_task_group() as tasks:
                     for ctx in wave:
-                        tasks.start_soon(self._take_back, ctx, bugs)
+                        tasks.start_soon(self._take_back, ctx, reason, bugs)
         if bugs:
             raise bugs[0]
 
-    async def _take_back(self, ctx: Context, bugs: list[Exception]) -> None:
+    async def _take_back(
+        self, ctx: Context, reason: str, bugs: list[Exception]
+    ) -> None:
         """Roll back one host; what goes wrong here must not keep others from theirs."""
         try:
             if ctx.machine.state is not S.ROLLING_BACK:
-                apply(ctx, e.RollbackRequested(ctx.name, self.reason))
+                apply(ctx, e.RollbackRequested(ctx.name, reason))
             await advance(ctx)
         except Exception as exc:  # noqa: BLE001  raised once all are back
             bugs.append(exc)
+
+    # --- Back from what another run did ----------------------------------------
+
+    async def revert(self) -> None:
+        """
+        Put back what a killed run moved, once every host has been looked at.
+
+        A host that cannot be looked at keeps no other from its way back; one that
+        another run holds does.
+        """
+        try:
+            with self._forward:
+                async with anyio.create_task_group() as tasks:
+                    for ctx in self.hosts:
+                        tasks.start_soon(self._look, ctx)
+        except anyio.get_cancelled_exc_class():
+            self.interrupted = True
+            raise
+        seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
+        for ctx in seen:
+            ctx.moves = () if self.reason else to_undo(ctx)
+            ctx.moved = ctx.switching = bool(ctx.moves)
+            if self.reason:
+                apply(ctx, e.Halted(ctx.name, self.reason))
+            elif not ctx.moves:
+                apply(ctx, e.Unchanged(ctx.name))
+        if self.reason:
+            return
+        # Whoever stops this now would leave a fleet at odds with itself.
+        self.committed = True
+        if back := {ctx.name: ctx for ctx in seen if ctx.moves}:
+            past = self.run.past
+            await self._all_take_back(back, f"back from {past.id}" if past else "")
+
+    async def _look(self, ctx: Context) -> None:
+        await look(ctx)
+        if ctx.failure is not None and ctx.failure.locked:
+            self.locked = True
+            self._halt(f"{ctx.name}: {ctx.failure.reason}")
+            self._forward.cancel()
 
     async def prune(self) -> None:
         """Remove old releases everywhere; what fails becomes a warning."""
@@ -303,6 +396,13 @@ class Fleet:
             hosts = "host" if len(failed) == 1 else "hosts"
             return f"{len(failed)} {hosts} failed, {limit} allowed"
         return ""
+
+    def _turned_away(self) -> str:
+        """Return why no more logins are tried: the first ones were all refused."""
+        denied = [ctx for ctx in self.hosts if ctx.failure and ctx.failure.denied]
+        if len(denied) < DENIALS or any(ctx.identity for ctx in self.hosts):
+            return ""
+        return f"the first {len(denied)} hosts all refused the login"
 
     async def _sample(self) -> None:
         while True:

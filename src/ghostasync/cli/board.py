@@ -24,7 +24,7 @@ __all__ = ["Board", "HostRow", "ModuleRow"]
 _RESTING: Final = frozenset(
     {S.READY, S.LIVE, S.UNCHANGED, S.FAILED, S.ROLLED_BACK, S.STRANDED}
 )
-_OVER: Final = frozenset({S.UNCHANGED, S.FAILED})
+_OVER: Final = frozenset({S.UNCHANGED, S.FAILED, S.LIVE, S.ROLLING_BACK})
 _NOT_UPLOADED: Final = frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})
 _RATE_WINDOW: Final = 5.0
 """Seconds over which the transfer rate is averaged: steady to read, yet current."""
@@ -74,6 +74,7 @@ class Board:
     waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
     soaking: bool = False
     stopped: str = ""
+    waiting: str = ""
     going_back: e.FleetRollbackStarted | None = None
     after_all: e.AfterAllFailed | None = None
     nbytes: int = 0
@@ -133,11 +134,15 @@ class Board:
             return "going back"
         if self.stopped:
             return "stopping"
+        if self.waiting:
+            return "waiting"
         if self.wave:
             return "soaking" if self.soaking else "switching"
         return self._before_the_barrier()
 
     def _before_the_barrier(self) -> str:
+        if self.started and self.started.revert:
+            return "checking"
         if not self.packaged:
             return "building"
         if self.uploaded + self._spared < len(self.hosts):
@@ -171,13 +176,15 @@ class Board:
 
     def _begin(self, record: e.Record, event: e.Started) -> None:
         self.run, self.began, self.started = record.run, record.at, event
-        self.modules = {name: ModuleRow(name) for name in event.modules}
+        made = () if event.revert else event.modules
+        self.modules = {name: ModuleRow(name) for name in made}
         self.hosts = {name: HostRow(name, since=record.at) for name in event.hosts}
         self._active = dict(self.hosts)
         self.counts = Counter({S.CONNECTING: len(self.hosts)})
 
     def _host(self, record: e.Record, event: e.HostEvent) -> None:
         row = self.hosts.setdefault(event.host, HostRow(event.host, since=record.at))
+        self.waiting = ""
         match event:
             case e.Checked(live=serves) | e.RolledBack(to=serves):
                 row.serves = serves
@@ -247,10 +254,19 @@ class Board:
             case e.AfterAllFailed():
                 self.after_all = event
                 self.warnings.append(event.reason)
+            case e.LockAwaited(host=name, holder=holder):
+                self.waiting = f"{name}: {holder}"
+                self._start_over()
             case e.Warned():
                 self.warnings.append(event.text)
             case e.Finished():
                 self.finished, self.nbytes, self._sending = event, event.nbytes, {}
+
+    def _start_over(self) -> None:
+        """Have every host wait to be connected, as when the run began."""
+        for row in self.hosts.values():
+            self._move(row, S.CONNECTING, self.at)
+        self.failures, self.uploaded, self._spared = Failures(), 0, 0
 
     def _sample(self) -> None:
         self._samples.append((self.at, self.nbytes))

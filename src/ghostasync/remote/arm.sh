@@ -1,5 +1,5 @@
 #!/bin/sh
-# usage: arm RUN STORE [MODULE_DIR PREVIOUS NEW ASIDE]...
+# usage: arm RUN STORE [MODULE_DIR PREVIOUS NEW ASIDE FINGERPRINT]...
 # Puts on disk what a rollback needs, before any link moves.
 set -eu
 umask 077
@@ -9,9 +9,9 @@ trap 'rm -f "$dir/.ghost/armed.new"' EXIT
 while [ $# -gt 0 ]; do
 	dir=$1
 	# Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
-	printf '%s\n' "run=$run" "store=$store" "previous=$2" "new=$3" "aside=$4" |
-		cat >"$dir/.ghost/armed.new"
+	printf '%s\n' "run=$run" "store=$store" "previous=$2" "new=$3" "aside=$4" \
+		"fingerprint=$5" | cat >"$dir/.ghost/armed.new"
 	mv "$dir/.ghost/armed.new" "$dir/.ghost/armed"
-	shift 4
+	shift 5
 done
 sync -f "$dir/.ghost" 2>/dev/null || sync

@@ -9,6 +9,8 @@ from .connect import connect
 from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
+from .reconnect import reconnect
+from .resume import to_name_again, to_undo
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -28,9 +30,12 @@ __all__ = [
     "inspect",
     "prepare",
     "prune",
+    "reconnect",
     "rollback",
     "switch",
     "take_lock",
+    "to_name_again",
+    "to_undo",
     "undrain",
     "upload",
     "verify",

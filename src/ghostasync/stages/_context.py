@@ -9,13 +9,14 @@ import anyio
 import attrs
 
 from .._machine import HostMachine
+from .._past import Past
 from .._paths import HostPaths
 from .._redact import Redactor
 from ..events import Event, Failed
 from ..model import Action, Deadlines, Host, Module, Package, Plan
 from ..packaging.spool import Spool
-from ..protocols import Channel, Session
-from ..remote import Facts, Identity
+from ..protocols import Channel
+from ..remote import Facts, Guarded, Identity
 
 __all__ = ["Context", "Logs", "Move", "Release", "RunContext"]
 
@@ -67,7 +68,12 @@ class Move:
 
 @attrs.define(eq=False)
 class RunContext:
-    """What all hosts of a run share; *releases* is empty until *built* is set."""
+    """
+    What all hosts of a run share; *releases* is empty until *built* is set.
+
+    *past* is the run that this one takes up, None where it is a new one; where it has
+    to *revert* that, hosts only go back.
+    """
 
     id: str
     action: Action
@@ -81,6 +87,10 @@ class RunContext:
     work: anyio.CapacityLimiter
     note: Callable[[Event, HostMachine | None], None]
     protected: Mapping[str, frozenset[str]]
+    wait: float = 0.0
+    break_lock: bool = False
+    past: Past | None = None
+    revert: bool = False
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
     stopping: str = ""
@@ -93,10 +103,14 @@ class RunContext:
 
 @attrs.define(eq=False)
 class Context:
-    """One host of a run, and all that is known of it."""
+    """
+    One host of a run, and all that is known of it.
+
+    *moved* is whether a run that was killed had moved a link of it already.
+    """
 
     host: Host
-    session: Session
+    session: Guarded
     run: RunContext
     wave: int = 0
     machine: HostMachine = attrs.field(factory=HostMachine)
@@ -105,12 +119,16 @@ class Context:
     lock: Channel | None = None
     work: tuple[Release, ...] = ()
     moves: tuple[Move, ...] = ()
+    moved: bool = False
     failure: Failed | None = None
     switching: bool = False
     began_at: float = 0.0
     ended_at: float = 0.0
     switched_at: float = 0.0
     sent: int = 0
+    losses: int = 0
+    had_lock: bool = False
+    undone: set[str] = attrs.field(factory=set)
 
     @property
     def name(self) -> str:
@@ -149,6 +167,14 @@ class Context:
         """Forget a connection that died, and the lock with it."""
         self.session.abort()
         self.lock = None
+
+    def start_over(self) -> None:
+        """Forget all that was found out, and wait to be connected."""
+        self.disconnect()
+        self.machine = HostMachine()
+        self.facts = self.identity = self.failure = None
+        self.had_lock = False
+        self.work, self.moves, self.sent = (), (), 0
 
     def note(self, event: Event) -> None:
         """Take note of an event that does not change the host's state."""

@@ -36,6 +36,10 @@ __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 PAUSES: Final = (1.0, 3.0, 6.0, 6.0, 6.0)
 """The later ones outlast the 5 s after which sshd forgets most penalties."""
 
+STALE_SECONDS: Final = 30.0
+"""A server ends whoever has not logged in within LoginGraceTime, 120 s by default. In a
+large fleet a host may wait for its turn as long: then it is called anew."""
+
 CLOSE_SECONDS: Final = 3.0
 """How long an orderly close may take."""
 
@@ -91,6 +95,7 @@ class SshTransport:
         login_seconds: float = 30,
         pauses: Sequence[float] = PAUSES,
         hosts_each: int = HOSTS_EACH,
+        stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self._login = Login(settings)
         self._trust = Trust(settings)
@@ -99,6 +104,7 @@ class SshTransport:
         self._pauses = tuple(pauses)
         self._hosts_each = hosts_each
         self._bastions: dict[str, Bastion] = {}
+        self._stale_seconds = stale_seconds
         self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
 
     def session(self, host: Host) -> SshSession:
@@ -143,9 +149,14 @@ class SshTransport:
         try:
             async with endpoint.places:
                 wire = await self._reach(host, target)
+                since = anyio.current_time()
                 try:
                     async with self._handshakes.turn():
-                        connection = await self._log_in(host, target, wire)
+                        waited = anyio.current_time() - since
+                        if wire.lost or waited > self._stale_seconds:
+                            wire.abort()
+                            wire = await self._reach(host, target)
+                        connection = await self._log_in(target, wire)
                 except BaseException:
                     wire.abort()
                     raise
@@ -193,9 +204,7 @@ class SshTransport:
             )
         return self._bastions[jump]
 
-    async def _log_in(self, host: Host, target: Target, wire: Wire) -> _Connection:
-        if wire.lost:  # sshd waits two minutes, and others may have taken longer
-            raise TryLater(host.name, "hung up while other hosts were logged in to")
+    async def _log_in(self, target: Target, wire: Wire) -> _Connection:
         doorkeeper = Doorkeeper(self._trust, target)
         with anyio.fail_after(self._login_seconds):
             connection = await asyncssh.connect(
