@@ -196,6 +196,7 @@ def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
         tail=ctx.run.redactor.text(remote.tail) if remote else "",
         unreachable=isinstance(exc, Unreachable),
         locked=isinstance(exc, LockHeld),
+        denied=isinstance(exc, Unreachable) and exc.denied,
     )
 
 

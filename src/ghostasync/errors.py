@@ -12,7 +12,7 @@ Every error of ghostasync, by what the reader can do about it.
     ├── PackageError           the tree cannot be packaged, or a package is broken
     ├── StoreError             packages, MANIFEST or runs could not be read or written
     ├── HostError              one host; never leaves the run, becomes an event
-    │   ├── Unreachable        no connection; .retriable where a later try may help
+    │   ├── Unreachable        no connection; .retriable, .denied say more
     │   ├── ConnectionDied     it was there and is gone
     │   ├── Refused            the host is not fit for the plan; says what to do
     │   ├── LockHeld           another run holds the host's lock
@@ -110,12 +110,14 @@ class Unreachable(HostError):
     No connection to the host.
 
     *retriable* is false for what a second try makes worse: a refused login, a wrong
-    host key.
+    host key. *denied* is whether it was the login that was refused.
     """
 
-    def __init__(self, host: str, text: str, *, retriable: bool = False) -> None:
+    def __init__(
+        self, host: str, text: str, *, retriable: bool = False, denied: bool = False
+    ) -> None:
         super().__init__(host, text)
-        self.retriable = retriable
+        self.retriable, self.denied = retriable, denied
 
 
 class ConnectionDied(HostError):

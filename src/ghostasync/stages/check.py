@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import anyio
 
 from .. import events as e
-from ..errors import LockHeld, Refused, RemoteError
+from ..errors import HostError, LockHeld, Refused, RemoteError
 from ..model import Module
 from ..remote import Facts, Target, hold, parse_facts, query
 from ._context import Context
@@ -33,6 +34,10 @@ _RUNNING: Final = 76
 
 _RUN: Final = re.compile(r"run (\S+) ")
 """How the text under which a lock is held begins; ids sort by time."""
+
+_LOCK_BYTES = 64 << 10
+_LOCK_INODES = 8
+"""A disk with less has no room for the lock's own files."""
 
 
 async def check(ctx: Context) -> e.Checked:
@@ -99,12 +104,23 @@ async def _ask_for_lock(ctx: Context) -> None:
                 f"another run's script has not ended: {exc.tail.strip()}; wait for it, "
                 "or end it there",
             ) from exc
-        root = ctx.paths.app_dir
-        raise Refused(
-            ctx.name,
-            f"cannot use {root}: {exc.tail.strip() or exc}; create it with "
-            f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo",
-        ) from exc
+        raise Refused(ctx.name, await _why_unusable(ctx, exc)) from exc
+
+
+async def _why_unusable(ctx: Context, exc: RemoteError) -> str:
+    """Say why the host's folder takes no lock: there is no room, or no right to it."""
+    root = ctx.paths.app_dir
+    with contextlib.suppress(HostError):
+        facts = await inspect(ctx)
+        if facts.free_bytes is not None and facts.free_bytes < _LOCK_BYTES:
+            return f"no room on {root}: {facts.free_bytes} bytes are free"
+        if facts.free_inodes is not None and facts.free_inodes < _LOCK_INODES:
+            return f"no room on {root}: {facts.free_inodes} inodes are free"
+    said = exc.tail.strip().rpartition("\n")[2] or str(exc)
+    return (
+        f"cannot use {root}: {said}; create it with "
+        f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo"
+    )
 
 
 async def inspect(ctx: Context) -> Facts:
@@ -134,7 +150,11 @@ def _module(
 ) -> Iterator[str]:
     path = ctx.target(module)
     if target.unwritable:
-        yield f"{_login(ctx)} may not write to {target.unwritable} (for {path})"
+        where, login = target.unwritable, _login(ctx)
+        cure = f"`chown {login} {where}`, or set ssh.sudo"
+        if facts.uid == 0:
+            cure = "is its disk read-only?"
+        yield f"{login} may not write to {where} (for {path}): {cure}"
     foreign = target.kind == "link" and not target.live
     if (foreign or target.kind in {"directory", "file"}) and not module.adopt:
         what = f"a link to {target.link}" if foreign else f"a {target.kind}"
