@@ -181,7 +181,6 @@ def wrap(world: World, host: str, tool: str, line: str) -> None:
     world.fleet.path(host, "~/.bashrc").write_text('PATH="$HOME/bin:$PATH"\n')
 
 
-@pytest.mark.xfail(reason="restore.sh needs an inode for the link that it puts back")
 def test_a_target_disk_without_inodes_does_not_stop_the_way_back(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:

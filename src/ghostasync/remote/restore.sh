@@ -23,13 +23,14 @@ while [ $# -gt 0 ]; do
 	dir=$1 target=$2 previous=$3 new=$4 aside=$5
 	shift 5
 	now=$(readlink "$target" || :)
-	link=${target%/*}/.${target##*/}.ghost-$$
+	back=${target%/*}/.${target##*/}.ghost-back
 	has=restored
 	if [ "$now" != "$new" ]; then
 		has=left
 		if [ -n "$aside" ] && [ -e "$aside" ] && [ -z "$now" ] && [ ! -e "$target" ]; then
 			mv "$aside" "$target"
 		elif [ "$now" != "$previous" ]; then
+			rm -f "$back"
 			printf '%s\n' "$target points to ${now:-nothing}, neither ${previous:-absent} nor $new: left alone" >&2
 			failed=1
 			continue
@@ -40,10 +41,13 @@ while [ $# -gt 0 ]; do
 	elif [ -z "$previous" ]; then
 		rm "$target"
 	elif [ "$previous" != "$new" ]; then
-		rm -f "$link"
-		ln -s "$previous" "$link"
-		rename "$link" "$target"
+		if [ "$(readlink "$back" || :)" != "$previous" ]; then
+			rm -f "$back"
+			ln -s "$previous" "$back"
+		fi
+		rename "$back" "$target"
 	fi
+	rm -f "$back"
 	sync -f "${target%/*}" 2>/dev/null || sync
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=
