@@ -436,13 +436,11 @@ def test_what_this_version_cannot_do_is_said_key_by_key() -> None:
         PLAN,
         modules=(Module("site", "/srv/site", S3Source("s3://bucket/site")),),
         store=StoreSettings("s3://bucket"),
-        rollout=Rollout(confirm=5),
     )
 
     assert unsupported(PLAN) == []
     assert unsupported(plan) == [
         "store.url: this version keeps its store in a directory only",
-        "rollout.confirm: this version cannot do it; allowed: 0",
         "modules[0].source.s3: this version fetches from git and dir only",
     ]
 

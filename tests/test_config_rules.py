@@ -108,6 +108,7 @@ SELECTION = (
 BUDGET = 'a number of hosts, at least 0, or "0%" to "100%"'
 TIMER = "seconds, above 0, at most 10^9"
 WAIT = "seconds, 0 to 10^9"
+LONG = "0, or seconds from 10 to 10^9"
 HOST = (
     "host names, addresses and ranges like web[001-300];"
     " user and port have keys of their own"
@@ -259,7 +260,8 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
         ),
         ("rollout", "soak = -1", f"rollout.soak: is -1; allowed: {WAIT}"),
         ("rollout", "soak = nan", f"rollout.soak: is NaN; allowed: {WAIT}"),
-        ("rollout", "confirm = inf", f"rollout.confirm: is Infinity; allowed: {WAIT}"),
+        ("rollout", "confirm = inf", f"rollout.confirm: is Infinity; allowed: {LONG}"),
+        ("rollout", "confirm = 9", f"rollout.confirm: is 9; allowed: {LONG}"),
         (
             "rollout",
             "max_failures = -1",

@@ -379,7 +379,7 @@ class Fleet:
         seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
         for ctx in seen:
             ctx.moves = () if self.reason else to_undo(ctx)
-            ctx.moved = ctx.switching = bool(ctx.moves)
+            ctx.moved = ctx.switching = ctx.timed = bool(ctx.moves)
             ctx.drained = not ctx.moves and drained_by_past(ctx)
             if self.reason:
                 apply(ctx, e.Halted(ctx.name, self.reason))

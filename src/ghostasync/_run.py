@@ -14,7 +14,7 @@ from ._build import Workshop
 from ._environment import digest, run_variables
 from ._fleet import Fleet
 from ._gates import pass_after_wave
-from ._locks import beat, release
+from ._locks import beat, beat_every, release
 from ._outcome import AFTER_ALL_FAILED
 from ._paths import app_path
 from ._recorder import Recorder
@@ -176,7 +176,8 @@ class Run:
 
     async def _beat(self, alive: anyio.CancelScope) -> None:
         with alive:
-            await beat(self._fleet.hosts)
+            seconds = self._parts.plan.rollout.confirm
+            await beat(self._fleet.hosts, beat_every(seconds))
 
     async def _there_or_back(self) -> None:
         fleet = self._fleet

@@ -11,6 +11,7 @@ import attrs
 
 from ._assembly import Assembly, last_states
 from ._history import unfinished_run
+from ._lint import complaints
 from ._machine import HostMachine
 from ._past import Past
 from ._redact import Redactor
@@ -116,6 +117,11 @@ async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
         for job in parts.jobs
         if job.error is not None
     ]
+    for job in parts.jobs:
+        texts = await complaints(
+            job, parts.plan.base, parts.plan.rollout.deadlines.build
+        )
+        found += [Finding("", text, job.module.name) for text in texts]
 
     async def look(ctx: Context) -> list[Finding]:
         try:

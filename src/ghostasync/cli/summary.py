@@ -25,6 +25,9 @@ MAX_LINES: Final = 8
 _DETAILS: Final = 4
 """Lines of these for reasons and output; the others are one each."""
 
+_LONGEST: Final = 300
+"""Characters of a line that a script printed; binary has lines without end."""
+
 _WIDTH: Final = 40
 """Cells for host ranges; longer ones are counted."""
 
@@ -93,7 +96,8 @@ def failure(report: Report, board: Board, command: Command | None) -> list[str]:
     tails = [item.tail for item in failures if item.tail]
     if tails:
         count = _DETAILS - len(details)
-        details += [f"    | {line}" for line in last_lines(tails[0], count)]
+        lines = last_lines(tails[0], count, _LONGEST)
+        details += [f"    | {line}" for line in lines]
     said = [_headline(report), *details, f"  now:  {_serving(report, board)}"]
     if command is None:
         return said

@@ -85,8 +85,14 @@ _PLACE: Final = r"(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+"
 _BUCKET: Final = r"s3://[A-Za-z0-9][^/\s]*(?:/\S*)?"
 
 _AGES: Final = 10**9  # what timers count without a loss; leaves out inf and nan
+_SHORTEST: Final = 10
 _ABOVE_0: Final = Rule("seconds, above 0, at most 10^9", lambda v: 0 < v <= _AGES)
 _SECONDS: Final = Rule("seconds, 0 to 10^9", lambda v: 0 <= v <= _AGES)
+_SILENCE: Final = Rule(
+    "0, or seconds from 10 to 10^9",
+    lambda v: v == 0 or _SHORTEST <= v <= _AGES,
+)
+"""A host that misses three signs of life; they come every few seconds at most."""
 _ID: Final = _whole(-1, 2**32 - 2)
 _PORT: Final = _whole(0, 65535)
 _BUDGET: Final = Rule(BUDGETS_ALLOWED, is_budget)
@@ -179,7 +185,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "max_unreachable": _UNREACHABLE,
         "on_failure": _words("rollback-fleet", "rollback-host"),
         "concurrency": _whole(1),
-        "confirm": _SECONDS,
+        "confirm": _SILENCE,
     },
     Hook: {"run": _NO_NUL, "on": _words("controller", "host")},
     Gate: {"run": _NO_NUL},

@@ -13,7 +13,7 @@ from ._call import call, hold, query, supervise
 from ._facts import Facts, Identity, Switch, Target, parse_facts, parse_identity
 from ._frame import Frame
 from ._guard import Guarded
-from ._script import LOST, Fence, as_user, command_line, quote, render
+from ._script import LOST, Fence, as_user, command_line, quote, render, timer
 
 __all__ = [
     "LOST",
@@ -34,4 +34,5 @@ __all__ = [
     "quote",
     "render",
     "supervise",
+    "timer",
 ]

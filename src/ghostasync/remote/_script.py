@@ -12,7 +12,7 @@ import attrs
 
 from .._environment import exports
 
-__all__ = ["LOST", "Fence", "as_user", "command_line", "quote", "render"]
+__all__ = ["LOST", "Fence", "as_user", "command_line", "quote", "render", "timer"]
 
 LOST: Final = 999
 """In the closing line, instead of a status: the lock is not this run's any more."""
@@ -105,6 +105,31 @@ def as_user(
         os.fsdecode(_body("other")),
     )
     return os.fsdecode(b"\n".join([b"set -- " + _words(args), _body("as")]))
+
+
+def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
+    """
+    Return the script that puts links back where nobody gives a sign of life.
+
+    Args:
+        args: What ``timer.sh`` takes.
+
+        moves: What ``restore.sh`` takes.
+    """
+    return b"\n".join(
+        [
+            b"restore() (",
+            b"set -- " + _words(moves),
+            _body("restore"),
+            b")",
+            b"run() (",
+            _body("run"),
+            b")",
+            b"set -- " + _words(args),
+            _body("timer"),
+            b"",
+        ]
+    )
 
 
 def _words(args: Iterable[str]) -> bytes:

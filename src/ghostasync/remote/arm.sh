@@ -1,10 +1,12 @@
 #!/bin/sh
 # usage: arm RUN STORE [MODULE_DIR PREVIOUS NEW ASIDE FINGERPRINT]...
-# Puts on disk what a rollback needs, before any link moves.
+# Puts on disk what a rollback needs, before any link moves. A timer of an earlier run
+# has nothing to put back any more.
 set -eu
 umask 077
 run=$1 store=$2
 shift 2
+rm -f "${1%/*}/.ghost/timer"
 while [ $# -gt 0 ]; do
 	dir=$1
 	printf '%s\n' "run=$run" "store=$store" "previous=$2" "new=$3" "aside=$4" "fingerprint=$5" >"$dir/.ghost/armed.new"

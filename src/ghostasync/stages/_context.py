@@ -135,6 +135,7 @@ class Context:
     sent: int = 0
     losses: int = 0
     had_lock: bool = False
+    timed: bool = False
     undone: set[str] = attrs.field(factory=set)
 
     @property

@@ -8,6 +8,7 @@ from .. import events as e
 from ..errors import HostError
 from ._context import Context
 from ._hook import run_hook
+from .confirm import disarm
 
 __all__ = ["drain", "drain_to_go_back", "undrain"]
 
@@ -40,12 +41,13 @@ async def drain_to_go_back(ctx: Context) -> None:
 
 async def undrain(ctx: Context) -> e.Undrained:
     """
-    Put the host back into its balancers.
+    Put the host back into its balancers; it needs no timer any more.
 
     Raises:
         HostError: The command failed or took too long.
     """
     started = anyio.current_time()
+    await disarm(ctx)
     if not ctx.run.plan.rollout.undrain:
         ctx.drained = False
         return e.Undrained(ctx.name)

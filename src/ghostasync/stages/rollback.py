@@ -14,6 +14,7 @@ from ..remote import query
 from ._context import Context, Move
 from ._script import Job, run_script
 from .check import take_lock
+from .confirm import disarm_to_go_back
 from .drain import drain_to_go_back, undrain
 from .verify import healthy
 
@@ -90,6 +91,7 @@ async def _restore(ctx: Context) -> list[_Restored]:
     await ctx.session.open()
     if ctx.lock is None:
         await take_lock(ctx)
+    await disarm_to_go_back(ctx)
     moves = {move.target: move for move in reversed(ctx.moves)}
     args = [word for move in moves.values() for word in move.args]
     said = await query(
