@@ -23,7 +23,7 @@ from ._serving import NoRoom
 from ._waves import allowed
 from .errors import BuildError, GhostasyncError
 from .model import State as S  # noqa: N817  as in the table
-from .stages import Context, Release, RunContext, prune, to_undo
+from .stages import Context, Release, RunContext, drained_by_past, prune, to_undo
 
 __all__ = ["Fleet"]
 
@@ -380,15 +380,16 @@ class Fleet:
         for ctx in seen:
             ctx.moves = () if self.reason else to_undo(ctx)
             ctx.moved = ctx.switching = ctx.timed = bool(ctx.moves)
+            ctx.drained = not ctx.moves and drained_by_past(ctx)
             if self.reason:
                 apply(ctx, e.Halted(ctx.name, self.reason))
-            elif not ctx.moves:
+            elif not (ctx.moves or ctx.drained):
                 apply(ctx, e.Unchanged(ctx.name))
         if self.reason:
             return
         # Whoever stops this now would leave a fleet at odds with itself.
         self.committed = True
-        if back := {ctx.name: ctx for ctx in seen if ctx.moves}:
+        if back := {ctx.name: ctx for ctx in seen if ctx.moves or ctx.drained}:
             past = self.run.past
             await self._all_take_back(back, f"back from {past.id}" if past else "")
 

@@ -12,7 +12,7 @@ from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
 from .reconnect import reconnect
-from .resume import to_name_again, to_undo
+from .resume import drained_by_past, to_name_again, to_undo
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -29,6 +29,7 @@ __all__ = [
     "check",
     "connect",
     "drain",
+    "drained_by_past",
     "findings",
     "inspect",
     "prepare",

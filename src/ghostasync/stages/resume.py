@@ -7,11 +7,19 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from .. import events as e
+from .._machine import AFTER_SWITCH
 from ..model import Module, State
 from ..remote import Switch
 from ._context import Context, Move, Release
 
-__all__ = ["move_of", "moved_by_past", "resume", "to_name_again", "to_undo"]
+__all__ = [
+    "drained_by_past",
+    "move_of",
+    "moved_by_past",
+    "resume",
+    "to_name_again",
+    "to_undo",
+]
 
 
 def moved_by_past(ctx: Context, module: Module) -> Switch | None:
@@ -98,6 +106,17 @@ def to_undo(ctx: Context) -> tuple[Move, ...]:
                 )
             )
     return tuple(moves)
+
+
+def drained_by_past(ctx: Context) -> bool:
+    """
+    Tell whether the killed run may have left the host drained.
+
+    One that was stranded stays so: a person has to look first.
+    """
+    past, rollout = ctx.run.past, ctx.run.plan.rollout
+    around = AFTER_SWITCH - {State.LIVE} | {State.DRAINING}
+    return bool(rollout.drain and past and past.states.get(ctx.name) in around)
 
 
 def to_name_again(
