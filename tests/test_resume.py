@@ -653,3 +653,43 @@ async def test_status_tells_of_a_killed_run(scene: Scene) -> None:
     assert found.run.releases == {"site": new}
     assert found.hosts["h1"].runs == {"site": scene.run}
     assert found.hosts["h4"].state == "in-line"
+
+
+async def cut(scene: Scene, run: str, kind: type[e.Event]) -> None:
+    """Cut the journal of a run after the first event of a kind."""
+    journal = scene.folder / STORE / "runs" / run / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    name = f'"event":"{kind.__name__}"'.encode()
+    at = next(number for number, line in enumerate(lines) if name in line)
+    journal.write_bytes(b"".join(lines[: at + 1]))
+
+
+async def test_a_killed_converge_stays_one(scene: Scene) -> None:
+    scene.fleet.hosts["h4"] = FakeHost()
+    async with start(
+        scene.plan, action=Action.CONVERGE, transport=scene.fleet.transport
+    ) as run:
+        await run.report()
+    await cut(scene, run.id, e.Switched)
+    before = scene.after_all
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == {"site": scene.old}
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    assert scene.after_all == before
+
+
+async def test_a_killed_rollback_is_finished_as_one(scene: Scene) -> None:
+    scene.version("2")
+    await scene.deploy()
+    scene.version("3")
+    await scene.deploy()
+    back = await rollback(scene.plan, transport=scene.fleet.transport)
+    await cut(scene, back.run, e.WaveStarted)
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == back.releases
+    await rollback(scene.plan, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
