@@ -15,8 +15,11 @@ import anyio
 import attrs
 
 from . import events as e
+from ._gates import pass_before_switch
+from ._locks import is_free_within, release
 from ._machine import AFTER_SWITCH
 from ._pipeline import advance, apply, look, recheck
+from ._serving import NoRoom
 from ._waves import allowed
 from .errors import BuildError, GhostasyncError
 from .model import State as S  # noqa: N817  as in the table
@@ -26,6 +29,10 @@ __all__ = ["Fleet"]
 
 COMMIT_SECONDS: Final = 60
 """How long the store may take to move MANIFEST; the fleet goes back then."""
+
+DENIALS: Final = 5
+"""Refused logins, and nothing else, after which no more are tried: it is the key or the
+user name, and servers lock out those who go on."""
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
@@ -42,8 +49,9 @@ class Fleet:
     The hosts of a run and what was decided about them.
 
     *build* makes the releases, *commit* moves MANIFEST once every wave is live within
-    the budget; *waves* are the selected hosts, cut. *committed* is true once nothing is
-    taken back any more, *reason* says why not.
+    the budget; *gate* says, after a wave (its number, its hosts), why the run must not
+    go on, or nothing; *waves* are the selected hosts, cut. *committed* is true once
+    nothing is taken back any more, *reason* says why not.
     """
 
     run: RunContext
@@ -51,6 +59,7 @@ class Fleet:
     waves: tuple[tuple[Context, ...], ...]
     build: Callable[[], Awaitable[tuple[Release, ...]]]
     commit: Callable[[], Awaitable[None]]
+    gate: Callable[[int, tuple[str, ...]], Awaitable[str]]
     committed: bool = False
     reason: str = ""
     locked: bool = False
@@ -58,6 +67,7 @@ class Fleet:
     skew: float = 0.0
     switched: list[tuple[str, ...]] = attrs.field(factory=list)
     _all_back: bool = False
+    _wait_until: float = 0.0
     _forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def interrupt(self, reason: str) -> None:
@@ -102,9 +112,12 @@ class Fleet:
     # --- Forward ---------------------------------------------------------------
 
     async def _both_phases(self) -> None:
+        self._wait_until = anyio.current_time() + self.run.wait
         try:
             await self._get_ready()
             self._judge()
+            in_order = [ctx for wave in self.waves for ctx in wave]
+            self._pass(await pass_before_switch(self.run, in_order))
             for number, wave in enumerate(self.waves, start=1):
                 await self._switch_over(number, wave)
             await self._commit()
@@ -130,10 +143,41 @@ class Fleet:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._build, scope)
-                for ctx in self.hosts:
-                    tasks.start_soon(self._ready, ctx, scope)
+                while (held := await self._all_ready(scope)) is not None:
+                    await self._await_lock(held, scope)
         if self.reason:
             raise _Stop
+
+    async def _all_ready(self, outer: anyio.CancelScope) -> Context | None:
+        """Bring every host to READY; return one whose lock is worth waiting for."""
+        held: list[Context] = []
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                for ctx in self.hosts:
+                    tasks.start_soon(self._ready, ctx, scope, held)
+        if self.reason:
+            outer.cancel()
+            return None
+        return held[0] if held else None
+
+    async def _await_lock(self, held: Context, outer: anyio.CancelScope) -> None:
+        """
+        Give every lock back, wait until *held* is free, and let all hosts start over.
+
+        A run that waits holds nothing: two that did would wait for each other.
+        """
+        reason = held.failure.reason if held.failure else ""
+        left = self._wait_until - anyio.current_time()
+        self.run.note(e.LockAwaited(held.name, reason, round(left, 1)), None)
+        await release([ctx for ctx in self.hosts if ctx is not held])
+        if not await is_free_within(held, left):
+            self.locked = True
+            self._halt(f"{held.name}: {reason}")
+            outer.cancel()
+            return
+        await release([held])
+        for ctx in self.hosts:
+            ctx.start_over()
 
     async def _build(self, scope: anyio.CancelScope) -> None:
         try:
@@ -153,16 +197,21 @@ class Fleet:
         else:
             self.run.built.set()
 
-    async def _ready(self, ctx: Context, scope: anyio.CancelScope) -> None:
+    async def _ready(
+        self, ctx: Context, scope: anyio.CancelScope, held: list[Context]
+    ) -> None:
         await advance(ctx)
         if ctx.machine.state is not S.FAILED or ctx.failure is None:
             return
         if ctx.failure.locked:
-            self.locked = True
-            self._halt(f"{ctx.name}: {ctx.failure.reason}")
-        elif broken := self._over_budget():
+            if anyio.current_time() < self._wait_until:
+                held.append(ctx)
+            else:
+                self.locked = True
+                self._halt(f"{ctx.name}: {ctx.failure.reason}")
+        elif broken := self._over_budget() or self._turned_away():
             self._halt(broken)
-        if self.reason:
+        if self.reason or held:
             scope.cancel()
 
     def _judge(self) -> None:
@@ -187,8 +236,6 @@ class Fleet:
         if self.reason:
             raise _Stop  # it could not be put on record
         self.switched.append(names)
-        for ctx in hosts:
-            apply(ctx, e.Admitted(ctx.name, wave=number))
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 for ctx in hosts:
@@ -197,20 +244,41 @@ class Fleet:
         skew = _spread(ctx.switched_at for ctx in hosts)
         if len(hosts) >= max(map(len, self.switched)):
             self.skew = skew
-        failed = len(hosts) - len(live)
+        failed = sum(ctx.machine.state not in {S.LIVE, S.READY} for ctx in hosts)
         self.run.note(e.WaveFinished(number, len(live), failed, skew), None)
         if not live:
             self._halt(f"every host of wave {number} failed")
         if self.reason:
             raise _Stop
         await self._soak(number, live)
+        self._pass(await self.gate(number, tuple(ctx.name for ctx in live)))
+
+    def _pass(self, failed: str) -> None:
+        """Stop where a gate says why."""
+        if failed:
+            self._halt(failed)
+            raise _Stop
 
     async def _go_live(self, ctx: Context, scope: anyio.CancelScope) -> None:
-        await advance(ctx)
-        if ctx.machine.state is not S.LIVE:
-            self._after_failure(ctx)
+        if await self._admit(ctx):
+            await advance(ctx)
+            if ctx.machine.state is not S.LIVE:
+                self._after_failure(ctx)
         if self.reason and self.run.plan.rollout.on_failure == "rollback-fleet":
             scope.cancel()
+
+    async def _admit(self, ctx: Context) -> bool:
+        """Wait until enough others serve; tell whether the host may change then."""
+        try:
+            await self.run.serving.leave(ctx.name)
+        except NoRoom as exc:
+            self._halt(str(exc))
+            return False
+        if self.reason:
+            self.run.serving.back(ctx.name)
+            return False
+        apply(ctx, e.Admitted(ctx.name, wave=ctx.wave))
+        return True
 
     async def _soak(self, number: int, live: Sequence[Context]) -> None:
         """Watch a wave for a while, then have it prove its health again."""
@@ -278,9 +346,16 @@ class Fleet:
     ) -> None:
         """Roll back one host; what goes wrong here must not keep others from theirs."""
         try:
+            if ctx.machine.state in {S.LIVE, S.CHECKING}:
+                await self.run.serving.leave(ctx.name)
             if ctx.machine.state is not S.ROLLING_BACK:
                 apply(ctx, e.RollbackRequested(ctx.name, reason))
             await advance(ctx)
+        except NoRoom as exc:
+            text = f"stays on the new release: {exc}"
+            self.run.note(e.HostWarned(ctx.name, text), ctx.machine)
+            if ctx.machine.state is S.CHECKING:
+                apply(ctx, e.Halted(ctx.name, text))
         except Exception as exc:  # noqa: BLE001  raised once all are back
             bugs.append(exc)
 
@@ -353,6 +428,13 @@ class Fleet:
             hosts = "host" if len(failed) == 1 else "hosts"
             return f"{len(failed)} {hosts} failed, {limit} allowed"
         return ""
+
+    def _turned_away(self) -> str:
+        """Return why no more logins are tried: the first ones were all refused."""
+        denied = [ctx for ctx in self.hosts if ctx.failure and ctx.failure.denied]
+        if len(denied) < DENIALS or any(ctx.identity for ctx in self.hosts):
+            return ""
+        return f"the first {len(denied)} hosts all refused the login"
 
     async def _sample(self) -> None:
         while True:

@@ -27,6 +27,8 @@ class Selection:
     only; *packages* are ids of stored packages to take instead of building; *limit* are
     expressions over hosts; *force* deploys what is live already. *run* is an earlier
     run to resume or to go back from; to *revert* it is to put every host back instead.
+    *wait* is how many seconds a lock of another run is waited for; *break_lock* takes
+    it over at once, and ends what that run has running.
     """
 
     modules: tuple[str, ...] = ()
@@ -36,6 +38,8 @@ class Selection:
     force: bool = False
     run: str = ""
     revert: bool = False
+    wait: float = 0.0
+    break_lock: bool = False
 
 
 @attrs.frozen

@@ -39,6 +39,7 @@ class Past:
     first; *continues* is the next of these, where that is not read in yet, and *undoes*
     the run that this one rolls back; empty where there is none.
     *manifest* is what MANIFEST named for its modules before, *packages* what they got;
+    *migrated* are the modules whose before_switch has passed;
     *states* and *previous* are by host: how far it came, and what its links said before
     (module to text). *began* is in POSIX seconds.
     """
@@ -61,6 +62,7 @@ class Past:
     previous: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     switching: bool = False
     committed: bool = False
+    migrated: frozenset[str] = frozenset()
     going_back: bool = False
     finished: e.Finished | None = None
 
@@ -152,6 +154,7 @@ def continued(newer: Past, older: Past) -> Past:
         },
         switching=newer.switching or older.switching,
         committed=newer.committed or older.committed,
+        migrated=newer.migrated | older.migrated,
         finished=finished,
     )
 
@@ -211,6 +214,8 @@ def _run(found: Past, event: e.RunEvent) -> Past:
             changes = {"revisions": {**found.revisions, module: revision}}
         case e.Packaged(module=module, package=package):
             changes = {"packages": {**found.packages, module: package}}
+        case e.BeforeSwitchPassed(module=module):
+            changes = {"migrated": found.migrated | {module}}
         case e.WaveStarted():
             changes = {"switching": True}
         case e.ManifestMoved():

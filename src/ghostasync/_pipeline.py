@@ -49,6 +49,10 @@ class Step:
     steady: bool = False
 
 
+RECONNECTIONS: Final = 3
+"""How often a run goes on with a host whose connection died; a host that goes up and
+down all the time is no host to switch."""
+
 STAGES: Final[dict[S, Step]] = {
     # Connecting has its deadline in the transport, from when a handshake may begin.
     S.CONNECTING: Step(stages.connect),
@@ -76,6 +80,16 @@ def apply(ctx: Context, event: e.HostEvent) -> None:
         ctx.run.logs.write(ctx.name, said.encode(errors="surrogateescape"))
     ctx.ended_at = anyio.current_time()
     ctx.run.note(event, ctx.machine)
+    _count(ctx, event)
+
+
+def _count(ctx: Context, event: e.HostEvent) -> None:
+    """Keep the fleet's count of hosts that serve."""
+    state = ctx.machine.state
+    if state in {S.LIVE, S.ROLLED_BACK}:
+        ctx.run.serving.back(ctx.name)
+    elif state is S.STRANDED or (isinstance(event, e.Failed) and event.unreachable):
+        ctx.run.serving.lose(ctx.name)
 
 
 async def advance(ctx: Context, *, until: S | None = None) -> None:
@@ -91,10 +105,8 @@ async def advance(ctx: Context, *, until: S | None = None) -> None:
     while ctx.machine.state not in RESTING and ctx.machine.state is not until:
         state = ctx.machine.state
         try:
-            event = await _step(ctx, STAGES[state])
+            event = await _persist(ctx, state)
         except HostError as exc:
-            if isinstance(exc, ConnectionDied):
-                ctx.disconnect()
             event = _failed(ctx, state, exc)
         except anyio.get_cancelled_exc_class() as exc:
             pending = exc
@@ -105,6 +117,21 @@ async def advance(ctx: Context, *, until: S | None = None) -> None:
         apply(ctx, event)
     if pending is not None:
         raise pending
+
+
+async def _persist(ctx: Context, state: S) -> e.HostEvent:
+    """Do the work of *state*; again where the connection dies under it."""
+    while True:
+        try:
+            return await _step(ctx, STAGES[state])
+        except ConnectionDied as exc:
+            ctx.disconnect()
+            ctx.losses += 1
+            if state is S.CONNECTING or ctx.losses > RECONNECTIONS:
+                raise
+            # A host on its way back must get there, whatever is cancelled meanwhile.
+            with anyio.CancelScope(shield=state is S.ROLLING_BACK):
+                await stages.reconnect(ctx, exc)
 
 
 async def look(ctx: Context) -> None:
@@ -118,7 +145,7 @@ async def look(ctx: Context) -> None:
     if ctx.machine.state is not S.CHECKING:
         return
     try:
-        await _step(ctx, STAGES[S.CHECKING])
+        await _persist(ctx, S.CHECKING)
     except HostError as exc:
         apply(ctx, _failed(ctx, S.CHECKING, exc))
     except BaseException:
@@ -131,6 +158,7 @@ async def recheck(ctx: Context) -> None:
     try:
         await stages.verify(ctx)
     except HostError as exc:
+        ctx.run.serving.stop(ctx.name)
         apply(ctx, _failed(ctx, S.LIVE, exc))
         await advance(ctx)
 
@@ -159,9 +187,10 @@ def _place(ctx: Context, step: Step) -> contextlib.AbstractAsyncContextManager[o
 
 def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
     remote = exc if isinstance(exc, RemoteError) else None
+    drained = state is S.ROLLING_BACK and ctx.drained
     return e.Failed(
         ctx.name,
-        reason=ctx.run.redactor.text(str(exc)),
+        reason=ctx.run.redactor.text(str(exc)) + "; it stays drained" * drained,
         stage=state,
         exit_status=remote.status if remote else None,
         tail=ctx.run.redactor.text(remote.tail) if remote else "",

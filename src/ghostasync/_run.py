@@ -11,19 +11,23 @@ import anyio
 from . import events as e
 from ._assembly import Assembly, Job
 from ._build import Workshop
-from ._environment import digest
+from ._environment import digest, run_variables
 from ._fleet import Fleet
+from ._gates import pass_after_wave
+from ._locks import beat, release
 from ._outcome import AFTER_ALL_FAILED
 from ._paths import app_path
 from ._recorder import Recorder
 from ._redact import Redactor
 from ._report import sum_up
 from ._rundir import RunFolder
-from ._waves import cut
+from ._serving import Serving
+from ._waves import cut, needed
 from .errors import BuildError, GhostasyncError, StoreError
 from .journal import Journal
 from .model import Action, Host, Module, Package, Report, State
 from .protocols import Environment, ManifestLine, Observer, Session, Transport
+from .remote import Guarded
 from .stages import Context, Release, RunContext, to_name_again
 
 __all__ = ["Run"]
@@ -143,7 +147,7 @@ class Run:
             self._news.set()
 
     async def _carry_out(self) -> None:
-        parts, fleet = self._parts, self._fleet
+        parts = self._parts
         modules = tuple(job.module.name for job in parts.jobs)
         named = {line.module: line.package for line in parts.manifest}
         self._recorder.note(
@@ -161,9 +165,24 @@ class Run:
                 revert=parts.revert,
             )
         )
-        for text in parts.warnings:
+        async with anyio.create_task_group() as tasks:
+            # Locks are kept alive to the end, on a way back that is shielded as well.
+            alive = anyio.CancelScope(shield=True)
+            tasks.start_soon(self._beat, alive)
+            try:
+                await self._there_or_back()
+            finally:
+                alive.cancel()
+
+    async def _beat(self, alive: anyio.CancelScope) -> None:
+        with alive:
+            await beat(self._fleet.hosts)
+
+    async def _there_or_back(self) -> None:
+        fleet = self._fleet
+        for text in self._parts.warnings:
             self._recorder.note(e.Warned(text))
-        if parts.revert:
+        if self._parts.revert:
             await fleet.revert()
             await self._manifest_back()
             return
@@ -261,11 +280,11 @@ class Run:
     async def _prune(self) -> None:
         await self._fleet.prune()
         parts = self._parts
-        for release in self._fleet.run.releases:
-            name = release.module.name
+        for built in self._fleet.run.releases:
+            name = built.module.name
             try:
                 await parts.store.prune(
-                    name, parts.plan.store.keep, frozenset({release.id})
+                    name, parts.plan.store.keep, frozenset({built.id})
                 )
             except StoreError as exc:
                 text = f"old packages of {name} were not removed: {exc}"
@@ -289,23 +308,48 @@ class Run:
             work=anyio.CapacityLimiter(rollout.concurrency),
             note=self._recorder.note,
             protected={m.module: frozenset({m.package}) for m in parts.manifest},
+            places=parts.places,
+            variables=run_variables(
+                parts.plan.app,
+                actor=parts.actor,
+                action=parts.action,
+                secrets=parts.secrets,
+            ),
+            serving=Serving(
+                (host.name for host in parts.hosts),
+                needed(rollout.min_serving, len(parts.hosts)),
+            ),
+            wait=parts.wait,
+            break_lock=parts.break_lock,
             past=parts.past,
             revert=parts.revert,
         )
         contexts = {
-            host.name: Context(host, self._session(host), run) for host in parts.hosts
+            host.name: Context(
+                host, Guarded(self._session(host), run.id, run.holder), run
+            )
+            for host in parts.hosts
         }
         waves = [
             tuple(contexts[host.name] for host in wave)
             for wave in cut(parts.hosts, rollout.waves, rollout.spread_by)
         ]
+        run.waves = len(waves)
         for number, wave in enumerate(waves, start=1):
             for ctx in wave:
                 ctx.wave = number
                 self._recorder.waves[ctx.name] = number
         return Fleet(
-            run, tuple(contexts.values()), tuple(waves), self._build, self._commit
+            run,
+            tuple(contexts.values()),
+            tuple(waves),
+            self._build,
+            self._commit,
+            self._gate,
         )
+
+    async def _gate(self, wave: int, hosts: tuple[str, ...]) -> str:
+        return await pass_after_wave(self._workshop, wave, self._fleet.run.waves, hosts)
 
     def _session(self, host: Host) -> Session:
         if self._transport is None:
@@ -328,8 +372,15 @@ class Run:
         )
 
     def _keep(self, record: e.Record) -> None:
-        # PREVIOUS of every host must survive a power failure before its link moves.
-        ahead = isinstance(record.event, e.WaveStarted | e.FleetRollbackStarted)
+        # PREVIOUS of every host must survive a power failure before its link moves,
+        # and so must what is done once only.
+        ahead = isinstance(
+            record.event,
+            e.WaveStarted
+            | e.FleetRollbackStarted
+            | e.BeforeSwitchStarted
+            | e.BeforeSwitchPassed,
+        )
         self._journal.append(record, sync=ahead)
 
     def _remember(self, record: e.Record) -> None:
@@ -372,11 +423,7 @@ class Run:
     async def _close(self) -> None:
         """Give all connections back at once, and with them the locks."""
         try:
-            async with anyio.create_task_group() as tasks:
-                for ctx in self._fleet.hosts:
-                    if ctx.lock is not None:
-                        ctx.lock.write_eof()
-                    tasks.start_soon(ctx.session.close)
+            await release(self._fleet.hosts)
         finally:
             self._journal.close()
 

@@ -143,6 +143,10 @@ class DeadlinePassed(HostError):
         self.key, self.seconds = key, seconds
 
 
+_LONGEST = 300
+"""Characters of a script's last line in a reason; binary has lines without end."""
+
+
 class RemoteError(HostError):
     """A script on the host failed; *tail* is the last it printed, in bounds."""
 
@@ -150,7 +154,7 @@ class RemoteError(HostError):
         self, host: str, script: str, status: int | None, tail: str = ""
     ) -> None:
         ended = "was killed" if status is None else f"exited {status}"
-        last = tail.strip().rsplit("\n", 1)[-1].strip()
+        last = tail.strip().rsplit("\n", 1)[-1].strip()[-_LONGEST:]
         super().__init__(host, f"{script} {ended}" + (f": {last}" if last else ""))
         self.script, self.status, self.tail = script, status, tail
 

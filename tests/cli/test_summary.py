@@ -12,7 +12,18 @@ from ghostasync.cli.summary import MAX_LINES, Command, failure, is_clean, succes
 from ghostasync.model import HostReport, Outcome, Report
 from ghostasync.model import State as S  # noqa: N817  as in the table
 
-from .story import NEW, OLD, RUN, Story, failed_run, folded, good_run, names, report_of
+from .story import (
+    NEW,
+    OLD,
+    RUN,
+    Story,
+    failed_run,
+    folded,
+    gated_run,
+    good_run,
+    names,
+    report_of,
+)
 
 THIS = Command.typed(
     ["--config", "shop file.toml", "deploy", "site@main"], Path("s.toml")
@@ -97,6 +108,35 @@ def test_a_failed_build_names_the_module_and_how_to_build_it_alone() -> None:
     assert "    | no page.html" in lines
     assert f"  now:  {OLD} on 2 hosts" in lines
     assert lines[-1] == "  next: ghostasync build site --config s.toml"
+
+
+def test_a_migration_that_failed_shows_its_last_words() -> None:
+    story = begun(2)
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    reason, tail = "before_switch of site exited 1: locked", "altering\nlocked\n"
+    story.tell(e.BeforeSwitchStarted("site", "web1"))
+    story.tell(e.BeforeSwitchFailed("site", "web1", reason, 1, tail))
+    story.finish("failed", 1, f"web1: {reason}")
+
+    assert words(story)[:5] == [
+        f"ghostasync: failed: web1: {reason}",
+        f"  web1  {reason}",
+        "    | altering",
+        "    | locked",
+        f"  now:  {OLD} on 2 hosts",
+    ]
+
+
+def test_a_gate_that_closed_shows_its_last_words() -> None:
+    assert words(gated_run())[:5] == [
+        "ghostasync: failed: wave 2: after_wave exited 1",
+        "  of wave 2  after_wave exited 1",
+        "    | asking for the error rate",
+        "    | 0.2 % of requests",
+        f"  now:  {OLD} on 6 hosts",
+    ]
 
 
 def test_a_stranded_host_comes_first_and_asks_for_a_person() -> None:

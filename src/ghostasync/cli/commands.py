@@ -20,11 +20,13 @@ from .frontend import FrontEnd
 from .options import (
     COMMON,
     LIMITS,
+    LOCKING,
     MODE,
     PICK,
     Common,
     Flag,
     Limits,
+    Locking,
     Mode,
     Pick,
     Repeatable,
@@ -117,6 +119,7 @@ def deploy(
     pick: Pick = PICK,
     limits: Limits = LIMITS,
     mode: Mode = MODE,
+    locking: Locking = LOCKING,
     options: Common = COMMON,
 ) -> int:
     """
@@ -131,10 +134,12 @@ def deploy(
 
         mode: In earnest or not.
 
+        locking: What to do where another run holds a host.
+
         options: As everywhere.
     """
     plan = limits.applied(options.plan())
-    selection = pick.selection(modules, force=mode.force)
+    selection = pick.selection(modules, force=mode.force, locking=locking)
     if not mode.dry_run:
         return _run(options, partial(api.start, plan, selection=selection))
     found = run_async(partial(api.dry_run, plan, selection=selection))
@@ -143,21 +148,35 @@ def deploy(
     return 0
 
 
-def converge(*hosts: str, options: Common = COMMON) -> int:
+def converge(*hosts: str, locking: Locking = LOCKING, options: Common = COMMON) -> int:
     """
     Bring hosts to what MANIFEST says, from stored packages; those in line are left.
 
     Args:
         hosts: Names, or expressions as for --limit; all hosts by default.
 
+        locking: What to do where another run holds a host.
+
         options: As everywhere.
     """
-    plan = options.plan()
-    begin = partial(api.start, plan, action=Action.CONVERGE, hosts=hosts)
+    begin = partial(
+        api.start,
+        options.plan(),
+        selection=Selection(wait=locking.wait, break_lock=locking.break_lock),
+        action=Action.CONVERGE,
+        hosts=hosts,
+    )
     return _run(options, begin)
 
 
-def resume(run: str = "", /, *, revert: Flag = False, options: Common = COMMON) -> int:
+def resume(
+    run: str = "",
+    /,
+    *,
+    revert: Flag = False,
+    locking: Locking = LOCKING,
+    options: Common = COMMON,
+) -> int:
     """
     Finish a run whose controller was killed, or put back what it did.
 
@@ -166,9 +185,14 @@ def resume(run: str = "", /, *, revert: Flag = False, options: Common = COMMON) 
 
         revert: Put every host back to what it served before that run.
 
+        locking: What to do where another run holds a host.
+
         options: As everywhere.
     """
-    plan, selection = options.plan(), Selection(run=run, revert=revert)
+    selection = Selection(
+        run=run, revert=revert, wait=locking.wait, break_lock=locking.break_lock
+    )
+    plan = options.plan()
     begin = partial(api.start, plan, selection=selection, action=Action.RESUME)
     return _run(options, begin)
 
@@ -179,6 +203,7 @@ def rollback(
     *,
     to: Repeatable = (),
     limit: Repeatable = (),
+    locking: Locking = LOCKING,
     options: Common = COMMON,
 ) -> int:
     """
@@ -192,11 +217,20 @@ def rollback(
 
         limit: Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable.
 
+        locking: What to do where another run holds a host.
+
         options: As everywhere.
     """
     if run and to:
         raise PlanError("rollback: say RUN or --to RELEASE, not both")
-    plan, selection = options.plan(), Selection(packages=to, limit=limit, run=run)
+    selection = Selection(
+        packages=to,
+        limit=limit,
+        run=run,
+        wait=locking.wait,
+        break_lock=locking.break_lock,
+    )
+    plan = options.plan()
     begin = partial(api.start, plan, selection=selection, action=Action.ROLLBACK)
     return _run(options, begin)
 

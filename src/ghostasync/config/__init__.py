@@ -32,7 +32,10 @@ __all__ = [
     "unsupported",
 ]
 
-_SCRIPTS: Final = ("buildpack", "pre_deploy", "post_deploy", "after_all_deploy")
+_SCRIPTS: Final = (
+    *("buildpack", "pre_deploy", "before_switch", "post_deploy"),
+    "after_all_deploy",
+)
 _POSITION: Final = re.compile(r"(.*) \(at (.*)\)", re.DOTALL)
 
 

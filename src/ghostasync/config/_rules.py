@@ -19,7 +19,9 @@ from ..model import (
     App,
     Deadlines,
     DirectorySource,
+    Gate,
     GitSource,
+    Hook,
     Host,
     Layout,
     Module,
@@ -126,6 +128,16 @@ _INSIDE: Final = _text(
     each=True,
 )
 _HTTP: Final = _text('"http://…" or "https://…"', r"(?:https?://[^\s/]\S*)?")
+_USER: Final = _text("a user of the host", r"(?:[A-Za-z_][A-Za-z0-9_.-]*\$?)?")
+_HOSTS: Final = Rule(
+    'an expression like those of --limit ("role=web,!web3", but no @failed), or an'
+    " array of them",
+    lambda value: (
+        "@" not in value
+        if isinstance(value, str)
+        else bool(value) and all(item and "@" not in item for item in value)
+    ),
+)
 _S3: Final = _text('"s3://bucket/prefix"', _BUCKET)
 
 RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
@@ -161,6 +173,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     Rollout: {
         "waves": _WAVES,
         "spread_by": _PLAIN,
+        "min_serving": _BUDGET,
         "soak": _SECONDS,
         "max_failures": _BUDGET,
         "max_unreachable": _UNREACHABLE,
@@ -168,6 +181,8 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "concurrency": _whole(1),
         "confirm": _SECONDS,
     },
+    Hook: {"run": _NO_NUL, "on": _words("controller", "host")},
+    Gate: {"run": _NO_NUL},
     Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
     Host: {
         "name": _text(
@@ -192,10 +207,12 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "path": _text(_INSIDE.allowed, rf"(?:{_STEP}(?:/{_STEP})*)?"),
         "inline": _NO_NUL,
         "file": _PLAIN,
+        "run_as": _USER,
     },
     Verify: {
         "command": _NO_NUL,
         "url": _HTTP,
+        "run_as": _USER,
         "interval": _ABOVE_0,
         "attempt_timeout": _ABOVE_0,
     },
@@ -207,6 +224,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "exclude": _INSIDE,
         "shared_dirs": _INSIDE,
         "shared_files": _INSIDE,
+        "hosts": _HOSTS,
     },
 }
 """The rule of every key that does not take all values of its type."""

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable, Mapping
 from importlib import resources
+from typing import Final
 
-__all__ = ["command_line", "quote", "render"]
+import attrs
+
+from .._environment import exports
+
+__all__ = ["LOST", "Fence", "as_user", "command_line", "quote", "render"]
+
+LOST: Final = 999
+"""In the closing line, instead of a status: the lock is not this run's any more."""
+
+
+@attrs.frozen
+class Fence:
+    """What a script has to find: in *file*, both quoted, the name of *holder*."""
+
+    file: bytes
+    holder: bytes
 
 
 def quote(value: str) -> bytes:
@@ -22,26 +39,76 @@ def _body(name: str) -> bytes:
     return b"\n".join(line for line in lines if line and not line.startswith(b"#"))
 
 
-def render(name: str, args: tuple[str, ...], nonce: str) -> bytes:
+def render(
+    name: str, args: tuple[str, ...], nonce: str, fence: Fence | None = None
+) -> bytes:
     """
     Return what ``/bin/sh`` evaluates on the host.
 
     The body runs in a subshell, so that its ``exit`` and ``set -e`` end only itself and
-    the closing line with its status always follows.
+    the closing line with its status always follows. Behind a *fence* it runs only while
+    the holder's process lives; else stderr says whose lock it is, and the status is
+    ``LOST``.
     """
-    words = b" ".join(quote(arg) for arg in args)
-    return b"\n".join(
-        [
-            b"nonce=" + nonce.encode(),
-            b"set -- " + words,
-            b"printf '\\n%s begin\\n' \"$nonce\"",
-            b"(",
-            _body(name),
-            b")",
-            b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
+    lines = [
+        b"nonce=" + nonce.encode(),
+        b"set -- " + _words(args),
+        b"printf '\\n%s begin\\n' \"$nonce\"",
+        b"(",
+        _body(name),
+        b")",
+        b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
+        b"",
+    ]
+    if fence is not None:
+        lines[3:3] = [
+            b"who= pid=",
+            b"{ read -r who && read -r pid; } 2>/dev/null <" + fence.file,
+            b'if [ "$who" = ' + fence.holder + b' ] && [ -d "/proc/$pid" ]; then',
+        ]
+        lines[-1:] = [
+            b"else",
+            b'printf \'\\n%s lost %s\\n\' "$nonce" "$who" >&2',
+            b"printf '\\n%s end %s\\n' \"$nonce\" " + str(LOST).encode(),
+            b"fi",
             b"",
         ]
+    return b"\n".join(lines)
+
+
+def as_user(
+    user: str, file: str, text: str, environment: str, more: Mapping[str, str]
+) -> str:
+    """
+    Return sh that runs *file*, or else *text*, as *user* of the host.
+
+    It ends up in an argument list there, so *more* variables must hold no secret.
+
+    Args:
+        user: Who runs it; the host must let us become them.
+
+        file: A script that only we can read.
+
+        text: The script itself.
+
+        environment: A file of exports that only we can read, in a folder of ours.
+
+        more: What is exported after these.
+    """
+    args = (
+        user,
+        file,
+        text,
+        environment,
+        os.fsdecode(exports(more)),
+        os.fsdecode(_body("become")),
+        os.fsdecode(_body("other")),
     )
+    return os.fsdecode(b"\n".join([b"set -- " + _words(args), _body("as")]))
+
+
+def _words(args: Iterable[str]) -> bytes:
+    return b" ".join(quote(arg) for arg in args)
 
 
 def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:

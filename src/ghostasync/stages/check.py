@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
+
+import anyio
 
 from .. import events as e
 from ..errors import LockHeld, Refused, RemoteError
 from ..model import Module
 from ..remote import Facts, Target, hold, parse_facts, query
 from ._context import Context
+from ._rights import rights
 
 __all__ = ["check", "findings", "inspect", "take_lock"]
 
-_HELD = 75
-"""What ``lock.sh`` exits with when another run holds the lock (EX_TEMPFAIL)."""
+STALE: Final = 90
+"""Seconds without a beat, by the host's clock, after which a lock may be taken over."""
+
+YIELDING: Final = 15.0
+"""Seconds that an older run waits for a younger one to give its locks back."""
+
+_AGAIN: Final = 1.0
+_PATIENCE: Final = 10
+"""Seconds that a script of a run which is gone has to end; ``run.sh`` takes up to 6."""
+
+_HELD: Final = 75
+_RUNNING: Final = 76
+"""What ``lock.sh`` exits with: another run holds the lock, or still runs a script."""
+
+_RUN: Final = re.compile(r"run (\S+) ")
+"""How the text under which a lock is held begins; ids sort by time."""
 
 
 async def check(ctx: Context) -> e.Checked:
@@ -26,23 +45,60 @@ async def check(ctx: Context) -> e.Checked:
         LockHeld: Another run has it.
         Refused: The host is not fit; the text says what to do.
     """
-    await take_lock(ctx)
+    if ctx.lock is None:
+        await take_lock(ctx)
     ctx.facts = await inspect(ctx)
-    if not ctx.run.revert and (wrong := list(findings(ctx, ctx.facts))):
+    wrong = [] if ctx.run.revert else [*findings(ctx, ctx.facts), *await rights(ctx)]
+    if wrong:
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
 
 
 async def take_lock(ctx: Context) -> None:
-    """Hold the host's lock until the connection ends."""
+    """
+    Hold the host's lock until the connection ends.
+
+    A run that had it before, on a connection that died, gets it again only if no other
+    run had it in between. Of two runs that each hold some hosts the older keeps them:
+    it asks again for a while, and the younger, refused as well, gives back what it has.
+
+    Raises:
+        LockHeld: Another run has it.
+        Refused: There is no lock to be had here, or a script of another run still runs.
+    """
+    until = anyio.current_time() + min(YIELDING, ctx.run.deadlines.check / 2)
+    while True:
+        try:
+            return await _ask_for_lock(ctx)
+        except LockHeld as exc:
+            younger = (found := _RUN.match(exc.holder)) and found[1] > ctx.run.id
+            left = until - anyio.current_time()
+            if not younger or left <= 0:
+                raise
+        await anyio.sleep(min(_AGAIN, left))
+
+
+async def _ask_for_lock(ctx: Context) -> None:
+    app_dir = ctx.session.app_dir = ctx.paths.app_dir
+    stale = "-1" if ctx.run.break_lock else str(STALE)
+    again = "1" if ctx.had_lock else ""
+    words = (ctx.run.holder, ctx.run.id, ctx.session.app, stale, str(_PATIENCE), again)
     try:
-        ctx.lock = await hold(
-            ctx.session, "lock", ctx.paths.app_dir, ctx.run.holder, sudo=ctx.sudo
-        )
+        ctx.lock, said = await hold(ctx.session, "lock", app_dir, *words, sudo=ctx.sudo)
+        ctx.had_lock = True
+        if found := said.partition("taken over ")[2]:
+            ctx.note(e.HostWarned(ctx.name, f"the lock was taken over {found}"))
     except RemoteError as exc:
         if exc.status == _HELD:
-            raise LockHeld(ctx.name, exc.tail.strip()) from exc
+            # One line; what an rc file had to say comes before it.
+            raise LockHeld(ctx.name, exc.tail.strip().rpartition("\n")[2]) from exc
+        if exc.status == _RUNNING:
+            raise Refused(
+                ctx.name,
+                f"another run's script has not ended: {exc.tail.strip()}; wait for it, "
+                "or end it there",
+            ) from exc
         root = ctx.paths.app_dir
         raise Refused(
             ctx.name,
@@ -53,7 +109,7 @@ async def take_lock(ctx: Context) -> None:
 
 async def inspect(ctx: Context) -> Facts:
     """Ask the host what it is and has; changes nothing that lasts."""
-    folders = {ctx.paths.module(m.name): m for m in ctx.run.modules}
+    folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
     text = await query(ctx.session, "check", ctx.paths.app_dir, *args, sudo=ctx.sudo)
     return parse_facts(text, {folder: m.name for folder, m in folders.items()})
@@ -69,7 +125,7 @@ def findings(ctx: Context, facts: Facts) -> Iterator[str]:
         yield f"{_login(ctx)} may not write to {facts.unwritable}"
     elif not facts.rename:
         yield "nothing here renames a link in one step: install coreutils or python3"
-    for module in ctx.run.modules:
+    for module in ctx.modules:
         yield from _module(ctx, facts, module, facts.targets[module.name])
 
 
@@ -95,6 +151,4 @@ def _module(
 
 
 def _login(ctx: Context) -> str:
-    if ctx.sudo or not ctx.identity:
-        return "root"
-    return ctx.identity.user
+    return ctx.login

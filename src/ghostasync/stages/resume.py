@@ -47,10 +47,11 @@ def resume(ctx: Context) -> e.Resumed | None:
     past = ctx.run.past
     if past is None or past.states.get(ctx.name) is not State.LIVE:
         return None
-    records = {r.module.name: moved_by_past(ctx, r.module) for r in ctx.run.releases}
-    if not all(_serves(ctx, r, records[r.module.name]) for r in ctx.run.releases):
+    mine = [release for release in ctx.run.releases if release.module in ctx.modules]
+    records = {r.module.name: moved_by_past(ctx, r.module) for r in mine}
+    if not all(_serves(ctx, r, records[r.module.name]) for r in mine):
         return None
-    work = tuple(r for r in ctx.run.releases if records[r.module.name])
+    work = tuple(r for r in mine if records[r.module.name])
     if not work:
         return None
     ctx.work, ctx.moves = work, tuple(move_of(ctx, release) for release in work)
@@ -83,7 +84,7 @@ def move_of(ctx: Context, release: Release) -> Move:
 def to_undo(ctx: Context) -> tuple[Move, ...]:
     """Return the moves that the killed run made on the host, to be taken back."""
     moves = []
-    for module in ctx.run.modules:
+    for module in ctx.modules:
         record, target = moved_by_past(ctx, module), ctx.known.targets[module.name]
         if record is not None and target.link in {record.new, ""}:
             moves.append(

@@ -39,7 +39,9 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged | e.Resumed:
     started, before = anyio.current_time(), ctx.sent
     if resumed := resume(ctx):
         return resumed
-    ctx.work = tuple(r for r in ctx.run.releases if ctx.run.force or _differs(ctx, r))
+    names = {module.name for module in ctx.modules}
+    mine = [r for r in ctx.run.releases if r.module.name in names]
+    ctx.work = tuple(r for r in mine if ctx.run.force or _differs(ctx, r))
     if not ctx.work:
         return e.Unchanged(ctx.name)
     ctx.moved = any(
@@ -145,8 +147,10 @@ async def _keep_environment(ctx: Context, release: Release) -> None:
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),
     }
-    # Beside the exports, for restore.sh: how this release proves its health.
-    health = json.dumps(attrs.asdict(release.module.verify))
+    # Beside the exports, for restore.sh: how this release proves its health, and who
+    # runs its post-deploy.
+    told = attrs.asdict(release.module.verify)
+    health = json.dumps({**told, "post_deploy_as": release.module.post_deploy.run_as})
     data = exports(variables) + b"ghost_verify=" + quote(health) + b"\n"
 
     async def send(channel: Channel) -> None:

@@ -33,6 +33,10 @@ __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 PAUSES: Final = (1.0, 3.0, 6.0, 6.0, 6.0)
 """The later ones outlast the 5 s after which sshd forgets most penalties."""
 
+STALE_SECONDS: Final = 30.0
+"""A server ends whoever has not logged in within LoginGraceTime, 120 s by default. In a
+large fleet a host may wait for its turn as long: then it is called anew."""
+
 CLOSE_SECONDS: Final = 3.0
 """How long an orderly close may take."""
 
@@ -85,12 +89,14 @@ class SshTransport:
         handshakes: Handshakes | None = None,
         login_seconds: float = 30,
         pauses: Sequence[float] = PAUSES,
+        stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self._login = Login(settings)
         self._trust = Trust(settings)
         self._handshakes = handshakes or Handshakes(settings.connects)
         self._login_seconds = login_seconds
         self._pauses = tuple(pauses)
+        self._stale_seconds = stale_seconds
         self._bastions: dict[str, SshSession] = {}
         self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
 
@@ -136,8 +142,12 @@ class SshTransport:
         try:
             async with self._handshakes.endpoint(target.endpoint):
                 wire = await self._reach(host, target)
+                since = anyio.current_time()
                 try:
                     async with self._handshakes.working:
+                        if anyio.current_time() - since > self._stale_seconds:
+                            wire.abort()
+                            wire = await self._reach(host, target)
                         return await self._log_in(target, wire)
                 except BaseException:
                     wire.abort()
