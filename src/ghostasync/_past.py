@@ -133,6 +133,9 @@ def continued(newer: Past, older: Past) -> Past:
     # A run that found hosts locked stopped, but had nothing to take back.
     locked = newer.finished is not None and newer.finished.outcome == "locked"
     back = newer.revert or (newer.going_back and not locked)
+    # One that was not dead at all has ended by itself, beside what was to resume it.
+    idle = _MAY_HAVE_MOVED.isdisjoint(newer.states.values())
+    finished = older.finished if idle and older.finished else newer.finished
     return attrs.evolve(
         newer,
         ids=(*newer.ids, *older.ids),
@@ -152,6 +155,7 @@ def continued(newer: Past, older: Past) -> Past:
         switching=newer.switching or older.switching,
         committed=newer.committed or older.committed,
         migrated=newer.migrated | older.migrated,
+        finished=finished,
     )
 
 

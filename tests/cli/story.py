@@ -59,6 +59,14 @@ class Story:
     def in_state(self, *states: State) -> list[str]:
         return [h for h, m in self.machines.items() if m.state in states]
 
+    def revert(self, of: str) -> None:
+        """Begin to take back what another run did."""
+        self.tell(
+            e.Started(
+                "rollback", "shop/prod/web", ("site",), self.hosts, of=of, revert=True
+            )
+        )
+
     def start(self, modules: Sequence[str] = ("site",), action: str = "deploy") -> None:
         self.tell(
             e.Started(

@@ -222,3 +222,30 @@ def test_a_build_without_a_run_is_shown_too() -> None:
 
     assert board.packaged
     assert list(board.modules) == ["site"]
+
+
+def test_a_run_that_only_goes_back_has_nothing_to_build() -> None:
+    story = Story(names(2))
+    story.revert("R1")
+    board = folded(story.records)
+    assert (board.phase, board.modules) == ("checking", {})
+
+    story.each(e.Connected)
+    story.tell(e.Unchanged("web1"))
+    story.tell(e.RollbackRequested("web2", "back from R1"))
+
+    assert folded(story.records).phase == "going back"
+
+
+def test_a_host_that_is_live_already_is_sent_nothing() -> None:
+    story = Story(names(2))
+    story.start(action="resume")
+    story.connect()
+    story.package()
+    story.tell(e.Resumed("web1"))
+    assert folded(story.records).upload_fraction == 0.0
+
+    story.upload(["web2"])
+
+    board = folded(story.records)
+    assert (board.upload_fraction, board.counts[S.LIVE]) == (1.0, 1)

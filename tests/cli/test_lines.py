@@ -45,6 +45,16 @@ def test_a_run_reads_as_a_log() -> None:
     ("event", "line"),
     [
         (e.Unchanged("web1"), "web1  unchanged"),
+        (e.Resumed("web1"), "web1  live already"),
+        (e.Uploaded("web1", 0, 0.2), "web1  has the release already"),
+        (
+            e.Started("resume", "shop", ("site",), ("web1",), of="R1"),
+            "run   resume shop on 1 host (goes on with run R1)",
+        ),
+        (
+            e.Started("rollback", "shop", ("site",), ("web1",), "ada", of="R1"),
+            "run   rollback shop on 1 host by ada (back from run R1)",
+        ),
         (
             e.Failed("web1", "pre_deploy exited 3", State.PREPARING, 3),
             "web1  FAILED preparing: pre_deploy exited 3",

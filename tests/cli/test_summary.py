@@ -261,3 +261,52 @@ def test_success_is_one_line(states: list[S], waves: int, line: str) -> None:
 
     assert success(report, board) == line
     assert is_clean(report)
+
+
+# --- Runs that take up another one -------------------------------------------------
+
+
+def reverted(story: Story) -> Story:
+    story.revert("R1")
+    story.each(e.Connected)
+    story.each(lambda h: e.RollbackRequested(h, "back from R1"), story.hosts[1:])
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}), story.hosts[1:])
+    return story
+
+
+def test_a_revert_says_what_is_as_before() -> None:
+    story = reverted(Story(names(3)))
+    story.tell(e.Unchanged("web1"))
+    story.finish("live", 0)
+    report = report_of(story)
+
+    assert is_clean(report)
+    assert success(report, folded(story.records)) == (
+        "2 hosts back in 70 ms, as before run R1; 1 had nothing to go back from"
+    )
+
+
+def test_a_revert_that_lost_a_host_does_not_guess_what_it_serves() -> None:
+    story = reverted(Story(names(3)))
+    story.tell(e.Failed("web1", "no answer", S.CHECKING, unreachable=True))
+    story.finish("stranded", 3)
+
+    assert words(story)[-3:] == [
+        f"  now:  {OLD} on web[2-3]; unknown, look there: on web1",
+        f"  log:  /var/lib/ghostasync/shop/prod/web/runs/{RUN}",
+        "  next: ghostasync status --config s.toml",
+    ]
+
+
+def test_a_resumed_run_that_went_back_leaves_nothing_to_resume() -> None:
+    story = Story(names(2))
+    story.start(action="resume")
+    story.connect()
+    story.package()
+    story.each(e.Resumed)
+    story.tell(e.FleetRollbackStarted("1 host failed", story.hosts))
+    story.each(lambda h: e.RollbackRequested(h, "1 host failed"))
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}))
+    story.finish("failed", 1, "1 host failed")
+
+    assert words(story)[-1] == "  next: ghostasync deploy --config s.toml"

@@ -163,3 +163,18 @@ def test_a_build_that_failed_says_so_in_its_line() -> None:
 
 def test_nothing_is_drawn_before_the_run_has_started() -> None:
     assert not any("deploy" in line.plain for line in lines(folded([]), 0, 80, 24))
+
+
+def test_a_wave_that_was_live_before_is_drawn_as_done() -> None:
+    story = Story(names(3))
+    story.start(action="resume")
+    story.connect()
+    story.package()
+    story.tell(e.Resumed("web1"))
+    story.upload(story.hosts[1:])
+    story.each(e.Prepared, story.hosts[1:])
+    story.wave(2, 2, story.hosts[1:])
+
+    (drawn_waves,) = (line for line in drawn(story) if line.startswith(" wave 2/2"))
+
+    assert drawn_waves.split()[2] == UNICODE.full * len(drawn_waves.split()[2])

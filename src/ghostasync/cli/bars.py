@@ -164,7 +164,9 @@ def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
         # Cells that the division leaves over go to the first stripes.
         cells = (room - shown + 1 + place) // shown
         over = board.waves_over.get(wave)
-        done = 1.0 if over else board.wave_fraction if wave == board.wave else 0.0
+        # One that is passed over had nothing left to do, in a run that was resumed.
+        past = over is not None or wave < board.wave
+        done = 1.0 if past else board.wave_fraction if wave == board.wave else 0.0
         style = "red" if over and over.failed else "green"
         if board.going_back and style == "green":
             style = "yellow"

@@ -174,7 +174,8 @@ def _serving(report: Report, board: Board) -> str:
 
 def _served(name: str, state: S, report: Report, board: Board) -> str:
     """Return what a host serves; empty where it is as before and never told."""
-    if state is S.STRANDED:
+    reverting = board.started is not None and board.started.revert
+    if state is S.STRANDED or (reverting and state is S.FAILED):
         return "unknown, look there:"
     row = board.hosts.get(name)
     serves = dict(row.serves or {}) if row else {}

@@ -198,6 +198,7 @@ class Context:
         self.facts = self.identity = self.failure = None
         self.had_lock = False
         self.work, self.moves, self.sent = (), (), 0
+        self.moved = self.switching = False
 
     def note(self, event: Event) -> None:
         """Take note of an event that does not change the host's state."""

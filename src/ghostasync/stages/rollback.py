@@ -48,7 +48,8 @@ async def rollback(ctx: Context) -> e.RolledBack:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
     served = {move.module: move.previous.rpartition("/")[2] for move in ctx.moves}
-    if ctx.switching:
+    # Its own switch, or that of the killed run which this one takes up.
+    if ctx.switching or ctx.moved:
         await drain_to_go_back(ctx)
         await _undo(ctx)
     if ctx.drained:
