@@ -1,0 +1,324 @@
+"""
+Where faults are tried: a fleet behind roads that break, its tools behind gates.
+
+:class:`Ground` sets it up, starts runs on it and breaks it; ``evidence`` says what is
+true of it afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import attrs
+from anyio.from_thread import start_blocking_portal
+
+from ghostasync import Plan, Rollout, Script, Verify
+from ghostasync.model import Deadlines
+from tests.fleet.console import Console, Outcome
+from tests.fleet.gates import GATED_PATH, HOLD, Gate, install
+from tests.fleet.road import Road
+from tests.fleet.sshd import SshdFleet
+from tests.fleet.trees import Tree, look
+from tests.fleet.world import Repository, World
+
+__all__ = ["APP", "Ground", "Running"]
+
+APP: Final = "/ghost/shop/prod/web/blue"
+"""The app's folder on hosts, as :class:`World` has it."""
+
+ENDING: Final = 100.0
+"""Seconds that a run may take to end once a fault has struck: a dead peer is noticed
+within 60."""
+
+DISK: Final = "64m"
+"""More than a release and what the engine wants to be spare."""
+
+SCRIPTS: Final = {
+    "pre_deploy": f"{HOLD} pre_deploy || exit\n",
+    "post_deploy": f'{HOLD} "post_deploy-$GHOST_ACTION" || exit\n',
+}
+VERIFY: Final = Verify(
+    command=f"{HOLD} verify || exit; test -f version", interval=0.2, attempt_timeout=3
+)
+
+
+class Running:
+    """A command at work; its events are read as they come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: list[str] = []
+        self._errors: list[str] = []
+        self._news = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, lines), daemon=True)
+            for stream, lines in (
+                (process.stdout, self._lines),
+                (process.stderr, self._errors),
+            )
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: Any, lines: list[str]) -> None:  # TextIO or None
+        for line in stream:
+            with self._news:
+                lines.append(line)
+                self._news.notify_all()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:  # JSON
+        with self._news:
+            return [json.loads(line) for line in self._lines]
+
+    @property
+    def run(self) -> str:
+        """The run's id; it must have begun."""
+        run: str = self.events[0]["run"]
+        return run
+
+    def until(self, name: str, host: str = "", seconds: float = 40) -> None:
+        """Return once an event has come, of *host* where that is given."""
+
+        def come() -> bool:
+            return any(
+                event["event"] == name and event.get("host", "") in {"", host or ""}
+                for event in map(json.loads, self._lines)
+            )
+
+        with self._news:
+            if not self._news.wait_for(come, seconds):
+                raise TimeoutError(f"no {name} of {host or 'the run'} in {seconds} s")
+
+    def finish(self, seconds: float = ENDING) -> Outcome:
+        """Wait for the command's end."""
+        self.process.wait(timeout=seconds)
+        for reader in self._readers:
+            reader.join(timeout=5)
+        whole = [line for line in self._lines if line.endswith("\n")]
+        out, err = "".join(whole), "".join(self._errors)
+        return Outcome(self.process.returncode, out, err)
+
+
+@attrs.define(eq=False)
+class Ground:
+    """
+    A fleet that serves a release of ``site``, and what can happen to it.
+
+    *trees* maps the first seven digits of every commit to what it holds; *good* is for
+    those who share one.
+    """
+
+    world: World
+    console: Console
+    roads: Mapping[str, Road]
+    disks: frozenset[str]
+    trees: dict[str, Tree] = attrs.field(factory=dict)
+    version: int = 0
+    good: bool = True
+    _address: dict[str, str] = attrs.field(factory=dict)
+    _resources: ExitStack = attrs.field(factory=ExitStack)
+    _down: set[str] = attrs.field(factory=set)
+
+    @classmethod
+    def create(cls, folder: Path, count: int, *, disks: tuple[str, ...] = ()) -> Self:
+        """
+        Start a fleet that has nothing yet.
+
+        Args:
+            folder: Where all of it lives.
+
+            count: How many hosts; they are called ``h1`` ….
+
+            disks: Which of them have a small disk of their own for ``/ghost``.
+        """
+        with ExitStack() as resources:
+            portal = resources.enter_context(start_blocking_portal())
+            options = {"SetEnv": f"PATH={GATED_PATH}"}
+            fleet = SshdFleet(count, folder / "fleet", options=options)
+            for name in disks:
+                resources.callback(_mount(fleet.path(name, "/ghost")))
+            resources.enter_context(fleet)
+            roads = {h.name: Road(portal, h) for h in fleet.hosts}
+            for road in roads.values():
+                resources.callback(road.close)
+            for host in fleet.hosts:
+                install(_tools(fleet, host.name))
+            _know(folder / "fleet/known_hosts", fleet, roads)
+            world = World.create(folder, fleet, "site")
+            for key, text in SCRIPTS.items():
+                world.repositories["site"].script(key, text)
+            _fill_in(world.repositories["site"])
+            return cls(
+                world,
+                Console(world),
+                roads,
+                frozenset(disks),
+                resources=resources.pop_all(),
+            )
+        raise AssertionError("an exit stack swallows nothing")
+
+    @property
+    def fleet(self) -> SshdFleet:
+        return self.world.fleet
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(host.name for host in self.fleet.hosts)
+
+    # --- Runs --------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make the next version."""
+        self.version += 1
+        repository = self.world.repositories["site"]
+        commit = repository.commit(str(self.version), f"version {self.version}")
+        self.trees[commit[:7]] = look(repository.path)
+
+    def configure(self, **changes: Any) -> None:  # attrs.evolve's own
+        """Write the configuration; *changes* are deadlines and keys of the rollout."""
+        seconds = {f.name for f in attrs.fields(Deadlines)} & set(changes)
+        deadlines = Deadlines(**{name: changes.pop(name) for name in seconds})
+        self.console.configure(self._plan(Rollout(deadlines=deadlines, **changes)))
+
+    def _plan(self, rollout: Rollout) -> Plan:
+        module = self.world.module(
+            "site",
+            buildpack=Script(),
+            shared_dirs=(),
+            shared_files=(),
+            verify=VERIFY,
+        )
+        hosts = tuple(
+            attrs.evolve(road.host, address=self._address.get(name, "127.0.0.1"))
+            for name, road in self.roads.items()
+        )
+        plan = self.world.plan(module, rollout=rollout, hosts=hosts)
+        return attrs.evolve(plan, app=attrs.evolve(plan.app, env_vars={}, secrets=()))
+
+    @contextmanager
+    def deploying(self, *args: str, prefix: tuple[str, ...] = ()) -> Iterator[Running]:
+        """Start a deploy; it is killed where the body leaves it behind."""
+        command = ("deploy", "--output", "json", *args)
+        with self.console.running(*command, prefix=prefix) as process:
+            yield Running(process)
+
+    def deploy(self, *args: str) -> Outcome:
+        """Deploy, to the end."""
+        with self.deploying(*args) as running:
+            return running.finish()
+
+    @contextmanager
+    def gate(self, host: str, name: str) -> Iterator[Gate]:
+        """Arm a gate of a host."""
+        gate = Gate.arm(_tools(self.fleet, host), name)
+        try:
+            yield gate
+        finally:
+            gate.close()
+
+    # --- What can happen to a host -----------------------------------------------
+
+    def reset(self, host: str) -> None:
+        """Reset its connections; new ones work."""
+        self.roads[host].reset()
+
+    def half_open(self, host: str) -> None:
+        """Carry nothing more of its connections, and tell nobody; new ones work."""
+        self.roads[host].silence()
+
+    def kill(self, host: str) -> None:
+        """Crash it: its processes are gone, and nobody listens any more."""
+        self._down.add(host)
+        self.fleet.kill(host)
+        self.roads[host].shut()
+        self.roads[host].flow()
+
+    def stop(self, host: str) -> None:
+        """Stop all its processes; TCP answers, nothing else does."""
+        self._down.add(host)
+        self.fleet.freeze(host)
+        self.roads[host].flow()
+
+    def fill(self, host: str) -> None:
+        """Fill the disk under its ``/ghost``."""
+        folder = self.fleet.path(host, "/ghost")
+        space = os.statvfs(folder)
+        with (folder / "filler").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize)
+
+    def forget_name(self, host: str) -> None:
+        """Have its name resolve to nothing from the next configuration on."""
+        self._address[host] = "nohost.invalid"
+
+    def heal(self) -> None:
+        """Put everything right that can happen to hosts."""
+        self._address.clear()
+        for name in self.names:
+            self.roads[name].reset()
+            if self.fleet.runs(name):
+                self.fleet.thaw(name)
+            else:
+                self.fleet.start(name)
+            self.roads[name].open()
+            (self.fleet.path(name, "/ghost") / "filler").unlink(missing_ok=True)
+        self._down.clear()
+
+    @property
+    def reachable(self) -> tuple[str, ...]:
+        """The hosts that nothing happened to which lasts."""
+        return tuple(name for name in self.names if name not in self._down)
+
+    def close(self) -> None:
+        """End the fleet."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _tools(fleet: SshdFleet, host: str) -> Path:
+    return fleet.path(host, "/ghost").with_name("bin")
+
+
+def _mount(folder: Path) -> Any:  # a callback that takes it away
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)], check=True
+    )
+    return lambda: subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _know(file: Path, fleet: SshdFleet, roads: Mapping[str, Road]) -> None:
+    """Have the hosts' keys believed at the near end of the roads, too."""
+    lines = file.read_text().splitlines()
+    for line, host in zip(tuple(lines), fleet.hosts, strict=True):
+        _, _, key = line.partition(" ")
+        port = roads[host.name].host.port
+        lines.append(f"[127.0.0.1]:{port},[nohost.invalid]:{port} {key}")
+    file.write_text("\n".join(lines) + "\n")
+
+
+def _fill_in(repository: Repository) -> None:
+    """Give a release some files, so that it can be half there."""
+    for number in range(40):
+        file = repository.path / f"lib/part{number % 8}/file{number}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(os.urandom(2048))
+    with suppress(FileNotFoundError):
+        (repository.path / "config.ini").unlink()
