@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -97,6 +98,10 @@ class Running:
         with self._news:
             if not self._news.wait_for(come, seconds):
                 raise TimeoutError(f"no {name} of {host or 'the run'} in {seconds} s")
+
+    def signal(self, name: str) -> None:
+        """Send the command a signal; one that has ended hears nothing."""
+        self.process.send_signal(signal.Signals[name])
 
     def finish(self, seconds: float = ENDING) -> Outcome:
         """Wait for the command's end."""
@@ -248,6 +253,15 @@ class Ground:
         self.fleet.freeze(host)
         self.roads[host].flow()
 
+    def revive(self, host: str) -> None:
+        """Start a host that was killed, let one go on that was stopped."""
+        if self.fleet.runs(host):
+            self.fleet.thaw(host)
+        else:
+            self.fleet.start(host)
+        self.roads[host].open()
+        self._down.discard(host)
+
     def fill(self, host: str) -> None:
         """Fill the disk under its ``/ghost``."""
         folder = self.fleet.path(host, "/ghost")
@@ -264,13 +278,8 @@ class Ground:
         self._address.clear()
         for name in self.names:
             self.roads[name].reset()
-            if self.fleet.runs(name):
-                self.fleet.thaw(name)
-            else:
-                self.fleet.start(name)
-            self.roads[name].open()
+            self.revive(name)
             (self.fleet.path(name, "/ghost") / "filler").unlink(missing_ok=True)
-        self._down.clear()
 
     @property
     def reachable(self) -> tuple[str, ...]:
