@@ -16,6 +16,7 @@ from typing import Any, Final
 from ghostasync.journal import replay, states
 from ghostasync.model import State
 from tests.fleet.console import Outcome
+from tests.fleet.gates import HOLD
 from tests.fleet.ground import APP, Ground
 from tests.fleet.trees import look
 
@@ -27,6 +28,7 @@ __all__ = [
     "links",
     "locks",
     "report",
+    "scripts",
     "served",
     "survivors",
     "words",
@@ -35,6 +37,9 @@ __all__ = [
 SETTLING: Final = 20.0
 """Seconds that a host gets to notice that a controller or a script is gone: a script
 has 5 to end before it is killed, and the machine is busy."""
+
+SCRIPTS: Final = (*("pre_deploy", "post_deploy", f"{HOLD} verify"),)
+"""What a script's command line has."""
 
 MAX_LINES: Final = 8
 
@@ -96,6 +101,12 @@ def survivors(ground: Ground, hosts: Iterable[str]) -> list[str]:
         for host in hosts
         for line in ground.fleet.commands(host)
     ]
+
+
+def scripts(ground: Ground, hosts: Iterable[str]) -> list[str]:
+    """No script of the app runs on *hosts*; what the engine runs there may."""
+    lines = survivors(ground, hosts)
+    return [line for line in lines if any(word in line for word in SCRIPTS)]
 
 
 def leftovers(ground: Ground, hosts: Iterable[str]) -> list[str]:

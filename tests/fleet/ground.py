@@ -35,7 +35,7 @@ __all__ = ["APP", "Ground", "Running"]
 APP: Final = "/ghost/shop/prod/web/blue"
 """The app's folder on hosts, as :class:`World` has it."""
 
-ENDING: Final = 100.0
+ENDING: Final = 90.0
 """Seconds that a run may take to end once a fault has struck: a dead peer is noticed
 within 60."""
 
@@ -129,12 +129,19 @@ class Ground:
     trees: dict[str, Tree] = attrs.field(factory=dict)
     version: int = 0
     good: bool = True
-    _address: dict[str, str] = attrs.field(factory=dict)
+    _names: dict[str, str] = attrs.field(factory=dict)
     _resources: ExitStack = attrs.field(factory=ExitStack)
     _down: set[str] = attrs.field(factory=set)
 
     @classmethod
-    def create(cls, folder: Path, count: int, *, disks: tuple[str, ...] = ()) -> Self:
+    def create(
+        cls,
+        folder: Path,
+        count: int,
+        *,
+        disks: tuple[str, ...] = (),
+        addresses: Mapping[str, str] | None = None,
+    ) -> Self:
         """
         Start a fleet that has nothing yet.
 
@@ -144,6 +151,8 @@ class Ground:
             count: How many hosts; they are called ``h1`` ….
 
             disks: Which of them have a small disk of their own for ``/ghost``.
+
+            addresses: Where the roads to some of them begin; here, otherwise.
         """
         with ExitStack() as resources:
             portal = resources.enter_context(start_blocking_portal())
@@ -152,7 +161,8 @@ class Ground:
             for name in disks:
                 resources.callback(_mount(fleet.path(name, "/ghost")))
             resources.enter_context(fleet)
-            roads = {h.name: Road(portal, h) for h in fleet.hosts}
+            near = {h.name: h.address for h in fleet.hosts} | dict(addresses or {})
+            roads = {h.name: Road(portal, h, near[h.name]) for h in fleet.hosts}
             for road in roads.values():
                 resources.callback(road.close)
             for host in fleet.hosts:
@@ -203,7 +213,7 @@ class Ground:
             verify=VERIFY,
         )
         hosts = tuple(
-            attrs.evolve(road.host, address=self._address.get(name, "127.0.0.1"))
+            attrs.evolve(road.host, address=self._names.get(name, road.host.address))
             for name, road in self.roads.items()
         )
         plan = self.world.plan(module, rollout=rollout, hosts=hosts)
@@ -269,13 +279,13 @@ class Ground:
         with (folder / "filler").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize)
 
-    def forget_name(self, host: str) -> None:
-        """Have its name resolve to nothing from the next configuration on."""
-        self._address[host] = "nohost.invalid"
+    def rename(self, host: str, name: str) -> None:
+        """Have it reached by *name*, from the next configuration on."""
+        self._names[host] = name
 
     def heal(self) -> None:
         """Put everything right that can happen to hosts."""
-        self._address.clear()
+        self._names.clear()
         for name in self.names:
             self.roads[name].reset()
             self.revive(name)
@@ -318,8 +328,8 @@ def _know(file: Path, fleet: SshdFleet, roads: Mapping[str, Road]) -> None:
     lines = file.read_text().splitlines()
     for line, host in zip(tuple(lines), fleet.hosts, strict=True):
         _, _, key = line.partition(" ")
-        port = roads[host.name].host.port
-        lines.append(f"[127.0.0.1]:{port},[nohost.invalid]:{port} {key}")
+        near = roads[host.name].host
+        lines.append(f"[{near.address}]:{near.port} {key}")
     file.write_text("\n".join(lines) + "\n")
 
 

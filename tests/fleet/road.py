@@ -92,14 +92,17 @@ class _Lane:
 
 class Road:
     """
-    A port of this machine that leads to *host*; :attr:`host` is what to connect to.
+    A port of *address* that leads to *host*; :attr:`host` is what to connect to.
 
     Its methods may be called from any thread; the sockets live in the loop of *portal*.
     """
 
-    def __init__(self, portal: BlockingPortal, host: Host) -> None:
+    def __init__(
+        self, portal: BlockingPortal, host: Host, address: str = "127.0.0.1"
+    ) -> None:
         self._portal = portal
         self._to = host
+        self._address = address
         self._lanes: list[_Lane] = []
         self._reaching: set[asyncio.Task[None]] = set()
         self._arrived = threading.Event()
@@ -107,7 +110,7 @@ class Road:
         self._server: asyncio.Server | None = None
         self._port = 0
         self.open()
-        self.host = attrs.evolve(host, port=self._port)
+        self.host = attrs.evolve(host, address=address, port=self._port)
 
     def open(self) -> None:
         """Let newcomers in, as it does from the beginning."""
@@ -155,7 +158,7 @@ class Road:
         if self._server is None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(
-                self._arrive, "127.0.0.1", self._port
+                self._arrive, self._address, self._port
             )
             self._port = self._server.sockets[0].getsockname()[1]
 

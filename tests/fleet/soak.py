@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -45,8 +46,6 @@ DEADLINES: Final = {
     "rollback": 15,
 }
 """Short ones, or a soak would be spent in waiting for hosts that are gone."""
-
-SCRIPTS: Final = frozenset({"pre_deploy", "post_deploy-deploy", "verify"})
 
 
 class Violation(Exception):
@@ -97,7 +96,7 @@ class Soak:
             striking.end()
             self._keep(number, outcome)
             there = [h for h in ground.reachable if h not in striking.cut]
-            _require(eventually(lambda: _scripts(ground, there)))
+            _require(eventually(lambda: evidence.scripts(ground, there)))
         new = _new(outcome)
         if not plot.has("SIGKILL") or outcome.exit >= 0:
             _require(_truth(ground, outcome, plot, before, new))
@@ -156,15 +155,6 @@ class Soak:
 def _require(wrong: Sequence[str]) -> None:
     if wrong:
         raise Violation("\n  ".join(wrong))
-
-
-def _scripts(ground: Ground, hosts: Sequence[str]) -> list[str]:
-    """No script of the run outlives it; tools that hang are let go afterwards."""
-    return [
-        line
-        for line in evidence.survivors(ground, hosts)
-        if any(line.endswith(f"/mnt/hold {name}") for name in SCRIPTS)
-    ]
 
 
 def _new(outcome: Outcome) -> str:
@@ -227,6 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hosts", type=int, default=5)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args(arguments)
+    # Hosts outlive whoever started them, unless they are ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="soak."))
     words = ["--hosts", str(asked.hosts), "--deploys", str(asked.deploys)]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIO

@@ -448,7 +448,7 @@ def test_a_fault(ground: Ground, moment: str, fault: str, ends: Ends) -> None:
             _check_told(ground, outcome, end)
         if not MOMENTS[moment].gate or MOMENTS[moment].script:
             there = ground.reachable
-            assert not eventually(lambda: evidence.survivors(ground, there))
+            assert not eventually(lambda: evidence.scripts(ground, there))
     ground.heal()
     assert not eventually(lambda: evidence.survivors(ground, ground.names))
     assert not eventually(lambda: evidence.locks(ground, ground.names))
@@ -459,7 +459,7 @@ def test_a_fault(ground: Ground, moment: str, fault: str, ends: Ends) -> None:
         assert serves in {{"old": old[host], "new": new}[word] for word in may}, host
     evidence.journal(ground, run)
     if end is not IS_GONE and end is not STRANDED:
-        assert not evidence.leftovers(ground, ground.names)
+        assert not eventually(lambda: evidence.leftovers(ground, ground.names))
 
     _check_next_deploy(ground)
     ground.good = True
@@ -470,8 +470,8 @@ def _suffer(
 ) -> tuple[Outcome, str]:
     """Bring a run to *moment*, strike, and wait for its end."""
     if fault.strike is _dns:
-        ground.forget_name(VICTIM)
-    ground.configure(**(moment.deadlines if fault.quick else {}))
+        ground.rename(VICTIM, "nohost.invalid")
+    ground.configure(**({"rollback": 20, **moment.deadlines} if fault.quick else {}))
     ground.commit()
     begin = gates.enter_context(ground.gate(*moment.begin)) if moment.begin else None
     gate = _arm(ground, moment, gates)
