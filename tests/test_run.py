@@ -93,10 +93,11 @@ class Hosts:
 
     def _restore(self, call: Call) -> bytes:
         _, _, _, target, previous, new, _ = call.args
-        if self.links.get(call.host) != new:
-            return f"left {target}\n".encode()
-        self.links[call.host] = previous
-        has = "restored,post_deploy" if previous else "restored"
+        has = "restored" if self.links.get(call.host) == new else "left"
+        if has == "restored":
+            self.links[call.host] = previous
+        if previous:
+            has += ",post_deploy"
         return f"{has} {target}\n".encode()
 
     def ran(self, what: str) -> list[str]:

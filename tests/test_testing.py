@@ -66,8 +66,9 @@ async def test_a_fake_script_that_fails_is_a_remote_error() -> None:
 async def test_a_fake_lock_is_held_until_its_stdin_is_closed() -> None:
     session = await opened(FakeTransport(lambda _: Answer(None, b"held\n")))
 
-    channel = await remote.hold(session, "lock", "/ghost")
+    channel, said = await remote.hold(session, "lock", "/ghost")
 
+    assert said == "held"
     with anyio.move_on_after(0.02) as waiting:
         await channel.wait()
     assert waiting.cancelled_caught

@@ -67,7 +67,9 @@ class Selection:
 
     *modules* are names, or ``name@rev``; *rev* applies where the run has one repository
     only; *packages* are ids of stored packages to take instead of building; *limit* are
-    expressions over hosts; *force* deploys what is live already.
+    expressions over hosts; *force* deploys what is live already. *wait* is how many
+    seconds a lock of another run is waited for; *break_lock* takes it over at once, and
+    ends what that run has running.
     """
 
     modules: tuple[str, ...] = ()
@@ -75,6 +77,8 @@ class Selection:
     packages: tuple[str, ...] = ()
     limit: tuple[str, ...] = ()
     force: bool = False
+    wait: float = 0.0
+    break_lock: bool = False
 
 
 @attrs.frozen
@@ -112,13 +116,16 @@ class Assembly:
     secrets: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     hidden: tuple[str, ...] = attrs.field(default=(), repr=False)
     limited: bool = False
+    wait: float = 0.0
+    break_lock: bool = False
 
     @property
     def holder(self) -> str:
         """What a run that finds a host locked is told of this one."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         where = f"{socket.gethostname()} (pid {os.getpid()})"
-        return f"run {self.id} by {self.actor} on {where} since {now}"
+        # One line, for it is the first of a file.
+        return " ".join(f"run {self.id} by {self.actor} on {where} since {now}".split())
 
     def build_folder(self, module: str) -> Path:
         """Return where *module* is built."""
@@ -188,6 +195,8 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
         folder=Path(url) / app_path(plan.app) / "runs" / run,
         force=selection.force,
         limited=bool(selection.limit),
+        wait=selection.wait,
+        break_lock=selection.break_lock,
     )
 
 

@@ -15,6 +15,7 @@ import anyio
 import attrs
 
 from . import events as e
+from ._locks import is_free_within, release
 from ._machine import AFTER_SWITCH
 from ._pipeline import advance, apply, recheck
 from ._waves import allowed
@@ -26,6 +27,10 @@ __all__ = ["Fleet"]
 
 COMMIT_SECONDS: Final = 60
 """How long the store may take to move MANIFEST; the fleet goes back then."""
+
+DENIALS: Final = 5
+"""Refused logins, and nothing else, after which no more are tried: it is the key or the
+user name, and servers lock out those who go on."""
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
@@ -58,6 +63,7 @@ class Fleet:
     skew: float = 0.0
     switched: list[tuple[str, ...]] = attrs.field(factory=list)
     _all_back: bool = False
+    _wait_until: float = 0.0
     _forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def interrupt(self, reason: str) -> None:
@@ -102,6 +108,7 @@ class Fleet:
     # --- Forward ---------------------------------------------------------------
 
     async def _both_phases(self) -> None:
+        self._wait_until = anyio.current_time() + self.run.wait
         try:
             await self._get_ready()
             self._judge()
@@ -130,10 +137,41 @@ class Fleet:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._build, scope)
-                for ctx in self.hosts:
-                    tasks.start_soon(self._ready, ctx, scope)
+                while (held := await self._all_ready(scope)) is not None:
+                    await self._await_lock(held, scope)
         if self.reason:
             raise _Stop
+
+    async def _all_ready(self, outer: anyio.CancelScope) -> Context | None:
+        """Bring every host to READY; return one whose lock is worth waiting for."""
+        held: list[Context] = []
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                for ctx in self.hosts:
+                    tasks.start_soon(self._ready, ctx, scope, held)
+        if self.reason:
+            outer.cancel()
+            return None
+        return held[0] if held else None
+
+    async def _await_lock(self, held: Context, outer: anyio.CancelScope) -> None:
+        """
+        Give every lock back, wait until *held* is free, and let all hosts start over.
+
+        A run that waits holds nothing: two that did would wait for each other.
+        """
+        reason = held.failure.reason if held.failure else ""
+        left = self._wait_until - anyio.current_time()
+        self.run.note(e.LockAwaited(held.name, reason, round(left, 1)), None)
+        await release([ctx for ctx in self.hosts if ctx is not held])
+        if not await is_free_within(held, left):
+            self.locked = True
+            self._halt(f"{held.name}: {reason}")
+            outer.cancel()
+            return
+        await release([held])
+        for ctx in self.hosts:
+            ctx.start_over()
 
     async def _build(self, scope: anyio.CancelScope) -> None:
         try:
@@ -153,16 +191,21 @@ class Fleet:
         else:
             self.run.built.set()
 
-    async def _ready(self, ctx: Context, scope: anyio.CancelScope) -> None:
+    async def _ready(
+        self, ctx: Context, scope: anyio.CancelScope, held: list[Context]
+    ) -> None:
         await advance(ctx)
         if ctx.machine.state is not S.FAILED or ctx.failure is None:
             return
         if ctx.failure.locked:
-            self.locked = True
-            self._halt(f"{ctx.name}: {ctx.failure.reason}")
-        elif broken := self._over_budget():
+            if anyio.current_time() < self._wait_until:
+                held.append(ctx)
+            else:
+                self.locked = True
+                self._halt(f"{ctx.name}: {ctx.failure.reason}")
+        elif broken := self._over_budget() or self._turned_away():
             self._halt(broken)
-        if self.reason:
+        if self.reason or held:
             scope.cancel()
 
     def _judge(self) -> None:
@@ -303,6 +346,13 @@ class Fleet:
             hosts = "host" if len(failed) == 1 else "hosts"
             return f"{len(failed)} {hosts} failed, {limit} allowed"
         return ""
+
+    def _turned_away(self) -> str:
+        """Return why no more logins are tried: the first ones were all refused."""
+        denied = [ctx for ctx in self.hosts if ctx.failure and ctx.failure.denied]
+        if len(denied) < DENIALS or any(ctx.identity for ctx in self.hosts):
+            return ""
+        return f"the first {len(denied)} hosts all refused the login"
 
     async def _sample(self) -> None:
         while True:

@@ -49,6 +49,10 @@ class Step:
     steady: bool = False
 
 
+RECONNECTIONS: Final = 3
+"""How often a run goes on with a host whose connection died; a host that goes up and
+down all the time is no host to switch."""
+
 STAGES: Final[dict[S, Step]] = {
     # Connecting has its deadline in the transport, from when a handshake may begin.
     S.CONNECTING: Step(stages.connect),
@@ -91,10 +95,8 @@ async def advance(ctx: Context) -> None:
     while ctx.machine.state not in RESTING:
         state = ctx.machine.state
         try:
-            event = await _step(ctx, STAGES[state])
+            event = await _persist(ctx, state)
         except HostError as exc:
-            if isinstance(exc, ConnectionDied):
-                ctx.disconnect()
             event = _failed(ctx, state, exc)
         except anyio.get_cancelled_exc_class() as exc:
             pending = exc
@@ -105,6 +107,21 @@ async def advance(ctx: Context) -> None:
         apply(ctx, event)
     if pending is not None:
         raise pending
+
+
+async def _persist(ctx: Context, state: S) -> e.HostEvent:
+    """Do the work of *state*; again where the connection dies under it."""
+    while True:
+        try:
+            return await _step(ctx, STAGES[state])
+        except ConnectionDied as exc:
+            ctx.disconnect()
+            ctx.losses += 1
+            if state is S.CONNECTING or ctx.losses > RECONNECTIONS:
+                raise
+            # A host on its way back must get there, whatever is cancelled meanwhile.
+            with anyio.CancelScope(shield=state is S.ROLLING_BACK):
+                await stages.reconnect(ctx, exc)
 
 
 async def recheck(ctx: Context) -> None:

@@ -13,6 +13,7 @@ from ._assembly import Assembly, Job
 from ._build import Workshop
 from ._environment import digest
 from ._fleet import Fleet
+from ._locks import beat, release
 from ._outcome import AFTER_ALL_FAILED
 from ._paths import app_path
 from ._recorder import Recorder
@@ -24,6 +25,7 @@ from .errors import BuildError, GhostasyncError, StoreError
 from .journal import Journal
 from .model import Action, Host, Package, Report
 from .protocols import Environment, ManifestLine, Observer, Session, Transport
+from .remote import Guarded
 from .stages import Context, Release, RunContext
 
 __all__ = ["Run"]
@@ -152,10 +154,21 @@ class Run:
                 reason=parts.reason,
             )
         )
-        await fleet.deploy()
-        if fleet.committed:
-            await self._after_all()
-            await self._prune()
+        async with anyio.create_task_group() as tasks:
+            # Locks are kept alive to the end, on a way back that is shielded as well.
+            alive = anyio.CancelScope(shield=True)
+            tasks.start_soon(self._beat, alive)
+            try:
+                await fleet.deploy()
+                if fleet.committed:
+                    await self._after_all()
+                    await self._prune()
+            finally:
+                alive.cancel()
+
+    async def _beat(self, alive: anyio.CancelScope) -> None:
+        with alive:
+            await beat(self._fleet.hosts)
 
     async def _build(self) -> tuple[Release, ...]:
         releases = []
@@ -215,11 +228,11 @@ class Run:
     async def _prune(self) -> None:
         await self._fleet.prune()
         parts = self._parts
-        for release in self._fleet.run.releases:
-            name = release.module.name
+        for built in self._fleet.run.releases:
+            name = built.module.name
             try:
                 await parts.store.prune(
-                    name, parts.plan.store.keep, frozenset({release.id})
+                    name, parts.plan.store.keep, frozenset({built.id})
                 )
             except StoreError as exc:
                 text = f"old packages of {name} were not removed: {exc}"
@@ -243,9 +256,14 @@ class Run:
             work=anyio.CapacityLimiter(rollout.concurrency),
             note=self._recorder.note,
             protected={m.module: frozenset({m.package}) for m in parts.manifest},
+            wait=parts.wait,
+            break_lock=parts.break_lock,
         )
         contexts = {
-            host.name: Context(host, self._session(host), run) for host in parts.hosts
+            host.name: Context(
+                host, Guarded(self._session(host), run.id, run.holder), run
+            )
+            for host in parts.hosts
         }
         waves = [
             tuple(contexts[host.name] for host in wave)
@@ -324,11 +342,7 @@ class Run:
     async def _close(self) -> None:
         """Give all connections back at once, and with them the locks."""
         try:
-            async with anyio.create_task_group() as tasks:
-                for ctx in self._fleet.hosts:
-                    if ctx.lock is not None:
-                        ctx.lock.write_eof()
-                    tasks.start_soon(ctx.session.close)
+            await release(self._fleet.hosts)
         finally:
             self._journal.close()
 

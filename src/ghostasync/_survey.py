@@ -15,7 +15,7 @@ from .errors import HostError
 from .events import Event
 from .model import State
 from .protocols import Transport
-from .remote import Facts
+from .remote import Facts, Guarded
 from .stages import Context, RunContext, connect, findings, inspect
 
 T = TypeVar("T")
@@ -149,7 +149,10 @@ async def _each(
         note=_unheard,
         protected={},
     )
-    contexts = [Context(host, transport.session(host), run) for host in parts.hosts]
+    contexts = [
+        Context(host, Guarded(transport.session(host), run.id, run.holder), run)
+        for host in parts.hosts
+    ]
     answers: dict[str, T] = {}
 
     async def ask(ctx: Context) -> None:

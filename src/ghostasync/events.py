@@ -32,6 +32,7 @@ __all__ = [
     "HostEvent",
     "HostWarned",
     "Judged",
+    "LockAwaited",
     "ManifestMoved",
     "Output",
     "Packaged",
@@ -140,8 +141,8 @@ class Failed(HostEvent):
     The host could not do what its state asked for.
 
     *stage* is the state it was in, *tail* the last output of the script in question,
-    *exit_status* that script's, *unreachable* whether the host never connected, and
-    *locked* whether another run holds it.
+    *exit_status* that script's, *unreachable* whether the host never connected,
+    *locked* whether another run holds it, and *denied* whether it refused the login.
     """
 
     reason: str
@@ -150,6 +151,7 @@ class Failed(HostEvent):
     tail: str = ""
     unreachable: bool = False
     locked: bool = False
+    denied: bool = False
 
 
 @attrs.frozen
@@ -261,6 +263,20 @@ class BuildFailed(RunEvent):
     module: str = ""
     exit_status: int | None = None
     tail: str = ""
+
+
+@attrs.frozen
+class LockAwaited(RunEvent):
+    """
+    Another run holds *host*; *holder* says which.
+
+    This one gives back what it has and begins again with every host once that one is
+    free, for up to *seconds*.
+    """
+
+    host: str
+    holder: str
+    seconds: float
 
 
 @attrs.frozen

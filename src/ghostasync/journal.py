@@ -262,6 +262,8 @@ def states(records: Iterable[e.Record]) -> dict[str, HostMachine]:
         event = record.event
         if isinstance(event, e.Started):
             hosts.update((name, HostMachine()) for name in event.hosts)
+        elif isinstance(event, e.LockAwaited):
+            hosts.update((name, HostMachine()) for name in hosts)
         elif isinstance(event, e.HostEvent) and type(event) in _MOVES:
             hosts.setdefault(event.host, HostMachine()).apply(event)
     return hosts

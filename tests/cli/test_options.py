@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from ghostasync.cli.options import COMMON, LIMITS, Common, Limits, Pick, arrange
+from ghostasync.cli.options import (
+    COMMON,
+    LIMITS,
+    Common,
+    Limits,
+    Locking,
+    Pick,
+    arrange,
+)
 from ghostasync.errors import ConfigError, PlanError
 from ghostasync.model import App, DirectorySource, Host, Module, Plan, Rollout
 
@@ -69,8 +77,10 @@ def test_limits_that_make_no_sense_are_refused(limits: Limits) -> None:
 def test_a_selection_is_what_was_picked() -> None:
     pick = Pick(rev="v2", package=("1_site_0",), limit=("web*", "@failed"))
 
-    selection = pick.selection(["site"], force=True)
+    locking = Locking(wait=3.5, break_lock=True)
+    selection = pick.selection(["site"], force=True, locking=locking)
 
     assert selection.modules == ("site",)
     assert (selection.rev, selection.packages) == ("v2", ("1_site_0",))
     assert (selection.limit, selection.force) == (("web*", "@failed"), True)
+    assert (selection.wait, selection.break_lock) == (3.5, True)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from ghostasync.remote import Frame, render
+from ghostasync.remote._script import Fence
 
 SHELLS = {
     "dash": ["/bin/dash", "-c"],
@@ -17,13 +18,22 @@ LOADER = 'eval "$(dd bs=1 count={nbytes} 2>/dev/null)"'
 
 
 def start(
-    shell: str, name: str, *args: str, env: dict[str, str] | None = None
+    shell: str,
+    name: str,
+    *args: str,
+    env: dict[str, str] | None = None,
+    fence: Fence | None = None,
+    word: str = "",
 ) -> tuple[subprocess.Popen[bytes], Frame]:
-    """Start the script with an open stdin; its text has been written already."""
+    """
+    Start the script with an open stdin; its text has been written already.
+
+    *word* is what it is known by among the processes.
+    """
     frame = Frame("0123456789abcdef")
-    text = render(name, args, frame.nonce)
+    text = render(name, args, frame.nonce, fence)
     process = subprocess.Popen(
-        [*SHELLS[shell], LOADER.format(nbytes=len(text)), f"ghost-{name}"],
+        [*SHELLS[shell], LOADER.format(nbytes=len(text)), f"ghost-{name}", word],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ghostasync.remote import quote
+from ghostasync.remote._script import LOST, Fence
 from tests.remote.shells import SHELLS, read, run, run_open, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
@@ -22,8 +25,8 @@ def poor(tmp_path: Path) -> dict[str, str]:
     """A PATH without flock and setsid."""
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    tools = "cat chmod dd grep kill ln ls mkdir mv readlink rm rmdir sh sleep touch"
-    for tool in tools.split():
+    tools = "cat chmod date dd grep kill ln ls mkdir mv readlink rm rmdir sed sh sleep"
+    for tool in [*tools.split(), "touch", "tr"]:
         for folder in ("/usr/bin", "/bin"):
             if Path(folder, tool).exists():
                 (bin_ / tool).symlink_to(Path(folder, tool))
@@ -42,18 +45,47 @@ def _until(ready: object, seconds: float = 10) -> None:
 # --- lock ----------------------------------------------------------------------
 
 
+STALE, PATIENCE = "90", "0"
+
+
+def _words(
+    app: Path, run_id: str, stale: str = STALE, patience: str = PATIENCE
+) -> tuple[str, ...]:
+    return (str(app), f"run {run_id} by ann", run_id, _word(app), stale, patience)
+
+
+def _word(app: Path) -> str:
+    """Return what the scripts of a test are known by: others run beside it."""
+    return hashlib.sha256(str(app).encode()).hexdigest()[:16]
+
+
 @contextlib.contextmanager
 def _holder(
-    shell: str, app: Path, name: str, env: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    process, frame = start(shell, "lock", str(app), name, env=env)
+    shell: str,
+    app: Path,
+    run_id: str,
+    env: dict[str, str] | None = None,
+    *,
+    stale: str = STALE,
+    patience: str = PATIENCE,
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Hold the lock; with what the script said when it had it."""
+    words = _words(app, run_id, stale, patience)
+    process, frame = start(shell, "lock", *words, env=env)
     with process:
-        while b"locked" not in frame.feed(read(process)):
+        while not (said := frame.feed(read(process))):
             assert process.poll() is None
+            assert frame.status is None
         try:
-            yield process
+            yield process, said.decode()
         finally:
             process.kill()
+
+
+def _ask(
+    shell: str, app: Path, run_id: str, env: dict[str, str] | None = None, **how: str
+) -> tuple[int | None, str, str]:
+    return run(shell, "lock", *_words(app, run_id, **how), env=env)
 
 
 @pytest.mark.parametrize("tools", ["rich", "poor"])
@@ -62,15 +94,17 @@ def test_the_lock_is_held_until_stdin_ends(
 ) -> None:
     """Ghost defect 10: two runs held its lock, and a killed one kept it."""
     env = poor if tools == "poor" else None
-    with _holder(shell, tmp_path / "app", "run 1 by ann", env) as first:
-        status, _, err = run(shell, "lock", tmp_path / "app", "run 2", env=env)
+    app = tmp_path / "app"
+    with _holder(shell, app, "1", env) as (first, _):
+        status, _, err = _ask(shell, app, "2", env)
         assert (status, err) == (75, "run 1 by ann\n")
 
         assert first.stdin
         first.stdin.close()
         first.wait(10)
 
-    assert run(shell, "lock", tmp_path / "app", "run 3", env=env)[0] == 0
+    assert _ask(shell, app, "3", env)[:2] == (0, "locked\n")
+    assert not (app / ".ghost/holder").exists()
 
 
 @pytest.mark.parametrize("tools", ["rich", "poor"])
@@ -78,16 +112,130 @@ def test_a_killed_holder_leaves_no_lock(
     shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
 ) -> None:
     env = poor if tools == "poor" else None
-    with _holder(shell, tmp_path / "app", "run 1", env) as first:
+    with _holder(shell, tmp_path / "app", "1", env) as (first, _):
         first.kill()
         first.wait(10)
         assert first.stdin
         first.stdin.close()
 
     def free() -> bool:
-        return run(shell, "lock", tmp_path / "app", "run 2", env=env)[0] == 0
+        return _ask(shell, tmp_path / "app", "2", env)[0] == 0
 
     _until(free)
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_holder_without_a_beat_is_ended_and_succeeded(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    app = tmp_path / "app"
+    with _holder(shell, app, "1", env) as (first, _):
+        beat = app / ".ghost/beat"
+        beat.write_text(f"{int(time.time()) - 91}\n")
+
+        with _holder(shell, app, "2", env) as (_, said):
+            assert said.startswith(
+                "locked, taken over from run 1 by ann; its last sign"
+            )
+            assert first.wait(10) != 0
+            assert (app / ".ghost/holder").read_text().startswith("run 2 by ann\n")
+
+
+def test_a_beat_keeps_the_lock(shell: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _):
+        beat = app / ".ghost/beat"
+        beat.write_text(f"{int(time.time()) - 91}\n")
+        assert first.stdin
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        _until(lambda: int(beat.read_text()) > time.time() - 60)
+
+        assert _ask(shell, app, "2")[0] == 75
+
+
+@pytest.mark.parametrize("broken", ["", "never\n"])
+def test_a_damaged_beat_is_an_old_one(shell: str, broken: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1"):
+        (app / ".ghost/beat").write_text(broken)
+
+        assert _ask(shell, app, "2")[:2][0] == 0
+
+
+def test_any_lock_can_be_broken(shell: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _):
+        status, said, _ = _ask(shell, app, "2", stale="-1")
+
+        assert (status, said[:35]) == (0, "locked, taken over from run 1 by an")
+        assert first.wait(10) != 0
+
+
+# --- what a dead session left running --------------------------------------------
+
+
+@contextlib.contextmanager
+def _script(
+    shell: str, tmp_path: Path, run_id: str, text: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a user's script, and hold its stdin open as a silent connection does."""
+    (tmp_path / "environment").write_text("")
+    words = (str(tmp_path), "", f"{text}; touch went-on", f"{tmp_path}/environment")
+    process, _ = start(shell, "run", *words, word=f"{run_id}@{_word(tmp_path / 'app')}")
+    with process:
+        _until((tmp_path / "begun").exists)
+        yield process
+        process.kill()
+
+
+def test_a_script_that_outlives_its_run_is_named(shell: str, tmp_path: Path) -> None:
+    with _script(shell, tmp_path, "1", "touch begun; sleep 60") as script:
+        status, _, err = _ask(shell, tmp_path / "app", "2")
+
+        assert status == 76
+        assert f"ghost-run 1@{_word(tmp_path / 'app')} (pid {script.pid})" in " ".join(
+            err.split()
+        )
+        assert script.poll() is None
+
+
+def test_a_script_that_is_about_to_end_is_waited_for(
+    shell: str, tmp_path: Path
+) -> None:
+    with _script(shell, tmp_path, "1", "touch begun; sleep 60") as script:
+        assert script.stdin
+        script.stdin.close()
+
+        assert _ask(shell, tmp_path / "app", "2", patience="9")[0] == 0
+        assert not (tmp_path / "went-on").exists()
+
+
+@pytest.mark.parametrize("whose", ["taken over", "ours"])
+def test_a_script_of_a_run_that_lost_its_lock_is_ended_with_its_family(
+    shell: str, whose: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    text = "touch begun; sleep 61; sleep 62"
+    with _holder(shell, app, "1"), _script(shell, tmp_path, "1", text):
+        (app / ".ghost/beat").write_text("1\n")
+
+        assert _ask(shell, app, "1" if whose == "ours" else "2")[0] == 0
+
+        assert not _commands("sleep 61", tmp_path)
+        assert not (tmp_path / "went-on").exists()
+
+
+def _commands(line: str, cwd: Path) -> list[int]:
+    """Return the processes in *cwd* that were started as *line*."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            if b" ".join(words).decode() == line and (entry / "cwd").readlink() == cwd:
+                found.append(int(entry.name))
+    return found
 
 
 # --- run -----------------------------------------------------------------------
@@ -138,6 +286,22 @@ def test_an_interpreter_is_honoured_without_the_x_bit(
     )
 
     assert (status, output) == (0, "42\n")
+
+
+def test_a_script_without_setsid_does_not_go_on_after_its_child_was_ended(
+    shell: str, tmp_path: Path, meta: Path, poor: dict[str, str]
+) -> None:
+    (meta / "script").write_text("touch begun; sleep 60; touch went-on")
+    words = (str(tmp_path), f"{meta}/script", "", f"{meta}/environment")
+    process, _ = start(shell, "run", *words, env=poor)
+    with process:
+        _until((tmp_path / "begun").exists)
+
+        assert process.stdin
+        process.stdin.close()
+        process.wait(15)
+
+    assert not (tmp_path / "went-on").exists()
 
 
 @pytest.mark.parametrize("tools", ["rich", "poor"])
@@ -228,7 +392,7 @@ def _arm(shell: str, *moves: tuple[str, ...]) -> None:
         (meta / "environment.next").write_text("export NEXT=1\n")
 
 
-def _words(*moves: tuple[str, ...]) -> list[str]:
+def _ends(*moves: tuple[str, ...]) -> list[str]:
     """Return what ``switch`` and ``restore`` take after RENAME."""
     busy = str(Path(moves[0][0]).parent / "switching")
     return [busy, *(word for move in moves for word in move)]
@@ -240,11 +404,11 @@ def test_all_links_move_and_all_come_back(shell: str, tmp_path: Path) -> None:
     moves = (one.move("1_a_0", "2_b_0"), two.move("", "2_b_0"))
     _arm(shell, *moves)
 
-    status, output, err = run(shell, "switch", "mv", *_words(*moves))
+    status, output, err = run(shell, "switch", "mv", *_ends(*moves))
     assert (status, output, err) == (0, "moved\n", "")
     assert (one.serves, two.serves) == ("2_b_0", "2_b_0")
 
-    status, output, _ = run(shell, "restore", "mv", *_words(*reversed(moves)))
+    status, output, _ = run(shell, "restore", "mv", *_ends(*reversed(moves)))
     assert (status, output) == (0, f"restored {two.target}\nrestored {one.target}\n")
     assert (one.serves, two.serves) == ("1_a_0", "")
     assert not two.target.is_symlink()
@@ -259,7 +423,7 @@ def test_a_link_that_is_not_previous_any_more_is_left_alone(
     moves = (one.move("1_a_0", "2_b_0"), two.move("", "2_b_0"))
     _arm(shell, *moves)
 
-    status, _, err = run(shell, "switch", "mv", *_words(*moves))
+    status, _, err = run(shell, "switch", "mv", *_ends(*moves))
 
     assert status == 1
     assert err == f"{two.target} is not absent any more but /elsewhere\n"
@@ -272,7 +436,7 @@ def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -
     one.target.symlink_to("/elsewhere")
 
     status, output, err = run(
-        shell, "restore", "mv", *_words(one.move("1_a_0", "2_b_0"))
+        shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0"))
     )
 
     assert (status, output) == (1, "")
@@ -284,7 +448,7 @@ def test_restore_does_nothing_where_nothing_moved(shell: str, tmp_path: Path) ->
     one.serve("1_a_0")
 
     status, output, err = run(
-        shell, "restore", "mv", *_words(one.move("1_a_0", "2_b_0"))
+        shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0"))
     )
 
     assert (status, output, err) == (0, f"left {one.target}\n", "")
@@ -300,9 +464,9 @@ def test_an_adopted_folder_is_moved_aside_and_comes_back(
     move = one.move("", "2_b_0", aside=f"{tmp_path}/srv/.one.before")
     _arm(shell, move)
 
-    assert run(shell, "switch", "mv", *_words(move))[0] == 0
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     assert one.serves == "2_b_0"
-    assert run(shell, "restore", "mv", *_words(move))[0] == 0
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
 
     assert (one.target / "index").read_text() == "old"
     assert os.listdir(one.target.parent) == ["one"]
@@ -316,7 +480,7 @@ def test_a_link_to_a_folder_is_replaced_not_entered(
     one.serve("1_a_0")
     _arm(shell, one.move("1_a_0", "2_b_0"))
 
-    assert run(shell, "switch", how, *_words(one.move("1_a_0", "2_b_0")))[0] == 0
+    assert run(shell, "switch", how, *_ends(one.move("1_a_0", "2_b_0")))[0] == 0
 
     assert (one.serves, os.listdir(one.folder / "1_a_0")) == ("2_b_0", [])
 
@@ -328,7 +492,7 @@ def test_restore_tells_what_the_old_release_has(shell: str, tmp_path: Path) -> N
     (meta / "post_deploy").touch()
     (meta / "environment").write_text('export X=1\nghost_verify=\'{"a": "b\\n"}\'\n')
 
-    _, output, _ = run(shell, "restore", "mv", *_words(one.move("1_a_0", "2_b_0")))
+    _, output, _ = run(shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0")))
 
     verify = 'verify {"a": "b\\n"}'
     assert output == f"restored,post_deploy {one.target}\n{verify}\n"
@@ -388,7 +552,7 @@ def test_a_leftover_of_a_killed_switch_does_not_decide(
     one.serve("1_a_0")
     move = one.move("1_a_0", "2_b_0")
     _arm(shell, move)
-    process, frame = start(shell, "switch", "mv", *_words(move))
+    process, frame = start(shell, "switch", "mv", *_ends(move))
     # The text is there, the end of stdin is not: plant a link with its number first.
     one.target.with_name(f".one.ghost-{process.pid}").symlink_to(one.release("1_a_0"))
 
@@ -413,10 +577,10 @@ def test_a_switch_that_is_still_on_its_way_is_ended_before_links_go_back(
     (slow / "python3").write_text(f"#!/bin/sh\ntouch {slow}/began\nsleep 3\n")
     (slow / "python3").chmod(0o755)
     path = f"{slow}:{os.environ['PATH']}"
-    process, _ = start(shell, "switch", "python3", *_words(*moves), env={"PATH": path})
+    process, _ = start(shell, "switch", "python3", *_ends(*moves), env={"PATH": path})
     _until((slow / "began").exists)
 
-    status, _, err = run(shell, "restore", "mv", *_words(*reversed(moves)))
+    status, _, err = run(shell, "restore", "mv", *_ends(*reversed(moves)))
 
     process.communicate(timeout=20)
     assert (status, err) == (0, "")
@@ -447,9 +611,9 @@ def test_the_same_release_again_gets_its_environment_back(
     move = one.move("1_a_0", "1_a_0")
     _arm(shell, move)
 
-    assert run(shell, "switch", "mv", *_words(move))[0] == 0
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     assert environment.read_text() == "export NEXT=1\n"
-    assert run(shell, "restore", "mv", *_words(move))[0] == 0
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
 
     assert environment.read_text() == "old"
 
@@ -472,6 +636,42 @@ def test_users_variables_do_not_choose_what_runs(
 def test_the_lock_of_our_own_dead_connection_is_ours(
     shell: str, tmp_path: Path
 ) -> None:
-    with _holder(shell, tmp_path / "app", "run 1 by ann"):
-        assert run(shell, "lock", tmp_path / "app", "run 1 by ann")[0] == 0
-        assert run(shell, "lock", tmp_path / "app", "run 2 by bob")[0] == 75
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _), _holder(shell, app, "1") as (_, said):
+        assert said == "locked"
+        assert first.wait(10) != 0
+        assert _ask(shell, app, "2")[0] == 75
+
+
+# --- the fence -------------------------------------------------------------------
+
+
+def _fenced(shell: str, app: Path, run_id: str) -> tuple[int | None, bytes]:
+    """Run a script that changes a host, under the lock of *run_id*."""
+    (app / "meta").mkdir(parents=True, exist_ok=True)
+    fence = Fence(quote(f"{app}/.ghost/holder"), quote(f"run {run_id} by ann"))
+    words = (str(app / "meta"), "0")
+    process, frame = start(shell, "environment", *words, fence=fence)
+    out, err = process.communicate(timeout=20)
+    frame.feed(out)
+    return frame.status, err
+
+
+def test_a_script_runs_behind_its_own_lock_alone(shell: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _):
+        assert _fenced(shell, app, "1") == (0, b"")
+        assert _fenced(shell, app, "2") == (
+            LOST,
+            b"\n0123456789abcdef lost run 1 by ann\n",
+        )
+
+        first.kill()
+        first.wait(10)
+        assert _fenced(shell, app, "1") == (
+            LOST,
+            b"\n0123456789abcdef lost run 1 by ann\n",
+        )
+    (app / ".ghost/holder").unlink(missing_ok=True)
+    assert _fenced(shell, app, "1") == (LOST, b"\n0123456789abcdef lost \n")
+    assert not (app / "meta/environment.next.new").exists()

@@ -74,6 +74,7 @@ class Board:
     waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
     soaking: bool = False
     stopped: str = ""
+    waiting: str = ""
     going_back: e.FleetRollbackStarted | None = None
     after_all: e.AfterAllFailed | None = None
     nbytes: int = 0
@@ -133,6 +134,8 @@ class Board:
             return "going back"
         if self.stopped:
             return "stopping"
+        if self.waiting:
+            return "waiting"
         if self.wave:
             return "soaking" if self.soaking else "switching"
         return self._before_the_barrier()
@@ -178,6 +181,7 @@ class Board:
 
     def _host(self, record: e.Record, event: e.HostEvent) -> None:
         row = self.hosts.setdefault(event.host, HostRow(event.host, since=record.at))
+        self.waiting = ""
         match event:
             case e.Checked(live=serves) | e.RolledBack(to=serves):
                 row.serves = serves
@@ -247,10 +251,19 @@ class Board:
             case e.AfterAllFailed():
                 self.after_all = event
                 self.warnings.append(event.reason)
+            case e.LockAwaited(host=name, holder=holder):
+                self.waiting = f"{name}: {holder}"
+                self._start_over()
             case e.Warned():
                 self.warnings.append(event.text)
             case e.Finished():
                 self.finished, self.nbytes, self._sending = event, event.nbytes, {}
+
+    def _start_over(self) -> None:
+        """Have every host wait to be connected, as when the run began."""
+        for row in self.hosts.values():
+            self._move(row, S.CONNECTING, self.at)
+        self.failures, self.uploaded, self._spared = Failures(), 0, 0
 
     def _sample(self) -> None:
         self._samples.append((self.at, self.nbytes))

@@ -20,11 +20,13 @@ from .frontend import FrontEnd
 from .options import (
     COMMON,
     LIMITS,
+    LOCKING,
     MODE,
     PICK,
     Common,
     Flag,
     Limits,
+    Locking,
     Mode,
     Pick,
     Repeatable,
@@ -106,6 +108,7 @@ def deploy(
     pick: Pick = PICK,
     limits: Limits = LIMITS,
     mode: Mode = MODE,
+    locking: Locking = LOCKING,
     options: Common = COMMON,
 ) -> int:
     """
@@ -120,10 +123,12 @@ def deploy(
 
         mode: In earnest or not.
 
+        locking: What to do where another run holds a host.
+
         options: As everywhere.
     """
     plan = limits.applied(options.plan())
-    selection = pick.selection(modules, force=mode.force)
+    selection = pick.selection(modules, force=mode.force, locking=locking)
     if not mode.dry_run:
         return _run(options, partial(api.start, plan, selection=selection))
     found = run_async(partial(api.dry_run, plan, selection=selection))
@@ -132,17 +137,24 @@ def deploy(
     return 0
 
 
-def converge(*hosts: str, options: Common = COMMON) -> int:
+def converge(*hosts: str, locking: Locking = LOCKING, options: Common = COMMON) -> int:
     """
     Bring hosts to what MANIFEST says, from stored packages; those in line are left.
 
     Args:
         hosts: Names, or expressions as for --limit; all hosts by default.
 
+        locking: What to do where another run holds a host.
+
         options: As everywhere.
     """
-    plan = options.plan()
-    begin = partial(api.start, plan, action=Action.CONVERGE, hosts=hosts)
+    begin = partial(
+        api.start,
+        options.plan(),
+        selection=Selection(wait=locking.wait, break_lock=locking.break_lock),
+        action=Action.CONVERGE,
+        hosts=hosts,
+    )
     return _run(options, begin)
 
 

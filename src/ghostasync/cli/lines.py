@@ -113,6 +113,8 @@ def _rollout(event: e.RunEvent) -> list[str]:
             why = f": {event.reason}" if event.reason else ""
             where = f"{event.app} on {plural(len(event.hosts), 'host')}"
             said = [f"{event.action} {where}{by}{why}"]
+        case e.LockAwaited(host=host, holder=holder, seconds=seconds):
+            said = [f"{host}: {holder}; waiting up to {span(seconds)} for it"]
         case e.Judged(ready=ready, failed=failed, allowed=allowed):
             said = [f"{plural(ready, 'host')} ready, {failed} failed ({allowed} may)"]
         case e.Stopped(reason=reason):

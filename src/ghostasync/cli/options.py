@@ -21,11 +21,13 @@ __all__ = [
     "COMMON",
     "CONFIG_NAME",
     "LIMITS",
+    "LOCKING",
     "MODE",
     "PICK",
     "Common",
     "Flag",
     "Limits",
+    "Locking",
     "Mode",
     "Pick",
     "Repeatable",
@@ -84,6 +86,18 @@ class Common:
 
 @Parameter(name="*")
 @attrs.frozen
+class Locking:
+    """What is done where another run holds a host."""
+
+    wait: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0
+    """Seconds to wait for a run that holds a host; else the command ends with 4."""
+
+    break_lock: Flag = False
+    """Take the hosts of another run at once, and end what it has running there."""
+
+
+@Parameter(name="*")
+@attrs.frozen
 class Pick:
     """The hosts and revisions that a command is about."""
 
@@ -96,9 +110,19 @@ class Pick:
     limit: Repeatable = ()
     """Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable."""
 
-    def selection(self, modules: Sequence[str], *, force: bool) -> Selection:
+    def selection(
+        self, modules: Sequence[str], *, force: bool, locking: Locking
+    ) -> Selection:
         """Return what of the plan a run is about."""
-        return Selection(tuple(modules), self.rev, self.package, self.limit, force)
+        return Selection(
+            tuple(modules),
+            self.rev,
+            self.package,
+            self.limit,
+            force,
+            locking.wait,
+            locking.break_lock,
+        )
 
 
 @Parameter(name="*")
@@ -148,4 +172,5 @@ class Limits:
 COMMON: Final = Common()
 PICK: Final = Pick()
 MODE: Final = Mode()
+LOCKING: Final = Locking()
 LIMITS: Final = Limits()

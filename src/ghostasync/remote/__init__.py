@@ -12,11 +12,15 @@ from __future__ import annotations
 from ._call import call, hold, query, supervise
 from ._facts import Facts, Identity, Target, parse_facts, parse_identity
 from ._frame import Frame
-from ._script import command_line, quote, render
+from ._guard import Guarded
+from ._script import LOST, Fence, command_line, quote, render
 
 __all__ = [
+    "LOST",
     "Facts",
+    "Fence",
     "Frame",
+    "Guarded",
     "Identity",
     "Target",
     "call",

@@ -9,10 +9,11 @@ import anyio
 import attrs
 
 from .._local import Tail
-from ..errors import ConnectionDied, RemoteError
+from ..errors import ConnectionDied, LockHeld, RemoteError
 from ..protocols import Channel, OnOutput, Session
 from ._frame import Frame
-from ._script import command_line, render
+from ._guard import Guarded
+from ._script import LOST, command_line, render
 
 __all__ = ["call", "hold", "query", "supervise"]
 
@@ -50,8 +51,10 @@ class _Exchange:
     late: TimeoutError | None = None
 
     async def start(self, args: tuple[str, ...], *, sudo: bool) -> Channel:
-        text = render(self.name, args, self.frame.nonce)
-        channel = await self.session.execute(
+        session = self.session
+        fence = session.fence(self.name) if isinstance(session, Guarded) else None
+        text = render(self.name, args, self.frame.nonce, fence)
+        channel = await session.execute(
             command_line(self.name, len(text), sudo=sudo),
             output=self._on_output,
             errors=self.stray.feed,
@@ -112,9 +115,11 @@ class _Exchange:
 
     def status(self) -> int:
         """Return the script's status, or raise what became of it."""
+        host = self.session.host.name
+        if self.frame.status == LOST:
+            raise self._lost(host)
         if self.frame.status is not None:
             return self.frame.status
-        host = self.session.host.name
         if self.exit_status is None:
             raise ConnectionDied(host, f"connection lost during {self.name}")
         if self.frame.begun:
@@ -124,6 +129,14 @@ class _Exchange:
             host, f"the login shell ran something else than {self.name} and",
             self.exit_status, said,
         )  # fmt: skip
+
+    def _lost(self, host: str) -> LockHeld | ConnectionDied:
+        """Return why the lock is not ours any more: another's, or its holder died."""
+        session, mark = self.session, f"\n{self.frame.nonce} lost "
+        who = self.stray.text().rpartition(mark)[2].partition("\n")[0]
+        if isinstance(session, Guarded) and who not in {"", session.holder}:
+            return LockHeld(host, who)
+        return ConnectionDied(host, "the process that held the lock has died")
 
 
 async def call(
@@ -219,19 +232,27 @@ async def supervise(
     return None if patience.cancelled_caught else exchange.status()
 
 
-async def hold(session: Session, name: str, *args: str, sudo: bool = False) -> Channel:
+async def hold(
+    session: Session, name: str, *args: str, sudo: bool = False
+) -> tuple[Channel, str]:
     """
     Start a script that runs until its stdin is closed, such as the lock's holder.
 
     Returns:
-        Its channel, once it has printed something: close it to end the script.
+        Its channel, once it has printed something, and what it printed at once: close
+        the channel to end the script.
 
     Raises:
         ConnectionDied: The connection was lost.
         RemoteError: It ended instead; what it wrote to stderr is in ``.tail``.
     """
-    holding = anyio.Event()
-    exchange = _Exchange(session, name, lambda _: holding.set())
+    holding, said = anyio.Event(), bytearray()
+
+    def hear(data: bytes) -> None:
+        said.extend(data)
+        holding.set()
+
+    exchange = _Exchange(session, name, hear)
     channel = await exchange.start(args, sudo=sudo)
 
     async def until_it_holds(_: Channel) -> None:
@@ -244,7 +265,7 @@ async def hold(session: Session, name: str, *args: str, sudo: bool = False) -> C
         channel.abort()
         raise
     if holding.is_set():
-        return channel
+        return channel, said.decode(errors="replace").strip()
     channel.abort()
     tail = exchange.stray.text()
     raise RemoteError(session.host.name, name, exchange.status(), tail)

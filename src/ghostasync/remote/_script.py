@@ -5,8 +5,22 @@ from __future__ import annotations
 import functools
 import os
 from importlib import resources
+from typing import Final
 
-__all__ = ["command_line", "quote", "render"]
+import attrs
+
+__all__ = ["LOST", "Fence", "command_line", "quote", "render"]
+
+LOST: Final = 999
+"""In the closing line, instead of a status: the lock is not this run's any more."""
+
+
+@attrs.frozen
+class Fence:
+    """What a script has to find: in *file*, both quoted, the name of *holder*."""
+
+    file: bytes
+    holder: bytes
 
 
 def quote(value: str) -> bytes:
@@ -22,26 +36,42 @@ def _body(name: str) -> bytes:
     return b"\n".join(line for line in lines if line and not line.startswith(b"#"))
 
 
-def render(name: str, args: tuple[str, ...], nonce: str) -> bytes:
+def render(
+    name: str, args: tuple[str, ...], nonce: str, fence: Fence | None = None
+) -> bytes:
     """
     Return what ``/bin/sh`` evaluates on the host.
 
     The body runs in a subshell, so that its ``exit`` and ``set -e`` end only itself and
-    the closing line with its status always follows.
+    the closing line with its status always follows. Behind a *fence* it runs only while
+    the holder's process lives; else stderr says whose lock it is, and the status is
+    ``LOST``.
     """
     words = b" ".join(quote(arg) for arg in args)
-    return b"\n".join(
-        [
-            b"nonce=" + nonce.encode(),
-            b"set -- " + words,
-            b"printf '\\n%s begin\\n' \"$nonce\"",
-            b"(",
-            _body(name),
-            b")",
-            b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
+    lines = [
+        b"nonce=" + nonce.encode(),
+        b"set -- " + words,
+        b"printf '\\n%s begin\\n' \"$nonce\"",
+        b"(",
+        _body(name),
+        b")",
+        b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
+        b"",
+    ]
+    if fence is not None:
+        lines[3:3] = [
+            b"who= pid=",
+            b"{ read -r who && read -r pid; } 2>/dev/null <" + fence.file,
+            b'if [ "$who" = ' + fence.holder + b' ] && [ -d "/proc/$pid" ]; then',
+        ]
+        lines[-1:] = [
+            b"else",
+            b'printf \'\\n%s lost %s\\n\' "$nonce" "$who" >&2',
+            b"printf '\\n%s end %s\\n' \"$nonce\" " + str(LOST).encode(),
+            b"fi",
             b"",
         ]
-    )
+    return b"\n".join(lines)
 
 
 def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:

@@ -1,37 +1,104 @@
 #!/bin/sh
-# usage: lock APP_DIR HOLDER   (prints "locked", holds until stdin ends; 75: held, and by whom)
+# usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE   (prints "locked", holds until stdin ends)
+# Every line on stdin is a beat. 75: somebody else holds it, and who. 76: what another run
+# left running has not ended within PATIENCE seconds, and what that is.
+# RUN@APP is the word by which this run's scripts are known. A holder whose last beat is
+# more than STALE seconds old by this clock is ended and succeeded; -1 means any holder.
+# shellcheck disable=SC2013,SC2046,SC2086  # lists of numbers
 set -eu
 umask 022
 mkdir -p "$1"
 umask 077
 mkdir -p "$1/.ghost"
 cd "$1/.ghost"
-held() { # no word on stdout unless it holds
-	# Ours: the connection that took it has died, and the host has not noticed yet.
-	[ "$(cat holder 2>/dev/null)" != "$2" ] || return 0
-	cat holder >&2 2>/dev/null || echo "a run that left no name" >&2
-	exit 75
+who=$2 run=$3 app=$4 stale=$5 patience=$6 taken=
+# Scripts of this app, or of this run alone; in brackets, or grep would find itself.
+scripts() {
+	for file in $(grep -ls "${1-}[@]$app" /proc/[0-9]*/cmdline); do
+		grep -qs ghost-lock "$file" || { pid=${file#/proc/} && echo "${pid%/*}"; }
+	done
+}
+ours() { scripts "$run"; }
+holder() {
+	pid=$(sed -n 2p holder 2>/dev/null)
+	! grep -qs ghost-lock "/proc/$pid/cmdline" || echo "$pid"
+}
+below() { # every descendant of the processes $*
+	all='' next=$*
+	while [ "$next" ]; do
+		found=
+		for parent in $next; do
+			for status in $(grep -ls "^PPid:[[:space:]]*$parent\$" /proc/[0-9]*/status); do
+				child=${status#/proc/}
+				found="$found ${child%/*}"
+			done
+		done
+		all="$all $found" next=$found
+	done
+	echo "$all"
+}
+end() { # ends what $1 lists, with all below it
+	for signal in TERM '' '' '' '' '' '' KILL '' ''; do
+		left=$($1)
+		[ "$left" ] || return 0
+		[ -z "$signal" ] || kill -s "$signal" $left $(below $left) 2>/dev/null || :
+		sleep 0.1 2>/dev/null || sleep 1
+		[ "$($1)" ] || return 0
+		sleep 1
+	done
+	return 1
 }
 # Bound to this session: whoever holds fd 9 holds the lock, and nobody outlives stdin.
-if command -v flock >/dev/null; then
-	exec 9>>lock
-	flock -n 9 || held "$@"
-else
+take() {
+	if command -v flock >/dev/null; then
+		exec 9>>lock
+		flock -n 9
+		return
+	fi
 	# The folder is the lock, the name of the file in it the holder's process: a
 	# newcomer removes only what belongs to a process that is gone, so it can never
 	# take the lock of another newcomer away.
 	for old in lock.d/*; do
-		pid=${old##*/}
-		[ ! -e "$old" ] || grep -q ghost-lock "/proc/$pid/cmdline" 2>/dev/null || rm -f "$old"
+		[ ! -e "$old" ] || grep -qs ghost-lock "/proc/${old##*/}/cmdline" || rm -f "$old"
 	done
 	rmdir lock.d 2>/dev/null || :
-	mkdir lock.d 2>/dev/null || held "$@"
+	mkdir lock.d 2>/dev/null && : >"lock.d/$$" || return 1
 	# Another may have come between: then both see both, and both give way.
-	: >"lock.d/$$" || held "$@"
-	[ "$(ls lock.d)" = "$$" ] || { rm -f "lock.d/$$" && held "$@"; }
+	[ "$(ls lock.d)" = "$$" ] || { rm -f "lock.d/$$" && return 1; }
 	trap 'rm -f "lock.d/$$"; rmdir lock.d 2>/dev/null' EXIT
+}
+held() { # no word on stdout unless it holds
+	echo "${was:-a run that left no name}" >&2
+	exit 75
+}
+if ! take; then
+	was=$(sed -n 1p holder 2>/dev/null || :) beat=$(cat beat 2>/dev/null || :)
+	case $beat in '' | *[!0-9]*) beat=0 ;; esac
+	age=$(($(date +%s) - beat))
+	# Ours: the connection that took it has died, and the host has not noticed yet.
+	[ "$was" = "$who" ] || [ "$age" -gt "$stale" ] || held
+	end holder || :
+	take || held
+	[ "$was" = "$who" ] || taken=", taken over from ${was:-a run that left no name}; its last sign of life was $age s ago"
 fi
-printf '%s\n' "$2" >holder
-echo locked
-cat >/dev/null
-rm -f holder
+# The beat first: who finds an old one ends the process that holder names.
+date +%s >beat
+printf '%s\n' "$who" "$$" >holder
+# Scripts of a session that has ended end by themselves; those of one that has only fallen
+# silent do not, and ours of before have nobody to report to any more.
+end ours || :
+[ -z "$taken" ] || end scripts || :
+until [ -z "$(scripts)" ]; do
+	[ "$patience" -gt 0 ] || {
+		for pid in $(scripts); do
+			printf '%s (pid %s)\n' "$(tr '\000' ' ' <"/proc/$pid/cmdline" | sed 's/.* ghost-/ghost-/')" "$pid"
+		done >&2
+		exit 76
+	}
+	patience=$((patience - 1))
+	sleep 1
+done
+echo "locked$taken"
+# In place: a disk that is full by now must not cost the lock.
+while read -r _; do date +%s 1<>beat; done
+rm -f holder beat

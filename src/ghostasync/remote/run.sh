@@ -1,8 +1,9 @@
 #!/bin/sh
 # usage: run CWD FILE TEXT ENVIRONMENT [NAME=VALUE]...
 # Runs FILE (or TEXT, where FILE is empty) and ends with its status. When stdin ends
-# before the script does, the controller has gone or lost patience: the script's
-# whole process group is ended, so that it can not overlap the next run's.
+# before the script does, or somebody ends this one, the controller has gone or lost
+# patience: the script's whole process group is ended, so that it can not overlap the
+# next run's.
 set -eu
 exec 3<&0
 (
@@ -30,33 +31,51 @@ exec 3<&0
 	exec ${GHOST_SETSID:+"$GHOST_SETSID"} "$@"
 ) </dev/null 2>&1 &
 script=$!
-family() { # every descendant of the processes $*, for hosts without setsid
-	for parent; do
-		# shellcheck disable=SC2013  # no blank in these names
-		for status in $(grep -ls "^PPid:[[:space:]]*$parent\$" /proc/[0-9]*/status); do
-			child=${status#/proc/}
-			family "${child%/*}"
+# shellcheck disable=SC2013,SC2086  # lists of numbers
+family() { # the process $1 with all below it, for hosts without setsid
+	all=$1 next=$1
+	while [ "$next" ]; do
+		found=
+		for parent in $next; do
+			for status in $(grep -ls "^PPid:[[:space:]]*$parent\$" /proc/[0-9]*/status); do
+				child=${status#/proc/}
+				found="$found ${child%/*}"
+			done
 		done
-		echo "$parent"
+		all="$all $found" next=$found
 	done
+	echo "$all"
 }
 # shellcheck disable=SC2086  # a list of numbers
 end() { kill -s "$1" -- "-$script" || kill -s "$1" $family; }
+gone=
+trap 'gone=1' HUP INT TERM
+# A builtin that opens it is us, and not a child.
+read -r self _ </proc/self/stat
 (
 	cat <&3
-	trap '' TERM
-	family=$(family "$script")
-	end TERM
-	for _ in 1 2 3 4 5; do
-		sleep 1
-		end 0 || exit 0
-	done
-	end KILL
+	# Again and again: one that comes just before the wait is lost.
+	while kill -s TERM "$self"; do sleep 1; done
 ) >/dev/null 2>&1 &
 watch=$!
 exec 3<&-
 status=0
 wait "$script" || status=$?
-kill "$watch" 2>/dev/null || :
+kill -s KILL "$watch" 2>/dev/null || :
+if [ "$gone" ]; then
+	trap '' HUP INT TERM
+	(
+		family=$(family "$script")
+		end TERM
+		for _ in 1 2 3 4 5; do
+			sleep 0.1 || sleep 1
+			end 0 || exit 0
+			sleep 1
+		done
+		end KILL
+	) >/dev/null 2>&1 &
+	watch=$!
+	wait "$script" || status=$?
+fi
 wait "$watch" 2>/dev/null || :
 exit "$status"

@@ -30,6 +30,7 @@ each() {
 ready() {
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
 	now=$(readlink "$target" || :)
+	[ "$now" != "$new" ] || return 0 # a switch whose connection died got this far
 	if [ -z "$aside" ] && [ "$now" != "$previous" ]; then
 		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
 	fi
@@ -41,14 +42,17 @@ ready() {
 "
 }
 move() {
-	[ -z "$aside" ] || mv "$target" "$aside"
+	[ -L "$link" ] || return 0
+	[ -z "$aside" ] || [ ! -e "$target" ] || mv "$target" "$aside"
 	rename "$link" "$target"
 }
 # What can wait until visitors are served; armed is on disk and says all of it.
 keep() {
-	mv "$dir/.ghost/armed" "$dir/.ghost/switch"
-	[ ! -f "$meta/environment" ] || cp -p "$meta/environment" "$meta/environment.before"
-	mv "$meta/environment.next" "$meta/environment"
+	[ ! -f "$dir/.ghost/armed" ] || mv "$dir/.ghost/armed" "$dir/.ghost/switch"
+	if [ -f "$meta/environment.next" ]; then
+		[ ! -f "$meta/environment" ] || cp -p "$meta/environment" "$meta/environment.before"
+		mv "$meta/environment.next" "$meta/environment"
+	fi
 	[ -z "$previous" ] || [ "$previous" = "$new" ] || echo "${previous##*/}" >>"$dir/.ghost/history"
 	sync -f "${target%/*}" 2>/dev/null || sync
 }
@@ -60,5 +64,7 @@ read -r self _ </proc/self/stat 2>/dev/null || self=$(sh -c 'echo "$PPID"')
 echo "$self" >"$busy"
 each ready "$@"
 each move "$@"
-echo moved
+# Whether anybody hears it or not.
+trap '' PIPE
+echo moved 2>/dev/null || :
 each keep "$@"

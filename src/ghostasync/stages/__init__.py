@@ -9,6 +9,7 @@ from .connect import connect
 from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
+from .reconnect import reconnect
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -28,6 +29,7 @@ __all__ = [
     "inspect",
     "prepare",
     "prune",
+    "reconnect",
     "rollback",
     "switch",
     "take_lock",

@@ -14,8 +14,8 @@ from .._redact import Redactor
 from ..events import Event, Failed
 from ..model import Action, Deadlines, Host, Module, Package, Plan
 from ..packaging.spool import Spool
-from ..protocols import Channel, Session
-from ..remote import Facts, Identity
+from ..protocols import Channel
+from ..remote import Facts, Guarded, Identity
 
 __all__ = ["Context", "Logs", "Move", "Release", "RunContext"]
 
@@ -81,6 +81,8 @@ class RunContext:
     work: anyio.CapacityLimiter
     note: Callable[[Event, HostMachine | None], None]
     protected: Mapping[str, frozenset[str]]
+    wait: float = 0.0
+    break_lock: bool = False
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
     stopping: str = ""
@@ -96,7 +98,7 @@ class Context:
     """One host of a run, and all that is known of it."""
 
     host: Host
-    session: Session
+    session: Guarded
     run: RunContext
     wave: int = 0
     machine: HostMachine = attrs.field(factory=HostMachine)
@@ -111,6 +113,8 @@ class Context:
     ended_at: float = 0.0
     switched_at: float = 0.0
     sent: int = 0
+    losses: int = 0
+    undone: set[str] = attrs.field(factory=set)
 
     @property
     def name(self) -> str:
@@ -149,6 +153,13 @@ class Context:
         """Forget a connection that died, and the lock with it."""
         self.session.abort()
         self.lock = None
+
+    def start_over(self) -> None:
+        """Forget all that was found out, and wait to be connected."""
+        self.disconnect()
+        self.machine = HostMachine()
+        self.facts = self.identity = self.failure = None
+        self.work, self.moves, self.sent = (), (), 0
 
     def note(self, event: Event) -> None:
         """Take note of an event that does not change the host's state."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
+
+import anyio
 
 from .. import events as e
 from ..errors import LockHeld, Refused, RemoteError
@@ -12,8 +16,22 @@ from ._context import Context
 
 __all__ = ["check", "findings", "inspect", "take_lock"]
 
-_HELD = 75
-"""What ``lock.sh`` exits with when another run holds the lock (EX_TEMPFAIL)."""
+STALE: Final = 90
+"""Seconds without a beat, by the host's clock, after which a lock may be taken over."""
+
+YIELDING: Final = 15.0
+"""Seconds that an older run waits for a younger one to give its locks back."""
+
+_AGAIN: Final = 1.0
+_PATIENCE: Final = 10
+"""Seconds that a script of a run which is gone has to end; ``run.sh`` takes up to 6."""
+
+_HELD: Final = 75
+_RUNNING: Final = 76
+"""What ``lock.sh`` exits with: another run holds the lock, or still runs a script."""
+
+_RUN: Final = re.compile(r"run (\S+) ")
+"""How the text under which a lock is held begins; ids sort by time."""
 
 
 async def check(ctx: Context) -> e.Checked:
@@ -24,7 +42,8 @@ async def check(ctx: Context) -> e.Checked:
         LockHeld: Another run has it.
         Refused: The host is not fit; the text says what to do.
     """
-    await take_lock(ctx)
+    if ctx.lock is None:
+        await take_lock(ctx)
     ctx.facts = await inspect(ctx)
     if wrong := list(findings(ctx, ctx.facts)):
         raise Refused(ctx.name, "; ".join(wrong))
@@ -33,14 +52,45 @@ async def check(ctx: Context) -> e.Checked:
 
 
 async def take_lock(ctx: Context) -> None:
-    """Hold the host's lock until the connection ends."""
+    """
+    Hold the host's lock until the connection ends.
+
+    Of two runs that each hold some hosts the older keeps them: it asks again for a
+    while, and the younger one, which is refused as well, gives back what it has.
+
+    Raises:
+        LockHeld: Another run has it.
+        Refused: There is no lock to be had here, or a script of another run still runs.
+    """
+    until = anyio.current_time() + min(YIELDING, ctx.run.deadlines.check / 2)
+    while True:
+        try:
+            return await _ask_for_lock(ctx)
+        except LockHeld as exc:
+            younger = (found := _RUN.match(exc.holder)) and found[1] > ctx.run.id
+            left = until - anyio.current_time()
+            if not younger or left <= 0:
+                raise
+        await anyio.sleep(min(_AGAIN, left))
+
+
+async def _ask_for_lock(ctx: Context) -> None:
+    app_dir = ctx.session.app_dir = ctx.paths.app_dir
+    stale = "-1" if ctx.run.break_lock else str(STALE)
+    words = (ctx.run.holder, ctx.run.id, ctx.session.app, stale, str(_PATIENCE))
     try:
-        ctx.lock = await hold(
-            ctx.session, "lock", ctx.paths.app_dir, ctx.run.holder, sudo=ctx.sudo
-        )
+        ctx.lock, said = await hold(ctx.session, "lock", app_dir, *words, sudo=ctx.sudo)
+        if found := said.partition("taken over ")[2]:
+            ctx.note(e.HostWarned(ctx.name, f"the lock was taken over {found}"))
     except RemoteError as exc:
         if exc.status == _HELD:
             raise LockHeld(ctx.name, exc.tail.strip()) from exc
+        if exc.status == _RUNNING:
+            raise Refused(
+                ctx.name,
+                f"another run's script has not ended: {exc.tail.strip()}; wait for it, "
+                "or end it there",
+            ) from exc
         root = ctx.paths.app_dir
         raise Refused(
             ctx.name,

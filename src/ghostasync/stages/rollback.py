@@ -37,20 +37,23 @@ async def rollback(ctx: Context) -> e.RolledBack:
     Restore each link that this run moved, modules reversed; activate; verify.
 
     A connection that died is opened again, until the deadline. Links that did not move
-    are left alone and nothing is run for them.
+    are left alone and nothing is run for them; a host whose switch never began is not
+    even asked.
 
     Raises:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
+    served = {move.module: move.previous.rpartition("/")[2] for move in ctx.moves}
+    if not ctx.switching:
+        return e.RolledBack(ctx.name, to=served)
     seconds = ctx.run.deadlines.rollback
     with anyio.move_on_after(seconds) as scope:
         restored = await _persist(ctx)
     if scope.cancelled_caught:
         raise DeadlinePassed(ctx.name, "rollback", seconds)
     for item in restored:
-        if item.moved:
+        if item.move.target in ctx.undone:
             await _reactivate(ctx, item)
-    served = {move.module: move.previous.rpartition("/")[2] for move in ctx.moves}
     return e.RolledBack(ctx.name, to=served)
 
 
@@ -67,8 +70,8 @@ async def _persist(ctx: Context) -> list[_Restored]:
             again = True
         else:
             # What an attempt that died has moved back, the next finds back already.
-            moved = again and ctx.switching
-            return [attrs.evolve(r, moved=r.moved or moved) for r in restored]
+            ctx.undone |= {r.move.target for r in restored if r.moved or again}
+            return restored
         ctx.disconnect()
         await anyio.sleep(_PAUSE)
 

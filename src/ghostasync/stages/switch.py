@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from .. import events as e
+from ..errors import LockHeld
 from ..remote import call
 from ._context import Context
 
@@ -15,7 +16,10 @@ async def switch(ctx: Context) -> e.Switched:
     """
     Point every target at its new release, each in one rename(2).
 
+    Links that are new already, from a try whose connection died, are left.
+
     Raises:
+        LockHeld: The lock was taken over meanwhile; no link was moved.
         RemoteError: A link is not what it was in CHECKING, or could not be replaced.
         ConnectionDied: The connection was lost; the links may have moved or not.
     """
@@ -25,13 +29,17 @@ async def switch(ctx: Context) -> e.Switched:
 
     ctx.switching = True
     args = [word for move in ctx.moves for word in move.args]
-    await call(
-        ctx.session,
-        "switch",
-        ctx.known.rename,
-        ctx.busy_file,
-        *args,
-        sudo=ctx.sudo,
-        output=moved,
-    )
+    try:
+        await call(
+            ctx.session,
+            "switch",
+            ctx.known.rename,
+            ctx.busy_file,
+            *args,
+            sudo=ctx.sudo,
+            output=moved,
+        )
+    except LockHeld:
+        ctx.switching = False  # it did not begin
+        raise
     return e.Switched(ctx.name)

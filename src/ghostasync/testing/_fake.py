@@ -14,10 +14,11 @@ import attrs
 from ghostasync.errors import ConnectionDied, Unreachable
 from ghostasync.model import Host
 from ghostasync.protocols import OnOutput
+from ghostasync.remote import LOST
 
 __all__ = ["Answer", "Call", "FakeTransport", "Handler"]
 
-COMMAND: Final = re.compile(r"count=(\d+) .* ghost-(\S+)$")
+COMMAND: Final = re.compile(r"count=(\d+) .* ghost-(\S+)")
 HEADER: Final = re.compile(rb"nonce=(\S+)\nset -- ?")
 WORD: Final = re.compile(rb" ?((?:'[^']*'|\\')+)")
 
@@ -41,13 +42,16 @@ class Call:
 @attrs.frozen
 class Answer:
     """
-    What a script prints and ends with.
+    What a script prints and ends with; *errors* is what goes to stderr.
 
+    *lost_to*: the script does not even begin, for another run holds the host's lock.
     *status* None: it runs on until its stdin is closed, as a lock's holder does.
     """
 
     status: int | None = 0
     output: bytes = b""
+    errors: bytes = b""
+    lost_to: str = ""
 
 
 Handler = Callable[[Call], Answer | Awaitable[Answer]]
@@ -101,10 +105,9 @@ class FakeSession:
         self, command: str, *, output: OnOutput, errors: OnOutput
     ) -> FakeChannel:
         """Take a call; its answer comes when the channel is waited for."""
-        del errors
         if not self.alive:
             raise ConnectionDied(self.host.name, "the connection is gone")
-        return FakeChannel(self._transport, self, command, output)
+        return FakeChannel(self._transport, self, command, output, errors)
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -124,11 +127,13 @@ class FakeChannel:
         session: FakeSession,
         command: str,
         output: OnOutput,
+        errors: OnOutput,
     ) -> None:
         found = COMMAND.search(command)
         if found is None:
             raise ValueError(f"not a script of ghostasync: {command}")
-        self._transport, self._session, self._output = transport, session, output
+        self._transport, self._session = transport, session
+        self._output, self._errors = output, errors
         self._text_nbytes, self._name = int(found[1]), found[2]
         self._text = bytearray()
         self._payload_nbytes = 0
@@ -178,8 +183,12 @@ class FakeChannel:
         answer = self._transport.handler(call)
         if inspect.isawaitable(answer):
             answer = await answer
+        self._errors(answer.errors)
         self._output(b"\n%s begin\n%s" % (self._nonce, answer.output))
-        if answer.status is None:
+        if answer.lost_to:
+            self._errors(b"\n%s lost %s\n" % (self._nonce, answer.lost_to.encode()))
+            self._end(LOST)
+        elif answer.status is None:
             self._status_at_eof = 0
         else:
             self._end(answer.status)

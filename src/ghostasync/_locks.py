@@ -1,0 +1,70 @@
+"""The locks of a run on its hosts: keep them, give them back, wait for them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from .errors import ConnectionDied, HostError, LockHeld
+from .stages import Context, take_lock
+
+__all__ = ["BEAT_EVERY", "beat", "is_free_within", "release"]
+
+BEAT_EVERY: Final = 15.0
+"""Seconds between two signs of life to every host; after 90 s without, another run may
+take its lock over."""
+
+_POLL_EVERY: Final = (1.0, 4.0)
+"""Seconds between two looks at a lock that another run holds, at random in between."""
+
+
+async def beat(hosts: Sequence[Context], every: float = BEAT_EVERY) -> None:
+    """Give every host whose lock is held a sign of life, again and again."""
+    while True:
+        await anyio.sleep(every)
+        with anyio.move_on_after(every):
+            async with anyio.create_task_group() as tasks:
+                for ctx in hosts:
+                    if ctx.lock is not None:
+                        tasks.start_soon(_beat, ctx)
+
+
+async def _beat(ctx: Context) -> None:
+    try:
+        if ctx.lock is not None:
+            await ctx.lock.write(b"\n")
+    except (ConnectionDied, BrokenPipeError):
+        return  # whoever uses the connection next finds out
+
+
+async def release(hosts: Sequence[Context]) -> None:
+    """Close all connections at once, and give the locks back with them."""
+    async with anyio.create_task_group() as tasks:
+        for ctx in hosts:
+            if ctx.lock is not None:
+                ctx.lock.write_eof()
+            tasks.start_soon(ctx.session.close)
+
+
+async def is_free_within(held: Context, seconds: float) -> bool:
+    """
+    Wait until nobody holds the lock of *held*; the host may be another run's again at
+    once.
+
+    Returns:
+        Whether that was so within *seconds*, or the host cannot be asked any more.
+    """
+    with anyio.move_on_after(seconds):
+        while True:
+            await anyio.sleep(random.uniform(*_POLL_EVERY))  # noqa: S311  jitter
+            try:
+                await take_lock(held)
+            except LockHeld:
+                continue
+            except HostError:
+                pass  # something else is wrong with it, and will be told
+            return True
+    return False

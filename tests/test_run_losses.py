@@ -1,0 +1,329 @@
+"""Connections that die and locks that others hold, over a transport of fakes."""
+
+from __future__ import annotations
+
+import anyio
+import attrs
+import pytest
+
+from ghostasync import (
+    DeployFailed,
+    Outcome,
+    Plan,
+    Report,
+    Selection,
+    State,
+    deploy,
+    start,
+)
+from ghostasync import events as e
+from ghostasync._locks import beat
+from ghostasync.errors import ConnectionDied
+from ghostasync.journal import states
+from ghostasync.model import Deadlines
+from ghostasync.testing import Answer, Call, FakeTransport
+from tests.test_run import Break, Hosts, fails, of, plan, run, with_rollout
+
+__all__ = ["plan"]
+
+QUICK = Deadlines(connect=0.2, check=0.4, rollback=0.4)
+
+
+def dies(what: str, host: str, times: int = 1) -> Break:
+    """Have the connection to *host* die under *what*, so many times."""
+    left, probe = times, Hosts()
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal left
+        if call.host == host and probe._what(call) == what and left:
+            left -= 1
+            raise ConnectionDied(host, "gone")
+        return None
+
+    return breaks
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["check", "receive", "environment", "pre_deploy", "arm", "switch", "post_deploy"],
+)
+async def test_a_host_whose_connection_died_goes_on(plan: Plan, what: str) -> None:
+    hosts = Hosts(breaks=dies(what, "h2"))
+
+    report, seen = await run(plan, hosts)
+
+    assert report.outcome is Outcome.LIVE
+    (warned,) = of(e.HostWarned, seen)
+    assert isinstance(warned, e.HostWarned)
+    assert (warned.host, "connected again after" in warned.text) == ("h2", True)
+    assert hosts.ran("lock").count("h2") == 2
+    assert hosts.ran(what).count("h2") == 2
+    assert hosts.ran(what).count("h3") == 1
+
+
+async def test_a_switch_whose_answer_was_lost_is_looked_at_and_goes_on(
+    plan: Plan,
+) -> None:
+    hosts = Hosts()
+    lose = dies("switch", "h2")
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "switch":
+            hosts.links[call.host] = call.args[5]
+        return lose(call)
+
+    hosts.breaks = breaks
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.LIVE
+    assert hosts.ran("switch").count("h2") == 2
+
+
+async def test_a_link_that_went_back_meanwhile_takes_the_host_back(plan: Plan) -> None:
+    hosts = Hosts()
+    lose = dies("post_deploy", "h2")
+
+    def breaks(call: Call) -> Answer | None:
+        try:
+            return lose(call)
+        except ConnectionDied:
+            hosts.links["h2"] = ""
+            raise
+
+    hosts.breaks = breaks
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.FAILED
+    assert "is absent, not /ghost" in report.hosts["h2"].reason
+    assert set(hosts.links.values()) == {""}
+
+
+async def test_a_connection_that_dies_again_and_again_fails_its_host(
+    plan: Plan,
+) -> None:
+    hosts = Hosts(breaks=dies("receive", "h2", times=99))
+
+    report, _ = await run(with_rollout(plan, max_failures=1), hosts)
+
+    assert report.outcome is Outcome.PARTIAL
+    assert report.hosts["h2"].stage is State.UPLOADING
+    assert hosts.ran("receive").count("h2") == 4
+
+
+async def test_a_host_that_stays_away_fails_at_the_connect_deadline(
+    plan: Plan,
+) -> None:
+    hosts = Hosts()
+    transport = FakeTransport(hosts)
+    lose = dies("pre_deploy", "h2")
+
+    def breaks(call: Call) -> Answer | None:
+        try:
+            return lose(call)
+        except ConnectionDied:
+            transport.unreachable = frozenset({"h2"})
+            raise
+
+    hosts.breaks = breaks
+
+    with pytest.raises(DeployFailed) as failed:
+        await deploy(with_rollout(plan, deadlines=QUICK), transport=transport)
+
+    row = failed.value.report.hosts["h2"]
+    assert (row.stage, row.state) == (State.PREPARING, State.FAILED)
+    assert row.reason.endswith("not connected again within 0.2 s")
+    assert hosts.ran("switch") == []
+
+
+async def test_a_host_lost_after_its_switch_is_stranded(plan: Plan) -> None:
+    hosts = Hosts()
+    transport = FakeTransport(hosts)
+    lose = dies("post_deploy", "h2")
+
+    def breaks(call: Call) -> Answer | None:
+        try:
+            return lose(call)
+        except ConnectionDied:
+            transport.unreachable = frozenset({"h2"})
+            raise
+
+    hosts.breaks = breaks
+
+    with pytest.raises(DeployFailed) as failed:
+        await deploy(with_rollout(plan, deadlines=QUICK), transport=transport)
+
+    report = failed.value.report
+    assert report.exit_status == 3
+    assert report.hosts["h2"].state is State.STRANDED
+    assert {h for h, link in hosts.links.items() if link} == {"h2"}
+
+
+async def test_a_way_back_that_loses_its_connection_runs_the_old_post_deploy(
+    plan: Plan,
+) -> None:
+    hosts = Hosts(links={"h2": "/ghost/shop/prod/web/site/1_site_0000000"})
+    broken = fails("post_deploy", "h2")
+    lost = False
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal lost
+        if "GHOST_ACTION=rollback" in call.args and call.host == "h2" and not lost:
+            lost = True
+            raise ConnectionDied("h2", "gone")
+        return broken(call)
+
+    hosts.breaks = breaks
+
+    report, _ = await run(plan, hosts)
+
+    assert lost
+    assert report.hosts["h2"].state is State.ROLLED_BACK
+    back = [c for c in hosts.calls if "GHOST_ACTION=rollback" in c.args]
+    assert [c.host for c in back if c.host == "h2"] == ["h2", "h2"]
+
+
+# --- Locks that others hold ------------------------------------------------------
+
+OLDER = "run 20000101T000000Z-aaaaaa by bob on c2 (pid 1) since 2000-01-01 00:00:00 UTC"
+YOUNGER = OLDER.replace("20000101", "29990101")
+
+
+def held(host: str, holder: str, times: int) -> Break:
+    """Have another run hold *host* for the next *times* times that it is asked."""
+    left = times
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal left
+        if call.name == "lock" and call.host == host and left:
+            left -= 1
+            return Answer(75, errors=holder.encode())
+        return None
+
+    return breaks
+
+
+async def test_the_younger_run_gives_way_at_once(plan: Plan) -> None:
+    hosts = Hosts(breaks=held("h2", OLDER, 1))
+
+    report, _ = await run(plan, hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
+    assert OLDER in report.reason
+    assert hosts.ran("lock").count("h2") == 1
+    assert hosts.ran("switch") == []
+
+
+async def test_the_older_run_asks_until_the_younger_has_given_way(plan: Plan) -> None:
+    hosts = Hosts(breaks=held("h2", YOUNGER, 1))
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.LIVE
+    assert hosts.ran("lock").count("h2") == 2
+
+
+async def test_the_older_run_does_not_ask_for_ever(plan: Plan) -> None:
+    hosts = Hosts(breaks=held("h2", YOUNGER, 99))
+
+    report, _ = await run(with_rollout(plan, deadlines=QUICK), hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
+
+
+async def _waiting(
+    plan: Plan, hosts: Hosts, seconds: float
+) -> tuple[Report, list[e.Record]]:
+    seen: list[e.Record] = []
+    selection = Selection(wait=seconds)
+    transport = FakeTransport(hosts)
+    async with start(
+        plan, selection=selection, observe=seen.append, transport=transport
+    ) as running:
+        return await running.report(), seen
+
+
+async def test_a_run_that_may_wait_gives_everything_back_and_starts_over(
+    plan: Plan,
+) -> None:
+    hosts = Hosts(breaks=held("h2", OLDER, 2))
+
+    report, seen = await _waiting(plan, hosts, 30)
+
+    assert report.outcome is Outcome.LIVE
+    (waited,) = of(e.LockAwaited, [record.event for record in seen])
+    assert isinstance(waited, e.LockAwaited)
+    assert (waited.host, OLDER in waited.holder) == ("h2", True)
+    # Nothing was done anywhere while another had a host; then all was done once.
+    assert sorted(hosts.ran("receive")) == ["h1", "h2", "h3", "h4", "h5", "h6"]
+    machines = states(record for record in seen)
+    assert {machine.state for machine in machines.values()} == {State.LIVE}
+
+
+async def test_a_run_that_waited_in_vain_ends_as_locked(plan: Plan) -> None:
+    hosts = Hosts(breaks=held("h2", OLDER, 99))
+
+    report, _ = await _waiting(plan, hosts, 0.3)
+
+    assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
+    assert OLDER in report.reason
+
+
+async def test_a_run_can_be_stopped_while_it_waits(plan: Plan) -> None:
+    hosts = Hosts(breaks=held("h2", OLDER, 99))
+    waiting = anyio.Event()
+
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.LockAwaited):
+            waiting.set()
+
+    transport = FakeTransport(hosts)
+    async with start(
+        plan, selection=Selection(wait=999), observe=observe, transport=transport
+    ) as running:
+        await waiting.wait()
+        await running.stop()
+        report = await running.report()
+
+    assert report.exit_status == 130
+
+
+async def test_a_lock_that_was_lost_before_the_switch_moves_no_link(plan: Plan) -> None:
+    hosts = Hosts()
+
+    def breaks(call: Call) -> Answer | None:
+        # What a script says behind its fence when another run has the host.
+        if call.name == "switch" and call.host == "h2":
+            return Answer(lost_to=OLDER)
+        return None
+
+    hosts.breaks = breaks
+
+    report, _ = await run(with_rollout(plan, deadlines=QUICK), hosts)
+
+    assert report.outcome is Outcome.FAILED
+    assert "h2" not in hosts.ran("restore")
+    assert report.hosts["h2"].state is State.ROLLED_BACK
+
+
+async def test_every_lock_gets_its_beat(plan: Plan) -> None:
+    beaten: list[bytes] = []
+
+    class Channel:
+        async def write(self, data: bytes) -> None:
+            beaten.append(data)
+            if len(beaten) == 2:
+                raise ConnectionDied("h2", "gone")
+
+    @attrs.define
+    class Holder:
+        lock: Channel | None
+
+    hosts = [Holder(Channel()), Holder(None), Holder(Channel()), Holder(Channel())]
+
+    with anyio.move_on_after(0.5):
+        await beat(hosts, every=0.01)  # type: ignore[arg-type]  # no more is used
+
+    assert len(beaten) > 6
+    assert set(beaten) == {b"\n"}
