@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from ghostasync.events import Finished
 from ghostasync.journal import replay, states
 from ghostasync.model import State
 from tests.fleet.console import Outcome
@@ -22,6 +23,7 @@ from tests.fleet.trees import look
 
 __all__ = [
     "eventually",
+    "finished",
     "holder",
     "journal",
     "leftovers",
@@ -122,6 +124,12 @@ def journal(ground: Ground, run: str) -> dict[str, State]:
     """Return the states that a run's journal leads to; it must be whole."""
     path = ground.world.store / "runs" / run / "journal.jsonl"
     return {name: m.state for name, m in states(replay(path)).items()}
+
+
+def finished(ground: Ground, run: str) -> bool:
+    """Tell whether a run's journal has its end."""
+    path = ground.world.store / "runs" / run / "journal.jsonl"
+    return any(isinstance(record.event, Finished) for record in replay(path))
 
 
 def report(ground: Ground, outcome: Outcome) -> list[str]:

@@ -220,15 +220,17 @@ class Ground:
         return attrs.evolve(plan, app=attrs.evolve(plan.app, env_vars={}, secrets=()))
 
     @contextmanager
-    def deploying(self, *args: str, prefix: tuple[str, ...] = ()) -> Iterator[Running]:
+    def deploying(
+        self, *args: str, command: str = "deploy", prefix: tuple[str, ...] = ()
+    ) -> Iterator[Running]:
         """Start a deploy; it is killed where the body leaves it behind."""
-        command = ("deploy", "--output", "json", *args)
-        with self.console.running(*command, prefix=prefix) as process:
+        words = (command, "--output", "json", *args)
+        with self.console.running(*words, prefix=prefix) as process:
             yield Running(process)
 
-    def deploy(self, *args: str) -> Outcome:
-        """Deploy, to the end."""
-        with self.deploying(*args) as running:
+    def deploy(self, *args: str, command: str = "deploy") -> Outcome:
+        """Deploy, or another *command*, to the end."""
+        with self.deploying(*args, command=command) as running:
             return running.finish()
 
     @contextmanager

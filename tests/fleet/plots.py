@@ -29,9 +29,9 @@ TO_CONTROLLER: Final = ("SIGKILL", "SIGINT", "SIGTERM")
 QUIET: Final = 0.1
 """The share of deploys in which nothing happens."""
 
-RECOVERY: Final = 0.5
-"""The share of deploys after which the fleet is brought in line; else the next deploy
-has to cope with what it finds."""
+RECOVERIES: Final = ("", "", "deploy", "deploy", "resume", "revert")
+"""What brings the fleet in line again; empty: the next deploy copes with what it finds.
+A run that was not killed has nothing to resume: it is a deploy then."""
 
 
 @attrs.frozen
@@ -57,7 +57,7 @@ class Plot:
 
     strikes: tuple[Strike, ...]
     rollout: Mapping[str, Any] = attrs.field(factory=dict)
-    recovers: bool = True
+    recovery: str = "deploy"
 
     def has(self, *faults: str) -> bool:
         return any(strike.fault in faults for strike in self.strikes)
@@ -73,7 +73,7 @@ def draw(seed: int, number: int, hosts: Sequence[str]) -> Plot:
     }
     count = 0 if dice.random() < QUIET else dice.choice([1, 1, 1, 2, 3])
     strikes = tuple(_strike(dice, hosts) for _ in range(count))
-    return Plot(strikes, rollout, recovers=dice.random() < RECOVERY)
+    return Plot(strikes, rollout, recovery=dice.choice(RECOVERIES))
 
 
 def _strike(dice: random.Random, hosts: Sequence[str]) -> Strike:

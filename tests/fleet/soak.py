@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from tests.fleet.evidence import eventually
 from tests.fleet.ground import Ground
 from tests.fleet.plots import Plot, draw
 from tests.fleet.readers import Readers
+from tests.fleet.sshd import namespaces_work
 from tests.fleet.striking import Striking
 
 __all__ = ["Soak", "Violation", "main"]
@@ -46,6 +47,9 @@ DEADLINES: Final = {
     "rollback": 15,
 }
 """Short ones, or a soak would be spent in waiting for hosts that are gone."""
+
+
+REFUSED: Final = 2
 
 
 class Violation(Exception):
@@ -110,9 +114,36 @@ class Soak:
             evidence.journal(ground, outcome.events[0]["run"])
         _require(_manifest(ground))
         _require(self._readers.wrong())
-        if plot.recovers:
+        if outcome.exit < 0 and plot.recovery in {"resume", "revert"}:
+            self._resume(number, outcome, plot.recovery, before, new)
+        elif plot.recovery:
             self._recover(number)
         return outcome.exit
+
+    def _resume(
+        self,
+        number: int,
+        killed: Outcome,
+        how: str,
+        before: Mapping[str, str],
+        new: str,
+    ) -> None:
+        """Finish a run that was killed, or take it back."""
+        ground = self.ground
+        ground.configure()
+        run = killed.events[0]["run"]
+        words = [run, *(["--revert"] if how == "revert" else [])]
+        outcome = ground.deploy(*words, command="resume")
+        self._keep(number, outcome, how)
+        if outcome.exit == REFUSED and evidence.finished(ground, run):
+            return  # it was killed when all was done
+        _require([] if outcome.exit == 0 else [f"no {how}: {outcome.stderr}"])
+        serves = {host: evidence.served(ground, host) for host in ground.names}
+        ends = [dict(before)]  # also of one that was on its way back
+        if how == "resume":
+            ends.append(dict.fromkeys(ground.names, new or _new(outcome)))
+        _require([] if serves in ends else [f"after {how}: {serves}, not {ends}"])
+        self._require_clean(serves.values())
 
     def _recover(self, number: int) -> None:
         """Bring the whole fleet in line, by a plain new deploy."""
@@ -122,13 +153,18 @@ class Soak:
         outcome = ground.deploy()
         self._keep(number, outcome, "after")
         _require([] if outcome.exit == 0 else [f"no recovery: {outcome.stderr}"])
-        _require(evidence.links(ground, {outcome.last["releases"]["site"]}))
-        _require(evidence.leftovers(ground, ground.names))
-        _require(eventually(lambda: evidence.locks(ground, ground.names)))
-        _require(eventually(lambda: evidence.survivors(ground, ground.names)))
+        self._require_clean({outcome.last["releases"]["site"]})
         _require(_manifest(ground))
         if self._readers.reading:
             _require(self._readers.wrong())
+
+    def _require_clean(self, releases: Iterable[str]) -> None:
+        """Nothing but *releases* is served, and nothing of a run is left anywhere."""
+        ground = self.ground
+        _require(evidence.links(ground, releases))
+        _require(evidence.leftovers(ground, ground.names))
+        _require(eventually(lambda: evidence.locks(ground, ground.names)))
+        _require(eventually(lambda: evidence.survivors(ground, ground.names)))
 
     def _keep(self, number: int, outcome: Outcome, suffix: str = "") -> None:
         folder = self.ground.world.folder / "deploys"
@@ -217,6 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hosts", type=int, default=5)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args(arguments)
+    if not namespaces_work():
+        parser.error("it needs root, and unshare with CAP_SYS_ADMIN")
     # Hosts outlive whoever started them, unless they are ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="soak."))

@@ -202,20 +202,23 @@ def _dns(scene: Scene) -> None:
 
 @attrs.frozen
 class Fault:
-    """What happens; *quick* where only a deadline of the user's tells that it did."""
+    """
+    What happens; *deadlines* is not empty where only time tells that it did: what a
+    user sets who does not want to wait long, besides what the moment has.
+    """
 
     strike: Callable[[Scene], None]
-    quick: bool = False
+    deadlines: Mapping[str, float] = attrs.field(factory=dict)
 
 
 FAULTS: Final = {
     "reset": Fault(_reset),
-    "half-open": Fault(_half_open, quick=True),
-    "killed": Fault(_killed, quick=True),
-    "stopped": Fault(_stopped, quick=True),
+    "half-open": Fault(_half_open, {"rollback": 20}),
+    "killed": Fault(_killed, {"rollback": 6}),
+    "stopped": Fault(_stopped, {"rollback": 6}),
     "disk full": Fault(_disk_full),
     "fails": Fault(_fails),
-    "hangs": Fault(_hangs, quick=True),
+    "hangs": Fault(_hangs, {"rollback": 20}),
     "SIGKILL": Fault(_sigkill),
     "SIGINT": Fault(_sigint),
     "DNS": Fault(_dns),
@@ -244,7 +247,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "killed": FAILS,
         "stopped": FAILS,
         "disk full": WRITES_NOTHING,
-        "fails": FAILS,
+        "fails": GOES_ON,  # the login's name is for messages
         "hangs": FAILS,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
@@ -458,7 +461,7 @@ def test_a_fault(ground: Ground, moment: str, fault: str, ends: Ends) -> None:
         serves = evidence.served(ground, host)
         assert serves in {{"old": old[host], "new": new}[word] for word in may}, host
     evidence.journal(ground, run)
-    if end is not IS_GONE and end is not STRANDED:
+    if end is not IS_GONE and end is not STRANDED and fault != "killed":
         assert not eventually(lambda: evidence.leftovers(ground, ground.names))
 
     _check_next_deploy(ground)
@@ -471,7 +474,8 @@ def _suffer(
     """Bring a run to *moment*, strike, and wait for its end."""
     if fault.strike is _dns:
         ground.rename(VICTIM, "nohost.invalid")
-    ground.configure(**({"rollback": 20, **moment.deadlines} if fault.quick else {}))
+    quick = {**fault.deadlines, **moment.deadlines} if fault.deadlines else {}
+    ground.configure(**quick)
     ground.commit()
     begin = gates.enter_context(ground.gate(*moment.begin)) if moment.begin else None
     gate = _arm(ground, moment, gates)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import TEST_SECONDS
 from tests.fleet.conftest import need
 from tests.fleet.ground import Ground
 from tests.fleet.plots import draw
@@ -32,4 +34,9 @@ def test_what_must_always_hold_holds_whatever_breaks(
     need(namespaces_work(), "needs root, and unshare with CAP_SYS_ADMIN")
     disks = tuple(f"h{number}" for number in range(1, HOSTS + 1))
     with Ground.create(tmp_path, HOSTS, disks=disks) as ground:
-        Soak(ground, SEED).run(1, DEPLOYS)
+        Soak(ground, SEED, say=_another).run(1, DEPLOYS)
+
+
+def _another(_: str) -> None:
+    """Give each deploy the time of a test."""
+    faulthandler.dump_traceback_later(TEST_SECONDS, exit=True)
