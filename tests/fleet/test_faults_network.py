@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import TEST_SECONDS
 from tests.fleet import evidence
 from tests.fleet.conftest import need
 from tests.fleet.evidence import eventually
@@ -24,8 +26,11 @@ pytestmark = pytest.mark.fleet
 NOTICED: Final = 60.0
 """Seconds after which a dead peer is known to be dead: three keepalives of 15 s."""
 
-SLACK: Final = 15.0
+SLACK: Final = 20.0
 """Seconds for all else, on a busy machine."""
+
+CONNECT: Final = 5.0
+"""Seconds for which a host is looked for again."""
 
 VICTIM: Final = "h2"
 
@@ -37,6 +42,7 @@ WITH_RESOLVER: Final = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 @pytest.fixture(autouse=True)
 def namespaces(sshd: None) -> None:
     need(namespaces_work(), "needs root, and unshare with CAP_SYS_ADMIN")
+    faulthandler.dump_traceback_later(2 * TEST_SECONDS, exit=True)
 
 
 def _serve_something(ground: Ground) -> str:
@@ -67,10 +73,9 @@ def test_a_connection_that_fell_silent_is_noticed_and_opened_again(
         with gate as script, ground.deploying() as running:
             script.wait()
             ground.half_open(VICTIM)
-            began = time.monotonic()
+            running.until("HostWarned", VICTIM, NOTICED + SLACK)
             outcome = running.finish()
 
-        assert time.monotonic() - began < NOTICED + SLACK
         assert outcome.exit == 0, outcome.stderr
         assert not evidence.links(ground, {outcome.last["releases"]["site"]})
         _check_next_deploy(ground)
@@ -83,7 +88,7 @@ def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
         addresses = {name: cable.address for name, cable in cables.items()}
         with Ground.create(tmp_path, 2, addresses=addresses) as ground:
             inside = ("ip", "netns", "exec", namespace)
-            ground.configure()
+            ground.configure(connect=CONNECT)
             ground.commit()
             with ground.deploying(prefix=inside) as running:
                 assert running.finish().exit == 0
@@ -93,10 +98,9 @@ def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
             with gate as script, ground.deploying(prefix=inside) as running:
                 script.wait()
                 cables[VICTIM].pull()
-                began = time.monotonic()
+                running.until("Failed", VICTIM, NOTICED + CONNECT + SLACK)
                 outcome = running.finish()
 
-            assert time.monotonic() - began < NOTICED + 2 * SLACK
             assert outcome.exit == 1, outcome.stderr
             assert outcome.states[VICTIM] == "FAILED"
             assert not evidence.links(ground, {old})
