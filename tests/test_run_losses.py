@@ -216,7 +216,7 @@ def held(host: str, holder: str, times: int) -> Break:
         nonlocal left
         if call.name == "lock" and call.host == host and left:
             left -= 1
-            return Answer(75, errors=holder.encode())
+            return Answer(75, errors=b"setlocale: no\n" + holder.encode())
         return None
 
     return breaks

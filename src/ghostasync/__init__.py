@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from ._api import Preview, build, check, converge, deploy, dry_run, start, status
-from ._assembly import Selection
+from ._api import (
+    Preview,
+    build,
+    check,
+    converge,
+    deploy,
+    dry_run,
+    resume,
+    rollback,
+    start,
+    status,
+)
+from ._jobs import Selection
 from ._run import Run
-from ._survey import Finding, FleetStatus, HostStatus
+from ._survey import Finding, FleetStatus, HostStatus, OpenRun
 from .config import load_plan
 from .errors import DeployFailed, GhostasyncError, PlanError
 from .model import (
@@ -45,6 +56,7 @@ __all__ = [
     "HostStatus",
     "Layout",
     "Module",
+    "OpenRun",
     "Outcome",
     "Package",
     "Plan",
@@ -65,6 +77,8 @@ __all__ = [
     "deploy",
     "dry_run",
     "load_plan",
+    "resume",
+    "rollback",
     "start",
     "status",
 ]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 
 import anyio
 import attrs
 
-from ._assembly import Selection, assemble, open_transport, survey
+from ._assembly import assemble, open_transport, survey
+from ._jobs import Selection
+from ._rollback import before
 from ._run import Run
 from ._survey import Finding, FleetStatus, compare, find
 from ._waves import allowed, cut
@@ -27,6 +30,8 @@ __all__ = [
     "converge",
     "deploy",
     "dry_run",
+    "resume",
+    "rollback",
     "start",
     "status",
 ]
@@ -79,7 +84,8 @@ async def start(
 
         reason: Why, for the journal.
 
-        action: What the run is for.
+        action: What the run is for; a resumption and a rollback find out from
+            *selection* and earlier runs what to do.
 
         hosts: Further expressions that choose hosts, as in *selection*.
 
@@ -92,6 +98,8 @@ async def start(
         PlanError: The plan cannot be carried out. No host was contacted.
         StoreError: The store cannot be used.
     """
+    if action is Action.ROLLBACK:
+        selection = await before(plan, selection, partial(_carrier, plan, transport))
     parts = await assemble(
         plan, selection, action=action, actor=actor, reason=reason, hosts=hosts
     )
@@ -206,6 +214,109 @@ async def converge(
         transport=transport,
     ) as run:
         report = await run.report()
+    return _judged(report)
+
+
+async def resume(
+    plan: Plan,
+    *,
+    run: str = "",
+    revert: bool = False,
+    observe: Observer | None = None,
+    actor: str = "",
+    transport: Transport | None = None,
+    on_cancel: str = "rollback",
+) -> Report:
+    """
+    Finish a run whose controller was killed, or take back what it did.
+
+    Hosts that it brought live are left alone, those that are ready are sent nothing
+    again. One that was on its way back is taken the rest of that way.
+
+    Args:
+        plan: What goes where.
+
+        run: The run's id; the newest that is unfinished by default.
+
+        revert: Put every host back to what it served before that run.
+
+        observe: As for :func:`start`.
+
+        actor: As for :func:`start`.
+
+        transport: As for :func:`start`.
+
+        on_cancel: As for :func:`start`.
+
+    Raises:
+        PlanError: There is no such run, or nothing is left to do.
+        DeployFailed: More hosts failed than allowed; with *revert*, any did.
+    """
+    async with start(
+        plan,
+        selection=Selection(run=run, revert=revert),
+        observe=observe,
+        actor=actor,
+        action=Action.RESUME,
+        transport=transport,
+        on_cancel=on_cancel,
+    ) as running:
+        report = await running.report()
+    return _judged(report)
+
+
+async def rollback(
+    plan: Plan,
+    *,
+    run: str = "",
+    to: Sequence[str] = (),
+    limit: Sequence[str] = (),
+    observe: Observer | None = None,
+    actor: str = "",
+    reason: str = "",
+    transport: Transport | None = None,
+    on_cancel: str = "rollback",
+) -> Report:
+    """
+    Take the fleet back to an earlier release, on the road of a deploy.
+
+    Hosts that lack the release are sent it. MANIFEST moves, unless hosts are chosen.
+
+    Args:
+        plan: What goes where.
+
+        run: Go back to what served before this run; before the one that brought what
+            serves now by default.
+
+        to: Or to these releases, one for each module that goes back.
+
+        limit: Expressions that choose hosts.
+
+        observe: As for :func:`start`.
+
+        actor: As for :func:`start`.
+
+        reason: As for :func:`start`.
+
+        transport: As for :func:`start`.
+
+        on_cancel: As for :func:`start`.
+
+    Raises:
+        PlanError: There is no release to go back to, or hosts had different ones.
+        DeployFailed: More hosts failed than allowed.
+    """
+    async with start(
+        plan,
+        selection=Selection(packages=tuple(to), limit=tuple(limit), run=run),
+        observe=observe,
+        actor=actor,
+        reason=reason,
+        action=Action.ROLLBACK,
+        transport=transport,
+        on_cancel=on_cancel,
+    ) as running:
+        report = await running.report()
     return _judged(report)
 
 

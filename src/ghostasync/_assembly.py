@@ -17,33 +17,16 @@ from pathlib import Path
 
 import attrs
 
-from ._paths import (
-    app_path,
-    build_dir,
-    cache_home,
-    git_url,
-    local_path,
-    parse_package_id,
-    run_id,
-    store_url,
-)
+from ._history import find_run, unfinished_run
+from ._jobs import Job, Selection, job_for, manifest_jobs, past_job, wanted
+from ._past import Past
+from ._paths import app_path, build_dir, cache_home, run_id, store_url
 from ._select import select
 from .config import check_plan, check_secrets, unsupported
-from .errors import ConfigError, PlanError, SourceError, StoreError
+from .errors import ConfigError, PlanError, StoreError
 from .inventories.static import Static
-from .model import (
-    Action,
-    DirectorySource,
-    GitSource,
-    Host,
-    Module,
-    Plan,
-    Revision,
-    State,
-)
-from .protocols import ManifestLine, Source, Store, Transport
-from .sources.directory import Directory
-from .sources.git import Git
+from .model import Action, Host, Plan, State
+from .protocols import ManifestLine, Store, Transport
 from .stores.directory import DirectoryStore
 
 __all__ = [
@@ -60,45 +43,15 @@ _RUNS = 50
 """How many runs are looked at for what became of a host last."""
 
 
-@attrs.frozen
-class Selection:
-    """
-    What of the plan a run is about; the default is all of it.
-
-    *modules* are names, or ``name@rev``; *rev* applies where the run has one repository
-    only; *packages* are ids of stored packages to take instead of building; *limit* are
-    expressions over hosts; *force* deploys what is live already. *wait* is how many
-    seconds a lock of another run is waited for; *break_lock* takes it over at once, and
-    ends what that run has running.
-    """
-
-    modules: tuple[str, ...] = ()
-    rev: str = ""
-    packages: tuple[str, ...] = ()
-    limit: tuple[str, ...] = ()
-    force: bool = False
-    wait: float = 0.0
-    break_lock: bool = False
-
-
-@attrs.frozen
-class Job:
-    """One module of a run: built from *source* at *revision*, or taken as *package*."""
-
-    module: Module
-    source: Source | None = None
-    revision: Revision = Revision()
-    package: str = ""
-    error: SourceError | None = None
-
-
 @attrs.frozen(eq=False)
 class Assembly:
     """
     The parts of a run; nothing has been contacted but sources and the store.
 
     *hidden* are secrets of earlier runs that scripts of this one will see; *limited* is
-    whether the run is about chosen hosts.
+    whether the run is about chosen hosts. *of* is the run that this one goes back from,
+    *past* the one that it takes up; where it has to *revert* that, hosts only go back.
+    *warnings* are for whoever follows the run.
     """
 
     id: str
@@ -118,6 +71,10 @@ class Assembly:
     limited: bool = False
     wait: float = 0.0
     break_lock: bool = False
+    of: str = ""
+    past: Past | None = None
+    revert: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def holder(self) -> str:
@@ -155,19 +112,88 @@ async def assemble(
     limit = (*selection.limit, *hosts)
     parts = await survey(plan, attrs.evolve(selection, limit=limit))
     if action is Action.CONVERGE:
-        jobs = _manifest_jobs(plan, parts.manifest)
+        parts = attrs.evolve(parts, jobs=manifest_jobs(plan, parts.manifest))
+    elif action is Action.RESUME:
+        parts = await _take_up(parts, selection)
     else:
-        wanted = _wanted(plan, selection)
-        jobs = [await _job(plan, parts.store, module, p) for module, p in wanted]
+        chosen = wanted(plan, selection)
+        jobs = [await job_for(plan, parts.store, module, p) for module, p in chosen]
+        parts = attrs.evolve(parts, jobs=tuple(jobs), of=selection.run)
     return attrs.evolve(
         parts,
-        action=action,
-        jobs=tuple(jobs),
+        action=Action.ROLLBACK if parts.revert else action,
         actor=actor or getpass.getuser(),
         reason=reason,
         secrets={name: os.environ[name] for name in plan.app.secrets},
         hidden=await _kept_secrets(plan, parts),
     )
+
+
+async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
+    """
+    Go on where another run was killed: its hosts, its modules, and what it made.
+
+    A run that was on its way back is taken the rest of that way.
+    """
+    past = await _past(parts.store, selection)
+    inventory = {host.name: host for host in parts.hosts}
+    hosts = tuple(inventory[name] for name in past.hosts if name in inventory)
+    gone = [name for name in past.hosts if name not in inventory]
+    if past.hosts and not hosts:
+        raise PlanError(f"run {past.id}: none of its hosts is in the inventory now")
+    modules = {module.name: module for module in parts.plan.modules}
+    for name in past.modules:
+        if name not in modules:
+            raise PlanError(
+                f"run {past.id} had a module {name!r} that the configuration does not "
+                "have any more: put it back"
+            )
+    chosen = [m for m in parts.plan.modules if m.name in (past.modules or modules)]
+    revert = selection.revert or past.going_back
+    if revert:
+        jobs = [Job(module) for module in chosen]
+    else:
+        jobs = [await past_job(parts.plan, parts.store, m, past) for m in chosen]
+    return attrs.evolve(
+        parts,
+        jobs=tuple(jobs),
+        hosts=hosts or parts.hosts,
+        force=past.force,
+        limited=past.limited,
+        of=past.id,
+        past=past,
+        revert=revert,
+        warnings=tuple(f"{name} is not in the inventory any more" for name in gone),
+    )
+
+
+async def _past(store: Store, selection: Selection) -> Past:
+    """Return the run to take up; one whose journal is lost is known by its id alone."""
+    if not selection.run:
+        past = await unfinished_run(store)
+        if past is None:
+            raise PlanError("there is no unfinished run: nothing is left to resume")
+        return past
+    past = await find_run(store, selection.run)
+    if past is None and selection.revert:
+        return Past(ids=(selection.run,), going_back=True)
+    if past is None:
+        raise PlanError(
+            f"{store.url} has no journal of a run {selection.run}; what its hosts have "
+            f"on record can be put back: ghostasync resume {selection.run} --revert"
+        )
+    if not past.is_open and past.finished is not None:
+        raise PlanError(
+            f"run {past.id} has ended {past.finished.outcome}: nothing is left to "
+            f"resume; to go back from it: ghostasync rollback {past.id}"
+        )
+    newest = await unfinished_run(store, past.id)
+    if newest is None and not selection.revert:
+        raise PlanError(
+            f"run {past.id} was not finished, but a later run has gone live: nothing "
+            "is left to resume"
+        )
+    return newest or past
 
 
 async def survey(plan: Plan, selection: Selection) -> Assembly:
@@ -183,11 +209,14 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
         raise ConfigError(problems)
     url = store_url(plan.store, os.environ, plan.base)
     store = DirectoryStore(Path(url) / app_path(plan.app))
-    run = run_id(datetime.now(UTC), secrets.token_hex(3))
+    now = datetime.now(UTC)
+    # Runs of the same second sort by time, too.
+    token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
+    run = run_id(now, token)
     return Assembly(
         id=run,
         plan=plan,
-        jobs=tuple(Job(module) for module, _ in _wanted(plan, selection)),
+        jobs=tuple(Job(module) for module, _ in wanted(plan, selection)),
         hosts=await _hosts(plan, store, selection.limit),
         store=store,
         store_url=url,
@@ -238,78 +267,3 @@ async def last_states(store: Store) -> dict[str, str]:
         hosts = json.loads(text)["hosts"]
         states |= {name: host["state"] for name, host in hosts.items()}
     return states
-
-
-def _wanted(plan: Plan, selection: Selection) -> list[tuple[Module, str]]:
-    """Return the chosen modules in app order, each with a package id or none."""
-    known = {module.name: module for module in plan.modules}
-    revs = dict(word.partition("@")[::2] for word in selection.modules)
-    packages = {parse_package_id(p).module: p for p in selection.packages}
-    for name in (*revs, *packages):
-        if name not in known:
-            raise PlanError(
-                f"there is no module {name!r}; modules: {', '.join(known) or 'none'}"
-            )
-    names = {*revs, *packages} or set(known)
-    chosen = [module for module in plan.modules if module.name in names]
-    if not chosen:
-        raise PlanError("modules: there is nothing to deploy")
-    if selection.rev:
-        repositories = {m.source for m in chosen if isinstance(m.source, GitSource)}
-        if len({source.git for source in repositories}) != 1:
-            raise PlanError(
-                "--rev needs modules of one repository; give each its own: NAME@REV"
-            )
-    return [
-        (_at(m, revs.get(m.name) or selection.rev), packages.get(m.name, ""))
-        for m in chosen
-    ]
-
-
-def _at(module: Module, rev: str) -> Module:
-    if not rev:
-        return module
-    if not isinstance(module.source, GitSource):
-        raise PlanError(f"{module.name}: its source has no revisions")
-    return attrs.evolve(module, source=attrs.evolve(module.source, rev=rev))
-
-
-async def _job(plan: Plan, store: Store, module: Module, package: str) -> Job:
-    if package:
-        try:
-            await store.package(package)
-        except StoreError as exc:
-            raise PlanError(f"--package {package}: {exc}") from exc
-        return Job(module, package=package)
-    source = _source(plan, module)
-    try:
-        return Job(module, source, await source.resolve())
-    except SourceError as exc:
-        # The run tells it, with its log and its exit status.
-        return Job(module, source, error=exc)
-
-
-def _manifest_jobs(plan: Plan, manifest: Sequence[ManifestLine]) -> list[Job]:
-    lines = {line.module: line.package for line in manifest}
-    jobs = [Job(m, package=lines[m.name]) for m in plan.modules if m.name in lines]
-    if not jobs:
-        raise PlanError(
-            "MANIFEST names no module of this app yet: `ghostasync deploy` first"
-        )
-    return jobs
-
-
-def _source(plan: Plan, module: Module) -> Source:
-    match module.source:
-        case GitSource() as git:
-            return Git(
-                module.name,
-                attrs.evolve(git, git=git_url(git.git, plan.base, os.environ)),
-                cache=cache_home(os.environ),
-                base=plan.base,
-                keep_git=".git" not in module.exclude,
-            )
-        case DirectorySource(dir=folder):
-            return Directory(module.name, local_path(folder, plan.base, os.environ))
-        case _:
-            raise PlanError(f"{module.name}: this version fetches from git and dir")

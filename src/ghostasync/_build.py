@@ -126,16 +126,26 @@ class Workshop:
         """
         started = anyio.current_time()
         package = await self.store.package(package_id)
-        variables = self._variables(module, package.revision)
-        if self.action is Action.CONVERGE:
-            kept = await self.store.environment(package_id)
-            variables = {
-                **(kept.variables if kept else variables),
-                "GHOST_ACTION": self.action.value,
-            }
+        variables = await self.environment(module, package)
         release = await self._release(module, package, variables)
         self._packaged(release, started, reused=True)
         return release
+
+    async def environment(self, module: Module, package: Package) -> dict[str, str]:
+        """
+        Return what the scripts of a stored package are to see.
+
+        A run that goes back to it, or on with it, takes the environment it was last
+        deployed with, where the store has that still.
+        """
+        variables = self._variables(module, package.revision)
+        if self.action is Action.DEPLOY:
+            return variables
+        kept = await self.store.environment(package.id)
+        return {
+            **(kept.variables if kept else variables),
+            "GHOST_ACTION": self.action.value,
+        }
 
     async def after_all(self, release: Release) -> None:
         """

@@ -8,7 +8,7 @@ that is undone, in reverse wave order, on every host this run changed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import anyio
@@ -17,11 +17,11 @@ import attrs
 from . import events as e
 from ._locks import is_free_within, release
 from ._machine import AFTER_SWITCH
-from ._pipeline import advance, apply, recheck
+from ._pipeline import advance, apply, look, recheck
 from ._waves import allowed
 from .errors import BuildError, GhostasyncError
 from .model import State as S  # noqa: N817  as in the table
-from .stages import Context, Release, RunContext, prune
+from .stages import Context, Release, RunContext, prune, to_undo
 
 __all__ = ["Fleet"]
 
@@ -291,31 +291,81 @@ class Fleet:
         if keep and not self._all_back:
             changed -= {S.LIVE}
         back = {c.name: c for c in self.hosts if c.machine.state in changed}
-        if not back:
-            return
+        # What a run that was killed had moved goes back, too; but not where yet another
+        # run holds a host, and may be moving links itself.
+        for ctx in self.hosts:
+            if ctx.moved and self.locked:
+                back.pop(ctx.name, None)
+            elif ctx.moved and ctx.machine.state is S.READY:
+                back[ctx.name] = ctx
+        if back:
+            await self._all_take_back(back, self.reason)
+
+    async def _all_take_back(self, back: Mapping[str, Context], reason: str) -> None:
         waves = [
-            [back[name] for name in names if name in back]
-            for names in reversed(self.switched)
+            [ctx for ctx in wave if ctx.name in back] for wave in reversed(self.waves)
         ]
         order = tuple(ctx.name for wave in waves for ctx in wave)
-        self.run.note(e.FleetRollbackStarted(self.reason, order), None)
+        self.run.note(e.FleetRollbackStarted(reason, order), None)
         bugs: list[Exception] = []
         with anyio.CancelScope(shield=True):
             for wave in waves:
                 async with anyio.create_task_group() as tasks:
                     for ctx in wave:
-                        tasks.start_soon(self._take_back, ctx, bugs)
+                        tasks.start_soon(self._take_back, ctx, reason, bugs)
         if bugs:
             raise bugs[0]
 
-    async def _take_back(self, ctx: Context, bugs: list[Exception]) -> None:
+    async def _take_back(
+        self, ctx: Context, reason: str, bugs: list[Exception]
+    ) -> None:
         """Roll back one host; what goes wrong here must not keep others from theirs."""
         try:
             if ctx.machine.state is not S.ROLLING_BACK:
-                apply(ctx, e.RollbackRequested(ctx.name, self.reason))
+                apply(ctx, e.RollbackRequested(ctx.name, reason))
             await advance(ctx)
         except Exception as exc:  # noqa: BLE001  raised once all are back
             bugs.append(exc)
+
+    # --- Back from what another run did ----------------------------------------
+
+    async def revert(self) -> None:
+        """
+        Put back what a killed run moved, once every host has been looked at.
+
+        A host that cannot be looked at keeps no other from its way back; one that
+        another run holds does.
+        """
+        try:
+            with self._forward:
+                async with anyio.create_task_group() as tasks:
+                    for ctx in self.hosts:
+                        tasks.start_soon(self._look, ctx)
+        except anyio.get_cancelled_exc_class():
+            self.interrupted = True
+            raise
+        seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
+        for ctx in seen:
+            ctx.moves = () if self.reason else to_undo(ctx)
+            ctx.moved = ctx.switching = bool(ctx.moves)
+            if self.reason:
+                apply(ctx, e.Halted(ctx.name, self.reason))
+            elif not ctx.moves:
+                apply(ctx, e.Unchanged(ctx.name))
+        if self.reason:
+            return
+        # Whoever stops this now would leave a fleet at odds with itself.
+        self.committed = True
+        if back := {ctx.name: ctx for ctx in seen if ctx.moves}:
+            past = self.run.past
+            await self._all_take_back(back, f"back from {past.id}" if past else "")
+
+    async def _look(self, ctx: Context) -> None:
+        await look(ctx)
+        if ctx.failure is not None and ctx.failure.locked:
+            self.locked = True
+            self._halt(f"{ctx.name}: {ctx.failure.reason}")
+            self._forward.cancel()
 
     async def prune(self) -> None:
         """Remove old releases everywhere; what fails becomes a warning."""

@@ -34,10 +34,27 @@ _lost = {e.Failed: S.FAILED, e.Halted: S.FAILED}
 TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
     # Nothing a visitor can see has changed yet: a failure costs nothing.
     S.CONNECTING: {e.Connected: S.CHECKING, **_lost},
-    S.CHECKING: {e.Checked: S.UPLOADING, **_lost},
-    S.UPLOADING: {e.Uploaded: S.PREPARING, e.Unchanged: S.UNCHANGED, **_lost},
+    S.CHECKING: {
+        e.Checked: S.UPLOADING,
+        # A run that only takes back what another one did goes no further than here.
+        e.Unchanged: S.UNCHANGED,
+        e.RollbackRequested: S.ROLLING_BACK,
+        **_lost,
+    },
+    S.UPLOADING: {
+        e.Uploaded: S.PREPARING,
+        e.Unchanged: S.UNCHANGED,
+        # The run that this one resumes brought the host here.
+        e.Resumed: S.LIVE,
+        **_lost,
+    },
     S.PREPARING: {e.Prepared: S.READY, **_lost},
-    S.READY: {e.Admitted: S.DRAINING, e.Failed: S.FAILED},
+    S.READY: {
+        e.Admitted: S.DRAINING,
+        e.Failed: S.FAILED,
+        # Where a run that was killed had moved the link already.
+        e.RollbackRequested: S.ROLLING_BACK,
+    },
     # From here on it may have: a failure must be undone.
     S.DRAINING: {e.Drained: S.SWITCHING, **_back},
     S.SWITCHING: {e.Switched: S.ACTIVATING, **_back},

@@ -8,7 +8,7 @@ from typing import Final
 from .model import Outcome
 from .model import State as S  # noqa: N817  as in the table
 
-__all__ = ["AFTER_ALL_FAILED", "EXIT_STATUS", "serves_new", "verdict"]
+__all__ = ["AFTER_ALL_FAILED", "EXIT_STATUS", "serves_new", "verdict", "verdict_back"]
 
 EXIT_STATUS: Final[dict[Outcome, int]] = {
     Outcome.STRANDED: 3,
@@ -61,3 +61,29 @@ def verdict(
     if interrupted:
         return Outcome.INTERRUPTED
     return Outcome.LOCKED if locked else Outcome.FAILED
+
+
+def verdict_back(
+    states: Sequence[S], *, lost: bool, interrupted: bool, locked: bool
+) -> Outcome:
+    """
+    Return how a run ended that only takes back what another one did.
+
+    Args:
+        states: Every host's last state.
+
+        lost: Whether a host was out of reach that may serve what was to go.
+
+        interrupted: Whether somebody stopped it before it began.
+
+        locked: Whether another run had a host's lock.
+    """
+    if S.STRANDED in states or lost:
+        return Outcome.STRANDED
+    if interrupted:
+        return Outcome.INTERRUPTED
+    if locked:
+        return Outcome.LOCKED
+    if S.FAILED in states:
+        return Outcome.FAILED
+    return Outcome.LIVE if S.ROLLED_BACK in states else Outcome.UNCHANGED

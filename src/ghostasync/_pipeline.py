@@ -30,7 +30,7 @@ from .errors import (
 from .model import State as S  # noqa: N817  as in the table
 from .stages import Context
 
-__all__ = ["STAGES", "Step", "advance", "apply", "recheck"]
+__all__ = ["STAGES", "Step", "advance", "apply", "look", "recheck"]
 
 
 @attrs.frozen
@@ -82,9 +82,9 @@ def apply(ctx: Context, event: e.HostEvent) -> None:
     ctx.run.note(event, ctx.machine)
 
 
-async def advance(ctx: Context) -> None:
+async def advance(ctx: Context, *, until: S | None = None) -> None:
     """
-    Run *ctx* from its state to the next one in which it rests.
+    Run *ctx* from its state to the next one in which it rests, or to *until*.
 
     Raises:
         BaseException: A cancellation or a bug, after the host is back where nothing of
@@ -92,7 +92,7 @@ async def advance(ctx: Context) -> None:
     """
     pending: BaseException | None = None
     ctx.began_at = ctx.began_at or anyio.current_time()
-    while ctx.machine.state not in RESTING:
+    while ctx.machine.state not in RESTING and ctx.machine.state is not until:
         state = ctx.machine.state
         try:
             event = await _persist(ctx, state)
@@ -122,6 +122,25 @@ async def _persist(ctx: Context, state: S) -> e.HostEvent:
             # A host on its way back must get there, whatever is cancelled meanwhile.
             with anyio.CancelScope(shield=state is S.ROLLING_BACK):
                 await stages.reconnect(ctx, exc)
+
+
+async def look(ctx: Context) -> None:
+    """
+    Connect and check a host, and leave it there: the fleet says what comes next.
+
+    Raises:
+        BaseException: A cancellation or a bug; the host is as it was.
+    """
+    await advance(ctx, until=S.CHECKING)
+    if ctx.machine.state is not S.CHECKING:
+        return
+    try:
+        await _persist(ctx, S.CHECKING)
+    except HostError as exc:
+        apply(ctx, _failed(ctx, S.CHECKING, exc))
+    except BaseException:
+        apply(ctx, _stopped(ctx, S.CHECKING))
+        raise
 
 
 async def recheck(ctx: Context) -> None:
@@ -172,8 +191,8 @@ def _stopped(ctx: Context, state: S) -> e.HostEvent:
     """Return the event for a host whose run stops under it."""
     reason = ctx.run.stopping or "interrupted"
     ways = TRANSITIONS[state]
-    if e.RollbackRequested in ways:
-        return e.RollbackRequested(ctx.name, reason)
     if e.Halted in ways:
         return e.Halted(ctx.name, reason)
+    if e.RollbackRequested in ways:
+        return e.RollbackRequested(ctx.name, reason)
     return e.Failed(ctx.name, reason, state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._fleet import Fleet
-from ._outcome import EXIT_STATUS, verdict
+from ._outcome import EXIT_STATUS, verdict, verdict_back
 from ._rundir import RunFolder
 from .model import HostReport, Outcome, Report
 from .model import State as S  # noqa: N817  as in the table
@@ -24,12 +24,7 @@ def sum_up(
     *exit_status* is the run's own where it was live and something failed afterwards,
     None where its outcome says it all.
     """
-    outcome = verdict(
-        [ctx.machine.state for ctx in fleet.hosts],
-        committed=fleet.committed,
-        interrupted=fleet.interrupted,
-        locked=fleet.locked,
-    )
+    outcome = _outcome(fleet)
     if outcome in _WORSE or exit_status is None:
         exit_status = EXIT_STATUS[outcome]
     return Report(
@@ -44,6 +39,28 @@ def sum_up(
         seconds=round(seconds, 3),
         log=str(folder.path),
         reason=fleet.reason,
+    )
+
+
+def _outcome(fleet: Fleet) -> Outcome:
+    states = [ctx.machine.state for ctx in fleet.hosts]
+    if fleet.locked:
+        # What an earlier run left live is no doing of this one.
+        states = [S.FAILED if ctx.moved else ctx.machine.state for ctx in fleet.hosts]
+    if not fleet.run.revert:
+        return verdict(
+            states,
+            committed=fleet.committed,
+            interrupted=fleet.interrupted,
+            locked=fleet.locked,
+        )
+    changed = fleet.run.past.changed if fleet.run.past else ()
+    away = {c.name for c in fleet.hosts if c.failure and c.failure.unreachable}
+    return verdict_back(
+        states,
+        lost=not away.isdisjoint(changed),
+        interrupted=fleet.interrupted,
+        locked=fleet.locked,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import anyio
 
@@ -23,12 +23,14 @@ from ._rundir import RunFolder
 from ._waves import cut
 from .errors import BuildError, GhostasyncError, StoreError
 from .journal import Journal
-from .model import Action, Host, Package, Report
+from .model import Action, Host, Module, Package, Report, State
 from .protocols import Environment, ManifestLine, Observer, Session, Transport
 from .remote import Guarded
-from .stages import Context, Release, RunContext
+from .stages import Context, Release, RunContext, to_name_again
 
 __all__ = ["Run"]
+
+_NOT_BACK = frozenset({State.FAILED, State.STRANDED})
 
 _CLOSING = 5.0
 """Seconds that connections get to close in an orderly way, all at once."""
@@ -143,15 +145,22 @@ class Run:
             self._news.set()
 
     async def _carry_out(self) -> None:
-        parts, fleet = self._parts, self._fleet
+        parts = self._parts
+        modules = tuple(job.module.name for job in parts.jobs)
+        named = {line.module: line.package for line in parts.manifest}
         self._recorder.note(
             e.Started(
                 action=parts.action.value,
                 app=app_path(parts.plan.app),
-                modules=tuple(job.module.name for job in parts.jobs),
+                modules=modules,
                 hosts=tuple(host.name for host in parts.hosts),
                 actor=parts.actor,
                 reason=parts.reason,
+                manifest={name: named.get(name, "") for name in modules},
+                limited=parts.limited,
+                force=parts.force,
+                of=parts.of,
+                revert=parts.revert,
             )
         )
         async with anyio.create_task_group() as tasks:
@@ -159,16 +168,26 @@ class Run:
             alive = anyio.CancelScope(shield=True)
             tasks.start_soon(self._beat, alive)
             try:
-                await fleet.deploy()
-                if fleet.committed:
-                    await self._after_all()
-                    await self._prune()
+                await self._there_or_back()
             finally:
                 alive.cancel()
 
     async def _beat(self, alive: anyio.CancelScope) -> None:
         with alive:
             await beat(self._fleet.hosts)
+
+    async def _there_or_back(self) -> None:
+        fleet = self._fleet
+        for text in self._parts.warnings:
+            self._recorder.note(e.Warned(text))
+        if self._parts.revert:
+            await fleet.revert()
+            await self._manifest_back()
+            return
+        await fleet.deploy()
+        if fleet.committed:
+            await self._after_all()
+            await self._prune()
 
     async def _build(self) -> tuple[Release, ...]:
         releases = []
@@ -189,24 +208,55 @@ class Run:
     async def _commit(self) -> None:
         """Move MANIFEST: from here on a booting instance gets the new releases."""
         parts, releases = self._parts, self._fleet.run.releases
-        if parts.action is Action.CONVERGE:
+        actions = {parts.action.value, parts.past.action if parts.past else ""}
+        if Action.CONVERGE.value in actions:
             return
-        if self._fleet.switched and any(r.module.after_all_deploy for r in releases):
+        live = self._fleet.switched or any(ctx.moved for ctx in self._fleet.hosts)
+        if live and any(r.module.after_all_deploy for r in releases):
             # Until proven otherwise: a cancellation may come before it ran.
             self._exit_status = AFTER_ALL_FAILED
         if parts.limited:
             self._recorder.note(e.Warned("MANIFEST stays: the run was under --limit"))
             return
-        lines = [
-            ManifestLine(r.module.name, r.id, r.module.path, r.package.sha256)
-            for r in releases
-        ]
-        kept = [Environment(r.id, r.variables, digest(r.variables)) for r in releases]
-        order = [module.name for module in parts.plan.modules]
-        await parts.store.move_manifest(lines, kept, order)
-        moved = {line.module: line.package for line in lines}
+        named = [(r.module, r.package, r.variables) for r in releases]
+        moved = await self._move_manifest(named)
         self._fleet.run.protected = {m: frozenset({p}) for m, p in moved.items()}
+
+    async def _move_manifest(
+        self, named: Sequence[tuple[Module, Package, Mapping[str, str]]]
+    ) -> dict[str, str]:
+        lines = [ManifestLine(m.name, p.id, m.path, p.sha256) for m, p, _ in named]
+        kept = [Environment(p.id, seen, digest(seen)) for _, p, seen in named]
+        order = [module.name for module in self._parts.plan.modules]
+        await self._parts.store.move_manifest(lines, kept, order)
+        moved = {line.module: line.package for line in lines}
         self._recorder.note(e.ManifestMoved(moved))
+        return moved
+
+    async def _manifest_back(self) -> None:
+        """Have MANIFEST name again what it named before the run that is taken back."""
+        fleet, parts, named = self._fleet, self._parts, []
+        left = any(ctx.machine.state in _NOT_BACK for ctx in fleet.hosts)
+        now = {line.module: line.package for line in parts.manifest}
+        modules = {job.module.name: job.module for job in parts.jobs}
+        for name, old in to_name_again(fleet.hosts, now).items():
+            still = f"MANIFEST still names {now[name]}"
+            if left or not old:
+                why = "not every host is back" if left else "no one release was before"
+                self._recorder.note(e.Warned(f"{still}: {why}"))
+                continue
+            try:
+                package = await parts.store.package(old)
+                seen = await self._workshop.environment(modules[name], package)
+            except StoreError as exc:
+                self._recorder.note(e.Warned(f"{still}: {exc}"))
+            else:
+                named.append((modules[name], package, seen))
+        try:
+            if named:
+                await self._move_manifest(named)
+        except StoreError as exc:
+            self._recorder.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
 
     async def _after_all(self) -> None:
         """Run every after_all_deploy; the fleet stays live whatever comes of it."""
@@ -258,6 +308,8 @@ class Run:
             protected={m.module: frozenset({m.package}) for m in parts.manifest},
             wait=parts.wait,
             break_lock=parts.break_lock,
+            past=parts.past,
+            revert=parts.revert,
         )
         contexts = {
             host.name: Context(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import attrs
 
 from ._assembly import Assembly, last_states
+from ._history import unfinished_run
 from ._machine import HostMachine
+from ._past import Past
 from ._redact import Redactor
 from .errors import HostError
 from .events import Event
@@ -20,7 +23,18 @@ from .stages import Context, RunContext, connect, findings, inspect
 
 T = TypeVar("T")
 
-__all__ = ["Finding", "FleetStatus", "HostStatus", "compare", "find"]
+_HOLDER: Final = re.compile(r"run (\S+) ")
+"""How a run's text about itself begins; see ``Assembly.holder``."""
+
+__all__ = [
+    "Finding",
+    "FleetStatus",
+    "HostStatus",
+    "OpenRun",
+    "compare",
+    "find",
+    "looked_at",
+]
 
 
 @attrs.frozen
@@ -39,20 +53,49 @@ class HostStatus:
     What one host serves.
 
     *live* maps modules to release ids, empty where there is none; *state* is
-    ``in-line``, ``drift``, ``unreachable`` or ``stranded``, *text* says why.
+    ``in-line``, ``drift``, ``unreachable`` or ``stranded``, *text* says why. *runs*
+    maps modules to the runs that moved their links, as the host has it on record.
     """
 
     live: Mapping[str, str]
     state: str
     text: str = ""
+    runs: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class OpenRun:
+    """
+    A run that has not ended.
+
+    *holder* is what it says of itself on hosts that it holds; empty where it was
+    killed. *releases* are what it made (module to release id); *moved* is whether it
+    had begun to move links, *going_back* whether it was on its way back, *committed*
+    whether MANIFEST had moved.
+    """
+
+    id: str
+    action: str = ""
+    actor: str = ""
+    holder: str = ""
+    releases: Mapping[str, str] = attrs.field(factory=dict)
+    moved: bool = False
+    going_back: bool = False
+    committed: bool = False
 
 
 @attrs.frozen
 class FleetStatus:
-    """What MANIFEST expects of each module, and what each host serves."""
+    """
+    What MANIFEST expects of each module, what each host serves, and who is at it.
+
+    *run* is the run that holds hosts, or else the newest that was killed; None where
+    there is neither.
+    """
 
     expected: Mapping[str, str]
     hosts: Mapping[str, HostStatus]
+    run: OpenRun | None = None
 
 
 def _unheard(event: Event, machine: HostMachine | None) -> None:
@@ -93,22 +136,62 @@ async def compare(parts: Assembly, transport: Transport) -> FleetStatus:
         line.module: line.package for line in parts.manifest if line.module in names
     }
     last = await last_states(parts.store)
+    seen = await looked_at(parts, transport)
+    hosts = {
+        name: _status(facts, expected, last.get(name, ""))
+        for name, facts in seen.items()
+    }
+    holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
+    run = _open_run(await unfinished_run(parts.store), next(filter(None, holders), ""))
+    return FleetStatus(expected, hosts, run)
 
-    async def look(ctx: Context) -> HostStatus:
+
+async def looked_at(
+    parts: Assembly, transport: Transport
+) -> dict[str, Facts | HostError]:
+    """Return what each host is and has, or why it did not say, in plan order."""
+
+    async def look(ctx: Context) -> Facts | HostError:
         try:
-            facts = await _facts(ctx)
+            return await _facts(ctx)
         except HostError as exc:
-            return HostStatus({}, "unreachable", str(exc))
-        live = {name: target.live for name, target in facts.targets.items()}
-        texts = [_difference(name, expected.get(name, ""), facts) for name in live]
-        text = "; ".join(filter(None, texts))
-        if text and last.get(ctx.name) == State.STRANDED.value:
-            return HostStatus(live, "stranded", text)
-        return HostStatus(live, "drift" if text else "in-line", text)
+            return exc
 
-    states = await _each(parts, transport, look)
-    hosts = {host.name: state for host, state in zip(parts.hosts, states, strict=True)}
-    return FleetStatus(expected, hosts)
+    seen = await _each(parts, transport, look)
+    return {host.name: facts for host, facts in zip(parts.hosts, seen, strict=True)}
+
+
+def _status(
+    facts: Facts | HostError, expected: Mapping[str, str], last: str
+) -> HostStatus:
+    if isinstance(facts, HostError):
+        return HostStatus({}, "unreachable", str(facts))
+    live = {name: target.live for name, target in facts.targets.items()}
+    runs = {n: t.record.run for n, t in facts.targets.items() if t.record}
+    texts = [_difference(name, expected.get(name, ""), facts) for name in live]
+    text = "; ".join(filter(None, texts))
+    drift = "stranded" if last == State.STRANDED.value else "drift"
+    return HostStatus(live, drift if text else "in-line", text, runs)
+
+
+def _open_run(past: Past | None, holder: str) -> OpenRun | None:
+    """Return the run that goes on, else the one that was killed."""
+    if found := _HOLDER.match(holder):
+        run = OpenRun(found[1], holder=holder)
+        if past is None or run.id not in past.ids:
+            return run
+    elif past is None:
+        return None
+    return OpenRun(
+        id=past.id,
+        action=past.action,
+        actor=past.actor,
+        holder=holder,
+        releases=past.packages,
+        moved=past.switching,
+        going_back=past.going_back,
+        committed=past.committed,
+    )
 
 
 def _difference(module: str, expected: str, facts: Facts) -> str:

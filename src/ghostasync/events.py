@@ -40,6 +40,7 @@ __all__ = [
     "Progressed",
     "Record",
     "Resolved",
+    "Resumed",
     "RollbackRequested",
     "RolledBack",
     "RunEvent",
@@ -85,6 +86,14 @@ class Checked(HostEvent):
 @attrs.frozen
 class Unchanged(HostEvent):
     """Every module of the run is live on the host already, as built."""
+
+
+@attrs.frozen
+class Resumed(HostEvent):
+    """The run that this one resumes brought the host live already; it is left alone."""
+
+    previous: Mapping[str, str] = attrs.field(factory=dict)
+    """Module name to what its link said before that run: what a rollback restores."""
 
 
 @attrs.frozen
@@ -207,7 +216,13 @@ class RunEvent:
 
 @attrs.frozen
 class Started(RunEvent):
-    """The run has an id and a journal. *hosts* are the selected ones, in order."""
+    """
+    The run has an id and a journal. *hosts* are the selected ones, in order.
+
+    *manifest* is what MANIFEST named for the modules; a run that is *limited* will not
+    move it. *of* is the run that this one resumes, takes back or rolls back: where it
+    has to *revert*, no release is made and hosts only go back.
+    """
 
     action: str
     app: str
@@ -215,6 +230,11 @@ class Started(RunEvent):
     hosts: tuple[str, ...]
     actor: str = ""
     reason: str = ""
+    manifest: Mapping[str, str] = attrs.field(factory=dict)
+    limited: bool = False
+    force: bool = False
+    of: str = ""
+    revert: bool = False
 
 
 @attrs.frozen

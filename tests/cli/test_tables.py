@@ -86,4 +86,6 @@ def test_status_is_one_object_host_by_host() -> None:
         "state": "in-line",
         "live": {"site": NEW},
         "text": "",
+        "runs": {},
     }
+    assert said["run"] is None

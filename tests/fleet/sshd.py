@@ -9,6 +9,7 @@ the user who runs the tests, and only ``~`` is its own.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -177,6 +178,13 @@ class SshdFleet:
     def thaw(self, name: str) -> None:
         """Let a frozen host go on."""
         self._signal_all(name, signal.SIGCONT)
+
+    def hang_up(self, name: str) -> None:
+        """End a host's open connections; it takes new ones at once."""
+        process = self._servers[name].process
+        for pid in descendants(process.pid) if process is not None else []:
+            if re.match("sshd: [^ ]+@", command_line(pid)):
+                send(pid, signal.SIGKILL)
 
     def change_host_key(self, name: str) -> None:
         """Restart a host with another key; ``known_hosts`` keeps the old one."""

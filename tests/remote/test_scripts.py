@@ -104,7 +104,7 @@ def test_the_lock_is_held_until_stdin_ends(
         first.wait(10)
 
     assert _ask(shell, app, "3", env)[:2] == (0, "locked\n")
-    assert not (app / ".ghost/holder").exists()
+    assert not (app / ".ghost/beat").exists()
 
 
 @pytest.mark.parametrize("tools", ["rich", "poor"])
@@ -385,7 +385,7 @@ class Module:
 
 
 def _arm(shell: str, *moves: tuple[str, ...]) -> None:
-    words = [word for move in moves for word in (move[0], *move[2:])]
+    words = [word for move in moves for word in (move[0], *move[2:], "fingerprint")]
     assert run(shell, "arm", "run-1", "/store", *words)[0] == 0
     for folder, _, _, new, _ in moves:
         meta = Path(folder, ".ghost", Path(new).name)
@@ -641,6 +641,18 @@ def test_the_lock_of_our_own_dead_connection_is_ours(
         assert said == "locked"
         assert first.wait(10) != 0
         assert _ask(shell, app, "2")[0] == 75
+
+
+def test_a_run_that_lost_the_lock_meanwhile_does_not_get_it_again(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    again = (*_words(app, "1"), "again")
+    assert _ask(shell, app, "1")[0] == 0
+    assert run(shell, "lock", *again)[0] == 0
+    assert _ask(shell, app, "2")[0] == 0
+
+    assert run(shell, "lock", *again)[::2] == (75, "run 2 by ann\n")
 
 
 # --- the fence -------------------------------------------------------------------

@@ -74,6 +74,8 @@ def _application() -> App:
         commands.build,
         commands.deploy,
         commands.converge,
+        commands.resume,
+        commands.rollback,
         commands.status,
         demo,
     ):

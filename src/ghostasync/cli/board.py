@@ -24,7 +24,7 @@ __all__ = ["Board", "HostRow", "ModuleRow"]
 _RESTING: Final = frozenset(
     {S.READY, S.LIVE, S.UNCHANGED, S.FAILED, S.ROLLED_BACK, S.STRANDED}
 )
-_OVER: Final = frozenset({S.UNCHANGED, S.FAILED})
+_OVER: Final = frozenset({S.UNCHANGED, S.FAILED, S.LIVE, S.ROLLING_BACK})
 _NOT_UPLOADED: Final = frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})
 _RATE_WINDOW: Final = 5.0
 """Seconds over which the transfer rate is averaged: steady to read, yet current."""
@@ -141,6 +141,8 @@ class Board:
         return self._before_the_barrier()
 
     def _before_the_barrier(self) -> str:
+        if self.started and self.started.revert:
+            return "checking"
         if not self.packaged:
             return "building"
         if self.uploaded + self._spared < len(self.hosts):
@@ -174,7 +176,8 @@ class Board:
 
     def _begin(self, record: e.Record, event: e.Started) -> None:
         self.run, self.began, self.started = record.run, record.at, event
-        self.modules = {name: ModuleRow(name) for name in event.modules}
+        made = () if event.revert else event.modules
+        self.modules = {name: ModuleRow(name) for name in made}
         self.hosts = {name: HostRow(name, since=record.at) for name in event.hosts}
         self._active = dict(self.hosts)
         self.counts = Counter({S.CONNECTING: len(self.hosts)})

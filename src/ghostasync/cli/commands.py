@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from .. import _api as api
-from .._assembly import Selection
+from .._jobs import Selection
 from .._run import Run
 from ..config import template
 from ..errors import PlanError
@@ -35,10 +35,21 @@ from .running import Signals, conduct, run_async, supervise
 from .sink import show
 from .summary import Command, failure, is_clean, success
 
-__all__ = ["build", "check", "closing", "converge", "deploy", "init", "status"]
+__all__ = [
+    "build",
+    "check",
+    "closing",
+    "converge",
+    "deploy",
+    "init",
+    "resume",
+    "rollback",
+    "status",
+]
 
 _FINDINGS: Final = 1
-_STATUS: Final = {"stranded": 3, "unreachable": 6, "drift": 6}
+_DRIFT: Final = 6
+_STATUS: Final = {"stranded": 3, "unreachable": _DRIFT, "drift": _DRIFT}
 
 
 def init(*, options: Common = COMMON) -> int:
@@ -158,6 +169,72 @@ def converge(*hosts: str, locking: Locking = LOCKING, options: Common = COMMON) 
     return _run(options, begin)
 
 
+def resume(
+    run: str = "",
+    /,
+    *,
+    revert: Flag = False,
+    locking: Locking = LOCKING,
+    options: Common = COMMON,
+) -> int:
+    """
+    Finish a run whose controller was killed, or put back what it did.
+
+    Args:
+        run: The run's id; the newest that is unfinished by default.
+
+        revert: Put every host back to what it served before that run.
+
+        locking: What to do where another run holds a host.
+
+        options: As everywhere.
+    """
+    selection = Selection(
+        run=run, revert=revert, wait=locking.wait, break_lock=locking.break_lock
+    )
+    plan = options.plan()
+    begin = partial(api.start, plan, selection=selection, action=Action.RESUME)
+    return _run(options, begin)
+
+
+def rollback(
+    run: str = "",
+    /,
+    *,
+    to: Repeatable = (),
+    limit: Repeatable = (),
+    locking: Locking = LOCKING,
+    options: Common = COMMON,
+) -> int:
+    """
+    Take the fleet back to an earlier release, on the road of a deploy.
+
+    Args:
+        run: To what served before this run; by default before the one that brought
+            what serves now.
+
+        to: The id of the release to go to instead, one for each module. Repeatable.
+
+        limit: Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable.
+
+        locking: What to do where another run holds a host.
+
+        options: As everywhere.
+    """
+    if run and to:
+        raise PlanError("rollback: say RUN or --to RELEASE, not both")
+    selection = Selection(
+        packages=to,
+        limit=limit,
+        run=run,
+        wait=locking.wait,
+        break_lock=locking.break_lock,
+    )
+    plan = options.plan()
+    begin = partial(api.start, plan, selection=selection, action=Action.ROLLBACK)
+    return _run(options, begin)
+
+
 def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     """
     Say what hosts serve, and whether that is what MANIFEST says.
@@ -169,10 +246,14 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     """
     plan, selection = options.plan(), Selection(limit=limit)
     fleet = run_async(partial(api.status, plan, selection=selection))
+    command = Command.typed(sys.argv[1:], options.config)
     as_json = options.output == "json"
-    show([tables.status_json(fleet)] if as_json else tables.status(fleet), sys.stdout)
+    said = [tables.status_json(fleet)] if as_json else tables.status(fleet, command)
+    show(said, sys.stdout)
     states = {host.state for host in fleet.hosts.values()}
-    return next((code for state, code in _STATUS.items() if state in states), 0)
+    killed = fleet.run is not None and fleet.run.moved and not fleet.run.holder
+    in_line = _DRIFT if killed else 0
+    return next((code for state, code in _STATUS.items() if state in states), in_line)
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,28 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from .. import _api as api
-from ..model import (
-    App,
-    Deadlines,
-    GitSource,
-    Layout,
-    Module,
-    Outcome,
-    Plan,
-    Rollout,
-    Script,
-    StoreSettings,
-    Verify,
-)
+from ..config import load_plan
+from ..errors import PlanError
+from ..model import Host, Outcome, Ssh
 from .commands import closing
 from .folding import fold_hosts
 from .frontend import FrontEnd
-from .options import COMMON, Common
+from .killing import kill_and_resume
+from .options import COMMON, Common, Flag
 from .running import INTERRUPTED, conduct, run_async
 from .sink import show
 
@@ -72,11 +63,41 @@ if fails verify; then echo "503 Service Unavailable"; exit 22; fi
 """,
 }
 
+_CONFIG: Final = """\
+[app]
+name = "ghost"
+env = "demo"
+role = "web"
+[store]
+url = {store}
+[ssh]
+user = {user}
+identity = {identity}
+known_hosts = {known_hosts}
+config = false
+[layout]
+root = "~/ghost"
+[rollout]
+waves = [1, "50%"]
+deadlines = {{ verify = 3 }}
+[inventory]
+hosts = [{hosts}]
+[[modules]]
+name = "site"
+path = "~/site"
+source = {{ git = {repository}, rev = "main" }}
+buildpack = "buildpack.sh"
+pre_deploy = "pre_deploy.sh"
+post_deploy = "post_deploy.sh"
+verify = {{ command = "sh health.sh", interval = 0.2 }}
+"""
+
 
 def demo(
     *,
     hosts: Annotated[int, Parameter(validator=Number(gte=2, lte=64))] = 8,
     fail: Place | None = None,
+    kill: Flag = False,
     options: Common = COMMON,
 ) -> int:
     """
@@ -87,33 +108,43 @@ def demo(
 
         fail: Where the second deploy fails on one host, so that the fleet goes back.
 
+        kill: Kill the second deploy's controller in the middle of the switch, look at
+            the fleet, and resume.
+
         options: As everywhere; a demo needs no configuration.
     """
+    if fail and kill:
+        raise PlanError("demo: say --fail or --kill, not both")
     with tempfile.TemporaryDirectory(prefix="ghostasync-demo-") as folder:
         root = Path(folder)
         # Mirrors and build folders would outlive the demo otherwise.
         before = os.environ.get("XDG_CACHE_HOME")
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         try:
-            return run_async(partial(_play, root, hosts, fail, options))
+            play = partial(_play, root, hosts, fail, kill=kill, options=options)
+            return run_async(play)
         finally:
             os.environ.pop("XDG_CACHE_HOME")
             if before is not None:
                 os.environ["XDG_CACHE_HOME"] = before
 
 
-async def _play(root: Path, count: int, fail: Place | None, options: Common) -> int:
+async def _play(
+    root: Path, count: int, fail: Place | None, *, kill: bool, options: Common
+) -> int:
     # Its SSH library takes longer to import than all the rest.
     from ..testing import InProcessFleet
 
     repository = root / "site.git"
     _git(repository.parent, "init", "--quiet", "--initial-branch=main", "site.git")
     async with InProcessFleet(count, root / "hosts") as fleet:
-        plan = attrs.evolve(_plan(root, repository), hosts=fleet.hosts, ssh=fleet.ssh)
+        config = _configure(root, repository, fleet.hosts, fleet.ssh)
+        plan = load_plan(config)
         victim = plan.hosts[len(plan.hosts) // 2].name
         expected = [Outcome.LIVE, Outcome.FAILED if fail else Outcome.LIVE]
         seen = []
-        for version, broken in (("version 1", None), ("version 2", fail)):
+        versions = [("version 1", None), ("version 2", fail)]
+        for version, broken in versions[:1] if kill else versions:
             where = "here" if broken == "buildpack" else victim
             _commit(repository, version, f"{broken or 'nowhere'} {where}\n")
             with FrontEnd(options.output, sys.stdout) as front:
@@ -123,31 +154,34 @@ async def _play(root: Path, count: int, fail: Place | None, options: Common) -> 
             seen.append(report.outcome)
             if report.outcome is Outcome.INTERRUPTED:
                 return INTERRUPTED
+        if kill:
+            _commit(repository, "version 2", "nowhere here\n")
+            live = await kill_and_resume(plan, config, options.output)
+            seen.append(Outcome.LIVE if live else Outcome.FAILED)
         if options.output != "json":
             homes = {host.name: fleet.home(host.name) for host in plan.hosts}
             show(_served(homes), sys.stdout)
     return 0 if seen == expected else 1
 
 
-def _plan(root: Path, repository: Path) -> Plan:
-    site = Module(
-        name="site",
-        path="~/site",
-        source=GitSource(str(repository), "main"),
-        buildpack=Script(path="buildpack.sh"),
-        pre_deploy=Script(path="pre_deploy.sh"),
-        post_deploy=Script(path="post_deploy.sh"),
-        verify=Verify(command="sh health.sh", interval=0.2),
+def _configure(root: Path, repository: Path, hosts: Sequence[Host], ssh: Ssh) -> Path:
+    """Write the configuration; strings of JSON are strings of TOML."""
+    listed = ", ".join(
+        f'{{ name = "{host.name}", address = "{host.address}", port = {host.port} }}'
+        for host in hosts
     )
-    return Plan(
-        app=App("ghost", "demo", "web"),
-        modules=(site,),
-        hosts=(),
-        store=StoreSettings(url=str(root / "store")),
-        layout=Layout(root="~/ghost"),
-        rollout=Rollout(waves=(1, "50%"), deadlines=Deadlines(verify=3)),
-        base=root,
+    config = root / "ghostasync.toml"
+    config.write_text(
+        _CONFIG.format(
+            store=json.dumps(str(root / "store")),
+            user=json.dumps(ssh.user),
+            identity=json.dumps(ssh.identity),
+            known_hosts=json.dumps(ssh.known_hosts),
+            hosts=listed,
+            repository=json.dumps(str(repository)),
+        )
     )
+    return config
 
 
 def _commit(repository: Path, version: str, fault: str) -> None:

@@ -9,12 +9,20 @@ from typing import Final
 import attrs
 
 from .. import events as e
+from ..model import Action
 from .board import Board
 from .folding import short_hosts
 from .text import last_lines, plain, plural, size, span
 
 __all__ = ["Teller"]
 
+_WORDS: Final[dict[type[e.HostEvent], str]] = {
+    e.Unchanged: "unchanged",
+    e.Resumed: "live already",
+    e.Prepared: "ready",
+    e.Switched: "switched",
+    e.Undrained: "live",
+}
 _WIDEST: Final = 24
 """Cells for the name of a host or module, at most."""
 
@@ -65,18 +73,12 @@ def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
 
 
 def _host(event: e.HostEvent) -> list[str]:
-    said: list[str] = []
+    said = [_WORDS[type(event)]] if type(event) in _WORDS else []
     match event:
-        case e.Unchanged():
-            said = ["unchanged"]
+        case e.Uploaded(nbytes=0):
+            said = ["has the release already"]
         case e.Uploaded(nbytes=nbytes, seconds=seconds):
             said = [f"uploaded {size(nbytes)} in {span(seconds)}"]
-        case e.Prepared():
-            said = ["ready"]
-        case e.Switched():
-            said = ["switched"]
-        case e.Undrained():
-            said = ["live"]
         case e.Failed(stage=stage, reason=reason):
             said = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
         case e.Halted(reason=reason):
@@ -112,7 +114,10 @@ def _rollout(event: e.RunEvent) -> list[str]:
             by = f" by {event.actor}" if event.actor else ""
             why = f": {event.reason}" if event.reason else ""
             where = f"{event.app} on {plural(len(event.hosts), 'host')}"
-            said = [f"{event.action} {where}{by}{why}"]
+            of = f" (back from run {event.of})" if event.of else ""
+            if event.action == Action.RESUME.value:
+                of = f" (goes on with run {event.of})"
+            said = [f"{event.action} {where}{by}{of}{why}"]
         case e.LockAwaited(host=host, holder=holder, seconds=seconds):
             said = [f"{host}: {holder}; waiting up to {span(seconds)} for it"]
         case e.Judged(ready=ready, failed=failed, allowed=allowed):

@@ -11,7 +11,7 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .._assembly import Selection
+from .._jobs import Selection
 from .._waves import parse_budget, parse_waves
 from ..config import load_plan
 from ..model import Plan
@@ -115,13 +115,13 @@ class Pick:
     ) -> Selection:
         """Return what of the plan a run is about."""
         return Selection(
-            tuple(modules),
-            self.rev,
-            self.package,
-            self.limit,
-            force,
-            locking.wait,
-            locking.break_lock,
+            modules=tuple(modules),
+            rev=self.rev,
+            packages=self.package,
+            limit=self.limit,
+            force=force,
+            wait=locking.wait,
+            break_lock=locking.break_lock,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from ..model import Outcome, Report
+from ..model import Action, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table of states
 from .board import Board
 from .folding import Failure, Failures, short_hosts
@@ -57,6 +57,10 @@ def success(report: Report, board: Board) -> str:
     states = [host.state for host in report.hosts.values()]
     live, same = states.count(S.LIVE), states.count(S.UNCHANGED)
     took = f"in {span(report.seconds)}"
+    if board.started and board.started.revert:
+        back = plural(states.count(S.ROLLED_BACK), "host")
+        rest = f"; {same} had nothing to go back from" if same else ""
+        return f"{back} back {took}, as before run {board.started.of}{rest}"
     if not live:
         return f"{plural(same, 'host')} unchanged {took}: they serve it already"
     parts = [f"{plural(live, 'host')} live {took}"]
@@ -188,15 +192,17 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
 
 
 def _next(report: Report, board: Board, command: Command) -> str:
-    if report.outcome is Outcome.STRANDED:
+    if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return command.other("status")
     if report.outcome is Outcome.PARTIAL:
         return command.other("converge")
-    if report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}:
-        return command.other("status")
     for row in board.modules.values():
         if row.failed:
             return command.other(f"build {row.name}")
+    started = board.started
+    if started and started.action == Action.RESUME.value and board.going_back:
+        # Nothing of it is left to resume.
+        return command.other("deploy")
     stages = {failure.stage for failure in board.failures}
     if stages and stages <= {S.CONNECTING, S.CHECKING}:
         return command.other("check")

@@ -7,10 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import attrs
+
 from .._api import Preview
-from .._survey import Finding, FleetStatus
+from .._survey import Finding, FleetStatus, HostStatus, OpenRun
 from ..model import Revision
 from .folding import fold_hosts, short_hosts
+from .summary import Command
 from .text import plain, plural
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "status_json",
 ]
 
+COMMAND: Final = Command()
 _WIDTH: Final = 48
 """Cells for host ranges; longer ones are counted."""
 
@@ -73,14 +77,28 @@ def findings_json(found: Iterable[Finding]) -> Iterator[str]:
         )
 
 
-def status(fleet: FleetStatus) -> Iterator[str]:
-    """Say what is expected, then what hosts serve, those alike in one line."""
+def status(fleet: FleetStatus, command: Command = COMMAND) -> Iterator[str]:
+    """
+    Say what is expected, then what hosts serve, those alike in one line.
+
+    Args:
+        fleet: What was found.
+
+        command: What was typed: what to type next is for the same configuration.
+    """
     for module, release in fleet.expected.items():
         yield f"expected    {module}: {release}"
     groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for name, host in fleet.hosts.items():
         live = _live(host.live) if host.live else ""
-        groups[host.state, live, host.text].append(name)
+        groups[host.state, live, _more(host)].append(name)
+    yield from _hosts(groups)
+    if fleet.run is not None:
+        yield ""
+        yield from _open_run(fleet, fleet.run, command)
+
+
+def _hosts(groups: Mapping[tuple[str, str, str], Sequence[str]]) -> Iterator[str]:
     if not groups:
         return
     folded = {key: fold_hosts(hosts) for key, hosts in groups.items()}
@@ -93,13 +111,63 @@ def status(fleet: FleetStatus) -> Iterator[str]:
         yield plain(f"{state:12}{folded[key]:{width}}  {said}").rstrip()
 
 
+def _more(host: HostStatus) -> str:
+    """Return what is to be said of a host besides the releases that it serves."""
+    told = {f"{name}: serves {release}" for name, release in host.live.items()}
+    return "; ".join(text for text in host.text.split("; ") if text not in told)
+
+
+def _open_run(fleet: FleetStatus, run: OpenRun, command: Command) -> Iterator[str]:
+    """Say that a run goes on, or where it was killed and what to type."""
+    if run.holder:
+        yield plain(f"{run.holder} is going on")
+        return
+    by = f" by {run.actor}" if run.actor else ""
+    head = f"run {run.id}, {run.action}{by}, was killed"
+    resume = command.other("resume")
+    if run.going_back:
+        yield plain(f"{head} on its way back")
+        yield from _who_serves(fleet, run)
+        yield f"  take it back:    {resume}"
+        return
+    if run.committed:
+        yield plain(f"{head} once MANIFEST had moved; what comes after that is left")
+    elif run.moved:
+        yield plain(f"{head} while it switched")
+        yield from _who_serves(fleet, run)
+    else:
+        yield plain(f"{head} before a link had moved")
+    yield f"  finish it:       {resume}"
+    yield f"  or put it back:  {command.other('resume --revert')}"
+
+
+def _who_serves(fleet: FleetStatus, run: OpenRun) -> Iterator[str]:
+    """Say which hosts serve what the run brought, and which do not."""
+    new: list[str] = []
+    old: list[str] = []
+    for name, host in fleet.hosts.items():
+        if host.live:
+            moved = all(host.live.get(m) == r for m, r in run.releases.items())
+            (new if moved else old).append(name)
+    said = [f"new on {short_hosts(new, _WIDTH)}"] * bool(new)
+    said += [f"old on {short_hosts(old, _WIDTH)}"] * bool(old)
+    if said and run.releases:
+        yield plain(f"  serves now:      {', '.join(said)}")
+
+
 def status_json(fleet: FleetStatus) -> str:
     """Return the same as one line of JSON, host by host."""
     hosts = {
-        name: {"state": host.state, "live": dict(host.live), "text": host.text}
+        name: {
+            "state": host.state,
+            "live": dict(host.live),
+            "text": host.text,
+            "runs": dict(host.runs),
+        }
         for name, host in fleet.hosts.items()
     }
-    return _json(expected=dict(fleet.expected), hosts=hosts)
+    run = attrs.asdict(fleet.run) if fleet.run else None
+    return _json(expected=dict(fleet.expected), hosts=hosts, run=run)
 
 
 def _live(live: Mapping[str, str]) -> str:

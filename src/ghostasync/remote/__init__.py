@@ -10,7 +10,7 @@ lines with a random word, so that neither rc files nor children left behind conf
 from __future__ import annotations
 
 from ._call import call, hold, query, supervise
-from ._facts import Facts, Identity, Target, parse_facts, parse_identity
+from ._facts import Facts, Identity, Switch, Target, parse_facts, parse_identity
 from ._frame import Frame
 from ._guard import Guarded
 from ._script import LOST, Fence, command_line, quote, render
@@ -22,6 +22,7 @@ __all__ = [
     "Frame",
     "Guarded",
     "Identity",
+    "Switch",
     "Target",
     "call",
     "command_line",

@@ -45,6 +45,7 @@ class _Exchange:
     name: str
     output: OnOutput
     frame: Frame = attrs.field(factory=lambda: Frame(secrets.token_hex(8)))
+    noise: Tail = attrs.field(factory=Tail)
     stray: Tail = attrs.field(factory=Tail)
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     exit_status: int | None = None
@@ -107,7 +108,7 @@ class _Exchange:
 
     def _on_output(self, data: bytes) -> None:
         if not self.frame.begun:
-            self.stray.feed(data)
+            self.noise.feed(data)
         if piece := self.frame.feed(data):
             self.output(piece)
         if self.frame.status is not None:
@@ -124,7 +125,7 @@ class _Exchange:
             raise ConnectionDied(host, f"connection lost during {self.name}")
         if self.frame.begun:
             raise RemoteError(host, self.name, self.exit_status, self.stray.text())
-        said = self.stray.text().strip() or "it said nothing"
+        said = f"{self.noise.text()}\n{self.stray.text()}".strip() or "it said nothing"
         raise RemoteError(
             host, f"the login shell ran something else than {self.name} and",
             self.exit_status, said,

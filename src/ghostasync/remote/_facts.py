@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-__all__ = ["Facts", "Identity", "Target", "parse_facts", "parse_identity"]
+__all__ = ["Facts", "Identity", "Switch", "Target", "parse_facts", "parse_identity"]
 
 
 @attrs.frozen
@@ -20,13 +20,30 @@ class Identity:
 
 
 @attrs.frozen
+class Switch:
+    """
+    The host's own record of the last move of one link; see ``arm.sh``.
+
+    *run* moved it from *previous*, empty where there was no link, to *new*; *aside* is
+    where an adopted folder went. *fingerprint* is that of what it brought.
+    """
+
+    run: str
+    previous: str
+    new: str
+    aside: str = ""
+    fingerprint: str = ""
+
+
+@attrs.frozen
 class Target:
     """
     What one module looks like on a host.
 
     *kind* is absent, link, directory or file; *link* the text of the link; *live* the
     id of the release it leads to, empty where it leads elsewhere; *dangling* whether
-    that release is gone.
+    that release is gone. *record* is how the link came to be what it is, None where
+    somebody else moved it; *before* the id of the release that was live before it.
     """
 
     kind: str = "absent"
@@ -36,11 +53,17 @@ class Target:
     fingerprint: str = ""
     unwritable: str = ""
     releases: frozenset[str] = frozenset()
+    record: Switch | None = None
+    before: str = ""
 
 
 @attrs.frozen
 class Facts:
-    """What a host is and has; free space in bytes and inodes, None where unknown."""
+    """
+    What a host is and has; free space in bytes and inodes, None where unknown.
+
+    *holder* is what the run that holds the lock says of itself; empty without one.
+    """
 
     uid: int
     gid: int
@@ -50,6 +73,7 @@ class Facts:
     free_bytes: int | None
     free_inodes: int | None
     targets: Mapping[str, Target]
+    holder: str = ""
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -113,6 +137,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
             name: _target(facts, folders[name], frozenset(releases.get(name, ())))
             for name, facts in said.items()
         },
+        holder=general.get("holder", ""),
     )
 
 
@@ -127,4 +152,18 @@ def _target(said: Mapping[str, str], folder: str, releases: frozenset[str]) -> T
         fingerprint=said.get("fingerprint", ""),
         unwritable=said.get("unwritable", ""),
         releases=releases,
+        record=_switch(said),
+        before=said.get("before", ""),
+    )
+
+
+def _switch(said: Mapping[str, str]) -> Switch | None:
+    if "record-run" not in said or "record-new" not in said:
+        return None
+    return Switch(
+        run=said["record-run"],
+        previous=said.get("record-previous", ""),
+        new=said["record-new"],
+        aside=said.get("record-aside", ""),
+        fingerprint=said.get("record-fingerprint", ""),
     )

@@ -36,8 +36,26 @@ if mkdir "$try" "$try/a" "$try/b"; then
 	fi
 	rm -rf "$try"
 fi
+# Who holds the lock: a name whose process is gone was left by a host that went down.
+if { read -r holder && read -r pid; } 2>/dev/null <"$app/.ghost/holder"; then
+	! grep -qs ghost-lock "/proc/$pid/cmdline" || say "holder=$holder"
+fi
+# What the host itself knows of the last move of $link. A switch that was killed half-way
+# has left "armed", and an adopted folder aside, with nothing in its place.
+recorded() {
+	for file in "$dir/.ghost/armed" "$dir/.ghost/switch"; do
+		aside=$(sed -n 's/^aside=//p' "$file" 2>/dev/null)
+		if [ "$link" ]; then
+			grep -qsxF "new=$link" "$file" || continue
+		else
+			[ "$aside" ] && [ -e "$aside" ] || continue
+		fi
+		sed -n 's/^\([a-z]*=\)/record-\1/p' "$file"
+		return
+	done
+}
 while [ $# -gt 0 ]; do
-	dir=$1 target=$2
+	dir=$1 target=$2 link=
 	shift 2
 	say "module=$dir"
 	if [ -L "$target" ]; then
@@ -48,13 +66,17 @@ while [ $# -gt 0 ]; do
 		if [ "$link" = "$dir/$id" ]; then
 			[ -d "$link" ] || say "dangling=$id"
 			! [ -f "$dir/.ghost/$id/fingerprint" ] || say "fingerprint=$(cat "$dir/.ghost/$id/fingerprint")"
+			# What was live before it, by the host's own books.
+			say "before=$(grep -svxF "$id" "$dir/.ghost/history" | tail -n 1)"
 		fi
+		recorded
 	elif [ -d "$target" ]; then
 		say "target=directory"
 	elif [ -e "$target" ]; then
 		say "target=file"
 	else
 		say "target=absent"
+		recorded
 	fi
 	up=$(above "$target")
 	[ -w "$up" ] || say "unwritable=$up"

@@ -1,9 +1,10 @@
 #!/bin/sh
-# usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE   (prints "locked", holds until stdin ends)
-# Every line on stdin is a beat. 75: somebody else holds it, and who. 76: what another run
+# usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE [AGAIN]
+# Prints "locked" and holds until stdin ends; every line there is a beat. 75: somebody else holds it, and who. 76: what another run
 # left running has not ended within PATIENCE seconds, and what that is.
 # RUN@APP is the word by which this run's scripts are known. A holder whose last beat is
 # more than STALE seconds old by this clock is ended and succeeded; -1 means any holder.
+# AGAIN: HOLDER had the lock before, and gets it only if nobody had it in between.
 # shellcheck disable=SC2013,SC2046,SC2086  # lists of numbers
 set -eu
 umask 022
@@ -11,7 +12,7 @@ mkdir -p "$1"
 umask 077
 mkdir -p "$1/.ghost"
 cd "$1/.ghost"
-who=$2 run=$3 app=$4 stale=$5 patience=$6 taken=
+who=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-} taken=
 # Scripts of this app, or of this run alone; in brackets, or grep would find itself.
 scripts() {
 	for file in $(grep -ls "${1-}[@]$app" /proc/[0-9]*/cmdline); do
@@ -81,6 +82,8 @@ if ! take; then
 	take || held
 	[ "$was" = "$who" ] || taken=", taken over from ${was:-a run that left no name}; its last sign of life was $age s ago"
 fi
+last=$(sed -n 1p holder 2>/dev/null || :)
+[ -z "$again" ] || [ "$last" = "$who" ] || { was=$last && held; }
 # The beat first: who finds an old one ends the process that holder names.
 date +%s >beat
 printf '%s\n' "$who" "$$" >holder
@@ -101,4 +104,4 @@ done
 echo "locked$taken"
 # In place: a disk that is full by now must not cost the lock.
 while read -r _; do date +%s 1<>beat; done
-rm -f holder beat
+rm -f beat

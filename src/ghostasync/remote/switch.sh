@@ -30,7 +30,7 @@ each() {
 ready() {
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
 	now=$(readlink "$target" || :)
-	[ "$now" != "$new" ] || return 0 # a switch whose connection died got this far
+	[ "$now" != "$new" ] || return 0 # a switch that was cut short got this far
 	if [ -z "$aside" ] && [ "$now" != "$previous" ]; then
 		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
 	fi

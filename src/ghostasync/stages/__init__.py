@@ -10,6 +10,7 @@ from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
 from .reconnect import reconnect
+from .resume import to_name_again, to_undo
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -33,6 +34,8 @@ __all__ = [
     "rollback",
     "switch",
     "take_lock",
+    "to_name_again",
+    "to_undo",
     "undrain",
     "upload",
     "verify",

@@ -9,6 +9,7 @@ import anyio
 import attrs
 
 from .._machine import HostMachine
+from .._past import Past
 from .._paths import HostPaths
 from .._redact import Redactor
 from ..events import Event, Failed
@@ -67,7 +68,12 @@ class Move:
 
 @attrs.define(eq=False)
 class RunContext:
-    """What all hosts of a run share; *releases* is empty until *built* is set."""
+    """
+    What all hosts of a run share; *releases* is empty until *built* is set.
+
+    *past* is the run that this one takes up, None where it is a new one; where it has
+    to *revert* that, hosts only go back.
+    """
 
     id: str
     action: Action
@@ -83,6 +89,8 @@ class RunContext:
     protected: Mapping[str, frozenset[str]]
     wait: float = 0.0
     break_lock: bool = False
+    past: Past | None = None
+    revert: bool = False
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
     stopping: str = ""
@@ -95,7 +103,11 @@ class RunContext:
 
 @attrs.define(eq=False)
 class Context:
-    """One host of a run, and all that is known of it."""
+    """
+    One host of a run, and all that is known of it.
+
+    *moved* is whether a run that was killed had moved a link of it already.
+    """
 
     host: Host
     session: Guarded
@@ -107,6 +119,7 @@ class Context:
     lock: Channel | None = None
     work: tuple[Release, ...] = ()
     moves: tuple[Move, ...] = ()
+    moved: bool = False
     failure: Failed | None = None
     switching: bool = False
     began_at: float = 0.0
@@ -114,6 +127,7 @@ class Context:
     switched_at: float = 0.0
     sent: int = 0
     losses: int = 0
+    had_lock: bool = False
     undone: set[str] = attrs.field(factory=set)
 
     @property
@@ -159,6 +173,7 @@ class Context:
         self.disconnect()
         self.machine = HostMachine()
         self.facts = self.identity = self.failure = None
+        self.had_lock = False
         self.work, self.moves, self.sent = (), (), 0
 
     def note(self, event: Event) -> None:

@@ -38,6 +38,8 @@ async def check(ctx: Context) -> e.Checked:
     """
     Take the lock, without waiting, and look at everything a release needs.
 
+    A host that will only go back needs to be fit for nothing.
+
     Raises:
         LockHeld: Another run has it.
         Refused: The host is not fit; the text says what to do.
@@ -45,7 +47,7 @@ async def check(ctx: Context) -> e.Checked:
     if ctx.lock is None:
         await take_lock(ctx)
     ctx.facts = await inspect(ctx)
-    if wrong := list(findings(ctx, ctx.facts)):
+    if not ctx.run.revert and (wrong := list(findings(ctx, ctx.facts))):
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
@@ -55,8 +57,9 @@ async def take_lock(ctx: Context) -> None:
     """
     Hold the host's lock until the connection ends.
 
-    Of two runs that each hold some hosts the older keeps them: it asks again for a
-    while, and the younger one, which is refused as well, gives back what it has.
+    A run that had it before, on a connection that died, gets it again only if no other
+    run had it in between. Of two runs that each hold some hosts the older keeps them:
+    it asks again for a while, and the younger, refused as well, gives back what it has.
 
     Raises:
         LockHeld: Another run has it.
@@ -77,14 +80,17 @@ async def take_lock(ctx: Context) -> None:
 async def _ask_for_lock(ctx: Context) -> None:
     app_dir = ctx.session.app_dir = ctx.paths.app_dir
     stale = "-1" if ctx.run.break_lock else str(STALE)
-    words = (ctx.run.holder, ctx.run.id, ctx.session.app, stale, str(_PATIENCE))
+    again = "1" if ctx.had_lock else ""
+    words = (ctx.run.holder, ctx.run.id, ctx.session.app, stale, str(_PATIENCE), again)
     try:
         ctx.lock, said = await hold(ctx.session, "lock", app_dir, *words, sudo=ctx.sudo)
+        ctx.had_lock = True
         if found := said.partition("taken over ")[2]:
             ctx.note(e.HostWarned(ctx.name, f"the lock was taken over {found}"))
     except RemoteError as exc:
         if exc.status == _HELD:
-            raise LockHeld(ctx.name, exc.tail.strip()) from exc
+            # One line; what an rc file had to say comes before it.
+            raise LockHeld(ctx.name, exc.tail.strip().rpartition("\n")[2]) from exc
         if exc.status == _RUNNING:
             raise Refused(
                 ctx.name,

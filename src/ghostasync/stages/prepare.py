@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .. import events as e
 from ..remote import call
-from ._context import Context, Move, Release
+from ._context import Context, Release
 from ._script import Job, run_script
+from .resume import move_of
 
 __all__ = ["prepare"]
 
@@ -18,15 +19,14 @@ async def prepare(ctx: Context) -> e.Prepared:
         RemoteError: A pre-deploy exited non-zero.
         DeadlinePassed: One took too long.
     """
-    for release in ctx.work:
-        if "pre_deploy" in release.package.scripts:
+    ctx.moves = tuple(move_of(ctx, release) for release in ctx.work)
+    args: list[str] = []
+    for release, move in zip(ctx.work, ctx.moves, strict=True):
+        # Where the old code does not serve any more, a run that was killed ran it.
+        serves = ctx.known.targets[move.module].link == move.new != move.previous
+        if "pre_deploy" in release.package.scripts and not serves:
             await run_script(ctx, _pre_deploy(ctx, release))
-    ctx.moves = tuple(_move(ctx, release) for release in ctx.work)
-    args = [
-        word
-        for move in ctx.moves
-        for word in (move.folder, move.previous, move.new, move.aside)
-    ]
+        args += [move.folder, move.previous, move.new, move.aside, release.fingerprint]
     run = ctx.run
     await call(ctx.session, "arm", run.id, run.store_url, *args, sudo=ctx.sudo)
     previous = {move.module: move.previous or move.aside for move in ctx.moves}
@@ -43,20 +43,4 @@ def _pre_deploy(ctx: Context, release: Release) -> Job:
         key="pre_deploy",
         environment="environment.next",
         seconds=ctx.run.deadlines.pre_deploy,
-    )
-
-
-def _move(ctx: Context, release: Release) -> Move:
-    """Return the move of one link; CHECKING made sure that it is ours to make."""
-    name, target = release.module.name, ctx.known.targets[release.module.name]
-    path = ctx.target(release.module)
-    folder, _, base = path.rpartition("/")
-    adopted = target.kind in {"directory", "file"}
-    return Move(
-        module=name,
-        folder=ctx.paths.module(name),
-        target=path,
-        previous=target.link,
-        new=ctx.paths.release(name, release.id),
-        aside=f"{folder}/.{base}.before-{release.id}" if adopted else "",
     )

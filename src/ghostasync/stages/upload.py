@@ -17,6 +17,7 @@ from ..remote import Target, call, quote
 from ._context import Context, Release
 from .check import inspect
 from .prune import prune
+from .resume import move_of, moved_by_past, resume
 
 __all__ = ["upload"]
 
@@ -25,18 +26,26 @@ _SPARE_INODES = 64
 """What a release needs besides its files: records, folders, a log line or two."""
 
 
-async def upload(ctx: Context) -> e.Uploaded | e.Unchanged:
+async def upload(ctx: Context) -> e.Uploaded | e.Unchanged | e.Resumed:
     """
     Send what the host does not have yet.
+
+    A host that the run before this one brought live is left alone.
 
     Raises:
         Refused: There is no room for the unpacked release.
         RemoteError: The host could not extract it, or it did not arrive whole.
     """
     started, before = anyio.current_time(), ctx.sent
+    if resumed := resume(ctx):
+        return resumed
     ctx.work = tuple(r for r in ctx.run.releases if ctx.run.force or _differs(ctx, r))
     if not ctx.work:
         return e.Unchanged(ctx.name)
+    ctx.moved = any(
+        _target(ctx, r.module).live == r.id and moved_by_past(ctx, r.module)
+        for r in ctx.work
+    )
     missing = [r for r in ctx.work if r.id not in _target(ctx, r.module).releases]
     if missing and _crowded(ctx):
         await prune(ctx)
@@ -131,7 +140,7 @@ async def _keep_environment(ctx: Context, release: Release) -> None:
         "GHOST_MODULE_PATH": ctx.target(release.module),
         "GHOST_RELEASE_ID": release.id,
         "GHOST_RELEASE_PATH": ctx.paths.release(name, release.id),
-        "GHOST_PREVIOUS_RELEASE_PATH": _target(ctx, release.module).link,
+        "GHOST_PREVIOUS_RELEASE_PATH": move_of(ctx, release).previous,
         "GHOST_FAILED_RELEASE_ID": "",
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),

@@ -1,0 +1,97 @@
+"""The runs that a store knows: which one is unfinished, and which one serves now."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+
+from ._past import Past, continued, past
+from .errors import StoreError
+from .model import State
+from .protocols import Store
+
+__all__ = ["JOURNAL", "find_run", "serving_run", "unfinished_run"]
+
+_RUNS = 200
+"""How many runs are looked at; what is older is found by its id."""
+
+JOURNAL = "journal.jsonl"
+
+
+async def find_run(store: Store, run: str) -> Past | None:
+    """
+    Return what is known of *run*; None where its journal is lost or says nothing.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    found = await _read(store, run)
+    while found is not None and found.continues not in {"", *found.ids}:
+        older = await _read(store, found.continues)
+        if older is None:
+            break
+        found = continued(found, older)
+    return found
+
+
+async def unfinished_run(store: Store, run: str = "") -> Past | None:
+    """
+    Return the newest run that has not ended and that nothing has made up for since.
+
+    Where *run* is named, it is that one or nothing.
+
+    A later run that left a release live makes up for it, under ``--limit`` where that
+    was about all its hosts, and so does one that rolled it back.
+    """
+    settled: set[str] = set()
+    undone: set[str] = set()
+    async for found in _newest_first(store):
+        if found.is_open:
+            settles = found.id in undone or settled.issuperset(found.hosts)
+            if not settles and (not run or run in found.ids):
+                return found
+        elif live := found.in_state(State.LIVE, State.UNCHANGED):
+            if not found.limited:
+                return None
+            settled.update(live)
+            undone.add(found.undoes)
+    return None
+
+
+async def serving_run(store: Store) -> Past | None:
+    """
+    Return the run that brought what serves now: the newest that has not been undone.
+
+    It has moved links, and ended. Of a run that rolled back another one neither counts,
+    nor what came between the two.
+    """
+    undone_from = ""
+    async for found in _newest_first(store):
+        if undone_from:
+            if undone_from in found.ids:
+                undone_from = ""
+            continue
+        if found.finished is None or found.revert or not found.in_state(State.LIVE):
+            continue
+        if not found.undoes:
+            return found
+        undone_from = found.undoes
+    return None
+
+
+async def _newest_first(store: Store) -> AsyncIterator[Past]:
+    """Yield runs; one that was taken up by another is one with that."""
+    part_of: set[str] = set()
+    for run in reversed(list(await store.runs())[-_RUNS:]):
+        found = None if run in part_of else await find_run(store, run)
+        if found is not None:
+            part_of.update(found.ids)
+            yield found
+
+
+async def _read(store: Store, run: str) -> Past | None:
+    try:
+        data = await store.load(run, JOURNAL)
+    except StoreError:
+        return None
+    return past(io.BytesIO(data))

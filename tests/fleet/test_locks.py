@@ -1,0 +1,241 @@
+"""Two controllers and one fleet, connections that drop, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ghostasync import Ssh
+from tests.fleet.conftest import StartFleet
+from tests.fleet.console import Console, Outcome
+from tests.fleet.layout import USER
+from tests.fleet.world import SCRIPTS, World
+
+pytestmark = pytest.mark.fleet
+
+HOSTS = ("h1", "h2", "h3")
+WAITS = 'touch "/ghost/$GHOST_HOST.waits"; until [ -e /ghost/go ]; do sleep 0.1; done'
+
+
+@attrs.define
+class Fleet:
+    """Three hosts that serve version 1."""
+
+    world: World
+    console: Console
+    old: str
+
+    def script(self, key: str, line: str) -> None:
+        self.world.repositories["site"].script(key, line + "\n" + SCRIPTS[key])
+        self.world.repositories["site"].commit("2")
+
+    def heal(self) -> None:
+        for key, text in SCRIPTS.items():
+            self.world.repositories["site"].script(key, text)
+        self.world.repositories["site"].commit("3")
+
+    def path(self, host: str, path: str) -> Path:
+        return self.world.fleet.path(host, path)
+
+    def let_go(self) -> None:
+        for host in HOSTS:
+            self.path(host, "/ghost/go").touch()
+
+    def waits(self) -> bool:
+        """Tell whether the script that waits has begun on every host."""
+        return all(self.path(h, f"/ghost/{h}.waits").exists() for h in HOSTS)
+
+    def silence(self) -> None:
+        """Make every beat an old one, of two minutes ago."""
+        for host in HOSTS:
+            beat = self.path(host, "/ghost/shop/prod/web/blue/.ghost/beat")
+            beat.write_text(f"{int(time.time()) - 120}\n")
+
+    def assert_serves(self, release: str) -> None:
+        assert self.world.serves("site") == dict.fromkeys(HOSTS, release)
+        for host in HOSTS:
+            assert self.world.leftovers(host, "site") == set()
+
+
+@pytest.fixture
+def fleet(sshd_fleet: StartFleet, tmp_path: Path) -> Fleet:
+    return _fleet(World.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
+
+
+def _fleet(world: World, ssh: Ssh | None = None) -> Fleet:
+    console = Console(world)
+    console.configure(world.plan(ssh=ssh))
+    first = console.deploy()
+    assert first.exit == 0, first.stderr
+    return Fleet(world, console, first.last["releases"]["site"])
+
+
+def _until(ready: Callable[[], bool], seconds: float = 40) -> None:
+    """Wait for what only files and processes tell."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def _read_until(process: subprocess.Popen[str], event: str) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if json.loads(line)["event"] == event:
+            return
+    raise AssertionError(f"{event} never came")
+
+
+def _end(process: subprocess.Popen[str]) -> Outcome:
+    out, err = process.communicate(timeout=60)
+    return Outcome(process.returncode, out, err)
+
+
+def test_two_controllers_never_interleave(fleet: Fleet) -> None:
+    """Request of users: concurrent deploys corrupted each other."""
+    for round_ in range(3):
+        fleet.world.repositories["site"].commit(f"round {round_}")
+        json_ = ("deploy", "--force", "--output", "json")
+        with fleet.console.running(*json_) as one, fleet.console.running(*json_) as two:
+            ends = [_end(one), _end(two)]
+        assert {end.exit for end in ends} in ({0}, {0, 4}), [e.stderr for e in ends]
+        (serves,) = set(fleet.world.serves("site").values())
+        assert serves in [e.last["releases"]["site"] for e in ends if not e.exit]
+    for host in HOSTS:
+        ids = [line[2] for line in fleet.world.trace(host, "site")]
+        runs = [release for release, _ in groupby(ids)]
+        assert len(runs) == len(set(runs)), "the scripts of two runs are mixed"
+
+
+def test_a_run_that_may_wait_gets_its_turn(fleet: Fleet) -> None:
+    fleet.script("pre_deploy", WAITS)
+    with fleet.console.running("deploy", "--output", "json") as first:
+        _until(fleet.waits)
+        waiting = ("deploy", "--wait", "60", "--output", "json")
+        with fleet.console.running(*waiting) as second:
+            _read_until(second, "LockAwaited")
+            fleet.let_go()
+            one = _end(first)
+            two = _end(second)
+
+    assert (one.exit, two.exit) == (0, 0), two.stderr
+    fleet.assert_serves(two.last["releases"]["site"])
+
+
+def test_the_wait_for_a_lock_ends(fleet: Fleet) -> None:
+    fleet.script("pre_deploy", WAITS)
+    with fleet.console.running("deploy", "--output", "json") as first:
+        _until(fleet.waits)
+
+        second = fleet.console.deploy("--wait", "1")
+
+        assert second.exit == 4, second.stderr
+        assert f"(pid {first.pid})" in second.stderr
+        fleet.let_go()
+        assert _end(first).exit == 0
+
+
+def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
+    fleet: Fleet,
+) -> None:
+    fleet.script(
+        "pre_deploy",
+        f"[ -e /ghost/go ] || {{ {WAITS}; touch /ghost/went-on; }}",
+    )
+    with fleet.console.running("deploy", "--output", "json") as first:
+        _until(fleet.waits)
+        first.send_signal(signal.SIGSTOP)
+        fleet.silence()
+        fleet.heal()
+
+        # On another machine: on this one it would wait for the first one's build.
+        elsewhere = str(fleet.world.folder / "elsewhere")
+        second = fleet.console.deploy(XDG_CACHE_HOME=elsewhere)
+
+        assert second.exit == 0, second.stderr
+        warned = [e for e in second.events if e["event"] == "HostWarned"]
+        assert len(warned) == len(HOSTS)
+        assert "taken over from run" in warned[0]["text"]
+        for host in HOSTS:
+            assert not any("sleep" in c for c in fleet.world.fleet.commands(host))
+        first.send_signal(signal.SIGCONT)
+        fleet.let_go()
+        one = _end(first)
+
+    assert one.exit == 4, one.stderr
+    assert "another run holds the lock: run 2" in one.stderr
+    fleet.assert_serves(second.last["releases"]["site"])
+    for host in HOSTS:
+        assert not fleet.path(host, "/ghost/went-on").exists()
+
+
+def test_a_broken_lock_stops_the_other_run_where_it_is(fleet: Fleet) -> None:
+    fleet.script("post_deploy", '[ "$GHOST_ACTION" = rollback ] || { ' + WAITS + "; }")
+    with fleet.console.running("deploy", "--output", "json") as first:
+        _until(fleet.waits)
+        fleet.heal()
+
+        second = fleet.console.deploy("--break-lock")
+        one = _end(first)
+
+    assert second.exit == 0, second.stderr
+    fleet.assert_serves(second.last["releases"]["site"])
+    # It had moved links and may not touch them any more: that is for a person to see.
+    assert one.exit == 3, one.stderr
+    assert "another run holds the lock" in one.stderr
+
+
+def test_a_dropped_connection_costs_a_moment(fleet: Fleet) -> None:
+    fleet.script("pre_deploy", WAITS)
+    with fleet.console.running("deploy", "--output", "json") as process:
+        _until(fleet.waits)
+        fleet.world.fleet.hang_up("h2")
+        fleet.let_go()
+        end = _end(process)
+
+    assert end.exit == 0, end.stderr
+    assert "connected again after" in end.event("HostWarned", "h2")["text"]
+    fleet.assert_serves(end.last["releases"]["site"])
+
+
+@pytest.mark.parametrize("sudo", [False, True])
+def test_the_script_of_a_killed_controller_ends_before_the_next_begins(
+    sshd_fleet: StartFleet, tmp_path: Path, sudo: bool
+) -> None:
+    servers = sshd_fleet(len(HOSTS), user=USER if sudo else "root")
+    world = World.create(tmp_path, servers, "site")
+    fleet = _fleet(world, attrs.evolve(servers.ssh, sudo=sudo))
+    deaf = "trap '' TERM; " if sudo else ""
+    fleet.script("pre_deploy", f"[ -e /ghost/go ] || {{ {deaf}{WAITS}; }}")
+    with fleet.console.running("deploy", "--output", "json") as first:
+        _until(fleet.waits)
+        first.kill()
+        first.communicate()
+    fleet.heal()
+
+    second = fleet.console.deploy()
+
+    assert second.exit == 0, second.stderr
+    for host in HOSTS:
+        assert not any("sleep" in c for c in world.fleet.commands(host))
+    fleet.assert_serves(second.last["releases"]["site"])
+
+
+def test_a_daemon_that_a_post_deploy_left_behind_is_left_alone(fleet: Fleet) -> None:
+    fleet.script("post_deploy", "sleep 4321 </dev/null >/dev/null 2>&1 &")
+    assert fleet.console.deploy().exit == 0
+    fleet.heal()
+
+    outcome = fleet.console.deploy("--break-lock")
+
+    assert outcome.exit == 0, outcome.stderr
+    for host in HOSTS:
+        assert "sleep 4321" in fleet.world.fleet.commands(host)

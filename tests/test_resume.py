@@ -1,0 +1,655 @@
+"""Runs that were killed, at every record of the journal: taken up, or taken back."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ghostasync import (
+    App,
+    DeployFailed,
+    DirectorySource,
+    Host,
+    Module,
+    Outcome,
+    Plan,
+    PlanError,
+    Report,
+    Rollout,
+    Script,
+    Selection,
+    State,
+    StoreSettings,
+    Verify,
+    deploy,
+    resume,
+    rollback,
+    start,
+    status,
+)
+from ghostasync import events as e
+from ghostasync.model import Action
+from ghostasync.testing import Answer, Call, FakeTransport
+
+FACTS = """uid=0
+gid=0
+tool=tar
+tool=zstd
+rename=mv
+blocks=tmpfs 1000000 1 999999 1% /
+inodes=tmpfs 1000000 1 999999 1% /
+"""
+HOSTS = ("h1", "h2", "h3", "h4")
+STORE = "store/shop/prod/web"
+
+
+@attrs.define
+class FakeHost:
+    """What one host has on its disk."""
+
+    link: str = ""
+    armed: dict[str, str] = attrs.field(factory=dict)
+    switch: dict[str, str] = attrs.field(factory=dict)
+    history: list[str] = attrs.field(factory=list)
+    releases: set[str] = attrs.field(factory=set)
+    fingerprint: dict[str, str] = attrs.field(factory=dict)
+    ran: list[str] = attrs.field(factory=list)
+
+
+@attrs.define
+class Fleet:
+    """Hosts that keep books as real ones do."""
+
+    hosts: dict[str, FakeHost]
+    breaks: Callable[[Call], Answer | None] = lambda _: None
+
+    @classmethod
+    def of(cls, *names: str) -> Fleet:
+        return cls({name: FakeHost() for name in names})
+
+    def __call__(self, call: Call) -> Answer:
+        if broken := self.breaks(call):
+            return broken
+        act = getattr(self, f"_{call.name}", None)
+        return act(self.hosts[call.host], *call.args) if act else Answer()
+
+    @property
+    def transport(self) -> FakeTransport:
+        return FakeTransport(self)
+
+    @property
+    def serves(self) -> dict[str, str]:
+        return {n: host.link.rpartition("/")[2] for n, host in self.hosts.items()}
+
+    def ran(self, script: str) -> list[str]:
+        return [name for name, host in self.hosts.items() if script in host.ran]
+
+    def _probe(self, _: FakeHost) -> Answer:
+        return Answer(0, b"home=/root\nuid=0\nuser=root\n")
+
+    def _lock(self, _: FakeHost, *__: str) -> Answer:
+        return Answer(None, b"locked\n")
+
+    def _check(self, host: FakeHost, _: str, folder: str, __: str) -> Answer:
+        lines = [f"module={folder}"]
+        lines += [f"target=link\nlink={host.link}"] if host.link else ["target=absent"]
+        live = host.link.rpartition("/")[2]
+        if live in host.fingerprint:
+            lines.append(f"fingerprint={host.fingerprint[live]}")
+        before = [each for each in host.history if each != live]
+        lines.append(f"before={before[-1] if before else ''}")
+        for record in (host.armed, host.switch):
+            if record and host.link and record["new"] == host.link:
+                lines += [f"record-{key}={value}" for key, value in record.items()]
+                break
+        lines += [f"release={release}" for release in host.releases]
+        return Answer(0, (FACTS + "\n".join(lines) + "\n").encode())
+
+    def _receive(self, host: FakeHost, _: str, release: str, *__: str) -> Answer:
+        host.ran.append("receive")
+        host.releases.add(release)
+        return Answer()
+
+    def _environment(self, host: FakeHost, meta: str, _: str) -> Answer:
+        host.fingerprint.pop(meta.rpartition("/")[2], None)
+        return Answer()
+
+    def _run(self, host: FakeHost, _: str, file: str, *__: str) -> Answer:
+        host.ran.append(file.rpartition("/")[2] or "verify")
+        return Answer()
+
+    def _arm(self, host: FakeHost, run: str, _: str, *words: str) -> Answer:
+        keys = ("previous", "new", "aside", "fingerprint")
+        host.armed = {"run": run, **dict(zip(keys, words[1:], strict=True))}
+        return Answer()
+
+    def _switch(
+        self, host: FakeHost, _: str, __: str, ___: str, ____: str, *ends: str
+    ) -> Answer:
+        previous, new, _aside = ends
+        if host.link not in {previous, new}:
+            return Answer(1, b"the link is not previous any more\n")
+        host.ran.append("switch")
+        host.link = new
+        host.switch, host.armed = host.armed, {}
+        host.history.append(previous.rpartition("/")[2])
+        return Answer(0, b"moved\n")
+
+    def _restore(
+        self, host: FakeHost, _: str, __: str, ___: str, target: str, *ends: str
+    ) -> Answer:
+        previous, new, _aside = ends
+        if host.link != new:
+            word = "left" if host.link == previous else ""
+            return Answer(0 if word else 1, f"{word} {target}\n".encode())
+        host.ran.append("restore")
+        host.link = previous
+        has = "restored,post_deploy" if previous else "restored"
+        return Answer(0, f"{has} {target}\n".encode())
+
+    def _prune(
+        self,
+        host: FakeHost,
+        _: str,
+        __: str,
+        ___: str,
+        ____: str,
+        mark: str,
+        *_____: str,
+    ) -> Answer:
+        if mark:
+            host.fingerprint[host.link.rpartition("/")[2]] = mark
+        return Answer()
+
+
+@attrs.define
+class Killed:
+    """A run as it was at one record: what its hosts had, what the store had."""
+
+    seq: int
+    event: e.Event
+    hosts: dict[str, FakeHost]
+    manifest: bytes
+
+
+@attrs.define
+class Scene:
+    """A fleet that serves version 1, and what became of it under version 2."""
+
+    folder: Path
+    plan: Plan
+    fleet: Fleet
+    old: str = ""
+    cuts: list[Killed] = attrs.field(factory=list)
+    run: str = ""
+
+    @property
+    def manifest(self) -> str:
+        path = self.folder / STORE / "MANIFEST"
+        return path.read_text().split(":")[1] if path.exists() else ""
+
+    @property
+    def after_all(self) -> int:
+        """How often after_all_deploy ran."""
+        log = self.folder / "after_all"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def version(self, text: str) -> None:
+        (self.folder / "tree" / "index").write_text(text)
+
+    async def deploy(self) -> Report:
+        return await deploy(self.plan, transport=self.fleet.transport)
+
+    async def deploy_and_watch(self) -> Report:
+        """Deploy version 2; keep what was true after each of its records."""
+
+        def observe(record: e.Record) -> None:
+            path = self.folder / STORE / "MANIFEST"
+            manifest = path.read_bytes() if path.exists() else b""
+            hosts = copy.deepcopy(self.fleet.hosts)
+            self.cuts.append(Killed(record.seq, record.event, hosts, manifest))
+
+        self.version("2")
+        async with start(
+            self.plan, observe=observe, transport=self.fleet.transport
+        ) as run:
+            self.run = run.id
+            report = await run.report()
+        shutil.copytree(self.folder / "store", self.folder / "store.whole")
+        return report
+
+    def kill(self, seq: int, *, lag: int = 0) -> Killed:
+        """
+        Have it be as if the controller had died right after record *seq*.
+
+        *lag*: by how many records hosts were ahead of the journal.
+        """
+        known = [cut for cut in self.cuts if cut.seq <= seq + lag]
+        shutil.rmtree(self.folder / "store")
+        shutil.copytree(self.folder / "store.whole", self.folder / "store")
+        store = self.folder / STORE
+        journal = store / "runs" / self.run / "journal.jsonl"
+        lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join(lines[:seq]) + lines[seq][:20])
+        (journal.parent / "report.json").unlink()
+        if known[-1].manifest:
+            (store / "MANIFEST").write_bytes(known[-1].manifest)
+        for kept in (store / "environments").iterdir():
+            if kept.stem not in known[-1].manifest.decode():
+                kept.unlink()
+        self.fleet.hosts = copy.deepcopy(known[-1].hosts)
+        for host in self.fleet.hosts.values():
+            host.ran.clear()
+        return known[-1]
+
+    def at(self, kind: type[e.Event], host: str = "") -> int:
+        """Return the number of the last record of a kind."""
+        return max(
+            cut.seq
+            for cut in self.cuts
+            if isinstance(cut.event, kind)
+            and (not host or getattr(cut.event, "host", "") == host)
+        )
+
+    def events(self) -> range:
+        """Return every number after which a controller can die."""
+        return range(1, self.cuts[-1].seq)
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "tree").mkdir()
+    module = Module(
+        name="site",
+        path="/srv/site",
+        source=DirectorySource(str(tmp_path / "tree")),
+        pre_deploy=Script(inline="true"),
+        post_deploy=Script(inline="true"),
+        after_all_deploy=Script(inline=f"echo >>{tmp_path}/after_all"),
+        verify=Verify(command="true", interval=0.01),
+    )
+    return Plan(
+        app=App("shop", "prod", "web"),
+        modules=(module,),
+        hosts=tuple(map(Host, HOSTS)),
+        store=StoreSettings(url=str(tmp_path / "store")),
+        rollout=Rollout(waves=(1, 2)),
+        base=tmp_path,
+    )
+
+
+@pytest.fixture
+async def scene(plan: Plan, tmp_path: Path) -> Scene:
+    scene = Scene(tmp_path, plan, Fleet.of(*HOSTS))
+    scene.version("1")
+    scene.old = (await scene.deploy()).releases["site"]
+    return scene
+
+
+# --- At every moment -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+async def test_a_run_that_was_killed_anywhere_is_finished(
+    scene: Scene, lag: int
+) -> None:
+    new = (await scene.deploy_and_watch()).releases["site"]
+    for seq in scene.events():
+        scene.kill(seq, lag=lag)
+        live = [name for name, release in scene.fleet.serves.items() if release == new]
+        before = scene.after_all
+
+        report = await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert report.outcome is Outcome.LIVE, seq
+        (release,) = set(scene.fleet.serves.values())
+        assert (release, scene.manifest) == (report.releases["site"], release)
+        assert scene.after_all == before + 1
+        if live:
+            assert release == new
+            assert set(scene.fleet.ran("pre_deploy")).isdisjoint(live)
+        with pytest.raises(PlanError, match="no unfinished run"):
+            await resume(scene.plan, transport=scene.fleet.transport)
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+async def test_a_run_that_was_killed_anywhere_is_taken_back(
+    scene: Scene, lag: int
+) -> None:
+    new = (await scene.deploy_and_watch()).releases["site"]
+    for seq in scene.events():
+        scene.kill(seq, lag=lag)
+        moved = [name for name, release in scene.fleet.serves.items() if release == new]
+
+        report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+
+        assert report.exit_status == 0
+        back = [n for n, h in report.hosts.items() if h.state is State.ROLLED_BACK]
+        assert back == moved, seq
+        assert set(scene.fleet.serves.values()) == {scene.old}
+        assert scene.manifest == scene.old, seq
+        assert scene.fleet.ran("post_deploy") == moved
+        with pytest.raises(PlanError, match="no unfinished run"):
+            await resume(scene.plan, transport=scene.fleet.transport)
+
+
+async def test_a_new_deploy_makes_up_for_a_run_that_was_killed_anywhere(
+    scene: Scene,
+) -> None:
+    await scene.deploy_and_watch()
+    for seq in scene.events():
+        scene.kill(seq)
+        scene.version(f"3 after {seq}")
+
+        report = await scene.deploy()
+
+        assert set(scene.fleet.serves.values()) == {report.releases["site"]}
+        assert scene.manifest == report.releases["site"]
+        with pytest.raises(PlanError, match="no unfinished run"):
+            await resume(scene.plan, transport=scene.fleet.transport)
+
+
+async def test_a_resumed_run_that_fails_takes_every_host_back(scene: Scene) -> None:
+    await scene.deploy_and_watch()
+
+    def breaks(call: Call) -> Answer | None:
+        last = call.host == "h4" and call.name == "switch"
+        return Answer(1, b"broken\n") if last else None
+
+    for seq in range(scene.at(e.Prepared), scene.at(e.Switched, "h4")):
+        scene.kill(seq)
+        scene.fleet.breaks = breaks
+
+        with pytest.raises(DeployFailed):
+            await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert set(scene.fleet.serves.values()) == {scene.old}, seq
+        assert scene.manifest == scene.old
+        scene.fleet.breaks = lambda _: None
+
+
+async def test_what_resumes_a_run_can_be_killed_and_resumed(scene: Scene) -> None:
+    await scene.deploy_and_watch()
+    scene.kill(scene.at(e.Switched, "h3"))
+    again = Scene(scene.folder, scene.plan, scene.fleet, scene.old)
+    shutil.rmtree(scene.folder / "store.whole")
+
+    def observe(record: e.Record) -> None:
+        path = scene.folder / STORE / "MANIFEST"
+        again.cuts.append(
+            Killed(
+                record.seq,
+                record.event,
+                copy.deepcopy(scene.fleet.hosts),
+                path.read_bytes(),
+            )
+        )
+
+    async with start(
+        scene.plan,
+        action=Action.RESUME,
+        observe=observe,
+        transport=scene.fleet.transport,
+    ) as run:
+        again.run = run.id
+        new = (await run.report()).releases["site"]
+    shutil.copytree(scene.folder / "store", scene.folder / "store.whole")
+
+    for seq in again.events():
+        again.kill(seq)
+        report = await resume(again.plan, transport=again.fleet.transport)
+        assert set(again.fleet.serves.values()) == {new}, seq
+        assert report.outcome is Outcome.LIVE
+        again.kill(seq)
+        await resume(again.plan, revert=True, transport=again.fleet.transport)
+        assert set(again.fleet.serves.values()) == {scene.old}, seq
+        assert again.manifest == scene.old
+
+
+# --- What was asked for survives ---------------------------------------------------
+
+
+async def kill_at(scene: Scene, kind: type[e.Event], host: str = "") -> str:
+    """Kill a deploy of version 2 after the last event of a kind; return its release."""
+    new = (await scene.deploy_and_watch()).releases["site"]
+    scene.kill(scene.at(kind, host))
+    return new
+
+
+async def test_a_run_of_few_hosts_stays_one_and_leaves_the_manifest(
+    scene: Scene,
+) -> None:
+    scene.version("2")
+    limited = Selection(limit=("h1", "h2"))
+    async with start(
+        scene.plan, selection=limited, transport=scene.fleet.transport
+    ) as run:
+        await run.report()
+    journal = scene.folder / STORE / "runs" / run.id / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert set(report.hosts) == {"h1", "h2"}
+    assert report.outcome is Outcome.LIVE
+    assert scene.manifest == scene.old
+    assert scene.fleet.serves["h3"] == scene.old
+
+
+async def test_a_forced_run_is_forced_again_where_it_was_not_live(scene: Scene) -> None:
+    seqs: list[int] = []
+
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.Undrained) and record.event.host == "h1":
+            seqs.append(record.seq)
+
+    async with start(
+        scene.plan,
+        selection=Selection(packages=(scene.old,), force=True),
+        observe=observe,
+        transport=scene.fleet.transport,
+    ) as run:
+        await run.report()
+    journal = scene.folder / STORE / "runs" / run.id / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: seqs[0]]))
+    for host in scene.fleet.hosts.values():
+        host.ran.clear()
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == {"site": scene.old}
+    assert scene.fleet.ran("post_deploy") == ["h2", "h3", "h4"]
+
+
+async def test_hosts_that_are_live_with_another_environment_prove_themselves_again(
+    scene: Scene,
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h2")
+    app = attrs.evolve(scene.plan.app, env_vars={"GREETING": "changed"})
+    scene.plan = attrs.evolve(scene.plan, app=app)
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == {"site": new}
+    assert scene.fleet.ran("post_deploy") == list(HOSTS)
+    assert scene.fleet.ran("pre_deploy") == ["h4"]
+    await rollback(scene.plan, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+async def test_a_package_that_is_gone_is_made_again(scene: Scene) -> None:
+    made = await kill_at(scene, e.Switched, "h2")
+    for file in (scene.folder / STORE / "packages").glob(f"{made}*"):
+        file.unlink()
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    again = report.releases["site"]
+    assert set(scene.fleet.serves.values()) == {again}
+
+
+# --- What stands in the way -------------------------------------------------------
+
+
+async def test_a_finished_run_is_not_resumed(scene: Scene) -> None:
+    run = (await scene.deploy()).run
+
+    with pytest.raises(PlanError) as refused:
+        await resume(scene.plan, run=run, transport=scene.fleet.transport)
+
+    assert str(refused.value) == (
+        f"run {run} has ended unchanged: nothing is left to resume; to go back from "
+        f"it: ghostasync rollback {run}"
+    )
+
+
+async def test_a_killed_run_is_not_resumed_over_a_later_one(scene: Scene) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    killed = scene.run
+    scene.version("3")
+    await scene.deploy()
+
+    with pytest.raises(PlanError, match="a later run has gone live"):
+        await resume(scene.plan, run=killed, transport=scene.fleet.transport)
+    report = await resume(
+        scene.plan, run=killed, revert=True, transport=scene.fleet.transport
+    )
+
+    assert report.outcome is Outcome.UNCHANGED
+
+
+async def test_a_module_that_is_gone_from_the_configuration_is_named(
+    scene: Scene,
+) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    other = attrs.evolve(scene.plan.modules[0], name="other", path="/srv/other")
+    scene.plan = attrs.evolve(scene.plan, modules=(other,))
+
+    with pytest.raises(PlanError, match=f"run {scene.run} had a module 'site'"):
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+
+async def test_a_host_that_is_gone_from_the_inventory_is_told(scene: Scene) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    scene.plan = attrs.evolve(scene.plan, hosts=scene.plan.hosts[1:])
+    seen: list[e.Event] = []
+
+    report = await resume(
+        scene.plan,
+        observe=lambda record: seen.append(record.event),
+        transport=scene.fleet.transport,
+    )
+
+    assert list(report.hosts) == ["h2", "h3", "h4"]
+    assert e.Warned("h1 is not in the inventory any more") in seen
+
+
+@pytest.mark.parametrize(
+    ("away", "exit_status"), [("h1", 3), ("h4", 1)], ids=["moved", "not moved"]
+)
+async def test_a_host_out_of_reach_keeps_no_other_from_its_way_back(
+    scene: Scene, away: str, exit_status: int
+) -> None:
+    await kill_at(scene, e.Switched, "h2")
+    transport = FakeTransport(scene.fleet, unreachable=frozenset({away}))
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, revert=True, transport=transport)
+
+    assert failed.value.report.exit_status == exit_status
+    reached = {n: r for n, r in scene.fleet.serves.items() if n != away}
+    assert set(reached.values()) == {scene.old}
+    if away == "h1":
+        await resume(scene.plan, transport=scene.fleet.transport)
+        assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize("revert", [False, True])
+async def test_a_fleet_that_another_run_holds_is_left_alone(
+    scene: Scene, *, revert: bool
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+    scene.fleet.breaks = lambda call: (
+        Answer(75) if call.name == "lock" and call.host == "h4" else None
+    )
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, revert=revert, transport=scene.fleet.transport)
+
+    assert failed.value.report.exit_status == 4
+    assert scene.fleet.serves == before
+    scene.fleet.breaks = lambda _: None
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+    expected = scene.old if revert else new
+    assert set(scene.fleet.serves.values()) == {expected}
+    assert report.exit_status == 0
+
+
+async def test_an_interrupted_revert_has_changed_nothing(scene: Scene) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+
+    async with start(
+        scene.plan,
+        selection=Selection(revert=True),
+        action=Action.RESUME,
+        transport=scene.fleet.transport,
+    ) as run:
+        run.interrupt()
+        report = await run.report()
+
+    assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
+    assert scene.fleet.serves == before
+
+
+async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
+    new = await kill_at(scene, e.ManifestMoved)
+    scene.fleet.breaks = lambda call: (
+        Answer(1, b"no\n") if call.name == "restore" and call.host == "h2" else None
+    )
+    seen: list[e.Event] = []
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(
+            scene.plan,
+            revert=True,
+            observe=lambda record: seen.append(record.event),
+            transport=scene.fleet.transport,
+        )
+
+    assert failed.value.report.exit_status == 3
+    assert scene.manifest == new
+    assert e.Warned(f"MANIFEST still names {new}: not every host is back") in seen
+
+
+async def test_the_fleet_goes_back_in_reverse_wave_order(scene: Scene) -> None:
+    await kill_at(scene, e.ManifestMoved)
+    transport = scene.fleet.transport
+
+    await resume(scene.plan, revert=True, transport=transport)
+
+    restored = [call.host for call in transport.calls if call.name == "restore"]
+    assert restored[-1] == "h1"
+    assert restored[0] == "h4"
+
+
+async def test_status_tells_of_a_killed_run(scene: Scene) -> None:
+    new = await kill_at(scene, e.Undrained, "h2")
+
+    found = await status(scene.plan, transport=scene.fleet.transport)
+
+    assert found.run is not None
+    assert (found.run.id, found.run.action) == (scene.run, "deploy")
+    assert (found.run.moved, found.run.committed) == (True, False)
+    assert found.run.releases == {"site": new}
+    assert found.hosts["h1"].runs == {"site": scene.run}
+    assert found.hosts["h4"].state == "in-line"
