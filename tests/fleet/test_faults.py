@@ -64,7 +64,7 @@ def _in(*states: S) -> frozenset[S]:
 GOES_ON = End(0, _in(S.LIVE), _in(S.LIVE), NEW, NEW)
 FAILS = End(1, _in(S.FAILED), _in(S.FAILED, S.READY))
 """Left of the bar: no link has moved anywhere."""
-DROPS_OUT = End(1, _in(S.FAILED), _in(S.FAILED, S.READY, S.ROLLED_BACK))
+DROPS_OUT = End(1, _in(S.FAILED, S.ROLLED_BACK), _in(S.READY, S.ROLLED_BACK))
 GOES_BACK = End(1, _in(S.ROLLED_BACK), _in(S.ROLLED_BACK))
 STRANDED = End(3, _in(S.STRANDED), _in(S.ROLLED_BACK), serves=EITHER)
 STOPS = End(
@@ -75,6 +75,8 @@ STOPS = End(
 IS_GONE = End(-signal.SIGKILL, frozenset(), frozenset(), EITHER, EITHER)
 DECIDES = (GOES_ON, GOES_BACK)
 """It looks at the link, and decides."""
+CUT = (FAILS, GOES_ON)
+"""What hangs and what is not heard any more look alike: a new connection, or an end."""
 
 Ends = End | tuple[End, ...]
 
@@ -127,7 +129,7 @@ MOMENTS: Final = {
     "restore": Moment(
         S.ROLLING_BACK,
         "restore",
-        deadlines={"rollback": 6},
+        deadlines={"post_deploy": 4},
         steady=True,
         begin=(VICTIM, "post_deploy-deploy"),
     ),
@@ -135,7 +137,7 @@ MOMENTS: Final = {
         S.ROLLING_BACK,
         "post_deploy-rollback",
         script=True,
-        deadlines={"post_deploy": 4, "rollback": 6},
+        deadlines={"post_deploy": 4},
         steady=True,
         begin=(VICTIM, "post_deploy-deploy"),
     ),
@@ -213,12 +215,12 @@ class Fault:
 
 FAULTS: Final = {
     "reset": Fault(_reset),
-    "half-open": Fault(_half_open, {"rollback": 20}),
-    "killed": Fault(_killed, {"rollback": 6}),
-    "stopped": Fault(_stopped, {"rollback": 6}),
+    "half-open": Fault(_half_open, {"rollback": 20, "connect": 5}),
+    "killed": Fault(_killed, {"rollback": 6, "connect": 5}),
+    "stopped": Fault(_stopped, {"rollback": 6, "connect": 5}),
     "disk full": Fault(_disk_full),
     "fails": Fault(_fails),
-    "hangs": Fault(_hangs, {"rollback": 20}),
+    "hangs": Fault(_hangs, {"rollback": 6}),
     "SIGKILL": Fault(_sigkill),
     "SIGINT": Fault(_sigint),
     "DNS": Fault(_dns),
@@ -243,7 +245,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "login": {
         "reset": GOES_ON,
-        "half-open": FAILS,
+        "half-open": CUT,
         "killed": FAILS,
         "stopped": FAILS,
         "disk full": WRITES_NOTHING,
@@ -255,7 +257,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "check": {
         "reset": GOES_ON,
-        "half-open": FAILS,
+        "half-open": CUT,
         "killed": FAILS,
         "stopped": FAILS,
         "disk full": FAILS,
@@ -267,7 +269,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "upload": {
         "reset": GOES_ON,
-        "half-open": FAILS,
+        "half-open": CUT,
         "killed": FAILS,
         "stopped": FAILS,
         "disk full": FAILS,
@@ -279,7 +281,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "prepare": {
         "reset": GOES_ON,
-        "half-open": FAILS,
+        "half-open": CUT,
         "killed": FAILS,
         "stopped": FAILS,
         "disk full": FAILS,
@@ -327,7 +329,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "activate": {
         "reset": GOES_ON,
-        "half-open": GOES_BACK,
+        "half-open": DECIDES,
         "killed": STRANDED,
         "stopped": STRANDED,
         "disk full": GOES_BACK,
@@ -339,7 +341,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "verify": {
         "reset": GOES_ON,
-        "half-open": (GOES_ON, GOES_BACK),  # a fresh connection may ask again in time
+        "half-open": DECIDES,
         "killed": STRANDED,
         "stopped": STRANDED,
         "disk full": GOES_ON,  # the next attempt writes nothing
@@ -351,7 +353,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "restore": {
         "reset": GOES_BACK,
-        "half-open": STRANDED,  # rollback's own deadline is over before it is noticed
+        "half-open": (GOES_BACK, STRANDED),  # rollback has a deadline
         "killed": STRANDED,
         "stopped": STRANDED,
         "disk full": GOES_BACK,
@@ -363,7 +365,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
     },
     "reactivate": {
         "reset": GOES_BACK,
-        "half-open": STRANDED,
+        "half-open": (GOES_BACK, STRANDED),
         "killed": STRANDED,
         "stopped": STRANDED,
         "disk full": STRANDED,  # the old post-deploy cannot write either
