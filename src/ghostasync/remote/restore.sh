@@ -18,13 +18,17 @@ if [ -f "$busy" ] && read -r pid <"$busy"; then
 	! grep -qs ghost-switch "/proc/$pid/cmdline" || ! kill -s KILL "$pid" || sleep 1
 	rm -f "$busy"
 fi
-failed=0
+failed=0 link=
+trap 'rm -f "$link"' EXIT
+trap 'exit 143' HUP INT TERM
 while [ $# -gt 0 ]; do
 	dir=$1 target=$2 previous=$3 new=$4 aside=$5
 	shift 5
 	now=$(readlink "$target" || :)
-	link=${target%/*}/.${target##*/}.ghost-$$
+	link=${target%/*}/.${target##*/}.ghost
 	has=restored
+	# Of a switch that was ended: an mv of it that is late finds nothing to rename.
+	rm -f "$link"
 	if [ "$now" != "$new" ]; then
 		has=left
 		if [ -n "$aside" ] && [ -e "$aside" ] && [ -z "$now" ] && [ ! -e "$target" ]; then
@@ -40,7 +44,6 @@ while [ $# -gt 0 ]; do
 	elif [ -z "$previous" ]; then
 		rm "$target"
 	elif [ "$previous" != "$new" ]; then
-		rm -f "$link"
 		ln -s "$previous" "$link"
 		rename "$link" "$target"
 	fi
