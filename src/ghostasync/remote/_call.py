@@ -69,6 +69,10 @@ class _Exchange:
         except ConnectionDied as exc:
             # Without its text, which comes after, the command does nothing.
             raise NeverSent(session.host.name, str(exc)) from exc
+        except BaseException:
+            if self.name != "probe":
+                await self._require_answer(NeverSent)
+            raise
         try:
             await channel.write(text)
         except BrokenPipeError:
@@ -106,13 +110,21 @@ class _Exchange:
             self.late, self.ended = None, anyio.Event()
             await self.run(channel, _leave_open)
             return
-        if not await self._answers():
+        try:
+            await self._require_answer()
+        except ConnectionDied:
             channel.abort()
-            text = f"it does not answer any more during {self.name}"
-            raise ConnectionDied(self.session.host.name, text)
+            raise
 
-    async def _answers(self) -> bool:
-        """Tell whether the host still does what it is told over this connection."""
+    async def _require_answer(
+        self, lost: type[ConnectionDied] = ConnectionDied
+    ) -> None:
+        """
+        Make sure that the host still does what it is told over this connection.
+
+        Raises:
+            ConnectionDied: It says nothing; as *lost*.
+        """
         question = _Exchange(self.session, "probe", lambda _: None)
         with anyio.move_on_after(ANSWER, shield=True), suppress(HostError):
             channel = await question.start((), sudo=False)
@@ -120,8 +132,9 @@ class _Exchange:
                 await question.run(channel, _close_stdin)
             finally:
                 channel.abort()
-            return True
-        return False
+            return
+        text = f"it does not answer any more during {self.name}"
+        raise lost(self.session.host.name, text)
 
     async def _feed(self, channel: Channel, feed: Feed) -> None:
         # A script that stops reading has failed, and its status says why.
