@@ -7,11 +7,8 @@ true of it afterwards.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -26,18 +23,15 @@ from ghostasync.model import Deadlines
 from tests.fleet.console import Console, Outcome
 from tests.fleet.gates import GATED_PATH, HOLD, Gate, install
 from tests.fleet.road import Road
+from tests.fleet.running import Running
 from tests.fleet.sshd import SshdFleet
 from tests.fleet.trees import Tree, look
 from tests.fleet.world import Repository, World
 
-__all__ = ["APP", "Ground", "Running"]
+__all__ = ["APP", "Ground"]
 
 APP: Final = "/ghost/shop/prod/web/blue"
 """The app's folder on hosts, as :class:`World` has it."""
-
-ENDING: Final = 90.0
-"""Seconds that a run may take to end once a fault has struck: a dead peer is noticed
-within 60."""
 
 DISK: Final = "64m"
 """More than a release and what the engine wants to be spare."""
@@ -49,68 +43,6 @@ SCRIPTS: Final = {
 VERIFY: Final = Verify(
     command=f"{HOLD} verify || exit; test -f version", interval=0.2, attempt_timeout=3
 )
-
-
-class Running:
-    """A command at work; its events are read as they come."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self._lines: list[str] = []
-        self._errors: list[str] = []
-        self._news = threading.Condition()
-        self._readers = [
-            threading.Thread(target=self._read, args=(stream, lines), daemon=True)
-            for stream, lines in (
-                (process.stdout, self._lines),
-                (process.stderr, self._errors),
-            )
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self, stream: Any, lines: list[str]) -> None:  # TextIO or None
-        for line in stream:
-            with self._news:
-                lines.append(line)
-                self._news.notify_all()
-
-    @property
-    def events(self) -> list[dict[str, Any]]:  # JSON
-        with self._news:
-            return [json.loads(line) for line in self._lines]
-
-    @property
-    def run(self) -> str:
-        """The run's id; it must have begun."""
-        run: str = self.events[0]["run"]
-        return run
-
-    def until(self, name: str, host: str = "", seconds: float = 40) -> None:
-        """Return once an event has come, of *host* where that is given."""
-
-        def come() -> bool:
-            return any(
-                event["event"] == name and event.get("host", "") in {"", host or ""}
-                for event in map(json.loads, self._lines)
-            )
-
-        with self._news:
-            if not self._news.wait_for(come, seconds):
-                raise TimeoutError(f"no {name} of {host or 'the run'} in {seconds} s")
-
-    def signal(self, name: str) -> None:
-        """Send the command a signal; one that has ended hears nothing."""
-        self.process.send_signal(signal.Signals[name])
-
-    def finish(self, seconds: float = ENDING) -> Outcome:
-        """Wait for the command's end."""
-        self.process.wait(timeout=seconds)
-        for reader in self._readers:
-            reader.join(timeout=5)
-        whole = [line for line in self._lines if line.endswith("\n")]
-        out, err = "".join(whole), "".join(self._errors)
-        return Outcome(self.process.returncode, out, err)
 
 
 @attrs.define(eq=False)

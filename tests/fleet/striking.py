@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from typing import Final
 
 from tests.fleet.gates import Gate
-from tests.fleet.ground import Ground, Running
+from tests.fleet.ground import Ground
 from tests.fleet.plots import Strike
+from tests.fleet.running import Running
 
 __all__ = ["Striking"]
 

@@ -24,8 +24,9 @@ from tests.fleet.conftest import need
 from tests.fleet.console import Outcome
 from tests.fleet.evidence import eventually
 from tests.fleet.gates import Gate
-from tests.fleet.ground import Ground, Running
+from tests.fleet.ground import Ground
 from tests.fleet.road import Road
+from tests.fleet.running import Running
 from tests.fleet.sshd import namespaces_work
 
 pytestmark = pytest.mark.fleet

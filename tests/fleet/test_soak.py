@@ -16,7 +16,7 @@ from tests.fleet.sshd import namespaces_work
 
 pytestmark = pytest.mark.fleet
 
-SEED = 3
+SEED = 54
 DEPLOYS = 8
 HOSTS = 4
 
