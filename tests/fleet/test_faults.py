@@ -296,7 +296,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "reset": GOES_ON,
         "half-open": DECIDES,
         "killed": DROPS_OUT,  # its switch never began
-        "stopped": STRANDED,  # it may have the switch, and do it when it wakes
+        "stopped": (DROPS_OUT, STRANDED),  # the latter where it had been told
         "disk full": GOES_BACK,
         "fails": NO_SCRIPT,
         "hangs": NO_SCRIPT,
