@@ -22,7 +22,9 @@ from ghostasync.model import (
     App,
     Deadlines,
     DirectorySource,
+    Gate,
     GitSource,
+    Hook,
     Host,
     Layout,
     Module,
@@ -124,6 +126,81 @@ def test_a_script_is_a_path_a_text_or_a_file(tmp_path: Path) -> None:
     assert not module.after_all_deploy
 
 
+def test_a_script_may_name_the_user_it_runs_as() -> None:
+    scripts = """
+        pre_deploy = { path = "pre.sh", run_as = "www-data" }
+        post_deploy = { inline = "true", run_as = "app_1" }
+        verify = { command = "true", run_as = "app$" }
+    """
+
+    module = parse_plan(SMALLEST + scripts, BASE).modules[0]
+
+    assert module.pre_deploy == Script(path="pre.sh", run_as="www-data")
+    assert module.post_deploy == Script(inline="true", run_as="app_1")
+    assert module.verify == Verify(command="true", run_as="app$")
+
+
+def test_what_surrounds_a_switch_is_read_as_commands() -> None:
+    rollout = """
+        [rollout]
+        min_serving = "80%"
+        drain = { run = "lb drain", on = "host" }
+        undrain = { run = "lb ready" }
+        after_wave = { run = "smoke" }
+    """
+
+    plan = parse_plan(SMALLEST + rollout, BASE)
+
+    assert plan.rollout == Rollout(
+        min_serving="80%",
+        drain=Hook("lb drain", "host"),
+        undrain=Hook("lb ready", "controller"),
+        after_wave=Gate("smoke"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "selectors"),
+    [
+        ('"role=web,!h2"', ("role=web,!h2",)),
+        ('["h1", "role=db"]', ("h1", "role=db")),
+        ('""', ()),
+    ],
+)
+def test_a_module_names_its_hosts(value: str, selectors: tuple[str, ...]) -> None:
+    hosts = """
+        [inventory]
+        hosts = [
+            { name = "h[1-2]", labels = { role = "web" } },
+            { name = "db", labels = { role = "db" } },
+        ]
+    """
+
+    plan = parse_plan(f"{SMALLEST}hosts = {value}\n{hosts}", BASE)
+
+    assert plan.modules[0].selectors == selectors
+
+
+def test_a_module_that_no_host_gets_is_refused() -> None:
+    found = problems(
+        SMALLEST + 'hosts = "role=web"\n[inventory]\n'
+        'hosts = [{ name = "a", labels = { role = "db" } }]'
+    )
+
+    assert found == [
+        "modules[0].hosts: no host has role=web; allowed: hosts of the inventory"
+    ]
+
+
+def test_scripts_that_run_here_run_as_nobody_else() -> None:
+    assert problems(SMALLEST + 'buildpack = { inline = "x", run_as = "me" }') == [
+        (
+            "modules[0].buildpack.run_as: is for scripts on hosts; allowed: no run_as,"
+            " this one runs here"
+        )
+    ]
+
+
 def test_hosts_are_names_with_ranges_and_tables() -> None:
     hosts = """
         [inventory]
@@ -197,8 +274,9 @@ def test_everything_wrong_is_said_at_once_and_in_order() -> None:
         ),
         (
             "rollout.deadlines.bild: is unknown (did you mean build?); allowed: build,"
-            " connect, check, upload, pre_deploy, switch, post_deploy, verify,"
-            " rollback, after_all_deploy, stall"
+            " connect, check, upload, pre_deploy, before_switch, drain, switch,"
+            " post_deploy, verify, undrain, after_wave, rollback, after_all_deploy,"
+            " stall"
         ),
         "rollout.deadlines.build: is 0; allowed: seconds, above 0, at most 10^9",
         'ssh.sudo: is "false"; allowed: true or false',
@@ -358,13 +436,11 @@ def test_what_this_version_cannot_do_is_said_key_by_key() -> None:
         PLAN,
         modules=(Module("site", "/srv/site", S3Source("s3://bucket/site")),),
         store=StoreSettings("s3://bucket"),
-        rollout=Rollout(confirm=5),
     )
 
     assert unsupported(PLAN) == []
     assert unsupported(plan) == [
         "store.url: this version keeps its store in a directory only",
-        "rollout.confirm: this version cannot do it; allowed: 0",
         "modules[0].source.s3: this version fetches from git and dir only",
     ]
 

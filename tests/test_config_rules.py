@@ -101,9 +101,14 @@ TARGET = 'an absolute path, or one in "~/", without "..", ":", "//" or "/" at it
 WAVES = (
     'sizes in hosts or percent, like [1, "25%"], or one of "1by1", "1/3", "25%", "50%"'
 )
+SELECTION = (
+    'an expression like those of --limit ("role=web,!web3", but no @failed), or an'
+    " array of them"
+)
 BUDGET = 'a number of hosts, at least 0, or "0%" to "100%"'
 TIMER = "seconds, above 0, at most 10^9"
 WAIT = "seconds, 0 to 10^9"
+LONG = "0, or seconds from 10 to 10^9"
 HOST = (
     "host names, addresses and ranges like web[001-300];"
     " user and port have keys of their own"
@@ -255,7 +260,8 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
         ),
         ("rollout", "soak = -1", f"rollout.soak: is -1; allowed: {WAIT}"),
         ("rollout", "soak = nan", f"rollout.soak: is NaN; allowed: {WAIT}"),
-        ("rollout", "confirm = inf", f"rollout.confirm: is Infinity; allowed: {WAIT}"),
+        ("rollout", "confirm = inf", f"rollout.confirm: is Infinity; allowed: {LONG}"),
+        ("rollout", "confirm = 9", f"rollout.confirm: is 9; allowed: {LONG}"),
         (
             "rollout",
             "max_failures = -1",
@@ -278,6 +284,40 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
                 'rollout.on_failure: is "rollback";'
                 ' allowed: "rollback-fleet" or "rollback-host"'
             ),
+        ),
+        (
+            "rollout",
+            'min_serving = "80"',
+            f'rollout.min_serving: is "80"; allowed: {BUDGET}',
+        ),
+        (
+            "rollout",
+            'drain = { run = "x", on = "here" }',
+            'rollout.drain.on: is "here"; allowed: "controller" or "host"',
+        ),
+        (
+            "rollout",
+            'undrain = "lb ready"',
+            'rollout.undrain: is "lb ready"; allowed: a table',
+        ),
+        (
+            "rollout",
+            'after_wave = { run = "x", on = "host" }',
+            (
+                "rollout.after_wave.on: belongs in rollout.drain or rollout.undrain;"
+                " allowed: run"
+            ),
+        ),
+        (
+            "modules",
+            'hosts = "@failed"',
+            f'modules[0].hosts: is "@failed"; allowed: {SELECTION}',
+        ),
+        ("modules", "hosts = []", f"modules[0].hosts: is []; allowed: {SELECTION}"),
+        (
+            "modules",
+            'pre_deploy = { path = "x", run_as = "a b" }',
+            'modules[0].pre_deploy.run_as: is "a b"; allowed: a user of the host',
         ),
         (
             "rollout",
@@ -418,7 +458,7 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             'buildpack = { inlin = "a" }',
             (
                 "modules[0].buildpack.inlin: is unknown (did you mean inline?);"
-                " allowed: inline, file"
+                " allowed: path, inline, file, run_as"
             ),
         ),
         ("modules", "uid = -2", f"modules[0].uid: is -2; allowed: {ID}"),
@@ -456,8 +496,9 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             'rev = "x"',
             (
                 "modules[0].rev: belongs in modules.source; allowed: name, path,"
-                " source, buildpack, pre_deploy, post_deploy, after_all_deploy, uid,"
-                " gid, exclude, shared_dirs, shared_files, adopt, verify"
+                " source, buildpack, pre_deploy, before_switch, post_deploy,"
+                " after_all_deploy, uid, gid, exclude, shared_dirs, shared_files,"
+                " adopt, hosts, verify"
             ),
         ),
     ],
@@ -523,6 +564,6 @@ def test_waves_are_spread_by_a_label_that_hosts_have(
 
 def test_every_key_that_is_not_true_or_false_has_a_rule() -> None:
     for cls, rules in RULES.items():
-        kinds = {"bool", "Source", "Script", "Verify", "Deadlines"}
+        kinds = {"bool", "Source", "Script", "Verify", "Deadlines", "Hook", "Gate"}
         fields = attrs.fields_dict(cls)
         assert set(rules) == {n for n, f in fields.items() if str(f.type) not in kinds}

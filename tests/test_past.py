@@ -252,6 +252,18 @@ async def test_a_killed_resumption_is_one_with_what_it_resumed(tmp_path: Path) -
     assert found.packages == {"site": NEW}
 
 
+async def test_a_run_that_was_not_dead_ends_by_itself(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    first = runs.add(started())
+    runs.add(started(action="resume", of=first), 2)
+
+    found = await serving_run(runs.store)
+
+    assert await unfinished_run(runs.store) is None
+    assert found is not None
+    assert first in found.ids
+
+
 async def test_a_damaged_folder_of_runs_is_no_bar(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     (tmp_path / "runs" / "20260109T000000Z-000000").mkdir(parents=True)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import attrs
 import pytest
 
@@ -653,3 +654,107 @@ async def test_status_tells_of_a_killed_run(scene: Scene) -> None:
     assert found.run.releases == {"site": new}
     assert found.hosts["h1"].runs == {"site": scene.run}
     assert found.hosts["h4"].state == "in-line"
+
+
+async def cut(scene: Scene, run: str, kind: type[e.Event]) -> None:
+    """Cut the journal of a run after the first event of a kind."""
+    journal = scene.folder / STORE / "runs" / run / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    name = f'"event":"{kind.__name__}"'.encode()
+    at = next(number for number, line in enumerate(lines) if name in line)
+    journal.write_bytes(b"".join(lines[: at + 1]))
+
+
+async def test_a_killed_converge_stays_one(scene: Scene) -> None:
+    scene.fleet.hosts["h4"] = FakeHost()
+    async with start(
+        scene.plan, action=Action.CONVERGE, transport=scene.fleet.transport
+    ) as run:
+        await run.report()
+    await cut(scene, run.id, e.Switched)
+    before = scene.after_all
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == {"site": scene.old}
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    assert scene.after_all == before
+
+
+async def test_a_killed_rollback_is_finished_as_one(scene: Scene) -> None:
+    scene.version("2")
+    await scene.deploy()
+    scene.version("3")
+    await scene.deploy()
+    back = await rollback(scene.plan, transport=scene.fleet.transport)
+    await cut(scene, back.run, e.WaveStarted)
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert report.releases == back.releases
+    await rollback(scene.plan, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+# --- Races, made certain ------------------------------------------------------------
+
+
+SO_FAR = (e.Resumed("h1"), e.Prepared("h2"), e.Prepared("h3"))
+
+
+async def resume_with_late_failure(
+    scene: Scene, step: str, status: int, *, after: tuple[e.HostEvent, ...]
+) -> Report:
+    """Resume; a step of h4 fails once other hosts are known to be so far."""
+    due = anyio.Event()
+    left = {(type(event), event.host) for event in after}
+
+    def observe(record: e.Record) -> None:
+        left.discard((type(record.event), getattr(record.event, "host", "")))
+        if not left:
+            due.set()
+
+    async def answer(call: Call) -> Answer:
+        what = call.args[1].rpartition("/")[2] if call.name == "run" else call.name
+        if call.host == "h4" and what == step:
+            with anyio.fail_after(20):
+                await due.wait()
+            return Answer(status)
+        return scene.fleet(call)
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, observe=observe, transport=FakeTransport(answer))
+    return failed.value.report
+
+
+async def test_what_was_moved_and_is_ready_goes_back_with_the_fleet(
+    scene: Scene,
+) -> None:
+    await kill_at(scene, e.Switched, "h3")
+    assert list(scene.fleet.serves.values()).count(scene.old) == 1
+
+    report = await resume_with_late_failure(
+        scene,
+        "pre_deploy",
+        9,
+        after=SO_FAR,
+    )
+
+    assert report.exit_status == 1
+    states = [report.hosts[name].state for name in HOSTS[:3]]
+    assert states == [State.ROLLED_BACK] * 3
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+async def test_what_was_moved_stays_where_another_run_holds_a_host(
+    scene: Scene,
+) -> None:
+    new = await kill_at(scene, e.Switched, "h3")
+    before = scene.fleet.serves
+
+    report = await resume_with_late_failure(scene, "lock", 75, after=SO_FAR)
+
+    assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
+    assert scene.fleet.serves == before
+    await resume(scene.plan, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {new}

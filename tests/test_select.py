@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghostasync._select import select
+from ghostasync._select import named, select
 from ghostasync.errors import PlanError
 from ghostasync.model import Host
 
@@ -77,3 +77,20 @@ def test_an_empty_inventory_is_refused() -> None:
         select([], [], ())
 
     assert str(caught.value) == "inventory.hosts: there are no hosts to deploy to"
+
+
+@pytest.mark.parametrize(
+    ("expressions", "expected"),
+    [
+        ([], "db1 web1 web2 web3"),
+        (["az=b,!web3"], "web2"),
+        (["az=a", "db*"], "db1 web1"),
+    ],
+)
+def test_expressions_name_hosts(expressions: list[str], expected: str) -> None:
+    assert " ".join(sorted(named(FLEET, expressions))) == expected
+
+
+def test_an_expression_that_names_nobody_says_so() -> None:
+    with pytest.raises(PlanError, match=r"^no host has az=c$"):
+        named(FLEET, ["az=c"])

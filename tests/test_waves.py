@@ -13,6 +13,7 @@ from ghostasync._waves import (
     cut,
     is_budget,
     is_size,
+    needed,
     parse_budget,
     parse_waves,
 )
@@ -155,6 +156,14 @@ def test_a_budget_in_percent_is_rounded_down(total: int, percent: int) -> None:
 
 def test_a_budget_in_hosts_is_itself() -> None:
     assert allowed(3, 100) == 3
+
+
+@given(st.integers(0, 100), st.integers(1, 10_000))
+def test_who_must_serve_is_rounded_up(percent: int, total: int) -> None:
+    count = needed(f"{percent}%", total)
+
+    assert Fraction(percent * total, 100) <= count < Fraction(percent * total, 100) + 1
+    assert needed(3, 100) == 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from functools import partial
 import anyio
 import attrs
 
-from ._assembly import assemble, open_transport, survey
+from ._assembly import Assembly, assemble, open_transport, survey
+from ._descriptors import require
 from ._jobs import Selection
 from ._rollback import before
 from ._run import Run
@@ -99,12 +100,14 @@ async def start(
         StoreError: The store cannot be used.
     """
     if action is Action.ROLLBACK:
-        selection = await before(plan, selection, partial(_carrier, plan, transport))
+        looks = min(len(plan.hosts), plan.rollout.concurrency)
+        reach = partial(_carrier, plan, transport, looks)
+        selection = await before(plan, selection, reach)
     parts = await assemble(
         plan, selection, action=action, actor=actor, reason=reason, hosts=hosts
     )
     failure: BaseException | None = None
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, len(parts.hosts)) as carrier:
         run = Run(parts, carrier, observe)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_carry, run, on_cancel)
@@ -120,18 +123,24 @@ async def start(
 
 @contextlib.asynccontextmanager
 async def _carrier(
-    plan: Plan, transport: Transport | None
+    plan: Plan, transport: Transport | None, connections: int
 ) -> AsyncGenerator[Transport]:
     """Hand out *transport*, or one of our own that is closed again."""
     if transport is not None:
         yield transport
         return
+    require(plan.ssh, connections)
     own = open_transport(plan)
     try:
         yield own
     finally:
         with anyio.move_on_after(_CLOSING, shield=True):
             await own.aclose()
+
+
+def _looks(parts: Assembly) -> int:
+    """Return how many hosts are looked at together: those connections do not stay."""
+    return min(len(parts.hosts), parts.plan.rollout.concurrency)
 
 
 async def _carry(run: Run, on_cancel: str) -> None:
@@ -384,7 +393,7 @@ async def check(
         PlanError: The plan cannot be carried out.
     """
     parts = await assemble(plan, selection, action=Action.DEPLOY)
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await find(parts, carrier)
 
 
@@ -402,5 +411,5 @@ async def status(
         StoreError: The store cannot be read.
     """
     parts = await survey(plan, selection)
-    async with _carrier(plan, transport) as carrier:
+    async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await compare(parts, carrier)

@@ -21,7 +21,8 @@ from ._history import find_run, unfinished_run
 from ._jobs import Job, Selection, job_for, manifest_jobs, past_job, wanted
 from ._past import Past
 from ._paths import app_path, build_dir, cache_home, run_id, store_url
-from ._select import select
+from ._select import named, select
+from ._waves import needed
 from .config import check_plan, check_secrets, unsupported
 from .errors import ConfigError, PlanError, StoreError
 from .inventories.static import Static
@@ -49,9 +50,10 @@ class Assembly:
     The parts of a run; nothing has been contacted but sources and the store.
 
     *hidden* are secrets of earlier runs that scripts of this one will see; *limited* is
-    whether the run is about chosen hosts. *of* is the run that this one goes back from,
-    *past* the one that it takes up; where it has to *revert* that, hosts only go back.
-    *warnings* are for whoever follows the run.
+    whether the run is about chosen hosts; *places* names the hosts of each module that
+    not all hosts get. *of* is the run that this one goes back from, *past* the one that
+    it takes up; where it has to *revert* that, hosts only go back. *warnings* are for
+    whoever follows the run.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Assembly:
     secrets: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     hidden: tuple[str, ...] = attrs.field(default=(), repr=False)
     limited: bool = False
+    places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
     wait: float = 0.0
     break_lock: bool = False
     of: str = ""
@@ -116,9 +119,12 @@ async def assemble(
     elif action is Action.RESUME:
         parts = await _take_up(parts, selection)
     else:
-        chosen = wanted(plan, selection)
+        mine = {job.module.name for job in parts.jobs}
+        chosen = [(m, p) for m, p in wanted(plan, selection) if m.name in mine]
         jobs = [await job_for(plan, parts.store, module, p) for module, p in chosen]
         parts = attrs.evolve(parts, jobs=tuple(jobs), of=selection.run)
+    parts = _placed(parts)
+    _leave_enough(parts)
     return attrs.evolve(
         parts,
         action=Action.ROLLBACK if parts.revert else action,
@@ -213,7 +219,7 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
     # Runs of the same second sort by time, too.
     token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
     run = run_id(now, token)
-    return Assembly(
+    parts = Assembly(
         id=run,
         plan=plan,
         jobs=tuple(Job(module) for module, _ in wanted(plan, selection)),
@@ -224,9 +230,42 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
         folder=Path(url) / app_path(plan.app) / "runs" / run,
         force=selection.force,
         limited=bool(selection.limit),
+        places={
+            module.name: named(plan.hosts, module.selectors)
+            for module in plan.modules
+            if module.selectors
+        },
         wait=selection.wait,
         break_lock=selection.break_lock,
     )
+    return _placed(parts)
+
+
+def _placed(parts: Assembly) -> Assembly:
+    """Leave out hosts that get no module of the run, and modules that no host gets."""
+
+    def gets(host: Host, job: Job) -> bool:
+        name = job.module.name
+        return name not in parts.places or host.name in parts.places[name]
+
+    hosts = [h for h in parts.hosts if any(gets(h, job) for job in parts.jobs)]
+    jobs = [job for job in parts.jobs if any(gets(h, job) for h in hosts)]
+    if not hosts:
+        names = ", ".join(job.module.name for job in parts.jobs)
+        raise PlanError(f"modules: no selected host gets any of them: {names}")
+    return attrs.evolve(parts, hosts=tuple(hosts), jobs=tuple(jobs))
+
+
+def _leave_enough(parts: Assembly) -> None:
+    """Refuse what could never drain a host."""
+    asked, total = parts.plan.rollout.min_serving, len(parts.hosts)
+    least = needed(asked, total)
+    if least and least >= total:
+        hosts = "1 host" if total == 1 else f"{total} hosts"
+        raise PlanError(
+            f"rollout.min_serving: {asked} of {hosts} leaves none to switch; "
+            f"allowed: less than {total} of the selected fleet"
+        )
 
 
 async def _kept_secrets(plan: Plan, parts: Assembly) -> tuple[str, ...]:

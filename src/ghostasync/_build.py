@@ -26,6 +26,7 @@ from . import events as e
 from ._environment import FALLBACK_EPOCH, digest, module_variables
 from ._listener import Listener
 from ._local import locked, script
+from ._offline import warning
 from ._redact import Redactor
 from .errors import BuildError, SourceError, StoreError
 from .model import Action, Module, Package, Plan, Revision, Script
@@ -102,7 +103,7 @@ class Workshop:
         self.note(e.BuildStarted(module.name))
         variables = self._variables(module, revision)
         if module.buildpack:
-            text = self._text(module, "buildpack", module.buildpack, tree)
+            text = self._minded(module, "buildpack", module.buildpack, tree)
             epoch = str(revision.epoch or FALLBACK_EPOCH)
             extra = {"SOURCE_DATE_EPOCH": epoch}
             seconds = self.plan.rollout.deadlines.build
@@ -208,8 +209,8 @@ class Workshop:
         reuse: bool,
     ) -> tuple[Package, bool]:
         scripts = {
-            name: self._text(module, name, wanted, tree)
-            for name in ("pre_deploy", "post_deploy")
+            name: self._minded(module, name, wanted, tree)
+            for name in ("pre_deploy", "before_switch", "post_deploy")
             if (wanted := getattr(module, name))
         }
         into = self.folder(module.name)
@@ -294,6 +295,13 @@ class Workshop:
             action=self.action,
             secrets=self.secrets,
         )
+
+    def _minded(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+        """Return a script's text; warn of what it should not do."""
+        text = self._text(module, key, wanted, tree)
+        if said := warning(key, text):
+            self.note(e.Warned(f"{module.name}: {said}"))
+        return text
 
     def _text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
         if wanted.inline:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from .model import Action, App, Module, Revision
 
-__all__ = ["FALLBACK_EPOCH", "digest", "exports", "module_variables"]
+__all__ = ["FALLBACK_EPOCH", "digest", "exports", "module_variables", "run_variables"]
 
 FALLBACK_EPOCH = 315532800
 """``SOURCE_DATE_EPOCH`` where a source has no commit: 1980, which zip can hold."""
@@ -29,6 +29,22 @@ def module_variables(
     Values are data; undecodable bytes are surrogate escapes. Empty where unknown.
     """
     return {
+        **run_variables(app, actor=actor, action=action, secrets=secrets),
+        "GHOST_MODULE_NAME": module.name,
+        "GHOST_MODULE_PATH": module.path,
+        "GHOST_MODULE_REPO": revision.repo,
+        "GHOST_MODULE_REV": revision.rev,
+        "GHOST_MODULE_COMMIT": revision.commit,
+        "GHOST_MODULE_COMMIT_MESSAGE": revision.message,
+    }
+
+
+def run_variables(
+    app: App, *, actor: str, action: Action, secrets: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what commands see that belong to no module: its variables are empty."""
+    unknown = ("NAME", "PATH", "REPO", "REV", "COMMIT", "COMMIT_MESSAGE")
+    return {
         **app.env_vars,
         **secrets,
         "GHOST_APP": app.name,
@@ -36,13 +52,8 @@ def module_variables(
         "GHOST_ROLE": app.role,
         "GHOST_ENV_COLOR": app.color,
         "GHOST_ACTIVE_COLOR": app.active_color,
-        "GHOST_MODULE_NAME": module.name,
-        "GHOST_MODULE_PATH": module.path,
+        **{f"GHOST_MODULE_{name}": "" for name in unknown},
         "GHOST_MODULE_USER": actor,
-        "GHOST_MODULE_REPO": revision.repo,
-        "GHOST_MODULE_REV": revision.rev,
-        "GHOST_MODULE_COMMIT": revision.commit,
-        "GHOST_MODULE_COMMIT_MESSAGE": revision.message,
         "GHOST_ACTION": action.value,
     }
 

@@ -15,13 +15,15 @@ import anyio
 import attrs
 
 from . import events as e
+from ._gates import pass_before_switch
 from ._locks import is_free_within, release
 from ._machine import AFTER_SWITCH
 from ._pipeline import advance, apply, look, recheck
+from ._serving import NoRoom
 from ._waves import allowed
 from .errors import BuildError, GhostasyncError
 from .model import State as S  # noqa: N817  as in the table
-from .stages import Context, Release, RunContext, prune, to_undo
+from .stages import Context, Release, RunContext, drained_by_past, prune, to_undo
 
 __all__ = ["Fleet"]
 
@@ -47,8 +49,9 @@ class Fleet:
     The hosts of a run and what was decided about them.
 
     *build* makes the releases, *commit* moves MANIFEST once every wave is live within
-    the budget; *waves* are the selected hosts, cut. *committed* is true once nothing is
-    taken back any more, *reason* says why not.
+    the budget; *gate* says, after a wave (its number, its hosts), why the run must not
+    go on, or nothing; *waves* are the selected hosts, cut. *committed* is true once
+    nothing is taken back any more, *reason* says why not.
     """
 
     run: RunContext
@@ -56,6 +59,7 @@ class Fleet:
     waves: tuple[tuple[Context, ...], ...]
     build: Callable[[], Awaitable[tuple[Release, ...]]]
     commit: Callable[[], Awaitable[None]]
+    gate: Callable[[int, tuple[str, ...]], Awaitable[str]]
     committed: bool = False
     reason: str = ""
     locked: bool = False
@@ -112,6 +116,8 @@ class Fleet:
         try:
             await self._get_ready()
             self._judge()
+            in_order = [ctx for wave in self.waves for ctx in wave]
+            self._pass(await pass_before_switch(self.run, in_order))
             for number, wave in enumerate(self.waves, start=1):
                 await self._switch_over(number, wave)
             await self._commit()
@@ -230,8 +236,6 @@ class Fleet:
         if self.reason:
             raise _Stop  # it could not be put on record
         self.switched.append(names)
-        for ctx in hosts:
-            apply(ctx, e.Admitted(ctx.name, wave=number))
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 for ctx in hosts:
@@ -240,20 +244,41 @@ class Fleet:
         skew = _spread(ctx.switched_at for ctx in hosts)
         if len(hosts) >= max(map(len, self.switched)):
             self.skew = skew
-        failed = len(hosts) - len(live)
+        failed = sum(ctx.machine.state not in {S.LIVE, S.READY} for ctx in hosts)
         self.run.note(e.WaveFinished(number, len(live), failed, skew), None)
         if not live:
             self._halt(f"every host of wave {number} failed")
         if self.reason:
             raise _Stop
         await self._soak(number, live)
+        self._pass(await self.gate(number, tuple(ctx.name for ctx in live)))
+
+    def _pass(self, failed: str) -> None:
+        """Stop where a gate says why."""
+        if failed:
+            self._halt(failed)
+            raise _Stop
 
     async def _go_live(self, ctx: Context, scope: anyio.CancelScope) -> None:
-        await advance(ctx)
-        if ctx.machine.state is not S.LIVE:
-            self._after_failure(ctx)
+        if await self._admit(ctx):
+            await advance(ctx)
+            if ctx.machine.state is not S.LIVE:
+                self._after_failure(ctx)
         if self.reason and self.run.plan.rollout.on_failure == "rollback-fleet":
             scope.cancel()
+
+    async def _admit(self, ctx: Context) -> bool:
+        """Wait until enough others serve; tell whether the host may change then."""
+        try:
+            await self.run.serving.leave(ctx.name)
+        except NoRoom as exc:
+            self._halt(str(exc))
+            return False
+        if self.reason:
+            self.run.serving.back(ctx.name)
+            return False
+        apply(ctx, e.Admitted(ctx.name, wave=ctx.wave))
+        return True
 
     async def _soak(self, number: int, live: Sequence[Context]) -> None:
         """Watch a wave for a while, then have it prove its health again."""
@@ -321,9 +346,16 @@ class Fleet:
     ) -> None:
         """Roll back one host; what goes wrong here must not keep others from theirs."""
         try:
+            if ctx.machine.state in {S.LIVE, S.CHECKING}:
+                await self.run.serving.leave(ctx.name)
             if ctx.machine.state is not S.ROLLING_BACK:
                 apply(ctx, e.RollbackRequested(ctx.name, reason))
             await advance(ctx)
+        except NoRoom as exc:
+            text = f"stays on the new release: {exc}"
+            self.run.note(e.HostWarned(ctx.name, text), ctx.machine)
+            if ctx.machine.state is S.CHECKING:
+                apply(ctx, e.Halted(ctx.name, text))
         except Exception as exc:  # noqa: BLE001  raised once all are back
             bugs.append(exc)
 
@@ -347,16 +379,17 @@ class Fleet:
         seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
         for ctx in seen:
             ctx.moves = () if self.reason else to_undo(ctx)
-            ctx.moved = ctx.switching = bool(ctx.moves)
+            ctx.moved = ctx.switching = ctx.timed = bool(ctx.moves)
+            ctx.drained = not ctx.moves and drained_by_past(ctx)
             if self.reason:
                 apply(ctx, e.Halted(ctx.name, self.reason))
-            elif not ctx.moves:
+            elif not (ctx.moves or ctx.drained):
                 apply(ctx, e.Unchanged(ctx.name))
         if self.reason:
             return
         # Whoever stops this now would leave a fleet at odds with itself.
         self.committed = True
-        if back := {ctx.name: ctx for ctx in seen if ctx.moves}:
+        if back := {ctx.name: ctx for ctx in seen if ctx.moves or ctx.drained}:
             past = self.run.past
             await self._all_take_back(back, f"back from {past.id}" if past else "")
 

@@ -71,11 +71,12 @@ async def serving_run(store: Store) -> Past | None:
             if undone_from in found.ids:
                 undone_from = ""
             continue
-        if found.finished is None or found.revert or not found.in_state(State.LIVE):
+        if found.finished is None or found.revert:
             continue
-        if not found.undoes:
+        if found.undoes and found.went_live:
+            undone_from = found.undoes
+        elif found.in_state(State.LIVE):
             return found
-        undone_from = found.undoes
     return None
 
 

@@ -11,7 +11,7 @@ import anyio
 from .errors import ConnectionDied, HostError, LockHeld
 from .stages import Context, take_lock
 
-__all__ = ["BEAT_EVERY", "beat", "is_free_within", "release"]
+__all__ = ["beat", "beat_every", "is_free_within", "release"]
 
 BEAT_EVERY: Final = 15.0
 """Seconds between two signs of life to every host; after 90 s without, another run may
@@ -19,6 +19,11 @@ take its lock over."""
 
 _POLL_EVERY: Final = (1.0, 4.0)
 """Seconds between two looks at a lock that another run holds, at random in between."""
+
+
+def beat_every(confirm: float) -> float:
+    """Return the seconds between two beats, where hosts wait *confirm* for one."""
+    return min(BEAT_EVERY, confirm / 3) if confirm else BEAT_EVERY
 
 
 async def beat(hosts: Sequence[Context], every: float = BEAT_EVERY) -> None:

@@ -39,6 +39,7 @@ class Past:
     first; *continues* is the next of these, where that is not read in yet, and *undoes*
     the run that this one rolls back; empty where there is none.
     *manifest* is what MANIFEST named for its modules before, *packages* what they got;
+    *migrated* are the modules whose before_switch has passed;
     *states* and *previous* are by host: how far it came, and what its links said before
     (module to text). *began* is in POSIX seconds.
     """
@@ -61,6 +62,7 @@ class Past:
     previous: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     switching: bool = False
     committed: bool = False
+    migrated: frozenset[str] = frozenset()
     going_back: bool = False
     finished: e.Finished | None = None
 
@@ -131,6 +133,9 @@ def continued(newer: Past, older: Past) -> Past:
     # A run that found hosts locked stopped, but had nothing to take back.
     locked = newer.finished is not None and newer.finished.outcome == "locked"
     back = newer.revert or (newer.going_back and not locked)
+    # One that was not dead at all has ended by itself, beside what was to resume it.
+    idle = _MAY_HAVE_MOVED.isdisjoint(newer.states.values())
+    finished = older.finished if idle and older.finished else newer.finished
     return attrs.evolve(
         newer,
         ids=(*newer.ids, *older.ids),
@@ -149,6 +154,8 @@ def continued(newer: Past, older: Past) -> Past:
         },
         switching=newer.switching or older.switching,
         committed=newer.committed or older.committed,
+        migrated=newer.migrated | older.migrated,
+        finished=finished,
     )
 
 
@@ -207,6 +214,8 @@ def _run(found: Past, event: e.RunEvent) -> Past:
             changes = {"revisions": {**found.revisions, module: revision}}
         case e.Packaged(module=module, package=package):
             changes = {"packages": {**found.packages, module: package}}
+        case e.BeforeSwitchPassed(module=module):
+            changes = {"migrated": found.migrated | {module}}
         case e.WaveStarted():
             changes = {"switching": True}
         case e.ManifestMoved():

@@ -80,6 +80,16 @@ def apply(ctx: Context, event: e.HostEvent) -> None:
         ctx.run.logs.write(ctx.name, said.encode(errors="surrogateescape"))
     ctx.ended_at = anyio.current_time()
     ctx.run.note(event, ctx.machine)
+    _count(ctx, event)
+
+
+def _count(ctx: Context, event: e.HostEvent) -> None:
+    """Keep the fleet's count of hosts that serve."""
+    state = ctx.machine.state
+    if state in {S.LIVE, S.ROLLED_BACK}:
+        ctx.run.serving.back(ctx.name)
+    elif state is S.STRANDED or (isinstance(event, e.Failed) and event.unreachable):
+        ctx.run.serving.lose(ctx.name)
 
 
 async def advance(ctx: Context, *, until: S | None = None) -> None:
@@ -148,6 +158,7 @@ async def recheck(ctx: Context) -> None:
     try:
         await stages.verify(ctx)
     except HostError as exc:
+        ctx.run.serving.stop(ctx.name)
         apply(ctx, _failed(ctx, S.LIVE, exc))
         await advance(ctx)
 
@@ -176,14 +187,16 @@ def _place(ctx: Context, step: Step) -> contextlib.AbstractAsyncContextManager[o
 
 def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
     remote = exc if isinstance(exc, RemoteError) else None
+    drained = state is S.ROLLING_BACK and ctx.drained
     return e.Failed(
         ctx.name,
-        reason=ctx.run.redactor.text(str(exc)),
+        reason=ctx.run.redactor.text(str(exc)) + "; it stays drained" * drained,
         stage=state,
         exit_status=remote.status if remote else None,
         tail=ctx.run.redactor.text(remote.tail) if remote else "",
         unreachable=isinstance(exc, Unreachable),
         locked=isinstance(exc, LockHeld),
+        denied=isinstance(exc, Unreachable) and exc.denied,
     )
 
 

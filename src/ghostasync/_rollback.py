@@ -66,8 +66,8 @@ async def _wanted(parts: Assembly, run: str) -> Past | None:
         return await find_run(parts.store, run)
     if (killed := await unfinished_run(parts.store)) and killed.changed:
         raise PlanError(
-            f"run {killed.id} was killed half-way: `ghostasync resume --revert` puts "
-            "back what it did, `ghostasync resume` finishes it"
+            f"run {killed.id} has not ended; if it was killed, `ghostasync resume "
+            "--revert` puts back what it did, and `ghostasync resume` finishes it"
         )
     past = await serving_run(parts.store)
     if past is None or past.limited or past.finished is None:

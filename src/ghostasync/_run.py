@@ -11,16 +11,18 @@ import anyio
 from . import events as e
 from ._assembly import Assembly, Job
 from ._build import Workshop
-from ._environment import digest
+from ._environment import digest, run_variables
 from ._fleet import Fleet
-from ._locks import beat, release
+from ._gates import pass_after_wave
+from ._locks import beat, beat_every, release
 from ._outcome import AFTER_ALL_FAILED
 from ._paths import app_path
 from ._recorder import Recorder
 from ._redact import Redactor
 from ._report import sum_up
 from ._rundir import RunFolder
-from ._waves import cut
+from ._serving import Serving
+from ._waves import cut, needed
 from .errors import BuildError, GhostasyncError, StoreError
 from .journal import Journal
 from .model import Action, Host, Module, Package, Report, State
@@ -174,7 +176,8 @@ class Run:
 
     async def _beat(self, alive: anyio.CancelScope) -> None:
         with alive:
-            await beat(self._fleet.hosts)
+            seconds = self._parts.plan.rollout.confirm
+            await beat(self._fleet.hosts, beat_every(seconds))
 
     async def _there_or_back(self) -> None:
         fleet = self._fleet
@@ -306,6 +309,17 @@ class Run:
             work=anyio.CapacityLimiter(rollout.concurrency),
             note=self._recorder.note,
             protected={m.module: frozenset({m.package}) for m in parts.manifest},
+            places=parts.places,
+            variables=run_variables(
+                parts.plan.app,
+                actor=parts.actor,
+                action=parts.action,
+                secrets=parts.secrets,
+            ),
+            serving=Serving(
+                (host.name for host in parts.hosts),
+                needed(rollout.min_serving, len(parts.hosts)),
+            ),
             wait=parts.wait,
             break_lock=parts.break_lock,
             past=parts.past,
@@ -321,13 +335,22 @@ class Run:
             tuple(contexts[host.name] for host in wave)
             for wave in cut(parts.hosts, rollout.waves, rollout.spread_by)
         ]
+        run.waves = len(waves)
         for number, wave in enumerate(waves, start=1):
             for ctx in wave:
                 ctx.wave = number
                 self._recorder.waves[ctx.name] = number
         return Fleet(
-            run, tuple(contexts.values()), tuple(waves), self._build, self._commit
+            run,
+            tuple(contexts.values()),
+            tuple(waves),
+            self._build,
+            self._commit,
+            self._gate,
         )
+
+    async def _gate(self, wave: int, hosts: tuple[str, ...]) -> str:
+        return await pass_after_wave(self._workshop, wave, self._fleet.run.waves, hosts)
 
     def _session(self, host: Host) -> Session:
         if self._transport is None:
@@ -350,8 +373,15 @@ class Run:
         )
 
     def _keep(self, record: e.Record) -> None:
-        # PREVIOUS of every host must survive a power failure before its link moves.
-        ahead = isinstance(record.event, e.WaveStarted | e.FleetRollbackStarted)
+        # PREVIOUS of every host must survive a power failure before its link moves,
+        # and so must what is done once only.
+        ahead = isinstance(
+            record.event,
+            e.WaveStarted
+            | e.FleetRollbackStarted
+            | e.BeforeSwitchStarted
+            | e.BeforeSwitchPassed,
+        )
         self._journal.append(record, sync=ahead)
 
     def _remember(self, record: e.Record) -> None:

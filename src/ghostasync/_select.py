@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from .errors import PlanError
 from .model import Host
 
-__all__ = ["select"]
+__all__ = ["named", "select"]
 
 _FAILED = "@failed"
 
@@ -46,8 +46,23 @@ def select(
         return tuple(hosts)
     names: set[str] = set()
     for limit in limits:
-        names |= _all_terms(hosts, limit, failed)
+        try:
+            names |= _all_terms(hosts, limit, failed)
+        except PlanError as error:
+            raise PlanError(f"--limit {limit}: {error}") from None
     return tuple(host for host in hosts if host.name in names)
+
+
+def named(hosts: Sequence[Host], expressions: Sequence[str]) -> frozenset[str]:
+    """
+    Return the names of the hosts that *expressions* choose; none means all.
+
+    Raises:
+        PlanError: A term names nothing, or no host is left.
+    """
+    if not expressions:
+        return frozenset(host.name for host in hosts)
+    return frozenset().union(*(_all_terms(hosts, e, ()) for e in expressions))
 
 
 def _all_terms(
@@ -60,9 +75,9 @@ def _all_terms(
         names = names - found if wanted.startswith("!") else names & found
         # That nothing failed is no typing mistake: "!@failed" is everybody then.
         if not found and wanted != f"!{_FAILED}":
-            raise PlanError(f"--limit {limit}: {_nothing(hosts, wanted)}")
+            raise PlanError(_nothing(hosts, wanted))
     if not names:
-        raise PlanError(f"--limit {limit}: no host is left")
+        raise PlanError("no host is left")
     return names
 
 

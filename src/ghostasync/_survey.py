@@ -11,6 +11,7 @@ import attrs
 
 from ._assembly import Assembly, last_states
 from ._history import unfinished_run
+from ._lint import complaints
 from ._machine import HostMachine
 from ._past import Past
 from ._redact import Redactor
@@ -19,7 +20,7 @@ from .events import Event
 from .model import State
 from .protocols import Transport
 from .remote import Facts, Guarded
-from .stages import Context, RunContext, connect, findings, inspect
+from .stages import Context, RunContext, connect, findings, inspect, rights
 
 T = TypeVar("T")
 
@@ -116,13 +117,19 @@ async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
         for job in parts.jobs
         if job.error is not None
     ]
+    for job in parts.jobs:
+        texts = await complaints(
+            job, parts.plan.base, parts.plan.rollout.deadlines.build
+        )
+        found += [Finding("", text, job.module.name) for text in texts]
 
     async def look(ctx: Context) -> list[Finding]:
         try:
             facts = await _facts(ctx)
+            wrong = [*findings(ctx, facts), *await rights(ctx)]
         except HostError as exc:
             return [Finding(ctx.name, str(exc))]
-        return [Finding(ctx.name, text) for text in findings(ctx, facts)]
+        return [Finding(ctx.name, text) for text in wrong]
 
     for per_host in await _each(parts, transport, look):
         found += per_host
@@ -231,6 +238,7 @@ async def _each(
         work=anyio.CapacityLimiter(parts.plan.rollout.concurrency),
         note=_unheard,
         protected={},
+        places=parts.places,
     )
     contexts = [
         Context(host, Guarded(transport.session(host), run.id, run.holder), run)

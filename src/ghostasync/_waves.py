@@ -23,6 +23,7 @@ __all__ = [
     "cut",
     "is_budget",
     "is_size",
+    "needed",
     "parse_budget",
     "parse_waves",
 ]
@@ -91,6 +92,13 @@ def allowed(max_failures: int | str, total: int) -> int:
     if isinstance(max_failures, str):
         return int(max_failures.removesuffix("%")) * total // 100
     return max_failures
+
+
+def needed(min_serving: int | str, total: int) -> int:
+    """Return how many of *total* hosts must serve: a count, or percent rounded up."""
+    if isinstance(min_serving, str):
+        return -(-int(min_serving.removesuffix("%")) * total // 100)
+    return min_serving
 
 
 def cut(

@@ -12,7 +12,7 @@ Every error of ghostasync, by what the reader can do about it.
     ├── PackageError           the tree cannot be packaged, or a package is broken
     ├── StoreError             packages, MANIFEST or runs could not be read or written
     ├── HostError              one host; never leaves the run, becomes an event
-    │   ├── Unreachable        no connection; .retriable where a later try may help
+    │   ├── Unreachable        no connection; .retriable, .denied say more
     │   ├── ConnectionDied     it was there and is gone
     │   │   └── NeverSent      before the host was told what to do
     │   ├── Refused            the host is not fit for the plan; says what to do
@@ -112,12 +112,14 @@ class Unreachable(HostError):
     No connection to the host.
 
     *retriable* is false for what a second try makes worse: a refused login, a wrong
-    host key.
+    host key. *denied* is whether it was the login that was refused.
     """
 
-    def __init__(self, host: str, text: str, *, retriable: bool = False) -> None:
+    def __init__(
+        self, host: str, text: str, *, retriable: bool = False, denied: bool = False
+    ) -> None:
         super().__init__(host, text)
-        self.retriable = retriable
+        self.retriable, self.denied = retriable, denied
 
 
 class ConnectionDied(HostError):
@@ -149,6 +151,10 @@ class DeadlinePassed(HostError):
         self.key, self.seconds = key, seconds
 
 
+_LONGEST = 300
+"""Characters of a script's last line in a reason; binary has lines without end."""
+
+
 class RemoteError(HostError):
     """A script on the host failed; *tail* is the last it printed, in bounds."""
 
@@ -156,7 +162,7 @@ class RemoteError(HostError):
         self, host: str, script: str, status: int | None, tail: str = ""
     ) -> None:
         ended = "was killed" if status is None else f"exited {status}"
-        last = tail.strip().rsplit("\n", 1)[-1].strip()
+        last = tail.strip().rsplit("\n", 1)[-1].strip()[-_LONGEST:]
         super().__init__(host, f"{script} {ended}" + (f": {last}" if last else ""))
         self.script, self.status, self.tail = script, status, tail
 

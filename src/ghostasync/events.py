@@ -18,6 +18,12 @@ __all__ = [
     "Activated",
     "Admitted",
     "AfterAllFailed",
+    "AfterWaveFailed",
+    "AfterWavePassed",
+    "AfterWaveStarted",
+    "BeforeSwitchFailed",
+    "BeforeSwitchPassed",
+    "BeforeSwitchStarted",
     "BuildFailed",
     "BuildOutput",
     "BuildStarted",
@@ -121,7 +127,13 @@ class Admitted(HostEvent):
 
 @attrs.frozen
 class Drained(HostEvent):
-    """No balancer sends the host new work."""
+    """
+    No balancer sends the host new work.
+
+    *seconds* is how long the command for it took, 0 where there is none.
+    """
+
+    seconds: float = 0.0
 
 
 @attrs.frozen
@@ -141,7 +153,9 @@ class Verified(HostEvent):
 
 @attrs.frozen
 class Undrained(HostEvent):
-    """The balancers send the host work again: it is live."""
+    """The balancers send the host work again: it is live. *seconds* as before."""
+
+    seconds: float = 0.0
 
 
 @attrs.frozen
@@ -254,7 +268,11 @@ class BuildStarted(RunEvent):
 
 @attrs.frozen
 class BuildOutput(RunEvent):
-    """What the buildpack or after_all_deploy printed last, as :class:`Output`."""
+    """
+    What a script on this machine printed last, as :class:`Output`.
+
+    *module* is empty for after_wave, which belongs to none.
+    """
 
     module: str
     script: str
@@ -309,6 +327,34 @@ class Judged(RunEvent):
 
 
 @attrs.frozen
+class BeforeSwitchStarted(RunEvent):
+    """A module's before_switch runs, once for the fleet, on *host*."""
+
+    module: str
+    host: str
+
+
+@attrs.frozen
+class BeforeSwitchPassed(RunEvent):
+    """A module's before_switch exited 0; it is not run again for this release."""
+
+    module: str
+    host: str
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class BeforeSwitchFailed(RunEvent):
+    """A module's before_switch failed; no link was moved, and none will be."""
+
+    module: str
+    host: str
+    reason: str
+    exit_status: int | None = None
+    tail: str = ""
+
+
+@attrs.frozen
 class WaveStarted(RunEvent):
     """A wave begins; waves are counted from 1."""
 
@@ -333,6 +379,31 @@ class Soaked(RunEvent):
 
     wave: int
     seconds: float
+
+
+@attrs.frozen
+class AfterWaveStarted(RunEvent):
+    """A wave is live and has soaked; after_wave decides whether the run goes on."""
+
+    wave: int
+
+
+@attrs.frozen
+class AfterWavePassed(RunEvent):
+    """The run may go on after this wave."""
+
+    wave: int
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class AfterWaveFailed(RunEvent):
+    """The run must not go on after this wave."""
+
+    wave: int
+    reason: str
+    exit_status: int | None = None
+    tail: str = ""
 
 
 @attrs.frozen

@@ -20,7 +20,9 @@ __all__ = [
     "App",
     "Deadlines",
     "DirectorySource",
+    "Gate",
     "GitSource",
+    "Hook",
     "Host",
     "HostReport",
     "Layout",
@@ -145,12 +147,41 @@ class Deadlines:
     check: float = 30
     upload: float = 900
     pre_deploy: float = 600
+    before_switch: float = 600
+    drain: float = 60
     switch: float = 30
     post_deploy: float = 600
     verify: float = 60
+    undrain: float = 60
+    after_wave: float = 600
     rollback: float = 60
     after_all_deploy: float = 600
     stall: float = 60
+
+
+@attrs.frozen
+class Hook:
+    """
+    A command for one host; *on* is ``"controller"`` (here) or ``"host"`` (there).
+
+    *run* is sh, and here any script that begins with ``#!``; empty: nothing to do.
+    """
+
+    run: str = ""
+    on: str = "controller"
+
+    def __bool__(self) -> bool:
+        return bool(self.run)
+
+
+@attrs.frozen
+class Gate:
+    """A command on the controller that a rollout has to pass; as in :class:`Hook`."""
+
+    run: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.run)
 
 
 @attrs.frozen
@@ -161,12 +192,17 @@ class Rollout:
     *waves* holds sizes in hosts (``int``) or percent of the selected fleet
     (``"25%"``), the last one repeating; or, as one ``str``, Ghost's own words.
     *soak* and *confirm* are in seconds. An empty *max_unreachable* means that
-    hosts which never connected count in *max_failures*.
+    hosts which never connected count in *max_failures*. *min_serving* is how many of
+    the selected fleet, in hosts or percent, serve at any moment.
     """
 
     waves: tuple[int | str, ...] | str = ("100%",)
     spread_by: str = ""
+    min_serving: int | str = 0
+    drain: Hook = Hook()
+    undrain: Hook = Hook()
     soak: float = 0
+    after_wave: Gate = Gate()
     max_failures: int | str = 0
     max_unreachable: int | str = ""
     on_failure: str = "rollback-fleet"
@@ -214,15 +250,17 @@ Source = GitSource | DirectorySource | S3Source
 @attrs.frozen
 class Script:
     """
-    One script of a module; exactly one field is set, or none where there is none.
+    One script of a module; at most one of *path*, *inline* and *file* is set.
 
     *path* lies in the source tree and is read after the buildpack, *inline* is the
-    text itself, *file* lies beside the configuration.
+    text itself, *file* lies beside the configuration. *run_as* is the user that it
+    runs as on a host; empty: whoever logs in, root with sudo.
     """
 
     path: str = ""
     inline: str = ""
     file: str = ""
+    run_as: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.path or self.inline or self.file)
@@ -230,10 +268,15 @@ class Script:
 
 @attrs.frozen
 class Verify:
-    """How a host proves its health; *interval* and *attempt_timeout* in seconds."""
+    """
+    How a host proves its health; *interval* and *attempt_timeout* in seconds.
+
+    *run_as* is the user that *command* runs as; empty: as scripts do.
+    """
 
     command: str = ""
     url: str = ""
+    run_as: str = ""
     interval: float = 2
     attempt_timeout: float = 5
 
@@ -243,13 +286,18 @@ class Verify:
 
 @attrs.frozen
 class Module:
-    """One deployable tree, served from the symlink at *path*."""
+    """
+    One deployable tree, served from the symlink at *path*.
+
+    *hosts* chooses the hosts that get it, in the words of ``--limit``; empty: all.
+    """
 
     name: str
     path: str
     source: Source
     buildpack: Script = Script()
     pre_deploy: Script = Script()
+    before_switch: Script = Script()
     post_deploy: Script = Script()
     after_all_deploy: Script = Script()
     uid: int = -1
@@ -258,7 +306,21 @@ class Module:
     shared_dirs: tuple[str, ...] = ()
     shared_files: tuple[str, ...] = ()
     adopt: bool = False
+    hosts: tuple[str, ...] | str = ""
     verify: Verify = Verify()
+
+    @property
+    def users(self) -> frozenset[str]:
+        """Who scripts of it run as on hosts, besides whoever logs in."""
+        scripts = (self.pre_deploy, self.before_switch, self.post_deploy, self.verify)
+        return frozenset(script.run_as for script in scripts if script.run_as)
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """*hosts* as a list of expressions; none: all hosts."""
+        if isinstance(self.hosts, str):
+            return (self.hosts,) if self.hosts else ()
+        return self.hosts
 
 
 @attrs.frozen

@@ -59,6 +59,14 @@ class Story:
     def in_state(self, *states: State) -> list[str]:
         return [h for h, m in self.machines.items() if m.state in states]
 
+    def revert(self, of: str) -> None:
+        """Begin to take back what another run did."""
+        self.tell(
+            e.Started(
+                "rollback", "shop/prod/web", ("site",), self.hosts, of=of, revert=True
+            )
+        )
+
     def start(self, modules: Sequence[str] = ("site",), action: str = "deploy") -> None:
         self.tell(
             e.Started(
@@ -140,6 +148,46 @@ def good_run(count: int = 3) -> Story:
     story.tell(e.WaveFinished(1, count, 0, 0.084))
     story.tell(e.ManifestMoved({"site": NEW}))
     story.finish("live", 0)
+    return story
+
+
+def gated_run(count: int = 6) -> Story:
+    """A migration, a canary that is drained and let through, and a gate that closes."""
+    story = Story(names(count))
+    story.start()
+    story.connect()
+    story.build()
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    story.tell(e.Judged(count, 0, 0))
+    first = story.hosts[0]
+    story.tell(e.BeforeSwitchStarted("site", first))
+    said = "altering table orders\n40 % of 2 million rows\n"
+    story.tell(e.Output(first, "site", "before_switch", said), after=3.0)
+    story.tell(e.BeforeSwitchPassed("site", first, 9.0), after=6.0)
+    text = "asking for the error rate\n0.2 % of requests\n"
+    for number, hosts in enumerate((story.hosts[:1], story.hosts[1:3]), start=1):
+        story.tell(e.WaveStarted(number, 3, hosts))
+        story.each(lambda h, n=number: e.Admitted(h, n), hosts)  # type: ignore[misc]  # bound
+        story.each(lambda h: e.Output(h, "", "drain", "12 connections left\n"), hosts)
+        story.each(lambda h: e.Drained(h, 2.5), hosts, every=2.5)
+        for what in (e.Switched, e.Activated, e.Verified):
+            story.each(what, hosts)
+        story.each(lambda h: e.Undrained(h, 0.3), hosts)
+        story.tell(e.WaveFinished(number, len(hosts), 0, 0.01))
+        story.tell(e.AfterWaveStarted(number))
+        story.tell(e.BuildOutput("", "after_wave", text), after=1.0)
+        if number == 1:
+            story.tell(e.AfterWavePassed(number, 2.0), after=1.0)
+    reason = "after_wave exited 1"
+    story.tell(e.AfterWaveFailed(2, reason, 1, text), after=1.0)
+    story.tell(e.Stopped(f"wave 2: {reason}"))
+    live = story.in_state(State.LIVE)
+    story.tell(e.FleetRollbackStarted(f"wave 2: {reason}", tuple(live)))
+    story.each(lambda h: e.RollbackRequested(h, reason), live)
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}), live)
+    story.finish("failed", 1, f"wave 2: {reason}")
     return story
 
 

@@ -3,7 +3,18 @@ from __future__ import annotations
 from ghostasync import events as e
 from ghostasync.model import State as S  # noqa: N817  as in the table
 
-from .story import BEGAN, NBYTES, NEW, OLD, Story, failed_run, folded, good_run, names
+from .story import (
+    BEGAN,
+    NBYTES,
+    NEW,
+    OLD,
+    Story,
+    failed_run,
+    folded,
+    gated_run,
+    good_run,
+    names,
+)
 
 
 def begun(count: int = 4) -> Story:
@@ -38,6 +49,28 @@ def test_a_good_run_goes_through_its_phases_in_order() -> None:
             seen.append(board.phase)
 
     assert seen == ["building", "uploading", "preparing", "ready", "switching", "live"]
+
+
+def test_what_the_fleet_waits_for_is_a_phase_of_its_own() -> None:
+    story, said = gated_run(), set()
+    seen: list[str] = []
+    board = folded([])
+
+    for record in story.records:
+        board.apply(record)
+        if not seen or board.phase != seen[-1]:
+            seen.append(board.phase)
+        if board.gate:
+            said.add((board.gate.name, board.gate.where, board.gate.line))
+
+    assert seen == [
+        *("building", "uploading", "preparing", "ready", "gate", "ready"),
+        *("switching", "soaking", "gate", "switching", "soaking", "gate"),
+        *("stopping", "going back", "failed"),
+    ]
+    assert ("before_switch", "of site on web1", "40 % of 2 million rows") in said
+    assert ("after_wave", "of wave 2", "0.2 % of requests") in said
+    assert list(board.modules) == ["site"]
 
 
 def test_a_failed_run_ends_with_the_fleet_as_before() -> None:
@@ -189,3 +222,30 @@ def test_a_build_without_a_run_is_shown_too() -> None:
 
     assert board.packaged
     assert list(board.modules) == ["site"]
+
+
+def test_a_run_that_only_goes_back_has_nothing_to_build() -> None:
+    story = Story(names(2))
+    story.revert("R1")
+    board = folded(story.records)
+    assert (board.phase, board.modules) == ("checking", {})
+
+    story.each(e.Connected)
+    story.tell(e.Unchanged("web1"))
+    story.tell(e.RollbackRequested("web2", "back from R1"))
+
+    assert folded(story.records).phase == "going back"
+
+
+def test_a_host_that_is_live_already_is_sent_nothing() -> None:
+    story = Story(names(2))
+    story.start(action="resume")
+    story.connect()
+    story.package()
+    story.tell(e.Resumed("web1"))
+    assert folded(story.records).upload_fraction == 0.0
+
+    story.upload(["web2"])
+
+    board = folded(story.records)
+    assert (board.upload_fraction, board.counts[S.LIVE]) == (1.0, 1)

@@ -68,3 +68,26 @@ def test_the_first_ctrl_c_puts_every_link_back(demo: list[str]) -> None:
     assert (last["exit"], process.returncode) == (130, 130)
     assert set(last["hosts"].values()) <= {"ROLLED_BACK", "READY", "FAILED"}
     assert err.startswith(b"ghostasync: interrupted: SIGINT")
+
+
+def test_a_demo_kills_its_own_controller_and_goes_on(
+    demo: list[str], tmp_path: Path
+) -> None:
+    ended = run([*demo, "--kill", "--output", "lines"])
+
+    said = ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, "")
+    steps = ("$ ghostasync deploy", "$ kill -9 ", "$ ghostasync status")
+    at = [said.index(step) for step in (*steps, "$ ghostasync resume\n")]
+    assert at == sorted(at)
+    assert "was killed while it switched" in said
+    assert "live already" in said[at[-1] :]
+    assert said.splitlines()[-1] == "host-[1-3] say: Hello from version 2"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_demo_fails_or_is_killed(demo: list[str]) -> None:
+    ended = run([*demo, "--kill", "--fail", "verify"])
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "ghostasync: demo: say --fail or --kill, not both\n"

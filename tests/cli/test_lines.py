@@ -45,6 +45,16 @@ def test_a_run_reads_as_a_log() -> None:
     ("event", "line"),
     [
         (e.Unchanged("web1"), "web1  unchanged"),
+        (e.Resumed("web1"), "web1  live already"),
+        (e.Uploaded("web1", 0, 0.2), "web1  has the release already"),
+        (
+            e.Started("resume", "shop", ("site",), ("web1",), of="R1"),
+            "run   resume shop on 1 host (goes on with run R1)",
+        ),
+        (
+            e.Started("rollback", "shop", ("site",), ("web1",), "ada", of="R1"),
+            "run   rollback shop on 1 host by ada (back from run R1)",
+        ),
         (
             e.Failed("web1", "pre_deploy exited 3", State.PREPARING, 3),
             "web1  FAILED preparing: pre_deploy exited 3",
@@ -58,6 +68,24 @@ def test_a_run_reads_as_a_log() -> None:
         (e.RolledBack("web1", {"site": ""}), "web1  back to no release, as before"),
         (e.HostWarned("web1", "disk is 95% full"), "web1  warning: disk is 95% full"),
         (e.Soaked(1, 30), "run   wave 1 still well after 30 s"),
+        (e.Drained("web1", 2.5), "web1  drained in 2.5 s"),
+        (e.Undrained("web1", 0.3), "web1  live, undrained in 0.3 s"),
+        (e.BeforeSwitchStarted("site", "web1"), "site  before_switch on web1"),
+        (
+            e.BeforeSwitchPassed("site", "web1", 12),
+            "site  before_switch passed on web1 in 12 s",
+        ),
+        (
+            e.BeforeSwitchFailed("site", "web1", "before_switch of site exited 1"),
+            "site  FAILED, and no link moves: before_switch of site exited 1 on web1",
+        ),
+        (e.AfterWaveStarted(2), "run   wave 2: after_wave"),
+        (e.AfterWavePassed(2, 3), "run   wave 2: after_wave passed in 3.0 s"),
+        (
+            e.AfterWaveFailed(2, "after_wave exited 1"),
+            "run   wave 2: FAILED: after_wave exited 1",
+        ),
+        (e.BuildOutput("", "after_wave", "checking\n"), "run   | checking"),
         (e.Stopped("over budget"), "run   stopping: over budget"),
         (e.FleetRollbackStarted("no", ("web1",)), "run   1 host going back: no"),
         (e.BuildFailed("buildpack exited 2"), "run   FAILED: buildpack exited 2"),

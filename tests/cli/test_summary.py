@@ -12,7 +12,18 @@ from ghostasync.cli.summary import MAX_LINES, Command, failure, is_clean, succes
 from ghostasync.model import HostReport, Outcome, Report
 from ghostasync.model import State as S  # noqa: N817  as in the table
 
-from .story import NEW, OLD, RUN, Story, failed_run, folded, good_run, names, report_of
+from .story import (
+    NEW,
+    OLD,
+    RUN,
+    Story,
+    failed_run,
+    folded,
+    gated_run,
+    good_run,
+    names,
+    report_of,
+)
 
 THIS = Command.typed(
     ["--config", "shop file.toml", "deploy", "site@main"], Path("s.toml")
@@ -97,6 +108,35 @@ def test_a_failed_build_names_the_module_and_how_to_build_it_alone() -> None:
     assert "    | no page.html" in lines
     assert f"  now:  {OLD} on 2 hosts" in lines
     assert lines[-1] == "  next: ghostasync build site --config s.toml"
+
+
+def test_a_migration_that_failed_shows_its_last_words() -> None:
+    story = begun(2)
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    reason, tail = "before_switch of site exited 1: locked", "altering\nlocked\n"
+    story.tell(e.BeforeSwitchStarted("site", "web1"))
+    story.tell(e.BeforeSwitchFailed("site", "web1", reason, 1, tail))
+    story.finish("failed", 1, f"web1: {reason}")
+
+    assert words(story)[:5] == [
+        f"ghostasync: failed: web1: {reason}",
+        f"  web1  {reason}",
+        "    | altering",
+        "    | locked",
+        f"  now:  {OLD} on 2 hosts",
+    ]
+
+
+def test_a_gate_that_closed_shows_its_last_words() -> None:
+    assert words(gated_run())[:5] == [
+        "ghostasync: failed: wave 2: after_wave exited 1",
+        "  of wave 2  after_wave exited 1",
+        "    | asking for the error rate",
+        "    | 0.2 % of requests",
+        f"  now:  {OLD} on 6 hosts",
+    ]
 
 
 def test_a_stranded_host_comes_first_and_asks_for_a_person() -> None:
@@ -221,3 +261,52 @@ def test_success_is_one_line(states: list[S], waves: int, line: str) -> None:
 
     assert success(report, board) == line
     assert is_clean(report)
+
+
+# --- Runs that take up another one -------------------------------------------------
+
+
+def reverted(story: Story) -> Story:
+    story.revert("R1")
+    story.each(e.Connected)
+    story.each(lambda h: e.RollbackRequested(h, "back from R1"), story.hosts[1:])
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}), story.hosts[1:])
+    return story
+
+
+def test_a_revert_says_what_is_as_before() -> None:
+    story = reverted(Story(names(3)))
+    story.tell(e.Unchanged("web1"))
+    story.finish("live", 0)
+    report = report_of(story)
+
+    assert is_clean(report)
+    assert success(report, folded(story.records)) == (
+        "2 hosts back in 70 ms, as before run R1; 1 had nothing to go back from"
+    )
+
+
+def test_a_revert_that_lost_a_host_does_not_guess_what_it_serves() -> None:
+    story = reverted(Story(names(3)))
+    story.tell(e.Failed("web1", "no answer", S.CHECKING, unreachable=True))
+    story.finish("stranded", 3)
+
+    assert words(story)[-3:] == [
+        f"  now:  {OLD} on web[2-3]; unknown, look there: on web1",
+        f"  log:  /var/lib/ghostasync/shop/prod/web/runs/{RUN}",
+        "  next: ghostasync status --config s.toml",
+    ]
+
+
+def test_a_resumed_run_that_went_back_leaves_nothing_to_resume() -> None:
+    story = Story(names(2))
+    story.start(action="resume")
+    story.connect()
+    story.package()
+    story.each(e.Resumed)
+    story.tell(e.FleetRollbackStarted("1 host failed", story.hosts))
+    story.each(lambda h: e.RollbackRequested(h, "1 host failed"))
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}))
+    story.finish("failed", 1, "1 host failed")
+
+    assert words(story)[-1] == "  next: ghostasync deploy --config s.toml"

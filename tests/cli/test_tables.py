@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 
+import attrs
+
 from ghostasync._api import Preview
-from ghostasync._survey import Finding, FleetStatus, HostStatus
+from ghostasync._survey import Finding, FleetStatus, HostStatus, OpenRun
 from ghostasync.cli import tables
 from ghostasync.model import Revision
 
@@ -89,3 +91,78 @@ def test_status_is_one_object_host_by_host() -> None:
         "runs": {},
     }
     assert said["run"] is None
+
+
+# --- A run that has not ended -----------------------------------------------------
+
+
+def of(run: OpenRun) -> list[str]:
+    """The lines about a run, on a fleet of which one host is new."""
+    fleet = FleetStatus(
+        {"site": OLD},
+        {
+            "web1": HostStatus({"site": NEW}, "drift", f"site: serves {NEW}"),
+            "web2": HostStatus({"site": OLD}, "in-line"),
+            "web3": HostStatus({"site": OLD}, "in-line"),
+            "web4": HostStatus({}, "unreachable", "no answer"),
+        },
+        run,
+    )
+    lines = list(tables.status(fleet))
+    assert lines[1:5] == [
+        f"in-line     web[2-3]  {OLD}",
+        f"drift       web1      {NEW}",
+        "unreachable web4      no answer",
+        "",
+    ]
+    return lines[5:]
+
+
+KILLED = OpenRun("R1", "deploy", "ada", releases={"site": NEW}, moved=True)
+
+
+def test_a_killed_run_is_told_with_what_serves_and_what_to_type() -> None:
+    assert of(KILLED) == [
+        "run R1, deploy by ada, was killed while it switched",
+        "  serves now:      new on web1, old on web[2-3]",
+        "  finish it:       ghostasync resume",
+        "  or put it back:  ghostasync resume --revert",
+    ]
+
+
+def test_how_far_a_killed_run_got_is_told() -> None:
+    head = "run R1, deploy by ada, was killed"
+
+    assert of(attrs.evolve(KILLED, moved=False))[0] == f"{head} before a link had moved"
+    assert of(attrs.evolve(KILLED, committed=True))[0] == (
+        f"{head} once MANIFEST had moved; what comes after that is left"
+    )
+
+
+def test_a_run_killed_on_its_way_back_only_goes_back() -> None:
+    assert of(attrs.evolve(KILLED, going_back=True)) == [
+        "run R1, deploy by ada, was killed on its way back",
+        "  serves now:      new on web1, old on web[2-3]",
+        "  take it back:    ghostasync resume",
+    ]
+
+
+def test_a_run_that_goes_on_is_not_called_killed() -> None:
+    assert of(attrs.evolve(KILLED, holder="run R1 by ada on hq (pid 7)")) == [
+        "run R1 by ada on hq (pid 7) is going on"
+    ]
+
+
+def test_a_killed_run_is_an_object_of_status() -> None:
+    said = json.loads(tables.status_json(FleetStatus({}, {}, KILLED)))
+
+    assert said["run"] == {
+        "id": "R1",
+        "action": "deploy",
+        "actor": "ada",
+        "holder": "",
+        "releases": {"site": NEW},
+        "moved": True,
+        "going_back": False,
+        "committed": False,
+    }

@@ -8,7 +8,7 @@ from ghostasync.cli.bars import ASCII, UNICODE, Glyphs
 from ghostasync.cli.view import MAX_ROWS, lines
 from ghostasync.model import State as S  # noqa: N817  as in the table
 
-from .story import Story, failed_run, folded, good_run, names
+from .story import Story, failed_run, folded, gated_run, good_run, names
 
 
 def drawn(story: Story, width: int = 80, height: int = 24) -> list[str]:
@@ -21,7 +21,8 @@ def drawn(story: Story, width: int = 80, height: int = 24) -> list[str]:
 def test_every_frame_of_a_run_fits_the_terminal(width: int, glyphs: Glyphs) -> None:
     board = folded([])
 
-    for number, record in enumerate(failed_run(60).records):
+    told = [*failed_run(60).records, *gated_run(40).records]
+    for number, record in enumerate(told):
         board.apply(record)
         if number % 7:
             continue
@@ -33,7 +34,7 @@ def test_every_frame_of_a_run_fits_the_terminal(width: int, glyphs: Glyphs) -> N
 
 
 def test_without_unicode_a_frame_is_ascii() -> None:
-    for story in (failed_run(60), good_run()):
+    for story in (failed_run(60), good_run(), gated_run()):
         for end in range(1, len(story.records), 11):
             board = folded(story.records[:end])
             frame = lines(board, board.at, 60, 24, ASCII)
@@ -63,6 +64,31 @@ def test_at_80_columns_stages_and_their_hosts_stand_one_above_the_other() -> Non
     ]
     assert counts.index("300") == stages.index("live")
     assert counts.index(UNICODE.barrier) == stages.index(UNICODE.barrier)
+
+
+def test_what_the_fleet_waits_for_is_drawn_with_what_it_says() -> None:
+    story = gated_run()
+    at = [isinstance(r.event, e.AfterWavePassed) for r in story.records].index(True)
+    story.records = story.records[:at]
+
+    frame = drawn(story)
+
+    line = next(n for n, text in enumerate(frame) if text.startswith(" after_wave"))
+    assert frame[line].split() == ["after_wave", "of", "wave", "1", "0:02"]
+    assert frame[line + 1] == "   0.2 % of requests"
+    assert any(text.startswith(" gate ") for text in frame)
+
+
+def test_a_host_that_is_drained_shows_what_its_balancer_says() -> None:
+    story = gated_run()
+    at = [isinstance(r.event, e.Drained) for r in story.records].index(True)
+    story.records = story.records[:at]
+
+    frame = drawn(story)
+
+    assert " 1 draining" in frame
+    row = next(text for text in frame if text.startswith("   web1"))
+    assert row.split() == ["web1", "draining", "0:01", *["12", "connections", "left"]]
 
 
 def test_hosts_never_take_more_than_their_rows() -> None:
@@ -137,3 +163,18 @@ def test_a_build_that_failed_says_so_in_its_line() -> None:
 
 def test_nothing_is_drawn_before_the_run_has_started() -> None:
     assert not any("deploy" in line.plain for line in lines(folded([]), 0, 80, 24))
+
+
+def test_a_wave_that_was_live_before_is_drawn_as_done() -> None:
+    story = Story(names(3))
+    story.start(action="resume")
+    story.connect()
+    story.package()
+    story.tell(e.Resumed("web1"))
+    story.upload(story.hosts[1:])
+    story.each(e.Prepared, story.hosts[1:])
+    story.wave(2, 2, story.hosts[1:])
+
+    (drawn_waves,) = (line for line in drawn(story) if line.startswith(" wave 2/2"))
+
+    assert drawn_waves.split()[2] == UNICODE.full * len(drawn_waves.split()[2])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,10 @@ class StartFleet(Protocol):
         *,
         user: str = "root",
         poor: bool = False,
+        tools: Sequence[Mapping[str, str]] = (),
+        shells: Sequence[str] = (),
+        disks: Sequence[Mapping[str, str]] = (),
+        address: str = "127.0.0.1",
         options: Mapping[str, str] | None = None,
     ) -> SshdFleet: ...
 
@@ -51,18 +55,33 @@ def sshd_fleet(sshd: None, tmp_path: Path) -> Iterator[StartFleet]:
             *,
             user: str = "root",
             poor: bool = False,
+            tools: Sequence[Mapping[str, str]] = (),
+            shells: Sequence[str] = (),
+            disks: Sequence[Mapping[str, str]] = (),
+            address: str = "127.0.0.1",
             options: Mapping[str, str] | None = None,
         ) -> SshdFleet:
             nonlocal started
             started += 1
-            if user == USER:
+            if user == USER or shells or disks:
                 need(namespaces_work(), "needs root, and unshare with CAP_SYS_ADMIN")
                 need(shutil.which("sudo") is not None, "needs sudo")
-            if poor:
+            if poor or tools or shells:
                 need(shutil.which("busybox") is not None, "needs busybox")
-            folder = tmp_path / f"fleet{started}"
+            for shell in shells:
+                need(Path(shell).exists() or shell == "/mnt/ash", f"needs {shell}")
             return fleets.enter_context(
-                SshdFleet(count, folder, user=user, poor=poor, options=options)
+                SshdFleet(
+                    count,
+                    tmp_path / f"fleet{started}",
+                    user=user,
+                    poor=poor,
+                    tools=tools,
+                    shells=shells,
+                    disks=disks,
+                    address=address,
+                    options=options,
+                )
             )
 
         yield start

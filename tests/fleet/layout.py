@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import asyncssh
 
-__all__ = ["POOR_TOOLS", "USER", "USER_ID", "lay_out_etc", "lay_out_tools", "write_key"]
+__all__ = [
+    "BUSYBOX",
+    "POOR_TOOLS",
+    "USER",
+    "USER_ID",
+    "USUAL_PATH",
+    "busybox_tools",
+    "lay_out_etc",
+    "poor_tools",
+    "tools",
+    "tools_but",
+    "write_key",
+]
 
 USER: Final = "ghostuser"
 USER_ID: Final = 2222
@@ -37,10 +51,19 @@ POOR_TOOLS: Final = (
 """What a poor host has, besides busybox's tar: no zstd, flock, setsid, sha256sum."""
 
 
-def lay_out_etc(etc: Path, name: str, *, poor: bool) -> None:
+RICH_TOOLS: Final = (
+    *("tar", "zstd", "flock", "setsid", "sha256sum", "openssl", "shasum", "curl"),
+    *("wget", "python3", "perl", "timeout", "seq", "comm", "paste", "test"),
+)
+"""What a usual host has besides, as far as it matters here."""
+
+BUSYBOX: Final = "/usr/bin/busybox"
+
+
+def lay_out_etc(etc: Path, name: str, *, path: str, shell: str = "") -> None:
     """Copy the users of this machine, and add one; give the host a name."""
     lines = {
-        "passwd": f"{USER}:x:{USER_ID}:{USER_ID}::/home/{USER}:/bin/sh\n",
+        "passwd": f"{USER}:x:{USER_ID}:{USER_ID}::/home/{USER}:{shell or '/bin/sh'}\n",
         "group": f"{USER}:x:{USER_ID}:\n",
         "shadow": f"{USER}:*:20000::::::\n",
         "hosts": f"127.0.1.1 {name}\n",
@@ -48,20 +71,35 @@ def lay_out_etc(etc: Path, name: str, *, poor: bool) -> None:
     for file, line in lines.items():
         own = Path("/etc", file)
         text = own.read_text() if os.access(own, os.R_OK) else ""
+        if shell and file == "passwd":
+            text = re.sub("(?m)^(root:.*:).*$", rf"\1{shell}", text)
         (etc / file).write_text(text.rstrip("\n") + "\n" + line)
     (etc / "shadow").chmod(0o600)
-    (etc / "sudoers").write_text(
-        SUDOERS.format(user=USER, path="/mnt" if poor else USUAL_PATH)
-    )
+    (etc / "sudoers").write_text(SUDOERS.format(user=USER, path=path))
     (etc / "sudoers").chmod(0o440)
 
 
-def lay_out_tools(folder: Path, tools: Iterable[str] = POOR_TOOLS) -> None:
-    for tool in tools:
-        if found := shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin"):
-            (folder / tool).symlink_to(found)
-    if busybox := shutil.which("busybox"):
-        (folder / "tar").symlink_to(busybox)
+def tools(names: Iterable[str]) -> dict[str, str]:
+    """Return where this machine has those of *names* that it has."""
+    path = "/usr/bin:/bin:/usr/sbin:/sbin"
+    found = {name: shutil.which(name, path=path) for name in names}
+    return {name: where for name, where in found.items() if where}
+
+
+def tools_but(*missing: str) -> dict[str, str]:
+    """Return the tools of a usual host that lacks a few."""
+    return tools({*POOR_TOOLS, *RICH_TOOLS} - {*missing})
+
+
+def poor_tools() -> dict[str, str]:
+    """Return the tools of a host that has few, and busybox's tar."""
+    return {**tools(POOR_TOOLS), "tar": BUSYBOX}
+
+
+def busybox_tools() -> dict[str, str]:
+    """Return the tools of a host that has nothing but busybox, sudo aside."""
+    done = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True)
+    return dict.fromkeys(done.stdout.decode().split(), BUSYBOX) | tools(["sudo"])
 
 
 def write_key(path: Path) -> str:

@@ -15,19 +15,21 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import attrs
 
 from ghostasync.model import Host, Ssh
 from tests.fleet.layout import (
+    BUSYBOX,
     USER,
     USER_ID,
+    USUAL_PATH,
     lay_out_etc,
-    lay_out_tools,
+    poor_tools,
     write_key,
 )
 from tests.fleet.processes import command_line, descendants, send
@@ -48,6 +50,7 @@ set -eu
 hostname "$2"
 mount --bind "$1/ghost" /ghost
 mount --bind "$1/srv" /srv
+. "$1/mounts"
 mount --bind "$1/bin" /mnt
 for file in passwd group shadow hosts sudoers; do
     [ ! -f "/etc/$file" ] || mount --bind "$1/etc/$file" "/etc/$file"
@@ -72,12 +75,16 @@ CONFIG: Final = {
 }
 
 
+Item = TypeVar("Item")
+
+
 @attrs.define
 class _Server:
     """One host's sshd, while it runs."""
 
     host: Host
     folder: Path
+    disks: Mapping[str, str] = attrs.field(factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -94,6 +101,15 @@ class SshdFleet:
 
         poor: Leaves only ``layout.POOR_TOOLS`` on the PATH of what is executed.
 
+        tools: Leaves only these there, one set for each host in turn: names, and what
+            they are on this machine. A busybox for ``sh`` is ``/bin/sh`` too.
+
+        shells: Login shells, one for each host in turn; by default those of here.
+
+        disks: For each host in turn, mount options of a tmpfs at ``/ghost``, ``/srv``.
+
+        address: Where all listen, each on a port of its own.
+
         options: More lines of ``sshd_config``, or other values for those above.
 
         isolated: Whether in namespaces; by default where they work.
@@ -106,13 +122,19 @@ class SshdFleet:
         *,
         user: str = "root",
         poor: bool = False,
+        tools: Sequence[Mapping[str, str]] = (),
+        shells: Sequence[str] = (),
+        disks: Sequence[Mapping[str, str]] = (),
+        address: str = "127.0.0.1",
         options: Mapping[str, str] | None = None,
         isolated: bool | None = None,
     ) -> None:
         self.isolated = namespaces_work() if isolated is None else isolated
         self.user = user if self.isolated else ""
         self._folder = folder
-        self._poor = poor
+        self._tools = [poor_tools()] if poor else tools
+        self._shells = shells
+        self._disks = disks
         self._options = {**CONFIG, **(options or {})}
         self._servers: dict[str, _Server] = {}
         self._known: dict[str, str] = {}
@@ -121,8 +143,8 @@ class SshdFleet:
             Path("/ghost").mkdir(exist_ok=True)  # a place to mount on
         Path("/run/sshd").mkdir(exist_ok=True)
         self._client_key = write_key(folder / "client_key")
-        for number, port in enumerate(_free_ports(count), 1):
-            self._lay_out(Host(f"h{number}", "127.0.0.1", port))
+        for number, port in enumerate(_free_ports(count, address), 1):
+            self._lay_out(Host(f"h{number}", address, port))
         self._write_known_hosts()
 
     @property
@@ -147,7 +169,20 @@ class SshdFleet:
             return folder / "home" / path[1:].lstrip("/")
         if not path.startswith(("/ghost", "/srv")):
             raise ValueError(path)
+        if any(path.startswith(disk) for disk in self._servers[host].disks):
+            return Path(f"/proc/{self._inside(host)}/root{path}")
         return folder / path.lstrip("/")
+
+    def shell(self, host: str, script: str) -> str:
+        """Run a script on a host as root, past its sshd; return what it prints."""
+        enter = ["nsenter", f"--target={self._inside(host)}", "--mount"]
+        done = subprocess.run(
+            [*enter, "/bin/sh", "-euc", script],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
 
     def start(self, *names: str) -> None:
         """Start some hosts, or all that do not run; returns when they listen."""
@@ -193,12 +228,14 @@ class SshdFleet:
         write_key(self._servers[name].folder / "host_key")
         self.start(name)
 
+    def processes(self, name: str) -> list[int]:
+        """Return all processes of a host, parents first."""
+        process = self._servers[name].process
+        return [] if process is None else descendants(process.pid)
+
     def commands(self, name: str) -> list[str]:
         """Return the command lines of what runs on a host, its sshd aside."""
-        process = self._servers[name].process
-        if process is None:
-            return []
-        lines = map(command_line, descendants(process.pid))
+        lines = map(command_line, self.processes(name))
         return [line for line in lines if not line.startswith(("sshd: ", "unshare "))]
 
     def log(self, name: str) -> str:
@@ -226,26 +263,32 @@ class SshdFleet:
         folder = self._folder / host.name
         for name in ("ghost", "srv", "bin", "etc", "home/.ssh"):
             (folder / name).mkdir(parents=True)
-        self._servers[host.name] = _Server(host, folder)
+        number = len(self._servers)
+        disks = _in_turn(self._disks, number) or {}
+        self._servers[host.name] = _Server(host, folder, disks)
         self._known[host.name] = write_key(folder / "host_key")
-        lay_out_etc(folder / "etc", host.name, poor=self._poor)
+        tools = _in_turn(self._tools, number) or {}
+        shell = _in_turn(self._shells, number) or ""
+        path = "/mnt" if tools else USUAL_PATH
+        lay_out_etc(folder / "etc", host.name, path=path, shell=shell)
         (folder / "home/.ssh/authorized_keys").write_text(self._client_key + "\n")
         if self.user == USER:
             for path in ("ghost", "srv", "home", "home/.ssh"):
                 os.chown(folder / path, USER_ID, USER_ID)
-        if self._poor:
-            lay_out_tools(folder / "bin")
+        for tool, place in {"ash": BUSYBOX, **tools}.items():
+            (folder / "bin" / tool).symlink_to(place)
+        (folder / "mounts").write_text(self._mounts(tools, disks))
         (folder / "sshd_config").write_text(self._sshd_config(host, folder))
 
     def _sshd_config(self, host: Host, folder: Path) -> str:
         lines = dict(self._options)
-        lines["ListenAddress"] = f"{host.address}:{host.port}"
+        lines["ListenAddress"] = f"{_bracketed(host.address)}:{host.port}"
         lines["HostKey"] = str(folder / "host_key")
         environment: list[str] = []
         if not self.isolated:
             lines["AuthorizedKeysFile"] = str(folder / "home/.ssh/authorized_keys")
             environment.append(f"HOME={folder / 'home'}")
-        if self._poor:
+        if self._tools:
             environment.append(f"PATH={'/mnt' if self.isolated else folder / 'bin'}")
         if environment:
             lines["SetEnv"] = " ".join(environment)
@@ -258,6 +301,22 @@ class SshdFleet:
                 for name, server in self._servers.items()
             )
         )
+
+    def _mounts(self, tools: Mapping[str, str], disks: Mapping[str, str]) -> str:
+        lines = []
+        if tools.get("sh") == BUSYBOX:
+            lines.append(f'mount --bind {BUSYBOX} "$(readlink -f /bin/sh)"')
+        owner = f",uid={USER_ID}" if self.user == USER else ""
+        for path, options in disks.items():
+            how = f"mode=755{owner},{options}"
+            lines.append(f"mount -t tmpfs -o {how} tmpfs {path}")
+        return "".join(f"{line}\n" for line in lines)
+
+    def _inside(self, host: str) -> int:
+        """Return a process within a host's namespaces."""
+        process = self._servers[host].process
+        assert process is not None
+        return descendants(process.pid)[1]
 
     def _launch(self, server: _Server) -> None:
         home = "/root" if self.user == "root" else f"/home/{USER}"
@@ -300,8 +359,17 @@ def namespaces_work() -> bool:
     )
 
 
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def _in_turn(items: Sequence[Item], number: int) -> Item | None:
+    return items[number % len(items)] if items else None
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _free_ports(count: int, address: str) -> list[int]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    held = [socket.create_server((address, 0), family=family) for _ in range(count)]
     ports: list[int] = [server.getsockname()[1] for server in held]
     for server in held:
         server.close()

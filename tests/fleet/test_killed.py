@@ -216,6 +216,8 @@ def test_status_says_that_a_run_is_going_on(stage: Stage) -> None:
     assert said.startswith(f"run {json.loads(line)['run']} by ")
     assert said.endswith(" is going on")
     assert locked.exit == 4, locked.stderr
+    assert stage.console("status").exit == 0
+    assert stage.console("resume").exit == 2
 
 
 def test_a_run_whose_journal_is_lost_is_taken_back_by_host_records(kill: Kill) -> None:

@@ -67,10 +67,10 @@ class Fleet:
 
 @pytest.fixture
 def fleet(sshd_fleet: StartFleet, tmp_path: Path) -> Fleet:
-    return _fleet(World.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
+    return deployed(World.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
 
 
-def _fleet(world: World, ssh: Ssh | None = None) -> Fleet:
+def deployed(world: World, ssh: Ssh | None = None) -> Fleet:
     console = Console(world)
     console.configure(world.plan(ssh=ssh))
     first = console.deploy()
@@ -78,7 +78,7 @@ def _fleet(world: World, ssh: Ssh | None = None) -> Fleet:
     return Fleet(world, console, first.last["releases"]["site"])
 
 
-def _until(ready: Callable[[], bool], seconds: float = 40) -> None:
+def until(ready: Callable[[], bool], seconds: float = 40) -> None:
     """Wait for what only files and processes tell."""
     end = time.monotonic() + seconds
     while not ready():
@@ -94,7 +94,7 @@ def _read_until(process: subprocess.Popen[str], event: str) -> None:
     raise AssertionError(f"{event} never came")
 
 
-def _end(process: subprocess.Popen[str]) -> Outcome:
+def end_of(process: subprocess.Popen[str]) -> Outcome:
     out, err = process.communicate(timeout=60)
     return Outcome(process.returncode, out, err)
 
@@ -105,7 +105,7 @@ def test_two_controllers_never_interleave(fleet: Fleet) -> None:
         fleet.world.repositories["site"].commit(f"round {round_}")
         json_ = ("deploy", "--force", "--output", "json")
         with fleet.console.running(*json_) as one, fleet.console.running(*json_) as two:
-            ends = [_end(one), _end(two)]
+            ends = [end_of(one), end_of(two)]
         assert {end.exit for end in ends} in ({0}, {0, 4}), [e.stderr for e in ends]
         (serves,) = set(fleet.world.serves("site").values())
         assert serves in [e.last["releases"]["site"] for e in ends if not e.exit]
@@ -118,13 +118,13 @@ def test_two_controllers_never_interleave(fleet: Fleet) -> None:
 def test_a_run_that_may_wait_gets_its_turn(fleet: Fleet) -> None:
     fleet.script("pre_deploy", WAITS)
     with fleet.console.running("deploy", "--output", "json") as first:
-        _until(fleet.waits)
+        until(fleet.waits)
         waiting = ("deploy", "--wait", "60", "--output", "json")
         with fleet.console.running(*waiting) as second:
             _read_until(second, "LockAwaited")
             fleet.let_go()
-            one = _end(first)
-            two = _end(second)
+            one = end_of(first)
+            two = end_of(second)
 
     assert (one.exit, two.exit) == (0, 0), two.stderr
     fleet.assert_serves(two.last["releases"]["site"])
@@ -133,14 +133,14 @@ def test_a_run_that_may_wait_gets_its_turn(fleet: Fleet) -> None:
 def test_the_wait_for_a_lock_ends(fleet: Fleet) -> None:
     fleet.script("pre_deploy", WAITS)
     with fleet.console.running("deploy", "--output", "json") as first:
-        _until(fleet.waits)
+        until(fleet.waits)
 
         second = fleet.console.deploy("--wait", "1")
 
         assert second.exit == 4, second.stderr
         assert f"(pid {first.pid})" in second.stderr
         fleet.let_go()
-        assert _end(first).exit == 0
+        assert end_of(first).exit == 0
 
 
 def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
@@ -151,7 +151,7 @@ def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
         f"[ -e /ghost/go ] || {{ {WAITS}; touch /ghost/went-on; }}",
     )
     with fleet.console.running("deploy", "--output", "json") as first:
-        _until(fleet.waits)
+        until(fleet.waits)
         first.send_signal(signal.SIGSTOP)
         fleet.silence()
         fleet.heal()
@@ -168,7 +168,7 @@ def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
             assert not any("sleep" in c for c in fleet.world.fleet.commands(host))
         first.send_signal(signal.SIGCONT)
         fleet.let_go()
-        one = _end(first)
+        one = end_of(first)
 
     assert one.exit == 4, one.stderr
     assert "another run holds the lock: run 2" in one.stderr
@@ -180,11 +180,11 @@ def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
 def test_a_broken_lock_stops_the_other_run_where_it_is(fleet: Fleet) -> None:
     fleet.script("post_deploy", '[ "$GHOST_ACTION" = rollback ] || { ' + WAITS + "; }")
     with fleet.console.running("deploy", "--output", "json") as first:
-        _until(fleet.waits)
+        until(fleet.waits)
         fleet.heal()
 
         second = fleet.console.deploy("--break-lock")
-        one = _end(first)
+        one = end_of(first)
 
     assert second.exit == 0, second.stderr
     fleet.assert_serves(second.last["releases"]["site"])
@@ -196,10 +196,10 @@ def test_a_broken_lock_stops_the_other_run_where_it_is(fleet: Fleet) -> None:
 def test_a_dropped_connection_costs_a_moment(fleet: Fleet) -> None:
     fleet.script("pre_deploy", WAITS)
     with fleet.console.running("deploy", "--output", "json") as process:
-        _until(fleet.waits)
+        until(fleet.waits)
         fleet.world.fleet.hang_up("h2")
         fleet.let_go()
-        end = _end(process)
+        end = end_of(process)
 
     assert end.exit == 0, end.stderr
     assert "connected again after" in end.event("HostWarned", "h2")["text"]
@@ -212,11 +212,11 @@ def test_the_script_of_a_killed_controller_ends_before_the_next_begins(
 ) -> None:
     servers = sshd_fleet(len(HOSTS), user=USER if sudo else "root")
     world = World.create(tmp_path, servers, "site")
-    fleet = _fleet(world, attrs.evolve(servers.ssh, sudo=sudo))
+    fleet = deployed(world, attrs.evolve(servers.ssh, sudo=sudo))
     deaf = "trap '' TERM; " if sudo else ""
     fleet.script("pre_deploy", f"[ -e /ghost/go ] || {{ {deaf}{WAITS}; }}")
     with fleet.console.running("deploy", "--output", "json") as first:
-        _until(fleet.waits)
+        until(fleet.waits)
         first.kill()
         first.communicate()
     fleet.heal()

@@ -57,7 +57,8 @@ def test_a_reader_never_fails_and_never_sees_two_releases_mixed(scene: Scene) ->
     target = scene.world.fleet.path("h1", "/srv/site")
     folder = scene.world.module_folder("h1", "site")
     done = threading.Event()
-    reads: list[tuple[bytes, bytes]] = []
+    # Millions of reads on a busy machine: what they say is kept, and not how often.
+    reads: set[tuple[bytes, bytes]] = set()
     failures: list[OSError] = []
 
     def read() -> None:
@@ -69,7 +70,7 @@ def test_a_reader_never_fails_and_never_sees_two_releases_mixed(scene: Scene) ->
                     pair = [_read_at(release, name) for name in ("version", "twin")]
                 finally:
                     os.close(release)
-                reads.append((pair[0], pair[1]))
+                reads.add((pair[0], pair[1]))
             except OSError as exc:
                 failures.append(exc)
 

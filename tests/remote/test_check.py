@@ -60,6 +60,8 @@ class Books:
 def books(tmp_path: Path) -> Books:
     books = Books(tmp_path / "app", tmp_path / "srv" / "it's $(x)")
     books.target.parent.mkdir()
+    # Where it tries how links are renamed; /tmp belongs to other tests as well.
+    (books.app / ".ghost").mkdir(parents=True)
     for name in (A, B, C):
         (books.folder / ".ghost" / name).mkdir(parents=True)
         (books.folder / name).mkdir()

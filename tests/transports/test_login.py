@@ -6,7 +6,9 @@ import asyncssh
 import pytest
 
 from ghostasync.model import Host, Ssh
-from ghostasync.transports._login import Login, Target, Trust
+from ghostasync.transports._login import Login, hop
+from ghostasync.transports._target import Keys, Target
+from ghostasync.transports._trust import Trust
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,7 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
     key.write_private_key(tmp_path / "key")
     login = Login(Ssh("me", 2300, str(tmp_path / "key"), config=config))
 
-    assert login.target(Host("a")) == Target("a", 2300, "me", identities=(key,))
+    assert login.target(Host("a")) == Target("a", 2300, "me", keys=Keys((key,)))
 
 
 def test_a_jump_host_is_reached_directly(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_default_keys_are_offered_and_locked_ones_left_alone(tmp_path: Path) -> 
 
     target = Login(Ssh(config=False)).target(Host("a"))
 
-    assert target.identities == (key,)
+    assert target.keys == Keys((key,))
 
 
 def test_the_agent_is_asked_only_without_an_identity(
@@ -99,8 +101,35 @@ def test_the_agent_is_asked_only_without_an_identity(
     key = tmp_path / "key"
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
 
-    assert Login(Ssh(config=False)).target(Host("a")).agent == "/agent"
-    assert Login(Ssh(identity=str(key), config=False)).target(Host("a")).agent is None
+    assert Login(Ssh(config=False)).target(Host("a")).keys.agent == "/agent"
+    assert (
+        Login(Ssh(identity=str(key), config=False)).target(Host("a")).keys.agent == ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "agent"),
+    [("none", ""), ("SSH_AUTH_SOCK", "/agent"), ("/other", "/other")],
+)
+def test_the_configuration_chooses_the_agent(
+    said: str, agent: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
+    config = configured(tmp_path, f"Host *\n User me\n IdentityAgent {said}\n")
+
+    assert Login(Ssh(config=config)).target(Host("a")).keys.agent == agent
+
+
+def test_a_key_that_cannot_be_written_down_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Ssh(known_hosts=str(tmp_path / "file/known"), host_keys="accept-new")
+    trust, target = Trust(settings), Target("a", 22, "me")
+    trust.accept(target, asyncssh.generate_private_key("ssh-ed25519"))
+
+    with pytest.raises(ValueError, match=r"ssh\.known_hosts: .*file"):
+        trust.save(target)
+
+    assert not trust.knows(target)
 
 
 def test_a_target_is_known_by_alias_and_port() -> None:
@@ -108,12 +137,53 @@ def test_a_target_is_known_by_alias_and_port() -> None:
     assert Target("a", 2201, "me", alias="b").known_as == "[b]:2201"
 
 
-def test_the_hosts_behind_a_bastion_share_its_handshakes() -> None:
-    one = Target("a", 22, "me", jump="bastion,inner")
-    other = Target("b", 22, "me", jump="bastion")
+def test_hosts_that_may_log_in_to_one_server_share_its_handshakes() -> None:
+    relay = Target("a", 22, "me", proxy_command="ssh -W a:22 gate")
+    other = Target("b", 2201, "me", proxy_command="ssh -W b:2201 gate")
 
-    assert one.endpoint == other.endpoint == "through bastion"
-    assert Target("bastion", 22, "me").endpoint == "bastion:22"
+    assert relay.endpoint == other.endpoint == "through ssh -W *:* gate"
+    assert Target("a", 22, "me").endpoint == "a:22"
+    assert Target("a", 22, "me", jump="gate").endpoint == "a:22 through gate"
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port", "user"),
+    [
+        ("gate", "gate", 0, ""),
+        ("me@gate:2201", "gate", 2201, "me"),
+        ("me@::1", "::1", 0, "me"),
+        ("[::1]", "::1", 0, ""),
+        ("me@[fe80::1]:22", "fe80::1", 22, "me"),
+    ],
+)
+def test_a_jump_host_is_written_as_for_ssh(
+    text: str, address: str, port: int, user: str
+) -> None:
+    assert hop(text) == Host(text, address, port, user)
+
+
+def test_a_jump_host_of_all_hosts_does_not_lead_through_itself(tmp_path: Path) -> None:
+    config = configured(tmp_path, "Host *\n ProxyJump me@gate\n User me\n")
+
+    assert Login(Ssh(config=config)).target(Host("a")).jump == "me@gate"
+
+
+def test_jump_hosts_that_lead_through_each_other_end(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path, "Host a\n ProxyJump b\nHost b\n ProxyJump c\nHost c\n ProxyJump b\n"
+    )
+
+    assert Login(Ssh(user="me", config=config)).target(Host("a")).jump == "c,b"
+
+
+def test_a_named_key_that_is_missing_is_passed_over_as_ssh_does(tmp_path: Path) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "key")
+    config = configured(
+        tmp_path, f"Host *\n IdentityFile /no\n IdentityFile {tmp_path}/key\n"
+    )
+
+    assert Login(Ssh("me", config=config)).target(Host("a")).keys.own == (key,)
 
 
 def test_a_key_is_accepted_only_where_none_is_known(tmp_path: Path) -> None:

@@ -153,12 +153,15 @@ def test_a_missing_identity_is_a_configuration_error() -> None:
         SshTransport(Ssh(identity="/nowhere/key", config=False))
 
 
-def test_an_identity_with_a_passphrase_says_what_to_do(tmp_path: Path) -> None:
+def test_an_identity_with_a_passphrase_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     identity = tmp_path / "identity"
     key = asyncssh.generate_private_key("ssh-ed25519")
     identity.write_bytes(key.export_private_key("pkcs8-pem", "secret"))
 
-    with pytest.raises(ConfigError, match="add it to ssh-agent"):
+    with pytest.raises(ConfigError, match=r"has a passphrase, .* && ssh-add /"):
         SshTransport(Ssh(identity=str(identity), config=False))
 
 
@@ -166,10 +169,34 @@ async def test_a_server_that_hung_up_gets_half_as_many_handshakes() -> None:
     handshakes = Handshakes(per_endpoint=8)
 
     for _ in range(2):
-        handshakes.slow_down("bastion")
+        handshakes.endpoint("bastion").slow_down()
 
-    assert handshakes.endpoint("bastion").total_tokens == 2
-    assert handshakes.endpoint("other").total_tokens == 8
+    assert handshakes.endpoint("bastion").places.total_tokens == 2
+    assert handshakes.endpoint("other").places.total_tokens == 8
+
+
+async def test_a_server_that_lets_us_in_gets_one_more_handshake_a_round() -> None:
+    endpoint = Handshakes(per_endpoint=4).endpoint("bastion")
+    for _ in range(3):
+        endpoint.slow_down()
+    seen = []
+
+    for _ in range(12):
+        endpoint.speed_up()
+        seen.append(int(endpoint.places.total_tokens))
+
+    assert seen == [2, 2, 3, 3, 3, *[4] * 7]
+
+
+async def test_a_login_that_takes_long_gives_its_turn_to_the_next() -> None:
+    handshakes = Handshakes(connects=1)
+
+    async with handshakes.turn(patience=0.01):
+        with anyio.fail_after(5):
+            async with handshakes.turn():
+                pass
+
+    assert handshakes.working.borrowed_tokens == 0
 
 
 async def never_reached(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -24,6 +25,10 @@ __all__ = ["execute", "main"]
 
 _REFUSED = 2
 _FAILED = 1
+
+_FILES: Final = 65536
+"""Open files to ask for, where the hard limit allows them. No more: scripts here
+inherit the limit, and old programs close every number below it one by one."""
 
 
 def main() -> None:
@@ -55,7 +60,7 @@ def execute(tokens: Sequence[str]) -> int:
         return _say(str(error).splitlines(), _REFUSED)
     except GhostasyncError as error:
         tail = error.tail if isinstance(error, BuildError) else ""
-        return _say([str(error), *last_lines(tail, 6)], _FAILED)
+        return _say([str(error), *last_lines(tail, 6, 300)], _FAILED)
     except (Interrupted, KeyboardInterrupt):
         return _say(["interrupted; every link is as it was"], INTERRUPTED)
     return result if isinstance(result, int) else 0
@@ -95,9 +100,11 @@ def _prepare() -> None:
     A handler that does nothing ignores SIGHUP here only: programs that are started
     get the default again.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(soft, _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES))
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        if soft != resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: None)
 

@@ -12,7 +12,7 @@ from ..model import State as S  # noqa: N817  as in the table of states
 from .board import Board
 from .text import clock, plain, plural, size
 
-__all__ = ["ASCII", "UNICODE", "Glyphs", "bar", "pipeline", "tallies", "waves"]
+__all__ = ["ASCII", "UNICODE", "Glyphs", "bar", "gate", "pipeline", "tallies", "waves"]
 
 _LABEL: Final = 12
 """Cells before a bar; the longest phase and a space on each side."""
@@ -31,6 +31,8 @@ _PIPELINE: Final[tuple[tuple[str, frozenset[S]], ...]] = (
 )
 _BARRIER_BEFORE: Final = "switch"
 _TALLIES: Final = (
+    (S.DRAINING, "draining", "cyan"),
+    (S.UNDRAINING, "undraining", "cyan"),
     (S.UNCHANGED, "unchanged", "green"),
     (S.FAILED, "failed", "red"),
     (S.ROLLING_BACK, "going back", "yellow"),
@@ -121,7 +123,9 @@ def _progress(board: Board) -> tuple[float, str, str]:
             back = counts[S.ROLLED_BACK]
             due = max(1, back + counts[S.ROLLING_BACK] + counts[S.LIVE])
             return back / due, f"{back} of {plural(due, 'host')}", "yellow"
-        case "switching" | "soaking":
+        case "gate" if not board.wave:
+            return 1.0, plural(counts[S.READY], "host") + " ready", "cyan"
+        case "switching" | "soaking" | "gate":
             live = counts[S.LIVE] + counts[S.UNCHANGED]
             return live / hosts, f"{live} of {plural(hosts, 'host')}", "green"
         case "preparing" | "ready":
@@ -160,13 +164,25 @@ def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
         # Cells that the division leaves over go to the first stripes.
         cells = (room - shown + 1 + place) // shown
         over = board.waves_over.get(wave)
-        done = 1.0 if over else board.wave_fraction if wave == board.wave else 0.0
+        # One that is passed over had nothing left to do, in a run that was resumed.
+        past = over is not None or wave < board.wave
+        done = 1.0 if past else board.wave_fraction if wave == board.wave else 0.0
         style = "red" if over and over.failed else "green"
         if board.going_back and style == "green":
             style = "yellow"
         line.append(" " if place else "")
         line.append_text(_stripe(done, max(1, cells), style, glyphs))
     return line.append(tail)
+
+
+def gate(board: Board, now: float) -> Iterator[Text]:
+    """Draw what the whole fleet waits for, and the last it said."""
+    if (row := board.gate) is None or board.stopped:
+        return
+    said = f" {row.name} {plain(row.where)}"
+    yield Text.assemble(said, (f"  {clock(now - row.since)}", "dim"))
+    if row.line:
+        yield Text(f"   {plain(row.line)}", "dim")
 
 
 def tallies(board: Board, glyphs: Glyphs) -> Iterator[Text]:

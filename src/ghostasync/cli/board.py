@@ -19,7 +19,7 @@ from ..model import State as S  # noqa: N817  as in the table of states
 from .folding import Failures
 from .text import last_lines
 
-__all__ = ["Board", "HostRow", "ModuleRow"]
+__all__ = ["Board", "GateRow", "HostRow", "ModuleRow"]
 
 _RESTING: Final = frozenset(
     {S.READY, S.LIVE, S.UNCHANGED, S.FAILED, S.ROLLED_BACK, S.STRANDED}
@@ -57,6 +57,17 @@ class ModuleRow:
 
 
 @attrs.define
+class GateRow:
+    """What the whole fleet waits for: a script, where it runs, the last it said."""
+
+    name: str
+    where: str
+    since: float
+    line: str = ""
+    failed: e.BeforeSwitchFailed | e.AfterWaveFailed | None = None
+
+
+@attrs.define
 class Board:
     """The whole run; :meth:`apply` is the only way to change it."""
 
@@ -73,6 +84,7 @@ class Board:
     wave_hosts: tuple[str, ...] = ()
     waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
     soaking: bool = False
+    gate: GateRow | None = None
     stopped: str = ""
     waiting: str = ""
     going_back: e.FleetRollbackStarted | None = None
@@ -96,6 +108,7 @@ class Board:
             self._begin(record, record.event)
         else:
             self._packaging(record.event)
+            self._gates(record.event)
             self._rollout(record.event)
 
     # --- What is asked of it ---------------------------------------------------
@@ -134,8 +147,8 @@ class Board:
             return "going back"
         if self.stopped:
             return "stopping"
-        if self.waiting:
-            return "waiting"
+        if self.waiting or self.gate:
+            return "waiting" if self.waiting else "gate"
         if self.wave:
             return "soaking" if self.soaking else "switching"
         return self._before_the_barrier()
@@ -195,6 +208,8 @@ class Board:
                 self.failures.add(row.name, event.stage, event.reason, event.tail)
             case e.Output():
                 row.line = "".join(last_lines(event.text, 1))
+                if self.gate and event.script == self.gate.name:
+                    self.gate.line = row.line
             case e.HostWarned():
                 self.warnings.append(f"{row.name}: {event.text}")
             case e.Switched():
@@ -221,7 +236,7 @@ class Board:
                 row.revision = short
             case e.BuildStarted(module=name):
                 self._module(name, "building")
-            case e.BuildOutput(module=name):
+            case e.BuildOutput(module=name) if name:
                 row = self.modules.setdefault(name, ModuleRow(name))
                 row.line = "".join(last_lines(event.text, 1)) or row.line
             case e.Packaged(module=name):
@@ -235,6 +250,23 @@ class Board:
         row = self.modules.setdefault(name, ModuleRow(name))
         row.status, row.since = status, self.at
         return row
+
+    def _gates(self, event: e.RunEvent) -> None:
+        match event:
+            case e.BeforeSwitchStarted(module=name, host=host):
+                where = f"of {name} on {host}"
+                self.gate = GateRow("before_switch", where, self.at)
+            case e.AfterWaveStarted(wave=wave):
+                where = f"of wave {wave}"
+                self.gate, self.soaking = GateRow("after_wave", where, self.at), False
+            case e.BuildOutput(module=""):
+                if self.gate:
+                    self.gate.line = "".join(last_lines(event.text, 1))
+            case e.BeforeSwitchFailed() | e.AfterWaveFailed():
+                if self.gate:
+                    self.gate.failed = event
+            case e.BeforeSwitchPassed() | e.AfterWavePassed():
+                self.gate = None
 
     def _rollout(self, event: e.RunEvent) -> None:
         match event:

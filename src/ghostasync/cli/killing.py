@@ -47,7 +47,7 @@ async def kill_and_resume(plan: Plan, config: Path, output: Output) -> bool:
     Returns:
         Whether the fleet is live in the end.
     """
-    _say(output, "$ ghostasync deploy")
+    _say(output, "\n$ ghostasync deploy")
     with FrontEnd(output, sys.stdout) as front:
         count = min(_SWITCHED, len(plan.hosts))
         pid = await supervise(front, partial(_deploy_and_kill, front, config, count))

@@ -21,7 +21,6 @@ _WORDS: Final[dict[type[e.HostEvent], str]] = {
     e.Resumed: "live already",
     e.Prepared: "ready",
     e.Switched: "switched",
-    e.Undrained: "live",
 }
 _WIDEST: Final = 24
 """Cells for the name of a host or module, at most."""
@@ -48,7 +47,8 @@ class Teller:
         else:
             subject = getattr(event, "module", "") or "run"
             said = self._output(event) if isinstance(event, e.BuildOutput) else []
-            said = said or _packaging(event) or _waves(event) or _rollout(event)
+            said = said or _packaging(event) or _waves(event) or _gates(event)
+            said = said or _rollout(event)
         names = max(map(len, (*board.hosts, *board.modules, "run")))
         at = time.strftime("%H:%M:%S", time.localtime(record.at))
         for line in said:
@@ -79,6 +79,8 @@ def _host(event: e.HostEvent) -> list[str]:
             said = ["has the release already"]
         case e.Uploaded(nbytes=nbytes, seconds=seconds):
             said = [f"uploaded {size(nbytes)} in {span(seconds)}"]
+        case e.Drained() | e.Undrained():
+            said = _balanced(event)
         case e.Failed(stage=stage, reason=reason):
             said = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
         case e.Halted(reason=reason):
@@ -88,6 +90,14 @@ def _host(event: e.HostEvent) -> list[str]:
         case e.HostWarned(text=text):
             said = [f"warning: {text}"]
     return said
+
+
+def _balanced(event: e.Drained | e.Undrained) -> list[str]:
+    """Say what a command did; where there is none, only that a host is live."""
+    took = f"in {span(event.seconds)}" if event.seconds else ""
+    if isinstance(event, e.Drained):
+        return [f"drained {took}"] if took else []
+    return [f"live, undrained {took}" if took else "live"]
 
 
 def _packaging(event: e.RunEvent) -> list[str]:
@@ -145,6 +155,24 @@ def _waves(event: e.RunEvent) -> list[str]:
             said = [f"wave {wave}: {live} live, {failed} failed{moved}"]
         case e.Soaked(wave=wave, seconds=seconds):
             said = [f"wave {wave} still well after {span(seconds)}"]
+    return said
+
+
+def _gates(event: e.RunEvent) -> list[str]:
+    said: list[str] = []
+    match event:
+        case e.BeforeSwitchStarted(host=host):
+            said = [f"before_switch on {host}"]
+        case e.BeforeSwitchPassed(host=host, seconds=seconds):
+            said = [f"before_switch passed on {host} in {span(seconds)}"]
+        case e.BeforeSwitchFailed(host=host, reason=reason):
+            said = [f"FAILED, and no link moves: {reason} on {host}"]
+        case e.AfterWaveStarted(wave=wave):
+            said = [f"wave {wave}: after_wave"]
+        case e.AfterWavePassed(wave=wave, seconds=seconds):
+            said = [f"wave {wave}: after_wave passed in {span(seconds)}"]
+        case e.AfterWaveFailed(wave=wave, reason=reason):
+            said = [f"wave {wave}: FAILED: {reason}"]
     return said
 
 

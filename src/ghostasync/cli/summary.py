@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from .. import events as e
 from ..model import Action, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table of states
 from .board import Board
@@ -23,6 +24,9 @@ MAX_LINES: Final = 8
 
 _DETAILS: Final = 4
 """Lines of these for reasons and output; the others are one each."""
+
+_LONGEST: Final = 300
+"""Characters of a line that a script printed; binary has lines without end."""
 
 _WIDTH: Final = 40
 """Cells for host ranges; longer ones are counted."""
@@ -92,7 +96,8 @@ def failure(report: Report, board: Board, command: Command | None) -> list[str]:
     tails = [item.tail for item in failures if item.tail]
     if tails:
         count = _DETAILS - len(details)
-        details += [f"    | {line}" for line in last_lines(tails[0], count)]
+        lines = last_lines(tails[0], count, _LONGEST)
+        details += [f"    | {line}" for line in lines]
     said = [_headline(report), *details, f"  now:  {_serving(report, board)}"]
     if command is None:
         return said
@@ -129,6 +134,9 @@ def _failures(report: Report, board: Board) -> list[Failure]:
         for row in board.modules.values()
         if row.failed
     ]
+    if (row := board.gate) and (gate := row.failed):
+        where = gate.host if isinstance(gate, e.BeforeSwitchFailed) else row.where
+        found.append(Failure(None, gate.reason, (where,), gate.tail))
     if after := board.after_all:
         found.append(Failure(None, after.reason, ("after_all_deploy",), after.tail))
     return builds + found
@@ -166,7 +174,8 @@ def _serving(report: Report, board: Board) -> str:
 
 def _served(name: str, state: S, report: Report, board: Board) -> str:
     """Return what a host serves; empty where it is as before and never told."""
-    if state is S.STRANDED:
+    reverting = board.started is not None and board.started.revert
+    if state is S.STRANDED or (reverting and state is S.FAILED):
         return "unknown, look there:"
     row = board.hosts.get(name)
     serves = dict(row.serves or {}) if row else {}
@@ -174,7 +183,9 @@ def _served(name: str, state: S, report: Report, board: Board) -> str:
         made = {
             m.name: m.packaged.package for m in board.modules.values() if m.packaged
         }
-        serves |= {**made, **report.releases}
+        new = {**made, **report.releases}
+        # A host gets its own modules only, those that CHECKING looked at.
+        serves |= {m: new[m] for m in new if row is None or m in (row.serves or new)}
     if row is None or (row.serves is None and not serves):
         return ""
     return ", ".join(filter(None, serves.values())) or "no release"

@@ -22,10 +22,14 @@ def plain(text: str) -> str:
     return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs(4)
 
 
-def last_lines(text: str, count: int) -> list[str]:
-    """Return the last *count* lines of *text* that say something, made plain."""
+def last_lines(text: str, count: int, longest: int | None = None) -> list[str]:
+    """
+    Return the last *count* lines of *text* that say something, made plain.
+
+    Of each come at most *longest* characters, the first ones.
+    """
     lines = [plain(line.rsplit("\r", 1)[-1]) for line in text.rstrip().split("\n")]
-    return [line.rstrip() for line in lines if line.strip()][-count:]
+    return [line.rstrip()[:longest] for line in lines if line.strip()][-count:]
 
 
 def size(nbytes: float) -> str:

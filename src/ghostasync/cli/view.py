@@ -9,7 +9,7 @@ import attrs
 from rich.text import Text
 
 from ..model import State as S  # noqa: N817  as in the table of states
-from .bars import UNICODE, Glyphs, bar, pipeline, tallies, waves
+from .bars import UNICODE, Glyphs, bar, gate, pipeline, tallies, waves
 from .board import Board, HostRow, ModuleRow
 from .folding import short_hosts
 from .text import clock, plain, plural, size, span
@@ -40,6 +40,8 @@ def lines(
         drawn.append(bar(board, width, glyphs))
     if board.waves > 1:
         drawn.append(waves(board, width, glyphs))
+    if not board.finished:
+        drawn += gate(board, now)
     drawn += tallies(board, glyphs)
     if not drawn[-1]:
         drawn.pop()

@@ -32,7 +32,10 @@ __all__ = [
     "unsupported",
 ]
 
-_SCRIPTS: Final = ("buildpack", "pre_deploy", "post_deploy", "after_all_deploy")
+_SCRIPTS: Final = (
+    *("buildpack", "pre_deploy", "before_switch", "post_deploy"),
+    "after_all_deploy",
+)
 _POSITION: Final = re.compile(r"(.*) \(at (.*)\)", re.DOTALL)
 
 
@@ -109,8 +112,6 @@ def unsupported(plan: Plan) -> list[str]:
     lines = []
     if plan.store.url.startswith("s3://"):
         lines.append("store.url: this version keeps its store in a directory only")
-    if plan.rollout.confirm:
-        lines.append("rollout.confirm: this version cannot do it; allowed: 0")
     lines += [
         f"modules[{index}].source.s3: this version fetches from git and dir only"
         for index, module in enumerate(plan.modules)

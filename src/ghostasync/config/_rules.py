@@ -19,7 +19,9 @@ from ..model import (
     App,
     Deadlines,
     DirectorySource,
+    Gate,
     GitSource,
+    Hook,
     Host,
     Layout,
     Module,
@@ -83,8 +85,14 @@ _PLACE: Final = r"(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+"
 _BUCKET: Final = r"s3://[A-Za-z0-9][^/\s]*(?:/\S*)?"
 
 _AGES: Final = 10**9  # what timers count without a loss; leaves out inf and nan
+_SHORTEST: Final = 10
 _ABOVE_0: Final = Rule("seconds, above 0, at most 10^9", lambda v: 0 < v <= _AGES)
 _SECONDS: Final = Rule("seconds, 0 to 10^9", lambda v: 0 <= v <= _AGES)
+_SILENCE: Final = Rule(
+    "0, or seconds from 10 to 10^9",
+    lambda v: v == 0 or _SHORTEST <= v <= _AGES,
+)
+"""A host that misses three signs of life; they come every few seconds at most."""
 _ID: Final = _whole(-1, 2**32 - 2)
 _PORT: Final = _whole(0, 65535)
 _BUDGET: Final = Rule(BUDGETS_ALLOWED, is_budget)
@@ -126,6 +134,16 @@ _INSIDE: Final = _text(
     each=True,
 )
 _HTTP: Final = _text('"http://…" or "https://…"', r"(?:https?://[^\s/]\S*)?")
+_USER: Final = _text("a user of the host", r"(?:[A-Za-z_][A-Za-z0-9_.-]*\$?)?")
+_HOSTS: Final = Rule(
+    'an expression like those of --limit ("role=web,!web3", but no @failed), or an'
+    " array of them",
+    lambda value: (
+        "@" not in value
+        if isinstance(value, str)
+        else bool(value) and all(item and "@" not in item for item in value)
+    ),
+)
 _S3: Final = _text('"s3://bucket/prefix"', _BUCKET)
 
 RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
@@ -161,13 +179,16 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     Rollout: {
         "waves": _WAVES,
         "spread_by": _PLAIN,
+        "min_serving": _BUDGET,
         "soak": _SECONDS,
         "max_failures": _BUDGET,
         "max_unreachable": _UNREACHABLE,
         "on_failure": _words("rollback-fleet", "rollback-host"),
         "concurrency": _whole(1),
-        "confirm": _SECONDS,
+        "confirm": _SILENCE,
     },
+    Hook: {"run": _NO_NUL, "on": _words("controller", "host")},
+    Gate: {"run": _NO_NUL},
     Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
     Host: {
         "name": _text(
@@ -192,10 +213,12 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "path": _text(_INSIDE.allowed, rf"(?:{_STEP}(?:/{_STEP})*)?"),
         "inline": _NO_NUL,
         "file": _PLAIN,
+        "run_as": _USER,
     },
     Verify: {
         "command": _NO_NUL,
         "url": _HTTP,
+        "run_as": _USER,
         "interval": _ABOVE_0,
         "attempt_timeout": _ABOVE_0,
     },
@@ -207,6 +230,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "exclude": _INSIDE,
         "shared_dirs": _INSIDE,
         "shared_files": _INSIDE,
+        "hosts": _HOSTS,
     },
 }
 """The rule of every key that does not take all values of its type."""

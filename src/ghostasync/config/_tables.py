@@ -19,7 +19,9 @@ from ..model import (
     App,
     Deadlines,
     DirectorySource,
+    Gate,
     GitSource,
+    Hook,
     Host,
     Layout,
     Module,
@@ -44,6 +46,9 @@ _TABLES: Final[Mapping[str, type[attrs.AttrsInstance]]] = {
     "[layout]": Layout,
     "[rollout]": Rollout,
     "rollout.deadlines": Deadlines,
+    "rollout.drain": Hook,
+    "rollout.undrain": Hook,
+    "rollout.after_wave": Gate,
     "[[modules]]": Module,
     "modules.verify": Verify,
 }
@@ -56,6 +61,7 @@ _SOURCES: Final[Mapping[str, type[GitSource | DirectorySource | S3Source]]] = {
 }
 _SOURCE_KEYS: Final = ("git", "rev", "dir", "s3")
 _SOURCE_ALLOWED: Final = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
+_SCRIPT_KEYS: Final = ("path", "inline", "file", "run_as")
 _SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
 _HOST_ALLOWED: Final = 'a string like "web[001-300]", or a table with name'
 
@@ -99,7 +105,7 @@ def _homes() -> Mapping[str, tuple[str, ...]]:
             homes[key] = (*homes.get(key, ()), name)
     homes |= dict.fromkeys(_SOURCE_KEYS, ("modules.source",))
     homes |= dict.fromkeys(("address", "labels"), ("inventory.hosts",))
-    homes["hosts"] = ("[inventory]",)
+    homes["hosts"] = ("[inventory]", "[[modules]]")
     # A name is asked for in too many tables to be of help.
     del homes["name"]
     return homes
@@ -119,11 +125,12 @@ def _modules(reader: Reader, raw: Mapping[str, object]) -> Iterator[Module]:
 def _script(reader: Reader, raw: object, where: str) -> Script | None:
     if isinstance(raw, str):
         return Script(path=raw)
-    given = reader.keys(raw, ("inline", "file"), where, _SCRIPT_ALLOWED)
-    if reader.found.spoiled(where) or not given.keys() <= {"inline", "file"}:
+    given = reader.keys(raw, _SCRIPT_KEYS, where, _SCRIPT_ALLOWED)
+    if reader.found.spoiled(where) or not given.keys() <= set(_SCRIPT_KEYS):
         return None
-    if len(given) != 1 or "" in given.values():
-        which = " and ".join(given) or "nothing"
+    texts = {key: text for key, text in given.items() if key != "run_as"}
+    if len(texts) != 1 or "" in texts.values():
+        which = " and ".join(texts) or "nothing"
         reader.found.add(where, f"gives {which}; allowed: {_SCRIPT_ALLOWED}")
         return None
     return reader.table(Script, given, where)

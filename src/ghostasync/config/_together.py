@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+from .._select import named
+from ..errors import PlanError
 from ..model import App, Module, Plan
 from ._structure import Findings, at, show
 
@@ -26,7 +28,25 @@ def check_together(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
     _apart([("layout.root", plan.layout.root), *paths], found)
     for index, module in enumerate(plan.modules):
         _apart(list(_shared(module, f"modules[{index}]")), found)
+        _here(module, f"modules[{index}]", found)
+        _placed(plan, module, f"modules[{index}].hosts", found)
     _spread(plan, found)
+
+
+def _here(module: Module, where: str, found: Findings) -> None:
+    """Note scripts of the controller that are to run as some user of a host."""
+    for key in ("buildpack", "after_all_deploy"):
+        if getattr(module, key).run_as:
+            text = "is for scripts on hosts; allowed: no run_as, this one runs here"
+            found.add(f"{where}.{key}.run_as", text)
+
+
+def _placed(plan: Plan, module: Module, where: str, found: Findings) -> None:
+    if plan.hosts and module.selectors and not found.spoiled(where):
+        try:
+            named(plan.hosts, module.selectors)
+        except PlanError as error:
+            found.add(where, f"{error}; allowed: hosts of the inventory")
 
 
 def _environment(app: App, found: Findings) -> None:

@@ -77,7 +77,7 @@ async def pack(
 
         revision: What the tree was built from.
 
-        scripts: The texts of ``pre_deploy`` and ``post_deploy``, where there are any.
+        scripts: The texts of the scripts that run on hosts, where there are any.
 
         into: The folder for ``<id>.tar.zst`` and ``<id>.manifest``, which must be new.
 
@@ -169,6 +169,7 @@ def _content(manifest: bytes, module: Module, scripts: Mapping[str, bytes]) -> s
         "scripts": {
             name: hashlib.sha256(text).hexdigest() for name, text in scripts.items()
         },
+        "users": {name: getattr(module, name).run_as for name in sorted(scripts)},
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for line in manifest.split(b"\n"):

@@ -13,7 +13,7 @@ from ._call import call, hold, query, supervise
 from ._facts import Facts, Identity, Switch, Target, parse_facts, parse_identity
 from ._frame import Frame
 from ._guard import Guarded
-from ._script import LOST, Fence, command_line, quote, render
+from ._script import LOST, Fence, as_user, command_line, quote, render, timer
 
 __all__ = [
     "LOST",
@@ -24,6 +24,7 @@ __all__ = [
     "Identity",
     "Switch",
     "Target",
+    "as_user",
     "call",
     "command_line",
     "hold",
@@ -33,4 +34,5 @@ __all__ = [
     "quote",
     "render",
     "supervise",
+    "timer",
 ]

@@ -155,6 +155,8 @@ class _Exchange:
             self.noise.feed(data)
         if piece := self.frame.feed(data):
             self.output(piece)
+        if not self.frame.begun:
+            self.stray.feed(data)
         if self.frame.status is not None:
             self.ended.set()
 

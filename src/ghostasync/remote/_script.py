@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Final
 
 import attrs
 
-__all__ = ["LOST", "Fence", "command_line", "quote", "render"]
+from .._environment import exports
+
+__all__ = ["LOST", "Fence", "as_user", "command_line", "quote", "render", "timer"]
 
 LOST: Final = 999
 """In the closing line, instead of a status: the lock is not this run's any more."""
@@ -47,10 +50,9 @@ def render(
     the holder's process lives; else stderr says whose lock it is, and the status is
     ``LOST``.
     """
-    words = b" ".join(quote(arg) for arg in args)
     lines = [
         b"nonce=" + nonce.encode(),
-        b"set -- " + words,
+        b"set -- " + _words(args),
         b"printf '\\n%s begin\\n' \"$nonce\"",
         b"(",
         _body(name),
@@ -72,6 +74,66 @@ def render(
             b"",
         ]
     return b"\n".join(lines)
+
+
+def as_user(
+    user: str, file: str, text: str, environment: str, more: Mapping[str, str]
+) -> str:
+    """
+    Return sh that runs *file*, or else *text*, as *user* of the host.
+
+    It ends up in an argument list there, so *more* variables must hold no secret.
+
+    Args:
+        user: Who runs it; the host must let us become them.
+
+        file: A script that only we can read.
+
+        text: The script itself.
+
+        environment: A file of exports that only we can read, in a folder of ours.
+
+        more: What is exported after these.
+    """
+    args = (
+        user,
+        file,
+        text,
+        environment,
+        os.fsdecode(exports(more)),
+        os.fsdecode(_body("become")),
+        os.fsdecode(_body("other")),
+    )
+    return os.fsdecode(b"\n".join([b"set -- " + _words(args), _body("as")]))
+
+
+def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
+    """
+    Return the script that puts links back where nobody gives a sign of life.
+
+    Args:
+        args: What ``timer.sh`` takes.
+
+        moves: What ``restore.sh`` takes.
+    """
+    return b"\n".join(
+        [
+            b"restore() (",
+            b"set -- " + _words(moves),
+            _body("restore"),
+            b")",
+            b"run() (",
+            _body("run"),
+            b")",
+            b"set -- " + _words(args),
+            _body("timer"),
+            b"",
+        ]
+    )
+
+
+def _words(args: Iterable[str]) -> bytes:
+    return b" ".join(quote(arg) for arg in args)
 
 
 def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:

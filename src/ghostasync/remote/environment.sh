@@ -4,6 +4,7 @@
 set -eu
 umask 077
 next=$1/environment.next
+trap 'rm -f "$next.new"' EXIT
 cat >"$next.new"
 [ "$(wc -c <"$next.new")" -eq "$2" ] || { echo "the environment arrived cut short" >&2 && exit 1; }
 rm -f "$1/fingerprint"

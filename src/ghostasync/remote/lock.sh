@@ -86,7 +86,8 @@ last=$(sed -n 1p holder 2>/dev/null || :)
 [ -z "$again" ] || [ "$last" = "$who" ] || { was=$last && held; }
 # The beat first: who finds an old one ends the process that holder names.
 date +%s >beat
-printf '%s\n' "$who" "$$" >holder
+# Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
+printf '%s\n' "$who" "$$" | cat >holder
 # Scripts of a session that has ended end by themselves; those of one that has only fallen
 # silent do not, and ours of before have nobody to report to any more.
 end ours || :

@@ -4,6 +4,6 @@ set -eu
 echo "home=$(cd && pwd)"
 echo "uid=$(id -u)"
 echo "user=$(id -un)"
-if [ "${1-}" = sudo ] && ! words=$(sudo -n true 2>&1); then
+if [ "${1-}" = sudo ] && ! words=$(sudo -n /bin/sh -c : 2>&1); then
 	echo "sudo=$(printf '%s' "$words" | tr '\n' ' ')"
 fi

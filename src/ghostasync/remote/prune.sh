@@ -7,6 +7,7 @@ shift 5
 cd "$dir"
 kept=" $* "
 current=$(readlink "$target" || :)
+rm -f "${target%/*}/.${target##*/}.ghost-back"
 if [ -n "$fingerprint" ]; then
 	umask 077
 	printf '%s\n' "$fingerprint" >".ghost/${current##*/}/fingerprint"

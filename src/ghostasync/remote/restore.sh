@@ -18,14 +18,12 @@ if [ -f "$busy" ] && read -r pid <"$busy"; then
 	! grep -qs ghost-switch "/proc/$pid/cmdline" || ! kill -s KILL "$pid" || sleep 1
 	rm -f "$busy"
 fi
-failed=0 link=
-trap 'rm -f "$link"' EXIT
-trap 'exit 143' HUP INT TERM
+failed=0
 while [ $# -gt 0 ]; do
 	dir=$1 target=$2 previous=$3 new=$4 aside=$5
 	shift 5
 	now=$(readlink "$target" || :)
-	link=${target%/*}/.${target##*/}.ghost
+	link=${target%/*}/.${target##*/}.ghost back=${target%/*}/.${target##*/}.ghost-back
 	has=restored
 	# Of a switch that was ended: an mv of it that is late finds nothing to rename.
 	rm -f "$link"
@@ -34,6 +32,7 @@ while [ $# -gt 0 ]; do
 		if [ -n "$aside" ] && [ -e "$aside" ] && [ -z "$now" ] && [ ! -e "$target" ]; then
 			mv "$aside" "$target"
 		elif [ "$now" != "$previous" ]; then
+			rm -f "$back"
 			printf '%s\n' "$target points to ${now:-nothing}, neither ${previous:-absent} nor $new: left alone" >&2
 			failed=1
 			continue
@@ -44,9 +43,13 @@ while [ $# -gt 0 ]; do
 	elif [ -z "$previous" ]; then
 		rm "$target"
 	elif [ "$previous" != "$new" ]; then
-		ln -s "$previous" "$link"
-		rename "$link" "$target"
+		if [ "$(readlink "$back" || :)" != "$previous" ]; then
+			rm -f "$back"
+			ln -s "$previous" "$back"
+		fi
+		rename "$back" "$target"
 	fi
+	rm -f "$back"
 	sync -f "${target%/*}" 2>/dev/null || sync
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=

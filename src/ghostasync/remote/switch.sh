@@ -38,8 +38,13 @@ ready() {
 	[ -d "${target%/*}" ] || (umask 022 && mkdir -p "${target%/*}")
 	rm -f "$link" # of a switch that was killed
 	ln -s "$new" "$link"
+	back=${target%/*}/.${target##*/}.ghost-back
 	links="$links$link
+$back
 "
+	# The way back needs no room on the disk then; prune.sh or restore.sh takes it away.
+	rm -f "$back"
+	[ -z "$previous" ] || [ -n "$aside" ] || ln -s "$previous" "$back"
 }
 move() {
 	[ -L "$link" ] || return 0
@@ -64,6 +69,7 @@ read -r self _ </proc/self/stat 2>/dev/null || self=$(sh -c 'echo "$PPID"')
 echo "$self" >"$busy"
 each ready "$@"
 each move "$@"
+links=
 # Whether anybody hears it or not.
 trap '' PIPE
 echo moved 2>/dev/null || :

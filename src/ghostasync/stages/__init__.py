@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ._context import Context, Logs, Move, Release, RunContext
+from ._rights import rights
 from .activate import activate
+from .before_switch import before_switch
 from .check import check, findings, inspect, take_lock
 from .connect import connect
 from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
 from .reconnect import reconnect
-from .resume import to_name_again, to_undo
+from .resume import drained_by_past, to_name_again, to_undo
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -23,14 +25,17 @@ __all__ = [
     "Release",
     "RunContext",
     "activate",
+    "before_switch",
     "check",
     "connect",
     "drain",
+    "drained_by_past",
     "findings",
     "inspect",
     "prepare",
     "prune",
     "reconnect",
+    "rights",
     "rollback",
     "switch",
     "take_lock",

@@ -12,6 +12,7 @@ from .._machine import HostMachine
 from .._past import Past
 from .._paths import HostPaths
 from .._redact import Redactor
+from .._serving import Serving
 from ..events import Event, Failed
 from ..model import Action, Deadlines, Host, Module, Package, Plan
 from ..packaging.spool import Spool
@@ -71,8 +72,9 @@ class RunContext:
     """
     What all hosts of a run share; *releases* is empty until *built* is set.
 
-    *past* is the run that this one takes up, None where it is a new one; where it has
-    to *revert* that, hosts only go back.
+    *places* names the hosts of each module that not all get; *variables* are what
+    commands see that belong to no module. *past* is the run that this one takes up,
+    None where it is a new one; where it has to *revert* that, hosts only go back.
     """
 
     id: str
@@ -94,6 +96,10 @@ class RunContext:
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
     stopping: str = ""
+    places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
+    variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    waves: int = 0
+    serving: Serving = attrs.field(factory=Serving)
 
     @property
     def deadlines(self) -> Deadlines:
@@ -122,18 +128,30 @@ class Context:
     moved: bool = False
     failure: Failed | None = None
     switching: bool = False
+    drained: bool = False
     began_at: float = 0.0
     ended_at: float = 0.0
     switched_at: float = 0.0
     sent: int = 0
     losses: int = 0
     had_lock: bool = False
+    timed: bool = False
     undone: set[str] = attrs.field(factory=set)
 
     @property
     def name(self) -> str:
         """The host's name in reports."""
         return self.host.name
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """The modules of the run that this host gets, in app order."""
+        places, name = self.run.places, self.host.name
+        return tuple(
+            module
+            for module in self.run.modules
+            if module.name not in places or name in places[module.name]
+        )
 
     @property
     def known(self) -> Facts:
@@ -147,6 +165,11 @@ class Context:
         """Whether commands go through sudo: as configured, unless we are root."""
         wanted = self.run.plan.ssh.sudo
         return wanted and (self.identity is None or self.identity.uid != 0)
+
+    @property
+    def login(self) -> str:
+        """Who runs commands on the host."""
+        return "root" if self.sudo or not self.identity else self.identity.user
 
     @property
     def paths(self) -> HostPaths:
@@ -175,6 +198,7 @@ class Context:
         self.facts = self.identity = self.failure = None
         self.had_lock = False
         self.work, self.moves, self.sent = (), (), 0
+        self.moved = self.switching = False
 
     def note(self, event: Event) -> None:
         """Take note of an event that does not change the host's state."""

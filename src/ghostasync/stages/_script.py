@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import anyio
 import attrs
 
 from .. import events as e
-from .._local import Tail
+from .._local import Tail, script
 from .._redact import Redacting
-from ..errors import DeadlinePassed, RemoteError
-from ..remote import supervise
+from ..errors import BuildError, DeadlinePassed, HostError, RemoteError
+from ..protocols import OnOutput
+from ..remote import as_user, supervise
 from ._context import Context
 
-__all__ = ["Job", "run_script"]
+__all__ = ["Job", "run_here", "run_script"]
 
 _SHOW_EVERY = 0.5
 """Seconds between two events about the output of one script."""
@@ -27,7 +30,7 @@ class Job:
 
     *cwd* is its folder, *meta* the folder that holds its release's environment; the
     script is the file *script* there, or *text*. *key* names its deadline, *seconds* is
-    how long it may take.
+    how long it may take; *run_as* is its user, empty for whoever runs commands there.
     """
 
     module: str
@@ -38,14 +41,24 @@ class Job:
     seconds: float
     text: str = ""
     environment: str = "environment"
-    overrides: Mapping[str, str] = attrs.field(factory=dict)
+    overrides: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    run_as: str = ""
+
+    @property
+    def what(self) -> str:
+        """How errors and logs call it."""
+        return f"{self.script} of {self.module}" if self.module else self.script
 
     @property
     def args(self) -> tuple[str, ...]:
         """What ``run.sh`` takes."""
-        file = "" if self.text else f"{self.meta}/{self.script}"
+        file, text = "" if self.text else f"{self.meta}/{self.script}", self.text
+        environment = f"{self.meta}/{self.environment}"
+        if self.run_as:
+            more = self.overrides
+            file, text = "", as_user(self.run_as, file, text, environment, more)
         pairs = [f"{name}={value}" for name, value in self.overrides.items()]
-        return (self.cwd, file, self.text, f"{self.meta}/{self.environment}", *pairs)
+        return (self.cwd, file, text, environment, *pairs)
 
 
 @attrs.define(eq=False)
@@ -82,7 +95,7 @@ class _Listener:
         self._take(self.stream.flush())
         self.show(final=True)
         ended = "ended at its deadline" if status is None else f"exited {status}"
-        line = f"\n--- {self.job.script} of {self.job.module} {ended}\n"
+        line = f"\n--- {self.job.what} {ended}\n"
         self.ctx.run.logs.write(self.ctx.name, line.encode())
 
 
@@ -95,22 +108,60 @@ async def run_script(ctx: Context, job: Job) -> None:
         RemoteError: It exited non-zero; the end of its output is in ``.tail``.
         ConnectionDied: The connection was lost; the host ends it by itself.
     """
-    heading = f"--- {job.script} of {job.module} in {job.cwd}\n"
+    if job.run_as == ctx.login:
+        job = attrs.evolve(job, run_as="")
+
+    async def there(output: OnOutput) -> int | None:
+        return await supervise(
+            ctx.session,
+            *job.args,
+            sudo=ctx.sudo,
+            output=output,
+            seconds=job.seconds,
+        )
+
+    await _heard(ctx, job, there)
+
+
+async def run_here(ctx: Context, job: Job) -> None:
+    """
+    Run *job*'s text on this machine, in a host's name, and wait for its end.
+
+    Raises:
+        DeadlinePassed: It took too long and was ended.
+        HostError: It could not be started, or exited non-zero.
+    """
+
+    async def here(output: OnOutput) -> int | None:
+        with anyio.move_on_after(job.seconds):
+            return await script(
+                os.fsencode(job.text),
+                cwd=Path(job.cwd),
+                env={**os.environ, **job.overrides},
+                output=output,
+                what=job.what,
+            )
+        return None
+
+    try:
+        await _heard(ctx, job, here)
+    except BuildError as exc:
+        raise HostError(ctx.name, str(exc)) from exc
+
+
+async def _heard(
+    ctx: Context, job: Job, start: Callable[[OnOutput], Awaitable[int | None]]
+) -> None:
+    """Run a script with someone to listen to it; tell how it ended."""
+    heading = f"--- {job.what} in {job.cwd}\n"
     ctx.run.logs.write(ctx.name, heading.encode(errors="surrogateescape"))
     listener = _Listener(ctx, job, ctx.run.redactor.stream())
     status: int | None = None
     try:
-        status = await supervise(
-            ctx.session,
-            *job.args,
-            sudo=ctx.sudo,
-            output=listener.feed,
-            seconds=job.seconds,
-        )
+        status = await start(listener.feed)
     finally:
         listener.finish(status)
-    what = f"{job.script} of {job.module}"
     if status is None:
-        raise DeadlinePassed(ctx.name, job.key, job.seconds, what=what)
+        raise DeadlinePassed(ctx.name, job.key, job.seconds, what=job.what)
     if status:
-        raise RemoteError(ctx.name, what, status, listener.tail.text())
+        raise RemoteError(ctx.name, job.what, status, listener.tail.text())

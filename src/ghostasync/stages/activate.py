@@ -28,6 +28,7 @@ async def activate(ctx: Context) -> e.Activated:
             meta=ctx.paths.meta(name, release.id),
             key="post_deploy",
             seconds=ctx.run.deadlines.post_deploy,
+            run_as=release.module.post_deploy.run_as,
         )
         await run_script(ctx, job)
     return e.Activated(ctx.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -9,10 +10,11 @@ from typing import Final
 import anyio
 
 from .. import events as e
-from ..errors import LockHeld, Refused, RemoteError
+from ..errors import HostError, LockHeld, Refused, RemoteError
 from ..model import Module
 from ..remote import Facts, Target, hold, parse_facts, query
 from ._context import Context
+from ._rights import rights
 
 __all__ = ["check", "findings", "inspect", "take_lock"]
 
@@ -33,6 +35,10 @@ _RUNNING: Final = 76
 _RUN: Final = re.compile(r"run (\S+) ")
 """How the text under which a lock is held begins; ids sort by time."""
 
+_LOCK_BYTES = 64 << 10
+_LOCK_INODES = 8
+"""A disk with less has no room for the lock's own files."""
+
 
 async def check(ctx: Context) -> e.Checked:
     """
@@ -47,7 +53,8 @@ async def check(ctx: Context) -> e.Checked:
     if ctx.lock is None:
         await take_lock(ctx)
     ctx.facts = await inspect(ctx)
-    if not ctx.run.revert and (wrong := list(findings(ctx, ctx.facts))):
+    wrong = [] if ctx.run.revert else [*findings(ctx, ctx.facts), *await rights(ctx)]
+    if wrong:
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
@@ -97,17 +104,28 @@ async def _ask_for_lock(ctx: Context) -> None:
                 f"another run's script has not ended: {exc.tail.strip()}; wait for it, "
                 "or end it there",
             ) from exc
-        root = ctx.paths.app_dir
-        raise Refused(
-            ctx.name,
-            f"cannot use {root}: {exc.tail.strip() or exc}; create it with "
-            f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo",
-        ) from exc
+        raise Refused(ctx.name, await _why_unusable(ctx, exc)) from exc
+
+
+async def _why_unusable(ctx: Context, exc: RemoteError) -> str:
+    """Say why the host's folder takes no lock: there is no room, or no right to it."""
+    root = ctx.paths.app_dir
+    with contextlib.suppress(HostError):
+        facts = await inspect(ctx)
+        if facts.free_bytes is not None and facts.free_bytes < _LOCK_BYTES:
+            return f"no room on {root}: {facts.free_bytes} bytes are free"
+        if facts.free_inodes is not None and facts.free_inodes < _LOCK_INODES:
+            return f"no room on {root}: {facts.free_inodes} inodes are free"
+    said = exc.tail.strip().rpartition("\n")[2] or str(exc)
+    return (
+        f"cannot use {root}: {said}; create it with "
+        f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo"
+    )
 
 
 async def inspect(ctx: Context) -> Facts:
     """Ask the host what it is and has; changes nothing that lasts."""
-    folders = {ctx.paths.module(m.name): m for m in ctx.run.modules}
+    folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
     text = await query(ctx.session, "check", ctx.paths.app_dir, *args, sudo=ctx.sudo)
     return parse_facts(text, {folder: m.name for folder, m in folders.items()})
@@ -123,7 +141,7 @@ def findings(ctx: Context, facts: Facts) -> Iterator[str]:
         yield f"{_login(ctx)} may not write to {facts.unwritable}"
     elif not facts.rename:
         yield "nothing here renames a link in one step: install coreutils or python3"
-    for module in ctx.run.modules:
+    for module in ctx.modules:
         yield from _module(ctx, facts, module, facts.targets[module.name])
 
 
@@ -132,7 +150,11 @@ def _module(
 ) -> Iterator[str]:
     path = ctx.target(module)
     if target.unwritable:
-        yield f"{_login(ctx)} may not write to {target.unwritable} (for {path})"
+        where, login = target.unwritable, _login(ctx)
+        cure = f"`chown {login} {where}`, or set ssh.sudo"
+        if facts.uid == 0:
+            cure = "is its disk read-only?"
+        yield f"{login} may not write to {where} (for {path}): {cure}"
     foreign = target.kind == "link" and not target.live
     if (foreign or target.kind in {"directory", "file"}) and not module.adopt:
         what = f"a link to {target.link}" if foreign else f"a {target.kind}"
@@ -149,6 +171,4 @@ def _module(
 
 
 def _login(ctx: Context) -> str:
-    if ctx.sudo or not ctx.identity:
-        return "root"
-    return ctx.identity.user
+    return ctx.login

@@ -36,11 +36,8 @@ async def connect(ctx: Context) -> e.Connected:
             "forced command in authorized_keys or sshd_config",
         ) from exc
     if ctx.sudo and ctx.identity.sudo:
-        raise Refused(
-            ctx.name,
-            f"sudo -n refused: {ctx.identity.sudo.strip()}; add to sudoers: "
-            f"{ctx.identity.user} ALL=(root) NOPASSWD: ALL",
-        )
+        words, user = ctx.identity.sudo.strip(), ctx.identity.user
+        raise Refused(ctx.name, f"sudo -n refused: {words}; {_cure(words, user)}")
     return e.Connected(ctx.name, seconds=anyio.current_time() - started)
 
 
@@ -53,3 +50,13 @@ async def _ask(ctx: Context) -> str:
         ctx.disconnect()
     await ctx.session.open()
     return await query(ctx.session, "probe", *wanted)
+
+
+def _cure(words: str, user: str) -> str:
+    """Return what root has to do there, by what sudo complained about."""
+    line = f"{user} ALL=(root) NOPASSWD: ALL"
+    if "not found" in words or "ermission denied" in words:
+        return "install sudo, or log in as root"
+    if " tty" in words:
+        line = f"Defaults:{user} !requiretty"
+    return f"as root: echo '{line}' >/etc/sudoers.d/ghostasync"

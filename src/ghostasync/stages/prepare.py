@@ -43,4 +43,5 @@ def _pre_deploy(ctx: Context, release: Release) -> Job:
         key="pre_deploy",
         environment="environment.next",
         seconds=ctx.run.deadlines.pre_deploy,
+        run_as=release.module.pre_deploy.run_as,
     )

@@ -7,11 +7,19 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from .. import events as e
+from .._machine import AFTER_SWITCH
 from ..model import Module, State
 from ..remote import Switch
 from ._context import Context, Move, Release
 
-__all__ = ["move_of", "moved_by_past", "resume", "to_name_again", "to_undo"]
+__all__ = [
+    "drained_by_past",
+    "move_of",
+    "moved_by_past",
+    "resume",
+    "to_name_again",
+    "to_undo",
+]
 
 
 def moved_by_past(ctx: Context, module: Module) -> Switch | None:
@@ -47,10 +55,11 @@ def resume(ctx: Context) -> e.Resumed | None:
     past = ctx.run.past
     if past is None or past.states.get(ctx.name) is not State.LIVE:
         return None
-    records = {r.module.name: moved_by_past(ctx, r.module) for r in ctx.run.releases}
-    if not all(_serves(ctx, r, records[r.module.name]) for r in ctx.run.releases):
+    mine = [release for release in ctx.run.releases if release.module in ctx.modules]
+    records = {r.module.name: moved_by_past(ctx, r.module) for r in mine}
+    if not all(_serves(ctx, r, records[r.module.name]) for r in mine):
         return None
-    work = tuple(r for r in ctx.run.releases if records[r.module.name])
+    work = tuple(r for r in mine if records[r.module.name])
     if not work:
         return None
     ctx.work, ctx.moves = work, tuple(move_of(ctx, release) for release in work)
@@ -83,7 +92,7 @@ def move_of(ctx: Context, release: Release) -> Move:
 def to_undo(ctx: Context) -> tuple[Move, ...]:
     """Return the moves that the killed run made on the host, to be taken back."""
     moves = []
-    for module in ctx.run.modules:
+    for module in ctx.modules:
         record, target = moved_by_past(ctx, module), ctx.known.targets[module.name]
         if record is not None and target.link in {record.new, ""}:
             moves.append(
@@ -97,6 +106,17 @@ def to_undo(ctx: Context) -> tuple[Move, ...]:
                 )
             )
     return tuple(moves)
+
+
+def drained_by_past(ctx: Context) -> bool:
+    """
+    Tell whether the killed run may have left the host drained.
+
+    One that was stranded stays so: a person has to look first.
+    """
+    past, rollout = ctx.run.past, ctx.run.plan.rollout
+    around = AFTER_SWITCH - {State.LIVE} | {State.DRAINING}
+    return bool(rollout.drain and past and past.states.get(ctx.name) in around)
 
 
 def to_name_again(

@@ -14,6 +14,8 @@ from ..remote import query
 from ._context import Context, Move
 from ._script import Job, run_script
 from .check import take_lock
+from .confirm import disarm_to_go_back
+from .drain import drain_to_go_back, undrain
 from .verify import healthy
 
 __all__ = ["rollback"]
@@ -30,6 +32,7 @@ class _Restored:
     moved: bool
     post_deploy: bool
     health: Verify
+    run_as: str = ""
 
 
 async def rollback(ctx: Context) -> e.RolledBack:
@@ -38,14 +41,24 @@ async def rollback(ctx: Context) -> e.RolledBack:
 
     A connection that died is opened again, until the deadline. Links that did not move
     are left alone and nothing is run for them; a host whose switch never began is not
-    even asked.
+    even asked. A host is drained meanwhile, and put back when the old code has proven
+    itself.
 
     Raises:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
     served = {move.module: move.previous.rpartition("/")[2] for move in ctx.moves}
-    if not ctx.switching:
-        return e.RolledBack(ctx.name, to=served)
+    # Its own switch, or that of the killed run which this one takes up.
+    if ctx.switching or ctx.moved:
+        await drain_to_go_back(ctx)
+        await _undo(ctx)
+    if ctx.drained:
+        await undrain(ctx)
+    return e.RolledBack(ctx.name, to=served)
+
+
+async def _undo(ctx: Context) -> None:
+    """Move the links back, and have what they lead to prove itself."""
     seconds = ctx.run.deadlines.rollback
     with anyio.move_on_after(seconds) as scope:
         restored = await _persist(ctx)
@@ -54,7 +67,6 @@ async def rollback(ctx: Context) -> e.RolledBack:
     for item in restored:
         if item.move.target in ctx.undone:
             await _reactivate(ctx, item)
-    return e.RolledBack(ctx.name, to=served)
 
 
 async def _persist(ctx: Context) -> list[_Restored]:
@@ -80,6 +92,7 @@ async def _restore(ctx: Context) -> list[_Restored]:
     await ctx.session.open()
     if ctx.lock is None:
         await take_lock(ctx)
+    await disarm_to_go_back(ctx)
     moves = {move.target: move for move in reversed(ctx.moves)}
     args = [word for move in moves.values() for word in move.args]
     said = await query(
@@ -89,8 +102,11 @@ async def _restore(ctx: Context) -> list[_Restored]:
     for line in said.split("\n"):
         word, _, rest = line.partition(" ")
         if word == "verify":
-            health = Verify(**json.loads(rest))
-            restored[-1] = attrs.evolve(restored[-1], health=health)
+            told = json.loads(rest)
+            run_as = told.pop("post_deploy_as", "")
+            restored[-1] = attrs.evolve(
+                restored[-1], health=Verify(**told), run_as=run_as
+            )
         elif word:
             has = word.split(",")
             restored.append(
@@ -124,6 +140,7 @@ async def _reactivate(ctx: Context, item: _Restored) -> None:
             key="post_deploy",
             seconds=ctx.run.deadlines.post_deploy,
             overrides=overrides,
+            run_as=item.run_as,
         )
         await run_script(ctx, job)
     # By its own measure: what a new release must show an old one may not know.

@@ -8,6 +8,7 @@ from .. import events as e
 from ..errors import LockHeld, NeverSent
 from ..remote import call
 from ._context import Context
+from .confirm import start_timer
 
 __all__ = ["switch"]
 
@@ -16,7 +17,9 @@ async def switch(ctx: Context) -> e.Switched:
     """
     Point every target at its new release, each in one rename(2).
 
-    Links that are new already, from a try whose connection died, are left.
+    Links that are new already, from a try whose connection died, are left. With
+    ``confirm`` the host is given a timer first, which puts them back unless it hears of
+    this run.
 
     Raises:
         LockHeld: The lock was taken over meanwhile; no link was moved.
@@ -28,6 +31,7 @@ async def switch(ctx: Context) -> e.Switched:
     def moved(_: bytes) -> None:
         ctx.switched_at = ctx.switched_at or anyio.current_time()
 
+    await start_timer(ctx)
     before, ctx.switching = ctx.switching, True
     args = [word for move in ctx.moves for word in move.args]
     try:

@@ -11,9 +11,9 @@ import attrs
 from .. import events as e
 from .._environment import exports
 from ..errors import DeadlinePassed, PackageError, Refused
-from ..model import Module
+from ..model import Action, Module
 from ..protocols import Channel
-from ..remote import Target, call, quote
+from ..remote import Target, as_user, call, quote
 from ._context import Context, Release
 from .check import inspect
 from .prune import prune
@@ -39,7 +39,9 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged | e.Resumed:
     started, before = anyio.current_time(), ctx.sent
     if resumed := resume(ctx):
         return resumed
-    ctx.work = tuple(r for r in ctx.run.releases if ctx.run.force or _differs(ctx, r))
+    names = {module.name for module in ctx.modules}
+    mine = [r for r in ctx.run.releases if r.module.name in names]
+    ctx.work = tuple(r for r in mine if ctx.run.force or _differs(ctx, r))
     if not ctx.work:
         return e.Unchanged(ctx.name)
     ctx.moved = any(
@@ -145,9 +147,17 @@ async def _keep_environment(ctx: Context, release: Release) -> None:
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),
     }
-    # Beside the exports, for restore.sh: how this release proves its health.
-    health = json.dumps(attrs.asdict(release.module.verify))
+    # Beside the exports, for restore.sh: how this release proves its health, and who
+    # runs its post-deploy.
+    told = attrs.asdict(release.module.verify)
+    health = json.dumps({**told, "post_deploy_as": release.module.post_deploy.run_as})
     data = exports(variables) + b"ghost_verify=" + quote(health) + b"\n"
+    if run_as := release.module.post_deploy.run_as:
+        # For timer.sh, which has only itself.
+        meta = ctx.paths.meta(name, release.id)
+        files = (f"{meta}/post_deploy", "", f"{meta}/environment")
+        again = as_user(run_as, *files, {"GHOST_ACTION": Action.ROLLBACK.value})
+        data += b"ghost_activate=" + quote(again) + b"\n"
 
     async def send(channel: Channel) -> None:
         await channel.write(data)

@@ -63,6 +63,7 @@ async def _attempt(ctx: Context, module: Module, meta: str) -> None:
             key="verify",
             seconds=check.attempt_timeout,
             text=check.command,
+            run_as=check.run_as,
         )
         await run_script(ctx, job)
     if check.url:

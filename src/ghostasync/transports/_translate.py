@@ -9,12 +9,20 @@ import asyncssh
 
 from ..errors import Unreachable
 from ..model import Host
-from ._login import Target, Trust
+from ._target import Target
+from ._trust import Trust
 
-__all__ = ["HungUp", "one_line", "unreachable"]
+__all__ = ["HungUp", "TryLater", "behind", "not_forwarded", "one_line", "unreachable"]
 
 
-class HungUp(Unreachable):
+class TryLater(Unreachable):
+    """The road ended before we had said who we are: another try does no harm."""
+
+    def __init__(self, host: str, text: str) -> None:
+        super().__init__(host, text, retriable=True)
+
+
+class HungUp(TryLater):
     """The server closed before its version line: too many logins, or a penalty."""
 
     def __init__(self, host: str, said: str) -> None:
@@ -23,7 +31,6 @@ class HungUp(Unreachable):
             host,
             f"hung up before its version line{why}: sshd's MaxStartups or "
             "PerSourcePenalties may be too low for ssh.connects",
-            retriable=True,
         )
 
 
@@ -34,10 +41,13 @@ def unreachable(
     exc: Exception,
 ) -> Unreachable:
     """Say in one line what kept us from *host*, and what to do about it."""
-    where = f"{target.address}:{target.port}"
+    where = target.place
     match exc:
         case asyncssh.PermissionDenied():
-            text = _refused(target)
+            return Unreachable(host.name, _refused(target), denied=True)
+        case asyncssh.ProtocolError() if "authentication failures" in exc.reason:
+            text = f"{_refused(target)}; {one_line(exc)}: name one key as ssh.identity"
+            return Unreachable(host.name, text, denied=True)
         case asyncssh.HostKeyNotVerifiable():
             text = _wrong_key(target, trust, exc.reason)
         case asyncssh.KeyExchangeFailed():
@@ -58,14 +68,42 @@ def unreachable(
     return Unreachable(host.name, text)
 
 
+def behind(host: Host, exc: Unreachable) -> Unreachable:
+    """Say of *host* what kept us from its jump host."""
+    text = f"jump host {exc.host}: {exc}"
+    if type(exc) is TryLater:
+        return TryLater(host.name, text)
+    return Unreachable(host.name, text, retriable=exc.retriable, denied=exc.denied)
+
+
+def not_forwarded(host: str, target: Target, exc: Exception) -> Exception:
+    """Say why the jump host *host* opened no road to *target*."""
+    text = f"jump host {host}: {one_line(exc)}"
+    code = exc.code if isinstance(exc, asyncssh.ChannelOpenError) else None
+    if code != asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+        return ConnectionError(text)
+    return Unreachable(
+        host,
+        f"{text}: its sshd_config has to allow {target.place} (AllowTcpForwarding, "
+        "PermitOpen)",
+    )
+
+
 def one_line(exc: Exception) -> str:
     """Return the text of *exc*, never empty, as one line."""
     return " ".join(str(exc).split()) or type(exc).__name__
 
 
 def _refused(target: Target) -> str:
-    offered = "the key" if target.identities else "a key"
-    if target.agent:
+    keys = target.keys
+    if keys.locked and not keys.own:
+        key = keys.locked[0]
+        return (
+            f"login refused for user {target.user} (publickey): {key} has a "
+            f"passphrase, so the agent has to have it: ssh-add {key}"
+        )
+    offered = "the key" if keys.own else "a key"
+    if keys.agent:
         offered = "a key of the agent"
     return (
         f"login refused for user {target.user} (publickey): is {offered} in "
@@ -74,7 +112,7 @@ def _refused(target: Target) -> str:
 
 
 def _wrong_key(target: Target, trust: Trust, reason: str) -> str:
-    if trust.knows(target):
+    if trust.knows(target) or "another run" in reason:
         return (
             f"the host key of {target.known_as} does not match known_hosts ({reason}): "
             f"if the host was replaced, ssh-keygen -R '{target.known_as}'"

@@ -21,17 +21,24 @@ import asyncssh
 from ..errors import ConnectionDied, Unreachable
 from ..model import Host, Ssh
 from ..protocols import OnOutput
+from ._bastion import HOSTS_EACH, Bastion
 from ._channel import SshChannel
 from ._handover import Handover, Tunnelled
 from ._handshakes import Handshakes
-from ._login import Doorkeeper, Login, Target, Trust
-from ._translate import HungUp, one_line, unreachable
+from ._login import Login, hop
+from ._target import Target
+from ._translate import HungUp, TryLater, behind, not_forwarded, one_line, unreachable
+from ._trust import Doorkeeper, Trust
 from ._wire import Wire, dial, spawn
 
 __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 
 PAUSES: Final = (1.0, 3.0, 6.0, 6.0, 6.0)
 """The later ones outlast the 5 s after which sshd forgets most penalties."""
+
+STALE_SECONDS: Final = 30.0
+"""A server ends whoever has not logged in within LoginGraceTime, 120 s by default. In a
+large fleet a host may wait for its turn as long: then it is called anew."""
 
 CLOSE_SECONDS: Final = 3.0
 """How long an orderly close may take."""
@@ -74,6 +81,8 @@ class SshTransport:
         pauses: Seconds, give or take half, before each new try with a server that hung
             up at once.
 
+        hosts_each: How many hosts share one connection to their jump host.
+
     Raises:
         ConfigError: The identity or ``known_hosts`` cannot be read.
     """
@@ -85,13 +94,17 @@ class SshTransport:
         handshakes: Handshakes | None = None,
         login_seconds: float = 30,
         pauses: Sequence[float] = PAUSES,
+        hosts_each: int = HOSTS_EACH,
+        stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self._login = Login(settings)
         self._trust = Trust(settings)
         self._handshakes = handshakes or Handshakes(settings.connects)
         self._login_seconds = login_seconds
         self._pauses = tuple(pauses)
-        self._bastions: dict[str, SshSession] = {}
+        self._hosts_each = hosts_each
+        self._bastions: dict[str, Bastion] = {}
+        self._stale_seconds = stale_seconds
         self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
 
     def session(self, host: Host) -> SshSession:
@@ -118,9 +131,8 @@ class SshTransport:
         for pause in self._pauses:
             try:
                 return await self._attempt(host, target)
-            except HungUp:
-                self._handshakes.slow_down(target.endpoint)
-            await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter
+            except TryLater:
+                await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter
         return await self._attempt(host, target)
 
     async def _target(self, host: Host, jump: str | None) -> Target:
@@ -133,22 +145,44 @@ class SshTransport:
             raise Unreachable(host.name, f"ssh configuration: {exc}") from exc
 
     async def _attempt(self, host: Host, target: Target) -> _Connection:
+        endpoint = self._handshakes.endpoint(target.endpoint)
         try:
-            async with self._handshakes.endpoint(target.endpoint):
+            async with endpoint.places:
                 wire = await self._reach(host, target)
+                since = anyio.current_time()
                 try:
-                    async with self._handshakes.working:
-                        return await self._log_in(target, wire)
+                    async with self._handshakes.turn():
+                        waited = anyio.current_time() - since
+                        if wire.lost or waited > self._stale_seconds:
+                            wire.abort()
+                            wire = await self._reach(host, target)
+                        connection = await self._log_in(target, wire)
                 except BaseException:
                     wire.abort()
                     raise
+        except HungUp:
+            endpoint.slow_down()
+            raise
         except (OSError, ValueError, asyncssh.Error) as exc:
             raise unreachable(host, target, self._trust, exc) from exc
+        endpoint.speed_up()
+        return connection
 
     async def _reach(self, host: Host, target: Target) -> Wire:
         """Open a road to the server and wait for the first line that it sends."""
+        if target.jump:
+            try:
+                async with self._bastion(target.jump).line() as line:
+                    return await self._greeted(host, line.tunnel(target))
+            except Unreachable as exc:
+                raise exc if exc.host == host.name else behind(host, exc) from exc
+        if target.proxy_command:
+            return await self._greeted(host, spawn(target.proxy_command))
+        return await self._greeted(host, dial(target.address, target.port))
+
+    async def _greeted(self, host: Host, opening: Awaitable[Wire]) -> Wire:
         with anyio.fail_after(self._login_seconds):
-            wire = await self._open_wire(host, target)
+            wire = await opening
             self._wires.add(wire)
             try:
                 greeted = await wire.greeted()
@@ -159,26 +193,16 @@ class SshTransport:
             raise HungUp(host.name, wire.early)
         return wire
 
-    async def _open_wire(self, host: Host, target: Target) -> Wire:
-        if target.jump:
-            return await self._tunnel(host, target)
-        if target.proxy_command:
-            return await spawn(target.proxy_command)
-        return await dial(target.address, target.port)
-
-    async def _tunnel(self, host: Host, target: Target) -> Wire:
-        """Open a channel of the bastion; hosts behind one share its connection."""
-        if target.jump not in self._bastions:
-            before, _, last = target.jump.rpartition(",")
-            bastion = _hop(last)
-            self._bastions[target.jump] = SshSession(
-                bastion, functools.partial(self._connect, bastion, before)
+    def _bastion(self, jump: str) -> Bastion:
+        """Return the last of the jump hosts *jump*, which the others lead to."""
+        if jump not in self._bastions:
+            before, _, last = jump.rpartition(",")
+            host = hop(last)
+            connect = functools.partial(self._connect, host, before)
+            self._bastions[jump] = Bastion(
+                lambda: SshSession(host, connect), self._hosts_each
             )
-        try:
-            return await self._bastions[target.jump].tunnel(target)
-        except Unreachable as exc:
-            text = f"jump host {exc.host}: {exc}"
-            raise Unreachable(host.name, text, retriable=exc.retriable) from exc
+        return self._bastions[jump]
 
     async def _log_in(self, target: Target, wire: Wire) -> _Connection:
         doorkeeper = Doorkeeper(self._trust, target)
@@ -187,8 +211,9 @@ class SshTransport:
                 target.address,
                 target.port,
                 username=target.user,
-                client_keys=list(target.identities),
-                agent_path=target.agent,
+                client_keys=list(target.keys.own),
+                agent_path=target.keys.agent or None,
+                agent_identities=list(target.keys.only) or None,
                 known_hosts=self._trust.known_hosts,
                 host_key_alias=target.alias,
                 client_factory=lambda: doorkeeper,
@@ -214,10 +239,15 @@ class SshSession:
         self._connection: _Connection | None = None
         self._opening = anyio.Lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._connection is not None and not self._connection[1].lost
+
     async def open(self) -> None:
         """Connect and log in, once; where the connection has died, again."""
         async with self._opening:
-            if self._connection is None or self._connection[1].lost:
+            if not self.is_open:
                 self._connection = await self._connect()
 
     async def execute(
@@ -244,19 +274,19 @@ class SshSession:
         Open a TCP connection from this host to *target*.
 
         Raises:
-            Unreachable: This host cannot be reached.
+            Unreachable: This host may not do that, or is gone.
             OSError: It cannot reach the target.
         """
-        await self.open()
-        connection, _ = self._alive()
         tunnelled = Tunnelled()
         try:
+            connection, _ = self._alive()
             await connection.create_connection(
                 lambda: tunnelled, target.address, target.port
             )
-        except asyncssh.Error as exc:
-            text = f"jump host {self.host.name}: {one_line(exc)}"
-            raise ConnectionError(text) from exc
+        except (ConnectionDied, asyncssh.Error) as exc:
+            if not self.is_open:
+                raise TryLater(self.host.name, "the connection died") from exc
+            raise not_forwarded(self.host.name, target, exc) from exc
         return tunnelled.wire
 
     def abort(self) -> None:
@@ -281,12 +311,3 @@ class SshSession:
         if self._connection is None or self._connection[1].lost:
             raise ConnectionDied(self.host.name, "the connection is gone")
         return self._connection
-
-
-def _hop(text: str) -> Host:
-    """Read one jump host: ``[user@]address[:port]``."""
-    user, _, place = text.strip().rpartition("@")
-    address, _, port = place.rpartition(":")
-    if not address or not port.isdigit() or address.count(":") > 1:
-        address, port = place, ""  # no port; a bare IPv6 address is all colons
-    return Host(text.strip(), address.strip("[]"), int(port or 0), user)

@@ -1,0 +1,59 @@
+#!/bin/sh
+# usage: timer ID APP_DIR HOLDER SECONDS PATIENCE APP
+# Puts the links back where HOLDER's run gives no sign of life for SECONDS. While another
+# run has the host, that one decides. restore and run are the scripts of these names.
+# A post-deploy gets PATIENCE seconds; APP is the word by which other runs know of it.
+set -u
+id=$1 who=$3 seconds=$4 patience=$5 app=$6
+cd "$2/.ghost" || exit
+umask 077
+heard() { # when the run in charge was last heard of
+	{ read -r name && read -r pid; } 2>/dev/null <holder || return
+	if [ "$name" = "$who" ]; then
+		beat=$(cat beat 2>/dev/null)
+		case $beat in '' | *[!0-9]*) ;; *) last=$beat ;; esac
+	elif grep -qs ghost-lock "/proc/$pid/cmdline"; then
+		last=$(date +%s)
+	fi
+}
+activate() { # runs the post-deploy of what $1 leads to again
+	old=$(readlink "$1") dir=${old%/*}
+	meta=$dir/.ghost/${old##*/}
+	failed=$(sed -n 's/^new=.*\///p' "$dir/.ghost/switch")
+	# shellcheck disable=SC1091  # written by environment.sh
+	text=$(. "$meta/environment" >/dev/null 2>&1 && printf '%s' "${ghost_activate-}")
+	file=$meta/post_deploy
+	[ -z "$text" ] || file=
+	rm -f timer.pipe
+	mkfifo timer.pipe
+	# For as long as it may take: the end of its stdin is the sign to stop.
+	sleep "$patience" >timer.pipe &
+	sleeper=$!
+	# Not in a condition: there, set -e means nothing.
+	run "$1" "$file" "$text" "$meta/environment" GHOST_ACTION=rollback \
+		"GHOST_FAILED_RELEASE_ID=$failed" <timer.pipe >>timer.log 2>&1
+	status=$?
+	[ "$status" = 0 ] || bad=$status
+	kill "$sleeper"
+	rm -f timer.pipe
+}
+if [ "${back-}" ]; then
+	restore >restored 2>>timer.log
+	bad=$?
+	while read -r has target; do
+		case $has in restored,post_deploy) activate "$target" ;; esac
+	done <restored
+	rm -f restored timer.sh
+	echo "$id $bad $(date +%s)" >reverting
+	mv reverting reverted
+	exit
+fi
+last=$(date +%s)
+while [ "$(cat timer 2>/dev/null)" = "$id" ]; do
+	heard
+	# Whoever moves the file first, we or the run, has decided.
+	if [ $(($(date +%s) - last)) -gt "$seconds" ] && mv timer reverting 2>/dev/null; then
+		back=1 exec /bin/sh "$PWD/timer.sh" "timer@$app"
+	fi
+	sleep 1
+done

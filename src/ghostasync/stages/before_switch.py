@@ -1,0 +1,52 @@
+"""What is done once for the fleet, on one host, before the first link moves."""
+
+from __future__ import annotations
+
+import anyio
+
+from .. import events as e
+from ..errors import HostError, RemoteError
+from ._context import Context, Release
+from ._script import Job, run_script
+
+__all__ = ["before_switch"]
+
+
+async def before_switch(ctx: Context, release: Release) -> str:
+    """
+    Run a module's before_switch on the host; return why it failed, or nothing.
+
+    It sees what pre-deploy saw: the new release, in a folder that is not served yet.
+    """
+    name, started = release.module.name, anyio.current_time()
+    job = Job(
+        module=name,
+        script="before_switch",
+        cwd=ctx.paths.release(name, release.id),
+        meta=ctx.paths.meta(name, release.id),
+        key="before_switch",
+        environment="environment.next",
+        seconds=ctx.run.deadlines.before_switch,
+        run_as=release.module.before_switch.run_as,
+    )
+    ctx.run.note(e.BeforeSwitchStarted(name, ctx.name), None)
+    try:
+        async with ctx.run.work:
+            await run_script(ctx, job)
+    except HostError as exc:
+        remote = exc if isinstance(exc, RemoteError) else None
+        reason = ctx.run.redactor.text(str(exc))
+        ctx.run.note(
+            e.BeforeSwitchFailed(
+                name,
+                ctx.name,
+                reason,
+                exit_status=remote.status if remote else None,
+                tail=remote.tail if remote else "",
+            ),
+            None,
+        )
+        return f"{ctx.name}: {reason}"
+    seconds = anyio.current_time() - started
+    ctx.run.note(e.BeforeSwitchPassed(name, ctx.name, seconds), None)
+    return ""

@@ -1,0 +1,121 @@
+"""
+One jump host, and the connections to it that the hosts behind it share.
+
+sshd does not count what it forwards in MaxSessions; what bounds it are the descriptors
+of the process that serves a connection, usually 1,024, and that all hosts on one
+connection share its TCP stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+import anyio
+import attrs
+
+from ..errors import Unreachable
+from ._target import Target
+from ._wire import Wire
+
+__all__ = ["HOSTS_EACH", "Bastion", "Gate", "Line"]
+
+HOSTS_EACH: Final = 64
+"""Hosts that share one connection before the next is opened."""
+
+
+class Gate(Protocol):
+    """One connection to the bastion, opened when asked for; an ``SshSession``."""
+
+    @property
+    def is_open(self) -> bool: ...
+    async def open(self) -> None: ...
+    async def tunnel(self, target: Target) -> Wire: ...
+    async def close(self) -> None: ...
+
+
+@attrs.define(eq=False)
+class Line:
+    """One connection to the bastion, and the hosts on it."""
+
+    gate: Gate
+    coming: int = 0
+    wires: weakref.WeakSet[Wire] = attrs.field(factory=weakref.WeakSet)
+
+    @property
+    def hosts(self) -> int:
+        """How many use it; those whose road has ended do not."""
+        return self.coming + sum(not wire.lost for wire in self.wires)
+
+    async def tunnel(self, target: Target) -> Wire:
+        """Open a road to *target*."""
+        wire = await self.gate.tunnel(target)
+        self.wires.add(wire)
+        return wire
+
+
+class Bastion:
+    """
+    A jump host; *connect* returns another connection to it, not yet open.
+
+    One that dies takes its own hosts with it, and is opened again for the next.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Gate], hosts_each: int = HOSTS_EACH
+    ) -> None:
+        self._connect = connect
+        self._hosts_each = hosts_each
+        self._lines: list[Line] = []
+        self._opening = anyio.Lock()
+        self._tries = 0
+        self._failure: Unreachable | None = None
+
+    @contextlib.asynccontextmanager
+    async def line(self) -> AsyncIterator[Line]:
+        """
+        Take a connection with room for one more host, and open it where it is not.
+
+        Raises:
+            Unreachable: There is no connection to the bastion.
+        """
+        line = self._with_room()
+        line.coming += 1
+        try:
+            if not line.gate.is_open:
+                await self._open(line)
+            yield line
+        finally:
+            line.coming -= 1
+
+    async def close(self) -> None:
+        """Close all connections in an orderly way."""
+        async with anyio.create_task_group() as tasks:
+            while self._lines:
+                tasks.start_soon(self._lines.pop().gate.close)
+
+    def _with_room(self) -> Line:
+        for line in self._lines:
+            if line.hosts < self._hosts_each:
+                return line
+        self._lines.append(Line(self._connect()))
+        return self._lines[-1]
+
+    async def _open(self, line: Line) -> None:
+        """Open one at a time; who waited meanwhile shares a failure."""
+        seen = self._tries
+        async with self._opening:
+            last = self._failure
+            # A refused login is not tried again, for whichever host.
+            if last and (self._tries != seen or not last.retriable):
+                raise last
+            self._failure = None
+            try:
+                await line.gate.open()
+            except Unreachable as exc:
+                self._failure = exc
+                raise
+            finally:
+                self._tries += 1

@@ -1,0 +1,100 @@
+"""Private keys: read once, and left to the agent where they have a passphrase."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+import asyncssh
+import attrs
+
+from ._target import Identity, Keys
+
+__all__ = ["KeyRing"]
+
+DEFAULT_KEYS: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
+
+
+class KeyRing:
+    """The keys of this machine: those in files, those of the agent."""
+
+    def __init__(self) -> None:
+        self.agent = os.environ.get("SSH_AUTH_SOCK", "")
+        self._read: dict[str, Keys] = {}
+
+    def defaults(self) -> Keys:
+        """Return ssh's default keys, and all that the agent has."""
+        found: list[Identity] = []
+        for name in DEFAULT_KEYS:
+            with contextlib.suppress(OSError, ValueError):
+                found += self.read(f"~/.ssh/{name}").own
+        return Keys(tuple(found), self.agent)
+
+    def chosen(self, path: str) -> Keys:
+        """
+        Return one key, and nothing else.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is none, or has a passphrase and no agent can have it.
+        """
+        keys = self.read(path)
+        if keys.locked and not (self.agent and keys.only):
+            raise ValueError(_advice(path, self.agent))
+        return attrs.evolve(keys, agent=self.agent if keys.locked else "")
+
+    def named(self, paths: list[str], agent: str, *, exclusive: bool) -> Keys:
+        """
+        Return the keys that ``~/.ssh/config`` names; as with ssh, some may be missing.
+
+        *exclusive* keeps the agent from offering others.
+
+        Raises:
+            OSError: One cannot be read.
+            ValueError: One is no key, or the last resort and locked.
+        """
+        found = []
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(self.read(path))
+        own = tuple(key for keys in found for key in keys.own)
+        only = tuple(key for keys in found for key in keys.only)
+        locked = tuple(path for keys in found for path in keys.locked)
+        if locked and not own and not agent:
+            raise ValueError(_advice(locked[0], agent))
+        asked = agent if only or not exclusive else ""
+        return Keys(own, asked, only if exclusive else (), locked)
+
+    def read(self, path: str) -> Keys:
+        """Read a key, its certificate, or what is known of it where it is locked."""
+        if path not in self._read:
+            self._read[path] = _read(Path(path).expanduser())
+        return self._read[path]
+
+
+def _read(path: Path) -> Keys:
+    try:
+        key = asyncssh.read_private_key(path)
+    except asyncssh.KeyImportError as exc:
+        if not str(exc).startswith("Passphrase"):
+            raise
+        only: list[asyncssh.SSHKey | asyncssh.SSHCertificate] = []
+        with contextlib.suppress(OSError, asyncssh.KeyImportError):
+            only.append(asyncssh.read_public_key(f"{path}.pub"))
+            only.append(asyncssh.read_certificate(f"{path}-cert.pub"))
+        return Keys(only=tuple(only), locked=(str(path),))
+    try:
+        return Keys(((key, asyncssh.read_certificate(f"{path}-cert.pub")),))
+    except FileNotFoundError:
+        return Keys((key,))
+
+
+def _advice(path: str, agent: str) -> str:
+    if agent:
+        return f"{path} has a passphrase, and {path}.pub is missing: ssh-keygen -y"
+    return (
+        f"{path} has a passphrase, and there is no ssh-agent to ask: "
+        f'eval "$(ssh-agent)" && ssh-add {path}'
+    )

@@ -1,0 +1,195 @@
+"""Behind a real HAProxy, nobody notices a deployment."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ghostasync import Hook, Rollout, Verify
+from tests.fleet.conftest import StartFleet, need
+from tests.fleet.console import Console
+from tests.fleet.world import World
+
+pytestmark = pytest.mark.fleet
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "haproxy.py"
+HOSTS = ("h1", "h2", "h3")
+CLIENTS = 6
+PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
+
+CONFIG = """\
+global
+  stats socket {folder}/admin.sock mode 600 level admin
+defaults
+  mode http
+  retries 0
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+  timeout queue 5s
+frontend shop
+  bind 127.0.0.1:{port}
+  default_backend shop
+backend shop
+  option httpchk GET /health
+  default-server check inter 200ms fall 2 rise 1
+"""
+
+APP = """\
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+version = open("/srv/site/version", "rb").read()
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(0.0 if self.path == "/health" else 0.05)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(version)))
+        self.end_headers()
+        self.wfile.write(version)
+    def log_message(self, *_):
+        pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+# An application that has to be restarted, and is away for a while.
+POST_DEPLOY = f"""\
+set -eu
+eval "port=\\$PORT_$GHOST_HOST"
+if [ -f /srv/pid ]; then
+    kill "$(cat /srv/pid)"
+    while kill -0 "$(cat /srv/pid)" 2>/dev/null; do sleep 0.1; done
+fi
+sleep 0.5
+setsid {PYTHON} app.py "$port" </dev/null >/dev/null 2>&1 &
+echo "$!" >/srv/pid
+"""
+
+HEALTHY = (
+    f"{PYTHON} -c 'import sys, urllib.request as u;"
+    ' u.urlopen("http://127.0.0.1:%s/health" % sys.argv[1], timeout=3)\''
+    ' "$(eval "echo \\$PORT_$GHOST_HOST")"'
+)
+
+
+@contextmanager
+def haproxy(folder: Path, port: int, servers: dict[str, int]) -> Iterator[None]:
+    lines = [f"  server {name} 127.0.0.1:{at}" for name, at in servers.items()]
+    config = folder / "haproxy.cfg"
+    config.write_text(CONFIG.format(folder=folder, port=port) + "\n".join(lines) + "\n")
+    with subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", str(config)]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@attrs.define
+class Visitors:
+    """Clients that ask all the time, and what they got."""
+
+    url: str
+    got: Counter[str] = attrs.field(factory=Counter)
+    over: threading.Event = attrs.field(factory=threading.Event)
+
+    def ask(self) -> str:
+        try:
+            with urllib.request.urlopen(self.url, timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError as exc:
+            return f"error: {exc}"
+
+    def _stay(self) -> None:
+        while not self.over.is_set():
+            self.got[self.ask()] += 1
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._stay) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            for thread in threads:
+                thread.join()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in held]
+    for server in held:
+        server.close()
+    return ports
+
+
+def test_visitors_of_a_balanced_fleet_see_no_error(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    need(Path("/usr/sbin/haproxy").exists(), "needs haproxy")
+    front, *ports = free_ports(1 + len(HOSTS))
+    servers = dict(zip(HOSTS, ports, strict=True))
+    world = World.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
+    site = world.repositories["site"]
+    site.script("post_deploy", POST_DEPLOY)
+    (site.path / "app.py").write_text(APP)
+    site.commit("1")
+    hook = f"{shlex.quote(sys.executable)} {shlex.quote(str(EXAMPLE))}"
+    plan = world.plan(
+        world.module("site", verify=Verify(command=HEALTHY, interval=0.2)),
+        rollout=Rollout(
+            waves=(2,),
+            min_serving=2,
+            drain=Hook(f"{hook} drain"),
+            undrain=Hook(f"{hook} undrain"),
+        ),
+    )
+    variables = {
+        "HAPROXY_SOCKET": f"{tmp_path}/admin.sock",
+        "HAPROXY_BACKEND": "shop",
+        **{f"PORT_{name}": str(port) for name, port in servers.items()},
+    }
+    console = Console(world)
+    console.configure(
+        attrs.evolve(plan, app=attrs.evolve(plan.app, env_vars=variables))
+    )
+    visitors = Visitors(f"http://127.0.0.1:{front}/")
+
+    with haproxy(tmp_path, front, servers):
+        first = console.deploy()
+        assert first.exit == 0, first.stderr
+        until(lambda: visitors.ask() == "1")
+        site.commit("2")
+        with visitors.asking():
+            second = console.deploy()
+        site.script("post_deploy", f"{POST_DEPLOY}[ $GHOST_HOST != h3 ]\n")
+        site.commit("3")
+        behind = Visitors(visitors.url)
+        with behind.asking():
+            third = console.deploy()
+
+    assert second.exit == 0, second.stderr
+    assert set(visitors.got) == {"1", "2"}, visitors.got
+    assert third.exit == 1, "the third fails on its last host"
+    assert set(third.states.values()) == {"ROLLED_BACK"}
+    assert set(behind.got) == {"2", "3"}, "and nobody notices the way back either"

@@ -1,0 +1,160 @@
+"""What scripts print: whole in the log, bounded here, harmless to whoever looks on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from ghostasync import Script
+from tests.fleet.conftest import StartFleet
+from tests.fleet.console import Console
+from tests.fleet.world import World
+
+pytestmark = pytest.mark.fleet
+
+MEGABYTES = 300
+RESIDENT = 160_000_000
+"""Bytes: a run of one host that prints nothing takes some 70 MB here."""
+
+CONTROLS = re.compile(rb"\x1b\]0;owned|\x1b\[2J|\x1b\[38;5;201|\x1bc|\0|\x9b|\x07")
+HOSTILE = (
+    r"""printf '\033[2J\033]0;owned\007\033c\233\000\033[38;5;201mlast words\a\n'"""
+)
+
+
+@attrs.frozen
+class Scene:
+    world: World
+    console: Console
+
+    def scripts(self, **texts: str) -> None:
+        """Have the module's scripts be these, and no other."""
+        scripts = {key: Script(inline=text) for key, text in texts.items()}
+        none = dict.fromkeys(("buildpack", "pre_deploy", "post_deploy"), Script())
+        module = attrs.evolve(
+            self.world.module("site"),
+            after_all_deploy=Script(),
+            **{**none, **scripts},  # type: ignore[arg-type]  # all are scripts
+        )
+        self.console.configure(self.world.plan(module))
+
+    def log(self) -> Path:
+        (path,) = self.world.store.glob("runs/*/hosts/h1.log")
+        return path
+
+
+@pytest.fixture
+def scene(sshd_fleet: StartFleet, tmp_path: Path) -> Scene:
+    world = World.create(tmp_path, sshd_fleet(1), "site")
+    return Scene(world, Console(world))
+
+
+def test_300_mb_of_anything_are_whole_in_the_log_and_bounded_here(scene: Scene) -> None:
+    zeros = f"dd if=/dev/zero bs=1000000 count={MEGABYTES} 2>/dev/null"
+    scene.scripts(pre_deploy=f"{HOSTILE}\n{zeros}\necho; {HOSTILE}\nexit 3")
+
+    with scene.console.running("deploy", "--output", "json") as process:
+        assert process.stdout is not None
+        events: list[dict[str, Any]] = [json.loads(line) for line in process.stdout]
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+
+    assert (process.returncode, events[-1]["hosts"]) == (1, {"h1": "FAILED"})
+    assert usage.ru_maxrss * 1024 < RESIDENT
+    said = [event["text"] for event in events if event["event"] == "Output"]
+    assert said
+    assert max(map(len, said)) <= 4096
+    printed, _, _ = (
+        scene.log().read_bytes().partition(b"\n--- pre_deploy of site exited")
+    )
+    assert printed.count(b"\0") == MEGABYTES * 1_000_000 + 2
+    assert printed.count(b"last words\a\n") == 2
+
+
+@pytest.mark.parametrize("output", ["board", "lines", "json"])
+def test_what_a_script_prints_steers_no_terminal(scene: Scene, output: str) -> None:
+    binary = "dd if=/dev/urandom bs=100000 count=20 2>/dev/null"
+    scene.scripts(
+        buildpack=f"{HOSTILE}\nsleep 0.6\n{HOSTILE}",
+        pre_deploy=f"{binary}\n{HOSTILE}\nsleep 0.6\n{HOSTILE}\nexit 3",
+    )
+
+    shown = on_a_terminal(scene.console, "deploy", "--output", output)
+
+    assert b"last words" in shown
+    assert not CONTROLS.search(shown.replace(b"\x1b[?25", b""))
+    shown.decode()  # nothing in it is cut or invalid
+
+
+def test_a_line_without_end_is_cut_for_people(scene: Scene) -> None:
+    scene.scripts(pre_deploy="tr -dc a-z </dev/urandom | head -c 300000; exit 3")
+
+    outcome = scene.console("deploy", "--output", "lines")
+
+    assert outcome.exit == 1
+    said = (outcome.stdout + outcome.stderr).splitlines()
+    assert max(map(len, said)) < 500
+    assert re.search(rb"[a-z]{300000}", scene.log().read_bytes())
+
+
+@pytest.mark.parametrize(
+    "child", ["sleep 600 & echo $! >pid", "while :; do echo noise; done & echo $! >pid"]
+)
+def test_a_child_that_keeps_the_output_open_does_not_hold_the_run(
+    scene: Scene, child: str
+) -> None:
+    scene.scripts(post_deploy=f"{child}\necho started\n")
+
+    outcome = scene.console.deploy()
+
+    assert outcome.exit == 0, outcome.stderr
+    assert outcome.states == {"h1": "LIVE"}
+    assert b"started\n" in scene.log().read_bytes()
+
+
+def test_a_daemon_that_post_deploy_leaves_behind_lives_on(scene: Scene) -> None:
+    scene.scripts(post_deploy="sleep 600 &")
+
+    assert scene.console.deploy().exit == 0
+    assert scene.console.deploy("--force").exit == 0
+
+    assert scene.world.fleet.commands("h1").count("sleep 600") == 2
+
+
+def on_a_terminal(console: Console, *args: str) -> bytes:
+    """Return all that a command writes to its terminal, stderr included."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ghostasync", *args],
+        cwd=console.world.folder,
+        env={
+            **os.environ,
+            "HOME": str(console.world.folder),
+            "XDG_CACHE_HOME": str(console.world.folder / "cache"),
+            "TOKEN": "s3cr3t",
+            "TERM": "xterm",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+    )
+    os.close(its)
+    shown = bytearray()
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:
+        pass  # how Linux says that a terminal was closed
+    finally:
+        os.close(ours)
+        process.wait()
+    return bytes(shown)

@@ -1,0 +1,180 @@
+"""Keys with passphrases, keys of the agent, and what is never tried twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import asyncssh
+import attrs
+import pytest
+
+from ghostasync import Rollout
+from ghostasync.errors import Unreachable
+from ghostasync.model import Ssh
+from ghostasync.transports.ssh import SshTransport
+from tests.fleet.conftest import Connect, StartFleet
+from tests.fleet.console import Console
+from tests.fleet.sshd import SshdFleet
+from tests.fleet.world import World
+from tests.transports.commands import run
+
+pytestmark = pytest.mark.fleet
+
+PASSPHRASE = "it's `secret`"
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Run an ssh-agent that has one key, which no host takes."""
+    socket = Path(os.path.relpath(tmp_path / "agent"))  # a socket's path is short
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", socket])
+    while not socket.exists():
+        time.sleep(0.005)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+    other = tmp_path / "other"
+    other.touch(mode=0o600)
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    other.write_bytes(key.export_private_key())
+    subprocess.run(["ssh-add", "-q", other], check=True)
+    yield
+    process.kill()
+    process.wait()
+
+
+def locked(fleet: SshdFleet, folder: Path) -> Path:
+    """Return the fleet's key with a passphrase, and its public half beside it."""
+    path = folder / "locked"
+    own = Path(fleet.ssh.identity)
+    path.touch(mode=0o600)
+    path.write_bytes(own.read_bytes())
+    change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", PASSPHRASE, "-f", str(path)]
+    subprocess.run(change, check=True, stdout=subprocess.DEVNULL)
+    asyncssh.read_private_key(own).write_public_key(f"{path}.pub")
+    return path
+
+
+def add(key: Path, folder: Path) -> None:
+    """Add a key with a passphrase to the agent, as a person would."""
+    (folder / "passphrase").write_text(PASSPHRASE)
+    ask = folder / "ask"
+    ask.write_text(f"#!/bin/sh\ncat {folder}/passphrase\n")
+    ask.chmod(0o755)
+    env = {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+    subprocess.run(["ssh-add", "-q", key], check=True, env={**os.environ, **env})
+
+
+async def test_a_key_with_a_passphrase_is_used_through_the_agent_and_no_other_is(
+    agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1, options={"MaxAuthTries": "1"})
+    key = locked(fleet, tmp_path)
+    settings = attrs.evolve(fleet.ssh, identity=str(key))
+    with pytest.raises(Unreachable, match=f"ssh-add {key}") as caught:
+        await connect(fleet, settings)
+    assert caught.value.denied
+    add(key, tmp_path)
+
+    session = await connect(fleet, settings)
+
+    assert await run(session, "echo in") == (0, "in\n")
+
+
+async def test_identities_only_keeps_the_agent_from_offering_others(
+    agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1, options={"MaxAuthTries": "1"})
+    key = locked(fleet, tmp_path)
+    add(key, tmp_path)
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  User root\n  IdentityFile {key}\n")
+    settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    with pytest.raises(Unreachable, match="Too many authentication fail") as caught:
+        await connect(fleet, settings)
+    assert (caught.value.denied, caught.value.retriable) == (True, False)
+    config.write_text(config.read_text() + "  IdentitiesOnly yes\n")
+
+    session = await connect(fleet, settings)
+
+    assert await run(session, "echo in") == (0, "in\n")
+
+
+def test_a_key_with_a_passphrase_and_no_agent_asks_nobody_and_says_what_to_do(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1)
+    key = locked(fleet, tmp_path)
+    console = Console(World.create(tmp_path, fleet, "site"))
+    settings = attrs.evolve(fleet.ssh, identity=str(key))
+    console.configure(console.world.plan(ssh=settings))
+
+    outcome = console.deploy(SSH_AUTH_SOCK="")
+
+    assert (outcome.exit, outcome.stdout) == (2, "")
+    assert f"ssh.identity: {key} has a passphrase" in outcome.stderr
+    assert f"ssh-add {key}" in outcome.stderr
+    assert "Connection from" not in fleet.log("h1")
+
+
+def test_a_refused_login_and_a_wrong_host_key_are_tried_once_by_a_deploy(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(2)
+    fleet.path("h1", "~/.ssh/authorized_keys").write_text("")
+    fleet.change_host_key("h2")
+    console = Console(World.create(tmp_path, fleet, "site"))
+    console.configure(console.world.plan(rollout=Rollout(max_failures=2)))
+
+    outcome = console.deploy()
+
+    refused, wrong = (outcome.event("Failed", host) for host in ("h1", "h2"))
+    assert outcome.exit == 1
+    assert (refused["denied"], refused["unreachable"]) == (True, True)
+    assert (wrong["denied"], wrong["unreachable"]) == (False, True)
+    assert "login refused for user root" in refused["reason"]
+    assert "ssh-keygen -R" in wrong["reason"]
+    for host in ("h1", "h2"):
+        assert fleet.log(host).count("Connection from") == 1
+
+
+async def test_two_at_once_learn_each_host_key_once_and_whole(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(3)
+    learned = tmp_path / "known"
+    learned.write_text("[10.0.0.1]:22 ssh-ed25519 cut-short-without-newline")
+    before = learned.read_text()
+    settings = attrs.evolve(fleet.ssh, known_hosts=str(learned), host_keys="accept-new")
+    transports = [SshTransport(settings), SshTransport(settings)]
+
+    async with anyio.create_task_group() as tasks:
+        for transport in transports:
+            for host in fleet.hosts:
+                tasks.start_soon(connect.session(transport, host).open)
+
+    lines = learned.read_text().splitlines()
+    assert lines[0] == before
+    real = Path(fleet.ssh.known_hosts).read_text().splitlines()
+    assert sorted(lines[1:]) == sorted(real)
+
+
+async def test_a_key_that_another_run_has_just_learned_is_not_overruled(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1)
+    learned = tmp_path / "known"
+    settings = attrs.evolve(fleet.ssh, known_hosts=str(learned), host_keys="accept-new")
+    early = connect.session(SshTransport(settings), fleet.hosts[0])
+    await connect(fleet, settings)
+    fleet.change_host_key("h1")
+
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="does not match known_hosts") as caught:
+            await early.open()
+        assert not caught.value.retriable
+
+    assert learned.read_text().count("\n") == 1

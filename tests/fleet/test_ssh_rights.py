@@ -1,0 +1,72 @@
+"""Rights that a login lacks, each with the command that grants it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import attrs
+import pytest
+
+from ghostasync import Rollout
+from tests.fleet.conftest import StartFleet
+from tests.fleet.console import Console
+from tests.fleet.world import World
+
+pytestmark = pytest.mark.fleet
+
+ROOT_ONLY: Final = "root ALL=(ALL) ALL\n"
+
+
+def reasons(console: Console) -> dict[str, str]:
+    """Deploy, let each host fail for itself, and return why."""
+    hosts = console.world.fleet.hosts
+    plan = console.world.plan(rollout=Rollout(max_failures=len(hosts)))
+    sudo = (console.world.folder / "sudo").exists()
+    console.configure(attrs.evolve(plan, ssh=attrs.evolve(plan.ssh, sudo=sudo)))
+    failed = [e for e in console.deploy().events if e["event"] == "Failed"]
+    return {event["host"]: f"{event['stage']}: {event['reason']}" for event in failed}
+
+
+def test_each_way_in_which_sudo_may_refuse_is_told_with_its_cure(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(5, user="ghostuser")
+    console = Console(World.create(tmp_path, fleet, "site"))
+    (tmp_path / "sudo").touch()
+    for host, lines in {
+        "h1": "",
+        "h2": "ghostuser ALL=(ALL) ALL\n",
+        "h3": "Defaults requiretty\nghostuser ALL=(ALL) NOPASSWD: ALL\n",
+        "h4": "ghostuser ALL=(root) NOPASSWD: /bin/sh\n",
+    }.items():
+        fleet.shell(host, f"printf '%s' '{ROOT_ONLY}{lines}' >/etc/sudoers")
+    fleet.shell("h5", "mount --bind /dev/null /usr/bin/sudo")
+
+    said = reasons(console)
+
+    grant = "echo 'ghostuser ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/ghostasync"
+    assert sorted(said) == ["h1", "h2", "h3", "h5"]
+    for host in ("h1", "h2"):
+        assert said[host].startswith("CONNECTING: sudo -n refused: sudo: ")
+        assert grant in said[host]
+    assert "tty" in said["h3"]
+    assert "echo 'Defaults:ghostuser !requiretty' >/etc/sudoers.d/" in said["h3"]
+    assert "install sudo, or log in as root" in said["h5"]
+    assert all("\n" not in reason for reason in said.values())
+
+
+def test_a_folder_that_the_login_may_not_write_to_is_told_with_its_cure(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(2, user="ghostuser")
+    console = Console(World.create(tmp_path, fleet, "site"))
+    fleet.shell("h1", "chown 0:0 /ghost")
+    fleet.shell("h2", "chown 0:0 /srv")
+
+    said = reasons(console)
+
+    assert said["h1"].startswith("CHECKING: cannot use /ghost/shop/prod/web/blue: ")
+    assert "`install -d -o ghostuser /ghost`, or set ssh.sudo" in said["h1"]
+    assert said["h2"].startswith("CHECKING: ghostuser may not write to /srv (for /srv")
+    assert "`chown ghostuser /srv`, or set ssh.sudo" in said["h2"]

@@ -1,0 +1,95 @@
+"""Killed runs with drained hosts and migrations: nobody is left out by oversight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ghostasync import Hook, Outcome, Plan, Script, resume
+from ghostasync import events as e
+from ghostasync.testing import Answer
+from tests.test_resume import HOSTS, FakeHost, Fleet, Scene
+from tests.test_resume import plan as plan  # noqa: PLC0414  a fixture
+
+
+@attrs.define
+class Balanced(FakeHost):
+    """A host that a balancer may have been told to leave out."""
+
+    out: bool = False
+
+
+@attrs.define
+class BalancedFleet(Fleet):
+    """Hosts that keep books, and are drained and undrained."""
+
+    def _run(self, host: FakeHost, _: str, file: str, *words: str) -> Answer:
+        assert isinstance(host, Balanced)
+        text = words[0]
+        if text in {"drain", "undrain"}:
+            host.out = text == "drain"
+        host.ran.append(file.rpartition("/")[2] or text)
+        return Answer()
+
+    @property
+    def out(self) -> list[str]:
+        hosts = self.hosts.items()
+        return [n for n, host in hosts if isinstance(host, Balanced) and host.out]
+
+
+@pytest.fixture
+async def scene(plan: Plan, tmp_path: Path) -> Scene:
+    module = attrs.evolve(plan.modules[0], before_switch=Script(inline="migrate"))
+    rollout = attrs.evolve(
+        plan.rollout, drain=Hook("drain", "host"), undrain=Hook("undrain", "host")
+    )
+    plan = attrs.evolve(plan, modules=(module,), rollout=rollout)
+    fleet = BalancedFleet({name: Balanced() for name in HOSTS})
+    scene = Scene(tmp_path, plan, fleet)
+    scene.version("1")
+    scene.old = (await scene.deploy()).releases["site"]
+    return scene
+
+
+def out(scene: Scene) -> list[str]:
+    assert isinstance(scene.fleet, BalancedFleet)
+    return scene.fleet.out
+
+
+async def test_a_run_that_goes_on_migrates_once_and_undrains_all(scene: Scene) -> None:
+    await scene.deploy_and_watch()
+    migrated = scene.at(e.BeforeSwitchPassed)
+    for seq in scene.events():
+        scene.kill(seq)
+
+        report = await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert report.outcome is Outcome.LIVE, seq
+        assert out(scene) == [], seq
+        assert len(scene.fleet.ran("before_switch")) == (seq < migrated), seq
+
+
+async def test_a_run_that_is_taken_back_leaves_nobody_drained(scene: Scene) -> None:
+    await scene.deploy_and_watch()
+    for seq in scene.events():
+        scene.kill(seq)
+
+        report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+
+        assert report.exit_status == 0, seq
+        assert set(scene.fleet.serves.values()) == {scene.old}
+        assert out(scene) == [], seq
+        assert scene.fleet.ran("before_switch") == []
+
+
+async def test_a_new_deploy_leaves_nobody_drained(scene: Scene) -> None:
+    await scene.deploy_and_watch()
+    for seq in scene.events():
+        scene.kill(seq)
+        scene.version(f"3 after {seq}")
+
+        await scene.deploy()
+
+        assert out(scene) == [], seq
