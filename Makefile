@@ -7,7 +7,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := openssh-server openssh-client git git-lfs zstd busybox sudo util-linux \
 	iproute2 shellcheck procps zsh fish tcsh haproxy
 
-.PHONY: demo test fast lint format bench clean hosts
+.PHONY: demo test fast soak lint format bench clean hosts
 
 demo: $(VENV)/installed ## the main job on a fleet within one process
 	$(BIN)/ghostasync demo
@@ -17,6 +17,10 @@ test: $(VENV)/tested hosts ## the whole suite; installs Debian packages
 
 fast: $(VENV)/tested ## what needs no server
 	$(BIN)/pytest -n auto -m "not fleet"
+
+soak: $(VENV)/tested hosts ## random faults, as root; DEPLOYS=200, SEED= to try one again
+	$(SUDO) $(BIN)/python -m tests.fleet.soak --deploys $(or $(DEPLOYS),200) \
+		$(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check

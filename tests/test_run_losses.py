@@ -61,6 +61,24 @@ async def test_a_host_whose_connection_died_goes_on(plan: Plan, what: str) -> No
     assert hosts.ran(what).count("h3") == 1
 
 
+async def test_a_login_whose_connection_died_is_tried_once_more(plan: Plan) -> None:
+    hosts = Hosts(breaks=dies("probe", "h2"))
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.LIVE
+    assert hosts.ran("probe").count("h2") == 2
+
+
+async def test_a_login_that_always_hangs_up_runs_no_commands(plan: Plan) -> None:
+    hosts = Hosts(breaks=dies("probe", "h2", times=99))
+
+    report, _ = await run(plan, hosts)
+
+    assert "the login does not run commands" in report.hosts["h2"].reason
+    assert hosts.ran("probe").count("h2") == 2
+
+
 async def test_a_switch_whose_answer_was_lost_is_looked_at_and_goes_on(
     plan: Plan,
 ) -> None:

@@ -14,6 +14,7 @@ Every error of ghostasync, by what the reader can do about it.
     ├── HostError              one host; never leaves the run, becomes an event
     │   ├── Unreachable        no connection; .retriable, .denied say more
     │   ├── ConnectionDied     it was there and is gone
+    │   │   └── NeverSent      before the host was told what to do
     │   ├── Refused            the host is not fit for the plan; says what to do
     │   ├── LockHeld           another run holds the host's lock
     │   ├── DeadlinePassed     the state took longer than its deadline
@@ -36,6 +37,7 @@ __all__ = [
     "GhostasyncError",
     "HostError",
     "LockHeld",
+    "NeverSent",
     "PackageError",
     "PlanError",
     "Refused",
@@ -122,6 +124,10 @@ class Unreachable(HostError):
 
 class ConnectionDied(HostError):
     """The connection was there and is gone; the host's state is unknown."""
+
+
+class NeverSent(ConnectionDied):
+    """It was gone before the host was told what to do: nothing has changed there."""
 
 
 class Refused(HostError):

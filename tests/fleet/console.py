@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,17 @@ class Console:
         (self.world.folder / "ghostasync.toml").write_text(_toml(plan))
 
     @contextmanager
-    def running(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    def running(
+        self,
+        *args: str,
+        prefix: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Iterator[subprocess.Popen[str]]:
         """Start a command; its stdout is a pipe to read events from."""
         with subprocess.Popen(
-            [sys.executable, "-m", "ghostasync", *args],
+            [*prefix, sys.executable, "-m", "ghostasync", *args],
             cwd=self.world.folder,
-            env=self._env(env),
+            env=self._env(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,14 +86,14 @@ class Console:
 
     def __call__(self, *args: str, **env: str) -> Outcome:
         """Run a command to its end."""
-        with self.running(*args, **env) as process:
+        with self.running(*args, env=env) as process:
             out, err = process.communicate(timeout=SECONDS)
         return Outcome(process.returncode, out, err)
 
     def deploy(self, *args: str, **env: str) -> Outcome:
         return self("deploy", "--output", "json", *args, **env)
 
-    def _env(self, more: dict[str, str]) -> dict[str, str]:
+    def _env(self, more: Mapping[str, str]) -> dict[str, str]:
         folder = self.world.folder
         return {
             **os.environ,

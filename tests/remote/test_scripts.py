@@ -552,15 +552,28 @@ def test_a_leftover_of_a_killed_switch_does_not_decide(
     one.serve("1_a_0")
     move = one.move("1_a_0", "2_b_0")
     _arm(shell, move)
-    process, frame = start(shell, "switch", "mv", *_ends(move))
-    # The text is there, the end of stdin is not: plant a link with its number first.
-    one.target.with_name(f".one.ghost-{process.pid}").symlink_to(one.release("1_a_0"))
+    left = one.target.with_name(".one.ghost")
+    left.symlink_to(one.release("1_a_0"))
 
-    out, _ = process.communicate(timeout=20)
-    frame.feed(out)
+    status = run(shell, "switch", "mv", *_ends(move))[0]
 
-    assert (frame.status, one.serves) == (0, "2_b_0")
+    assert (status, one.serves) == (0, "2_b_0")
     assert os.listdir(one.folder / "1_a_0") == []
+    assert not left.is_symlink()
+
+
+def test_a_switch_that_was_ended_is_not_carried_out_by_its_mv(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    move = one.move("1_a_0", "2_b_0")
+    left = one.target.with_name(".one.ghost")
+    left.symlink_to(one.release("2_b_0"))
+
+    status = run(shell, "restore", "mv", *_ends(move))[0]
+
+    assert (status, one.serves, left.is_symlink()) == (0, "1_a_0", False)
 
 
 def test_a_switch_that_is_still_on_its_way_is_ended_before_links_go_back(

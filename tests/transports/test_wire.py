@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import sys
+import threading
 from pathlib import Path
 
 import anyio
 import pytest
 
-from ghostasync.transports._wire import Wire, spawn
+from ghostasync.transports._wire import Wire, dial, spawn
 
 
 class Road:
@@ -185,3 +188,35 @@ async def test_a_process_that_ends_at_once_is_no_greeting() -> None:
 async def test_a_command_that_does_not_exist_is_an_os_error() -> None:
     with pytest.raises(FileNotFoundError):
         await spawn("/nowhere/relay")
+
+
+async def test_a_server_that_hangs_up_while_we_connect_has_said_nothing() -> None:
+    """A busy loop sees the reset where it looked for the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        hanging_up = threading.Thread(target=_hang_up, args=(listener,))
+        hanging_up.start()
+        dialling = asyncio.ensure_future(dial("127.0.0.1", port))
+        await asyncio.sleep(0)
+        hanging_up.join()
+
+        wire = await dialling
+
+        assert not await wire.greeted()
+
+
+def _hang_up(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    at_once = struct.pack("ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    connection.close()
+
+
+async def test_every_address_of_a_name_is_tried() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Where localhost is ::1 as well, that comes first and refuses.
+        wire = await dial("localhost", listener.getsockname()[1])
+
+        listener.accept()[0].close()
+        wire.abort()
+        await wire.gone.wait()

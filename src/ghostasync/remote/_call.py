@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 import attrs
 
 from .._local import Tail
-from ..errors import ConnectionDied, LockHeld, RemoteError
+from ..errors import ConnectionDied, HostError, LockHeld, NeverSent, RemoteError
 from ..protocols import Channel, OnOutput, Session
 from ._frame import Frame
 from ._guard import Guarded
@@ -27,6 +28,10 @@ thousand releases stays far below."""
 GRACE = 8.0
 """Seconds that a script has to go once its stdin is closed: ``run.sh`` waits 5 before
 it kills."""
+
+
+ANSWER = 4.0
+"""Seconds that a host has to say who it is, which takes it no time."""
 
 
 async def _close_stdin(channel: Channel) -> None:
@@ -55,11 +60,19 @@ class _Exchange:
         session = self.session
         fence = session.fence(self.name) if isinstance(session, Guarded) else None
         text = render(self.name, args, self.frame.nonce, fence)
-        channel = await session.execute(
-            command_line(self.name, len(text), sudo=sudo),
-            output=self._on_output,
-            errors=self.stray.feed,
-        )
+        try:
+            channel = await session.execute(
+                command_line(self.name, len(text), sudo=sudo),
+                output=self._on_output,
+                errors=self.stray.feed,
+            )
+        except ConnectionDied as exc:
+            # Without its text, which comes after, the command does nothing.
+            raise NeverSent(session.host.name, str(exc)) from exc
+        except BaseException:
+            if self.name != "probe":
+                await self._require_answer(NeverSent)
+            raise
         try:
             await channel.write(text)
         except BrokenPipeError:
@@ -86,11 +99,42 @@ class _Exchange:
             raise self.late
 
     async def wind_up(self, channel: Channel) -> None:
-        """Tell a script that is not wanted any more, and let it clean up."""
+        """
+        Tell a script that is not wanted any more, and let it clean up.
+
+        Raises:
+            ConnectionDied: Nothing is heard of the host any more, so nobody knows.
+        """
         channel.write_eof()
         with anyio.move_on_after(GRACE, shield=True):
             self.late, self.ended = None, anyio.Event()
             await self.run(channel, _leave_open)
+            return
+        try:
+            await self._require_answer()
+        except ConnectionDied:
+            channel.abort()
+            raise
+
+    async def _require_answer(
+        self, lost: type[ConnectionDied] = ConnectionDied
+    ) -> None:
+        """
+        Make sure that the host still does what it is told over this connection.
+
+        Raises:
+            ConnectionDied: It says nothing; as *lost*.
+        """
+        question = _Exchange(self.session, "probe", lambda _: None)
+        with anyio.move_on_after(ANSWER, shield=True), suppress(HostError):
+            channel = await question.start((), sudo=False)
+            try:
+                await question.run(channel, _close_stdin)
+            finally:
+                channel.abort()
+            return
+        text = f"it does not answer any more during {self.name}"
+        raise lost(self.session.host.name, text)
 
     async def _feed(self, channel: Channel, feed: Feed) -> None:
         # A script that stops reading has failed, and its status says why.

@@ -44,6 +44,7 @@ done
 if [ -f .ghost/history ]; then
 	while read -r id; do
 		! [ -d "$id" ] || echo "$id"
-	done <.ghost/history | newest_first | awk '!seen[$0]++' | newest_first >.ghost/history.new
+	done <.ghost/history | newest_first | awk '!seen[$0]++' | newest_first >.ghost/history.new ||
+		{ rm -f .ghost/history.new && exit 1; } # a full disk
 	mv .ghost/history.new .ghost/history
 fi

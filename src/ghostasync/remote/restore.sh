@@ -23,8 +23,10 @@ while [ $# -gt 0 ]; do
 	dir=$1 target=$2 previous=$3 new=$4 aside=$5
 	shift 5
 	now=$(readlink "$target" || :)
-	back=${target%/*}/.${target##*/}.ghost-back
+	link=${target%/*}/.${target##*/}.ghost back=${target%/*}/.${target##*/}.ghost-back
 	has=restored
+	# Of a switch that was ended: an mv of it that is late finds nothing to rename.
+	rm -f "$link"
 	if [ "$now" != "$new" ]; then
 		has=left
 		if [ -n "$aside" ] && [ -e "$aside" ] && [ -z "$now" ] && [ ! -e "$target" ]; then

@@ -21,7 +21,7 @@ each() {
 	shift
 	while [ $# -gt 0 ]; do
 		dir=$1 target=$2 previous=$3 new=$4 aside=$5
-		link=${target%/*}/.${target##*/}.ghost-$$
+		link=${target%/*}/.${target##*/}.ghost
 		meta=$dir/.ghost/${new##*/}
 		"$verb"
 		shift 5
@@ -36,7 +36,7 @@ ready() {
 	fi
 	[ -n "$aside$now" ] || [ ! -e "$target" ] || { echo "$target is not a link" >&2 && exit 1; }
 	[ -d "${target%/*}" ] || (umask 022 && mkdir -p "${target%/*}")
-	[ ! -L "$link" ] || rm -f "$link" # of a switch that was killed and had our number
+	rm -f "$link" # of a switch that was killed
 	ln -s "$new" "$link"
 	back=${target%/*}/.${target##*/}.ghost-back
 	links="$links$link

@@ -21,14 +21,11 @@ async def connect(ctx: Context) -> e.Connected:
         Refused: The login runs something else (a forced command, nologin), or may not
             use sudo.
     """
-    started = anyio.current_time()
+    started, seconds = anyio.current_time(), ctx.run.deadlines.connect
     await ctx.session.open()
-    wanted = ("sudo",) if ctx.run.plan.ssh.sudo else ()
-    seconds = ctx.run.deadlines.connect
     try:
         with anyio.fail_after(seconds):
-            said = await query(ctx.session, "probe", *wanted)
-        ctx.identity = parse_identity(said)
+            ctx.identity = parse_identity(await _ask(ctx))
     except TimeoutError:
         what = "the login was accepted, but its first command was"
         raise DeadlinePassed(ctx.name, "connect", seconds, what=what) from None
@@ -42,6 +39,17 @@ async def connect(ctx: Context) -> e.Connected:
         words, user = ctx.identity.sudo.strip(), ctx.identity.user
         raise Refused(ctx.name, f"sudo -n refused: {words}; {_cure(words, user)}")
     return e.Connected(ctx.name, seconds=anyio.current_time() - started)
+
+
+async def _ask(ctx: Context) -> str:
+    """Ask the host who we are there; once more where the connection dies under it."""
+    wanted = ("sudo",) if ctx.run.plan.ssh.sudo else ()
+    try:
+        return await query(ctx.session, "probe", *wanted)
+    except ConnectionDied:
+        ctx.disconnect()
+    await ctx.session.open()
+    return await query(ctx.session, "probe", *wanted)
 
 
 def _cure(words: str, user: str) -> str:

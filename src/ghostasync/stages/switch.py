@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from .. import events as e
-from ..errors import LockHeld
+from ..errors import LockHeld, NeverSent
 from ..remote import call
 from ._context import Context
 from .confirm import start_timer
@@ -24,6 +24,7 @@ async def switch(ctx: Context) -> e.Switched:
     Raises:
         LockHeld: The lock was taken over meanwhile; no link was moved.
         RemoteError: A link is not what it was in CHECKING, or could not be replaced.
+        NeverSent: The connection was lost before it began.
         ConnectionDied: The connection was lost; the links may have moved or not.
     """
 
@@ -31,7 +32,7 @@ async def switch(ctx: Context) -> e.Switched:
         ctx.switched_at = ctx.switched_at or anyio.current_time()
 
     await start_timer(ctx)
-    ctx.switching = True
+    before, ctx.switching = ctx.switching, True
     args = [word for move in ctx.moves for word in move.args]
     try:
         await call(
@@ -43,7 +44,7 @@ async def switch(ctx: Context) -> e.Switched:
             sudo=ctx.sudo,
             output=moved,
         )
-    except LockHeld:
-        ctx.switching = False  # it did not begin
+    except (LockHeld, NeverSent):
+        ctx.switching = before  # this one did not begin
         raise
     return e.Switched(ctx.name)

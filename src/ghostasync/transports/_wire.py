@@ -16,6 +16,8 @@ import shlex
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from ._resolve import resolve
+
 __all__ = ["Road", "Upper", "Wire", "dial", "spawn"]
 
 GREETING_LIMIT: Final = 65536
@@ -201,14 +203,27 @@ class _Pipes(asyncio.SubprocessProtocol):
 
 async def dial(address: str, port: int) -> Wire:
     """
-    Open a TCP connection.
+    Open a TCP connection to the first of a name's addresses that can be reached.
 
     Raises:
-        OSError: No such host, no route, refused, …
+        OSError: No such host, no route, refused, …; the first address's own.
     """
     loop = asyncio.get_running_loop()
-    _, wire = await loop.create_connection(Wire, address, port)
-    return wire
+    failure: OSError | None = None
+    for place in await resolve(address):
+        try:
+            _, wire = await loop.create_connection(
+                Wire, place.address, port, family=place.family
+            )
+        except ConnectionResetError:
+            # It let us in and hung up before we could look: it said nothing.
+            wire = Wire()
+            wire.connection_lost(None)
+        except OSError as exc:
+            failure = failure or exc
+            continue
+        return wire
+    raise failure or OSError(f"{address} has no address")
 
 
 async def spawn(command: str) -> Wire:

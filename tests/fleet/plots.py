@@ -1,0 +1,83 @@
+"""What happens in each deploy of a soak: all of it follows from the seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+__all__ = ["Plot", "Strike", "draw"]
+
+LASTS: Final = 2.5
+"""Seconds that a deploy takes, roughly: within them something happens."""
+
+GATES: Final = (
+    *("id", "df", "tar", "pre_deploy", "switch", "switched"),
+    *("post_deploy-deploy", "verify", "restore", "post_deploy-rollback"),
+)
+AT_GATES: Final = ("fails", "hangs", "dawdles")
+"""What can happen only to somebody who waits at a gate."""
+
+TO_HOSTS: Final = (
+    *("reset", "half-open", "mute", "deaf", "killed", "reboots", "stopped", "naps"),
+    *("disk full",),
+)
+TO_CONTROLLER: Final = ("SIGKILL", "SIGINT", "SIGTERM")
+
+QUIET: Final = 0.1
+"""The share of deploys in which nothing happens."""
+
+RECOVERIES: Final = ("", "", "deploy", "deploy", "resume", "revert")
+"""What brings the fleet in line again; empty: the next deploy copes with what it finds.
+A run that was not killed has nothing to resume: it is a deploy then."""
+
+
+@attrs.frozen
+class Strike:
+    """
+    One thing that goes wrong: *fault*, to *host*, *at* a gate's name or a time.
+
+    A time is in seconds since the run's beginning.
+    """
+
+    fault: str
+    host: str
+    at: str | float
+
+    def __str__(self) -> str:
+        when = self.at if isinstance(self.at, str) else f"{self.at:.2f} s"
+        return f"{self.fault} {self.host} at {when}"
+
+
+@attrs.frozen
+class Plot:
+    """What happens in one deploy."""
+
+    strikes: tuple[Strike, ...]
+    rollout: Mapping[str, Any] = attrs.field(factory=dict)
+    recovery: str = "deploy"
+
+    def has(self, *faults: str) -> bool:
+        return any(strike.fault in faults for strike in self.strikes)
+
+
+def draw(seed: int, number: int, hosts: Sequence[str]) -> Plot:
+    """Return what happens in deploy *number*."""
+    dice = random.Random(f"{seed}/{number}")
+    rollout: dict[str, Any] = {
+        "waves": dice.choice([("100%",), ("100%",), (1, "100%"), ("50%",)]),
+        "max_failures": dice.choice([0, 0, 0, 1]),
+        "on_failure": dice.choice(["rollback-fleet"] * 3 + ["rollback-host"]),
+    }
+    count = 0 if dice.random() < QUIET else dice.choice([1, 1, 1, 2, 3])
+    strikes = tuple(_strike(dice, hosts) for _ in range(count))
+    return Plot(strikes, rollout, recovery=dice.choice(RECOVERIES))
+
+
+def _strike(dice: random.Random, hosts: Sequence[str]) -> Strike:
+    at_gate = dice.random() < 0.6
+    at: str | float = dice.choice(GATES) if at_gate else dice.uniform(0, LASTS)
+    kinds = [*TO_HOSTS, *TO_CONTROLLER, *(AT_GATES if at_gate else ())]
+    return Strike(dice.choice(kinds), dice.choice(hosts), at)

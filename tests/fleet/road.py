@@ -1,0 +1,203 @@
+"""
+A road between the controller and one host, for tests to break.
+
+It forwards TCP. While it works nobody notices it. It can reset what runs over it, fall
+silent one way or both, or keep newcomers waiting, at a moment of the test's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from typing import Final, cast
+
+import attrs
+from anyio.from_thread import BlockingPortal
+
+from ghostasync.model import Host
+
+__all__ = ["Road"]
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: close(2) sends RST, not FIN."""
+
+
+ARRIVING: Final = 40.0
+"""Seconds that a run may take to connect, on a busy machine."""
+
+
+class _End(asyncio.Protocol):
+    """One of the two sockets of a lane: what arrives here leaves at the *other*."""
+
+    def __init__(self) -> None:
+        self.other: _End | None = None
+        self._transport: asyncio.Transport | None = None
+        self._waiting = bytearray()
+        self._silent = False
+        self._broken = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._broken:
+            self.reset()
+            return
+        self.quieten(silent=self._silent)
+        self.write(b"")
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            self.other.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.other is not None:
+            self.other.reset() if exc else self.other.close()
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(bytes(self._waiting))
+            self._waiting.clear()
+
+    def quieten(self, *, silent: bool) -> None:
+        """Stop reading, the end of the stream included, or go on."""
+        self._silent = silent
+        if self._transport is not None and not self._transport.is_closing():
+            turn = "pause_reading" if silent else "resume_reading"
+            getattr(self._transport, turn)()
+
+    def close(self) -> None:
+        if self._transport is not None and not self._silent:
+            self._transport.close()
+
+    def reset(self) -> None:
+        self._broken = True
+        if self._transport is None:
+            return
+        raw = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
+
+
+@attrs.define(eq=False)
+class _Lane:
+    """One connection: the controller's end, and the host's."""
+
+    near: _End
+    far: _End
+
+
+class Road:
+    """
+    A port of *address* that leads to *host*; :attr:`host` is what to connect to.
+
+    Its methods may be called from any thread; the sockets live in the loop of *portal*.
+    """
+
+    def __init__(
+        self, portal: BlockingPortal, host: Host, address: str = "127.0.0.1"
+    ) -> None:
+        self._portal = portal
+        self._to = host
+        self._address = address
+        self._lanes: list[_Lane] = []
+        self._reaching: set[asyncio.Task[None]] = set()
+        self._arrived = threading.Event()
+        self._holding = False
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self.open()
+        self.host = attrs.evolve(host, address=address, port=self._port)
+
+    def open(self) -> None:
+        """Let newcomers in, as it does from the beginning."""
+        self._portal.call(self._listen)
+
+    def shut(self) -> None:
+        """Refuse newcomers, as a machine does that runs no sshd."""
+        self._portal.call(self._close_server)
+
+    def hold(self) -> None:
+        """Let newcomers connect, and carry nothing for them."""
+        self._arrived.clear()
+        self._holding = True
+
+    def wait(self, seconds: float = ARRIVING) -> None:
+        """Return once somebody has connected who is kept waiting."""
+        if not self._arrived.wait(seconds):
+            raise TimeoutError(f"nobody came to {self._to.name} in {seconds} s")
+
+    def go(self, _: str = "") -> None:
+        """Let who waits go on, as at a gate."""
+        self.flow()
+
+    def flow(self) -> None:
+        """Carry everything, for those who were kept waiting as well."""
+        self._holding = False
+        self._portal.call(self._quieten, False, False)
+
+    def silence(self, *, up: bool = True, down: bool = True) -> None:
+        """Carry nothing more of what is connected now, and tell neither side."""
+        self._holding = False
+        self._portal.call(self._quieten, up, down)
+
+    def reset(self) -> None:
+        """Break what is connected now; both sides are told at once."""
+        self._holding = False
+        self._portal.call(self._reset)
+
+    def close(self) -> None:
+        """Close the road for good."""
+        self.reset()
+        self.shut()
+
+    async def _listen(self) -> None:
+        if self._server is None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                self._arrive, self._address, self._port
+            )
+            self._port = self._server.sockets[0].getsockname()[1]
+
+    async def _close_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _arrive(self) -> _End:
+        lane = _Lane(_End(), _End())
+        lane.near.other, lane.far.other = lane.far, lane.near
+        self._lanes.append(lane)
+        lane.near.quieten(silent=self._holding)
+        lane.far.quieten(silent=self._holding)
+        task = asyncio.ensure_future(self._reach(lane))
+        self._reaching.add(task)
+        self._arrived.set()
+        task.add_done_callback(self._reaching.discard)
+        return lane.near
+
+    async def _reach(self, lane: _Lane) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(
+                lambda: lane.far, self._to.address, self._to.port
+            )
+        except OSError:
+            lane.near.reset()
+
+    async def _quieten(self, up: bool, down: bool) -> None:
+        for lane in self._lanes:
+            lane.near.quieten(silent=up)
+            lane.far.quieten(silent=down)
+
+    async def _reset(self) -> None:
+        for lane in self._lanes:
+            lane.near.reset()
+            lane.far.reset()
+        self._lanes.clear()
+        # Sockets are closed in the loop's next turn.
+        await asyncio.gather(*self._reaching)
+        await asyncio.sleep(0)

@@ -1,0 +1,536 @@
+"""
+The fault matrix: every moment of a host's life, and everything that can happen there.
+
+:data:`MOMENTS` says how a host is made to wait in a state, :data:`FAULTS` what happens
+to it then, :data:`MATRIX` how the run has to end. What must be true besides is the
+same for all and stands in :func:`test_a_fault`. All of it happens to h2; h1 and h3 are
+its bystanders.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import attrs
+import pytest
+
+from ghostasync.model import State as S  # noqa: N817  as in the table of states
+from tests.fleet import evidence
+from tests.fleet.conftest import need
+from tests.fleet.console import Outcome
+from tests.fleet.evidence import eventually
+from tests.fleet.gates import Gate
+from tests.fleet.ground import Ground
+from tests.fleet.road import Road
+from tests.fleet.running import Running
+from tests.fleet.sshd import namespaces_work
+
+pytestmark = pytest.mark.fleet
+
+HOSTS: Final = 3
+VICTIM: Final = "h2"
+OTHER: Final = "h1"
+
+
+# --- How a run has to end --------------------------------------------------------
+
+
+@attrs.frozen
+class End:
+    """
+    How a run ends: its exit status, what becomes of the victim and of the others.
+
+    *serves* is what the victim may serve then, *others* what the others may.
+    """
+
+    exit: int
+    victim: frozenset[S]
+    bystanders: frozenset[S]
+    serves: frozenset[str] = frozenset({"old"})
+    others: frozenset[str] = frozenset({"old"})
+
+
+EITHER: Final = frozenset({"old", "new"})
+NEW: Final = frozenset({"new"})
+
+
+def _in(*states: S) -> frozenset[S]:
+    return frozenset(states)
+
+
+GOES_ON = End(0, _in(S.LIVE), _in(S.LIVE), NEW, NEW)
+FAILS = End(1, _in(S.FAILED), _in(S.FAILED, S.READY))
+"""Left of the bar: no link has moved anywhere."""
+DROPS_OUT = End(1, _in(S.FAILED, S.ROLLED_BACK), _in(S.READY, S.ROLLED_BACK))
+GOES_BACK = End(1, _in(S.ROLLED_BACK), _in(S.ROLLED_BACK))
+STRANDED = End(3, _in(S.STRANDED), _in(S.ROLLED_BACK), serves=EITHER)
+STOPS = End(
+    130,
+    _in(S.FAILED, S.READY, S.ROLLED_BACK),
+    _in(S.FAILED, S.READY, S.ROLLED_BACK),
+)
+IS_GONE = End(-signal.SIGKILL, frozenset(), frozenset(), EITHER, EITHER)
+DECIDES = (GOES_ON, GOES_BACK)
+"""It looks at the link, and decides."""
+CUT = (FAILS, GOES_ON)
+"""What hangs and what is not heard any more look alike: a new connection, or an end."""
+
+Ends = End | tuple[End, ...]
+
+
+# --- Moments ---------------------------------------------------------------------
+
+
+@attrs.frozen
+class Moment:
+    """
+    A place in a host's life at which it can be made to wait.
+
+    Args:
+        state: Where the machine is.
+
+        gate: What the victim waits at; empty where it rests.
+
+        script: Whether that is a script of the app, which the host has to end.
+
+        deadlines: What a user sets who does not want to wait long here; seconds.
+
+        steady: Whether the engine ends what it does here, whatever comes.
+
+        begin: Gates at which things go wrong so that this moment comes: host, gate.
+    """
+
+    state: S
+    gate: str = ""
+    script: bool = False
+    deadlines: Mapping[str, float] = attrs.field(factory=dict)
+    steady: bool = False
+    begin: tuple[str, str] | None = None
+
+
+MOMENTS: Final = {
+    "greeting": Moment(S.CONNECTING, deadlines={"connect": 4}),
+    "login": Moment(S.CONNECTING, "id", deadlines={"connect": 4}),
+    "check": Moment(S.CHECKING, "df", deadlines={"check": 4}),
+    "upload": Moment(S.UPLOADING, "tar", deadlines={"upload": 4}),
+    "prepare": Moment(
+        S.PREPARING, "pre_deploy", script=True, deadlines={"pre_deploy": 4}
+    ),
+    "ready": Moment(S.READY, deadlines={"switch": 4}),
+    "switch": Moment(S.SWITCHING, "switch", deadlines={"switch": 4}, steady=True),
+    "switched": Moment(S.SWITCHING, "switched", deadlines={"switch": 4}, steady=True),
+    "activate": Moment(
+        S.ACTIVATING, "post_deploy-deploy", script=True, deadlines={"post_deploy": 4}
+    ),
+    "verify": Moment(S.VERIFYING, "verify", script=True, deadlines={"verify": 6}),
+    "restore": Moment(
+        S.ROLLING_BACK,
+        "restore",
+        deadlines={"post_deploy": 4},
+        steady=True,
+        begin=(VICTIM, "post_deploy-deploy"),
+    ),
+    "reactivate": Moment(
+        S.ROLLING_BACK,
+        "post_deploy-rollback",
+        script=True,
+        deadlines={"post_deploy": 4},
+        steady=True,
+        begin=(VICTIM, "post_deploy-deploy"),
+    ),
+}
+
+
+@attrs.define
+class Scene:
+    """A run that has come to its moment; *go* lets the victim pass its gate."""
+
+    ground: Ground
+    running: Running
+    moment: Moment
+    go: Callable[[str], None]
+
+
+# --- Faults ----------------------------------------------------------------------
+
+
+def _reset(scene: Scene) -> None:
+    scene.ground.reset(VICTIM)
+
+
+def _half_open(scene: Scene) -> None:
+    scene.ground.half_open(VICTIM)
+
+
+def _killed(scene: Scene) -> None:
+    scene.ground.kill(VICTIM)
+
+
+def _stopped(scene: Scene) -> None:
+    scene.ground.stop(VICTIM)
+
+
+def _disk_full(scene: Scene) -> None:
+    scene.ground.fill(VICTIM)
+    scene.go("echo more >/ghost/more || exit" if scene.moment.script else ":")
+
+
+def _fails(scene: Scene) -> None:
+    scene.go("echo broken; exit 7")
+
+
+def _hangs(scene: Scene) -> None:
+    del scene  # it does already
+
+
+def _sigkill(scene: Scene) -> None:
+    scene.running.process.kill()
+
+
+def _sigint(scene: Scene) -> None:
+    scene.running.process.send_signal(signal.SIGINT)
+    if scene.moment.begin is None:
+        scene.running.until("Stopped")
+    if scene.moment.steady or not scene.moment.script:
+        scene.go(":")
+
+
+def _dns(scene: Scene) -> None:
+    del scene  # it has been so since before the run
+
+
+@attrs.frozen
+class Fault:
+    """
+    What happens; *deadlines* is not empty where only time tells that it did: what a
+    user sets who does not want to wait long, besides what the moment has.
+    """
+
+    strike: Callable[[Scene], None]
+    deadlines: Mapping[str, float] = attrs.field(factory=dict)
+
+
+FAULTS: Final = {
+    "reset": Fault(_reset),
+    "half-open": Fault(_half_open, {"rollback": 20, "connect": 5}),
+    "killed": Fault(_killed, {"rollback": 6, "connect": 5}),
+    "stopped": Fault(_stopped, {"rollback": 6, "connect": 5}),
+    "disk full": Fault(_disk_full),
+    "fails": Fault(_fails),
+    "hangs": Fault(_hangs, {"rollback": 6}),
+    "SIGKILL": Fault(_sigkill),
+    "SIGINT": Fault(_sigint),
+    "DNS": Fault(_dns),
+}
+
+RESOLVED = "the name was resolved when the connection was opened"
+WRITES_NOTHING = "nothing is written on the host here"
+NO_SCRIPT = "nothing runs on the host here that could"
+
+MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
+    "greeting": {
+        "reset": GOES_ON,
+        "half-open": FAILS,
+        "killed": FAILS,
+        "stopped": FAILS,
+        "disk full": WRITES_NOTHING,
+        "fails": NO_SCRIPT,
+        "hangs": NO_SCRIPT,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": FAILS,
+    },
+    "login": {
+        "reset": GOES_ON,
+        "half-open": CUT,
+        "killed": FAILS,
+        "stopped": FAILS,
+        "disk full": WRITES_NOTHING,
+        "fails": GOES_ON,  # the login's name is for messages
+        "hangs": FAILS,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "check": {
+        "reset": GOES_ON,
+        "half-open": CUT,
+        "killed": FAILS,
+        "stopped": FAILS,
+        "disk full": FAILS,
+        "fails": GOES_ON,  # a tool that cannot tell leaves a fact unknown
+        "hangs": FAILS,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "upload": {
+        "reset": GOES_ON,
+        "half-open": CUT,
+        "killed": FAILS,
+        "stopped": FAILS,
+        "disk full": FAILS,
+        "fails": FAILS,
+        "hangs": FAILS,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "prepare": {
+        "reset": GOES_ON,
+        "half-open": CUT,
+        "killed": FAILS,
+        "stopped": FAILS,
+        "disk full": FAILS,
+        "fails": FAILS,
+        "hangs": FAILS,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "ready": {
+        "reset": GOES_ON,
+        "half-open": DECIDES,
+        "killed": DROPS_OUT,  # its switch never began
+        "stopped": (DROPS_OUT, STRANDED),  # the latter where it had been told
+        "disk full": GOES_BACK,
+        "fails": NO_SCRIPT,
+        "hangs": NO_SCRIPT,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "switch": {
+        "reset": DECIDES,
+        "half-open": DECIDES,
+        "killed": STRANDED,
+        "stopped": STRANDED,
+        "disk full": DECIDES,
+        "fails": GOES_BACK,
+        "hangs": GOES_BACK,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "switched": {
+        "reset": DECIDES,
+        "half-open": DECIDES,
+        "killed": STRANDED,
+        "stopped": STRANDED,
+        "disk full": DECIDES,
+        "fails": GOES_BACK,
+        "hangs": DECIDES,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "activate": {
+        "reset": GOES_ON,
+        "half-open": DECIDES,
+        "killed": STRANDED,
+        "stopped": STRANDED,
+        "disk full": GOES_BACK,
+        "fails": GOES_BACK,
+        "hangs": GOES_BACK,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "verify": {
+        "reset": GOES_ON,
+        "half-open": DECIDES,
+        "killed": STRANDED,
+        "stopped": STRANDED,
+        "disk full": GOES_ON,  # the next attempt writes nothing
+        "fails": GOES_ON,  # as does one that failed once
+        "hangs": GOES_ON,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "restore": {
+        "reset": GOES_BACK,
+        "half-open": (GOES_BACK, STRANDED),  # rollback has a deadline
+        "killed": STRANDED,
+        "stopped": STRANDED,
+        "disk full": GOES_BACK,
+        "fails": STRANDED,
+        "hangs": STRANDED,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "reactivate": {
+        "reset": GOES_BACK,
+        "half-open": (GOES_BACK, STRANDED),
+        "killed": STRANDED,
+        "stopped": STRANDED,
+        "disk full": STRANDED,  # the old post-deploy cannot write either
+        "fails": STRANDED,
+        "hangs": STRANDED,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+}
+"""How a run ends; a text says why the two cannot meet."""
+
+ROWS: Final = [
+    pytest.param(moment, fault, end, id=f"{moment}-{fault}")
+    for moment, faults in MATRIX.items()
+    for fault, end in faults.items()
+    if not isinstance(end, str)
+]
+
+
+def test_the_matrix_is_whole() -> None:
+    assert set(MATRIX) == set(MOMENTS)
+    assert all(set(faults) == set(FAULTS) for faults in MATRIX.values())
+
+
+# --- The runner ------------------------------------------------------------------
+
+
+class Grounds:
+    """Fleets that tests of one process share; one that a test broke is thrown away."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ground: Ground | None = None
+        self._made = 0
+
+    def get(self) -> Ground:
+        """Return a fleet that serves something."""
+        if self._ground is None:
+            self._made += 1
+            self._ground = ground = Ground.create(
+                self._folder / str(self._made), HOSTS, disks=(VICTIM,)
+            )
+            ground.configure()
+            ground.commit()
+            first = ground.deploy()
+            assert first.exit == 0, first.stderr
+        return self._ground
+
+    def throw_away(self) -> None:
+        if self._ground is not None:
+            self._ground.close()
+            self._ground = None
+
+
+@pytest.fixture(scope="module")
+def grounds(sshd: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
+    need(namespaces_work(), "needs root, and unshare with CAP_SYS_ADMIN")
+    grounds = Grounds(tmp_path_factory.mktemp("faults"))
+    yield grounds
+    grounds.throw_away()
+
+
+@pytest.fixture
+def ground(grounds: Grounds) -> Iterator[Ground]:
+    """A fleet; whoever leaves it as it must be sets ``good``."""
+    ground = grounds.get()
+    ground.good = False
+    yield ground
+    if not ground.good:
+        grounds.throw_away()
+
+
+@pytest.mark.parametrize(("moment", "fault", "ends"), ROWS)
+def test_a_fault(ground: Ground, moment: str, fault: str, ends: Ends) -> None:
+    allowed = ends if isinstance(ends, tuple) else (ends,)
+    old = {host: evidence.served(ground, host) for host in ground.names}
+    with ExitStack() as gates:
+        outcome, run = _suffer(ground, MOMENTS[moment], FAULTS[fault], gates)
+
+        end = next((end for end in allowed if end.exit == outcome.exit), None)
+        assert end is not None, (outcome.exit, outcome.stderr, outcome.stdout[-2000:])
+        new = _new(outcome)
+        if end is not IS_GONE:
+            _check_told(ground, outcome, end)
+        if not MOMENTS[moment].gate or MOMENTS[moment].script:
+            there = ground.reachable
+            assert not eventually(lambda: evidence.scripts(ground, there))
+    ground.heal()
+    assert not eventually(lambda: evidence.survivors(ground, ground.names))
+    assert not eventually(lambda: evidence.locks(ground, ground.names))
+    assert not evidence.links(ground, {*old.values(), new})
+    for host in ground.names:
+        may = end.serves if host == VICTIM else end.others
+        serves = evidence.served(ground, host)
+        assert serves in {{"old": old[host], "new": new}[word] for word in may}, host
+    evidence.journal(ground, run)
+    if end is not IS_GONE and end is not STRANDED and fault != "killed":
+        assert not eventually(lambda: evidence.leftovers(ground, ground.names))
+
+    _check_next_deploy(ground)
+    ground.good = True
+
+
+def _suffer(
+    ground: Ground, moment: Moment, fault: Fault, gates: ExitStack
+) -> tuple[Outcome, str]:
+    """Bring a run to *moment*, strike, and wait for its end."""
+    if fault.strike is _dns:
+        ground.rename(VICTIM, "nohost.invalid")
+    quick = {**fault.deadlines, **moment.deadlines} if fault.deadlines else {}
+    ground.configure(**quick)
+    ground.commit()
+    begin = gates.enter_context(ground.gate(*moment.begin)) if moment.begin else None
+    gate = _arm(ground, moment, gates)
+    with ground.deploying() as running:
+        if begin is not None:
+            begin.wait()
+            begin.go("exit 5")
+        if fault.strike is not _dns:
+            gate.wait()
+        if moment.state is S.READY:
+            running.until("Prepared", VICTIM)
+        if moment.state is not S.CONNECTING:
+            assert running.run in evidence.holder(ground, VICTIM)
+        fault.strike(Scene(ground, running, moment, gate.go))
+        if moment.state is S.READY:
+            gate.go(":")
+        return running.finish(), running.run
+
+
+def _arm(ground: Ground, moment: Moment, gates: ExitStack) -> Gate | Road:
+    """Make ready what the victim will wait at."""
+    if moment.state is S.READY:
+        # It rests there while another host is not done.
+        return gates.enter_context(ground.gate(OTHER, "pre_deploy"))
+    if moment.gate:
+        return gates.enter_context(ground.gate(VICTIM, moment.gate))
+    ground.roads[VICTIM].hold()
+    return ground.roads[VICTIM]
+
+
+def _new(outcome: Outcome) -> str:
+    """Return the id of the release that the run brought, where it got that far."""
+    made = [e["package"] for e in outcome.events if e["event"] == "Packaged"]
+    return made[0] if made else ""
+
+
+def _check_told(ground: Ground, outcome: Outcome, end: End) -> None:
+    """The report, the journal, the last line and stderr say how it ended."""
+    states = {name: S(word) for name, word in outcome.states.items()}
+    assert states.pop(VICTIM) in end.victim, outcome.stdout
+    assert set(states.values()) <= end.bystanders, outcome.stdout
+    assert not evidence.report(ground, outcome)
+    about = VICTIM if end.exit in {1, 3} else ""
+    assert not evidence.words(outcome, about=about)
+
+
+def _check_next_deploy(ground: Ground) -> None:
+    ground.configure()
+    ground.commit()
+    outcome = ground.deploy()
+    assert outcome.exit == 0, outcome.stderr
+    assert not evidence.links(ground, {outcome.last["releases"]["site"]})
+    assert not evidence.leftovers(ground, ground.names)
+    assert not eventually(lambda: evidence.locks(ground, ground.names))
+    assert not eventually(lambda: evidence.survivors(ground, ground.names))

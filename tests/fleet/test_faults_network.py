@@ -1,0 +1,174 @@
+"""Networks that break for real, and waits that no deadline of the user's shortens."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.conftest import TEST_SECONDS
+from tests.fleet import evidence
+from tests.fleet.conftest import need
+from tests.fleet.evidence import eventually
+from tests.fleet.ground import Ground
+from tests.fleet.sshd import namespaces_work
+
+pytestmark = pytest.mark.fleet
+
+NOTICED: Final = 60.0
+"""Seconds after which a dead peer is known to be dead: three keepalives of 15 s."""
+
+SLACK: Final = 20.0
+"""Seconds for all else, on a busy machine."""
+
+CONNECT: Final = 5.0
+"""Seconds for which a host is looked for again."""
+
+VICTIM: Final = "h2"
+
+NEVER_ANSWERS: Final = "127.0.0.9"
+RESOLVER: Final = f"nameserver {NEVER_ANSWERS}\noptions timeout:30 attempts:3\n"
+WITH_RESOLVER: Final = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+
+
+@pytest.fixture(autouse=True)
+def namespaces(sshd: None) -> None:
+    need(namespaces_work(), "needs root, and unshare with CAP_SYS_ADMIN")
+    faulthandler.dump_traceback_later(2 * TEST_SECONDS, exit=True)
+
+
+def _serve_something(ground: Ground) -> str:
+    ground.configure()
+    ground.commit()
+    first = ground.deploy()
+    assert first.exit == 0, first.stderr
+    release: str = first.last["releases"]["site"]
+    return release
+
+
+def _check_next_deploy(ground: Ground) -> None:
+    ground.heal()
+    assert not eventually(lambda: evidence.locks(ground, ground.names))
+    assert not eventually(lambda: evidence.survivors(ground, ground.names))
+    _serve_something(ground)
+    assert not evidence.leftovers(ground, ground.names)
+
+
+def test_a_connection_that_fell_silent_is_noticed_and_opened_again(
+    tmp_path: Path,
+) -> None:
+    """As when a NAT forgets it: nobody is told, and new connections work."""
+    with Ground.create(tmp_path, 2) as ground:
+        _serve_something(ground)
+        ground.commit()
+        gate = ground.gate(VICTIM, "post_deploy-deploy")
+        with gate as script, ground.deploying() as running:
+            script.wait()
+            ground.half_open(VICTIM)
+            running.until("HostWarned", VICTIM, NOTICED + SLACK)
+            outcome = running.finish()
+
+        assert outcome.exit == 0, outcome.stderr
+        assert not evidence.links(ground, {outcome.last["releases"]["site"]})
+        _check_next_deploy(ground)
+
+
+def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
+    tmp_path: Path,
+) -> None:
+    with _network(2) as (namespace, cables):
+        addresses = {name: cable.address for name, cable in cables.items()}
+        with Ground.create(tmp_path, 2, addresses=addresses) as ground:
+            inside = ("ip", "netns", "exec", namespace)
+            ground.configure(connect=CONNECT)
+            ground.commit()
+            with ground.deploying(prefix=inside) as running:
+                assert running.finish().exit == 0
+            old = evidence.served(ground, VICTIM)
+            ground.commit()
+            gate = ground.gate(VICTIM, "pre_deploy")
+            with gate as script, ground.deploying(prefix=inside) as running:
+                script.wait()
+                cables[VICTIM].pull()
+                running.until("Failed", VICTIM, NOTICED + CONNECT + SLACK)
+                outcome = running.finish()
+
+            assert outcome.exit == 1, outcome.stderr
+            assert outcome.states[VICTIM] == "FAILED"
+            assert not evidence.links(ground, {old})
+            assert not evidence.words(outcome, about=VICTIM)
+            cables[VICTIM].plug_in()
+            ground.heal()
+            ground.commit()
+            with ground.deploying(prefix=inside) as running:
+                assert running.finish().exit == 0
+
+
+def test_a_name_server_that_never_answers_costs_only_its_host(tmp_path: Path) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text(RESOLVER)
+    prefix = ("unshare", "--mount", "sh", "-c", WITH_RESOLVER, str(resolver))
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind((NEVER_ANSWERS, 53))
+    with closing(silent), Ground.create(tmp_path / "ground", 2) as ground:
+        old = _serve_something(ground)
+        ground.rename(VICTIM, "slow.example.com")
+        ground.configure(connect=3)
+        ground.commit()
+        began = time.monotonic()
+
+        with ground.deploying(prefix=prefix) as running:
+            outcome = running.finish()
+
+        assert time.monotonic() - began < 3 + SLACK
+        assert outcome.exit == 1, outcome.stderr
+        assert outcome.states[VICTIM] == "FAILED"
+        assert "slow.example.com" in outcome.stderr
+        assert not evidence.links(ground, {old})
+        assert not evidence.words(outcome, about=VICTIM)
+        _check_next_deploy(ground)
+
+
+class _Cable:
+    """A cable from the controller's network namespace to one host."""
+
+    def __init__(self, namespace: str, number: int) -> None:
+        self.address = f"10.79.{number}.1"
+        self._near = f"gn{os.getpid()}.{number}"[:15]
+        far = f"gf{os.getpid()}.{number}"[:15]
+        _ip(f"link add {self._near} type veth peer name {far} netns {namespace}")
+        _ip(f"addr add {self.address}/24 dev {self._near}")
+        _ip(f"-n {namespace} addr add 10.79.{number}.2/24 dev {far}")
+        _ip(f"-n {namespace} link set {far} up")
+        self.plug_in()
+
+    def pull(self) -> None:
+        """Lose every packet from now on."""
+        _ip(f"link set {self._near} down")
+
+    def plug_in(self) -> None:
+        _ip(f"link set {self._near} up")
+
+
+@contextmanager
+def _network(count: int) -> Iterator[tuple[str, dict[str, _Cable]]]:
+    """Make a network namespace for a controller, with one cable to each host."""
+    namespace = f"ghost{os.getpid()}"
+    _ip(f"netns add {namespace}")
+    try:
+        _ip(f"-n {namespace} link set lo up")
+        yield namespace, {f"h{n}": _Cable(namespace, n) for n in range(1, count + 1)}
+    finally:
+        _ip(f"netns del {namespace}")
+
+
+def _ip(words: str) -> None:
+    subprocess.run(["ip", *words.split()], check=True)
