@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ghostasync.transports._resolve import resolve
 from ghostasync.transports._wire import Wire, dial, spawn
 
 
@@ -196,7 +197,7 @@ async def test_a_server_that_hangs_up_while_we_connect_has_said_nothing() -> Non
         port = listener.getsockname()[1]
         hanging_up = threading.Thread(target=_hang_up, args=(listener,))
         hanging_up.start()
-        dialling = asyncio.ensure_future(dial("127.0.0.1", port))
+        dialling = asyncio.ensure_future(dial(await resolve("127.0.0.1"), port))
         await asyncio.sleep(0)
         hanging_up.join()
 
@@ -215,7 +216,7 @@ def _hang_up(listener: socket.socket) -> None:
 async def test_every_address_of_a_name_is_tried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Where localhost is ::1 as well, that comes first and refuses.
-        wire = await dial("localhost", listener.getsockname()[1])
+        wire = await dial(await resolve("localhost"), listener.getsockname()[1])
 
         listener.accept()[0].close()
         wire.abort()

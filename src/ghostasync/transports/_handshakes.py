@@ -16,6 +16,9 @@ __all__ = ["Endpoint", "Handshakes"]
 PER_ENDPOINT: Final = 8
 """Handshakes at once with one server, which drops some from ten on (MaxStartups)."""
 
+LOOKUPS: Final = 256
+"""Names looked up at once: each takes a thread, and a fleet has thousands."""
+
 PATIENCE: Final = 3.0
 """Seconds after which a login counts no more: it waits for its host, and we do not."""
 
@@ -53,6 +56,7 @@ class Handshakes:
     def __init__(self, connects: int = 0, per_endpoint: int = PER_ENDPOINT) -> None:
         cores = len(os.sched_getaffinity(0))
         self.working = anyio.CapacityLimiter(connects or 4 * cores)
+        self.lookups = anyio.CapacityLimiter(LOOKUPS)
         self._per_endpoint = min(per_endpoint, connects or per_endpoint)
         self._endpoints: dict[str, Endpoint] = {}
 

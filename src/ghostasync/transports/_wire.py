@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-from ._resolve import resolve
+from ._resolve import Address
 
 __all__ = ["Road", "Upper", "Wire", "dial", "spawn"]
 
@@ -201,16 +201,16 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.wire.connection_lost(exc)
 
 
-async def dial(address: str, port: int) -> Wire:
+async def dial(places: Sequence[Address], port: int) -> Wire:
     """
-    Open a TCP connection to the first of a name's addresses that can be reached.
+    Open a TCP connection to the first of a host's addresses that can be reached.
 
     Raises:
-        OSError: No such host, no route, refused, …; the first address's own.
+        OSError: No route, refused, …; the first address's own.
     """
     loop = asyncio.get_running_loop()
     failure: OSError | None = None
-    for place in await resolve(address):
+    for place in places:
         try:
             _, wire = await loop.create_connection(
                 Wire, place.address, port, family=place.family
@@ -223,7 +223,7 @@ async def dial(address: str, port: int) -> Wire:
             failure = failure or exc
             continue
         return wire
-    raise failure or OSError(f"{address} has no address")
+    raise failure or OSError("the name has no address")
 
 
 async def spawn(command: str) -> Wire:

@@ -26,6 +26,7 @@ from ._channel import SshChannel
 from ._handover import Handover, Tunnelled
 from ._handshakes import Handshakes
 from ._login import Login, hop
+from ._resolve import Address, resolve
 from ._target import Target
 from ._translate import HungUp, TryLater, behind, not_forwarded, one_line, unreachable
 from ._trust import Doorkeeper, Trust
@@ -178,7 +179,13 @@ class SshTransport:
                 raise exc if exc.host == host.name else behind(host, exc) from exc
         if target.proxy_command:
             return await self._greeted(host, spawn(target.proxy_command))
-        return await self._greeted(host, dial(target.address, target.port))
+        places = await self._look_up(target.address)
+        return await self._greeted(host, dial(places, target.port))
+
+    async def _look_up(self, address: str) -> tuple[Address, ...]:
+        async with self._handshakes.lookups:
+            with anyio.fail_after(self._login_seconds):
+                return await resolve(address)
 
     async def _greeted(self, host: Host, opening: Awaitable[Wire]) -> Wire:
         with anyio.fail_after(self._login_seconds):
