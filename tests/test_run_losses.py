@@ -18,10 +18,11 @@ from ghostasync import (
 )
 from ghostasync import events as e
 from ghostasync._locks import beat
-from ghostasync.errors import ConnectionDied
+from ghostasync.errors import ConnectionDied, Unreachable
 from ghostasync.journal import states
-from ghostasync.model import Deadlines
+from ghostasync.model import Deadlines, Host
 from ghostasync.testing import Answer, Call, FakeTransport
+from ghostasync.testing._fake import FakeSession
 from tests.test_run import Break, Hosts, fails, of, plan, run, with_rollout
 
 __all__ = ["plan"]
@@ -200,6 +201,64 @@ async def test_a_way_back_that_loses_its_connection_runs_the_old_post_deploy(
     assert report.hosts["h2"].state is State.ROLLED_BACK
     back = [c for c in hosts.calls if "GHOST_ACTION=rollback" in c.args]
     assert [c.host for c in back if c.host == "h2"] == ["h2", "h2"]
+
+
+# --- Logins that are refused -----------------------------------------------------
+
+
+class Refusing(FakeTransport):
+    """Hosts that refuse the login, but for those in *lets_in*."""
+
+    lets_in: frozenset[str] = frozenset()
+    opened: anyio.Event
+
+    def session(self, host: Host) -> FakeSession:
+        transport = self
+
+        class Session(FakeSession):
+            async def open(self) -> None:
+                if host.name not in transport.lets_in:
+                    await transport.opened.wait()
+                    raise Unreachable(host.name, "login refused", denied=True)
+                await super().open()
+
+        return Session(self, host)
+
+
+def refusing(hosts: Hosts, *lets_in: str) -> Refusing:
+    transport = Refusing(hosts)
+    transport.lets_in, transport.opened = frozenset(lets_in), anyio.Event()
+    if not lets_in:
+        transport.opened.set()
+    return transport
+
+
+async def test_a_run_stops_where_the_first_hosts_all_refuse_the_login(
+    plan: Plan,
+) -> None:
+    """Whatever the budget: servers lock out those who go on trying."""
+    plan = with_rollout(plan, max_failures="100%")
+
+    with pytest.raises(DeployFailed, match="first 5 hosts all refused") as failed:
+        await deploy(plan, transport=refusing(Hosts()))
+
+    assert failed.value.report.exit_status == 1
+
+
+async def test_a_run_goes_on_where_one_host_lets_us_in(plan: Plan) -> None:
+    hosts = Hosts()
+    transport = refusing(hosts, "h1")
+
+    def breaks(call: Call) -> None:
+        if call.name == "lock":
+            transport.opened.set()
+
+    hosts.breaks = breaks
+
+    plan = with_rollout(plan, max_failures="100%")
+    report = await deploy(plan, transport=transport)
+
+    assert report.outcome is Outcome.PARTIAL
 
 
 # --- Locks that others hold ------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final, TypeVar
 
 import anyio
@@ -125,15 +125,27 @@ async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
 
     async def look(ctx: Context) -> list[Finding]:
         try:
-            facts = await _facts(ctx)
+            facts = ctx.facts = await _facts(ctx)
             wrong = [*findings(ctx, facts), *await rights(ctx)]
         except HostError as exc:
             return [Finding(ctx.name, str(exc))]
-        return [Finding(ctx.name, text) for text in wrong]
+        minor = [Finding(ctx.name, text, warning=True) for text in _warnings(ctx)]
+        return [*(Finding(ctx.name, text) for text in wrong), *minor]
 
     for per_host in await _each(parts, transport, look):
         found += per_host
     return tuple(found)
+
+
+def _warnings(ctx: Context) -> Iterator[str]:
+    """Yield what keeps no host from the plan, and is good to know."""
+    timed = ctx.run.plan.rollout.confirm and ctx.known.uid != 0
+    if timed and ctx.known.ends_logins:
+        yield (
+            "logind ends what a login leaves behind (KillUserProcesses), so the timer "
+            "of rollout.confirm would not outlive the connection: log in as root, or "
+            "set ssh.sudo"
+        )
 
 
 async def compare(parts: Assembly, transport: Transport) -> FleetStatus:

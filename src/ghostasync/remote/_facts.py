@@ -63,6 +63,7 @@ class Facts:
     What a host is and has; free space in bytes and inodes, None where unknown.
 
     *holder* is what the run that holds the lock says of itself; empty without one.
+    *ends_logins* is whether the host ends what a login leaves running.
     """
 
     uid: int
@@ -74,6 +75,7 @@ class Facts:
     free_inodes: int | None
     targets: Mapping[str, Target]
     holder: str = ""
+    ends_logins: bool = False
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -138,6 +140,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
             for name, facts in said.items()
         },
         holder=general.get("holder", ""),
+        ends_logins="ends-logins" in general,
     )
 
 

@@ -36,6 +36,9 @@ if mkdir "$try" "$try/a" "$try/b"; then
 	fi
 	rm -rf "$try"
 fi
+# Where logind ends what a login leaves behind, it ends our timers.
+! grep -qs '^KillUserProcesses=\(yes\|true\|on\|1\)' \
+	/etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf || say "ends-logins=yes"
 # Who holds the lock: a name whose process is gone was left by a host that went down.
 if { read -r holder && read -r pid; } 2>/dev/null <"$app/.ghost/holder"; then
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || say "holder=$holder"
