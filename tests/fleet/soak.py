@@ -13,6 +13,7 @@ import argparse
 import secrets
 import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -83,7 +84,12 @@ class Soak:
                 began = time.monotonic()
                 try:
                     ended = self._deploy(number, plot)
-                except (AssertionError, OSError, Violation) as exc:
+                except (
+                    OSError,
+                    RuntimeError,
+                    subprocess.SubprocessError,
+                    Violation,
+                ) as exc:
                     raise Violation(self._told(number, plot, exc)) from exc
                 took = time.monotonic() - began
                 what = "; ".join(map(str, plot.strikes)) or "nothing"
