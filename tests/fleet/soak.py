@@ -57,6 +57,10 @@ class Violation(Exception):
     """Something that must always hold did not."""
 
 
+FAILURES: Final = (OSError, RuntimeError, subprocess.SubprocessError, Violation)
+"""What ends a soak: a run without end, and trouble of its own, among them."""
+
+
 @attrs.define
 class Soak:
     """A fleet, and how far it has come."""
