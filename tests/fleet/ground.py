@@ -208,10 +208,10 @@ class Ground:
 
     def fill(self, host: str) -> None:
         """Fill the disk under its ``/ghost``."""
-        folder = self.fleet.path(host, "/ghost")
-        space = os.statvfs(folder)
-        with (folder / "filler").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize)
+        filler = self.fleet.path(host, "/ghost") / "filler"
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:  # others write meanwhile, so its size is not to be known
+                file.write(bytes(1 << 16))
 
     def rename(self, host: str, name: str) -> None:
         """Have it reached by *name*, from the next configuration on."""

@@ -13,6 +13,7 @@ import argparse
 import secrets
 import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -56,6 +57,10 @@ class Violation(Exception):
     """Something that must always hold did not."""
 
 
+FAILURES: Final = (OSError, RuntimeError, subprocess.SubprocessError, Violation)
+"""What ends a soak: a run without end, and trouble of its own, among them."""
+
+
 @attrs.define
 class Soak:
     """A fleet, and how far it has come."""
@@ -83,7 +88,12 @@ class Soak:
                 began = time.monotonic()
                 try:
                     ended = self._deploy(number, plot)
-                except (AssertionError, OSError, Violation) as exc:
+                except (
+                    OSError,
+                    RuntimeError,
+                    subprocess.SubprocessError,
+                    Violation,
+                ) as exc:
                     raise Violation(self._told(number, plot, exc)) from exc
                 took = time.monotonic() - began
                 what = "; ".join(map(str, plot.strikes)) or "nothing"
