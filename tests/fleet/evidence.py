@@ -40,7 +40,10 @@ SETTLING: Final = 20.0
 """Seconds that a host gets to notice that a controller or a script is gone: a script
 has 5 to end before it is killed, and the machine is busy."""
 
-SCRIPTS: Final = (*("pre_deploy", "post_deploy", f"{HOLD} verify"),)
+SCRIPTS: Final = (
+    *("pre_deploy", "post_deploy"),
+    *(f"{HOLD} {name}" for name in ("verify", "drain", "undrain")),
+)
 """What a script's command line has."""
 
 MAX_LINES: Final = 8

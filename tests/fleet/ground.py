@@ -130,11 +130,23 @@ class Ground:
         commit = repository.commit(str(self.version), f"version {self.version}")
         self.trees[commit[:7]] = look(repository.path)
 
-    def configure(self, **changes: Any) -> None:  # attrs.evolve's own
-        """Write the configuration; *changes* are deadlines and keys of the rollout."""
+    def configure(
+        self,
+        hooks: Mapping[str, Any] | None = None,  # attrs.evolve's own
+        /,
+        **changes: Any,
+    ) -> None:
+        """
+        Write the configuration.
+
+        *changes* are deadlines and keys of the rollout, but for its *hooks*, which have
+        the names of their deadlines.
+        """
         seconds = {f.name for f in attrs.fields(Deadlines)} & set(changes)
         deadlines = Deadlines(**{name: changes.pop(name) for name in seconds})
-        self.console.configure(self._plan(Rollout(deadlines=deadlines, **changes)))
+        self.console.configure(
+            self._plan(Rollout(deadlines=deadlines, **(hooks or {}), **changes))
+        )
 
     def _plan(self, rollout: Rollout) -> Plan:
         module = self.world.module(

@@ -18,12 +18,13 @@ from typing import Final
 import attrs
 import pytest
 
+from ghostasync.model import Hook
 from ghostasync.model import State as S  # noqa: N817  as in the table of states
 from tests.fleet import evidence
 from tests.fleet.conftest import need
 from tests.fleet.console import Outcome
 from tests.fleet.evidence import eventually
-from tests.fleet.gates import Gate
+from tests.fleet.gates import HOLD, Gate
 from tests.fleet.ground import Ground
 from tests.fleet.road import Road
 from tests.fleet.running import Running
@@ -102,6 +103,8 @@ class Moment:
         steady: Whether the engine ends what it does here, whatever comes.
 
         begin: Gates at which things go wrong so that this moment comes: host, gate.
+
+        hooks: What the rollout has for it.
     """
 
     state: S
@@ -110,6 +113,7 @@ class Moment:
     deadlines: Mapping[str, float] = attrs.field(factory=dict)
     steady: bool = False
     begin: tuple[str, str] | None = None
+    hooks: Mapping[str, Hook] = attrs.field(factory=dict)
 
 
 MOMENTS: Final = {
@@ -121,12 +125,26 @@ MOMENTS: Final = {
         S.PREPARING, "pre_deploy", script=True, deadlines={"pre_deploy": 4}
     ),
     "ready": Moment(S.READY, deadlines={"switch": 4}),
+    "drain": Moment(
+        S.DRAINING,
+        "drain",
+        script=True,
+        deadlines={"drain": 4},
+        hooks={"drain": Hook(f"{HOLD} drain || exit", on="host")},
+    ),
     "switch": Moment(S.SWITCHING, "switch", deadlines={"switch": 4}, steady=True),
     "switched": Moment(S.SWITCHING, "switched", deadlines={"switch": 4}, steady=True),
     "activate": Moment(
         S.ACTIVATING, "post_deploy-deploy", script=True, deadlines={"post_deploy": 4}
     ),
     "verify": Moment(S.VERIFYING, "verify", script=True, deadlines={"verify": 6}),
+    "undrain": Moment(
+        S.UNDRAINING,
+        "undrain",
+        script=True,
+        deadlines={"undrain": 4},
+        hooks={"undrain": Hook(f"{HOLD} undrain || exit", on="host")},
+    ),
     "restore": Moment(
         S.ROLLING_BACK,
         "restore",
@@ -304,6 +322,18 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "SIGINT": STOPS,
         "DNS": RESOLVED,
     },
+    "drain": {
+        "reset": GOES_ON,
+        "half-open": DECIDES,
+        "killed": GOES_BACK,  # no link of it has moved, and nothing has to undrain it
+        "stopped": GOES_BACK,
+        "disk full": GOES_BACK,
+        "fails": GOES_BACK,
+        "hangs": GOES_BACK,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
     "switch": {
         "reset": DECIDES,
         "half-open": DECIDES,
@@ -348,6 +378,18 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": GOES_ON,  # the next attempt writes nothing
         "fails": GOES_ON,  # as does one that failed once
         "hangs": GOES_ON,
+        "SIGKILL": IS_GONE,
+        "SIGINT": STOPS,
+        "DNS": RESOLVED,
+    },
+    "undrain": {
+        "reset": GOES_ON,
+        "half-open": DECIDES,
+        "killed": STRANDED,
+        "stopped": STRANDED,
+        "disk full": GOES_BACK,
+        "fails": GOES_BACK,
+        "hangs": GOES_BACK,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -478,7 +520,7 @@ def _suffer(
     if fault.strike is _dns:
         ground.rename(VICTIM, "nohost.invalid")
     quick = {**fault.deadlines, **moment.deadlines} if fault.deadlines else {}
-    ground.configure(**quick)
+    ground.configure(moment.hooks, **quick)
     ground.commit()
     begin = gates.enter_context(ground.gate(*moment.begin)) if moment.begin else None
     gate = _arm(ground, moment, gates)
