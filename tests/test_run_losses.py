@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import attrs
 import pytest
@@ -20,13 +22,14 @@ from ghostasync import events as e
 from ghostasync._locks import beat
 from ghostasync.errors import ConnectionDied, Unreachable
 from ghostasync.journal import states
-from ghostasync.model import Deadlines, Host
+from ghostasync.model import Deadlines, Hook, Host
 from ghostasync.testing import Answer, Call, FakeTransport
 from ghostasync.testing._fake import FakeSession
 from tests.test_run import Break, Hosts, fails, of, plan, run, with_rollout
 
 __all__ = ["plan"]
 
+HOSTS = tuple(f"h{number}" for number in range(1, 7))
 QUICK = Deadlines(connect=0.2, check=0.4, rollback=0.4)
 
 
@@ -203,6 +206,74 @@ async def test_a_way_back_that_loses_its_connection_runs_the_old_post_deploy(
     assert [c.host for c in back if c.host == "h2"] == ["h2", "h2"]
 
 
+async def test_a_connection_lost_while_a_wave_soaks_costs_nobody_anything(
+    plan: Plan,
+) -> None:
+    asked = 0
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal asked
+        if call.host == "h2" and call.name == "run" and not call.args[1]:
+            asked += 1
+            if asked == 2:
+                raise ConnectionDied("h2", "gone")
+        return None
+
+    plan = with_rollout(plan, waves=(3, "100%"), soak=0.01)
+
+    report, _ = await run(plan, Hosts(breaks=breaks))
+
+    assert report.outcome is Outcome.LIVE
+    assert asked == 3
+
+
+async def test_what_was_lost_on_the_way_there_does_not_count_on_the_way_back(
+    plan: Plan,
+) -> None:
+    there, back = dies("receive", "h2", times=3), dies("post_deploy", "h2")
+    broken = fails("post_deploy", "h3")
+    hosts = Hosts(links=dict.fromkeys(HOSTS, "/ghost/shop/prod/web/site/1_site_0"))
+
+    def breaks(call: Call) -> Answer | None:
+        there(call)
+        if "GHOST_ACTION=rollback" in call.args:
+            return back(call)
+        return broken(call)
+
+    hosts.breaks = breaks
+
+    report, _ = await run(with_rollout(plan, waves=(2, "100%")), hosts)
+
+    assert report.hosts["h2"].state is State.ROLLED_BACK
+
+
+async def test_a_run_that_lost_its_fleet_drains_nobody(
+    plan: Plan, tmp_path: Path
+) -> None:
+    """Another run has the hosts: they may be in good health by now."""
+    hosts = Hosts()
+    lost = False
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal lost
+        if call.name == "run" and not call.args[1]:
+            lost = lost or call.host == "h6"
+        if lost and call.name in {"run", "ours", "restore"}:
+            return Answer(lost_to=OLDER)
+        return None
+
+    hosts.breaks = breaks
+    drained = tmp_path / "drained"
+    hook = Hook(run=f'[ "$GHOST_ACTION" = deploy ] || echo "$GHOST_HOST" >>{drained}')
+    plan = with_rollout(plan, waves=(1,), drain=hook)
+
+    report, _ = await run(plan, hosts)
+
+    assert report.exit_status == 3
+    assert {row.state for row in report.hosts.values()} == {State.STRANDED}
+    assert not drained.exists()
+
+
 # --- Logins that are refused -----------------------------------------------------
 
 
@@ -336,6 +407,47 @@ async def test_a_run_that_may_wait_gives_everything_back_and_starts_over(
     assert sorted(hosts.ran("receive")) == ["h1", "h2", "h3", "h4", "h5", "h6"]
     machines = states(record for record in seen)
     assert {machine.state for machine in machines.values()} == {State.LIVE}
+
+
+async def test_a_host_that_failed_by_itself_is_not_tried_again_after_a_wait(
+    plan: Plan,
+) -> None:
+    """A refused login, above all."""
+    failed = anyio.Event()
+
+    class Held(Hosts):
+        async def __call__(self, call: Call) -> Answer:
+            if call.name == "lock" and call.host == "h2":
+                await failed.wait()
+            return await super().__call__(call)
+
+    holding = held("h2", OLDER, 2)
+
+    def breaks(call: Call) -> Answer | None:
+        if call.host == "h5" and call.name == "check":
+            return Answer(3)
+        return holding(call)
+
+    def observe(record: e.Record) -> None:
+        seen.append(record.event)
+        if isinstance(record.event, e.Failed) and record.event.host == "h5":
+            failed.set()
+
+    seen: list[e.Event] = []
+    hosts = Held(breaks=breaks)
+    async with start(
+        with_rollout(plan, max_failures=1),
+        selection=Selection(wait=30),
+        observe=observe,
+        transport=FakeTransport(hosts),
+    ) as running:
+        report = await running.report()
+
+    (waited,) = of(e.LockAwaited, seen)
+    assert isinstance(waited, e.LockAwaited)
+    assert waited.hosts == ("h1", "h2", "h3", "h4", "h6")
+    assert hosts.ran("check").count("h5") == 1
+    assert report.outcome is Outcome.PARTIAL
 
 
 async def test_a_run_that_waited_in_vain_ends_as_locked(plan: Plan) -> None:

@@ -168,7 +168,9 @@ class Fleet:
         """
         reason = held.failure.reason if held.failure else ""
         left = self._wait_until - anyio.current_time()
-        self.run.note(e.LockAwaited(held.name, reason, round(left, 1)), None)
+        again = [c for c in self.hosts if c.failure is None or c.failure.locked]
+        names = tuple(ctx.name for ctx in again)
+        self.run.note(e.LockAwaited(held.name, reason, round(left, 1), names), None)
         await release([ctx for ctx in self.hosts if ctx is not held])
         if not await is_free_within(held, left):
             self.locked = True
@@ -176,7 +178,7 @@ class Fleet:
             outer.cancel()
             return
         await release([held])
-        for ctx in self.hosts:
+        for ctx in again:
             ctx.start_over()
 
     async def _build(self, scope: anyio.CancelScope) -> None:

@@ -62,6 +62,7 @@ async def is_free_within(held: Context, seconds: float) -> bool:
     Returns:
         Whether that was so within *seconds*, or the host cannot be asked any more.
     """
+    held.had_lock = False  # whoever had it meanwhile: it all begins anew
     with anyio.move_on_after(seconds):
         while True:
             await anyio.sleep(random.uniform(*_POLL_EVERY))  # noqa: S311  jitter

@@ -70,7 +70,9 @@ STAGES: Final[dict[S, Step]] = {
 
 def apply(ctx: Context, event: e.HostEvent) -> None:
     """Move the host's machine and take note of it."""
-    ctx.machine.apply(event)
+    before = ctx.machine.state
+    if ctx.machine.apply(event) is S.ROLLING_BACK is not before:
+        ctx.losses = 0  # what it took to get here must not cost the way back
     # What went wrong first is what to tell, unless the way back failed as well.
     first = ctx.failure is None or ctx.machine.state is S.STRANDED
     if isinstance(event, e.Failed):
@@ -156,7 +158,7 @@ async def look(ctx: Context) -> None:
 async def recheck(ctx: Context) -> None:
     """Have a live host prove its health again; it rolls back where it cannot."""
     try:
-        await stages.verify(ctx)
+        await _persist(ctx, S.VERIFYING)
     except HostError as exc:
         ctx.run.serving.stop(ctx.name)
         apply(ctx, _failed(ctx, S.LIVE, exc))

@@ -327,7 +327,9 @@ class Run:
         )
         contexts = {
             host.name: Context(
-                host, Guarded(self._session(host), run.id, run.holder), run
+                host,
+                Guarded(self._session(host), run.id, f"{run.holder} as {host.name}"),
+                run,
             )
             for host in parts.hosts
         }

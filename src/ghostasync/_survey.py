@@ -253,7 +253,11 @@ async def _each(
         places=parts.places,
     )
     contexts = [
-        Context(host, Guarded(transport.session(host), run.id, run.holder), run)
+        Context(
+            host,
+            Guarded(transport.session(host), run.id, f"{run.holder} as {host.name}"),
+            run,
+        )
         for host in parts.hosts
     ]
     answers: dict[str, T] = {}

@@ -16,6 +16,7 @@ Every error of ghostasync, by what the reader can do about it.
     │   ├── ConnectionDied     it was there and is gone
     │   │   └── NeverSent      before the host was told what to do
     │   ├── Refused            the host is not fit for the plan; says what to do
+    │   │   └── StillRunning   yet: another script runs there, and may end
     │   ├── LockHeld           another run holds the host's lock
     │   ├── DeadlinePassed     the state took longer than its deadline
     │   └── RemoteError        a script on the host failed
@@ -43,6 +44,7 @@ __all__ = [
     "Refused",
     "RemoteError",
     "SourceError",
+    "StillRunning",
     "StoreError",
     "UnknownRevision",
     "Unreachable",
@@ -132,6 +134,10 @@ class NeverSent(ConnectionDied):
 
 class Refused(HostError):
     """The host is not fit for the plan. The text says what to do."""
+
+
+class StillRunning(Refused):
+    """What another run, or the host's own timer, runs there has not ended in time."""
 
 
 class LockHeld(HostError):

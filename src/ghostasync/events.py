@@ -308,13 +308,14 @@ class LockAwaited(RunEvent):
     """
     Another run holds *host*; *holder* says which.
 
-    This one gives back what it has and begins again with every host once that one is
-    free, for up to *seconds*.
+    This one gives back what it has and begins again with *hosts* once that one is
+    free, for up to *seconds*. What failed by itself is not tried again.
     """
 
     host: str
     holder: str
     seconds: float
+    hosts: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -260,10 +260,8 @@ def states(records: Iterable[e.Record]) -> dict[str, HostMachine]:
     hosts: dict[str, HostMachine] = {}
     for record in records:
         event = record.event
-        if isinstance(event, e.Started):
+        if isinstance(event, e.Started | e.LockAwaited):
             hosts.update((name, HostMachine()) for name in event.hosts)
-        elif isinstance(event, e.LockAwaited):
-            hosts.update((name, HostMachine()) for name in hosts)
         elif isinstance(event, e.HostEvent) and type(event) in _MOVES:
             hosts.setdefault(event.host, HostMachine()).apply(event)
     return hosts

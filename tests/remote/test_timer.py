@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -136,6 +137,20 @@ def test_a_post_deploy_that_fails_on_the_way_back_is_told(host: Host) -> None:
 
     assert host.serves == "1_a_0"
     assert "not all went well" in host.disarm()[1]
+
+
+def test_what_a_post_deploy_makes_on_the_way_back_can_be_read_by_others(
+    host: Host,
+) -> None:
+    before = os.umask(0o022)
+    try:
+        host.arm()
+        _until((host.ghost / "reverted").exists)
+    finally:
+        os.umask(before)
+
+    seen = host.module / "1_a_0/seen"
+    assert stat.S_IMODE(seen.stat().st_mode) == 0o644
 
 
 def test_a_timer_that_is_ended_moves_nothing(host: Host) -> None:

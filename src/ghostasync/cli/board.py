@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -286,19 +286,21 @@ class Board:
             case e.AfterAllFailed():
                 self.after_all = event
                 self.warnings.append(event.reason)
-            case e.LockAwaited(host=name, holder=holder):
+            case e.LockAwaited(host=name, holder=holder, hosts=again):
                 self.waiting = f"{name}: {holder}"
-                self._start_over()
+                self._start_over(again)
             case e.Warned():
                 self.warnings.append(event.text)
             case e.Finished():
                 self.finished, self.nbytes, self._sending = event, event.nbytes, {}
 
-    def _start_over(self) -> None:
-        """Have every host wait to be connected, as when the run began."""
-        for row in self.hosts.values():
-            self._move(row, S.CONNECTING, self.at)
-        self.failures, self.uploaded, self._spared = Failures(), 0, 0
+    def _start_over(self, names: Iterable[str]) -> None:
+        """Have hosts wait to be connected, as when the run began."""
+        for name in names:
+            self._move(self.hosts[name], S.CONNECTING, self.at)
+            self.failures.forget(name)
+        self.uploaded = 0
+        self._spared = sum(row.state in _OVER for row in self.hosts.values())
 
     def _sample(self) -> None:
         self._samples.append((self.at, self.nbytes))

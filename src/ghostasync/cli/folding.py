@@ -108,6 +108,14 @@ class Failures:
         self._hosts.setdefault(key, []).append(host)
         self._tails.setdefault(key, tail)
 
+    def forget(self, host: str) -> None:
+        """Take back what was noted of *host*: it begins anew."""
+        for key, hosts in tuple(self._hosts.items()):
+            if host in hosts:
+                hosts.remove(host)
+                if not hosts:
+                    del self._hosts[key], self._tails[key]
+
     def __iter__(self) -> Iterator[Failure]:
         for key, hosts in self._hosts.items():
             yield Failure(*key, tuple(hosts), self._tails[key])

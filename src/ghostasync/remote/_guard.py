@@ -28,13 +28,15 @@ class Guarded:
 
     *run* is the run's id, *holder* what the lock is held under. Once *app_dir* is
     known, every script that changes the host looks first whether the lock is still held
-    for this run: one whose lock was taken over changes nothing any more.
+    for this run: one whose lock was taken over changes nothing any more. *pid* is the
+    process that holds it, where that is known.
     """
 
     inner: Session
     run: str
     holder: str
     app_dir: str = ""
+    pid: str = ""
 
     @property
     def host(self) -> Host:
@@ -50,7 +52,8 @@ class Guarded:
         """Return what the script *name* has to find on the host before it begins."""
         if not self.app_dir or name in _FREE:
             return None
-        return Fence(quote(f"{self.app_dir}/.ghost/holder"), quote(self.holder))
+        file, holder = f"{self.app_dir}/.ghost/holder", self.holder
+        return Fence(quote(file), quote(holder), self.pid.encode())
 
     async def open(self) -> None:
         """Connect and log in, once; where the connection has died, again."""

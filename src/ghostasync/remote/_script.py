@@ -20,10 +20,16 @@ LOST: Final = 999
 
 @attrs.frozen
 class Fence:
-    """What a script has to find: in *file*, both quoted, the name of *holder*."""
+    """
+    What a script has to find in *file*: the name of *holder*, both quoted, and *pid*.
+
+    The process tells one session of a run from the next: what a connection that died
+    had begun must not come late. Any does where *pid* is empty.
+    """
 
     file: bytes
     holder: bytes
+    pid: bytes = b""
 
 
 def quote(value: str) -> bytes:
@@ -64,7 +70,11 @@ def render(
         lines[3:3] = [
             b"who= pid=",
             b"{ read -r who && read -r pid; } 2>/dev/null <" + fence.file,
-            b'if [ "$who" = ' + fence.holder + b' ] && [ -d "/proc/$pid" ]; then',
+            b'if [ "$who" = '
+            + fence.holder
+            + b' ] && [ "$pid" = '
+            + (fence.pid or b'"$pid"')
+            + b' ] && [ -d "/proc/$pid" ]; then',
         ]
         lines[-1:] = [
             b"else",

@@ -2,15 +2,17 @@
 # usage: confirm APP_DIR ID NBYTES   (the text of a timer, as "timer ID", is on stdin)
 # Starts the timer beside us, so that it outlives this session and whoever waits for it.
 set -eu
+mask=$(umask)
 umask 077
 cd "$1/.ghost"
 cat >timer.sh.new
 [ "$(wc -c <timer.sh.new)" -eq "$3" ] || { echo "the timer arrived cut short" >&2 && exit 1; }
 mv timer.sh.new timer.sh
-rm -f reverted
+rm -f reverted reverting
 printf '%s\n' "$2" >timer
+umask "$mask"
 # logind may end what a login leaves behind, but not a unit.
-if [ "$(id -u)" = 0 ] && systemd-run --quiet --collect --unit="ghost-timer-$2" \
+if [ "$(id -u)" = 0 ] && systemd-run --quiet --collect -p KillMode=process --setenv=HOME="$HOME" --unit="ghost-timer-$2" \
 	/bin/sh "$PWD/timer.sh" 2>/dev/null; then
 	exit
 fi

@@ -16,12 +16,16 @@ who=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-} taken=
 # Scripts of this app, or of this run alone; in brackets, or grep would find itself.
 scripts() {
 	for file in $(grep -ls "${1-}[@]$app" /proc/[0-9]*/cmdline); do
-		grep -qs ghost-lock "$file" || { pid=${file#/proc/} && echo "${pid%/*}"; }
+		! grep -qs ghost-lock "$file" || continue
+		pid=${file#/proc/} pid=${pid%/*}
+		# Of another root, where hosts see each other's processes: not of this host.
+		[ ! -e "/proc/$pid/root/" ] || [ "/proc/$pid/root$PWD" -ef . ] || continue
+		echo "$pid"
 	done
 }
 ours() { scripts "$run"; }
-holder() {
-	pid=$(sed -n 2p holder 2>/dev/null)
+holder() { # the process that was judged, and no later one
+	pid=$named
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || echo "$pid"
 }
 below() { # every descendant of the processes $*
@@ -73,11 +77,15 @@ held() { # no word on stdout unless it holds
 	exit 75
 }
 if ! take; then
-	was=$(sed -n 1p holder 2>/dev/null || :) beat=$(cat beat 2>/dev/null || :)
+	was='' named=''
+	# In this order: who has its name there has its beat there, too.
+	{ read -r was && read -r named; } 2>/dev/null <holder || :
+	beat=$(cat beat 2>/dev/null || :)
+	[ -z "$again" ] || [ "$was" = "$who" ] || held
 	case $beat in '' | *[!0-9]*) beat=0 ;; esac
 	age=$(($(date +%s) - beat))
 	# Ours: the connection that took it has died, and the host has not noticed yet.
-	[ "$was" = "$who" ] || [ "$age" -gt "$stale" ] || held
+	[ "$was" = "$who" ] || [ "$stale" -lt 0 ] || [ "$age" -gt "$stale" ] || held
 	end holder || :
 	take || held
 	[ "$was" = "$who" ] || taken=", taken over from ${was:-a run that left no name}; its last sign of life was $age s ago"
@@ -85,9 +93,9 @@ fi
 last=$(sed -n 1p holder 2>/dev/null || :)
 [ -z "$again" ] || [ "$last" = "$who" ] || { was=$last && held; }
 # The beat first: who finds an old one ends the process that holder names.
-date +%s >beat
+date +%s 1<>beat
 # Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
-printf '%s\n' "$who" "$$" | cat >holder
+printf '%s\n' "$who" "$$" | cat 1<>holder
 # Scripts of a session that has ended end by themselves; those of one that has only fallen
 # silent do not, and ours of before have nobody to report to any more.
 end ours || :
@@ -102,7 +110,6 @@ until [ -z "$(scripts)" ]; do
 	patience=$((patience - 1))
 	sleep 1
 done
-echo "locked$taken"
+echo "locked $$$taken"
 # In place: a disk that is full by now must not cost the lock.
 while read -r _; do date +%s 1<>beat; done
-rm -f beat

@@ -6,14 +6,13 @@
 set -u
 id=$1 who=$3 seconds=$4 patience=$5 app=$6
 cd "$2/.ghost" || exit
-umask 077
-heard() { # when the run in charge was last heard of
+heard() { # notes whether the run in charge has been heard of
 	{ read -r name && read -r pid; } 2>/dev/null <holder || return
 	if [ "$name" = "$who" ]; then
 		beat=$(cat beat 2>/dev/null)
-		case $beat in '' | *[!0-9]*) ;; *) last=$beat ;; esac
+		[ "$beat" = "${old-}" ] || { old=$beat && quiet=0; }
 	elif grep -qs ghost-lock "/proc/$pid/cmdline"; then
-		last=$(date +%s)
+		quiet=0
 	fi
 }
 activate() { # runs the post-deploy of what $1 leads to again
@@ -38,21 +37,26 @@ activate() { # runs the post-deploy of what $1 leads to again
 	rm -f timer.pipe
 }
 if [ "${back-}" ]; then
-	restore >restored 2>>timer.log
+	# Not through a file: the disk may be full.
+	restored=$(restore 2>>timer.log)
 	bad=$?
 	while read -r has target; do
 		case $has in restored,post_deploy) activate "$target" ;; esac
-	done <restored
-	rm -f restored timer.sh
+	done <<-EOF
+		$restored
+	EOF
+	rm -f timer.sh
 	echo "$id $bad $(date +%s)" >reverting
 	mv reverting reverted
 	exit
 fi
-last=$(date +%s)
+# Seconds are counted, and not read off a clock that others set.
+quiet=0
 while [ "$(cat timer 2>/dev/null)" = "$id" ]; do
 	heard
 	# Whoever moves the file first, we or the run, has decided.
-	if [ $(($(date +%s) - last)) -gt "$seconds" ] && mv timer reverting 2>/dev/null; then
+	quiet=$((quiet + 1))
+	if [ "$quiet" -gt "$seconds" ] && mv timer reverting 2>/dev/null; then
 		back=1 exec /bin/sh "$PWD/timer.sh" "timer@$app"
 	fi
 	sleep 1

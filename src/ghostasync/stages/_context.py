@@ -196,7 +196,10 @@ class Context:
         self.disconnect()
         self.machine = HostMachine()
         self.facts = self.identity = self.failure = None
-        self.had_lock = False
+        self.had_lock = self.timed = self.drained = False
+        self.losses = 0
+        self.undone.clear()
+        self.run.serving.back(self.name)
         self.work, self.moves, self.sent = (), (), 0
         self.moved = self.switching = False
 

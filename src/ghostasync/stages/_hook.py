@@ -6,10 +6,22 @@ from typing import Literal
 
 from ..model import Action
 from ..model import State as S  # noqa: N817  as in the table
+from ..remote import query
 from ._context import Context
 from ._script import Job, run_here, run_script
 
-__all__ = ["run_hook"]
+__all__ = ["require_lock", "run_hook"]
+
+
+async def require_lock(ctx: Context) -> None:
+    """
+    Make sure that the host is this run's still, before something is done in its name.
+
+    Raises:
+        LockHeld: Another run has taken it over; it may be in good health by now.
+        ConnectionDied: Nobody knows.
+    """
+    await query(ctx.session, "ours", sudo=ctx.sudo)
 
 
 async def run_hook(ctx: Context, key: Literal["drain", "undrain"]) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 
 from .. import events as e
-from ..errors import HostError, LockHeld, Refused, RemoteError
+from ..errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ..model import Module
 from ..remote import Facts, Target, hold, parse_facts, query
 from ._context import Context
@@ -86,22 +86,31 @@ async def take_lock(ctx: Context) -> None:
 
 async def _ask_for_lock(ctx: Context) -> None:
     app_dir = ctx.session.app_dir = ctx.paths.app_dir
-    stale = "-1" if ctx.run.break_lock else str(STALE)
+    stale = "-1" if ctx.run.break_lock and not ctx.had_lock else str(STALE)
     again = "1" if ctx.had_lock else ""
-    words = (ctx.run.holder, ctx.run.id, ctx.session.app, stale, str(_PATIENCE), again)
+    words = (
+        ctx.session.holder,
+        ctx.run.id,
+        ctx.session.app,
+        stale,
+        str(_PATIENCE),
+        again,
+    )
     try:
         ctx.lock, said = await hold(ctx.session, "lock", app_dir, *words, sudo=ctx.sudo)
         ctx.had_lock = True
-        if found := said.partition("taken over ")[2]:
-            ctx.note(e.HostWarned(ctx.name, f"the lock was taken over {found}"))
+        found = re.match(r"locked (\d+)", said)
+        ctx.session.pid = found[1] if found else ""
+        if whose := said.partition("taken over ")[2]:
+            ctx.note(e.HostWarned(ctx.name, f"the lock was taken over {whose}"))
     except RemoteError as exc:
         if exc.status == _HELD:
             # One line; what an rc file had to say comes before it.
             raise LockHeld(ctx.name, exc.tail.strip().rpartition("\n")[2]) from exc
         if exc.status == _RUNNING:
-            raise Refused(
+            raise StillRunning(
                 ctx.name,
-                f"another run's script has not ended: {exc.tail.strip()}; wait for it, "
+                f"another script has not ended: {exc.tail.strip()}; wait for it, "
                 "or end it there",
             ) from exc
         raise Refused(ctx.name, await _why_unusable(ctx, exc)) from exc

@@ -30,7 +30,7 @@ async def start_timer(ctx: Context) -> None:
     app_dir = ctx.session.app_dir
     patience = f"{max(1, round(ctx.run.deadlines.post_deploy))}"
     args = (
-        *(name, app_dir, ctx.run.holder, str(max(1, round(seconds)))),
+        *(name, app_dir, ctx.session.holder, str(max(1, round(seconds)))),
         *(patience, ctx.session.app),
     )
     moves = tuple(word for move in reversed(ctx.moves) for word in move.args)
@@ -73,4 +73,6 @@ async def disarm_to_go_back(ctx: Context) -> None:
     except (ConnectionDied, LockHeld):
         raise
     except HostError as exc:
+        # Have the old code prove itself to us, too.
+        ctx.undone |= {move.target for move in ctx.moves}
         ctx.note(e.HostWarned(ctx.name, str(exc)))

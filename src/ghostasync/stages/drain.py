@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 
 from .. import events as e
-from ..errors import HostError
+from ..errors import ConnectionDied, HostError, LockHeld
 from ._context import Context
-from ._hook import run_hook
+from ._hook import require_lock, run_hook
 from .confirm import disarm
 
 __all__ = ["drain", "drain_to_go_back", "undrain"]
@@ -23,6 +23,7 @@ async def drain(ctx: Context) -> e.Drained:
     if not ctx.run.plan.rollout.drain:
         return e.Drained(ctx.name)
     started = anyio.current_time()
+    await require_lock(ctx)
     # Before it is: what is half drained must be put back too.
     ctx.drained = True
     await run_hook(ctx, "drain")
@@ -35,6 +36,8 @@ async def drain_to_go_back(ctx: Context) -> None:
         return
     try:
         await drain(ctx)
+    except (ConnectionDied, LockHeld):
+        raise
     except HostError as exc:
         ctx.note(e.HostWarned(ctx.name, f"goes back with visitors on it: {exc}"))
 
@@ -51,6 +54,7 @@ async def undrain(ctx: Context) -> e.Undrained:
     if not ctx.run.plan.rollout.undrain:
         ctx.drained = False
         return e.Undrained(ctx.name)
+    await require_lock(ctx)
     await run_hook(ctx, "undrain")
     ctx.drained = False
     return e.Undrained(ctx.name, seconds=anyio.current_time() - started)

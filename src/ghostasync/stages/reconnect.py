@@ -15,7 +15,7 @@ __all__ = ["reconnect"]
 _PAUSE = 1.0
 """Seconds between two tries to reach a host."""
 
-_SWITCHED = frozenset({S.ACTIVATING, S.VERIFYING, S.UNDRAINING})
+_SWITCHED = frozenset({S.ACTIVATING, S.VERIFYING, S.UNDRAINING, S.LIVE})
 """States in which every link of the host has to be the new one."""
 
 

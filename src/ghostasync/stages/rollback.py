@@ -8,7 +8,7 @@ import anyio
 import attrs
 
 from .. import events as e
-from ..errors import ConnectionDied, DeadlinePassed, Unreachable
+from ..errors import ConnectionDied, DeadlinePassed, StillRunning, Unreachable
 from ..model import Action, Verify
 from ..remote import query
 from ._context import Context, Move
@@ -80,6 +80,8 @@ async def _persist(ctx: Context) -> list[_Restored]:
                 raise
         except ConnectionDied:
             again = True
+        except StillRunning:
+            pass  # the host's own timer, perhaps; the deadline bounds it
         else:
             # What an attempt that died has moved back, the next finds back already.
             ctx.undone |= {r.move.target for r in restored if r.moved or again}

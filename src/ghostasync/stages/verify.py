@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from .. import events as e
-from ..errors import ConnectionDied, HostError, RemoteError
+from ..errors import ConnectionDied, HostError, LockHeld, RemoteError
 from ..model import Module
 from ..remote import query
 from ._context import Context
@@ -38,7 +38,7 @@ async def healthy(ctx: Context, module: Module, meta: str) -> None:
         while True:
             try:
                 return await _attempt(ctx, module, meta)
-            except ConnectionDied:
+            except (ConnectionDied, LockHeld):
                 raise
             except HostError as exc:
                 last = exc
