@@ -360,6 +360,20 @@ async def test_hosts_that_never_answered_do_not_serve(plan: Plan) -> None:
     assert fleet.steps("drain") == []
 
 
+async def test_hosts_that_a_limited_run_leaves_out_serve(plan: Plan) -> None:
+    """An instance that has just booted converges, however many must serve."""
+    fleet = Fleet()
+    selection = Selection(limit=("h1",))
+
+    report = await deploy(
+        rolled(plan, min_serving="80%"),
+        selection=selection,
+        transport=FakeTransport(fleet),
+    )
+
+    assert set(report.hosts) == {"h1"}
+
+
 @pytest.mark.parametrize(
     ("asked", "hosts", "words"),
     [

@@ -80,6 +80,11 @@ class Assembly:
     warnings: tuple[str, ...] = ()
 
     @property
+    def fleet(self) -> tuple[Host, ...]:
+        """The hosts of which some must serve: those beside chosen ones count, too."""
+        return self.plan.hosts if self.limited else self.hosts
+
+    @property
     def holder(self) -> str:
         """What a run that finds a host locked is told of this one."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -128,7 +133,7 @@ async def assemble(
     return attrs.evolve(
         parts,
         action=Action.ROLLBACK if parts.revert else action,
-        actor=actor or getpass.getuser(),
+        actor=actor or _user(),
         reason=reason,
         secrets={name: os.environ[name] for name in plan.app.secrets},
         hidden=await _kept_secrets(plan, parts),
@@ -256,15 +261,23 @@ def _placed(parts: Assembly) -> Assembly:
     return attrs.evolve(parts, hosts=tuple(hosts), jobs=tuple(jobs))
 
 
+def _user() -> str:
+    """Return who runs this; a container's uid need not have a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 def _leave_enough(parts: Assembly) -> None:
     """Refuse what could never drain a host."""
-    asked, total = parts.plan.rollout.min_serving, len(parts.hosts)
+    asked, total = parts.plan.rollout.min_serving, len(parts.fleet)
     least = needed(asked, total)
     if least and least >= total:
         hosts = "1 host" if total == 1 else f"{total} hosts"
         raise PlanError(
             f"rollout.min_serving: {asked} of {hosts} leaves none to switch; "
-            f"allowed: less than {total} of the selected fleet"
+            f"allowed: less than {total}"
         )
 
 
@@ -300,9 +313,8 @@ async def last_states(store: Store) -> dict[str, str]:
     states: dict[str, str] = {}
     for run in list(await store.runs())[-_RUNS:]:
         try:
-            text = await store.load(run, "report.json")
-        except StoreError:
-            continue  # a run that is going on, or was killed
-        hosts = json.loads(text)["hosts"]
-        states |= {name: host["state"] for name, host in hosts.items()}
+            hosts = json.loads(await store.load(run, "report.json"))["hosts"]
+            states |= {name: host["state"] for name, host in hosts.items()}
+        except (StoreError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # a run that is going on, or was killed; or a damaged report
     return states

@@ -317,8 +317,8 @@ class Run:
                 secrets=parts.secrets,
             ),
             serving=Serving(
-                (host.name for host in parts.hosts),
-                needed(rollout.min_serving, len(parts.hosts)),
+                (host.name for host in parts.fleet),
+                needed(rollout.min_serving, len(parts.fleet)),
             ),
             wait=parts.wait,
             break_lock=parts.break_lock,

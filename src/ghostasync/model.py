@@ -193,7 +193,8 @@ class Rollout:
     (``"25%"``), the last one repeating; or, as one ``str``, Ghost's own words.
     *soak* and *confirm* are in seconds. An empty *max_unreachable* means that
     hosts which never connected count in *max_failures*. *min_serving* is how many of
-    the selected fleet, in hosts or percent, serve at any moment.
+    the fleet, in hosts or percent, serve at any moment; under ``--limit`` the fleet is
+    the whole inventory, and its other hosts count as serving.
     """
 
     waves: tuple[int | str, ...] | str = ("100%",)

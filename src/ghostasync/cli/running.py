@@ -62,6 +62,8 @@ class Signals:
     def _how_far(self) -> str:
         counts = self.front.board.counts
         left, back = counts[State.ROLLING_BACK], counts[State.ROLLED_BACK]
+        if not left + back:
+            return "it stops already; nothing makes it faster"
         return f"{back} hosts are back, {left} on their way; nothing makes it faster"
 
 

@@ -42,7 +42,7 @@ async def before_switch(ctx: Context, release: Release) -> str:
                 ctx.name,
                 reason,
                 exit_status=remote.status if remote else None,
-                tail=remote.tail if remote else "",
+                tail=ctx.run.redactor.text(remote.tail) if remote else "",
             ),
             None,
         )

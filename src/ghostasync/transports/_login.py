@@ -69,7 +69,7 @@ class Login:
             if jump is None:
                 asked = attrs.evolve(asked, jump=self._chain(asked.jump, self._config))
         if not asked.user:
-            asked = attrs.evolve(asked, user=getpass.getuser())
+            asked = attrs.evolve(asked, user=_user())
         return attrs.evolve(asked, proxy_command=_filled(asked))
 
     def _configured(
@@ -151,6 +151,13 @@ def _existing(config: str | bool) -> Path | None:
 
 def _unless_none(jump: object) -> str:
     return jump if isinstance(jump, str) and jump.lower() != "none" else ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as exc:
+        raise ValueError("who runs this has no name here: set ssh.user") from exc
 
 
 def _filled(target: Target) -> str:

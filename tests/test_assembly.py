@@ -1,0 +1,42 @@
+"""What a run can be put together from."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import pytest
+
+from ghostasync import Plan, deploy, status
+from ghostasync.testing import FakeTransport
+from tests.test_run import Hosts, plan
+
+__all__ = ["plan"]
+
+
+async def test_a_uid_without_a_name_deploys_as_a_number(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that was started with a user of its own."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+
+    report = await deploy(plan, transport=FakeTransport(Hosts()))
+
+    assert report.exit_status == 0
+
+
+@pytest.mark.parametrize("damaged", ["", "{}", "[1]", '{"hosts": {"h1": 3}}'])
+async def test_a_damaged_report_hides_no_host(
+    plan: Plan, tmp_path: Path, damaged: str
+) -> None:
+    hosts = Hosts()
+    report = await deploy(plan, transport=FakeTransport(hosts))
+    Path(report.log, "report.json").write_text(damaged)
+
+    found = await status(plan, transport=FakeTransport(hosts))
+
+    assert set(found.hosts) == {host.name for host in plan.hosts}
