@@ -105,6 +105,26 @@ def test_a_journal_can_end_after_any_line() -> None:
     assert seen[-1] == len(HOSTS)
 
 
+def test_a_run_that_waited_for_a_lock_began_again_with_every_host() -> None:
+    told = story(started())
+    at = next(n for n, r in enumerate(told.records) if isinstance(r.event, e.Judged))
+    waited = Story(HOSTS)
+    for record in told.records[:at]:
+        waited.tell(record.event)
+    waited.tell(e.LockAwaited("h1", "run 1 by ann", 60.0))
+    waited.machines.clear()
+    begun_again = past(journal(waited))
+    for record in told.records[1:]:
+        waited.tell(record.event)
+
+    found = past(journal(waited))
+
+    assert begun_again is not None
+    assert begun_again.states == dict.fromkeys(HOSTS, State.CONNECTING)
+    assert begun_again.previous == {}
+    assert found == past(journal(told))
+
+
 @given(st.data())
 def test_a_torn_line_counts_for_nothing(data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(WHOLE) - 1))

@@ -208,6 +208,13 @@ class Scene:
 
     async def deploy_and_watch(self) -> Report:
         """Deploy version 2; keep what was true after each of its records."""
+        self.version("2")
+        return await self.watch()
+
+    async def watch(
+        self, action: Action = Action.DEPLOY, selection: Selection = Selection()
+    ) -> Report:
+        """Run something; keep what was true after each of its records."""
 
         def observe(record: e.Record) -> None:
             path = self.folder / STORE / "MANIFEST"
@@ -215,9 +222,12 @@ class Scene:
             hosts = copy.deepcopy(self.fleet.hosts)
             self.cuts.append(Killed(record.seq, record.event, hosts, manifest))
 
-        self.version("2")
         async with start(
-            self.plan, observe=observe, transport=self.fleet.transport
+            self.plan,
+            selection=selection,
+            action=action,
+            observe=observe,
+            transport=self.fleet.transport,
         ) as run:
             self.run = run.id
             report = await run.report()
@@ -571,6 +581,29 @@ async def test_a_host_out_of_reach_keeps_no_other_from_its_way_back(
     if away == "h1":
         await resume(scene.plan, transport=scene.fleet.transport)
         assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize(
+    ("away", "outcome", "exit_status"),
+    [("h1", Outcome.STRANDED, 3), ("h4", Outcome.MIXED, 5)],
+    ids=["moved", "not moved"],
+)
+async def test_a_resumption_that_stops_early_says_what_it_leaves_and_can_be_resumed(
+    scene: Scene, away: str, outcome: Outcome, exit_status: int
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h3")
+    before = scene.fleet.serves
+    transport = FakeTransport(scene.fleet, unreachable=frozenset({away}))
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=transport)
+
+    report = failed.value.report
+    assert (report.outcome, report.exit_status) == (outcome, exit_status)
+    assert scene.fleet.serves == before
+    again = await resume(scene.plan, transport=scene.fleet.transport)
+    assert again.outcome is Outcome.LIVE
+    assert set(scene.fleet.serves.values()) == {new}
 
 
 @pytest.mark.parametrize("revert", [False, True])

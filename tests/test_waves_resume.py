@@ -7,8 +7,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync import Hook, Outcome, Plan, Script, resume
+from ghostasync import Hook, Outcome, Plan, Script, Selection, _locks, resume
 from ghostasync import events as e
+from ghostasync.model import Action
 from ghostasync.testing import Answer
 from tests.test_resume import HOSTS, FakeHost, Fleet, Scene
 from tests.test_resume import plan as plan  # noqa: PLC0414  a fixture
@@ -82,6 +83,53 @@ async def test_a_run_that_is_taken_back_leaves_nobody_drained(scene: Scene) -> N
         assert set(scene.fleet.serves.values()) == {scene.old}
         assert out(scene) == [], seq
         assert scene.fleet.ran("before_switch") == []
+
+
+@pytest.mark.parametrize("action", [Action.ROLLBACK, Action.CONVERGE])
+async def test_what_resumes_a_run_that_does_not_migrate_does_not_either(
+    scene: Scene, action: Action
+) -> None:
+    scene.version("2")
+    await scene.deploy()
+    for host in scene.fleet.hosts.values():
+        host.link = host.link if action is Action.ROLLBACK else ""
+        host.ran.clear()
+    await scene.watch(action)
+    assert scene.fleet.ran("before_switch") == []
+    for seq in scene.events():
+        scene.kill(seq)
+
+        report = await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert report.exit_status == 0
+        assert scene.fleet.ran("before_switch") == [], seq
+
+
+async def test_a_run_that_waited_for_a_lock_can_be_killed_anywhere(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_locks, "_POLL_EVERY", (0.01, 0.02))
+    left = ["once", "twice"]
+    scene.fleet.breaks = lambda call: (
+        Answer(75, b"", b"run 20200101T000000Z-aaaaaa by x on y\n")
+        if call.name == "lock" and call.host == "h1" and left and left.pop()
+        else None
+    )
+    scene.version("2")
+    await scene.watch(selection=Selection(wait=60))
+    waited, migrated = scene.at(e.LockAwaited), scene.at(e.BeforeSwitchPassed)
+    for seq in range(waited, scene.events().stop):
+        scene.kill(seq)
+
+        report = await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert report.outcome is Outcome.LIVE, seq
+        assert out(scene) == [], seq
+        assert len(scene.fleet.ran("before_switch")) == (seq < migrated), seq
+        scene.kill(seq)
+        await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+        assert set(scene.fleet.serves.values()) == {scene.old}
+        assert out(scene) == [], seq
 
 
 async def test_a_new_deploy_leaves_nobody_drained(scene: Scene) -> None:

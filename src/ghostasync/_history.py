@@ -62,10 +62,12 @@ async def serving_run(store: Store) -> Past | None:
     """
     Return the run that brought what serves now: the newest that has not been undone.
 
-    It has moved links, and ended. Of a run that rolled back another one neither counts,
-    nor what came between the two.
+    It has moved links, and ended. One that only took hosts to what MANIFEST named did
+    not bring that; on its hosts it made up for a run of few. Of a run that rolled back
+    another one neither counts, nor what came between the two.
     """
     undone_from = ""
+    in_line: set[str] = set()
     async for found in _newest_first(store):
         if undone_from:
             if undone_from in found.ids:
@@ -75,7 +77,11 @@ async def serving_run(store: Store) -> Past | None:
             continue
         if found.undoes and found.went_live:
             undone_from = found.undoes
-        elif found.in_state(State.LIVE):
+            continue
+        live = found.in_state(State.LIVE)
+        if not found.brought:
+            in_line.update(live)
+        elif live and not (found.limited and in_line.issuperset(live)):
             return found
     return None
 

@@ -76,6 +76,11 @@ class Past:
         """Whether it ended with all that it was for, within its budgets."""
         return self.finished is not None and self.finished.outcome in _WENT_LIVE
 
+    @property
+    def brought(self) -> bool:
+        """Whether it took hosts to what MANIFEST did not name before."""
+        return any(self.manifest.get(m) != p for m, p in self.packages.items())
+
     def in_state(self, *states: S) -> tuple[str, ...]:
         """Return the hosts whose last known state is one of these, in order."""
         return tuple(host for host in self.hosts if self.states.get(host) in states)
@@ -111,6 +116,10 @@ def past(lines: Iterable[bytes]) -> Past | None:
             machines = {host: HostMachine() for host in event.hosts}
         elif found is None:
             continue
+        elif isinstance(event, e.LockAwaited):
+            # It held nothing while it waited, and began again with every host.
+            machines = {host: HostMachine() for host in found.hosts}
+            previous.clear()
         elif isinstance(event, e.HostEvent):
             if not _applied(machines.setdefault(event.host, HostMachine()), event):
                 break
@@ -130,9 +139,6 @@ def continued(newer: Past, older: Past) -> Past:
         host: _now(state, older.states.get(host, state))
         for host, state in newer.states.items()
     }
-    # A run that found hosts locked stopped, but had nothing to take back.
-    locked = newer.finished is not None and newer.finished.outcome == "locked"
-    back = newer.revert or (newer.going_back and not locked)
     # One that was not dead at all has ended by itself, beside what was to resume it.
     idle = _MAY_HAVE_MOVED.isdisjoint(newer.states.values())
     finished = older.finished if idle and older.finished else newer.finished
@@ -143,7 +149,7 @@ def continued(newer: Past, older: Past) -> Past:
         began=older.began,
         continues=older.continues,
         undoes=newer.undoes or older.undoes,
-        going_back=back or older.going_back,
+        going_back=newer.going_back or older.going_back,
         manifest=older.manifest or newer.manifest,
         packages={**older.packages, **newer.packages},
         revisions={**older.revisions, **newer.revisions},
@@ -220,7 +226,10 @@ def _run(found: Past, event: e.RunEvent) -> Past:
             changes = {"switching": True}
         case e.ManifestMoved():
             changes = {"committed": True}
-        case e.Stopped() | e.FleetRollbackStarted():
+        case e.FleetRollbackStarted():
+            changes = {"going_back": True}
+        case e.Stopped() if found.action != Action.RESUME.value:
+            # A resumption may stop before anything went back: that is to be finished.
             changes = {"going_back": True}
         case e.Finished():
             changes = {"finished": event}
