@@ -258,6 +258,43 @@ async def test_a_later_run_of_few_hosts_does_not(tmp_path: Path) -> None:
     assert found.id == killed
 
 
+async def test_a_later_run_of_another_module_does_not(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    killed = runs.add(started(modules=("site", "api")), 25)
+    runs.add(started(modules=("api",)))
+
+    found = await unfinished_run(runs.store)
+
+    assert found is not None
+    assert found.id == killed
+    assert await unfinished_run(runs.store, modules=("site", "api")) == found
+    runs.add(started(modules=("site",)))
+    assert await unfinished_run(runs.store) is None
+    assert await unfinished_run(runs.store, modules=("site", "api")) is None
+
+
+async def test_later_runs_of_few_hosts_do_together(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    runs.add(started(modules=("site", "api")), 25)
+
+    runs.add(started(modules=("api",), limited=True))
+    assert await unfinished_run(runs.store) is not None
+    runs.add(started(modules=("site",), limited=True))
+
+    assert await unfinished_run(runs.store) is None
+
+
+async def test_a_later_run_that_takes_another_back_does_not(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    killed = runs.add(started(), 25)
+    runs.add(started(action="rollback", of="20250101T000000Z-000000", revert=True))
+
+    found = await unfinished_run(runs.store)
+
+    assert found is not None
+    assert found.id == killed
+
+
 async def test_a_killed_resumption_is_one_with_what_it_resumed(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     first = runs.add(started(), -3)

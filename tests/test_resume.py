@@ -665,6 +665,35 @@ async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
     assert e.Warned(f"MANIFEST still names {new}: not every host is back") in seen
 
 
+async def test_a_run_that_nobody_knows_cannot_be_taken_back(scene: Scene) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+
+    with pytest.raises(PlanError, match="has no run '20260101-typo', and that is no"):
+        await resume(
+            scene.plan,
+            run="20260101-typo",
+            revert=True,
+            transport=scene.fleet.transport,
+        )
+    with pytest.raises(DeployFailed) as failed:
+        await resume(
+            scene.plan,
+            run="20200101T000000Z-abcdef",
+            revert=True,
+            transport=scene.fleet.transport,
+        )
+
+    report = failed.value.report
+    assert report.exit_status == 1
+    assert report.reason == (
+        "neither a journal nor a host has a record of run 20200101T000000Z-abcdef"
+    )
+    assert scene.fleet.serves == before
+    await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
 async def test_the_fleet_goes_back_in_reverse_wave_order(scene: Scene) -> None:
     await kill_at(scene, e.ManifestMoved)
     transport = scene.fleet.transport

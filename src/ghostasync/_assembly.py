@@ -20,7 +20,14 @@ import attrs
 from ._history import find_run, unfinished_run
 from ._jobs import Job, Selection, job_for, manifest_jobs, past_job, wanted
 from ._past import Past
-from ._paths import app_path, build_dir, cache_home, run_id, store_url
+from ._paths import (
+    app_path,
+    build_dir,
+    cache_home,
+    is_run_id,
+    run_id,
+    store_url,
+)
 from ._select import named, select
 from ._waves import needed
 from .config import check_plan, check_secrets, unsupported
@@ -141,7 +148,7 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
 
     A run that was on its way back is taken the rest of that way.
     """
-    past = await _past(parts.store, selection)
+    past = await _past(parts, selection)
     inventory = {host.name: host for host in parts.hosts}
     hosts = tuple(inventory[name] for name in past.hosts if name in inventory)
     gone = [name for name in past.hosts if name not in inventory]
@@ -173,14 +180,20 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
     )
 
 
-async def _past(store: Store, selection: Selection) -> Past:
+async def _past(parts: Assembly, selection: Selection) -> Past:
     """Return the run to take up; one whose journal is lost is known by its id alone."""
+    store, modules = parts.store, {module.name for module in parts.plan.modules}
     if not selection.run:
-        past = await unfinished_run(store)
+        past = await unfinished_run(store, modules=modules)
         if past is None:
             raise PlanError("there is no unfinished run: nothing is left to resume")
         return past
     past = await find_run(store, selection.run)
+    if past is None and not is_run_id(selection.run):
+        raise PlanError(
+            f"{store.url} has no run {selection.run!r}, and that is no run's id: "
+            "YYYYMMDDThhmmssZ-xxxxxx; `ghostasync status` names what was killed"
+        )
     if past is None and selection.revert:
         return Past(ids=(selection.run,), going_back=True)
     if past is None:
@@ -193,7 +206,7 @@ async def _past(store: Store, selection: Selection) -> Past:
             f"run {past.id} has ended {past.finished.outcome}: nothing is left to "
             f"resume; to go back from it: ghostasync rollback {past.id}"
         )
-    newest = await unfinished_run(store, past.id)
+    newest = await unfinished_run(store, past.id, modules=modules)
     if newest is None and not selection.revert:
         raise PlanError(
             f"run {past.id} was not finished, but a later run has gone live: nothing "

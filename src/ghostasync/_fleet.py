@@ -377,8 +377,12 @@ class Fleet:
             self.interrupted = True
             raise
         seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
+        undo = {} if self.reason else {ctx.name: to_undo(ctx) for ctx in seen}
+        past = self.run.past
+        if past and not (past.hosts or self.reason or any(undo.values())):
+            self._halt(f"neither a journal nor a host has a record of run {past.id}")
         for ctx in seen:
-            ctx.moves = () if self.reason else to_undo(ctx)
+            ctx.moves = () if self.reason else undo[ctx.name]
             ctx.moved = ctx.switching = ctx.timed = bool(ctx.moves)
             ctx.drained = not ctx.moves and drained_by_past(ctx)
             if self.reason:
@@ -390,7 +394,6 @@ class Fleet:
         # Whoever stops this now would leave a fleet at odds with itself.
         self.committed = True
         if back := {ctx.name: ctx for ctx in seen if ctx.moves or ctx.drained}:
-            past = self.run.past
             await self._all_take_back(back, f"back from {past.id}" if past else "")
 
     async def _look(self, ctx: Context) -> None:
