@@ -187,6 +187,8 @@ def was(**states: State) -> Past:
         (State.ACTIVATING, State.ROLLED_BACK, State.ROLLED_BACK),
         (State.LIVE, State.UNCHANGED, State.UNCHANGED),
         (State.READY, State.CHECKING, State.CHECKING),
+        (State.DRAINING, State.FAILED, State.DRAINING),
+        (State.DRAINING, State.ROLLED_BACK, State.ROLLED_BACK),
         (State.STRANDED, State.FAILED, State.STRANDED),
     ],
 )

@@ -236,6 +236,9 @@ class Fleet:
         if self.reason:
             raise _Stop  # it could not be put on record
         self.switched.append(names)
+        for ctx in hosts:
+            if drained_by_past(ctx):
+                self.run.serving.stop(ctx.name)
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 for ctx in hosts:
@@ -275,7 +278,8 @@ class Fleet:
             self._halt(str(exc))
             return False
         if self.reason:
-            self.run.serving.back(ctx.name)
+            if not drained_by_past(ctx):
+                self.run.serving.back(ctx.name)
             return False
         apply(ctx, e.Admitted(ctx.name, wave=ctx.wave))
         return True
@@ -324,11 +328,23 @@ class Fleet:
             elif ctx.moved and ctx.machine.state is S.READY:
                 back[ctx.name] = ctx
         if back:
+            for ctx in self.hosts:
+                left = ctx.name not in back and ctx.machine.state is S.READY
+                if left and drained_by_past(ctx):
+                    ctx.drained, back[ctx.name] = True, ctx
             await self._all_take_back(back, self.reason)
 
     async def _all_take_back(self, back: Mapping[str, Context], reason: str) -> None:
-        waves = [
-            [ctx for ctx in wave if ctx.name in back] for wave in reversed(self.waves)
+        # Who does not serve comes first: others may have to wait for them.
+        looked = {S.READY, S.CHECKING}
+        first = [
+            ctx
+            for ctx in back.values()
+            if ctx.machine.state in looked and drained_by_past(ctx)
+        ]
+        waves = [first] + [
+            [ctx for ctx in wave if ctx.name in back and ctx not in first]
+            for wave in reversed(self.waves)
         ]
         order = tuple(ctx.name for wave in waves for ctx in wave)
         self.run.note(e.FleetRollbackStarted(reason, order), None)
@@ -346,7 +362,7 @@ class Fleet:
     ) -> None:
         """Roll back one host; what goes wrong here must not keep others from theirs."""
         try:
-            if ctx.machine.state in {S.LIVE, S.CHECKING}:
+            if ctx.machine.state in {S.LIVE, S.CHECKING, S.READY}:
                 await self.run.serving.leave(ctx.name)
             if ctx.machine.state is not S.ROLLING_BACK:
                 apply(ctx, e.RollbackRequested(ctx.name, reason))

@@ -91,12 +91,19 @@ class Past:
         return self.in_state(*_MAY_HAVE_MOVED)
 
     @property
+    def drained(self) -> tuple[str, ...]:
+        """The hosts that it may have left drained; one that was stranded stays so."""
+        return self.in_state(S.DRAINING, *(AFTER_SWITCH - {S.LIVE}))
+
+    @property
     def is_open(self) -> bool:
         """Whether something is left to do: it was killed, or its resumption failed."""
         if self.finished is None:
             return True
-        again = len(self.ids) > 1 and not self.went_live
-        return again and bool(self.changed or self.finished.outcome == "locked")
+        if len(self.ids) == 1 or self.went_live:
+            return False
+        drained = self.in_state(S.DRAINING)
+        return bool(self.changed or drained or self.finished.outcome == "locked")
 
 
 def past(lines: Iterable[bytes]) -> Past | None:
@@ -167,7 +174,7 @@ def continued(newer: Past, older: Past) -> Past:
 
 def _now(state: S, before: S) -> S:
     """Return what is true of a host that two runs in a row had to do with."""
-    if state not in _NOT_MOVED or before not in _MAY_HAVE_MOVED:
+    if state not in _NOT_MOVED or before not in _MAY_HAVE_MOVED | {S.DRAINING}:
         return state
     if before is S.LIVE and state not in _NOT_TOUCHED:
         # Its environment may have been replaced: it has to prove itself again.

@@ -28,7 +28,7 @@ from .journal import Journal
 from .model import Action, Host, Module, Package, Report, State
 from .protocols import Environment, ManifestLine, Observer, Session, Transport
 from .remote import Guarded
-from .stages import Context, Release, RunContext, to_name_again
+from .stages import Context, Release, RunContext, still_drained, to_name_again
 
 __all__ = ["Run"]
 
@@ -296,6 +296,7 @@ class Run:
     def _make_fleet(self) -> Fleet:
         parts = self._parts
         rollout = parts.plan.rollout
+        drained = parts.past.drained if parts.past and rollout.drain else ()
         run = RunContext(
             id=parts.id,
             action=parts.action,
@@ -317,7 +318,7 @@ class Run:
                 secrets=parts.secrets,
             ),
             serving=Serving(
-                (host.name for host in parts.hosts),
+                {host.name for host in parts.hosts}.difference(drained),
                 needed(rollout.min_serving, len(parts.hosts)),
             ),
             wait=parts.wait,
@@ -394,6 +395,9 @@ class Run:
 
     async def _finish(self) -> None:
         """Sum the run up: as a report in the store, and as its last event."""
+        for ctx in self._fleet.hosts:
+            if text := still_drained(ctx):
+                self._recorder.note(e.HostWarned(ctx.name, text), ctx.machine)
         report = self._report = sum_up(
             self._fleet,
             self._folder,
