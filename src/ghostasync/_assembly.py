@@ -162,6 +162,7 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
                 "have any more: put it back"
             )
     chosen = [m for m in parts.plan.modules if m.name in (past.modules or modules)]
+    new = [] if past.limited or not past.hosts else _joined(parts, past)
     revert = selection.revert or past.going_back
     if revert:
         jobs = [Job(module) for module in chosen]
@@ -172,12 +173,30 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
         jobs=tuple(jobs),
         hosts=hosts or parts.hosts,
         force=past.force,
-        limited=past.limited,
+        # Where it would move MANIFEST only now, it is not on the whole inventory.
+        limited=past.limited or bool(new and not (revert or past.committed)),
         of=past.id,
         past=past,
         revert=revert,
-        warnings=tuple(f"{name} is not in the inventory any more" for name in gone),
+        warnings=(
+            *(f"{name} is not in the inventory any more" for name in gone),
+            *(_is_new(name, past, revert=revert) for name in new),
+        ),
     )
+
+
+def _joined(parts: Assembly, past: Past) -> list[str]:
+    """Return the hosts that get modules of *past* and were not there when it began."""
+    everywhere = not set(past.modules) <= set(parts.places)
+    names = [host.name for host in parts.hosts if host.name not in past.hosts]
+    gets = frozenset[str]().union(*(parts.places.get(m, ()) for m in past.modules))
+    return [name for name in names if everywhere or name in gets]
+
+
+def _is_new(name: str, past: Past, *, revert: bool) -> str:
+    text = f"{name} is new and not part of this run"
+    # Before MANIFEST has moved, converge would take the host to the older release.
+    return f"{text}: ghostasync converge {name}" if revert or past.committed else text
 
 
 async def _past(parts: Assembly, selection: Selection) -> Past:
@@ -282,10 +301,13 @@ def _leave_enough(parts: Assembly) -> None:
 
 
 async def _kept_secrets(plan: Plan, parts: Assembly) -> tuple[str, ...]:
-    """Return the secrets of the releases in MANIFEST: their scripts may run again."""
+    """Return the secrets of releases whose scripts may run again: what may serve."""
+    named = {line.package for line in parts.manifest}
+    if parts.past:
+        named.update(filter(None, parts.past.manifest.values()))
     hidden: list[str] = []
-    for line in parts.manifest:
-        kept = await parts.store.environment(line.package)
+    for package in sorted(named):
+        kept = await parts.store.environment(package)
         if kept is not None:
             hidden += [kept.variables.get(name, "") for name in plan.app.secrets]
     return tuple(hidden)

@@ -154,6 +154,7 @@ def continued(newer: Past, older: Past) -> Past:
         ids=(*newer.ids, *older.ids),
         action=newer.action if newer.revert else older.action,
         began=older.began,
+        limited=older.limited,
         continues=older.continues,
         undoes=newer.undoes or older.undoes,
         going_back=newer.going_back or older.going_back,

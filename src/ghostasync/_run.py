@@ -219,11 +219,20 @@ class Run:
             # Until proven otherwise: a cancellation may come before it ran.
             self._exit_status = AFTER_ALL_FAILED
         if parts.limited:
-            self._recorder.note(e.Warned("MANIFEST stays: the run was under --limit"))
+            self._recorder.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
             return
         named = [(r.module, r.package, r.variables) for r in releases]
         moved = await self._move_manifest(named)
         self._fleet.run.protected = {m: frozenset({p}) for m, p in moved.items()}
+
+    def _why_limited(self) -> str:
+        if self._parts.past is None or self._parts.past.limited:
+            return "the run was under --limit"
+        packages = " ".join(f"--package {r.id}" for r in self._fleet.run.releases)
+        return (
+            "hosts have joined since the run began; to take them along: "
+            f"ghostasync deploy {packages}"
+        )
 
     async def _move_manifest(
         self, named: Sequence[tuple[Module, Package, Mapping[str, str]]]
