@@ -739,10 +739,11 @@ async def test_a_run_that_nobody_knows_cannot_be_taken_back(scene: Scene) -> Non
     assert set(scene.fleet.serves.values()) == {scene.old}
 
 
+@pytest.mark.parametrize("killed", [False, True])
 async def test_a_secret_of_what_served_before_is_in_no_log(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, killed: bool
 ) -> None:
-    """It was rotated before the run that was killed after MANIFEST had moved."""
+    """It was rotated before the run that moved MANIFEST, and was killed or was not."""
     app = attrs.evolve(scene.plan.app, secrets=("TOKEN",))
     scene.plan = attrs.evolve(scene.plan, app=app)
     monkeypatch.setenv("TOKEN", "old-secret-123456")
@@ -750,13 +751,18 @@ async def test_a_secret_of_what_served_before_is_in_no_log(
     await scene.deploy()
     monkeypatch.setenv("TOKEN", "new-secret-654321")
     await kill_at(scene, e.ManifestMoved)
+    if not killed:
+        await resume(scene.plan, transport=scene.fleet.transport)
     scene.fleet.breaks = lambda call: (
         Answer(0, b"using old-secret-123456\n")
         if call.name == "run" and call.args[1].endswith("post_deploy")
         else None
     )
 
-    report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    if killed:
+        report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    else:
+        report = await rollback(scene.plan, transport=scene.fleet.transport)
 
     texts = [p.read_bytes() for p in Path(report.log).rglob("*") if p.is_file()]
     assert any(b"using " in text for text in texts)

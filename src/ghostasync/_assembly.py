@@ -303,6 +303,7 @@ def _leave_enough(parts: Assembly) -> None:
 async def _kept_secrets(plan: Plan, parts: Assembly) -> tuple[str, ...]:
     """Return the secrets of releases whose scripts may run again: what may serve."""
     named = {line.package for line in parts.manifest}
+    named.update(job.package for job in parts.jobs if job.package)
     if parts.past:
         named.update(filter(None, parts.past.manifest.values()))
     hidden: list[str] = []
