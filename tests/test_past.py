@@ -105,6 +105,26 @@ def test_a_journal_can_end_after_any_line() -> None:
     assert seen[-1] == len(HOSTS)
 
 
+def test_a_run_that_waited_for_a_lock_began_again_with_every_host() -> None:
+    told = story(started())
+    at = next(n for n, r in enumerate(told.records) if isinstance(r.event, e.Judged))
+    waited = Story(HOSTS)
+    for record in told.records[:at]:
+        waited.tell(record.event)
+    waited.tell(e.LockAwaited("h1", "run 1 by ann", 60.0))
+    waited.machines.clear()
+    begun_again = past(journal(waited))
+    for record in told.records[1:]:
+        waited.tell(record.event)
+
+    found = past(journal(waited))
+
+    assert begun_again is not None
+    assert begun_again.states == dict.fromkeys(HOSTS, State.CONNECTING)
+    assert begun_again.previous == {}
+    assert found == past(journal(told))
+
+
 @given(st.data())
 def test_a_torn_line_counts_for_nothing(data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(WHOLE) - 1))
@@ -167,6 +187,8 @@ def was(**states: State) -> Past:
         (State.ACTIVATING, State.ROLLED_BACK, State.ROLLED_BACK),
         (State.LIVE, State.UNCHANGED, State.UNCHANGED),
         (State.READY, State.CHECKING, State.CHECKING),
+        (State.DRAINING, State.FAILED, State.DRAINING),
+        (State.DRAINING, State.ROLLED_BACK, State.ROLLED_BACK),
         (State.STRANDED, State.FAILED, State.STRANDED),
     ],
 )
@@ -231,6 +253,43 @@ async def test_a_later_run_of_few_hosts_does_not(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     killed = runs.add(started(hosts=(*HOSTS, "h9")), 25)
     runs.add(started(limited=True))
+
+    found = await unfinished_run(runs.store)
+
+    assert found is not None
+    assert found.id == killed
+
+
+async def test_a_later_run_of_another_module_does_not(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    killed = runs.add(started(modules=("site", "api")), 25)
+    runs.add(started(modules=("api",)))
+
+    found = await unfinished_run(runs.store)
+
+    assert found is not None
+    assert found.id == killed
+    assert await unfinished_run(runs.store, modules=("site", "api")) == found
+    runs.add(started(modules=("site",)))
+    assert await unfinished_run(runs.store) is None
+    assert await unfinished_run(runs.store, modules=("site", "api")) is None
+
+
+async def test_later_runs_of_few_hosts_do_together(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    runs.add(started(modules=("site", "api")), 25)
+
+    runs.add(started(modules=("api",), limited=True))
+    assert await unfinished_run(runs.store) is not None
+    runs.add(started(modules=("site",), limited=True))
+
+    assert await unfinished_run(runs.store) is None
+
+
+async def test_a_later_run_that_takes_another_back_does_not(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    killed = runs.add(started(), 25)
+    runs.add(started(action="rollback", of="20250101T000000Z-000000", revert=True))
 
     found = await unfinished_run(runs.store)
 

@@ -15,6 +15,7 @@ from ghostasync._paths import (
     cache_home,
     expand_home,
     git_url,
+    is_run_id,
     local_path,
     mirror_dir,
     package_id,
@@ -224,4 +225,6 @@ def test_run_ids_are_in_utc_and_sort_by_time() -> None:
     later = datetime(2024, 1, 1, tzinfo=UTC)
 
     assert run_id(here, "00ff00") == "20231231T233000Z-00ff00"
+    assert is_run_id(run_id(here, "00ff00"))
+    assert not is_run_id("20231231-typo")
     assert run_id(here, "ffffff") < run_id(later, "000000")

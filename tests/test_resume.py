@@ -208,6 +208,13 @@ class Scene:
 
     async def deploy_and_watch(self) -> Report:
         """Deploy version 2; keep what was true after each of its records."""
+        self.version("2")
+        return await self.watch()
+
+    async def watch(
+        self, action: Action = Action.DEPLOY, selection: Selection = Selection()
+    ) -> Report:
+        """Run something; keep what was true after each of its records."""
 
         def observe(record: e.Record) -> None:
             path = self.folder / STORE / "MANIFEST"
@@ -215,9 +222,12 @@ class Scene:
             hosts = copy.deepcopy(self.fleet.hosts)
             self.cuts.append(Killed(record.seq, record.event, hosts, manifest))
 
-        self.version("2")
         async with start(
-            self.plan, observe=observe, transport=self.fleet.transport
+            self.plan,
+            selection=selection,
+            action=action,
+            observe=observe,
+            transport=self.fleet.transport,
         ) as run:
             self.run = run.id
             report = await run.report()
@@ -240,8 +250,9 @@ class Scene:
         (journal.parent / "report.json").unlink()
         if known[-1].manifest:
             (store / "MANIFEST").write_bytes(known[-1].manifest)
+        named = (known[-1].manifest + self.cuts[0].manifest).decode()
         for kept in (store / "environments").iterdir():
-            if kept.stem not in known[-1].manifest.decode():
+            if kept.stem not in named:
                 kept.unlink()
         self.fleet.hosts = copy.deepcopy(known[-1].hosts)
         for host in self.fleet.hosts.values():
@@ -553,6 +564,50 @@ async def test_a_host_that_is_gone_from_the_inventory_is_told(scene: Scene) -> N
     assert e.Warned("h1 is not in the inventory any more") in seen
 
 
+async def resume_grown(scene: Scene, *, revert: bool = False) -> set[str]:
+    """Resume with a host that has joined since; return what was warned of."""
+    scene.fleet.hosts["h5"] = FakeHost()
+    plan = attrs.evolve(scene.plan, hosts=(*scene.plan.hosts, Host("h5")))
+    seen: list[e.Event] = []
+    report = await resume(
+        plan,
+        revert=revert,
+        observe=lambda record: seen.append(record.event),
+        transport=scene.fleet.transport,
+    )
+    assert list(report.hosts) == list(HOSTS)
+    return {event.text for event in seen if isinstance(event, e.Warned)}
+
+
+async def test_a_run_on_fewer_hosts_than_there_are_now_leaves_the_manifest(
+    scene: Scene,
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h2")
+
+    warned = await resume_grown(scene)
+
+    stays = (
+        "MANIFEST stays: hosts have joined since the run began; to take them along: "
+        f"ghostasync deploy --package {new}"
+    )
+    assert warned == {"h5 is new and not part of this run", stays}
+    assert scene.manifest == scene.old
+
+
+@pytest.mark.parametrize("revert", [False, True])
+async def test_a_host_that_joined_after_manifest_moved_is_to_be_converged(
+    scene: Scene, *, revert: bool
+) -> None:
+    new = await kill_at(scene, e.ManifestMoved)
+
+    warned = await resume_grown(scene, revert=revert)
+
+    assert warned == {
+        "h5 is new and not part of this run: ghostasync converge h5",
+    }
+    assert scene.manifest == (scene.old if revert else new)
+
+
 @pytest.mark.parametrize(
     ("away", "exit_status"), [("h1", 3), ("h4", 1)], ids=["moved", "not moved"]
 )
@@ -571,6 +626,29 @@ async def test_a_host_out_of_reach_keeps_no_other_from_its_way_back(
     if away == "h1":
         await resume(scene.plan, transport=scene.fleet.transport)
         assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize(
+    ("away", "outcome", "exit_status"),
+    [("h1", Outcome.STRANDED, 3), ("h4", Outcome.MIXED, 5)],
+    ids=["moved", "not moved"],
+)
+async def test_a_resumption_that_stops_early_says_what_it_leaves_and_can_be_resumed(
+    scene: Scene, away: str, outcome: Outcome, exit_status: int
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h3")
+    before = scene.fleet.serves
+    transport = FakeTransport(scene.fleet, unreachable=frozenset({away}))
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=transport)
+
+    report = failed.value.report
+    assert (report.outcome, report.exit_status) == (outcome, exit_status)
+    assert scene.fleet.serves == before
+    again = await resume(scene.plan, transport=scene.fleet.transport)
+    assert again.outcome is Outcome.LIVE
+    assert set(scene.fleet.serves.values()) == {new}
 
 
 @pytest.mark.parametrize("revert", [False, True])
@@ -630,6 +708,65 @@ async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
     assert failed.value.report.exit_status == 3
     assert scene.manifest == new
     assert e.Warned(f"MANIFEST still names {new}: not every host is back") in seen
+
+
+async def test_a_run_that_nobody_knows_cannot_be_taken_back(scene: Scene) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+
+    with pytest.raises(PlanError, match="has no run '20260101-typo', and that is no"):
+        await resume(
+            scene.plan,
+            run="20260101-typo",
+            revert=True,
+            transport=scene.fleet.transport,
+        )
+    with pytest.raises(DeployFailed) as failed:
+        await resume(
+            scene.plan,
+            run="20200101T000000Z-abcdef",
+            revert=True,
+            transport=scene.fleet.transport,
+        )
+
+    report = failed.value.report
+    assert report.exit_status == 1
+    assert report.reason == (
+        "neither a journal nor a host has a record of run 20200101T000000Z-abcdef"
+    )
+    assert scene.fleet.serves == before
+    await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_secret_of_what_served_before_is_in_no_log(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, killed: bool
+) -> None:
+    """It was rotated before the run that moved MANIFEST, and was killed or was not."""
+    app = attrs.evolve(scene.plan.app, secrets=("TOKEN",))
+    scene.plan = attrs.evolve(scene.plan, app=app)
+    monkeypatch.setenv("TOKEN", "old-secret-123456")
+    scene.version("1.5")
+    await scene.deploy()
+    monkeypatch.setenv("TOKEN", "new-secret-654321")
+    await kill_at(scene, e.ManifestMoved)
+    if not killed:
+        await resume(scene.plan, transport=scene.fleet.transport)
+    scene.fleet.breaks = lambda call: (
+        Answer(0, b"using old-secret-123456\n")
+        if call.name == "run" and call.args[1].endswith("post_deploy")
+        else None
+    )
+
+    if killed:
+        report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    else:
+        report = await rollback(scene.plan, transport=scene.fleet.transport)
+
+    texts = [p.read_bytes() for p in Path(report.log).rglob("*") if p.is_file()]
+    assert any(b"using " in text for text in texts)
+    assert not any(b"old-secret" in text for text in texts)
 
 
 async def test_the_fleet_goes_back_in_reverse_wave_order(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import attrs
@@ -17,12 +18,13 @@ from ghostasync import (
     Report,
     Rollout,
     Selection,
+    converge,
     deploy,
     resume,
     rollback,
 )
 from ghostasync import events as e
-from ghostasync.testing import Answer, Call
+from ghostasync.testing import Answer, Call, FakeTransport
 from tests.test_resume import HOSTS, STORE, Fleet, Scene, plan, scene
 
 __all__ = ["plan", "scene"]
@@ -118,6 +120,56 @@ async def test_a_rollback_to_before_an_older_run_skips_what_came_between(
     history.assert_serves(history.scene.old)
     with pytest.raises(PlanError, match="no release was served before"):
         await history.rollback()
+
+
+@pytest.mark.parametrize("again", [converge, deploy])
+async def test_a_host_that_comes_later_does_not_change_what_served_before(
+    history: History, again: Callable[..., Awaitable[Report]]
+) -> None:
+    """Neither by a converge nor by the same deploy again: it missed two releases."""
+    scene, away = history.scene, frozenset({"h4"})
+    scene.plan = attrs.evolve(scene.plan, rollout=Rollout(max_failures=1))
+    fourth, _ = [await miss(history, away, version) for version in ("4", "5")]
+    await again(scene.plan, transport=history.fleet.transport)
+    assert set(history.fleet.serves.values()) == {scene.manifest}
+
+    await history.rollback()
+
+    history.assert_serves(fourth)
+
+
+async def miss(history: History, away: frozenset[str], version: str) -> str:
+    """Deploy a version while some hosts are out of reach; return its release."""
+    history.scene.version(version)
+    transport = FakeTransport(history.fleet, unreachable=away)
+    report = await deploy(history.scene.plan, transport=transport)
+    assert report.outcome is Outcome.PARTIAL
+    return report.releases["site"]
+
+
+async def test_a_new_host_that_was_converged_goes_back_with_the_fleet(
+    history: History,
+) -> None:
+    plan = history.scene.plan
+    history.fleet.hosts["h9"] = type(history.fleet.hosts["h1"])()
+    history.scene.plan = attrs.evolve(plan, hosts=(*plan.hosts, Host("h9")))
+    await converge(history.scene.plan, hosts=["h9"], transport=history.fleet.transport)
+
+    await history.rollback()
+
+    second = history.reports[0].releases["site"]
+    assert set(history.fleet.serves.values()) == {second}
+
+
+async def test_a_canary_that_was_converged_is_not_what_serves(
+    history: History,
+) -> None:
+    await history.deploy("4", "h1")
+    await converge(history.scene.plan, hosts=["h1"], transport=history.fleet.transport)
+
+    await history.rollback()
+
+    history.assert_serves(history.reports[0].releases["site"])
 
 
 async def test_a_deploy_after_a_rollback_is_what_the_next_one_goes_back_from(

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 
-from ghostasync import Hook, Outcome, Plan, Script, resume
+from ghostasync import (
+    DeployFailed,
+    Hook,
+    Outcome,
+    Plan,
+    Script,
+    Selection,
+    _locks,
+    resume,
+)
 from ghostasync import events as e
-from ghostasync.testing import Answer
+from ghostasync.model import Action
+from ghostasync.testing import Answer, Call, FakeTransport
 from tests.test_resume import HOSTS, FakeHost, Fleet, Scene
 from tests.test_resume import plan as plan  # noqa: PLC0414  a fixture
 
@@ -82,6 +95,127 @@ async def test_a_run_that_is_taken_back_leaves_nobody_drained(scene: Scene) -> N
         assert set(scene.fleet.serves.values()) == {scene.old}
         assert out(scene) == [], seq
         assert scene.fleet.ran("before_switch") == []
+
+
+@pytest.mark.parametrize("revert", [False, True])
+async def test_a_host_that_stays_drained_is_named_and_put_back_later(
+    scene: Scene, *, revert: bool
+) -> None:
+    await scene.deploy_and_watch()
+    drained = [cut.seq for cut in scene.cuts if isinstance(cut.event, e.Drained)]
+    seen: list[e.Event] = []
+    for seq in (drained[0], drained[-1]):
+        scene.kill(seq)
+        left = out(scene)
+        assert len(left) == 1
+        scene.fleet.breaks = lambda call: (
+            Answer(1, b"no\n")
+            if call.name == "run" and call.args[1].endswith("pre_deploy")
+            else None
+        )
+
+        with pytest.raises(DeployFailed):
+            await resume(
+                scene.plan,
+                observe=lambda record: seen.append(record.event),
+                transport=scene.fleet.transport,
+            )
+
+        warned = [event for event in seen if isinstance(event, e.HostWarned)]
+        assert [event.host for event in warned] == left
+        assert warned[0].text.startswith(f"is still drained by run {scene.run}: ")
+        assert out(scene) == left
+        scene.fleet.breaks = lambda _: None
+        await resume(scene.plan, revert=revert, transport=scene.fleet.transport)
+        assert out(scene) == []
+        assert len(set(scene.fleet.serves.values())) == 1
+        seen.clear()
+
+
+async def most_out(scene: Scene, plan: Plan, *, revert: bool, fails: str) -> list[str]:
+    """Resume while a host's post_deploy fails once; return the most that were out."""
+    seen: list[list[str]] = [[]]
+    left = [fails]
+
+    async def answer(call: Call) -> Answer:
+        await anyio.lowlevel.checkpoint()
+        if call.name == "run" and call.args[1].endswith("post_deploy"):
+            await anyio.lowlevel.checkpoint()
+            if call.host in left:
+                left.remove(call.host)
+                return Answer(1, b"no\n")
+        answered = scene.fleet(call)
+        seen.append(out(scene))
+        return answered
+
+    with anyio.fail_after(15), contextlib.suppress(DeployFailed):
+        await resume(plan, revert=revert, transport=FakeTransport(answer))
+    return max(seen, key=len)
+
+
+@pytest.mark.parametrize("fails", ["", "h2", "h4"])
+@pytest.mark.parametrize("revert", [False, True])
+async def test_as_many_as_must_serve_do_wherever_a_run_was_killed(
+    scene: Scene, *, revert: bool, fails: str
+) -> None:
+    """With hosts that a killed run left drained, no other one may be."""
+    rollout = attrs.evolve(scene.plan.rollout, waves=("100%",), min_serving=3)
+    scene.plan = plan = attrs.evolve(scene.plan, rollout=rollout)
+    await scene.deploy_and_watch()
+    for seq in scene.events():
+        scene.kill(seq)
+        assert len(out(scene)) <= 1
+
+        most = await most_out(scene, plan, revert=revert, fails=fails)
+
+        assert len(most) <= 1, seq
+
+
+@pytest.mark.parametrize("action", [Action.ROLLBACK, Action.CONVERGE])
+async def test_what_resumes_a_run_that_does_not_migrate_does_not_either(
+    scene: Scene, action: Action
+) -> None:
+    scene.version("2")
+    await scene.deploy()
+    for host in scene.fleet.hosts.values():
+        host.link = host.link if action is Action.ROLLBACK else ""
+        host.ran.clear()
+    await scene.watch(action)
+    assert scene.fleet.ran("before_switch") == []
+    for seq in scene.events():
+        scene.kill(seq)
+
+        report = await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert report.exit_status == 0
+        assert scene.fleet.ran("before_switch") == [], seq
+
+
+async def test_a_run_that_waited_for_a_lock_can_be_killed_anywhere(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_locks, "_POLL_EVERY", (0.01, 0.02))
+    left = ["once", "twice"]
+    scene.fleet.breaks = lambda call: (
+        Answer(75, b"", b"run 20200101T000000Z-aaaaaa by x on y\n")
+        if call.name == "lock" and call.host == "h1" and left and left.pop()
+        else None
+    )
+    scene.version("2")
+    await scene.watch(selection=Selection(wait=60))
+    waited, migrated = scene.at(e.LockAwaited), scene.at(e.BeforeSwitchPassed)
+    for seq in range(waited, scene.events().stop):
+        scene.kill(seq)
+
+        report = await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert report.outcome is Outcome.LIVE, seq
+        assert out(scene) == [], seq
+        assert len(scene.fleet.ran("before_switch")) == (seq < migrated), seq
+        scene.kill(seq)
+        await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+        assert set(scene.fleet.serves.values()) == {scene.old}
+        assert out(scene) == [], seq
 
 
 async def test_a_new_deploy_leaves_nobody_drained(scene: Scene) -> None:

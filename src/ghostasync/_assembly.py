@@ -20,7 +20,14 @@ import attrs
 from ._history import find_run, unfinished_run
 from ._jobs import Job, Selection, job_for, manifest_jobs, past_job, wanted
 from ._past import Past
-from ._paths import app_path, build_dir, cache_home, run_id, store_url
+from ._paths import (
+    app_path,
+    build_dir,
+    cache_home,
+    is_run_id,
+    run_id,
+    store_url,
+)
 from ._select import named, select
 from ._waves import needed
 from .config import check_plan, check_secrets, unsupported
@@ -146,7 +153,7 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
 
     A run that was on its way back is taken the rest of that way.
     """
-    past = await _past(parts.store, selection)
+    past = await _past(parts, selection)
     inventory = {host.name: host for host in parts.hosts}
     hosts = tuple(inventory[name] for name in past.hosts if name in inventory)
     gone = [name for name in past.hosts if name not in inventory]
@@ -160,6 +167,7 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
                 "have any more: put it back"
             )
     chosen = [m for m in parts.plan.modules if m.name in (past.modules or modules)]
+    new = [] if past.limited or not past.hosts else _joined(parts, past)
     revert = selection.revert or past.going_back
     if revert:
         jobs = [Job(module) for module in chosen]
@@ -170,22 +178,46 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
         jobs=tuple(jobs),
         hosts=hosts or parts.hosts,
         force=past.force,
-        limited=past.limited,
+        # Where it would move MANIFEST only now, it is not on the whole inventory.
+        limited=past.limited or bool(new and not (revert or past.committed)),
         of=past.id,
         past=past,
         revert=revert,
-        warnings=tuple(f"{name} is not in the inventory any more" for name in gone),
+        warnings=(
+            *(f"{name} is not in the inventory any more" for name in gone),
+            *(_is_new(name, past, revert=revert) for name in new),
+        ),
     )
 
 
-async def _past(store: Store, selection: Selection) -> Past:
+def _joined(parts: Assembly, past: Past) -> list[str]:
+    """Return the hosts that get modules of *past* and were not there when it began."""
+    everywhere = not set(past.modules) <= set(parts.places)
+    names = [host.name for host in parts.hosts if host.name not in past.hosts]
+    gets = frozenset[str]().union(*(parts.places.get(m, ()) for m in past.modules))
+    return [name for name in names if everywhere or name in gets]
+
+
+def _is_new(name: str, past: Past, *, revert: bool) -> str:
+    text = f"{name} is new and not part of this run"
+    # Before MANIFEST has moved, converge would take the host to the older release.
+    return f"{text}: ghostasync converge {name}" if revert or past.committed else text
+
+
+async def _past(parts: Assembly, selection: Selection) -> Past:
     """Return the run to take up; one whose journal is lost is known by its id alone."""
+    store, modules = parts.store, {module.name for module in parts.plan.modules}
     if not selection.run:
-        past = await unfinished_run(store)
+        past = await unfinished_run(store, modules=modules)
         if past is None:
             raise PlanError("there is no unfinished run: nothing is left to resume")
         return past
     past = await find_run(store, selection.run)
+    if past is None and not is_run_id(selection.run):
+        raise PlanError(
+            f"{store.url} has no run {selection.run!r}, and that is no run's id: "
+            "YYYYMMDDThhmmssZ-xxxxxx; `ghostasync status` names what was killed"
+        )
     if past is None and selection.revert:
         return Past(ids=(selection.run,), going_back=True)
     if past is None:
@@ -198,7 +230,7 @@ async def _past(store: Store, selection: Selection) -> Past:
             f"run {past.id} has ended {past.finished.outcome}: nothing is left to "
             f"resume; to go back from it: ghostasync rollback {past.id}"
         )
-    newest = await unfinished_run(store, past.id)
+    newest = await unfinished_run(store, past.id, modules=modules)
     if newest is None and not selection.revert:
         raise PlanError(
             f"run {past.id} was not finished, but a later run has gone live: nothing "
@@ -282,10 +314,14 @@ def _leave_enough(parts: Assembly) -> None:
 
 
 async def _kept_secrets(plan: Plan, parts: Assembly) -> tuple[str, ...]:
-    """Return the secrets of the releases in MANIFEST: their scripts may run again."""
+    """Return the secrets of releases whose scripts may run again: what may serve."""
+    named = {line.package for line in parts.manifest}
+    named.update(job.package for job in parts.jobs if job.package)
+    if parts.past:
+        named.update(filter(None, parts.past.manifest.values()))
     hidden: list[str] = []
-    for line in parts.manifest:
-        kept = await parts.store.environment(line.package)
+    for package in sorted(named):
+        kept = await parts.store.environment(package)
         if kept is not None:
             hidden += [kept.variables.get(name, "") for name in plan.app.secrets]
     return tuple(hidden)

@@ -238,6 +238,9 @@ class Fleet:
         if self.reason:
             raise _Stop  # it could not be put on record
         self.switched.append(names)
+        for ctx in hosts:
+            if drained_by_past(ctx):
+                self.run.serving.stop(ctx.name)
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 for ctx in hosts:
@@ -277,7 +280,8 @@ class Fleet:
             self._halt(str(exc))
             return False
         if self.reason:
-            self.run.serving.back(ctx.name)
+            if not drained_by_past(ctx):
+                self.run.serving.back(ctx.name)
             return False
         apply(ctx, e.Admitted(ctx.name, wave=ctx.wave))
         return True
@@ -326,11 +330,23 @@ class Fleet:
             elif ctx.moved and ctx.machine.state is S.READY:
                 back[ctx.name] = ctx
         if back:
+            for ctx in self.hosts:
+                left = ctx.name not in back and ctx.machine.state is S.READY
+                if left and drained_by_past(ctx):
+                    ctx.drained, back[ctx.name] = True, ctx
             await self._all_take_back(back, self.reason)
 
     async def _all_take_back(self, back: Mapping[str, Context], reason: str) -> None:
-        waves = [
-            [ctx for ctx in wave if ctx.name in back] for wave in reversed(self.waves)
+        # Who does not serve comes first: others may have to wait for them.
+        looked = {S.READY, S.CHECKING}
+        first = [
+            ctx
+            for ctx in back.values()
+            if ctx.machine.state in looked and drained_by_past(ctx)
+        ]
+        waves = [first] + [
+            [ctx for ctx in wave if ctx.name in back and ctx not in first]
+            for wave in reversed(self.waves)
         ]
         order = tuple(ctx.name for wave in waves for ctx in wave)
         self.run.note(e.FleetRollbackStarted(reason, order), None)
@@ -348,7 +364,7 @@ class Fleet:
     ) -> None:
         """Roll back one host; what goes wrong here must not keep others from theirs."""
         try:
-            if ctx.machine.state in {S.LIVE, S.CHECKING}:
+            if ctx.machine.state in {S.LIVE, S.CHECKING, S.READY}:
                 await self.run.serving.leave(ctx.name)
             if ctx.machine.state is not S.ROLLING_BACK:
                 apply(ctx, e.RollbackRequested(ctx.name, reason))
@@ -379,8 +395,12 @@ class Fleet:
             self.interrupted = True
             raise
         seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
+        undo = {} if self.reason else {ctx.name: to_undo(ctx) for ctx in seen}
+        past = self.run.past
+        if past and not (past.hosts or self.reason or any(undo.values())):
+            self._halt(f"neither a journal nor a host has a record of run {past.id}")
         for ctx in seen:
-            ctx.moves = () if self.reason else to_undo(ctx)
+            ctx.moves = () if self.reason else undo[ctx.name]
             ctx.moved = ctx.switching = ctx.timed = bool(ctx.moves)
             ctx.drained = not ctx.moves and drained_by_past(ctx)
             if self.reason:
@@ -392,7 +412,6 @@ class Fleet:
         # Whoever stops this now would leave a fleet at odds with itself.
         self.committed = True
         if back := {ctx.name: ctx for ctx in seen if ctx.moves or ctx.drained}:
-            past = self.run.past
             await self._all_take_back(back, f"back from {past.id}" if past else "")
 
     async def _look(self, ctx: Context) -> None:

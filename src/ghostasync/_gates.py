@@ -20,7 +20,9 @@ from .stages import Context, RunContext, before_switch
 
 __all__ = ["MIGRATING", "pass_after_wave", "pass_before_switch"]
 
-MIGRATING: Final = frozenset({Action.DEPLOY, Action.REDEPLOY, Action.RESUME})
+MIGRATING: Final = frozenset(
+    action.value for action in (Action.DEPLOY, Action.REDEPLOY, Action.RESUME)
+)
 """Actions that may bring a release for the first time. What they took a fleet to has
 passed its before_switch; going back to it, or on with it, must not run that again."""
 
@@ -32,10 +34,14 @@ async def pass_before_switch(run: RunContext, hosts: Iterable[Context]) -> str:
     Returns:
         Why one failed, and then no link may move; empty where all passed.
     """
+    past = run.past
+    # What resumes a rollback or a converge is one.
+    if not {run.action.value, past.action if past else run.action.value} <= MIGRATING:
+        return ""
     ready = [ctx for ctx in hosts if ctx.machine.state is S.READY]
     for release in run.releases:
         name = release.module.name
-        if run.action not in MIGRATING or (run.past and name in run.past.migrated):
+        if past and name in past.migrated:
             continue
         if "before_switch" not in release.package.scripts:
             continue

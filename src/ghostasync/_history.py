@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from itertools import product
 
 from ._past import Past, continued, past
 from .errors import StoreError
@@ -34,27 +35,36 @@ async def find_run(store: Store, run: str) -> Past | None:
     return found
 
 
-async def unfinished_run(store: Store, run: str = "") -> Past | None:
+async def unfinished_run(
+    store: Store, run: str = "", *, modules: Collection[str] = ()
+) -> Past | None:
     """
     Return the newest run that has not ended and that nothing has made up for since.
 
     Where *run* is named, it is that one or nothing.
 
-    A later run that left a release live makes up for it, under ``--limit`` where that
-    was about all its hosts, and so does one that rolled it back.
+    A later run that left a release live makes up for its modules, under ``--limit`` on
+    its hosts, and so does one that rolled it back. One that takes back what yet another
+    did makes up for nothing else. No further is looked once all *modules* (names; all
+    there are by default) are made up for everywhere.
     """
-    settled: set[str] = set()
+    settled: set[tuple[str, str]] = set()
+    whole: set[str] = set()
     undone: set[str] = set()
     async for found in _newest_first(store):
         if found.is_open:
-            settles = found.id in undone or settled.issuperset(found.hosts)
+            left = set(product(found.hosts, set(found.modules) - whole))
+            settles = not undone.isdisjoint(found.ids) or left <= settled
             if not settles and (not run or run in found.ids):
                 return found
-        elif live := found.in_state(State.LIVE, State.UNCHANGED):
-            if not found.limited:
-                return None
-            settled.update(live)
-            undone.add(found.undoes)
+        elif not found.revert:
+            live = found.in_state(State.LIVE, State.UNCHANGED)
+            settled.update(product(live, found.modules))
+            if found.went_live and not found.limited:
+                whole.update(found.modules)
+                undone.add(found.undoes)
+                if modules and whole.issuperset(modules):
+                    return None
     return None
 
 
@@ -62,10 +72,12 @@ async def serving_run(store: Store) -> Past | None:
     """
     Return the run that brought what serves now: the newest that has not been undone.
 
-    It has moved links, and ended. Of a run that rolled back another one neither counts,
-    nor what came between the two.
+    It has moved links, and ended. One that only took hosts to what MANIFEST named did
+    not bring that; on its hosts it made up for a run of few. Of a run that rolled back
+    another one neither counts, nor what came between the two.
     """
     undone_from = ""
+    in_line: set[str] = set()
     async for found in _newest_first(store):
         if undone_from:
             if undone_from in found.ids:
@@ -75,7 +87,11 @@ async def serving_run(store: Store) -> Past | None:
             continue
         if found.undoes and found.went_live:
             undone_from = found.undoes
-        elif found.in_state(State.LIVE):
+            continue
+        live = found.in_state(State.LIVE)
+        if not found.brought:
+            in_line.update(live)
+        elif live and not (found.limited and in_line.issuperset(live)):
             return found
     return None
 

@@ -76,6 +76,11 @@ class Past:
         """Whether it ended with all that it was for, within its budgets."""
         return self.finished is not None and self.finished.outcome in _WENT_LIVE
 
+    @property
+    def brought(self) -> bool:
+        """Whether it took hosts to what MANIFEST did not name before."""
+        return any(self.manifest.get(m) != p for m, p in self.packages.items())
+
     def in_state(self, *states: S) -> tuple[str, ...]:
         """Return the hosts whose last known state is one of these, in order."""
         return tuple(host for host in self.hosts if self.states.get(host) in states)
@@ -86,12 +91,19 @@ class Past:
         return self.in_state(*_MAY_HAVE_MOVED)
 
     @property
+    def drained(self) -> tuple[str, ...]:
+        """The hosts that it may have left drained; one that was stranded stays so."""
+        return self.in_state(S.DRAINING, *(AFTER_SWITCH - {S.LIVE}))
+
+    @property
     def is_open(self) -> bool:
         """Whether something is left to do: it was killed, or its resumption failed."""
         if self.finished is None:
             return True
-        again = len(self.ids) > 1 and not self.went_live
-        return again and bool(self.changed or self.finished.outcome == "locked")
+        if len(self.ids) == 1 or self.went_live:
+            return False
+        drained = self.in_state(S.DRAINING)
+        return bool(self.changed or drained or self.finished.outcome == "locked")
 
 
 def past(lines: Iterable[bytes]) -> Past | None:
@@ -111,6 +123,12 @@ def past(lines: Iterable[bytes]) -> Past | None:
             machines = {host: HostMachine() for host in event.hosts}
         elif found is None:
             continue
+        elif isinstance(event, e.LockAwaited):
+            # It held nothing while it waited, and began again with these hosts.
+            again = event.hosts or found.hosts
+            machines.update((host, HostMachine()) for host in again)
+            for host in again:
+                previous.pop(host, None)
         elif isinstance(event, e.HostEvent):
             if not _applied(machines.setdefault(event.host, HostMachine()), event):
                 break
@@ -130,9 +148,6 @@ def continued(newer: Past, older: Past) -> Past:
         host: _now(state, older.states.get(host, state))
         for host, state in newer.states.items()
     }
-    # A run that found hosts locked stopped, but had nothing to take back.
-    locked = newer.finished is not None and newer.finished.outcome == "locked"
-    back = newer.revert or (newer.going_back and not locked)
     # One that was not dead at all has ended by itself, beside what was to resume it.
     idle = _MAY_HAVE_MOVED.isdisjoint(newer.states.values())
     finished = older.finished if idle and older.finished else newer.finished
@@ -141,9 +156,10 @@ def continued(newer: Past, older: Past) -> Past:
         ids=(*newer.ids, *older.ids),
         action=newer.action if newer.revert else older.action,
         began=older.began,
+        limited=older.limited,
         continues=older.continues,
         undoes=newer.undoes or older.undoes,
-        going_back=back or older.going_back,
+        going_back=newer.going_back or older.going_back,
         manifest=older.manifest or newer.manifest,
         packages={**older.packages, **newer.packages},
         revisions={**older.revisions, **newer.revisions},
@@ -161,7 +177,7 @@ def continued(newer: Past, older: Past) -> Past:
 
 def _now(state: S, before: S) -> S:
     """Return what is true of a host that two runs in a row had to do with."""
-    if state not in _NOT_MOVED or before not in _MAY_HAVE_MOVED:
+    if state not in _NOT_MOVED or before not in _MAY_HAVE_MOVED | {S.DRAINING}:
         return state
     if before is S.LIVE and state not in _NOT_TOUCHED:
         # Its environment may have been replaced: it has to prove itself again.
@@ -220,7 +236,10 @@ def _run(found: Past, event: e.RunEvent) -> Past:
             changes = {"switching": True}
         case e.ManifestMoved():
             changes = {"committed": True}
-        case e.Stopped() | e.FleetRollbackStarted():
+        case e.FleetRollbackStarted():
+            changes = {"going_back": True}
+        case e.Stopped() if found.action != Action.RESUME.value:
+            # A resumption may stop before anything went back: that is to be finished.
             changes = {"going_back": True}
         case e.Finished():
             changes = {"finished": event}

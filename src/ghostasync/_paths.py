@@ -26,6 +26,7 @@ __all__ = [
     "cache_home",
     "expand_home",
     "git_url",
+    "is_run_id",
     "local_path",
     "mirror_dir",
     "package_id",
@@ -39,6 +40,7 @@ NO_COMMIT: Final = "0000000"
 """Stands in a package id for the commit of a source that has none."""
 
 _PACKAGE_ID: Final = re.compile(rf"([0-9]+)_({NAME_PATTERN})_([0-9a-f]{{7}})")
+_RUN_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-\w+", re.ASCII)
 _VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 
@@ -217,6 +219,11 @@ def parse_package_id(text: str) -> PackageId:
     if match is None:
         raise PlanError(f"{text}: not a package id, <epoch>_<module>_<commit>")
     return PackageId(int(match[1]), match[2], match[3])
+
+
+def is_run_id(text: str) -> bool:
+    """Tell whether *text* looks like what :func:`run_id` makes."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def run_id(now: datetime, token: str) -> str:

@@ -48,6 +48,8 @@ def _outcome(fleet: Fleet) -> Outcome:
         # What an earlier run left live is no doing of this one.
         states = [S.FAILED if ctx.moved else ctx.machine.state for ctx in fleet.hosts]
     if not fleet.run.revert:
+        if left := _left(fleet):
+            return left
         return verdict(
             states,
             committed=fleet.committed,
@@ -62,6 +64,20 @@ def _outcome(fleet: Fleet) -> Outcome:
         interrupted=fleet.interrupted,
         locked=fleet.locked,
     )
+
+
+def _left(fleet: Fleet) -> Outcome | None:
+    """Return what a resumption that stopped early leaves of what it took up."""
+    past = fleet.run.past
+    if past is None or fleet.committed or fleet.locked:
+        return None
+    if any(ctx.machine.state is S.STRANDED for ctx in fleet.hosts):
+        return Outcome.STRANDED
+    left = [c for c in fleet.hosts if c.machine.state is S.FAILED]
+    left = [c for c in left if c.name in past.changed]
+    if any(c.failure and c.failure.unreachable for c in left):
+        return Outcome.STRANDED
+    return Outcome.MIXED if left else None
 
 
 def _host(ctx: Context, reason: str, folder: RunFolder) -> HostReport:

@@ -64,7 +64,9 @@ async def _wanted(parts: Assembly, run: str) -> Past | None:
     """Return the run to go back from; None where no journal tells of it."""
     if run:
         return await find_run(parts.store, run)
-    if (killed := await unfinished_run(parts.store)) and killed.changed:
+    modules = {module.name for module in parts.plan.modules}
+    killed = await unfinished_run(parts.store, modules=modules)
+    if killed and killed.changed:
         raise PlanError(
             f"run {killed.id} has not ended; if it was killed, `ghostasync resume "
             "--revert` puts back what it did, and `ghostasync resume` finishes it"

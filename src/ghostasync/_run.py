@@ -28,7 +28,7 @@ from .journal import Journal
 from .model import Action, Host, Module, Package, Report, State
 from .protocols import Environment, ManifestLine, Observer, Session, Transport
 from .remote import Guarded
-from .stages import Context, Release, RunContext, to_name_again
+from .stages import Context, Release, RunContext, still_drained, to_name_again
 
 __all__ = ["Run"]
 
@@ -219,11 +219,20 @@ class Run:
             # Until proven otherwise: a cancellation may come before it ran.
             self._exit_status = AFTER_ALL_FAILED
         if parts.limited:
-            self._recorder.note(e.Warned("MANIFEST stays: the run was under --limit"))
+            self._recorder.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
             return
         named = [(r.module, r.package, r.variables) for r in releases]
         moved = await self._move_manifest(named)
         self._fleet.run.protected = {m: frozenset({p}) for m, p in moved.items()}
+
+    def _why_limited(self) -> str:
+        if self._parts.past is None or self._parts.past.limited:
+            return "the run was under --limit"
+        packages = " ".join(f"--package {r.id}" for r in self._fleet.run.releases)
+        return (
+            "hosts have joined since the run began; to take them along: "
+            f"ghostasync deploy {packages}"
+        )
 
     async def _move_manifest(
         self, named: Sequence[tuple[Module, Package, Mapping[str, str]]]
@@ -296,6 +305,7 @@ class Run:
     def _make_fleet(self) -> Fleet:
         parts = self._parts
         rollout = parts.plan.rollout
+        drained = parts.past.drained if parts.past and rollout.drain else ()
         run = RunContext(
             id=parts.id,
             action=parts.action,
@@ -317,7 +327,7 @@ class Run:
                 secrets=parts.secrets,
             ),
             serving=Serving(
-                (host.name for host in parts.fleet),
+                {host.name for host in parts.fleet}.difference(drained),
                 needed(rollout.min_serving, len(parts.fleet)),
             ),
             wait=parts.wait,
@@ -396,6 +406,9 @@ class Run:
 
     async def _finish(self) -> None:
         """Sum the run up: as a report in the store, and as its last event."""
+        for ctx in self._fleet.hosts:
+            if text := still_drained(ctx):
+                self._recorder.note(e.HostWarned(ctx.name, text), ctx.machine)
         report = self._report = sum_up(
             self._fleet,
             self._folder,

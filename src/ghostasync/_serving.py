@@ -39,8 +39,8 @@ class Serving:
     """
     The hosts of a run that serve, of which *least* always do.
 
-    With *least* 0 nobody waits. *hosts* all serve at first: what one does before this
-    run touches it is not its business.
+    With *least* 0 nobody waits. *hosts* all serve at first; others count once they are
+    back, or are on their way (:meth:`stop`).
     """
 
     def __init__(self, hosts: Iterable[str] = (), least: int = 0) -> None:
@@ -53,10 +53,12 @@ class Serving:
         """
         Wait, in turn, until *host* may stop serving; it does when this returns.
 
+        One that does not serve need not wait.
+
         Raises:
             NoRoom: So many are lost that it never may.
         """
-        if not self.least:
+        if not self.least or host not in self._serving:
             return
         turn = _Turn(host)
         self._queue.append(turn)

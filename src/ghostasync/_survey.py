@@ -161,7 +161,9 @@ async def compare(parts: Assembly, transport: Transport) -> FleetStatus:
         for name, facts in seen.items()
     }
     holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
-    run = _open_run(await unfinished_run(parts.store), next(filter(None, holders), ""))
+    modules = {module.name for module in parts.plan.modules}
+    killed = await unfinished_run(parts.store, modules=modules)
+    run = _open_run(killed, next(filter(None, holders), ""))
     return FleetStatus(expected, hosts, run)
 
 

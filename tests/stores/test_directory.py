@@ -325,14 +325,35 @@ async def test_environments_follow_manifest(
 ) -> None:
     old = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
     new = await publish(store, tmp_path, "1700000001_site_4f2a9c1")
+    newest = await publish(store, tmp_path, "1700000002_site_4f2a9c1")
     kept = Environment(new.id, {"TOKEN": "it's\n\udce9"}, "digest")
     await store.move_manifest([named(old)], [Environment(old.id, {})], ["site"])
 
     await store.move_manifest([named(new)], [kept], ["site"])
 
     assert await store.environment(new.id) == kept
+    await store.move_manifest([named(newest)], [], ["site"])
     assert await store.environment(old.id) is None
     assert tree(root / "environments") == [f"{new.id}.json"]
+
+
+async def test_environments_of_what_manifest_named_before_stay(
+    store: Store, tmp_path: Path
+) -> None:
+    """However often it is moved to the same, or the lines of other modules are."""
+    old = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
+    new = await publish(store, tmp_path, "1700000001_site_4f2a9c1")
+    api = await publish(store, tmp_path, "1700000000_api_4f2a9c1")
+    kept = Environment(old.id, {"TOKEN": "older"})
+    await store.move_manifest([named(old)], [kept], ["site", "api"])
+
+    for each in (new, new, api):
+        await store.move_manifest(
+            [named(each)], [Environment(each.id, {})], ["site", "api"]
+        )
+
+    assert await store.environment(old.id) == kept
+    assert await store.environment(new.id) == Environment(new.id, {})
 
 
 async def test_an_environment_stays_while_manifest_names_its_package(

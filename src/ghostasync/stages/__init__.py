@@ -12,7 +12,7 @@ from .drain import drain, undrain
 from .prepare import prepare
 from .prune import prune
 from .reconnect import reconnect
-from .resume import drained_by_past, to_name_again, to_undo
+from .resume import drained_by_past, still_drained, to_name_again, to_undo
 from .rollback import rollback
 from .switch import switch
 from .upload import upload
@@ -37,6 +37,7 @@ __all__ = [
     "reconnect",
     "rights",
     "rollback",
+    "still_drained",
     "switch",
     "take_lock",
     "to_name_again",

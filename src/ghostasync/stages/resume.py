@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 
 from .. import events as e
-from .._machine import AFTER_SWITCH
 from ..model import Module, State
 from ..remote import Switch
 from ._context import Context, Move, Release
@@ -17,9 +17,16 @@ __all__ = [
     "move_of",
     "moved_by_past",
     "resume",
+    "still_drained",
     "to_name_again",
     "to_undo",
 ]
+
+
+_SETTLED: Final = frozenset(
+    {State.LIVE, State.UNCHANGED, State.ROLLED_BACK, State.STRANDED}
+)
+"""Where a host was put back into its balancers, or it was said that it was not."""
 
 
 def moved_by_past(ctx: Context, module: Module) -> Switch | None:
@@ -115,8 +122,18 @@ def drained_by_past(ctx: Context) -> bool:
     One that was stranded stays so: a person has to look first.
     """
     past, rollout = ctx.run.past, ctx.run.plan.rollout
-    around = AFTER_SWITCH - {State.LIVE} | {State.DRAINING}
-    return bool(rollout.drain and past and past.states.get(ctx.name) in around)
+    return bool(rollout.drain and past and ctx.name in past.drained)
+
+
+def still_drained(ctx: Context) -> str:
+    """Say that the run has not put back a host which a killed run had drained."""
+    past = ctx.run.past
+    if past is None or ctx.machine.state in _SETTLED or not drained_by_past(ctx):
+        return ""
+    return (
+        f"is still drained by run {past.id}: `ghostasync resume` or `ghostasync resume "
+        "--revert` puts it back"
+    )
 
 
 def to_name_again(

@@ -5,7 +5,7 @@ A store that is a folder on this machine, or on a filesystem it shares.
 
     MANIFEST               module:package:path:sha256, a line a module, in app order
     packages/              see ``_packages``
-    environments/<id>.json of the packages that MANIFEST names
+    environments/<id>.json of the packages that MANIFEST names, and named before
     runs/<run>/…           journal, report, logs
 
 What blocks runs in worker threads. MANIFEST has a lock, which holds across processes.
@@ -120,7 +120,8 @@ class DirectoryStore:
         Replace or add the given modules' lines, and their environments, at once.
 
         Lines are kept in *order* (module names in app order); other modules keep
-        theirs. Environments that MANIFEST no longer needs are removed.
+        theirs. Environments stay of what MANIFEST names, and of what it named before
+        the modules' packages changed: whoever goes back runs scripts that see them.
 
         Raises:
             StoreError: A package is not in the store, or is another one; or the lock
@@ -130,7 +131,7 @@ class DirectoryStore:
             await self._call(self._move_manifest, lines, environments, order)
 
     async def environment(self, package_id: str) -> Environment | None:
-        """Return the environment kept with a package that MANIFEST names."""
+        """Return the environment kept with a package that MANIFEST names or named."""
         return await self._call(self._read_environment, package_id)
 
     async def save(self, run: str, name: str, data: bytes) -> None:
@@ -182,15 +183,19 @@ class DirectoryStore:
         for each in lines:
             if self._packages.known(each.package).sha256 != each.sha256:
                 raise StoreError(f"{each.package} in {self._root} is another package")
+        before = {each.module: each.package for each in self._read_manifest()}
         moved = _texts.merge(self._read_manifest(), lines, order)
         text = _texts.join_manifest(moved)
         _files.make_folder(self._root / "environments")
         for kept in environments:
             _files.write(self._environment_file(kept.package), _texts.dump(kept))
         _files.write(self._root / "MANIFEST", text.encode("utf-8", "surrogateescape"))
-        needed = {self._environment_file(each.package) for each in moved}
-        for path in set((self._root / "environments").iterdir()) - needed:
-            path.unlink()
+        now = {each.module: each.package for each in moved}
+        for path in (self._root / "environments").iterdir():
+            module = _texts.module_of(path.stem)
+            same = module in now and before.get(module) == now[module]
+            if not (same or path.stem in {now.get(module), before.get(module)}):
+                path.unlink()
 
     def _read_environment(self, package_id: str) -> Environment | None:
         path = self._environment_file(package_id)
