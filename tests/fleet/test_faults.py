@@ -30,7 +30,11 @@ from tests.fleet.road import Road
 from tests.fleet.running import Running
 from tests.fleet.sshd import namespaces_work
 
-pytestmark = pytest.mark.fleet
+pytestmark = [
+    pytest.mark.fleet,
+    # A road of the tests may be cut while it is being taken.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 HOSTS: Final = 3
 VICTIM: Final = "h2"
