@@ -13,7 +13,7 @@ demo: $(VENV)/installed ## the main job on a fleet within one process
 	$(BIN)/ghostasync demo
 
 test: $(VENV)/tested hosts ## the whole suite; installs Debian packages
-	GHOSTASYNC_REQUIRE_FLEET=1 $(BIN)/pytest -n $(or $(JOBS),auto)
+	GHOSTASYNC_REQUIRE_FLEET=1 $(BIN)/pytest -n $(or $(JOBS),auto) --dist worksteal
 
 fast: $(VENV)/tested ## what needs no server
 	$(BIN)/pytest -n auto -m "not fleet"
