@@ -628,27 +628,66 @@ async def test_a_host_out_of_reach_keeps_no_other_from_its_way_back(
         assert set(scene.fleet.serves.values()) == {scene.old}
 
 
-@pytest.mark.parametrize(
-    ("away", "outcome", "exit_status"),
-    [("h1", Outcome.STRANDED, 3), ("h4", Outcome.MIXED, 5)],
-    ids=["moved", "not moved"],
-)
-async def test_a_resumption_that_stops_early_says_what_it_leaves_and_can_be_resumed(
-    scene: Scene, away: str, outcome: Outcome, exit_status: int
+async def test_a_resumption_that_stops_early_takes_back_what_was_moved_before_it(
+    scene: Scene,
 ) -> None:
-    new = await kill_at(scene, e.Undrained, "h3")
-    before = scene.fleet.serves
-    transport = FakeTransport(scene.fleet, unreachable=frozenset({away}))
+    await kill_at(scene, e.Undrained, "h3")
+    transport = FakeTransport(scene.fleet, unreachable=frozenset({"h4"}))
 
     with pytest.raises(DeployFailed) as failed:
         await resume(scene.plan, transport=transport)
 
-    report = failed.value.report
-    assert (report.outcome, report.exit_status) == (outcome, exit_status)
-    assert scene.fleet.serves == before
+    assert failed.value.report.exit_status == 1
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+async def test_a_moved_host_that_is_out_of_reach_is_for_a_person_and_for_later(
+    scene: Scene,
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h3")
+    transport = FakeTransport(scene.fleet, unreachable=frozenset({"h1"}))
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=transport)
+
+    assert failed.value.report.outcome is Outcome.STRANDED
+    assert failed.value.report.exit_status == 3
+    assert scene.fleet.serves.pop("h1") == new
+    assert set(scene.fleet.serves.values()) - {new} == {scene.old}
     again = await resume(scene.plan, transport=scene.fleet.transport)
-    assert again.outcome is Outcome.LIVE
-    assert set(scene.fleet.serves.values()) == {new}
+    assert again.exit_status == 0
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize(
+    ("host", "what"),
+    [
+        *(("h3", what) for what in ("check", "environment", "arm", "post_deploy")),
+        *(("h4", what) for what in ("check", "environment", "pre_deploy", "arm")),
+    ],
+)
+async def test_a_resumption_that_fails_anywhere_takes_all_back(
+    scene: Scene, host: str, what: str
+) -> None:
+    """A host that was moved already is not left behind, wherever it is stopped."""
+    await kill_at(scene, e.Switched, "h3")
+    broken = [(host, what)]
+
+    def breaks(call: Call) -> Answer | None:
+        step = call.args[1].rpartition("/")[2] if call.name == "run" else call.name
+        if (call.host, step) not in broken:
+            return None
+        broken.clear()
+        return Answer(1, b"it broke\n")
+
+    scene.fleet.breaks = breaks
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert not broken
+    assert failed.value.report.exit_status == 1
+    assert set(scene.fleet.serves.values()) == {scene.old}
 
 
 @pytest.mark.parametrize("revert", [False, True])

@@ -103,33 +103,47 @@ async def test_a_host_that_stays_drained_is_named_and_put_back_later(
 ) -> None:
     await scene.deploy_and_watch()
     drained = [cut.seq for cut in scene.cuts if isinstance(cut.event, e.Drained)]
-    seen: list[e.Event] = []
     for seq in (drained[0], drained[-1]):
         scene.kill(seq)
-        left = out(scene)
-        assert len(left) == 1
+        (left,) = out(scene)
+        seen: list[e.Event] = []
+        away = FakeTransport(scene.fleet, unreachable=frozenset({left}))
+
+        with pytest.raises(DeployFailed):
+            await resume(
+                scene.plan,
+                observe=lambda record, seen=seen: seen.append(record.event),  # type: ignore[misc]  # a default
+                transport=away,
+            )
+
+        warned = [event for event in seen if isinstance(event, e.HostWarned)]
+        assert [event.host for event in warned] == [left]
+        assert warned[0].text.startswith(f"is still drained by run {scene.run}: ")
+        assert out(scene) == [left]
+        await resume(scene.plan, revert=revert, transport=scene.fleet.transport)
+        assert out(scene) == []
+        assert len(set(scene.fleet.serves.values())) == 1
+
+
+async def test_a_resumption_that_fails_puts_back_who_was_drained(scene: Scene) -> None:
+    await scene.deploy_and_watch()
+    drained = [cut.seq for cut in scene.cuts if isinstance(cut.event, e.Drained)]
+    for seq in (drained[0], drained[-1]):
+        scene.kill(seq)
+        assert len(out(scene)) == 1
         scene.fleet.breaks = lambda call: (
             Answer(1, b"no\n")
             if call.name == "run" and call.args[1].endswith("pre_deploy")
             else None
         )
 
-        with pytest.raises(DeployFailed):
-            await resume(
-                scene.plan,
-                observe=lambda record: seen.append(record.event),
-                transport=scene.fleet.transport,
-            )
+        with pytest.raises(DeployFailed) as failed:
+            await resume(scene.plan, transport=scene.fleet.transport)
 
-        warned = [event for event in seen if isinstance(event, e.HostWarned)]
-        assert [event.host for event in warned] == left
-        assert warned[0].text.startswith(f"is still drained by run {scene.run}: ")
-        assert out(scene) == left
         scene.fleet.breaks = lambda _: None
-        await resume(scene.plan, revert=revert, transport=scene.fleet.transport)
+        assert failed.value.report.exit_status == 1
         assert out(scene) == []
-        assert len(set(scene.fleet.serves.values())) == 1
-        seen.clear()
+        assert set(scene.fleet.serves.values()) == {scene.old}
 
 
 async def most_out(scene: Scene, plan: Plan, *, revert: bool, fails: str) -> list[str]:

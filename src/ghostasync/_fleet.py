@@ -8,31 +8,29 @@ that is undone, in reverse wave order, on every host this run changed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import anyio
 import attrs
 
 from . import events as e
+from ._budget import over_budget, turned_away
 from ._gates import pass_before_switch
 from ._locks import is_free_within, release
 from ._machine import AFTER_SWITCH
 from ._pipeline import advance, apply, look, recheck
 from ._serving import NoRoom
 from ._waves import allowed
+from ._way_back import look_again, take_back, take_up
 from .errors import BuildError, GhostasyncError
 from .model import State as S  # noqa: N817  as in the table
-from .stages import Context, Release, RunContext, drained_by_past, prune, to_undo
+from .stages import Context, Release, RunContext, drained_by_past, prune
 
 __all__ = ["Fleet"]
 
 COMMIT_SECONDS: Final = 60
 """How long the store may take to move MANIFEST; the fleet goes back then."""
-
-DENIALS: Final = 5
-"""Refused logins, and nothing else, after which no more are tried: it is the key or the
-user name, and servers lock out those who go on."""
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
@@ -211,7 +209,7 @@ class Fleet:
             else:
                 self.locked = True
                 self._halt(f"{ctx.name}: {ctx.failure.reason}")
-        elif broken := self._over_budget() or self._turned_away():
+        elif broken := self._over_budget() or turned_away(self.hosts):
             self._halt(broken)
         if self.reason or held:
             scope.cancel()
@@ -322,60 +320,32 @@ class Fleet:
         if keep and not self._all_back:
             changed -= {S.LIVE}
         back = {c.name: c for c in self.hosts if c.machine.state in changed}
-        # What a run that was killed had moved goes back, too; but not where yet another
-        # run holds a host, and may be moving links itself.
-        for ctx in self.hosts:
-            if ctx.moved and self.locked:
-                back.pop(ctx.name, None)
-            elif ctx.moved and ctx.machine.state is S.READY:
-                back[ctx.name] = ctx
+        await self._add_past(back)
         if back:
+            await take_back(self.run, self.waves, back, self.reason)
+
+    async def _add_past(self, back: dict[str, Context]) -> None:
+        """
+        Add to *back* what a run that was killed had changed.
+
+        But not where yet another run holds a host, and may be moving links itself.
+        """
+        past = self.run.past
+        if past is None:
+            return
+        if self.locked:
             for ctx in self.hosts:
-                left = ctx.name not in back and ctx.machine.state is S.READY
-                if left and drained_by_past(ctx):
-                    ctx.drained, back[ctx.name] = True, ctx
-            await self._all_take_back(back, self.reason)
-
-    async def _all_take_back(self, back: Mapping[str, Context], reason: str) -> None:
-        # Who does not serve comes first: others may have to wait for them.
-        looked = {S.READY, S.CHECKING}
-        first = [
-            ctx
-            for ctx in back.values()
-            if ctx.machine.state in looked and drained_by_past(ctx)
-        ]
-        waves = [first] + [
-            [ctx for ctx in wave if ctx.name in back and ctx not in first]
-            for wave in reversed(self.waves)
-        ]
-        order = tuple(ctx.name for wave in waves for ctx in wave)
-        self.run.note(e.FleetRollbackStarted(reason, order), None)
-        bugs: list[Exception] = []
+                if ctx.moved:
+                    back.pop(ctx.name, None)
+            return
+        ready = [ctx for ctx in self.hosts if ctx.machine.state is S.READY]
+        back |= {ctx.name: ctx for ctx in ready if ctx.moved}
         with anyio.CancelScope(shield=True):
-            for wave in waves:
-                async with anyio.create_task_group() as tasks:
-                    for ctx in wave:
-                        tasks.start_soon(self._take_back, ctx, reason, bugs)
-        if bugs:
-            raise bugs[0]
-
-    async def _take_back(
-        self, ctx: Context, reason: str, bugs: list[Exception]
-    ) -> None:
-        """Roll back one host; what goes wrong here must not keep others from theirs."""
-        try:
-            if ctx.machine.state in {S.LIVE, S.CHECKING, S.READY}:
-                await self.run.serving.leave(ctx.name)
-            if ctx.machine.state is not S.ROLLING_BACK:
-                apply(ctx, e.RollbackRequested(ctx.name, reason))
-            await advance(ctx)
-        except NoRoom as exc:
-            text = f"stays on the new release: {exc}"
-            self.run.note(e.HostWarned(ctx.name, text), ctx.machine)
-            if ctx.machine.state is S.CHECKING:
-                apply(ctx, e.Halted(ctx.name, text))
-        except Exception as exc:  # noqa: BLE001  raised once all are back
-            bugs.append(exc)
+            unseen = [ctx for ctx in self.hosts if _may_have_moved(ctx)]
+            back |= {ctx.name: ctx for ctx in await look_again(unseen)}
+        for ctx in ready if back else []:
+            if not ctx.moved and drained_by_past(ctx):
+                ctx.drained, back[ctx.name] = True, ctx
 
     # --- Back from what another run did ----------------------------------------
 
@@ -394,25 +364,23 @@ class Fleet:
         except anyio.get_cancelled_exc_class():
             self.interrupted = True
             raise
-        seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
-        undo = {} if self.reason else {ctx.name: to_undo(ctx) for ctx in seen}
         past = self.run.past
-        if past and not (past.hosts or self.reason or any(undo.values())):
+        seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
+        back = {} if self.reason else {ctx.name: ctx for ctx in seen if take_up(ctx)}
+        if past and not (past.hosts or self.reason or back):
             self._halt(f"neither a journal nor a host has a record of run {past.id}")
         for ctx in seen:
-            ctx.moves = () if self.reason else undo[ctx.name]
-            ctx.moved = ctx.switching = ctx.timed = bool(ctx.moves)
-            ctx.drained = not ctx.moves and drained_by_past(ctx)
             if self.reason:
                 apply(ctx, e.Halted(ctx.name, self.reason))
-            elif not (ctx.moves or ctx.drained):
+            elif ctx.name not in back:
                 apply(ctx, e.Unchanged(ctx.name))
         if self.reason:
             return
         # Whoever stops this now would leave a fleet at odds with itself.
         self.committed = True
-        if back := {ctx.name: ctx for ctx in seen if ctx.moves or ctx.drained}:
-            await self._all_take_back(back, f"back from {past.id}" if past else "")
+        if back:
+            reason = f"back from {past.id}" if past else ""
+            await take_back(self.run, self.waves, back, reason)
 
     async def _look(self, ctx: Context) -> None:
         await look(ctx)
@@ -436,27 +404,7 @@ class Fleet:
             self.run.note(e.Stopped(reason), None)
 
     def _over_budget(self) -> str:
-        """Return why the budget is spent; empty while it is not."""
-        rollout, total = self.run.plan.rollout, len(self.hosts)
-        failed = [ctx for ctx in self.hosts if ctx.failure]
-        away = [ctx for ctx in failed if ctx.failure and ctx.failure.unreachable]
-        if rollout.max_unreachable != "":
-            limit = allowed(rollout.max_unreachable, total)
-            if len(away) > limit:
-                return f"{len(away)} hosts unreachable, {limit} allowed"
-            failed = [ctx for ctx in failed if ctx not in away]
-        limit = allowed(rollout.max_failures, total)
-        if len(failed) > limit:
-            hosts = "host" if len(failed) == 1 else "hosts"
-            return f"{len(failed)} {hosts} failed, {limit} allowed"
-        return ""
-
-    def _turned_away(self) -> str:
-        """Return why no more logins are tried: the first ones were all refused."""
-        denied = [ctx for ctx in self.hosts if ctx.failure and ctx.failure.denied]
-        if len(denied) < DENIALS or any(ctx.identity for ctx in self.hosts):
-            return ""
-        return f"the first {len(denied)} hosts all refused the login"
+        return over_budget(self.run.plan.rollout, self.hosts)
 
     async def _sample(self) -> None:
         while True:
@@ -465,6 +413,17 @@ class Fleet:
             sent = {ctx.name: ctx.sent for ctx in streaming if ctx.sent}
             total = sum(ctx.sent for ctx in self.hosts)
             self.run.note(e.Progressed(total, sent), None)
+
+
+def _may_have_moved(ctx: Context) -> bool:
+    """Tell whether a killed run changed a host that this one did not get ready."""
+    past, failure = ctx.run.past, ctx.failure
+    if past is None or ctx.machine.state is not S.FAILED:
+        return False
+    # Who could not be reached, or refused the login, is not asked again.
+    if failure is not None and failure.unreachable:
+        return False
+    return ctx.name in {*past.changed, *past.drained}
 
 
 def _spread(times: Iterable[float]) -> float:

@@ -65,13 +65,14 @@ TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
     # The way back has one exit that is good and one that needs a person.
     S.ROLLING_BACK: {e.RolledBack: S.ROLLED_BACK, e.Failed: S.STRANDED},
     S.UNCHANGED: {},
-    S.FAILED: {},
+    # Where a run that was killed had moved the link already.
+    S.FAILED: {e.RollbackRequested: S.ROLLING_BACK},
     S.ROLLED_BACK: {},
     S.STRANDED: {},
 }
 
-TERMINAL: Final = frozenset(state for state, ways in TRANSITIONS.items() if not ways)
-"""States that a host never leaves within a run."""
+TERMINAL: Final = frozenset({S.UNCHANGED, S.FAILED, S.ROLLED_BACK, S.STRANDED})
+"""States in which a run is over for a host, save that FAILED may be taken back."""
 
 RESTING: Final = TERMINAL | {S.READY, S.LIVE}
 """States in which a host waits for the fleet, or for nothing."""
@@ -121,6 +122,6 @@ def mermaid() -> str:
             f"    {state.name} --> {target.name}: {' / '.join(names)}"
             for target, names in folded.items()
         ]
-        if not ways:
+        if state in TERMINAL:
             lines.append(f"    {state.name} --> [*]")
     return "\n".join(lines)

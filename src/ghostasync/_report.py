@@ -48,8 +48,8 @@ def _outcome(fleet: Fleet) -> Outcome:
         # What an earlier run left live is no doing of this one.
         states = [S.FAILED if ctx.moved else ctx.machine.state for ctx in fleet.hosts]
     if not fleet.run.revert:
-        if left := _left(fleet):
-            return left
+        if _is_left(fleet):
+            return Outcome.STRANDED
         return verdict(
             states,
             committed=fleet.committed,
@@ -66,18 +66,17 @@ def _outcome(fleet: Fleet) -> Outcome:
     )
 
 
-def _left(fleet: Fleet) -> Outcome | None:
-    """Return what a resumption that stopped early leaves of what it took up."""
+def _is_left(fleet: Fleet) -> bool:
+    """Tell whether a resumption that stopped leaves what nobody could take back."""
     past = fleet.run.past
     if past is None or fleet.committed or fleet.locked:
-        return None
-    if any(ctx.machine.state is S.STRANDED for ctx in fleet.hosts):
-        return Outcome.STRANDED
-    left = [c for c in fleet.hosts if c.machine.state is S.FAILED]
-    left = [c for c in left if c.name in past.changed]
-    if any(c.failure and c.failure.unreachable for c in left):
-        return Outcome.STRANDED
-    return Outcome.MIXED if left else None
+        return False
+    return any(
+        ctx.machine.state is S.FAILED
+        and ctx.name in past.changed
+        and (ctx.facts is None or ctx.moved)
+        for ctx in fleet.hosts
+    )
 
 
 def _host(ctx: Context, reason: str, folder: RunFolder) -> HostReport:

@@ -81,12 +81,16 @@ def test_a_disk_without_room_is_found_before_a_byte_is_sent(
         {"/ghost": "size=64m,nr_inodes=110"},
         {"/ghost": "size=24m"},
         {"/ghost": "size=64m,nr_inodes=400"},
+        {"/ghost": "size=24m"},
         {},
     ]
     world = World.create(tmp_path, sshd_fleet(len(disks), disks=disks), "site")
     console, old = live(world)
+    for host in ("h3", "h4"):  # which have not been locked before
+        world.fleet.shell(host, "rm -f /ghost/shop/prod/web/blue/.ghost/*")
     world.fleet.shell("h3", takes_all_bytes("/ghost/full"))
     world.fleet.shell("h4", takes_all_inodes("/ghost/full"))
+    world.fleet.shell("h5", takes_all_bytes("/ghost/full"))
     # No compressor makes it smaller.
     (world.repositories["site"].path / "big").write_bytes(os.urandom(12 * MIB))
     world.repositories["site"].commit("2")
@@ -98,10 +102,11 @@ def test_a_disk_without_room_is_found_before_a_byte_is_sent(
     assert "inodes free, the release needs" in said["h2"]
     assert "no room on /ghost/shop/prod/web/blue" in said["h3"]
     assert "no room on /ghost/shop/prod/web/blue" in said["h4"]
+    assert "/ghost has 0 MiB free, the release needs 28 MiB" in said["h5"]
     assert all("\n" not in reason for reason in said.values())
     assert outcome.last["nbytes"] == outcome.event("Uploaded")["nbytes"]
-    assert outcome.event("Uploaded")["host"] == "h5"
-    assert_nothing_lost(world, old, "h1", "h2", "h3", "h4")
+    assert outcome.event("Uploaded")["host"] == "h6"
+    assert_nothing_lost(world, old, "h1", "h2", "h3", "h4", "h5")
 
 
 def test_a_disk_that_fills_up_meanwhile_says_so_and_loses_nothing(
