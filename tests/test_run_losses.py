@@ -134,21 +134,26 @@ async def test_a_connection_that_dies_again_and_again_fails_its_host(
     assert hosts.ran("receive").count("h2") == 4
 
 
-async def test_a_host_that_stays_away_fails_at_the_connect_deadline(
-    plan: Plan,
-) -> None:
-    hosts = Hosts()
+def stays_away_from(what: str, host: str) -> tuple[Hosts, FakeTransport]:
+    """Have a host be lost under *what*, and not be reached again."""
+    hosts, lose = Hosts(), dies(what, host)
     transport = FakeTransport(hosts)
-    lose = dies("pre_deploy", "h2")
 
     def breaks(call: Call) -> Answer | None:
         try:
             return lose(call)
         except ConnectionDied:
-            transport.unreachable = frozenset({"h2"})
+            transport.unreachable = frozenset({host})
             raise
 
     hosts.breaks = breaks
+    return hosts, transport
+
+
+async def test_a_host_that_stays_away_fails_at_the_connect_deadline(
+    plan: Plan,
+) -> None:
+    hosts, transport = stays_away_from("pre_deploy", "h2")
 
     with pytest.raises(DeployFailed) as failed:
         await deploy(with_rollout(plan, deadlines=QUICK), transport=transport)
@@ -160,18 +165,7 @@ async def test_a_host_that_stays_away_fails_at_the_connect_deadline(
 
 
 async def test_a_host_lost_after_its_switch_is_stranded(plan: Plan) -> None:
-    hosts = Hosts()
-    transport = FakeTransport(hosts)
-    lose = dies("post_deploy", "h2")
-
-    def breaks(call: Call) -> Answer | None:
-        try:
-            return lose(call)
-        except ConnectionDied:
-            transport.unreachable = frozenset({"h2"})
-            raise
-
-    hosts.breaks = breaks
+    hosts, transport = stays_away_from("post_deploy", "h2")
 
     with pytest.raises(DeployFailed) as failed:
         await deploy(with_rollout(plan, deadlines=QUICK), transport=transport)

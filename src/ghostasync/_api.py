@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import anyio
@@ -172,7 +173,7 @@ async def deploy(
 
     Source: Ghost's pipeline; rename(2) for the switch.
     """
-    async with start(
+    begun = start(
         plan,
         selection=selection,
         observe=observe,
@@ -180,9 +181,8 @@ async def deploy(
         reason=reason,
         transport=transport,
         on_cancel=on_cancel,
-    ) as run:
-        report = await run.report()
-    return _judged(report)
+    )
+    return await _to_its_end(begun)
 
 
 async def converge(
@@ -214,16 +214,15 @@ async def converge(
         PlanError: MANIFEST is empty, or no host is chosen.
         DeployFailed: More hosts failed than allowed.
     """
-    async with start(
+    begun = start(
         plan,
         observe=observe,
         actor=actor,
         action=Action.CONVERGE,
         hosts=hosts,
         transport=transport,
-    ) as run:
-        report = await run.report()
-    return _judged(report)
+    )
+    return await _to_its_end(begun)
 
 
 async def resume(
@@ -261,7 +260,7 @@ async def resume(
         PlanError: There is no such run, or nothing is left to do.
         DeployFailed: More hosts failed than allowed; with *revert*, any did.
     """
-    async with start(
+    begun = start(
         plan,
         selection=Selection(run=run, revert=revert),
         observe=observe,
@@ -269,9 +268,8 @@ async def resume(
         action=Action.RESUME,
         transport=transport,
         on_cancel=on_cancel,
-    ) as running:
-        report = await running.report()
-    return _judged(report)
+    )
+    return await _to_its_end(begun)
 
 
 async def rollback(
@@ -315,7 +313,7 @@ async def rollback(
         PlanError: There is no release to go back to, or hosts had different ones.
         DeployFailed: More hosts failed than allowed.
     """
-    async with start(
+    begun = start(
         plan,
         selection=Selection(packages=tuple(to), limit=tuple(limit), run=run),
         observe=observe,
@@ -324,12 +322,19 @@ async def rollback(
         action=Action.ROLLBACK,
         transport=transport,
         on_cancel=on_cancel,
-    ) as running:
-        report = await running.report()
-    return _judged(report)
+    )
+    return await _to_its_end(begun)
 
 
-def _judged(report: Report) -> Report:
+async def _to_its_end(begun: AbstractAsyncContextManager[Run]) -> Report:
+    """
+    Carry out a run and return its report.
+
+    Raises:
+        DeployFailed: It did not end as it should.
+    """
+    async with begun as run:
+        report = await run.report()
     if report.exit_status:
         raise DeployFailed(report)
     return report

@@ -12,7 +12,7 @@ from ._assembly import Assembly, survey
 from ._history import find_run, serving_run, unfinished_run
 from ._jobs import Selection
 from ._past import Past
-from ._paths import parse_package_id
+from ._paths import is_run_id, parse_package_id
 from ._survey import looked_at
 from .errors import PlanError
 from .model import Plan, State
@@ -49,6 +49,11 @@ async def before(
     """
     if selection.packages:
         return selection
+    if selection.run and not is_run_id(selection.run):
+        raise PlanError(
+            f"{selection.run!r} is no run's id, YYYYMMDDThhmmssZ-xxxxxx; for a release "
+            "there is: ghostasync rollback --to RELEASE"
+        )
     parts = await survey(plan, attrs.evolve(selection, limit=()))
     past = await _wanted(parts, selection.run)
     if past is not None:

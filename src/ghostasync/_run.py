@@ -11,24 +11,21 @@ import anyio
 from . import events as e
 from ._assembly import Assembly, Job
 from ._build import Workshop
-from ._environment import digest, run_variables
+from ._crew import muster
+from ._environment import digest
 from ._fleet import Fleet
 from ._gates import pass_after_wave
 from ._locks import beat, beat_every, release
 from ._outcome import AFTER_ALL_FAILED
 from ._paths import app_path
 from ._recorder import Recorder
-from ._redact import Redactor
 from ._report import sum_up
 from ._rundir import RunFolder
-from ._serving import Serving
-from ._waves import cut, needed
 from .errors import BuildError, GhostasyncError, StoreError
 from .journal import Journal
-from .model import Action, Host, Module, Package, Report, State
-from .protocols import Environment, ManifestLine, Observer, Session, Transport
-from .remote import Guarded
-from .stages import Context, Release, RunContext, still_drained, to_name_again
+from .model import Action, Module, Package, Report, State
+from .protocols import Environment, ManifestLine, Observer, Transport
+from .stages import Release, still_drained, to_name_again
 
 __all__ = ["Run"]
 
@@ -303,71 +300,15 @@ class Run:
     # --- Parts -----------------------------------------------------------------
 
     def _make_fleet(self) -> Fleet:
-        parts = self._parts
-        rollout = parts.plan.rollout
-        drained = parts.past.drained if parts.past and rollout.drain else ()
-        run = RunContext(
-            id=parts.id,
-            action=parts.action,
-            plan=parts.plan,
-            modules=tuple(job.module for job in parts.jobs),
-            holder=parts.holder,
-            store_url=parts.store_url,
-            force=parts.force,
-            redactor=Redactor([*parts.secrets.values(), *parts.hidden]),
-            logs=self._folder,
-            work=anyio.CapacityLimiter(rollout.concurrency),
-            note=self._recorder.note,
-            protected={m.module: frozenset({m.package}) for m in parts.manifest},
-            places=parts.places,
-            variables=run_variables(
-                parts.plan.app,
-                actor=parts.actor,
-                action=parts.action,
-                secrets=parts.secrets,
-            ),
-            serving=Serving(
-                {host.name for host in parts.fleet}.difference(drained),
-                needed(rollout.min_serving, len(parts.fleet)),
-            ),
-            wait=parts.wait,
-            break_lock=parts.break_lock,
-            past=parts.past,
-            revert=parts.revert,
+        run, hosts, waves = muster(
+            self._parts, self._transport, self._folder, self._recorder.note
         )
-        contexts = {
-            host.name: Context(
-                host,
-                Guarded(self._session(host), run.id, f"{run.holder} as {host.name}"),
-                run,
-            )
-            for host in parts.hosts
-        }
-        waves = [
-            tuple(contexts[host.name] for host in wave)
-            for wave in cut(parts.hosts, rollout.waves, rollout.spread_by)
-        ]
-        run.waves = len(waves)
         for number, wave in enumerate(waves, start=1):
-            for ctx in wave:
-                ctx.wave = number
-                self._recorder.waves[ctx.name] = number
-        return Fleet(
-            run,
-            tuple(contexts.values()),
-            tuple(waves),
-            self._build,
-            self._commit,
-            self._gate,
-        )
+            self._recorder.waves.update((ctx.name, number) for ctx in wave)
+        return Fleet(run, hosts, waves, self._build, self._commit, self._gate)
 
     async def _gate(self, wave: int, hosts: tuple[str, ...]) -> str:
         return await pass_after_wave(self._workshop, wave, self._fleet.run.waves, hosts)
-
-    def _session(self, host: Host) -> Session:
-        if self._transport is None:
-            raise RuntimeError("a run without a transport has no hosts")
-        return self._transport.session(host)
 
     def _make_workshop(self) -> Workshop:
         parts = self._parts

@@ -107,7 +107,7 @@ async def test_a_deployment_from_the_first_check_to_the_status(
 async def test_a_failed_deploy_ends_in_few_lines_on_stderr(
     tmp_path: Path, fleet: InProcessFleet
 ) -> None:
-    script = 'echo "no space left"\n[ "$GHOST_HOST" != host-2 ] || exit 28\n'
+    script = "echo copying\necho no space left\n[ $GHOST_HOST != host-2 ] || exit 28\n"
     (tmp_path / "tree/pre_deploy.sh").write_text(script)
 
     ended = await ghostasync(tmp_path, "deploy")
@@ -117,9 +117,21 @@ async def test_a_failed_deploy_ends_in_few_lines_on_stderr(
     assert len(lines) <= 8
     assert lines[0].startswith("ghostasync: failed: ")
     assert lines[1].startswith("  host-2  preparing: ")
-    assert "    | no space left" in lines
+    assert lines[1].endswith(": no space left")
+    assert lines[2:4] == ["    | copying", "    | no space left"]
     assert lines[-1] == "  next: ghostasync deploy"
     assert not (fleet.home("host-1") / "site").exists()
+
+
+async def test_a_last_word_is_not_said_twice(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    script = "echo no space left\n[ $GHOST_HOST != host-2 ] || exit 28\n"
+    (tmp_path / "tree/pre_deploy.sh").write_text(script)
+
+    ended = await ghostasync(tmp_path, "deploy")
+
+    assert ended.stderr.decode().count("no space left") == 1
 
 
 async def test_drift_and_hosts_that_are_away_are_seen(

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import (
+    App,
+    CycloptsError,
+    Parameter,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 
 from ..errors import BuildError, GhostasyncError, PlanError
 from . import commands
@@ -25,6 +31,18 @@ __all__ = ["execute", "main"]
 
 _REFUSED = 2
 _FAILED = 1
+
+_COMMANDS: Final = (
+    commands.init,
+    commands.check,
+    commands.build,
+    commands.deploy,
+    commands.converge,
+    commands.resume,
+    commands.rollback,
+    commands.status,
+    demo,
+)
 
 _FILES: Final = 65536
 """Open files to ask for, where the hard limit allows them. No more: scripts here
@@ -55,7 +73,7 @@ def execute(tokens: Sequence[str]) -> int:
             help_on_error=False,
         )
     except CycloptsError as error:
-        return _say([" ".join(str(error).split())], _REFUSED)
+        return _say([_usage(error)], _REFUSED)
     except PlanError as error:
         return _say(str(error).splitlines(), _REFUSED)
     except GhostasyncError as error:
@@ -66,6 +84,18 @@ def execute(tokens: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _usage(error: CycloptsError) -> str:
+    """Say what is wrong with what was typed, in the words of who typed it."""
+    match error:
+        case UnusedCliTokensError(unused_tokens=words):
+            return f"what is {' '.join(words or [])!r} for? See --help"
+        case UnknownCommandError():
+            said = str(error).partition(" Available commands")[0]
+            known = ", ".join(command.__name__ for command in _COMMANDS)
+            return f"{said} Commands: {known}."
+    return " ".join(str(error).split())
+
+
 def _application() -> App:
     app = App(
         name="ghostasync",
@@ -73,17 +103,7 @@ def _application() -> App:
         version=version("ghostasync"),
         default_parameter=Parameter(show_default=False),
     )
-    for command in (
-        commands.init,
-        commands.check,
-        commands.build,
-        commands.deploy,
-        commands.converge,
-        commands.resume,
-        commands.rollback,
-        commands.status,
-        demo,
-    ):
+    for command in _COMMANDS:
         app.command(command)
     return app
 

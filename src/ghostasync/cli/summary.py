@@ -93,11 +93,11 @@ def failure(report: Report, board: Board, command: Command | None) -> list[str]:
     """
     failures = _failures(report, board)
     details = _reasons(failures, _DETAILS - 1)
-    tails = [item.tail for item in failures if item.tail]
-    if tails:
-        count = _DETAILS - len(details)
-        lines = last_lines(tails[0], count, _LONGEST)
-        details += [f"    | {line}" for line in lines]
+    if worst := next((item for item in failures if item.tail), None):
+        lines = last_lines(worst.tail, _DETAILS - len(details), _LONGEST)
+        # One line is the end of the reason, which has just been said.
+        if len(lines) > 1 or not worst.reason.endswith(tuple(lines)):
+            details += [f"    | {line}" for line in lines]
     said = [_headline(report), *details, f"  now:  {_serving(report, board)}"]
     if command is None:
         return said

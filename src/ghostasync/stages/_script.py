@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import attrs
@@ -15,9 +16,12 @@ from .._redact import Redacting
 from ..errors import BuildError, DeadlinePassed, HostError, RemoteError
 from ..protocols import OnOutput
 from ..remote import as_user, supervise
-from ._context import Context
+from ._context import Context, Release
 
-__all__ = ["Job", "run_here", "run_script"]
+__all__ = ["Job", "job_of", "run_here", "run_script"]
+
+HostScript = Literal["pre_deploy", "before_switch", "post_deploy"]
+"""The scripts of a release that run on hosts; their deadlines have the same names."""
 
 _SHOW_EVERY = 0.5
 """Seconds between two events about the output of one script."""
@@ -59,6 +63,24 @@ class Job:
             file, text = "", as_user(self.run_as, file, text, environment, more)
         pairs = [f"{name}={value}" for name, value in self.overrides.items()]
         return (self.cwd, file, text, environment, *pairs)
+
+
+def job_of(
+    ctx: Context, release: Release, key: HostScript, *, serves: bool = False
+) -> Job:
+    """Return the script *key* of a release, of one that *serves* or does not yet."""
+    name, script = release.module.name, getattr(release.module, key)
+    at = ctx.target(release.module) if serves else ctx.paths.release(name, release.id)
+    return Job(
+        module=name,
+        script=key,
+        cwd=at,
+        meta=ctx.paths.meta(name, release.id),
+        key=key,
+        seconds=getattr(ctx.run.deadlines, key),
+        environment="environment" if serves else "environment.next",
+        run_as=script.run_as,
+    )
 
 
 @attrs.define(eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import events as e
 from ._context import Context
-from ._script import Job, run_script
+from ._script import job_of, run_script
 
 __all__ = ["activate"]
 
@@ -18,17 +18,6 @@ async def activate(ctx: Context) -> e.Activated:
         DeadlinePassed: One took too long.
     """
     for release in ctx.work:
-        if "post_deploy" not in release.package.scripts:
-            continue
-        name = release.module.name
-        job = Job(
-            module=name,
-            script="post_deploy",
-            cwd=ctx.target(release.module),
-            meta=ctx.paths.meta(name, release.id),
-            key="post_deploy",
-            seconds=ctx.run.deadlines.post_deploy,
-            run_as=release.module.post_deploy.run_as,
-        )
-        await run_script(ctx, job)
+        if "post_deploy" in release.package.scripts:
+            await run_script(ctx, job_of(ctx, release, "post_deploy", serves=True))
     return e.Activated(ctx.name)

@@ -7,7 +7,7 @@ import anyio
 from .. import events as e
 from ..errors import HostError, RemoteError
 from ._context import Context, Release
-from ._script import Job, run_script
+from ._script import job_of, run_script
 
 __all__ = ["before_switch"]
 
@@ -19,16 +19,7 @@ async def before_switch(ctx: Context, release: Release) -> str:
     It sees what pre-deploy saw: the new release, in a folder that is not served yet.
     """
     name, started = release.module.name, anyio.current_time()
-    job = Job(
-        module=name,
-        script="before_switch",
-        cwd=ctx.paths.release(name, release.id),
-        meta=ctx.paths.meta(name, release.id),
-        key="before_switch",
-        environment="environment.next",
-        seconds=ctx.run.deadlines.before_switch,
-        run_as=release.module.before_switch.run_as,
-    )
+    job = job_of(ctx, release, "before_switch")
     ctx.run.note(e.BeforeSwitchStarted(name, ctx.name), None)
     try:
         async with ctx.run.work:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .. import events as e
 from ..remote import call
-from ._context import Context, Release
-from ._script import Job, run_script
+from ._context import Context
+from ._script import job_of, run_script
 from .resume import move_of
 
 __all__ = ["prepare"]
@@ -25,23 +25,9 @@ async def prepare(ctx: Context) -> e.Prepared:
         # Where the old code does not serve any more, a run that was killed ran it.
         serves = ctx.known.targets[move.module].link == move.new != move.previous
         if "pre_deploy" in release.package.scripts and not serves:
-            await run_script(ctx, _pre_deploy(ctx, release))
+            await run_script(ctx, job_of(ctx, release, "pre_deploy"))
         args += [move.folder, move.previous, move.new, move.aside, release.fingerprint]
     run = ctx.run
     await call(ctx.session, "arm", run.id, run.store_url, *args, sudo=ctx.sudo)
     previous = {move.module: move.previous or move.aside for move in ctx.moves}
     return e.Prepared(ctx.name, previous=previous)
-
-
-def _pre_deploy(ctx: Context, release: Release) -> Job:
-    name = release.module.name
-    return Job(
-        module=name,
-        script="pre_deploy",
-        cwd=ctx.paths.release(name, release.id),
-        meta=ctx.paths.meta(name, release.id),
-        key="pre_deploy",
-        environment="environment.next",
-        seconds=ctx.run.deadlines.pre_deploy,
-        run_as=release.module.pre_deploy.run_as,
-    )
