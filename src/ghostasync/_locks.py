@@ -17,6 +17,9 @@ BEAT_EVERY: Final = 15.0
 """Seconds between two signs of life to every host; after 90 s without, another run may
 take its lock over."""
 
+_LETTING_GO: Final = 3.0
+"""Seconds that a host has to give its lock back before the connection is closed."""
+
 _POLL_EVERY: Final = (1.0, 4.0)
 """Seconds between two looks at a lock that another run holds, at random in between."""
 
@@ -46,12 +49,23 @@ async def _beat(ctx: Context) -> None:
 
 
 async def release(hosts: Sequence[Context]) -> None:
-    """Close all connections at once, and give the locks back with them."""
+    """
+    Give all locks back at once, and close the connections.
+
+    When this returns the hosts' locks are free: the next run may begin at once, and is
+    not refused by what has not heard the end yet.
+    """
     async with anyio.create_task_group() as tasks:
         for ctx in hosts:
-            if ctx.lock is not None:
-                ctx.lock.write_eof()
-            tasks.start_soon(ctx.session.close)
+            tasks.start_soon(_release, ctx)
+
+
+async def _release(ctx: Context) -> None:
+    if ctx.lock is not None:
+        ctx.lock.write_eof()
+        with anyio.move_on_after(_LETTING_GO, shield=True):
+            await ctx.lock.wait()
+    await ctx.session.close()
 
 
 async def is_free_within(held: Context, seconds: float) -> bool:

@@ -529,6 +529,7 @@ def _suffer(
     begin = gates.enter_context(ground.gate(*moment.begin)) if moment.begin else None
     gate = _arm(ground, moment, gates)
     with ground.deploying() as running:
+        running.until("Started")
         if begin is not None:
             begin.wait()
             begin.go("exit 5")

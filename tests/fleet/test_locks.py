@@ -16,7 +16,7 @@ import pytest
 from ghostasync import Ssh
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
-from tests.fleet.layout import USER
+from tests.fleet.layout import USER, tools_but
 from tests.fleet.world import SCRIPTS, World
 
 pytestmark = pytest.mark.fleet
@@ -115,6 +115,24 @@ def test_two_controllers_never_interleave(fleet: Fleet) -> None:
         assert len(runs) == len(set(runs)), "the scripts of two runs are mixed"
 
 
+def test_the_next_run_may_begin_at_once(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    """Hosts have heard of a run's end when the command returns, however slow they are."""
+    slow = tmp_path / "rm"
+    slow.write_text(
+        '#!/bin/sh\ncase $* in *lock.d/*) sleep 2 ;; esac\nexec /bin/rm "$@"\n'
+    )
+    slow.chmod(0o755)
+    tools = {**tools_but("flock"), "rm": str(slow)}
+    servers = sshd_fleet(len(HOSTS), tools=[tools])
+    fleet = deployed(World.create(tmp_path, servers, "site"))
+
+    again = fleet.console.deploy("--force")
+
+    assert again.exit == 0, again.stderr
+
+
 def test_a_run_that_may_wait_gets_its_turn(fleet: Fleet) -> None:
     fleet.script("pre_deploy", WAITS)
     with fleet.console.running("deploy", "--output", "json") as first:
@@ -165,7 +183,7 @@ def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
         assert len(warned) == len(HOSTS)
         assert "taken over from run" in warned[0]["text"]
         for host in HOSTS:
-            assert not any("sleep" in c for c in fleet.world.fleet.commands(host))
+            assert not any("pre_deploy" in c for c in fleet.world.fleet.commands(host))
         first.send_signal(signal.SIGCONT)
         fleet.let_go()
         one = end_of(first)
@@ -225,7 +243,7 @@ def test_the_script_of_a_killed_controller_ends_before_the_next_begins(
 
     assert second.exit == 0, second.stderr
     for host in HOSTS:
-        assert not any("sleep" in c for c in world.fleet.commands(host))
+        assert not any("pre_deploy" in c for c in world.fleet.commands(host))
     fleet.assert_serves(second.last["releases"]["site"])
 
 

@@ -178,6 +178,41 @@ def test_a_lock_that_was_just_taken_is_not_an_old_one(
         assert first.poll() is None
 
 
+def test_a_holder_that_has_not_written_its_name_yet_is_not_the_one_before(
+    shell: str, tmp_path: Path
+) -> None:
+    """Or the older of two runs gives up, as if a third one held the lock."""
+    app = tmp_path / "app"
+    with _holder(shell, app, "3") as (_, said):
+        holder = app / ".ghost/holder"
+        holder.write_text("run 1 by ann\n1\n")
+        sleep = tmp_path / "bin/sleep"
+        sleep.parent.mkdir()
+        sleep.write_text(
+            f"#!/bin/sh\nprintf 'run 3 by ann\\n{said.split()[1]}\\n' >{holder}\n"
+        )
+        sleep.chmod(0o755)
+
+        env = {"PATH": f"{sleep.parent}:{os.environ['PATH']}"}
+        assert _ask(shell, app, "2", env)[::2] == (75, "run 3 by ann\n")
+
+
+def test_a_lock_that_is_given_back_meanwhile_is_free(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "3") as (first, _):
+        (app / ".ghost/holder").write_text("run 1 by ann\n1\n")
+        sleep = tmp_path / "bin/sleep"
+        sleep.parent.mkdir()
+        family = f"{first.pid} $(cat /proc/{first.pid}/task/{first.pid}/children)"
+        sleep.write_text(f"#!/bin/sh\nkill {family}\nexec /bin/sleep 0.1\n")
+        sleep.chmod(0o755)
+
+        env = {"PATH": f"{sleep.parent}:{os.environ['PATH']}"}
+        assert _ask(shell, app, "2", env)[0] == 0
+
+
 def test_a_run_that_breaks_locks_breaks_none_to_get_its_own_again(
     shell: str, tmp_path: Path
 ) -> None:

@@ -76,10 +76,7 @@ held() { # no word on stdout unless it holds
 	echo "${was:-a run that left no name}" >&2
 	exit 75
 }
-if ! take; then
-	was='' named=''
-	# In this order: who has its name there has its beat there, too.
-	{ read -r was && read -r named; } 2>/dev/null <holder || :
+succeed() { # the holder, if it is silent or ours
 	beat=$(cat beat 2>/dev/null || :)
 	[ -z "$again" ] || [ "$was" = "$who" ] || held
 	case $beat in '' | *[!0-9]*) beat=0 ;; esac
@@ -89,7 +86,21 @@ if ! take; then
 	end holder || :
 	take || held
 	[ "$was" = "$who" ] || taken=", taken over from ${was:-a run that left no name}; its last sign of life was $age s ago"
-fi
+}
+tries=3
+until take; do
+	was='' named=''
+	# In this order: who has its name there has its beat there, too.
+	{ read -r was && read -r named; } 2>/dev/null <holder || :
+	# Where the one that is named has gone, another has it and is about to say so.
+	[ "$(holder)" ] || [ "$tries" -eq 0 ] || {
+		tries=$((tries - 1))
+		sleep 1
+		continue
+	}
+	succeed
+	break
+done
 last=$(sed -n 1p holder 2>/dev/null || :)
 [ -z "$again" ] || [ "$last" = "$who" ] || { was=$last && held; }
 # The beat first: who finds an old one ends the process that holder names.
