@@ -115,10 +115,8 @@ def test_two_controllers_never_interleave(fleet: Fleet) -> None:
         assert len(runs) == len(set(runs)), "the scripts of two runs are mixed"
 
 
-def test_the_next_run_may_begin_at_once(
-    sshd_fleet: StartFleet, tmp_path: Path
-) -> None:
-    """Hosts have heard of a run's end when the command returns, however slow they are."""
+def test_the_next_run_may_begin_at_once(sshd_fleet: StartFleet, tmp_path: Path) -> None:
+    """Slow hosts, too, have heard of a run's end when the command returns."""
     slow = tmp_path / "rm"
     slow.write_text(
         '#!/bin/sh\ncase $* in *lock.d/*) sleep 2 ;; esac\nexec /bin/rm "$@"\n'
