@@ -7,14 +7,18 @@ import subprocess
 from pathlib import Path
 
 from ghostasync.remote import Frame, render
-from ghostasync.remote._script import Fence
+from ghostasync.remote._script import Fence, command_line
 
 SHELLS = {
     "dash": ["/bin/dash", "-c"],
     "bash": ["/bin/bash", "--posix", "-c"],
     "busybox": ["/usr/bin/busybox", "ash", "-c"],
 }
-LOADER = 'eval "$(dd bs=1 count={nbytes} 2>/dev/null)"'
+
+
+def loader(text: bytes) -> str:
+    """Return what reads *text* from stdin and runs it, as hosts are told to."""
+    return command_line("any", len(text)).split("'")[1]
 
 
 def start(
@@ -33,7 +37,7 @@ def start(
     frame = Frame("0123456789abcdef")
     text = render(name, args, frame.nonce, fence)
     process = subprocess.Popen(
-        [*SHELLS[shell], LOADER.format(nbytes=len(text)), f"ghost-{name}", word],
+        [*SHELLS[shell], loader(text), f"ghost-{name}", word],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -16,7 +16,7 @@ import pytest
 from ghostasync import remote
 from ghostasync._environment import exports
 from ghostasync.remote import as_user
-from tests.remote.shells import LOADER, SHELLS
+from tests.remote.shells import SHELLS, loader
 
 HOSTILE = 'it\'s `id` "$(id)" \\ caf\udce9\n second line\n'
 USER = "nobody"
@@ -151,7 +151,7 @@ def serving(
     body = resources.files(remote).joinpath("other.sh").read_bytes()
     text = b"set -- %d 0 %d\n%s" % (len(variables), len(script), body)
     with subprocess.Popen(
-        [*SHELLS[shell], LOADER.format(nbytes=len(text)), "ghost-other"],
+        [*SHELLS[shell], loader(text), "ghost-other"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

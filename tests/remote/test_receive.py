@@ -19,7 +19,7 @@ from ghostasync.packaging import Packed
 from ghostasync.remote import Frame, render
 
 from ..packaging.trees import HOSTILE, ROOT, SITE, Node, create, packed, snapshot, trees
-from .shells import LOADER, SHELLS
+from .shells import SHELLS, loader
 
 if sys.version_info >= (3, 14):
     from compression.zstd import decompress
@@ -77,7 +77,7 @@ class Site:
         args = (str(self.module), package_id, decoder or self.decoder, owner, *shared)
         text = render("receive", args, frame.nonce)
         process = subprocess.run(
-            [*SHELLS[self.shell], LOADER.format(nbytes=len(text)), "ghost-receive"],
+            [*SHELLS[self.shell], loader(text), "ghost-receive"],
             input=text + data,
             capture_output=True,
             check=False,
@@ -565,7 +565,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
         f"mount -t tmpfs -o {room} none {site.module}; export PATH={site.tools}; "
         f'"$@"; find {site.module} -mindepth 1 >&2'
     )
-    command = [*SHELLS[shell], LOADER.format(nbytes=len(text)), "ghost-receive"]
+    command = [*SHELLS[shell], loader(text), "ghost-receive"]
 
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", mounted, "sh", *command],

@@ -39,7 +39,8 @@ def test_the_login_shell_sees_one_constant_line() -> None:
 
     assert line == (
         "exec sudo -n /bin/sh -c "
-        "'eval \"$(dd bs=1 count=123 2>/dev/null)\"' ghost-switch"
+        "'eval \"$(dd bs=123 count=1 iflag=fullblock 2>/dev/null"
+        " || dd bs=1 count=123 2>/dev/null)\"' ghost-switch"
     )
 
 

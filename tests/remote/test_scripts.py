@@ -243,6 +243,28 @@ def test_any_lock_can_be_broken(shell: str, tmp_path: Path) -> None:
         assert first.wait(10) != 0
 
 
+def test_a_dd_of_another_kind_reads_the_script_and_no_more(
+    shell: str, tmp_path: Path
+) -> None:
+    dd = tmp_path / "bin/dd"
+    dd.parent.mkdir()
+    dd.write_text(
+        f'#!/bin/sh\ncase "$*" in *iflag*) exit 1 ;; esac\n'
+        f'echo >>{tmp_path}/used\nexec /bin/dd "$@"\n'
+    )
+    dd.chmod(0o755)
+    env = {"PATH": f"{dd.parent}:{os.environ['PATH']}"}
+
+    with _holder(shell, tmp_path / "app", "1", env) as (first, _):
+        beat = tmp_path / "app/.ghost/beat"
+        beat.write_text("1\n")
+        assert first.stdin
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        _until(lambda: int(beat.read_text() or 0) > 1)
+    assert (tmp_path / "used").exists()
+
+
 # --- what a dead session left running --------------------------------------------
 
 

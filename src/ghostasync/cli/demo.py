@@ -160,7 +160,8 @@ async def _play(
             seen.append(Outcome.LIVE if live else Outcome.FAILED)
         if options.output != "json":
             homes = {host.name: fleet.home(host.name) for host in plan.hosts}
-            show(_served(homes), sys.stdout)
+            asked = [f"version 2 failed in its {fail}, as asked"] if fail else []
+            show([*asked, *_served(homes)], sys.stdout)
     return 0 if seen == expected else 1
 
 

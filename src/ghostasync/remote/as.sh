@@ -17,7 +17,8 @@ count() { echo $(($(wc -c))); }
 bang=$(script | sed -n '1s/^#![[:blank:]]*//p')
 first="set -- $(variables | count) $(printf '%s' "$bang" | count) $(script | count)
 $other"
-read="eval \"\$(dd bs=1 count=$(printf '%s' "$first" | count) 2>/dev/null)\""
+nbytes=$(printf '%s' "$first" | count)
+read="eval \"\$({ dd bs=$nbytes count=1 iflag=fullblock || dd bs=1 count=$nbytes; } 2>/dev/null)\""
 pipe=${environment%/*}/as.$$
 mkfifo "$pipe" || exit 1
 # A session of its own, so that signals for our group find only us.

@@ -6,9 +6,11 @@ eval "HOME=~$(id -un)"
 USER=$(id -un) LOGNAME=$USER
 export HOME USER LOGNAME
 setsid=$(command -v setsid || :)
-variables=$(dd bs=1 count="$1" 2>/dev/null)
-bang=$(dd bs=1 count="$2" 2>/dev/null)
-text=$(dd bs=1 count="$3" 2>/dev/null && echo .)
+# So many of stdin, and no more.
+bytes() { dd bs="$1" count=1 iflag=fullblock || dd bs=1 count="$1"; } 2>/dev/null
+variables=$(bytes "$1")
+bang=$(bytes "$2")
+text=$(bytes "$3" && echo .)
 read -r go || :
 [ "$go" = go ] || exit 143 # cut short: our other end is gone
 set -f

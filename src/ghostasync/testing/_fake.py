@@ -18,7 +18,7 @@ from ghostasync.remote import LOST
 
 __all__ = ["Answer", "Call", "FakeTransport", "Handler"]
 
-COMMAND: Final = re.compile(r"count=(\d+) .* ghost-(\S+)")
+COMMAND: Final = re.compile(r"dd bs=1 count=(\d+) .* ghost-(\S+)")
 HEADER: Final = re.compile(rb"nonce=(\S+)\nset -- ?")
 WORD: Final = re.compile(rb" ?((?:'[^']*'|\\')+)")
 
