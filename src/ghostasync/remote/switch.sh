@@ -27,23 +27,27 @@ each() {
 		shift 5
 	done
 }
+# Processes are most of the time between the first link of a wave and the last: here are
+# three in the usual case, the link, the way back, and the move.
+none() { [ ! -L "$1" ] && [ ! -e "$1" ] || rm -f "$1"; }
 ready() {
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
-	now=$(readlink "$target" || :)
+	now=$previous
+	[ -L "$target" ] && [ "$target" -ef "$previous" ] || now=$(readlink "$target" || :)
 	[ "$now" != "$new" ] || return 0 # a switch that was cut short got this far
 	if [ -z "$aside" ] && [ "$now" != "$previous" ]; then
 		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
 	fi
 	[ -n "$aside$now" ] || [ ! -e "$target" ] || { echo "$target is not a link" >&2 && exit 1; }
 	[ -d "${target%/*}" ] || (umask 022 && mkdir -p "${target%/*}")
-	rm -f "$link" # of a switch that was killed
+	none "$link" # of a switch that was killed
 	ln -s "$new" "$link"
 	back=${target%/*}/.${target##*/}.ghost-back
 	links="$links$link
 $back
 "
 	# The way back needs no room on the disk then; prune.sh or restore.sh takes it away.
-	rm -f "$back"
+	none "$back"
 	[ -z "$previous" ] || [ -n "$aside" ] || ln -s "$previous" "$back"
 }
 move() {
