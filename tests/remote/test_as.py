@@ -8,14 +8,13 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from ghostasync import remote
 from ghostasync._environment import exports
 from ghostasync.remote import as_user
+from ghostasync.remote._script import body
 from tests.remote.shells import SHELLS, loader
 
 HOSTILE = 'it\'s `id` "$(id)" \\ caf\udce9\n second line\n'
@@ -148,8 +147,7 @@ def test_a_user_who_is_not_there_is_named(meta: Path) -> None:
 def serving(
     shell: str, variables: bytes, script: bytes
 ) -> Iterator[subprocess.Popen[bytes]]:
-    body = resources.files(remote).joinpath("other.sh").read_bytes()
-    text = b"set -- %d 0 %d\n%s" % (len(variables), len(script), body)
+    text = b"set -- %d 0 %d\n%s" % (len(variables), len(script), body("other"))
     with subprocess.Popen(
         [*SHELLS[shell], loader(text), "ghost-other"],
         stdin=subprocess.PIPE,

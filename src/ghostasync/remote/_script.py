@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Final
@@ -12,10 +13,21 @@ import attrs
 
 from .._environment import exports
 
-__all__ = ["LOST", "Fence", "as_user", "command_line", "quote", "render", "timer"]
+__all__ = [
+    "LOST",
+    "Fence",
+    "as_user",
+    "body",
+    "command_line",
+    "quote",
+    "render",
+    "timer",
+]
 
 LOST: Final = 999
 """In the closing line, instead of a status: the lock is not this run's any more."""
+
+_PART: Final = re.compile(rb"\. \./(\w+)\.sh\b")
 
 
 @attrs.frozen
@@ -38,11 +50,19 @@ def quote(value: str) -> bytes:
 
 
 @functools.cache
-def _body(name: str) -> bytes:
-    """Return a script without comments and indentation: hosts read it slowly."""
+def body(name: str) -> bytes:
+    """
+    Return a script without comments and indentation, which hosts need not be sent.
+
+    Where it says ``. ./PART.sh`` that part stands instead.
+    """
     text = resources.files(__package__).joinpath(f"{name}.sh").read_bytes()
     lines = (line.lstrip() for line in text.splitlines())
-    return b"\n".join(line for line in lines if line and not line.startswith(b"#"))
+    return b"\n".join(
+        body(os.fsdecode(part[1])) if (part := _PART.match(line)) else line
+        for line in lines
+        if line and not line.startswith(b"#")
+    )
 
 
 def render(
@@ -61,7 +81,7 @@ def render(
         b"set -- " + _words(args),
         b"printf '\\n%s begin\\n' \"$nonce\"",
         b"(",
-        _body(name),
+        body(name),
         b")",
         b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
         b"",
@@ -111,10 +131,10 @@ def as_user(
         text,
         environment,
         os.fsdecode(exports(more)),
-        os.fsdecode(_body("become")),
-        os.fsdecode(_body("other")),
+        os.fsdecode(body("become")),
+        os.fsdecode(body("other")),
     )
-    return os.fsdecode(b"\n".join([b"set -- " + _words(args), _body("as")]))
+    return os.fsdecode(b"\n".join([b"set -- " + _words(args), body("as")]))
 
 
 def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
@@ -130,13 +150,13 @@ def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
         [
             b"restore() (",
             b"set -- " + _words(moves),
-            _body("restore"),
+            body("restore"),
             b")",
             b"run() (",
-            _body("run"),
+            body("run"),
             b")",
             b"set -- " + _words(args),
-            _body("timer"),
+            body("timer"),
             b"",
         ]
     )

@@ -28,25 +28,12 @@ holder() { # the process that was judged, and no later one
 	pid=$named
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || echo "$pid"
 }
-below() { # every descendant of the processes $*
-	all='' next=$*
-	while [ "$next" ]; do
-		found=
-		for parent in $next; do
-			for status in $(grep -ls "^PPid:[[:space:]]*$parent\$" /proc/[0-9]*/status); do
-				child=${status#/proc/}
-				found="$found ${child%/*}"
-			done
-		done
-		all="$all $found" next=$found
-	done
-	echo "$all"
-}
+. ./family.sh
 end() { # ends what $1 lists, with all below it
 	for signal in TERM '' '' '' '' '' '' KILL '' ''; do
 		left=$($1)
 		[ "$left" ] || return 0
-		[ -z "$signal" ] || kill -s "$signal" $left $(below $left) 2>/dev/null || :
+		[ -z "$signal" ] || kill -s "$signal" $(family $left) 2>/dev/null || :
 		sleep 0.1 2>/dev/null || sleep 1
 		[ "$($1)" ] || return 0
 		sleep 1

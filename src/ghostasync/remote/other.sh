@@ -26,16 +26,7 @@ printf '%s' "${text%.}" | (
 	exec "$@"
 ) 4<&- 2>&1 &
 script=$!
-family() { # every descendant of the processes $*, for hosts without setsid
-	for parent; do
-		# shellcheck disable=SC2013  # no blank in these names
-		for status in $(grep -ls "^PPid:[[:space:]]*$parent\$" /proc/[0-9]*/status); do
-			child=${status#/proc/}
-			family "${child%/*}"
-		done
-		echo "$parent"
-	done
-}
+. ./family.sh # for hosts without setsid
 # shellcheck disable=SC2086  # a list of numbers
 end() { kill -s "$1" -- "-$script" || kill -s "$1" $family; }
 (

@@ -31,21 +31,7 @@ exec 3<&0
 	exec ${GHOST_SETSID:+"$GHOST_SETSID"} "$@"
 ) </dev/null 2>&1 &
 script=$!
-# shellcheck disable=SC2013,SC2086  # lists of numbers
-family() { # the process $1 with all below it, for hosts without setsid
-	all=$1 next=$1
-	while [ "$next" ]; do
-		found=
-		for parent in $next; do
-			for status in $(grep -ls "^PPid:[[:space:]]*$parent\$" /proc/[0-9]*/status); do
-				child=${status#/proc/}
-				found="$found ${child%/*}"
-			done
-		done
-		all="$all $found" next=$found
-	done
-	echo "$all"
-}
+. ./family.sh # for hosts without setsid
 # shellcheck disable=SC2086  # a list of numbers
 end() { kill -s "$1" -- "-$script" || kill -s "$1" $family; }
 gone=
