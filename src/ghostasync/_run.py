@@ -96,11 +96,17 @@ class Run:
         self.interrupt(reason)
         await self._done.wait()
 
-    def interrupt(self, reason: str = "interrupted") -> None:
-        """Ask for what :meth:`stop` does, and return at once."""
+    def interrupt(self, reason: str = "interrupted") -> bool:
+        """
+        Ask for what :meth:`stop` does, and return at once.
+
+        Returns:
+            Whether links are put back; false where it is too late for that.
+        """
         self._fleet.interrupt(reason)
         if self._fleet.committed:
             self._after.cancel()
+        return not (self._fleet.committed or self._done.is_set())
 
     async def report(self) -> Report:
         """Wait for the run's end and return what came of it."""

@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -12,8 +13,29 @@ from ghostasync.cli.frontend import FrontEnd
 from ghostasync.cli.running import Interrupted, Signals, run_async, supervise
 from ghostasync.errors import PlanError
 
+NUMBERS = [signal.SIGINT, signal.SIGTERM]
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+async def test_a_signal_after_the_run_belies_no_exit_status(number: int) -> None:
+    """A soak found a process that ended with -15 after a run that was live."""
+
+    async def work(_: Signals) -> int:
+        return 0
+
+    assert await supervise(FrontEnd("json", io.StringIO()), work) == 0
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
 async def test_a_signal_before_there_is_a_run_ends_the_work(number: int) -> None:
     async def work(_: Signals) -> None:
         os.kill(os.getpid(), number)

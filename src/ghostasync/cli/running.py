@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib.util import find_spec
+from types import FrameType
 from typing import Final, TypeVar
 
 import anyio
@@ -19,6 +21,8 @@ from .frontend import FrontEnd
 __all__ = ["INTERRUPTED", "Interrupted", "Signals", "conduct", "run_async", "supervise"]
 
 _T = TypeVar("_T")
+
+_NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 
 INTERRUPTED: Final = 130
 """Exit status after SIGINT or SIGTERM: every link is as before."""
@@ -43,21 +47,39 @@ class Signals:
     run: Run | None = None
     count: int = 0
 
-    async def listen(self, ready: anyio.Event) -> None:
-        """Hear signals until cancelled; *ready* is set once none can be missed."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as numbers:
-            ready.set()
-            async for number in numbers:
-                self.count += 1
-                if self.count > 1:
-                    self.front.say(self._how_far())
-                elif self.run is None:
-                    self.scope.cancel()
-                else:
-                    self.front.say(
-                        f"{number.name}: every link is put back; wait for it"
-                    )
-                    self.run.interrupt(number.name)
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """
+        Hear signals; from the end on they are ignored.
+
+        Not with the event loop's own handlers: those give way to the default, and a
+        signal between the end of a run and that of the process would belie its exit
+        status.
+        """
+        loop = asyncio.get_running_loop()
+
+        def hear(number: int, _: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._hear, signal.Signals(number))
+
+        try:
+            for number in _NUMBERS:
+                signal.signal(number, hear)
+            yield
+        finally:
+            for number in _NUMBERS:
+                # Programs that are started get the default again.
+                signal.signal(number, lambda *_: None)
+
+    def _hear(self, number: signal.Signals) -> None:
+        self.count += 1
+        if self.count > 1:
+            self.front.say(self._how_far())
+        elif self.run is None:
+            self.scope.cancel()
+        elif self.run.interrupt(number.name):
+            self.front.say(f"{number.name}: every link is put back; wait for it")
+        else:
+            self.front.say(f"{number.name}: too late to put links back")
 
     def _how_far(self) -> str:
         counts = self.front.board.counts
@@ -79,11 +101,8 @@ async def supervise(front: FrontEnd, work: Callable[[Signals], Awaitable[_T]]) -
     results: list[_T] = []
     failure: GhostasyncError | None = None
     async with anyio.create_task_group() as tasks:
-        ready = anyio.Event()
-        tasks.start_soon(signals.listen, ready)
         tasks.start_soon(front.tick)
-        await ready.wait()
-        with signals.scope:
+        with signals.heard(), signals.scope:
             try:
                 results.append(await work(signals))
             except GhostasyncError as error:
