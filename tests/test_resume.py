@@ -34,6 +34,8 @@ from ghostasync import (
     status,
 )
 from ghostasync import events as e
+from ghostasync._past import past
+from ghostasync.errors import ConnectionDied
 from ghostasync.model import Action
 from ghostasync.testing import Answer, Call, FakeTransport
 
@@ -498,14 +500,32 @@ async def test_hosts_that_are_live_with_another_environment_prove_themselves_aga
 
 
 async def test_a_package_that_is_gone_is_made_again(scene: Scene) -> None:
-    made = await kill_at(scene, e.Switched, "h2")
-    for file in (scene.folder / STORE / "packages").glob(f"{made}*"):
-        file.unlink()
+    made = await kill_at(scene, e.Prepared)
+    lose(scene, made)
 
     report = await resume(scene.plan, transport=scene.fleet.transport)
 
     again = report.releases["site"]
     assert set(scene.fleet.serves.values()) == {again}
+
+
+async def test_a_package_that_is_gone_is_not_made_again_beside_hosts_that_have_it(
+    scene: Scene,
+) -> None:
+    """They would go back to it, not to what they served before."""
+    made = await kill_at(scene, e.Switched, "h2")
+    lose(scene, made)
+
+    with pytest.raises(PlanError, match=f"brought hosts to {made}, which cannot be"):
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+    await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+def lose(scene: Scene, package: str) -> None:
+    for file in (scene.folder / STORE / "packages").glob(f"{package}*"):
+        file.unlink()
 
 
 # --- What stands in the way -------------------------------------------------------
@@ -626,6 +646,117 @@ async def test_a_host_out_of_reach_keeps_no_other_from_its_way_back(
     if away == "h1":
         await resume(scene.plan, transport=scene.fleet.transport)
         assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("check", Answer(1, b"it broke")), ("lock", Answer(76, b"", b"run (pid 7)"))],
+)
+async def test_a_host_that_could_not_be_looked_at_may_serve_what_was_to_go(
+    scene: Scene, name: str, answer: Answer
+) -> None:
+    new = await kill_at(scene, e.Switched, "h3")
+    scene.fleet.breaks = lambda call: (
+        answer if (call.host, call.name) == ("h1", name) else None
+    )
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+
+    assert failed.value.report.exit_status == 3
+    assert scene.fleet.serves.pop("h1") == new
+    scene.fleet.breaks = lambda _: None
+    again = await resume(scene.plan, transport=scene.fleet.transport)
+    assert again.exit_status == 0
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+async def test_a_host_that_cannot_leave_for_its_way_back_says_why(
+    scene: Scene,
+) -> None:
+    rollout = attrs.evolve(scene.plan.rollout, min_serving=3, waves=(1, 1))
+    scene.plan = attrs.evolve(scene.plan, rollout=rollout)
+    await kill_at(scene, e.Switched, "h2")
+    transport = FakeTransport(scene.fleet, unreachable=frozenset({"h4"}))
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, revert=True, transport=transport)
+
+    report = failed.value.report
+    assert report.exit_status == 3
+    stays = {n for n, h in report.hosts.items() if "stays on the new" in h.reason}
+    assert stays
+    assert {scene.fleet.serves[name] for name in stays} != {scene.old}
+
+
+async def test_a_moved_host_that_is_lost_once_it_was_looked_at_is_for_later(
+    scene: Scene,
+) -> None:
+    new = await kill_at(scene, e.Undrained, "h3")
+    transport = FakeTransport(scene.fleet)
+
+    def breaks(call: Call) -> Answer | None:
+        if (call.host, call.name) != ("h1", "check"):
+            return None
+        transport.unreachable = frozenset({"h1"})
+        found = scene.fleet._check(scene.fleet.hosts["h1"], *call.args)
+        return Answer(0, found.output.replace(b"tool=tar\n", b""))
+
+    def hangs_up(call: Call) -> Answer:
+        if call.host == "h1" and transport.unreachable and call.name != "check":
+            raise ConnectionDied("h1", "lost")
+        return scene.fleet(call)
+
+    scene.fleet.breaks = breaks
+    transport.handler = hangs_up
+    deadlines = attrs.evolve(scene.plan.rollout.deadlines, connect=2)
+    rollout = attrs.evolve(scene.plan.rollout, deadlines=deadlines)
+    scene.plan = attrs.evolve(scene.plan, rollout=rollout)
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=transport)
+
+    assert failed.value.report.exit_status == 3
+    serves = scene.fleet.serves
+    assert serves.pop("h1") == new
+    assert set(serves.values()) == {scene.old}
+
+
+async def test_a_resumption_that_is_interrupted_while_it_waits_has_changed_nothing(
+    scene: Scene,
+) -> None:
+    """It holds no host then; all may be another run's by now."""
+    new = await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+    scene.fleet.breaks = lambda call: (
+        Answer(75) if call.name == "lock" and call.host == "h4" else None
+    )
+
+    async with start(
+        scene.plan,
+        selection=Selection(wait=600),
+        action=Action.RESUME,
+        transport=scene.fleet.transport,
+    ) as run:
+        async for record in run.events():
+            if isinstance(record.event, e.LockAwaited):
+                run.interrupt()
+                break
+        report = await run.report()
+
+    assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
+    assert {host.state for host in report.hosts.values()} == {State.FAILED}
+    assert scene.fleet.serves == before
+    assert not any(host.ran for host in scene.fleet.hosts.values())
+    journal = scene.folder / STORE / "runs" / report.run / "journal.jsonl"
+    with journal.open("rb") as lines:
+        found = past(lines)
+    assert found is not None
+    assert found.finished is not None
+    scene.fleet.breaks = lambda _: None
+    again = await resume(scene.plan, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {new}
+    assert again.exit_status == 0
 
 
 async def test_a_resumption_that_stops_early_takes_back_what_was_moved_before_it(

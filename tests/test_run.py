@@ -145,7 +145,9 @@ def with_rollout(plan: Plan, **changes: object) -> Plan:
     return attrs.evolve(plan, rollout=Rollout(**changes))  # type: ignore[arg-type]  # keys
 
 
-async def run(plan: Plan, hosts: Hosts) -> tuple[Report, list[e.Event]]:
+async def run(
+    plan: Plan, hosts: Hosts, transport: FakeTransport | None = None
+) -> tuple[Report, list[e.Event]]:
     """Deploy to fakes; return the report and all events but samples."""
     seen: list[e.Event] = []
 
@@ -153,7 +155,7 @@ async def run(plan: Plan, hosts: Hosts) -> tuple[Report, list[e.Event]]:
         if not isinstance(record.event, e.Progressed):
             seen.append(record.event)
 
-    transport = FakeTransport(hosts)
+    transport = transport or FakeTransport(hosts)
     async with start(plan, observe=observe, transport=transport) as running:
         report = await running.report()
     return report, seen
@@ -317,8 +319,46 @@ async def test_the_fleet_goes_back_in_reverse_wave_order(plan: Plan) -> None:
     assert hosts.ran("restore") == ["h6", "h5", "h4", "h3", "h2", "h1"]
     (started,) = of(e.FleetRollbackStarted, seen)
     assert started == e.FleetRollbackStarted(
-        "1 host failed, 0 allowed", ("h5", "h4", "h3", "h2", "h1")
+        "1 host failed, 0 allowed", ("h6", "h5", "h4", "h3", "h2", "h1")
     )
+
+
+async def test_no_host_waits_for_the_way_back_of_one_that_cannot_go(
+    plan: Plan,
+) -> None:
+    """Neither for the one that failed, nor for one that is lost on its way."""
+    hosts = Hosts(breaks=fails("post_deploy", "h6"), hangs={("h6", "restore")})
+    transport = FakeTransport(hosts)
+    works = hosts.breaks
+
+    def breaks(call: Call) -> Answer | None:
+        if (call.host, call.name) == ("h5", "restore"):
+            transport.unreachable = frozenset({"h5"})
+            raise ConnectionDied("h5", "lost")
+        return works(call)
+
+    hosts.breaks = breaks
+    plan = with_rollout(plan, waves=(1,), deadlines=Deadlines(rollback=2))
+
+    report, seen = await run(plan, hosts, transport)
+
+    stuck = ("h5", "h6")
+    assert {states(report).pop(name) for name in stuck} == {State.STRANDED}
+    ends = [ev for ev in seen if isinstance(ev, e.RolledBack | e.Failed)]
+    assert [ev.host for ev in ends[1:5]] == ["h4", "h3", "h2", "h1"]
+    assert {ev.host for ev in ends[5:]} == {*stuck}
+
+
+async def test_a_wave_without_a_fit_host_is_known_before_a_link_moves(
+    plan: Plan,
+) -> None:
+    hosts = Hosts(breaks=fails("pre_deploy", "h5", "h6"))
+
+    report, seen = await run(with_rollout(plan, waves=(2,), max_failures=5), hosts)
+
+    assert report.reason == "every host of wave 3 failed"
+    assert not of(e.WaveStarted, seen)
+    assert not hosts.links
 
 
 async def test_rollback_host_keeps_what_is_live(plan: Plan) -> None:

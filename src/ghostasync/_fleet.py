@@ -169,15 +169,26 @@ class Fleet:
         again = [c for c in self.hosts if c.failure is None or c.failure.locked]
         names = tuple(ctx.name for ctx in again)
         self.run.note(e.LockAwaited(held.name, reason, round(left, 1), names), None)
-        await release([ctx for ctx in self.hosts if ctx is not held])
-        if not await is_free_within(held, left):
-            self.locked = True
-            self._halt(f"{held.name}: {reason}")
-            outer.cancel()
-            return
-        await release([held])
+        # Whatever ends the wait must find no host that this run believes to have.
+        with anyio.CancelScope(shield=True):
+            await release([ctx for ctx in self.hosts if ctx is not held])
         for ctx in again:
-            ctx.start_over()
+            if ctx is not held:
+                ctx.start_over()
+        free = False
+        try:
+            free = await is_free_within(held, left)
+            if free:
+                await release([held])
+        finally:
+            held.start_over()
+            if not free:
+                self.locked = True
+                self._halt(f"{held.name}: {reason}")
+                for ctx in again:
+                    apply(ctx, e.Halted(ctx.name, self.reason))
+        if not free:
+            outer.cancel()
 
     async def _build(self, scope: anyio.CancelScope) -> None:
         try:
@@ -222,14 +233,15 @@ class Fleet:
         if failed and len(failed) == len(self.hosts):
             self._halt("every host failed")
             raise _Stop
+        for number, wave in enumerate(self.waves, start=1):
+            if all(ctx.machine.state is S.FAILED for ctx in wave):
+                self._halt(f"every host of wave {number} failed")
+                raise _Stop
 
     async def _switch_over(self, number: int, wave: Sequence[Context]) -> None:
         """Take one wave from READY to LIVE."""
         hosts = [ctx for ctx in wave if ctx.machine.state is S.READY]
         if not hosts:
-            if all(ctx.machine.state is S.FAILED for ctx in wave):
-                self._halt(f"every host of wave {number} failed")
-                raise _Stop
             return
         names = tuple(ctx.name for ctx in hosts)
         self.run.note(e.WaveStarted(number, len(self.waves), names), None)
@@ -263,12 +275,22 @@ class Fleet:
             raise _Stop
 
     async def _go_live(self, ctx: Context, scope: anyio.CancelScope) -> None:
+        together = self.run.plan.rollout.on_failure == "rollback-fleet"
         if await self._admit(ctx):
-            await advance(ctx)
+            await advance(ctx, until=S.ROLLING_BACK)
             if ctx.machine.state is not S.LIVE:
                 self._after_failure(ctx)
-        if self.reason and self.run.plan.rollout.on_failure == "rollback-fleet":
+            # The others do not wait for its way back, it takes that along with them.
+            if not (self.reason and together):
+                await self._bring_back(ctx)
+        if self.reason and together:
             scope.cancel()
+
+    async def _bring_back(self, ctx: Context) -> None:
+        """Have a host that failed go back by itself."""
+        if ctx.machine.state is S.ROLLING_BACK:
+            await advance(ctx)
+            self._after_failure(ctx)
 
     async def _admit(self, ctx: Context) -> bool:
         """Wait until enough others serve; tell whether the host may change then."""
@@ -296,6 +318,11 @@ class Fleet:
         for ctx in live:
             if ctx.machine.state is not S.LIVE:
                 self._after_failure(ctx)
+        if self.reason:
+            raise _Stop
+        async with anyio.create_task_group() as tasks:
+            for ctx in live:
+                tasks.start_soon(self._bring_back, ctx)
         if self.reason:
             raise _Stop
         self.run.note(e.Soaked(number, seconds), None)

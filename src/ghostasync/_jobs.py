@@ -115,12 +115,24 @@ def manifest_jobs(plan: Plan, manifest: Sequence[ManifestLine]) -> tuple[Job, ..
 
 
 async def past_job(plan: Plan, store: Store, module: Module, past: Past) -> Job:
-    """Return a module as the killed run had it: packaged, else at its commit."""
+    """
+    Return a module as the killed run had it: packaged, else at its commit.
+
+    Raises:
+        PlanError: Hosts may serve the package already, and it is not in the store.
+    """
     if package := past.packages.get(module.name):
         try:
             await store.package(package)
-        except StoreError:
-            pass  # pruned since: what it was made of is the next best
+        except StoreError as exc:
+            # What it was made of is the next best, but not as another release beside
+            # this one, from which no host would find its way back.
+            if past.changed:
+                raise PlanError(
+                    f"run {past.id} brought hosts to {package}, which cannot be taken "
+                    f"from the store: {exc}; `ghostasync resume --revert {past.id}` "
+                    "puts every host back, `ghostasync deploy` makes a new release"
+                ) from exc
         else:
             return Job(module, package=package)
     known = past.revisions.get(module.name)

@@ -72,7 +72,7 @@ def verdict_back(
     Args:
         states: Every host's last state.
 
-        lost: Whether a host was out of reach that may serve what was to go.
+        lost: Whether a host was not looked at that may serve what was to go.
 
         interrupted: Whether somebody stopped it before it began.
 

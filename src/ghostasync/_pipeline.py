@@ -156,13 +156,12 @@ async def look(ctx: Context) -> None:
 
 
 async def recheck(ctx: Context) -> None:
-    """Have a live host prove its health again; it rolls back where it cannot."""
+    """Have a live host prove its health again; it is to go back where it cannot."""
     try:
         await _persist(ctx, S.VERIFYING)
     except HostError as exc:
         ctx.run.serving.stop(ctx.name)
         apply(ctx, _failed(ctx, S.LIVE, exc))
-        await advance(ctx)
 
 
 async def _step(ctx: Context, step: Step) -> e.HostEvent:

@@ -56,11 +56,13 @@ def _outcome(fleet: Fleet) -> Outcome:
             interrupted=fleet.interrupted,
             locked=fleet.locked,
         )
-    changed = fleet.run.past.changed if fleet.run.past else ()
-    away = {c.name for c in fleet.hosts if c.failure and c.failure.unreachable}
+    past = fleet.run.past
+    # Where there is no journal, any host may serve what was to go.
+    changed = past.changed if past and past.hosts else [c.name for c in fleet.hosts]
+    left = {c.name for c in fleet.hosts if c.machine.state is S.FAILED}
     return verdict_back(
         states,
-        lost=not away.isdisjoint(changed),
+        lost=fleet.committed and not left.isdisjoint(changed),
         interrupted=fleet.interrupted,
         locked=fleet.locked,
     )

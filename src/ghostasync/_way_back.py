@@ -7,9 +7,11 @@ moved is found out from the host's own records, and goes back with the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import anyio
+from anyio.abc import TaskGroup
 
 from . import events as e
 from ._pipeline import advance, apply
@@ -27,6 +29,9 @@ from .stages import (
 )
 
 __all__ = ["look_again", "take_back", "take_up"]
+
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at which hosts of a wave can still be reached."""
 
 _SERVING = frozenset({S.LIVE, S.CHECKING, S.READY, S.FAILED})
 """States in which a host serves that is to go back."""
@@ -56,6 +61,7 @@ async def look_again(hosts: Iterable[Context]) -> list[Context]:
     found: list[Context] = []
 
     async def look(ctx: Context) -> None:
+        ctx.facts = None  # what was known of it was too little
         deadlines = ctx.run.deadlines
         with anyio.move_on_after(deadlines.connect + deadlines.check):
             try:
@@ -68,6 +74,8 @@ async def look_again(hosts: Iterable[Context]) -> list[Context]:
                 return
             if take_up(ctx):
                 found.append(ctx)
+            return
+        ctx.note(e.HostWarned(ctx.name, "could not be looked at: it does not answer"))
 
     async with anyio.create_task_group() as tasks:
         for ctx in hosts:
@@ -83,6 +91,8 @@ async def take_back(
 ) -> None:
     """
     Roll back the hosts *back*, in reverse order of *waves*, whatever is cancelled.
+
+    No wave waits for a host that failed by itself, or that cannot be reached.
 
     Raises:
         Exception: A bug in one host's rollback, once all others are back.
@@ -100,13 +110,38 @@ async def take_back(
     names = tuple(ctx.name for wave in order for ctx in wave)
     run.note(e.FleetRollbackStarted(reason, names), None)
     bugs: list[Exception] = []
+    one = functools.partial(_one, reason=reason, bugs=bugs)
+    failed = [ctx for ctx in back.values() if ctx.machine.state is S.ROLLING_BACK]
     with anyio.CancelScope(shield=True):
-        for wave in order:
-            async with anyio.create_task_group() as tasks:
-                for ctx in wave:
-                    tasks.start_soon(_one, ctx, reason, bugs)
+        async with anyio.create_task_group() as tasks:
+            for ctx in failed:
+                tasks.start_soon(one, ctx)
+            for wave in order:
+                await _wave([ctx for ctx in wave if ctx not in failed], tasks, one)
     if bugs:
         raise bugs[0]
+
+
+async def _wave(
+    hosts: Sequence[Context],
+    tasks: TaskGroup,
+    one: Callable[[Context], Awaitable[None]],
+) -> None:
+    """Start the way back of one wave, and wait for the hosts that can be reached."""
+    left, over = set(hosts), anyio.Event()
+
+    async def go(ctx: Context) -> None:
+        await one(ctx)
+        left.discard(ctx)
+        if not left:
+            over.set()
+
+    for ctx in hosts:
+        tasks.start_soon(go, ctx)
+    # Who has no lock has lost its connection, and is being called again.
+    while any(ctx.lock is not None for ctx in left):
+        with anyio.move_on_after(_LOOK_EVERY):
+            await over.wait()
 
 
 async def _one(ctx: Context, reason: str, bugs: list[Exception]) -> None:
@@ -121,6 +156,6 @@ async def _one(ctx: Context, reason: str, bugs: list[Exception]) -> None:
         text = f"stays on the new release: {exc}"
         ctx.note(e.HostWarned(ctx.name, text))
         if ctx.machine.state is S.CHECKING:
-            apply(ctx, e.Halted(ctx.name, text))
+            apply(ctx, e.Failed(ctx.name, text, S.CHECKING))
     except Exception as exc:  # noqa: BLE001  raised once all are back
         bugs.append(exc)
