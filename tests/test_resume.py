@@ -457,6 +457,37 @@ async def test_a_run_of_few_hosts_stays_one_and_leaves_the_manifest(
     assert scene.fleet.serves["h3"] == scene.old
 
 
+async def test_a_run_of_few_hosts_says_how_the_others_get_what_they_have(
+    scene: Scene,
+) -> None:
+    scene.version("2")
+    said: list[e.Event] = []
+    first = await deploy(
+        scene.plan,
+        selection=Selection(limit=("h1",)),
+        observe=lambda record: said.append(record.event),
+        transport=scene.fleet.transport,
+    )
+    new = first.releases["site"]
+    assert (
+        e.Warned(
+            "MANIFEST stays: the run was under --limit; to take the other hosts along: "
+            f"ghostasync deploy --package {new}"
+        )
+        in said
+    )
+
+    report = await deploy(
+        scene.plan,
+        selection=Selection(packages=(new,)),
+        transport=scene.fleet.transport,
+    )
+
+    assert report.hosts["h1"].state is State.UNCHANGED
+    assert set(scene.fleet.serves.values()) == {new}
+    assert scene.manifest == new
+
+
 async def test_a_forced_run_is_forced_again_where_it_was_not_live(scene: Scene) -> None:
     seqs: list[int] = []
 

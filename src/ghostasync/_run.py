@@ -229,13 +229,11 @@ class Run:
         self._fleet.run.protected = {m: frozenset({p}) for m, p in moved.items()}
 
     def _why_limited(self) -> str:
-        if self._parts.past is None or self._parts.past.limited:
-            return "the run was under --limit"
         packages = " ".join(f"--package {r.id}" for r in self._fleet.run.releases)
-        return (
-            "hosts have joined since the run began; to take them along: "
-            f"ghostasync deploy {packages}"
-        )
+        whole = f"ghostasync deploy {packages}"
+        if self._parts.past is None or self._parts.past.limited:
+            return f"the run was under --limit; to take the other hosts along: {whole}"
+        return f"hosts have joined since the run began; to take them along: {whole}"
 
     async def _move_manifest(
         self, named: Sequence[tuple[Module, Package, Mapping[str, str]]]
