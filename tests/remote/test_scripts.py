@@ -654,6 +654,21 @@ def test_a_leftover_of_a_killed_switch_does_not_decide(
     assert not left.is_symlink()
 
 
+def test_a_leftover_of_a_killed_switch_does_not_replace_what_is_live(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("2_b_0")
+    move = one.move("2_b_0", "2_b_0")
+    _arm(shell, move)
+    left = one.target.with_name(".one.ghost")
+    left.symlink_to(one.release("1_a_0"))
+
+    status = run(shell, "switch", "mv", *_ends(move))[0]
+
+    assert (status, one.serves, left.is_symlink()) == (0, "2_b_0", False)
+
+
 def test_a_switch_that_was_ended_is_not_carried_out_by_its_mv(
     shell: str, tmp_path: Path
 ) -> None:

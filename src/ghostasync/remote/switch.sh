@@ -31,6 +31,7 @@ each() {
 # three in the usual case, the link, the way back, and the move.
 none() { [ ! -L "$1" ] && [ ! -e "$1" ] || rm -f "$1"; }
 ready() {
+	none "$link" # of a switch that was killed
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
 	now=$previous
 	[ -L "$target" ] && [ "$target" -ef "$previous" ] || now=$(readlink "$target" || :)
@@ -40,7 +41,6 @@ ready() {
 	fi
 	[ -n "$aside$now" ] || [ ! -e "$target" ] || { echo "$target is not a link" >&2 && exit 1; }
 	[ -d "${target%/*}" ] || (umask 022 && mkdir -p "${target%/*}")
-	none "$link" # of a switch that was killed
 	ln -s "$new" "$link"
 	back=${target%/*}/.${target##*/}.ghost-back
 	links="$links$link
