@@ -128,7 +128,7 @@ class Fleet:
 
     def _arm(self, host: FakeHost, run: str, _: str, *words: str) -> Answer:
         keys = ("previous", "new", "aside", "fingerprint")
-        host.armed = {"run": run, **dict(zip(keys, words[1:], strict=True))}
+        host.armed = {"run": run, **dict(zip(keys, words[1:-1], strict=True))}
         return Answer()
 
     def _switch(
@@ -850,6 +850,22 @@ async def test_a_resumption_that_fails_anywhere_takes_all_back(
     assert not broken
     assert failed.value.report.exit_status == 1
     assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+async def test_a_host_is_told_whether_the_run_before_had_moved_its_link(
+    scene: Scene,
+) -> None:
+    """Its environment of before is then what a way back leads to, and no other."""
+    await kill_at(scene, e.Switched, "h3")
+    transport = FakeTransport(scene.fleet)
+
+    await resume(scene.plan, transport=transport)
+    scene.version("3")
+    await deploy(scene.plan, transport=transport)
+
+    told = [(c.host, c.args[-1]) for c in transport.calls if c.name == "arm"]
+    assert sorted(told[:3]) == [("h2", "moved"), ("h3", "moved"), ("h4", "")]
+    assert sorted(told[3:]) == [(host, "") for host in HOSTS]
 
 
 @pytest.mark.parametrize("revert", [False, True])

@@ -37,7 +37,7 @@ class Books:
     def arm(
         self, shell: str, name: str, previous: str, new: str, aside: str = ""
     ) -> None:
-        words = (self.release(previous), self.release(new), aside, "f00d")
+        words = (self.release(previous), self.release(new), aside, "f00d", "")
         assert run(shell, "arm", name, "/store", self.folder, *words)[0] == 0
 
     def switched(self) -> None:

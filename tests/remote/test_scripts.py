@@ -476,12 +476,19 @@ class Module:
         return self.target.readlink().name if self.target.is_symlink() else ""
 
 
-def _arm(shell: str, *moves: tuple[str, ...]) -> None:
-    words = [word for move in moves for word in (move[0], *move[2:], "fingerprint")]
+def _arm(
+    shell: str,
+    *moves: tuple[str, ...],
+    moved: str = "",
+    environment: str = "export NEXT=1\n",
+) -> None:
+    words: list[str] = []
+    for move in moves:
+        words += (move[0], *move[2:], "fingerprint", moved)
     assert run(shell, "arm", "run-1", "/store", *words)[0] == 0
     for folder, _, _, new, _ in moves:
         meta = Path(folder, ".ghost", Path(new).name)
-        (meta / "environment.next").write_text("export NEXT=1\n")
+        (meta / "environment.next").write_text(environment)
 
 
 def _ends(*moves: tuple[str, ...]) -> list[str]:
@@ -733,6 +740,64 @@ def test_the_same_release_again_gets_its_environment_back(
 
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     assert environment.read_text() == "export NEXT=1\n"
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert environment.read_text() == "old"
+
+
+@pytest.mark.parametrize(("moved", "back"), [("moved", "old"), ("", "of one killed")])
+def test_a_run_that_is_taken_up_goes_back_to_what_was_before_it(
+    shell: str, moved: str, back: str, tmp_path: Path
+) -> None:
+    """A run of its own goes back to what it found, whatever one before it had kept."""
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    environment = one.folder / ".ghost" / "1_a_0" / "environment"
+    environment.write_text("old")
+    move = one.move("1_a_0", "1_a_0")
+    _arm(shell, move, environment="of one killed")
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+
+    _arm(shell, move, moved=moved, environment="new")
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+    assert environment.read_text() == "new"
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert environment.read_text() == back
+
+
+def test_a_run_whose_switch_did_not_begin_restores_no_environment_of_another(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    meta = one.folder / ".ghost" / "1_a_0"
+    (meta / "environment").write_text("serves")
+    (meta / "environment.before").write_text("stale")
+    move = one.move("1_a_0", "1_a_0")
+    _arm(shell, move)
+
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert (meta / "environment").read_text() == "serves"
+
+
+def test_an_environment_that_was_kept_in_part_is_not_one_to_go_back_to(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    environment = one.folder / ".ghost" / "1_a_0" / "environment"
+    environment.write_text("old")
+    move = one.move("1_a_0", "1_a_0")
+    _arm(shell, move)
+    cp = tmp_path / "bin/cp"
+    cp.parent.mkdir()
+    cp.write_text('#!/bin/sh\nfor to; do :; done\nprintf o >"$to"\nexit 1\n')
+    cp.chmod(0o755)
+    env = {"PATH": f"{cp.parent}:{os.environ['PATH']}"}
+    assert run(shell, "switch", "mv", *_ends(move), env=env)[0] == 1
+
     assert run(shell, "restore", "mv", *_ends(move))[0] == 0
 
     assert environment.read_text() == "old"

@@ -191,7 +191,7 @@ def test_another_run_in_charge_holds_a_timer_back(host: Host) -> None:
 
 def test_the_next_run_ends_an_earlier_timer(host: Host) -> None:
     host.arm()
-    ends = (str(host.module / "1_a_0"), str(host.module / "2_a_0"), "", "")
+    ends = (str(host.module / "1_a_0"), str(host.module / "2_a_0"), "", "", "")
 
     assert run(host.shell, "arm", "2", "/store", host.module, *ends)[0] == 0
 

@@ -59,7 +59,11 @@ move() {
 keep() {
 	[ ! -f "$dir/.ghost/armed" ] || mv "$dir/.ghost/armed" "$dir/.ghost/switch"
 	if [ -f "$meta/environment.next" ]; then
-		[ ! -f "$meta/environment" ] || cp -p "$meta/environment" "$meta/environment.before"
+		# Kept once, and whole: a switch that is taken up has replaced it already.
+		if [ -f "$meta/environment" ] && [ ! -f "$meta/environment.before" ]; then
+			cp -p "$meta/environment" "$meta/environment.kept"
+			mv "$meta/environment.kept" "$meta/environment.before"
+		fi
 		mv "$meta/environment.next" "$meta/environment"
 	fi
 	[ -z "$previous" ] || [ "$previous" = "$new" ] || echo "${previous##*/}" >>"$dir/.ghost/history"

@@ -6,7 +6,7 @@ from .. import events as e
 from ..remote import call
 from ._context import Context
 from ._script import job_of, run_script
-from .resume import move_of
+from .resume import move_of, moved_by_past
 
 __all__ = ["prepare"]
 
@@ -26,7 +26,10 @@ async def prepare(ctx: Context) -> e.Prepared:
         serves = ctx.known.targets[move.module].link == move.new != move.previous
         if "pre_deploy" in release.package.scripts and not serves:
             await run_script(ctx, job_of(ctx, release, "pre_deploy"))
-        args += [move.folder, move.previous, move.new, move.aside, release.fingerprint]
+        record = moved_by_past(ctx, release.module)
+        moved = "moved" if record is not None and record.new == move.new else ""
+        args += [move.folder, move.previous, move.new, move.aside]
+        args += [release.fingerprint, moved]
     run = ctx.run
     await call(ctx.session, "arm", run.id, run.store_url, *args, sudo=ctx.sudo)
     previous = {move.module: move.previous or move.aside for move in ctx.moves}
