@@ -243,6 +243,76 @@ def test_any_lock_can_be_broken(shell: str, tmp_path: Path) -> None:
         assert first.wait(10) != 0
 
 
+@pytest.mark.parametrize("stale", [STALE, "-1"])
+def test_who_loses_the_lock_of_a_silent_holder_names_the_one_that_has_it(
+    shell: str, stale: str, tmp_path: Path
+) -> None:
+    """Or of two newcomers the older gives up, as if the dead run held it still."""
+    ghost = tmp_path / "app/.ghost"
+    third = (
+        "exec 9>>lock; flock 9; date +%s >beat; sleep 1.5; "
+        r"printf 'run 3 by ann\n%s\n' $$ >holder; read -r _"
+    )
+    with _holder(shell, tmp_path / "app", "1"):
+        (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
+        words = ["/bin/sh", "-c", third, "ghost-lock"]
+        with subprocess.Popen(words, cwd=ghost, stdin=subprocess.PIPE) as other:
+            _until(lambda: _commands("flock 9", ghost))
+
+            assert _ask(shell, tmp_path / "app", "2", stale=stale) == (
+                75,
+                "",
+                "run 3 by ann\n",
+            )
+            assert other.poll() is None
+
+
+def test_a_beat_of_another_newcomer_is_not_that_of_the_holder_it_ended(
+    shell: str, tmp_path: Path
+) -> None:
+    ghost = tmp_path / "app/.ghost"
+    third = (
+        "exec 9>>lock; flock 9; date +%s >beat; sleep 1.5; "
+        r"printf 'run 3 by ann\n%s\n' $$ >holder; read -r _"
+    )
+    with _holder(shell, tmp_path / "app", "1") as (first, _):
+        (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
+        cat = tmp_path / "bin/cat"
+        cat.parent.mkdir()
+        cat.write_text(
+            f'#!/bin/sh\n[ "$*" != beat ] || [ -e {tmp_path}/ended ] || {{\n'
+            f"touch {tmp_path}/ended\n"
+            f"kill {first.pid} $(/bin/cat /proc/{first.pid}/task/*/children)\n"
+            'until [ "$(/bin/cat beat)" -gt "$(($(date +%s) - 60))" ]; do :; done\n'
+            '}\nexec /bin/cat "$@"\n'
+        )
+        cat.chmod(0o755)
+        env = {"PATH": f"{cat.parent}:{os.environ['PATH']}"}
+        words = ["/bin/sh", "-c", third, "ghost-lock"]
+        with subprocess.Popen(words, cwd=ghost, stdin=subprocess.PIPE):
+            _until(lambda: _commands("flock 9", ghost))
+
+            said = _ask(shell, tmp_path / "app", "2", env)[::2]
+
+    assert said == (75, "run 3 by ann\n")
+
+
+def test_a_lock_that_was_given_back_since_its_holder_was_ended_is_free(
+    shell: str, tmp_path: Path
+) -> None:
+    ghost = tmp_path / "app/.ghost"
+    third = r"exec 9>>lock; flock 9; printf 'run 3 by ann\n%s\n' $$ >holder; sleep 0.5"
+    with _holder(shell, tmp_path / "app", "1"):
+        (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
+        with subprocess.Popen(["/bin/sh", "-c", third], cwd=ghost):
+            _until(lambda: _commands("flock 9", ghost))
+
+            status, said, _ = _ask(shell, tmp_path / "app", "2")
+
+    assert (status, said.split()[0]) == (0, "locked")
+    assert "taken over" not in said
+
+
 def test_a_dd_of_another_kind_reads_the_script_and_no_more(
     shell: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ mkdir -p "$1"
 umask 077
 mkdir -p "$1/.ghost"
 cd "$1/.ghost"
-who=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-} taken=
+who=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-} taken='' over='' ended=
 # Scripts of this app, or of this run alone; in brackets, or grep would find itself.
 scripts() {
 	for file in $(grep -ls "${1-}[@]$app" /proc/[0-9]*/cmdline); do
@@ -63,33 +63,37 @@ held() { # no word on stdout unless it holds
 	echo "${was:-a run that left no name}" >&2
 	exit 75
 }
-succeed() { # the holder, if it is silent or ours
-	beat=$(cat beat 2>/dev/null || :)
+succeed() { # ends the holder, if it is silent or ours
 	[ -z "$again" ] || [ "$was" = "$who" ] || held
 	case $beat in '' | *[!0-9]*) beat=0 ;; esac
 	age=$(($(date +%s) - beat))
 	# Ours: the connection that took it has died, and the host has not noticed yet.
 	[ "$was" = "$who" ] || [ "$stale" -lt 0 ] || [ "$age" -gt "$stale" ] || held
 	end holder || :
-	take || held
+	over=1 ended=$was
 	[ "$was" = "$who" ] || taken=", taken over from ${was:-a run that left no name}; its last sign of life was $age s ago"
 }
 tries=3
 until take; do
 	was='' named=''
-	# In this order: who has its name there has its beat there, too.
+	# In this order: who has its name there has its beat there, too; and while its process
+	# is there, the beat is nobody else's.
 	{ read -r was && read -r named; } 2>/dev/null <holder || :
+	beat=$(cat beat 2>/dev/null || :)
 	# Where the one that is named has gone, another has it and is about to say so.
 	[ "$(holder)" ] || [ "$tries" -eq 0 ] || {
 		tries=$((tries - 1))
 		sleep 1
 		continue
 	}
+	# One is enough: whoever has it now is another newcomer, or cannot be ended.
+	[ -z "$over" ] || held
 	succeed
-	break
+	tries=3
 done
 last=$(sed -n 1p holder 2>/dev/null || :)
 [ -z "$again" ] || [ "$last" = "$who" ] || { was=$last && held; }
+[ "$ended" = "$last" ] || taken= # another had it in between, and gave it back
 # The beat first: who finds an old one ends the process that holder names.
 date +%s 1<>beat
 # Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
