@@ -313,6 +313,46 @@ def test_a_lock_that_was_given_back_since_its_holder_was_ended_is_free(
     assert "taken over" not in said
 
 
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_beat_that_cannot_be_written_does_not_cost_the_lock(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    """A file system that copies on write has no room for it on a full disk."""
+    date = tmp_path / "bin/date"
+    date.parent.mkdir(exist_ok=True)
+    date.unlink(missing_ok=True)
+    text = f"#!/bin/sh\n[ -e {tmp_path}/full ] || exec /bin/date +%s\n"
+    date.write_text(f"{text}touch {tmp_path}/tried\nexit 1\n")
+    date.chmod(0o755)
+    env = poor
+    if tools == "rich":
+        env = {"PATH": f"{date.parent}:{os.environ['PATH']}"}
+    with _holder(shell, tmp_path / "app", "1", env) as (first, _):
+        (tmp_path / "full").touch()
+        assert first.stdin
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        _until((tmp_path / "tried").exists)
+        (tmp_path / "full").unlink()
+
+        assert _ask(shell, tmp_path / "app", "2", env)[::2] == (75, "run 1 by ann\n")
+
+
+def test_a_host_that_takes_no_beat_is_refused_with_the_reason(
+    shell: str, tmp_path: Path
+) -> None:
+    date = tmp_path / "bin/date"
+    date.parent.mkdir()
+    date.write_text("#!/bin/sh\nexec /bin/date +%s >/dev/full\n")
+    date.chmod(0o755)
+    env = {"PATH": f"{date.parent}:{os.environ['PATH']}"}
+
+    status, said, err = _ask(shell, tmp_path / "app", "1", env)
+
+    assert (status, said) == (1, "")
+    assert "No space left on device" in err
+
+
 def test_a_dd_of_another_kind_reads_the_script_and_no_more(
     shell: str, tmp_path: Path
 ) -> None:
