@@ -353,6 +353,25 @@ def test_a_host_that_takes_no_beat_is_refused_with_the_reason(
     assert "No space left on device" in err
 
 
+def test_a_folder_that_another_newcomer_removes_is_made_again(
+    shell: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    """Where flock is missing, one that begins takes an empty lock.d away."""
+    mkdir = tmp_path / "bin/mkdir"
+    mkdir.unlink()
+    mkdir.write_text(
+        '#!/bin/sh\n/bin/mkdir "$@" || exit\n'
+        f"[ $1 != lock.d ] || [ -e {tmp_path}/raced ] || {{\n"
+        f"rmdir lock.d\ntouch {tmp_path}/raced\n}}\n"
+    )
+    mkdir.chmod(0o755)
+
+    status, said, _ = _ask(shell, tmp_path / "app", "1", poor)
+
+    assert (tmp_path / "raced").exists()
+    assert (status, said.split()[:1]) == (0, ["locked"])
+
+
 def test_a_dd_of_another_kind_reads_the_script_and_no_more(
     shell: str, tmp_path: Path
 ) -> None:

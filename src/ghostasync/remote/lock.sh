@@ -54,7 +54,7 @@ take() {
 		[ ! -e "$old" ] || grep -qs ghost-lock "/proc/${old##*/}/cmdline" || rm -f "$old"
 	done
 	rmdir lock.d 2>/dev/null || :
-	mkdir lock.d 2>/dev/null && : >"lock.d/$$" || return 1
+	mkdir lock.d 2>/dev/null && { true >"lock.d/$$"; } 2>/dev/null || return 1
 	# Another may have come between: then both see both, and both give way.
 	[ "$(ls lock.d)" = "$$" ] || { rm -f "lock.d/$$" && return 1; }
 	trap 'rm -f "lock.d/$$"; rmdir lock.d 2>/dev/null' EXIT
