@@ -448,6 +448,52 @@ def test_a_script_of_a_run_that_lost_its_lock_is_ended_with_its_family(
         assert not (tmp_path / "went-on").exists()
 
 
+@contextlib.contextmanager
+def _timer(tmp_path: Path, text: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a host be on its own way back, as ``timer.sh`` calls itself then."""
+    words = ["/bin/sh", "-c", f"{text}; touch went-on", "timer.sh"]
+    word = f"timer@{_word(tmp_path / 'app')}"
+    with subprocess.Popen([*words, word], cwd=tmp_path) as timer:
+        try:
+            yield timer
+        finally:
+            timer.kill()
+
+
+def test_a_takeover_waits_for_a_host_that_goes_back_by_itself(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1"), _timer(tmp_path, "sleep 4"):
+        (app / ".ghost/beat").write_text("1\n")
+
+        assert _ask(shell, app, "2", patience="9")[0] == 0
+
+        assert (tmp_path / "went-on").exists()
+
+
+def test_a_takeover_names_a_host_that_goes_back_by_itself_for_too_long(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    text = "touch begun; sleep 61"
+    with (
+        _holder(shell, app, "1"),
+        _timer(tmp_path, "sleep 62") as timer,
+        _script(shell, tmp_path, "1", text),
+    ):
+        (app / ".ghost/beat").write_text("1\n")
+
+        status, _, err = _ask(shell, app, "2")
+
+        assert status == 76
+        assert f"timer@{_word(app)} (pid {timer.pid})" in " ".join(err.split())
+        assert timer.poll() is None
+        assert not _commands("sleep 61", tmp_path)
+        for pid in _commands("sleep 62", tmp_path):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _commands(line: str, cwd: Path) -> list[int]:
     """Return the processes in *cwd* that were started as *line*."""
     found = []

@@ -24,6 +24,11 @@ scripts() {
 	done
 }
 ours() { scripts "$run"; }
+others() { # but for a host on its own way back: that is waited for
+	for pid in $(scripts); do
+		grep -qs "timer[@]$app" "/proc/$pid/cmdline" || echo "$pid"
+	done
+}
 holder() { # the process that was judged, and no later one
 	pid=$named
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || echo "$pid"
@@ -101,7 +106,7 @@ printf '%s\n' "$who" "$$" | cat 1<>holder
 # Scripts of a session that has ended end by themselves; those of one that has only fallen
 # silent do not, and ours of before have nobody to report to any more.
 end ours || :
-[ -z "$taken" ] || end scripts || :
+[ -z "$taken" ] || end others || :
 until [ -z "$(scripts)" ]; do
 	[ "$patience" -gt 0 ] || {
 		for pid in $(scripts); do
