@@ -746,6 +746,25 @@ def test_an_adopted_folder_is_moved_aside_and_comes_back(
     assert os.listdir(one.target.parent) == ["one"]
 
 
+def test_a_link_stays_where_what_was_moved_aside_is_gone(
+    shell: str, tmp_path: Path
+) -> None:
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    one.serve("2_b_0")
+    two.serve("2_b_0")
+    aside = f"{tmp_path}/srv/.one.before"
+    moves = (one.move("", "2_b_0", aside), two.move("1_a_0", "2_b_0"))
+
+    status, output, err = run(shell, "restore", "mv", *_ends(*moves))
+
+    assert (status, output) == (1, f"restored {two.target}\n")
+    assert err == (
+        f"{aside} is not there any more: {one.target} still points to "
+        f"{one.release('2_b_0')}\n"
+    )
+    assert (one.serves, two.serves) == ("2_b_0", "1_a_0")
+
+
 @pytest.mark.parametrize("how", ["mv", "python3", "perl"])
 def test_a_link_to_a_folder_is_replaced_not_entered(
     shell: str, how: str, tmp_path: Path

@@ -37,6 +37,10 @@ while [ $# -gt 0 ]; do
 			failed=1
 			continue
 		fi
+	elif [ -n "$aside" ] && [ ! -e "$aside" ]; then
+		printf '%s\n' "$aside is not there any more: $target still points to $new" >&2
+		failed=1
+		continue
 	elif [ -n "$aside" ]; then
 		rm "$target"
 		mv "$aside" "$target"
