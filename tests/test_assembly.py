@@ -5,9 +5,13 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 
+import attrs
 import pytest
 
 from ghostasync import Plan, deploy, status
+from ghostasync._assembly import open_transport
+from ghostasync.errors import ConfigError
+from ghostasync.model import Ssh
 from ghostasync.testing import FakeTransport
 from tests.test_run import Hosts, plan
 
@@ -27,6 +31,21 @@ async def test_a_uid_without_a_name_deploys_as_a_number(
     report = await deploy(plan, transport=FakeTransport(Hosts()))
 
     assert report.exit_status == 0
+
+
+async def test_the_key_is_looked_for_beside_the_configuration(
+    plan: Plan, tmp_path: Path
+) -> None:
+    """Whatever folder the command is typed in."""
+    ssh = Ssh(identity="keys/deploy", known_hosts="known", config=False)
+    plan = attrs.evolve(plan, base=tmp_path / "etc", ssh=ssh)
+
+    with pytest.raises(ConfigError) as caught:
+        open_transport(plan)
+
+    assert (
+        str(caught.value) == f"ssh.identity: {tmp_path}/etc/keys/deploy: no such file"
+    )
 
 
 @pytest.mark.parametrize("damaged", ["", "{}", "[1]", '{"hosts": {"h1": 3}}'])

@@ -21,11 +21,12 @@ from ghostasync._paths import (
     package_id,
     parse_package_id,
     run_id,
+    ssh_files,
     state_home,
     store_url,
 )
 from ghostasync.errors import PlanError
-from ghostasync.model import NAME_PATTERN, App, StoreSettings
+from ghostasync.model import NAME_PATTERN, App, Ssh, StoreSettings
 
 SHOP = App("shop", "prod", "web")
 BLUE = App("shop", "prod", "web", color="blue")
@@ -113,6 +114,25 @@ def test_without_a_home_the_password_database_knows_it() -> None:
 )
 def test_paths_are_relative_to_the_configuration(text: str, path: str) -> None:
     assert local_path(text, BASE, HOME) == Path(path)
+
+
+def test_the_files_of_ssh_are_relative_to_the_configuration() -> None:
+    told = Ssh(identity="key", known_hosts="../known", config="~/config")
+
+    found = ssh_files(told, BASE, HOME)
+
+    assert found == Ssh(
+        identity="/etc/shop/key",
+        known_hosts="/etc/shop/../known",
+        config="/home/u/config",
+    )
+
+
+@pytest.mark.parametrize("config", [False, True, ""])
+def test_what_names_no_file_of_ssh_stays_as_it_is(config: str | bool) -> None:
+    told = Ssh(known_hosts="~other/known", config=config)
+
+    assert ssh_files(told, BASE, HOME) == told
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from ._paths import (
     cache_home,
     is_run_id,
     run_id,
+    ssh_files,
     store_url,
 )
 from ._select import named, select
@@ -332,7 +333,8 @@ def open_transport(plan: Plan) -> Transport:
     # Parsing keys and importing asyncssh take a quarter of a second: only when needed.
     from .transports.ssh import SshTransport
 
-    return SshTransport(plan.ssh, login_seconds=plan.rollout.deadlines.connect)
+    settings = ssh_files(plan.ssh, plan.base, os.environ)
+    return SshTransport(settings, login_seconds=plan.rollout.deadlines.connect)
 
 
 async def _hosts(plan: Plan, store: Store, limit: Sequence[str]) -> tuple[Host, ...]:

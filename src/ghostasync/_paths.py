@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 
 from .errors import PlanError
-from .model import NAME_PATTERN, App, StoreSettings
+from .model import NAME_PATTERN, App, Ssh, StoreSettings
 
 __all__ = [
     "HostPaths",
@@ -32,6 +32,7 @@ __all__ = [
     "package_id",
     "parse_package_id",
     "run_id",
+    "ssh_files",
     "state_home",
     "store_url",
 ]
@@ -157,6 +158,25 @@ def store_url(settings: StoreSettings, environ: Mapping[str, str], base: Path) -
     if url.startswith("s3://"):
         return url.rstrip("/")
     return str(local_path(url, base, environ).absolute())
+
+
+def ssh_files(settings: Ssh, base: Path, environ: Mapping[str, str]) -> Ssh:
+    """Return *settings* with the paths of their files absolute."""
+
+    def absolute(text: str) -> str:
+        # "~name" is left to whoever opens the file: it takes the password database.
+        named = text.startswith("~") and text.partition("/")[0] != "~"
+        if not text or named:
+            return text
+        return str(local_path(text, base, environ).absolute())
+
+    config = settings.config
+    return attrs.evolve(
+        settings,
+        identity=absolute(settings.identity),
+        known_hosts=absolute(settings.known_hosts),
+        config=absolute(config) if isinstance(config, str) else config,
+    )
 
 
 def mirror_dir(cache: Path, url: str) -> Path:

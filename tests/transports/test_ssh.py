@@ -149,8 +149,34 @@ async def test_a_session_that_is_not_open_runs_nothing(settings: Ssh) -> None:
 
 
 def test_a_missing_identity_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match=r"ssh\.identity: .*No such file"):
+    with pytest.raises(
+        ConfigError, match=r"^ssh\.identity: /nowhere/key: no such file$"
+    ):
         SshTransport(Ssh(identity="/nowhere/key", config=False))
+
+
+def test_what_is_no_identity_is_named(tmp_path: Path) -> None:
+    identity = tmp_path / "identity"
+    identity.write_text("no key\n")
+
+    with pytest.raises(ConfigError, match=rf"^ssh\.identity: {identity}: Invalid"):
+        SshTransport(Ssh(identity=str(identity), config=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("alone\n", "Invalid known hosts entry"), (None, "is a directory")],
+)
+def test_known_hosts_that_cannot_be_read_are_named(
+    tmp_path: Path, text: str | None, wrong: str
+) -> None:
+    known = tmp_path
+    if text is not None:
+        known = tmp_path / "known"
+        known.write_text(text)
+
+    with pytest.raises(ConfigError, match=rf"^ssh\.known_hosts: {known}: {wrong}"):
+        SshTransport(Ssh(known_hosts=str(known), config=False))
 
 
 def test_an_identity_with_a_passphrase_says_what_to_do(

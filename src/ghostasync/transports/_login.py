@@ -17,6 +17,7 @@ import attrs
 
 from ..errors import ConfigError
 from ..model import Host, Ssh
+from ._files import unusable
 from ._keys import KeyRing
 from ._target import DEFAULT_PORT, Keys, Target
 
@@ -37,7 +38,8 @@ class Login:
                 else self._ring.defaults()
             )
         except (OSError, ValueError) as exc:
-            raise ConfigError([f"ssh.identity: {exc}"]) from exc
+            wrong = unusable(exc, Path(settings.identity).expanduser())
+            raise ConfigError([f"ssh.identity: {wrong}"]) from exc
         self._own = own
 
     @property

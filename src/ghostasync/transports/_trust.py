@@ -10,6 +10,7 @@ import asyncssh
 
 from ..errors import ConfigError
 from ..model import Ssh
+from ._files import unusable
 from ._target import DEFAULT_PORT, Target
 
 __all__ = ["Doorkeeper", "Trust"]
@@ -26,13 +27,7 @@ class Trust:
         self._accepted: dict[str, asyncssh.SSHKey] = {}
         self.known_hosts: asyncssh.SSHKnownHosts | None = None
         if settings.host_keys != "insecure":
-            files = [str(self._path), GLOBAL_KNOWN_HOSTS]
-            try:
-                self.known_hosts = asyncssh.read_known_hosts(
-                    [name for name in files if Path(name).exists()]
-                )
-            except (OSError, ValueError) as exc:
-                raise ConfigError([f"ssh.known_hosts: {exc}"]) from exc
+            self.known_hosts = _read([self._path, Path(GLOBAL_KNOWN_HOSTS)])
 
     def knows(self, target: Target) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
@@ -59,7 +54,8 @@ class Trust:
             self._append(target, key)
         except OSError as exc:
             self._accepted.pop(target.known_as)
-            raise ValueError(f"ssh.known_hosts: {exc}") from exc
+            wrong = unusable(exc, self._path)
+            raise ValueError(f"ssh.known_hosts: {wrong}") from exc
         except asyncssh.HostKeyNotVerifiable:
             self._accepted.pop(target.known_as)
             raise
@@ -100,6 +96,17 @@ class Doorkeeper(asyncssh.SSHClient):
         believed = self._trust.accept(self._target, key)
         self.learned = believed and not known
         return believed
+
+
+def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:
+    found = asyncssh.SSHKnownHosts()
+    for file in files:
+        try:
+            if file.exists():
+                found.load(file.read_text())
+        except (OSError, ValueError) as exc:
+            raise ConfigError([f"ssh.known_hosts: {unusable(exc, file)}"]) from exc
+    return found
 
 
 def _keys(known: asyncssh.SSHKnownHosts, target: Target) -> list[asyncssh.SSHKey]:

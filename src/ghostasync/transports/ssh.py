@@ -23,6 +23,7 @@ from ..model import Host, Ssh
 from ..protocols import OnOutput
 from ._bastion import HOSTS_EACH, Bastion
 from ._channel import SshChannel
+from ._files import unusable
 from ._handover import Handover, Tunnelled
 from ._handshakes import Handshakes
 from ._login import Login, hop
@@ -143,7 +144,7 @@ class SshTransport:
                 return await anyio.to_thread.run_sync(find)
             return find()
         except (OSError, ValueError) as exc:
-            raise Unreachable(host.name, f"ssh configuration: {exc}") from exc
+            raise Unreachable(host.name, f"ssh configuration: {unusable(exc)}") from exc
 
     async def _attempt(self, host: Host, target: Target) -> _Connection:
         endpoint = self._handshakes.endpoint(target.endpoint)
