@@ -187,14 +187,14 @@ def _place(ctx: Context, step: Step) -> contextlib.AbstractAsyncContextManager[o
 
 
 def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
-    remote = exc if isinstance(exc, RemoteError) else None
+    tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
     drained = state is S.ROLLING_BACK and ctx.drained
     return e.Failed(
         ctx.name,
         reason=ctx.run.redactor.text(str(exc)) + "; it stays drained" * drained,
         stage=state,
-        exit_status=remote.status if remote else None,
-        tail=ctx.run.redactor.text(remote.tail) if remote else "",
+        exit_status=exc.status if isinstance(exc, RemoteError) else None,
+        tail=ctx.run.redactor.text(tail),
         unreachable=isinstance(exc, Unreachable),
         locked=isinstance(exc, LockHeld),
         denied=isinstance(exc, Unreachable) and exc.denied,

@@ -149,12 +149,18 @@ class LockHeld(HostError):
 
 
 class DeadlinePassed(HostError):
-    """A state, or else *what*, took longer than its deadline, in seconds."""
+    """
+    A state, or else *what*, took longer than its deadline, in seconds.
 
-    def __init__(self, host: str, key: str, seconds: float, *, what: str = "") -> None:
+    *tail* is the last that a script printed before it was ended, in bounds.
+    """
+
+    def __init__(
+        self, host: str, key: str, seconds: float, *, what: str = "", tail: str = ""
+    ) -> None:
         late = f"not done within {seconds:g} s (rollout.deadlines.{key})"
         super().__init__(host, f"{what} {late}".lstrip())
-        self.key, self.seconds = key, seconds
+        self.key, self.seconds, self.tail = key, seconds, tail
 
 
 _LONGEST = 300

@@ -127,7 +127,7 @@ async def run_script(ctx: Context, job: Job) -> None:
 
     Raises:
         DeadlinePassed: It took too long and was ended.
-        RemoteError: It exited non-zero; the end of its output is in ``.tail``.
+        RemoteError: It exited non-zero. The end of its output is in ``.tail`` of both.
         ConnectionDied: The connection was lost; the host ends it by itself.
     """
     if job.run_as == ctx.login:
@@ -183,7 +183,8 @@ async def _heard(
         status = await start(listener.feed)
     finally:
         listener.finish(status)
+    tail = listener.tail.text()
     if status is None:
-        raise DeadlinePassed(ctx.name, job.key, job.seconds, what=job.what)
+        raise DeadlinePassed(ctx.name, job.key, job.seconds, what=job.what, tail=tail)
     if status:
-        raise RemoteError(ctx.name, job.what, status, listener.tail.text())
+        raise RemoteError(ctx.name, job.what, status, tail)

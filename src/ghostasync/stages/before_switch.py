@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from .. import events as e
-from ..errors import HostError, RemoteError
+from ..errors import DeadlinePassed, HostError, RemoteError
 from ._context import Context, Release
 from ._script import job_of, run_script
 
@@ -25,15 +25,15 @@ async def before_switch(ctx: Context, release: Release) -> str:
         async with ctx.run.work:
             await run_script(ctx, job)
     except HostError as exc:
-        remote = exc if isinstance(exc, RemoteError) else None
+        tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
         reason = ctx.run.redactor.text(str(exc))
         ctx.run.note(
             e.BeforeSwitchFailed(
                 name,
                 ctx.name,
                 reason,
-                exit_status=remote.status if remote else None,
-                tail=ctx.run.redactor.text(remote.tail) if remote else "",
+                exit_status=exc.status if isinstance(exc, RemoteError) else None,
+                tail=ctx.run.redactor.text(tail),
             ),
             None,
         )

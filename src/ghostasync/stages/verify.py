@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from .. import events as e
-from ..errors import ConnectionDied, HostError, LockHeld, RemoteError
+from ..errors import ConnectionDied, DeadlinePassed, HostError, LockHeld, RemoteError
 from ..model import Module
 from ..remote import query
 from ._context import Context
@@ -46,6 +46,8 @@ async def healthy(ctx: Context, module: Module, meta: str) -> None:
     status, tail = None, "no attempt ended"
     if isinstance(last, RemoteError):
         status, tail = last.status, last.tail
+    elif isinstance(last, DeadlinePassed):
+        tail = f"{last.tail.rstrip()}\n{last}".lstrip()
     elif last:
         tail = str(last)
     what = f"verify of {module.name} did not pass within {seconds:g} s; it last"

@@ -1,0 +1,57 @@
+"""What a run tells of scripts that did not end by themselves."""
+
+from __future__ import annotations
+
+import anyio
+import attrs
+
+from ghostasync import Plan, Script
+from ghostasync import events as e
+from ghostasync.model import Deadlines
+from ghostasync.testing import Answer
+from tests.test_run import Break, Hosts, plan, run, with_rollout
+
+__all__ = ["plan"]
+
+
+def hangs(what: str) -> Break:
+    probe = Hosts()
+    return lambda call: (
+        Answer(None, b"waiting for the lock\n") if probe._what(call) == what else None
+    )
+
+
+async def test_a_script_that_hangs_leaves_its_last_words(plan: Plan) -> None:
+    plan = with_rollout(plan, deadlines=Deadlines(pre_deploy=0.05))
+
+    with anyio.fail_after(10):
+        _, seen = await run(plan, Hosts(breaks=hangs("pre_deploy")))
+
+    tails = {event.tail for event in seen if isinstance(event, e.Failed)}
+    assert tails == {"waiting for the lock\n"}
+
+
+async def test_a_before_switch_that_hangs_leaves_its_last_words(plan: Plan) -> None:
+    module = attrs.evolve(plan.modules[0], before_switch=Script(inline="true"))
+    plan = attrs.evolve(plan, modules=(module,))
+    plan = with_rollout(plan, deadlines=Deadlines(before_switch=0.05))
+
+    with anyio.fail_after(10):
+        _, seen = await run(plan, Hosts(breaks=hangs("before_switch")))
+
+    (failed,) = (event for event in seen if isinstance(event, e.BeforeSwitchFailed))
+    assert failed.tail == "waiting for the lock\n"
+
+
+async def test_a_health_check_that_hangs_leaves_its_last_words(plan: Plan) -> None:
+    verify = attrs.evolve(plan.modules[0].verify, attempt_timeout=0.05)
+    module = attrs.evolve(plan.modules[0], verify=verify)
+    plan = attrs.evolve(plan, modules=(module,), hosts=plan.hosts[:1])
+    plan = with_rollout(plan, deadlines=Deadlines(verify=0.2))
+
+    with anyio.fail_after(10):
+        _, seen = await run(plan, Hosts(breaks=hangs("verify")))
+
+    failed = next(event for event in seen if isinstance(event, e.Failed))
+    assert failed.tail.startswith("waiting for the lock\nverify of site not done")
+    assert "verify of site not done within 0.05 s" in failed.reason
