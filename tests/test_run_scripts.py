@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import attrs
+import pytest
 
 from ghostasync import Plan, Script
 from ghostasync import events as e
+from ghostasync.errors import ConnectionDied
 from ghostasync.model import Deadlines
-from ghostasync.testing import Answer
+from ghostasync.testing import Answer, Call
 from tests.test_run import Break, Hosts, plan, run, with_rollout
 
 __all__ = ["plan"]
@@ -55,3 +59,31 @@ async def test_a_health_check_that_hangs_leaves_its_last_words(plan: Plan) -> No
     failed = next(event for event in seen if isinstance(event, e.Failed))
     assert failed.tail.startswith("waiting for the lock\nverify of site not done")
     assert "verify of site not done within 0.05 s" in failed.reason
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_the_log_tells_a_lost_connection_from_a_deadline(
+    plan: Plan, lost: bool
+) -> None:
+    hosts = Hosts(breaks=hangs("post_deploy"))
+
+    def breaks(call: Call) -> Answer | None:
+        if hosts._what(call) == "post_deploy":
+            raise ConnectionDied(call.host, "gone")
+        return None
+
+    if lost:
+        hosts.breaks = breaks
+    plan = attrs.evolve(plan, hosts=plan.hosts[:1])
+
+    with anyio.fail_after(10):
+        report, _ = await run(
+            with_rollout(plan, deadlines=Deadlines(post_deploy=0.05)), hosts
+        )
+
+    log = Path(report.hosts["h1"].log).read_text()
+    ends = ("cut short: connection lost", "ended at its deadline")
+    assert [f"--- post_deploy of site {end}\n" in log for end in ends] == [
+        lost,
+        not lost,
+    ]

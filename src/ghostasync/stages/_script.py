@@ -13,7 +13,7 @@ import attrs
 from .. import events as e
 from .._local import Tail, script
 from .._redact import Redacting
-from ..errors import BuildError, DeadlinePassed, HostError, RemoteError
+from ..errors import BuildError, ConnectionDied, DeadlinePassed, HostError, RemoteError
 from ..protocols import OnOutput
 from ..remote import as_user, supervise
 from ._context import Context, Release
@@ -113,10 +113,9 @@ class _Listener:
             said = e.Output(self.ctx.name, job.module, job.script, text, final=final)
             self.ctx.note(said)
 
-    def finish(self, status: int | None) -> None:
+    def finish(self, ended: str) -> None:
         self._take(self.stream.flush())
         self.show(final=True)
-        ended = "ended at its deadline" if status is None else f"exited {status}"
         line = f"\n--- {self.job.what} {ended}\n"
         self.ctx.run.logs.write(self.ctx.name, line.encode())
 
@@ -178,11 +177,15 @@ async def _heard(
     heading = f"--- {job.what} in {job.cwd}\n"
     ctx.run.logs.write(ctx.name, heading.encode(errors="surrogateescape"))
     listener = _Listener(ctx, job, ctx.run.redactor.stream())
-    status: int | None = None
+    ended = "cut short"
     try:
         status = await start(listener.feed)
+        ended = "ended at its deadline" if status is None else f"exited {status}"
+    except ConnectionDied:
+        ended += ": connection lost"
+        raise
     finally:
-        listener.finish(status)
+        listener.finish(ended)
     tail = listener.tail.text()
     if status is None:
         raise DeadlinePassed(ctx.name, job.key, job.seconds, what=job.what, tail=tail)
