@@ -1,13 +1,13 @@
-"""What looking at a fleet says that keeps no host from the plan."""
+"""What looking at a fleet says: of hosts fit and unfit, in line and stranded."""
 
 from __future__ import annotations
 
 import attrs
 import pytest
 
-from ghostasync import Plan, check
+from ghostasync import Plan, State, check, status
 from ghostasync.testing import Answer, Call, FakeTransport
-from tests.test_run import Hosts, plan, with_rollout
+from tests.test_run import Break, Hosts, fails, plan, run, states, with_rollout
 
 __all__ = ["plan"]
 
@@ -33,3 +33,65 @@ async def test_a_host_that_would_end_our_timer_is_told_of(
 
     assert [item.warning for item in found] == [True] * warned
     assert all("KillUserProcesses" in item.text for item in found)
+
+
+def strands(host: str) -> Break:
+    """Have a host fail after its switch, and on its way back."""
+    first = fails("post_deploy", host)
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "restore" and call.host == host:
+            return Answer(1, b"no\n")
+        return first(call)
+
+    return breaks
+
+
+async def test_a_stranded_host_stays_so_while_it_cannot_be_reached(plan: Plan) -> None:
+    hosts = Hosts(breaks=strands("h2"))
+    await run(plan, hosts)
+    away = FakeTransport(hosts, unreachable=frozenset({"h2", "h3"}))
+
+    found = await status(plan, transport=away)
+
+    assert found.hosts["h2"].state == "stranded"
+    assert found.hosts["h2"].text == "connection refused"
+    assert found.hosts["h3"].state == "unreachable"
+
+
+async def test_a_stranded_host_with_the_right_link_is_not_in_line(plan: Plan) -> None:
+    """Its post-deploy may have failed on the way back; nobody has looked since."""
+    hosts = Hosts(breaks=strands("h2"))
+    await run(plan, hosts)
+    hosts.links.clear()
+
+    found = await status(plan, transport=FakeTransport(hosts))
+
+    assert found.hosts["h2"].state == "stranded"
+
+
+async def test_a_run_that_never_touched_a_stranded_host_leaves_it_so(
+    plan: Plan,
+) -> None:
+    hosts = Hosts(breaks=strands("h2"))
+    await run(plan, hosts)
+    locked = Answer(1, errors=b"no room for the lock")
+    hosts.breaks = lambda call: locked if call.name == "lock" else None
+    refused, _ = await run(plan, hosts)
+
+    found = await status(plan, transport=FakeTransport(hosts))
+
+    assert states(refused)["h2"] is State.FAILED
+    assert found.hosts["h2"].state == "stranded"
+
+
+async def test_a_stranded_host_that_went_live_is_stranded_no_more(plan: Plan) -> None:
+    hosts = Hosts(breaks=strands("h2"))
+    await run(plan, hosts)
+    hosts.breaks = lambda _: None
+    mended, _ = await run(plan, hosts)
+
+    found = await status(plan, transport=FakeTransport(hosts))
+
+    assert states(mended)["h2"] is State.LIVE
+    assert "stranded" not in {host.state for host in found.hosts.values()}

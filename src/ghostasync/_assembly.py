@@ -51,6 +51,8 @@ __all__ = [
 _RUNS = 50
 """How many runs are looked at for what became of a host last."""
 
+_IN_ORDER = {State.LIVE.value, State.UNCHANGED.value, State.ROLLED_BACK.value}
+
 
 @attrs.frozen(eq=False)
 class Assembly:
@@ -347,12 +349,19 @@ async def _hosts(plan: Plan, store: Store, limit: Sequence[str]) -> tuple[Host, 
 
 
 async def last_states(store: Store) -> dict[str, str]:
-    """Return how each host's last run ended; a run of few hosts hides no other."""
+    """
+    Return how each host's last run ended; a run of few hosts hides no other.
+
+    A host that was stranded stays so until a run has put it in order.
+    """
     states: dict[str, str] = {}
     for run in list(await store.runs())[-_RUNS:]:
         try:
             hosts = json.loads(await store.load(run, "report.json"))["hosts"]
-            states |= {name: host["state"] for name, host in hosts.items()}
+            found = {name: str(host["state"]) for name, host in hosts.items()}
         except (StoreError, ValueError, KeyError, TypeError, AttributeError):
             continue  # a run that is going on, or was killed; or a damaged report
+        for name, state in found.items():
+            if states.get(name) != State.STRANDED.value or state in _IN_ORDER:
+                states[name] = state
     return states

@@ -185,14 +185,17 @@ async def looked_at(
 def _status(
     facts: Facts | HostError, expected: Mapping[str, str], last: str
 ) -> HostStatus:
+    stranded = last == State.STRANDED.value
     if isinstance(facts, HostError):
-        return HostStatus({}, "unreachable", str(facts))
+        return HostStatus({}, "stranded" if stranded else "unreachable", str(facts))
     live = {name: target.live for name, target in facts.targets.items()}
     runs = {n: t.record.run for n, t in facts.targets.items() if t.record}
     texts = [_difference(name, expected.get(name, ""), facts) for name in live]
     text = "; ".join(filter(None, texts))
-    drift = "stranded" if last == State.STRANDED.value else "drift"
-    return HostStatus(live, drift if text else "in-line", text, runs)
+    if stranded:
+        # A link that is right again proves nothing: the post-deploy may have failed.
+        return HostStatus(live, "stranded", text, runs)
+    return HostStatus(live, "drift" if text else "in-line", text, runs)
 
 
 def _open_run(past: Past | None, holder: str) -> OpenRun | None:
