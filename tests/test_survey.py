@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import pytest
 
-from ghostasync import Plan, State, check, status
+from ghostasync import Plan, PlanError, State, check, resume, status
 from ghostasync.testing import Answer, Call, FakeTransport
 from tests.test_run import Break, Hosts, fails, plan, run, states, with_rollout
 
@@ -95,3 +97,19 @@ async def test_a_stranded_host_that_went_live_is_stranded_no_more(plan: Plan) ->
 
     assert states(mended)["h2"] is State.LIVE
     assert "stranded" not in {host.state for host in found.hosts.values()}
+
+
+async def test_who_resumes_what_ended_stranded_is_told_the_cure(plan: Plan) -> None:
+    hosts = Hosts()
+    await run(plan, hosts)
+    hosts.breaks = strands("h2")
+    Path(plan.base, "tree/index").write_text("2")
+    report, _ = await run(plan, hosts)
+
+    with pytest.raises(PlanError) as refused:
+        await resume(plan, run=report.run, transport=FakeTransport(hosts))
+
+    assert str(refused.value) == (
+        f"run {report.run} has ended stranded: nothing is left to resume; to bring its "
+        "stranded hosts in line: ghostasync converge h2"
+    )

@@ -10,6 +10,7 @@ import getpass
 import json
 import os
 import secrets
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -229,9 +230,13 @@ async def _past(parts: Assembly, selection: Selection) -> Past:
             f"on record can be put back: ghostasync resume {selection.run} --revert"
         )
     if not past.is_open and past.finished is not None:
+        way = f"to go back from it: ghostasync rollback {past.id}"
+        if stranded := past.in_state(State.STRANDED):
+            names = shlex.join(stranded)
+            way = f"to bring its stranded hosts in line: ghostasync converge {names}"
         raise PlanError(
             f"run {past.id} has ended {past.finished.outcome}: nothing is left to "
-            f"resume; to go back from it: ghostasync rollback {past.id}"
+            f"resume; {way}"
         )
     newest = await unfinished_run(store, past.id, modules=modules)
     if newest is None and not selection.revert:

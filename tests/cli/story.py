@@ -76,6 +76,7 @@ class Story:
                 self.hosts,
                 actor="ada",
                 reason="the basket forgets its coupons",
+                manifest=dict.fromkeys(modules, OLD),
             )
         )
 

@@ -156,7 +156,33 @@ def test_a_stranded_host_comes_first_and_asks_for_a_person() -> None:
 
     assert lines[1] == "  web1  rolling back: the connection died"
     assert f"  now:  {OLD} on web[2-3]; unknown, look there: on web1" in lines
-    assert lines[-1] == "  next: ghostasync status --config s.toml"
+    assert lines[-1] == "  next: ghostasync converge web1 --config s.toml"
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "cure"),
+    [
+        (2, False, "converge web1 web2"),
+        (50, False, "converge"),  # those in line are left alone
+        (2, True, "status"),  # there is nothing yet to bring a host to
+    ],
+)
+def test_what_cures_stranded_hosts_is_said(count: int, first: bool, cure: str) -> None:
+    story = begun(count)
+    if first:
+        record = story.records[0]
+        assert isinstance(record.event, e.Started)
+        before = attrs.evolve(record.event, manifest={})
+        story.records[0] = attrs.evolve(record, event=before)
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    story.wave(1, 1, story.hosts)
+    story.each(lambda h: e.Failed(h, "post_deploy exited 1", S.ACTIVATING))
+    story.each(lambda h: e.Failed(h, "the connection died", S.ROLLING_BACK))
+    story.finish("stranded", 3, "they could not be put back")
+
+    assert words(story)[-1] == f"  next: ghostasync {cure} --config s.toml"
 
 
 def test_a_mixed_fleet_is_told_apart() -> None:

@@ -76,8 +76,23 @@ def test_hosts_that_serve_alike_are_one_line_and_the_worst_comes_last() -> None:
         f"in-line     web[1-2]  {NEW}",
         "drift       web4      site: none",
         "unreachable web3      no answer within 30 s",
+        "",
+        "bring in line:   ghostasync converge web4",
     ]
     assert list(tables.status(FleetStatus({}, {}))) == []
+
+
+def test_stranded_hosts_are_brought_in_line_as_well() -> None:
+    hosts = {
+        "web1": HostStatus({}, "stranded", "no answer"),
+        "web2": HostStatus({"site": OLD}, "drift", f"site: serves {OLD}"),
+        "web3": HostStatus({"site": NEW}, "in-line"),
+    }
+    cure = "bring in line:   ghostasync converge web1 web2"
+
+    assert list(tables.status(FleetStatus({"site": NEW}, hosts)))[-2:] == ["", cure]
+    # There is nothing to bring them to.
+    assert cure not in list(tables.status(FleetStatus({}, hosts)))
 
 
 def test_status_is_one_object_host_by_host() -> None:

@@ -31,6 +31,9 @@ _LONGEST: Final = 300
 _WIDTH: Final = 40
 """Cells for host ranges; longer ones are counted."""
 
+_NAMED: Final = 80
+"""Characters of host names in a command."""
+
 
 @attrs.frozen
 class Command:
@@ -48,6 +51,12 @@ class Command:
     def other(self, words: str) -> str:
         """Return another command, for the same configuration."""
         return " ".join(filter(None, ["ghostasync", words, self.config]))
+
+    def converge(self, hosts: Sequence[str]) -> str:
+        """Return what brings *hosts* in line; where they are many, it looks at all."""
+        names = shlex.join(hosts)
+        few = len(names) <= _NAMED
+        return self.other(f"converge {names}" if few else "converge")
 
 
 def is_clean(report: Report) -> bool:
@@ -204,7 +213,7 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
 
 def _next(report: Report, board: Board, command: Command) -> str:
     if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
-        return command.other("status")
+        return _look(report, board, command)
     if report.outcome is Outcome.PARTIAL:
         return command.other("converge")
     for row in board.modules.values():
@@ -218,3 +227,12 @@ def _next(report: Report, board: Board, command: Command) -> str:
     if stages and stages <= {S.CONNECTING, S.CHECKING}:
         return command.other("check")
     return command.this
+
+
+def _look(report: Report, board: Board, command: Command) -> str:
+    started = board.started
+    stranded = [h for h, row in report.hosts.items() if row.state is S.STRANDED]
+    # One that only goes back may leave MANIFEST at what it takes back.
+    if stranded and started and started.manifest and not started.revert:
+        return command.converge(stranded)
+    return command.other("status")

@@ -29,6 +29,8 @@ COMMAND: Final = Command()
 _WIDTH: Final = 48
 """Cells for host ranges; longer ones are counted."""
 
+_CURABLE: Final = frozenset({"drift", "stranded"})
+
 
 def preview(found: Preview) -> Iterator[str]:
     """Say what a deploy would do, and where it would stop."""
@@ -96,6 +98,11 @@ def status(fleet: FleetStatus, command: Command = COMMAND) -> Iterator[str]:
     if fleet.run is not None:
         yield ""
         yield from _open_run(fleet, fleet.run, command)
+        return
+    away = [n for n, host in fleet.hosts.items() if host.state in _CURABLE]
+    if away and fleet.expected:
+        yield ""
+        yield plain(f"bring in line:   {command.converge(away)}")
 
 
 def _hosts(groups: Mapping[tuple[str, str, str], Sequence[str]]) -> Iterator[str]:
