@@ -223,6 +223,32 @@ def test_after_all_deploy_is_told_although_the_fleet_is_live() -> None:
     assert "    | no such queue" in lines
 
 
+@pytest.mark.parametrize(
+    ("typed", "next_"),
+    [
+        (["deploy", "site@main"], "deploy site@main"),
+        (["resume", "--wait", "1", "R1"], "resume R1"),
+        (["converge", "--wait=1", "h1"], "converge h1"),
+    ],
+)
+def test_who_holds_the_lock_is_said_once_and_how_to_wait(
+    typed: list[str], next_: str
+) -> None:
+    story = Story(names(3))
+    story.start()
+    held = "another run holds the lock: run R0 by ada on hq (pid 7) since 00:16"
+    story.each(e.Connected)
+    story.each(lambda h: e.Failed(h, held, S.CHECKING, locked=True), ["web1", "web2"])
+    story.tell(e.Halted("web3", held))
+    story.finish("locked", 4, f"web1: {held}")
+
+    lines = failure(report_of(story), folded(story.records), Command.typed(typed, None))
+
+    assert lines[:2] == ["ghostasync: locked", f"  web[1-2]  checking: {held}"]
+    assert "\n".join(lines).count("another run") == 1
+    assert lines[-1] == f"  next: ghostasync {next_} --wait 600"
+
+
 def test_a_partial_run_is_a_success_that_says_what_is_missing() -> None:
     story = begun(3)
     story.package()

@@ -31,22 +31,27 @@ _LONGEST: Final = 300
 _WIDTH: Final = 40
 """Cells for host ranges; longer ones are counted."""
 
+_WAIT: Final = "600"
+"""Seconds to wait for another run; most are over by then."""
+
 _NAMED: Final = 80
 """Characters of host names in a command."""
 
 
 @attrs.frozen
 class Command:
-    """What the user typed, to be typed again."""
+    """What the user typed, to be typed again; *patient* is the same with --wait."""
 
     this: str = "ghostasync deploy"
     config: str = ""
+    patient: str = f"ghostasync deploy --wait {_WAIT}"
 
     @classmethod
     def typed(cls, tokens: Sequence[str], config: Path | None) -> Command:
         """Make the command of its *tokens*, quoted for a shell."""
         chosen = shlex.join(["--config", str(config)]) if config else ""
-        return cls(shlex.join(["ghostasync", *tokens]), chosen)
+        patient = ["ghostasync", *_without("--wait", tokens), "--wait", _WAIT]
+        return cls(shlex.join(["ghostasync", *tokens]), chosen, shlex.join(patient))
 
     def other(self, words: str) -> str:
         """Return another command, for the same configuration."""
@@ -57,6 +62,18 @@ class Command:
         names = shlex.join(hosts)
         few = len(names) <= _NAMED
         return self.other(f"converge {names}" if few else "converge")
+
+
+def _without(option: str, tokens: Sequence[str]) -> list[str]:
+    """Return *tokens* without an option and its value."""
+    kept: list[str] = []
+    rest = iter(tokens)
+    for token in rest:
+        if token == option:
+            next(rest, None)
+        elif not token.startswith(f"{option}="):
+            kept.append(token)
+    return kept
 
 
 def is_clean(report: Report) -> bool:
@@ -107,7 +124,7 @@ def failure(report: Report, board: Board, command: Command | None) -> list[str]:
         # One line is the end of the reason, which has just been said.
         if len(lines) > 1 or not worst.reason.endswith(tuple(lines)):
             details += [f"    | {line}" for line in lines]
-    said = [_headline(report), *details, f"  now:  {_serving(report, board)}"]
+    said = [_headline(report, failures), *details, f"  now:  {_serving(report, board)}"]
     if command is None:
         return said
     if log := _log(report, failures):
@@ -115,8 +132,10 @@ def failure(report: Report, board: Board, command: Command | None) -> list[str]:
     return [*said, f"  next: {_next(report, board, command)}"]
 
 
-def _headline(report: Report) -> str:
+def _headline(report: Report, failures: Sequence[Failure]) -> str:
     said = report.outcome.value
+    if report.outcome is Outcome.LOCKED and failures:
+        return f"ghostasync: {said}"  # by whom comes next, and is long
     if report.outcome is Outcome.PARTIAL:
         bad = sum(
             host.state not in {S.LIVE, S.UNCHANGED} for host in report.hosts.values()
@@ -216,6 +235,13 @@ def _next(report: Report, board: Board, command: Command) -> str:
         return _look(report, board, command)
     if report.outcome is Outcome.PARTIAL:
         return command.other("converge")
+    if report.outcome is Outcome.LOCKED:
+        return command.patient
+    return _again(board, command)
+
+
+def _again(board: Board, command: Command) -> str:
+    """Return what to type after a failure that left all as it was."""
     for row in board.modules.values():
         if row.failed:
             return command.other(f"build {row.name}")
