@@ -155,7 +155,7 @@ def test_a_stranded_host_comes_first_and_asks_for_a_person() -> None:
     lines = words(story)
 
     assert lines[1] == "  web1  rolling back: the connection died"
-    assert f"  now:  {OLD} on web[2-3]; unknown, look there: on web1" in lines
+    assert f"  now:  {OLD} on web[2-3]; unknown on web1: look there" in lines
     assert lines[-1] == "  next: ghostasync converge web1 --config s.toml"
 
 
@@ -182,7 +182,9 @@ def test_what_cures_stranded_hosts_is_said(count: int, first: bool, cure: str) -
     story.each(lambda h: e.Failed(h, "the connection died", S.ROLLING_BACK))
     story.finish("stranded", 3, "they could not be put back")
 
-    assert words(story)[-1] == f"  next: ghostasync {cure} --config s.toml"
+    now, *_, then = words(story)[-3:]
+    assert now == f"  now:  unknown on {count} hosts: look there"
+    assert then == f"  next: ghostasync {cure} --config s.toml"
 
 
 def test_a_mixed_fleet_is_told_apart() -> None:
@@ -270,6 +272,13 @@ def test_a_partial_run_is_a_success_that_says_what_is_missing() -> None:
     assert success(report, folded(story.records)).startswith("2 hosts live in ")
 
 
+@pytest.mark.parametrize("output", [["--output", "json"], ["--output=json"]])
+def test_what_to_type_next_is_for_people(output: list[str]) -> None:
+    again = Command.typed([*output, "deploy", "site", "--force"], None)
+
+    assert again.this == "ghostasync deploy site --force"
+
+
 def test_the_log_of_the_first_failed_host_is_preferred() -> None:
     story = failed_run(30)
     report = report_of(story)
@@ -344,7 +353,7 @@ def test_a_revert_that_lost_a_host_does_not_guess_what_it_serves() -> None:
     story.finish("stranded", 3)
 
     assert words(story)[-3:] == [
-        f"  now:  {OLD} on web[2-3]; unknown, look there: on web1",
+        f"  now:  {OLD} on web[2-3]; unknown on web1: look there",
         f"  log:  /var/lib/ghostasync/shop/prod/web/runs/{RUN}",
         "  next: ghostasync status --config s.toml",
     ]

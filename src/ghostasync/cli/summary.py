@@ -31,6 +31,8 @@ _LONGEST: Final = 300
 _WIDTH: Final = 40
 """Cells for host ranges; longer ones are counted."""
 
+_UNKNOWN: Final = "unknown"
+
 _WAIT: Final = "600"
 """Seconds to wait for another run; most are over by then."""
 
@@ -48,8 +50,9 @@ class Command:
 
     @classmethod
     def typed(cls, tokens: Sequence[str], config: Path | None) -> Command:
-        """Make the command of its *tokens*, quoted for a shell."""
+        """Make the command of its *tokens*, quoted for a shell, for people to see."""
         chosen = shlex.join(["--config", str(config)]) if config else ""
+        tokens = _without("--output", tokens)
         patient = ["ghostasync", *_without("--wait", tokens), "--wait", _WAIT]
         return cls(shlex.join(["ghostasync", *tokens]), chosen, shlex.join(patient))
 
@@ -191,20 +194,24 @@ def _serving(report: Report, board: Board) -> str:
         groups[_served(name, host.state, report, board)].append(name)
     told = sorted(groups.items(), key=lambda group: -len(group[1]))
     if len(told) == 1 and told[0][0]:
-        return f"{told[0][0]} on {plural(len(told[0][1]), 'host')}"
+        return _serves(told[0][0], plural(len(told[0][1]), "host"))
     said = [
-        f"{serves or 'as before'} on {short_hosts(hosts, _WIDTH)}"
+        _serves(serves or "as before", short_hosts(hosts, _WIDTH))
         for serves, hosts in told[:3]
     ]
     rest = sum(len(hosts) for _, hosts in told[3:])
     return "; ".join(said + ([f"others on {plural(rest, 'host')}"] if rest else []))
 
 
+def _serves(what: str, hosts: str) -> str:
+    return f"{what} on {hosts}" + (": look there" if what == _UNKNOWN else "")
+
+
 def _served(name: str, state: S, report: Report, board: Board) -> str:
     """Return what a host serves; empty where it is as before and never told."""
     reverting = board.started is not None and board.started.revert
     if state is S.STRANDED or (reverting and state is S.FAILED):
-        return "unknown, look there:"
+        return _UNKNOWN
     row = board.hosts.get(name)
     serves = dict(row.serves or {}) if row else {}
     if state is S.LIVE:
