@@ -56,9 +56,11 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
     )
     key = asyncssh.generate_private_key("ssh-ed25519")
     key.write_private_key(tmp_path / "key")
-    login = Login(Ssh("me", 2300, str(tmp_path / "key"), config=config))
+    login = Login(Ssh("me", 2300, "~/key", config=config))
 
-    assert login.target(Host("a")) == Target("a", 2300, "me", keys=Keys((key,)))
+    assert login.target(Host("a")) == Target(
+        "a", 2300, "me", keys=Keys((key,)), identity=str(tmp_path / "key")
+    )
 
 
 def test_a_jump_host_is_reached_directly(tmp_path: Path) -> None:

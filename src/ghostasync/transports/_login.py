@@ -31,6 +31,8 @@ class Login:
         self._settings = settings
         self._config = _existing(settings.config)
         self._ring = KeyRing()
+        chosen = settings.identity
+        self._identity = str(Path(chosen).expanduser()) if chosen else ""
         try:
             own = (
                 self._ring.chosen(settings.identity)
@@ -38,7 +40,7 @@ class Login:
                 else self._ring.defaults()
             )
         except (OSError, ValueError) as exc:
-            wrong = unusable(exc, Path(settings.identity).expanduser())
+            wrong = unusable(exc, self._identity)
             raise ConfigError([f"ssh.identity: {wrong}"]) from exc
         self._own = own
 
@@ -63,6 +65,7 @@ class Login:
             jump=settings.jump if jump is None else jump,
             proxy_command=settings.proxy_command if jump is None else "",
             keys=self._own,
+            identity=self._identity,
         )
         if self._config is not None:
             # 22 may be the default, so ~/.ssh/config may say another port.

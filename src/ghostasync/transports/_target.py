@@ -33,7 +33,11 @@ class Keys:
 
 @attrs.frozen
 class Target:
-    """Where a connection goes, once ``~/.ssh/config`` has had its say."""
+    """
+    Where a connection goes, once ``~/.ssh/config`` has had its say.
+
+    *identity* is the file of the one key that was asked for; empty where none was.
+    """
 
     address: str
     port: int
@@ -42,6 +46,7 @@ class Target:
     proxy_command: str = ""
     alias: str | None = None
     keys: Keys = Keys()
+    identity: str = ""
 
     @property
     def endpoint(self) -> str:

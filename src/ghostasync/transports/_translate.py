@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 
 import asyncssh
@@ -105,21 +106,25 @@ def _refused(target: Target) -> str:
     offered = "the key" if keys.own else "a key"
     if keys.agent:
         offered = "a key of the agent"
+    key = f"-i {shlex.quote(target.identity)} " if target.identity else ""
     return (
         f"login refused for user {target.user} (publickey): is {offered} in "
-        f"authorized_keys there? ssh -v -p {target.port} {target.user}@{target.address}"
+        f"authorized_keys there? ssh -v {key}-p {target.port} "
+        f"{target.user}@{target.address}"
     )
 
 
 def _wrong_key(target: Target, trust: Trust, reason: str) -> str:
+    file = shlex.quote(str(trust.path))
     if trust.knows(target) or "another run" in reason:
         return (
             f"the host key of {target.known_as} does not match known_hosts ({reason}): "
-            f"if the host was replaced, ssh-keygen -R '{target.known_as}'"
+            f"if the host was replaced, ssh-keygen -R '{target.known_as}' "
+            f"-f {file}"
         )
     return (
         f"the host key of {target.known_as} is unknown: ssh-keyscan -p {target.port} "
-        f'{target.address} >> known_hosts, or ssh.host_keys = "accept-new"'
+        f'{target.address} >> {file}, or ssh.host_keys = "accept-new"'
     )
 
 

@@ -22,12 +22,12 @@ class Trust:
     """Whose host keys are believed: ``known_hosts``, and what was accepted as new."""
 
     def __init__(self, settings: Ssh) -> None:
-        self._path = Path(settings.known_hosts).expanduser()
+        self.path = Path(settings.known_hosts).expanduser()
         self.accepts_new = settings.host_keys == "accept-new"
         self._accepted: dict[str, asyncssh.SSHKey] = {}
         self.known_hosts: asyncssh.SSHKnownHosts | None = None
         if settings.host_keys != "insecure":
-            self.known_hosts = _read([self._path, Path(GLOBAL_KNOWN_HOSTS)])
+            self.known_hosts = _read([self.path, Path(GLOBAL_KNOWN_HOSTS)])
 
     def knows(self, target: Target) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
@@ -54,7 +54,7 @@ class Trust:
             self._append(target, key)
         except OSError as exc:
             self._accepted.pop(target.known_as)
-            wrong = unusable(exc, self._path)
+            wrong = unusable(exc, self.path)
             raise ValueError(f"ssh.known_hosts: {wrong}") from exc
         except asyncssh.HostKeyNotVerifiable:
             self._accepted.pop(target.known_as)
@@ -62,8 +62,8 @@ class Trust:
 
     def _append(self, target: Target, key: asyncssh.SSHKey) -> None:
         algorithm, data, *_ = key.export_public_key("openssh").decode().split()
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._path.open("a+", encoding="utf-8") as file:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.path.open("a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             text = file.read()

@@ -1,0 +1,45 @@
+"""What is said of a host that lets nobody in can be typed as it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncssh
+import attrs
+
+from ghostasync.model import Host, Ssh
+from ghostasync.transports._target import Target
+from ghostasync.transports._translate import unreachable
+from ghostasync.transports._trust import Trust
+
+TARGET = Target("10.0.0.1", 2201, "me")
+REFUSED = asyncssh.PermissionDenied("no")
+WRONG = asyncssh.HostKeyNotVerifiable("no")
+
+
+def told(known: Path, exc: Exception, target: Target = TARGET) -> str:
+    trust = Trust(Ssh(known_hosts=str(known)))
+    return str(unreachable(Host("web1"), target, trust, exc))
+
+
+def test_a_key_is_learned_where_it_is_looked_for(tmp_path: Path) -> None:
+    known = tmp_path / "my hosts"
+
+    assert f"ssh-keyscan -p 2201 10.0.0.1 >> '{known}', or" in told(known, WRONG)
+
+
+def test_a_key_is_forgotten_where_it_is_known(tmp_path: Path) -> None:
+    known = tmp_path / "my hosts"
+    key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    known.write_text(f"[10.0.0.1]:2201 {key}")
+
+    assert told(known, WRONG).endswith(f"ssh-keygen -R '[10.0.0.1]:2201' -f '{known}'")
+
+
+def test_a_refused_login_is_tried_again_with_the_same_key(tmp_path: Path) -> None:
+    chosen = attrs.evolve(TARGET, identity="/etc/my keys/deploy")
+
+    said = told(tmp_path / "known", REFUSED, chosen)
+
+    assert said.endswith("? ssh -v -i '/etc/my keys/deploy' -p 2201 me@10.0.0.1")
+    assert told(tmp_path / "known", REFUSED).endswith("? ssh -v -p 2201 me@10.0.0.1")
