@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync import Plan, PlanError, State, check, resume, status
+from ghostasync import DirectorySource, Plan, PlanError, State, check, resume, status
 from ghostasync.testing import Answer, Call, FakeTransport
 from tests.test_run import Break, Hosts, fails, plan, run, states, with_rollout
 
@@ -113,3 +113,16 @@ async def test_who_resumes_what_ended_stranded_is_told_the_cure(plan: Plan) -> N
         f"run {report.run} has ended stranded: nothing is left to resume; to bring its "
         "stranded hosts in line: ghostasync converge h2"
     )
+
+
+async def test_a_folder_that_is_missing_is_named_with_its_key(plan: Plan) -> None:
+    missing = plan.base / "missing"
+    module = attrs.evolve(plan.modules[0], source=DirectorySource(str(missing)))
+    plan = attrs.evolve(plan, modules=(module,))
+    text = f"{missing} is not a folder (modules[0].source.dir)"
+
+    found = await check(plan, transport=FakeTransport(Hosts()))
+    report, _ = await run(plan, Hosts())
+
+    assert [(item.module, item.text) for item in found] == [("site", text)]
+    assert report.reason == f"site: {text}"

@@ -100,7 +100,15 @@ async def job_for(plan: Plan, store: Store, module: Module, package: str) -> Job
         return Job(module, source, await source.resolve())
     except SourceError as exc:
         # The run tells it, with its log and its exit status.
-        return Job(module, source, error=exc)
+        return Job(module, source, error=_keyed(plan, module, exc))
+
+
+def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
+    """Name the key of a folder; with git there is more to blame than one."""
+    if not isinstance(module.source, DirectorySource):
+        return exc
+    index = [known.name for known in plan.modules].index(module.name)
+    return SourceError(f"{exc} (modules[{index}].source.dir)")
 
 
 def manifest_jobs(plan: Plan, manifest: Sequence[ManifestLine]) -> tuple[Job, ...]:

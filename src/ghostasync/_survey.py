@@ -113,7 +113,9 @@ class _NoLogs:
 async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
     """Return what would keep sources and hosts from a deploy, in plan order."""
     found = [
-        Finding("", str(job.error), job.module.name)
+        Finding(
+            "", str(job.error).removeprefix(f"{job.module.name}: "), job.module.name
+        )
         for job in parts.jobs
         if job.error is not None
     ]

@@ -110,6 +110,40 @@ def test_a_failed_build_names_the_module_and_how_to_build_it_alone() -> None:
     assert lines[-1] == "  next: ghostasync build site --config s.toml"
 
 
+def test_a_source_that_fails_is_told_once_and_leads_to_a_check() -> None:
+    reason = "site: /x is not a folder (modules[0].source.dir)"
+    story = Story(names(2))
+    story.start()
+    story.connect()
+    story.tell(e.BuildFailed(reason))
+    story.each(lambda h: e.Halted(h, reason))
+    story.finish("failed", 1, reason)
+
+    lines = words(story)
+
+    assert lines[0] == f"ghostasync: failed: {reason}"
+    assert "\n".join(lines).count("is not a folder") == 1
+    assert lines[-1] == "  next: ghostasync check --config s.toml"
+
+
+def test_a_source_that_fails_beside_something_else_has_its_name_once() -> None:
+    story = begun(1)
+    story.tell(e.BuildFailed("site: /x is not a folder"))
+    story.finish("failed", 1, "SIGTERM")
+
+    assert "  site  /x is not a folder" in words(story)
+
+
+def test_a_buildpack_that_fails_is_told_once_with_its_last_words() -> None:
+    reason = "buildpack of site exited 2"
+    story = begun(1)
+    story.tell(e.BuildFailed(reason, exit_status=2, tail="no page.html\n"))
+    story.each(lambda h: e.Halted(h, reason))
+    story.finish("failed", 1, reason)
+
+    assert words(story)[:2] == [f"ghostasync: failed: {reason}", "    | no page.html"]
+
+
 def test_a_migration_that_failed_shows_its_last_words() -> None:
     story = begun(2)
     story.package()

@@ -54,6 +54,7 @@ class ModuleRow:
     since: float = 0.0
     packaged: e.Packaged | None = None
     failed: e.BuildFailed | None = None
+    fetched: bool = False
 
 
 @attrs.define
@@ -235,7 +236,7 @@ class Board:
                 row = self._module(name, "fetching")
                 row.revision = short
             case e.BuildStarted(module=name):
-                self._module(name, "building")
+                self._module(name, "building").fetched = True
             case e.BuildOutput(module=name) if name:
                 row = self.modules.setdefault(name, ModuleRow(name))
                 row.line = "".join(last_lines(event.text, 1)) or row.line

@@ -121,7 +121,8 @@ def failure(report: Report, board: Board, command: Command | None) -> list[str]:
         command: What was typed; None where nothing is left to look at or to do.
     """
     failures = _failures(report, board)
-    details = _reasons(failures, _DETAILS - 1)
+    news = [item for item in failures if not _is_headline(item, report, board)]
+    details = _reasons(news, _DETAILS - 1)
     if worst := next((item for item in failures if item.tail), None):
         lines = last_lines(worst.tail, _DETAILS - len(details), _LONGEST)
         # One line is the end of the reason, which has just been said.
@@ -150,6 +151,15 @@ def _headline(report: Report, failures: Sequence[Failure]) -> str:
     return f"ghostasync: {said}{reason}"
 
 
+def _is_headline(item: Failure, report: Report, board: Board) -> bool:
+    """Tell whether the headline says it already: of a build, with its module."""
+    (name, *_) = item.hosts
+    row = board.modules.get(name) if item.stage is None else None
+    named = name in report.reason.replace(":", " ").split()
+    said = {item.reason, f"{name}: {item.reason}"}
+    return named and row is not None and report.reason in said
+
+
 def _failures(report: Report, board: Board) -> list[Failure]:
     """Return what went wrong, the gravest first, then as it came."""
     found = list(board.failures)
@@ -161,9 +171,7 @@ def _failures(report: Report, board: Board) -> list[Failure]:
         found = list(folded)
     found.sort(key=lambda item: item.stage is not S.ROLLING_BACK)
     builds = [
-        Failure(None, row.failed.reason, (row.name,), row.failed.tail)
-        for row in board.modules.values()
-        if row.failed
+        _of_build(row.name, row.failed) for row in board.modules.values() if row.failed
     ]
     if (row := board.gate) and (gate := row.failed):
         where = gate.host if isinstance(gate, e.BeforeSwitchFailed) else row.where
@@ -171,6 +179,11 @@ def _failures(report: Report, board: Board) -> list[Failure]:
     if after := board.after_all:
         found.append(Failure(None, after.reason, ("after_all_deploy",), after.tail))
     return builds + found
+
+
+def _of_build(module: str, failed: e.BuildFailed) -> Failure:
+    reason = failed.reason.removeprefix(f"{module}: ")
+    return Failure(None, reason, (module,), failed.tail)
 
 
 def _reasons(failures: Sequence[Failure], room: int) -> list[str]:
@@ -251,7 +264,7 @@ def _again(board: Board, command: Command) -> str:
     """Return what to type after a failure that left all as it was."""
     for row in board.modules.values():
         if row.failed:
-            return command.other(f"build {row.name}")
+            return command.other(f"build {row.name}" if row.fetched else "check")
     started = board.started
     if started and started.action == Action.RESUME.value and board.going_back:
         # Nothing of it is left to resume.
