@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from anyio import connect_tcp, to_thread
 from ghostasync.testing import InProcessFleet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+README = EXAMPLES.parent / "README.md"
 
 CONFIG = """\
 [app]
@@ -84,6 +86,20 @@ async def test_deploy_prints_what_became_live(folder: Path) -> None:
     assert process.returncode == 0, out
     assert out.count("is live") == 2
     assert "2 hosts in" in out
+
+
+async def test_what_the_readme_prints_is_true_of_any_number_of_waves(
+    folder: Path,
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (folder / "readme.py").write_text(code)
+    process = _start(folder, str(folder / "readme.py"))
+
+    out = await _output(process)
+
+    assert process.returncode == 0, out
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"links of the widest wave moved within \d+ ms", last)
 
 
 async def test_the_portal_tells_everything_to_who_comes_late(folder: Path) -> None:
