@@ -231,13 +231,25 @@ def test_a_package_id_says_what_it_is_made_of(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "site", "1_site", "1_site_4F2A9C1", "1__4f2a9c1", "1_a/b_4f2a9c1"]
+    "text",
+    [
+        "",
+        "site",
+        "1_site",
+        "1_site_4F2A9C1",
+        "1__4f2a9c1",
+        "1_a/b_4f2a9c1",
+        "123_site_abc",
+    ],
 )
 def test_other_texts_are_no_package_ids(text: str) -> None:
     with pytest.raises(PlanError) as caught:
         parse_package_id(text)
 
-    assert str(caught.value) == f"{text}: not a package id, <epoch>_<module>_<commit>"
+    assert str(caught.value) == (
+        f"{text}: not a package id: 10 digits, a module and 7 hex digits, as in "
+        "1763856184_site_4f2a9c1"
+    )
 
 
 def test_run_ids_are_in_utc_and_sort_by_time() -> None:

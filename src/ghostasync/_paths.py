@@ -237,7 +237,10 @@ def parse_package_id(text: str) -> PackageId:
     """
     match = _PACKAGE_ID.fullmatch(text)
     if match is None:
-        raise PlanError(f"{text}: not a package id, <epoch>_<module>_<commit>")
+        raise PlanError(
+            f"{text}: not a package id: 10 digits, a module and 7 hex digits, as in "
+            "1763856184_site_4f2a9c1"
+        )
     return PackageId(int(match[1]), match[2], match[3])
 
 
