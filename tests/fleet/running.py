@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tests.fleet.console import Outcome
 
-__all__ = ["Running"]
+__all__ = ["ENDING", "Running"]
 
 ENDING: Final = 90.0
 """Seconds that a run may take to end once a fault has struck: a dead peer is noticed

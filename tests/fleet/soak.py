@@ -31,6 +31,7 @@ from tests.fleet.evidence import eventually
 from tests.fleet.ground import Ground
 from tests.fleet.plots import Plot, draw
 from tests.fleet.readers import Readers
+from tests.fleet.running import ENDING
 from tests.fleet.sshd import namespaces_work
 from tests.fleet.striking import Striking
 
@@ -106,7 +107,8 @@ class Soak:
         ground.commit()
         with ExitStack() as gates, ground.deploying() as running:
             striking = Striking(ground, running, plot.strikes, gates)
-            outcome = running.finish()
+            # Each may go unnoticed for a minute, one after the other.
+            outcome = running.finish(ENDING * max(1, len(plot.strikes)))
             striking.end()
             self._keep(number, outcome)
             there = [h for h in ground.reachable if h not in striking.cut]
