@@ -27,6 +27,7 @@ from ghostasync import (
     State,
     StoreSettings,
     Verify,
+    converge,
     deploy,
     resume,
     rollback,
@@ -1017,6 +1018,32 @@ async def cut(scene: Scene, run: str, kind: type[e.Event]) -> None:
     name = f'"event":"{kind.__name__}"'.encode()
     at = next(number for number, line in enumerate(lines) if name in line)
     journal.write_bytes(b"".join(lines[: at + 1]))
+
+
+async def test_a_stranded_host_proves_itself_though_it_serves_what_it_should(
+    scene: Scene,
+) -> None:
+    """Its link was put back, but the post-deploy of what it serves failed."""
+    scene.version("2")
+    scene.fleet.breaks = lambda call: (
+        Answer(1, b"it broke\n")
+        if call.host == "h1" and call.name == "run" and "post_deploy" in call.args[1]
+        else None
+    )
+    with pytest.raises(DeployFailed) as failed:
+        await scene.deploy()
+    assert failed.value.report.hosts["h1"].state is State.STRANDED
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    scene.fleet.breaks = lambda _: None
+    for host in scene.fleet.hosts.values():
+        host.ran.clear()
+
+    report = await converge(scene.plan, transport=scene.fleet.transport)
+
+    assert report.hosts["h1"].state is State.LIVE
+    assert scene.fleet.ran("post_deploy") == ["h1"]
+    again = await converge(scene.plan, transport=scene.fleet.transport)
+    assert again.hosts["h1"].state is State.UNCHANGED
 
 
 async def test_a_killed_converge_stays_one(scene: Scene) -> None:

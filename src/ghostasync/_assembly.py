@@ -12,7 +12,8 @@ import os
 import secrets
 import shlex
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Assembly:
     whether the run is about chosen hosts; *places* names the hosts of each module that
     not all hosts get. *of* is the run that this one goes back from, *past* the one that
     it takes up; where it has to *revert* that, hosts only go back. *warnings* are for
-    whoever follows the run.
+    whoever follows the run; *stranded* are hosts that an earlier run left so.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Assembly:
     past: Past | None = None
     revert: bool = False
     warnings: tuple[str, ...] = ()
+    stranded: frozenset[str] = frozenset()
 
     @property
     def fleet(self) -> tuple[Host, ...]:
@@ -148,6 +150,7 @@ async def assemble(
         reason=reason,
         secrets={name: os.environ[name] for name in plan.app.secrets},
         hidden=await _kept_secrets(plan, parts),
+        stranded=await _still_stranded(parts.store),
     )
 
 
@@ -359,13 +362,36 @@ async def last_states(store: Store) -> dict[str, str]:
 
     A host that was stranded stays so until a run has put it in order.
     """
-    states: dict[str, str] = {}
+    return _last(await _reports(store))
+
+
+async def _still_stranded(store: Store) -> frozenset[str]:
+    """Return the hosts that no run has put in order since they were stranded."""
+    reports = await _reports(store)
+    stranded = State.STRANDED.value
+    # Reports of large fleets are long, and hosts seldom stranded.
+    if not any(stranded.encode() in report for report in reports):
+        return frozenset()
+    return frozenset(name for name, s in _last(reports).items() if s == stranded)
+
+
+async def _reports(store: Store) -> list[bytes]:
+    """Return the last runs' reports, the oldest first; those under way have none."""
+    found = []
     for run in list(await store.runs())[-_RUNS:]:
+        with suppress(StoreError):
+            found.append(await store.load(run, "report.json"))
+    return found
+
+
+def _last(reports: Iterable[bytes]) -> dict[str, str]:
+    states: dict[str, str] = {}
+    for report in reports:
         try:
-            hosts = json.loads(await store.load(run, "report.json"))["hosts"]
+            hosts = json.loads(report)["hosts"]
             found = {name: str(host["state"]) for name, host in hosts.items()}
-        except (StoreError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # a run that is going on, or was killed; or a damaged report
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # damaged
         for name, state in found.items():
             if states.get(name) != State.STRANDED.value or state in _IN_ORDER:
                 states[name] = state

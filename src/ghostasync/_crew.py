@@ -75,6 +75,7 @@ def _shared(
         holder=parts.holder,
         store_url=parts.store_url,
         force=parts.force,
+        stranded=parts.stranded,
         redactor=Redactor([*parts.secrets.values(), *parts.hidden]),
         logs=logs,
         work=anyio.CapacityLimiter(rollout.concurrency),

@@ -74,7 +74,8 @@ class RunContext:
 
     *places* names the hosts of each module that not all get; *variables* are what
     commands see that belong to no module. *past* is the run that this one takes up,
-    None where it is a new one; where it has to *revert* that, hosts only go back.
+    None where it is a new one; where it has to *revert* that, hosts only go back. Hosts
+    that an earlier run left *stranded* have to prove themselves, whatever they serve.
     """
 
     id: str
@@ -100,6 +101,7 @@ class RunContext:
     variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     waves: int = 0
     serving: Serving = attrs.field(factory=Serving)
+    stranded: frozenset[str] = frozenset()
 
     @property
     def deadlines(self) -> Deadlines:
