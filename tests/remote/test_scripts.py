@@ -243,38 +243,54 @@ def test_any_lock_can_be_broken(shell: str, tmp_path: Path) -> None:
         assert first.wait(10) != 0
 
 
+@contextlib.contextmanager
+def _third(ghost: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Have another newcomer wait for the lock, and take its time to say its name."""
+    text = (
+        "exec 9>>lock; flock 9; date +%s >beat; sleep 1.5; "
+        r"printf 'run 3 by ann\n%s\n' $$ >holder; read -r _"
+    )
+    words = ["/bin/sh", "-c", text, "ghost-lock"]
+    with subprocess.Popen(words, cwd=ghost, stdin=subprocess.PIPE) as process:
+        try:
+            _until(lambda: _commands("flock 9", ghost))
+            yield process
+        finally:
+            process.kill()
+            for pid in _commands("flock 9", ghost):
+                os.kill(pid, signal.SIGKILL)
+
+
+_UNTIL_IT_BEATS = """\
+until [ "$(/bin/cat {ghost}/beat)" -gt "$(($(date +%s) - 60))" ]; do :; done
+"""
+
+
 @pytest.mark.parametrize("stale", [STALE, "-1"])
 def test_who_loses_the_lock_of_a_silent_holder_names_the_one_that_has_it(
     shell: str, stale: str, tmp_path: Path
 ) -> None:
     """Or of two newcomers the older gives up, as if the dead run held it still."""
     ghost = tmp_path / "app/.ghost"
-    third = (
-        "exec 9>>lock; flock 9; date +%s >beat; sleep 1.5; "
-        r"printf 'run 3 by ann\n%s\n' $$ >holder; read -r _"
-    )
+    sleep = tmp_path / "bin/sleep"
+    sleep.parent.mkdir()
+    late = _UNTIL_IT_BEATS.format(ghost=ghost)
+    sleep.write_text(f'#!/bin/sh\n{late}exec /bin/sleep "$@"\n')
+    sleep.chmod(0o755)
+    env = {"PATH": f"{sleep.parent}:{os.environ['PATH']}"}
     with _holder(shell, tmp_path / "app", "1"):
         (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
-        words = ["/bin/sh", "-c", third, "ghost-lock"]
-        with subprocess.Popen(words, cwd=ghost, stdin=subprocess.PIPE) as other:
-            _until(lambda: _commands("flock 9", ghost))
+        with _third(ghost) as third:
+            said = _ask(shell, tmp_path / "app", "2", env, stale=stale)[::2]
+            lives = third.poll() is None
 
-            assert _ask(shell, tmp_path / "app", "2", stale=stale) == (
-                75,
-                "",
-                "run 3 by ann\n",
-            )
-            assert other.poll() is None
+    assert (said, lives) == ((75, "run 3 by ann\n"), True)
 
 
 def test_a_beat_of_another_newcomer_is_not_that_of_the_holder_it_ended(
     shell: str, tmp_path: Path
 ) -> None:
     ghost = tmp_path / "app/.ghost"
-    third = (
-        "exec 9>>lock; flock 9; date +%s >beat; sleep 1.5; "
-        r"printf 'run 3 by ann\n%s\n' $$ >holder; read -r _"
-    )
     with _holder(shell, tmp_path / "app", "1") as (first, _):
         (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
         cat = tmp_path / "bin/cat"
@@ -283,15 +299,12 @@ def test_a_beat_of_another_newcomer_is_not_that_of_the_holder_it_ended(
             f'#!/bin/sh\n[ "$*" != beat ] || [ -e {tmp_path}/ended ] || {{\n'
             f"touch {tmp_path}/ended\n"
             f"kill {first.pid} $(/bin/cat /proc/{first.pid}/task/*/children)\n"
-            'until [ "$(/bin/cat beat)" -gt "$(($(date +%s) - 60))" ]; do :; done\n'
+            f"{_UNTIL_IT_BEATS.format(ghost=ghost)}"
             '}\nexec /bin/cat "$@"\n'
         )
         cat.chmod(0o755)
         env = {"PATH": f"{cat.parent}:{os.environ['PATH']}"}
-        words = ["/bin/sh", "-c", third, "ghost-lock"]
-        with subprocess.Popen(words, cwd=ghost, stdin=subprocess.PIPE):
-            _until(lambda: _commands("flock 9", ghost))
-
+        with _third(ghost):
             said = _ask(shell, tmp_path / "app", "2", env)[::2]
 
     assert said == (75, "run 3 by ann\n")
@@ -500,7 +513,7 @@ def _commands(line: str, cwd: Path) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-            if b" ".join(words).decode() == line and (entry / "cwd").readlink() == cwd:
+            if b" ".join(words) == line.encode() and (entry / "cwd").readlink() == cwd:
                 found.append(int(entry.name))
     return found
 
