@@ -4,6 +4,8 @@ import asyncio
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import anyio
@@ -33,6 +35,27 @@ async def test_a_signal_after_the_run_belies_no_exit_status(number: int) -> None
 
     assert await supervise(FrontEnd("json", io.StringIO()), work) == 0
     os.kill(os.getpid(), number)
+
+
+LATE = """\
+import os, sys
+from ghostasync import cli
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=int(sys.argv[1])):
+        kill(pid, number)
+
+cli.execute, late = lambda _: 5, Late()
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_to_a_process_that_ends_belies_no_exit_status(number: int) -> None:
+    """Python takes handlers away before it takes objects apart."""
+    done = subprocess.run([sys.executable, "-c", LATE, str(int(number))], check=False)
+
+    assert done.returncode == 5
 
 
 @pytest.mark.parametrize("number", NUMBERS)

@@ -54,6 +54,9 @@ def main() -> None:
     _prepare()
     status = execute(sys.argv[1:])
     _flush()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The interpreter takes other handlers away before it has ended.
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
 
 
