@@ -7,13 +7,11 @@ Everything that can be refused is refused here, before any host is contacted.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import secrets
 import shlex
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,9 +30,10 @@ from ._paths import (
     store_url,
 )
 from ._select import named, select
+from ._standing import last_states, still_stranded
 from ._waves import needed
 from .config import check_plan, check_secrets, unsupported
-from .errors import ConfigError, PlanError, StoreError
+from .errors import ConfigError, PlanError
 from .inventories.static import Static
 from .model import Action, Host, Plan, State
 from .protocols import ManifestLine, Store, Transport
@@ -45,15 +44,9 @@ __all__ = [
     "Job",
     "Selection",
     "assemble",
-    "last_states",
     "open_transport",
     "survey",
 ]
-
-_RUNS = 50
-"""How many runs are looked at for what became of a host last."""
-
-_IN_ORDER = {State.LIVE.value, State.UNCHANGED.value, State.ROLLED_BACK.value}
 
 
 @attrs.frozen(eq=False)
@@ -150,7 +143,7 @@ async def assemble(
         reason=reason,
         secrets={name: os.environ[name] for name in plan.app.secrets},
         hidden=await _kept_secrets(plan, parts),
-        stranded=await _still_stranded(parts.store),
+        stranded=await still_stranded(parts.store),
     )
 
 
@@ -354,45 +347,3 @@ async def _hosts(plan: Plan, store: Store, limit: Sequence[str]) -> tuple[Host, 
     fine = {State.LIVE.value, State.UNCHANGED.value}
     failed = {name for name, state in last.items() if state not in fine}
     return select(inventory, limit, failed)
-
-
-async def last_states(store: Store) -> dict[str, str]:
-    """
-    Return how each host's last run ended; a run of few hosts hides no other.
-
-    A host that was stranded stays so until a run has put it in order.
-    """
-    return _last(await _reports(store))
-
-
-async def _still_stranded(store: Store) -> frozenset[str]:
-    """Return the hosts that no run has put in order since they were stranded."""
-    reports = await _reports(store)
-    stranded = State.STRANDED.value
-    # Reports of large fleets are long, and hosts seldom stranded.
-    if not any(stranded.encode() in report for report in reports):
-        return frozenset()
-    return frozenset(name for name, s in _last(reports).items() if s == stranded)
-
-
-async def _reports(store: Store) -> list[bytes]:
-    """Return the last runs' reports, the oldest first; those under way have none."""
-    found = []
-    for run in list(await store.runs())[-_RUNS:]:
-        with suppress(StoreError):
-            found.append(await store.load(run, "report.json"))
-    return found
-
-
-def _last(reports: Iterable[bytes]) -> dict[str, str]:
-    states: dict[str, str] = {}
-    for report in reports:
-        try:
-            hosts = json.loads(report)["hosts"]
-            found = {name: str(host["state"]) for name, host in hosts.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue  # damaged
-        for name, state in found.items():
-            if states.get(name) != State.STRANDED.value or state in _IN_ORDER:
-                states[name] = state
-    return states

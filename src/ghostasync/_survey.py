@@ -9,12 +9,13 @@ from typing import Final, TypeVar
 import anyio
 import attrs
 
-from ._assembly import Assembly, last_states
+from ._assembly import Assembly
 from ._history import unfinished_run
 from ._lint import complaints
 from ._machine import HostMachine
 from ._past import Past
 from ._redact import Redactor
+from ._standing import last_states
 from .errors import HostError
 from .events import Event
 from .model import State

@@ -172,8 +172,8 @@ def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
 
     It parses alike in sh, bash, zsh, fish and csh. The reader has to leave the rest of
     stdin alone: ``dd`` does, in a few reads where it knows ``fullblock`` (GNU, busybox,
-    toybox), which costs a host a tenth of a read for each byte; one that does not know
-    it ends before it has read any. Source: FIELD, facts that were run, and
+    toybox), else with one for each byte, which takes ten times as long. One that does
+    not know it ends before it has read any. Source: FIELD, facts that were run, and
     ``benchmarks/skew.py``.
     """
     prefix = "exec sudo -n " if sudo else "exec "
