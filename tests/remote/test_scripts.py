@@ -42,6 +42,16 @@ def _until(ready: object, seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
+def _instead(tmp_path: Path, tool: str, text: str) -> dict[str, str]:
+    """Have a script stand for *tool*; return the PATH on which it is found first."""
+    script = tmp_path / "bin" / tool
+    script.parent.mkdir(exist_ok=True)
+    script.unlink(missing_ok=True)
+    script.write_text(f"#!/bin/sh\n{text}\n")
+    script.chmod(0o755)
+    return {"PATH": f"{script.parent}:{os.environ['PATH']}"}
+
+
 # --- lock ----------------------------------------------------------------------
 
 
@@ -186,14 +196,9 @@ def test_a_holder_that_has_not_written_its_name_yet_is_not_the_one_before(
     with _holder(shell, app, "3") as (_, said):
         holder = app / ".ghost/holder"
         holder.write_text("run 1 by ann\n1\n")
-        sleep = tmp_path / "bin/sleep"
-        sleep.parent.mkdir()
-        sleep.write_text(
-            f"#!/bin/sh\nprintf 'run 3 by ann\\n{said.split()[1]}\\n' >{holder}\n"
-        )
-        sleep.chmod(0o755)
+        text = f"printf 'run 3 by ann\\n{said.split()[1]}\\n' >{holder}"
+        env = _instead(tmp_path, "sleep", text)
 
-        env = {"PATH": f"{sleep.parent}:{os.environ['PATH']}"}
         assert _ask(shell, app, "2", env)[::2] == (75, "run 3 by ann\n")
 
 
@@ -203,13 +208,9 @@ def test_a_lock_that_is_given_back_meanwhile_is_free(
     app = tmp_path / "app"
     with _holder(shell, app, "3") as (first, _):
         (app / ".ghost/holder").write_text("run 1 by ann\n1\n")
-        sleep = tmp_path / "bin/sleep"
-        sleep.parent.mkdir()
         family = f"{first.pid} $(cat /proc/{first.pid}/task/{first.pid}/children)"
-        sleep.write_text(f"#!/bin/sh\nkill {family}\nexec /bin/sleep 0.1\n")
-        sleep.chmod(0o755)
+        env = _instead(tmp_path, "sleep", f"kill {family}\nexec /bin/sleep 0.1")
 
-        env = {"PATH": f"{sleep.parent}:{os.environ['PATH']}"}
         assert _ask(shell, app, "2", env)[0] == 0
 
 
@@ -272,12 +273,8 @@ def test_who_loses_the_lock_of_a_silent_holder_names_the_one_that_has_it(
 ) -> None:
     """Or of two newcomers the older gives up, as if the dead run held it still."""
     ghost = tmp_path / "app/.ghost"
-    sleep = tmp_path / "bin/sleep"
-    sleep.parent.mkdir()
     late = _UNTIL_IT_BEATS.format(ghost=ghost)
-    sleep.write_text(f'#!/bin/sh\n{late}exec /bin/sleep "$@"\n')
-    sleep.chmod(0o755)
-    env = {"PATH": f"{sleep.parent}:{os.environ['PATH']}"}
+    env = _instead(tmp_path, "sleep", f'{late}exec /bin/sleep "$@"')
     with _holder(shell, tmp_path / "app", "1"):
         (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
         with _third(ghost) as third:
@@ -293,17 +290,14 @@ def test_a_beat_of_another_newcomer_is_not_that_of_the_holder_it_ended(
     ghost = tmp_path / "app/.ghost"
     with _holder(shell, tmp_path / "app", "1") as (first, _):
         (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
-        cat = tmp_path / "bin/cat"
-        cat.parent.mkdir()
-        cat.write_text(
-            f'#!/bin/sh\n[ "$*" != beat ] || [ -e {tmp_path}/ended ] || {{\n'
+        text = (
+            f'[ "$*" != beat ] || [ -e {tmp_path}/ended ] || {{\n'
             f"touch {tmp_path}/ended\n"
             f"kill {first.pid} $(/bin/cat /proc/{first.pid}/task/*/children)\n"
             f"{_UNTIL_IT_BEATS.format(ghost=ghost)}"
-            '}\nexec /bin/cat "$@"\n'
+            '}\nexec /bin/cat "$@"'
         )
-        cat.chmod(0o755)
-        env = {"PATH": f"{cat.parent}:{os.environ['PATH']}"}
+        env = _instead(tmp_path, "cat", text)
         with _third(ghost):
             said = _ask(shell, tmp_path / "app", "2", env)[::2]
 
@@ -331,22 +325,17 @@ def test_a_beat_that_cannot_be_written_does_not_cost_the_lock(
     shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
 ) -> None:
     """A file system that copies on write has no room for it on a full disk."""
-    date = tmp_path / "bin/date"
-    date.parent.mkdir(exist_ok=True)
-    date.unlink(missing_ok=True)
-    text = f"#!/bin/sh\n[ -e {tmp_path}/full ] || exec /bin/date +%s\n"
-    date.write_text(f"{text}touch {tmp_path}/tried\nexit 1\n")
-    date.chmod(0o755)
-    env = poor
-    if tools == "rich":
-        env = {"PATH": f"{date.parent}:{os.environ['PATH']}"}
+    full, tried = tmp_path / "full", tmp_path / "tried"
+    text = f"[ -e {full} ] || exec /bin/date +%s\ntouch {tried}\nexit 1"
+    rich = _instead(tmp_path, "date", text)
+    env = poor if tools == "poor" else rich
     with _holder(shell, tmp_path / "app", "1", env) as (first, _):
-        (tmp_path / "full").touch()
+        full.touch()
         assert first.stdin
         first.stdin.write(b"\n")
         first.stdin.flush()
-        _until((tmp_path / "tried").exists)
-        (tmp_path / "full").unlink()
+        _until(tried.exists)
+        full.unlink()
 
         assert _ask(shell, tmp_path / "app", "2", env)[::2] == (75, "run 1 by ann\n")
 
@@ -354,11 +343,7 @@ def test_a_beat_that_cannot_be_written_does_not_cost_the_lock(
 def test_a_host_that_takes_no_beat_is_refused_with_the_reason(
     shell: str, tmp_path: Path
 ) -> None:
-    date = tmp_path / "bin/date"
-    date.parent.mkdir()
-    date.write_text("#!/bin/sh\nexec /bin/date +%s >/dev/full\n")
-    date.chmod(0o755)
-    env = {"PATH": f"{date.parent}:{os.environ['PATH']}"}
+    env = _instead(tmp_path, "date", "exec /bin/date +%s >/dev/full")
 
     status, said, err = _ask(shell, tmp_path / "app", "1", env)
 
@@ -370,14 +355,12 @@ def test_a_folder_that_another_newcomer_removes_is_made_again(
     shell: str, tmp_path: Path, poor: dict[str, str]
 ) -> None:
     """Where flock is missing, one that begins takes an empty lock.d away."""
-    mkdir = tmp_path / "bin/mkdir"
-    mkdir.unlink()
-    mkdir.write_text(
-        '#!/bin/sh\n/bin/mkdir "$@" || exit\n'
+    text = (
+        '/bin/mkdir "$@" || exit\n'
         f"[ $1 != lock.d ] || [ -e {tmp_path}/raced ] || {{\n"
-        f"rmdir lock.d\ntouch {tmp_path}/raced\n}}\n"
+        f"rmdir lock.d\ntouch {tmp_path}/raced\n}}"
     )
-    mkdir.chmod(0o755)
+    _instead(tmp_path, "mkdir", text)
 
     status, said, _ = _ask(shell, tmp_path / "app", "1", poor)
 
@@ -388,14 +371,11 @@ def test_a_folder_that_another_newcomer_removes_is_made_again(
 def test_a_dd_of_another_kind_reads_the_script_and_no_more(
     shell: str, tmp_path: Path
 ) -> None:
-    dd = tmp_path / "bin/dd"
-    dd.parent.mkdir()
-    dd.write_text(
-        f'#!/bin/sh\ncase "$*" in *iflag*) exit 1 ;; esac\n'
-        f'echo >>{tmp_path}/used\nexec /bin/dd "$@"\n'
+    text = (
+        'case "$*" in *iflag*) exit 1 ;; esac\n'
+        f'echo >>{tmp_path}/used\nexec /bin/dd "$@"'
     )
-    dd.chmod(0o755)
-    env = {"PATH": f"{dd.parent}:{os.environ['PATH']}"}
+    env = _instead(tmp_path, "dd", text)
 
     with _holder(shell, tmp_path / "app", "1", env) as (first, _):
         beat = tmp_path / "app/.ghost/beat"
@@ -935,14 +915,19 @@ def test_the_environment_is_taken_whole_or_not_at_all(
     assert (tmp_path / "environment").read_text() == "old"
 
 
-def test_the_same_release_again_gets_its_environment_back(
-    shell: str, tmp_path: Path
-) -> None:
+def _again(tmp_path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Have a release that serves be deployed again; return its environment and move."""
     one = Module(tmp_path, "one")
     one.serve("1_a_0")
     environment = one.folder / ".ghost" / "1_a_0" / "environment"
     environment.write_text("old")
-    move = one.move("1_a_0", "1_a_0")
+    return environment, one.move("1_a_0", "1_a_0")
+
+
+def test_the_same_release_again_gets_its_environment_back(
+    shell: str, tmp_path: Path
+) -> None:
+    environment, move = _again(tmp_path)
     _arm(shell, move)
 
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
@@ -957,11 +942,7 @@ def test_a_run_that_is_taken_up_goes_back_to_what_was_before_it(
     shell: str, moved: str, back: str, tmp_path: Path
 ) -> None:
     """A run of its own goes back to what it found, whatever one before it had kept."""
-    one = Module(tmp_path, "one")
-    one.serve("1_a_0")
-    environment = one.folder / ".ghost" / "1_a_0" / "environment"
-    environment.write_text("old")
-    move = one.move("1_a_0", "1_a_0")
+    environment, move = _again(tmp_path)
     _arm(shell, move, environment="of one killed")
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
 
@@ -976,33 +957,22 @@ def test_a_run_that_is_taken_up_goes_back_to_what_was_before_it(
 def test_a_run_whose_switch_did_not_begin_restores_no_environment_of_another(
     shell: str, tmp_path: Path
 ) -> None:
-    one = Module(tmp_path, "one")
-    one.serve("1_a_0")
-    meta = one.folder / ".ghost" / "1_a_0"
-    (meta / "environment").write_text("serves")
-    (meta / "environment.before").write_text("stale")
-    move = one.move("1_a_0", "1_a_0")
+    environment, move = _again(tmp_path)
+    environment.with_name("environment.before").write_text("stale")
     _arm(shell, move)
 
     assert run(shell, "restore", "mv", *_ends(move))[0] == 0
 
-    assert (meta / "environment").read_text() == "serves"
+    assert environment.read_text() == "old"
 
 
 def test_an_environment_that_was_kept_in_part_is_not_one_to_go_back_to(
     shell: str, tmp_path: Path
 ) -> None:
-    one = Module(tmp_path, "one")
-    one.serve("1_a_0")
-    environment = one.folder / ".ghost" / "1_a_0" / "environment"
-    environment.write_text("old")
-    move = one.move("1_a_0", "1_a_0")
+    environment, move = _again(tmp_path)
     _arm(shell, move)
-    cp = tmp_path / "bin/cp"
-    cp.parent.mkdir()
-    cp.write_text('#!/bin/sh\nfor to; do :; done\nprintf o >"$to"\nexit 1\n')
-    cp.chmod(0o755)
-    env = {"PATH": f"{cp.parent}:{os.environ['PATH']}"}
+    text = 'for to; do :; done\nprintf o >"$to"\nexit 1'
+    env = _instead(tmp_path, "cp", text)
     assert run(shell, "switch", "mv", *_ends(move), env=env)[0] == 1
 
     assert run(shell, "restore", "mv", *_ends(move))[0] == 0
