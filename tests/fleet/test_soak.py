@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 SEED = 54
-DEPLOYS = 5
+DEPLOYS = 8
 HOSTS = 4
 
 
