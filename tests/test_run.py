@@ -349,6 +349,17 @@ async def test_no_host_waits_for_the_way_back_of_one_that_cannot_go(
     assert {ev.host for ev in ends[5:]} == {*stuck}
 
 
+async def test_who_is_stopped_with_others_has_not_failed(plan: Plan) -> None:
+    hosts = Hosts(breaks=fails("post_deploy", "h3"), hangs={("h4", "post_deploy")})
+
+    with anyio.fail_after(10):
+        report, seen = await run(with_rollout(plan, waves=(2,)), hosts)
+
+    assert states(report)["h4"] is State.ROLLED_BACK
+    waves = [ev for ev in seen if isinstance(ev, e.WaveFinished)]
+    assert [(wave.live, wave.failed) for wave in waves] == [(2, 0), (0, 1)]
+
+
 async def test_a_wave_without_a_fit_host_is_known_before_a_link_moves(
     plan: Plan,
 ) -> None:

@@ -259,7 +259,7 @@ class Fleet:
         skew = _spread(ctx.switched_at for ctx in hosts)
         if len(hosts) >= max(map(len, self.switched)):
             self.skew = skew
-        failed = sum(ctx.machine.state not in {S.LIVE, S.READY} for ctx in hosts)
+        failed = sum(ctx.failure is not None for ctx in hosts)
         self.run.note(e.WaveFinished(number, len(live), failed, skew), None)
         if not live:
             self._halt(f"every host of wave {number} failed")

@@ -366,7 +366,11 @@ class WaveStarted(RunEvent):
 
 @attrs.frozen
 class WaveFinished(RunEvent):
-    """A wave is live or has failed. *skew*: first to last link, in seconds."""
+    """
+    A wave is live or has failed. *skew*: first to last link, in seconds.
+
+    Hosts that were stopped because others failed are neither *live* nor *failed*.
+    """
 
     wave: int
     live: int
