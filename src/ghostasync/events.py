@@ -9,6 +9,7 @@ when the run takes note of it, so that events stay comparable.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import attrs
 
@@ -28,7 +29,9 @@ __all__ = [
     "BuildOutput",
     "BuildStarted",
     "Checked",
+    "Committed",
     "Connected",
+    "Disconnected",
     "Drained",
     "Event",
     "Failed",
@@ -38,12 +41,14 @@ __all__ = [
     "HostEvent",
     "HostWarned",
     "Judged",
+    "KilledRunFound",
     "LockAwaited",
     "ManifestMoved",
     "Output",
     "Packaged",
     "Prepared",
     "Progressed",
+    "Reconnected",
     "Record",
     "Resolved",
     "Resumed",
@@ -179,7 +184,7 @@ class Failed(HostEvent):
 
 @attrs.frozen
 class Halted(HostEvent):
-    """The run stopped before the host was ready, through no fault of the host."""
+    """The run stopped before the host's link moved, through no fault of the host."""
 
     reason: str
 
@@ -211,6 +216,33 @@ class Output(HostEvent):
     script: str
     text: str
     final: bool = True
+
+
+@attrs.frozen
+class Disconnected(HostEvent):
+    """The connection to the host died; until it is back nobody waits for the host."""
+
+    reason: str
+
+
+@attrs.frozen
+class Reconnected(HostEvent):
+    """The host answers again, *seconds* after its connection was given up."""
+
+    seconds: float
+
+
+@attrs.frozen
+class KilledRunFound(HostEvent):
+    """
+    What a killed run, which this one takes up, did to the host by the host's records.
+
+    *moved* is whether it had moved a link, *drained* whether it may have left the host
+    out of its balancers. Either has to be taken back where this run goes back.
+    """
+
+    moved: bool = False
+    drained: bool = False
 
 
 @attrs.frozen
@@ -411,11 +443,21 @@ class AfterWaveFailed(RunEvent):
     tail: str = ""
 
 
+Cause = Literal["policy", "locked", "interrupted", "abandoned"]
+"""Why a run stops: its own rules, another run's lock, a person, or a fault here."""
+
+
 @attrs.frozen
 class Stopped(RunEvent):
-    """The run goes no further; what follows only cleans up."""
+    """
+    The run goes no further; what follows only cleans up.
+
+    Where *cause* is a person or a fault on this machine, every host goes back, whatever
+    ``on_failure`` says: nobody decided that the new release is good enough.
+    """
 
     reason: str
+    cause: Cause = "policy"
 
 
 @attrs.frozen
@@ -424,6 +466,11 @@ class FleetRollbackStarted(RunEvent):
 
     reason: str
     hosts: tuple[str, ...]
+
+
+@attrs.frozen
+class Committed(RunEvent):
+    """Every wave is live within the budget: from here on nothing is taken back."""
 
 
 @attrs.frozen

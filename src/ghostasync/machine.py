@@ -20,16 +20,25 @@ from .model import State as S  # noqa: N817  the table reads better with one let
 
 __all__ = [
     "AFTER_SWITCH",
+    "IN_ORDER",
+    "LEFT_ALONE",
+    "MAY_BE_DRAINED",
+    "MAY_HAVE_MOVED",
+    "NOT_MOVED",
     "RESTING",
+    "SERVES_NEW",
+    "SPARED",
+    "SWITCHED",
     "TERMINAL",
     "TRANSITIONS",
     "HostMachine",
     "IllegalTransition",
+    "after",
     "mermaid",
 ]
 
 _back = {e.Failed: S.ROLLING_BACK, e.RollbackRequested: S.ROLLING_BACK}
-_lost = {e.Failed: S.FAILED, e.Halted: S.FAILED}
+_lost = {e.Failed: S.FAILED, e.Halted: S.HALTED}
 
 TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
     # Nothing a visitor can see has changed yet: a failure costs nothing.
@@ -51,7 +60,7 @@ TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
     S.PREPARING: {e.Prepared: S.READY, **_lost},
     S.READY: {
         e.Admitted: S.DRAINING,
-        e.Failed: S.FAILED,
+        **_lost,
         # Where a run that was killed had moved the link already.
         e.RollbackRequested: S.ROLLING_BACK,
     },
@@ -65,22 +74,51 @@ TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
     # The way back has one exit that is good and one that needs a person.
     S.ROLLING_BACK: {e.RolledBack: S.ROLLED_BACK, e.Failed: S.STRANDED},
     S.UNCHANGED: {},
-    # Where a run that was killed had moved the link already.
+    # A killed run had moved the link already, and this run takes that back.
+    S.HALTED: {e.RollbackRequested: S.ROLLING_BACK},
     S.FAILED: {e.RollbackRequested: S.ROLLING_BACK},
     S.ROLLED_BACK: {},
     S.STRANDED: {},
 }
 
-TERMINAL: Final = frozenset({S.UNCHANGED, S.FAILED, S.ROLLED_BACK, S.STRANDED})
-"""States in which a run is over for a host, save that FAILED may be taken back."""
+# Every named set of states stands here, and each is tested state by state.
+
+TERMINAL: Final = frozenset(
+    {S.UNCHANGED, S.HALTED, S.FAILED, S.ROLLED_BACK, S.STRANDED}
+)
+"""A run is over for the host, save that HALTED and FAILED may still be taken back."""
 
 RESTING: Final = TERMINAL | {S.READY, S.LIVE}
-"""States in which a host waits for the fleet, or for nothing."""
+"""A host waits for the fleet, or for nothing."""
 
-AFTER_SWITCH: Final = frozenset(
-    {S.SWITCHING, S.ACTIVATING, S.VERIFYING, S.UNDRAINING, S.LIVE, S.ROLLING_BACK}
+SWITCHED: Final = frozenset({S.ACTIVATING, S.VERIFYING, S.UNDRAINING, S.LIVE})
+"""Every link of the host is the new one."""
+
+AFTER_SWITCH: Final = SWITCHED | {S.SWITCHING, S.ROLLING_BACK}
+"""A link of the host may have moved, and this run can still put it back."""
+
+MAY_HAVE_MOVED: Final = AFTER_SWITCH | {S.STRANDED}
+"""A link of the host may have moved, and may not be back."""
+
+NOT_MOVED: Final = frozenset(
+    {S.CONNECTING, S.CHECKING, S.UPLOADING, S.PREPARING, S.READY, S.HALTED, S.FAILED}
 )
-"""States in which a link of the host may have moved."""
+"""No link of the host was moved by the run that left it in this state."""
+
+LEFT_ALONE: Final = frozenset({S.CONNECTING, S.CHECKING, S.HALTED, S.FAILED})
+"""Not even the environment of a release on the host was replaced, for certain."""
+
+MAY_BE_DRAINED: Final = frozenset({S.DRAINING, *(AFTER_SWITCH - {S.LIVE})})
+"""A balancer may have been told not to send the host work."""
+
+SERVES_NEW: Final = frozenset({S.LIVE, S.UNCHANGED})
+"""The host serves the run's releases."""
+
+IN_ORDER: Final = SERVES_NEW | {S.ROLLED_BACK}
+"""The host has proven that it serves one whole release as it should."""
+
+SPARED: Final = frozenset({S.UNCHANGED, S.HALTED, S.FAILED, S.LIVE, S.ROLLING_BACK})
+"""A host that comes here straight from before UPLOADING's end is sent nothing."""
 
 
 class IllegalTransition(Exception):
@@ -89,6 +127,19 @@ class IllegalTransition(Exception):
     def __init__(self, state: S, event: e.HostEvent) -> None:
         super().__init__(f"{type(event).__name__} cannot happen in {state.name}")
         self.state, self.event = state, event
+
+
+def after(state: S, event: e.HostEvent) -> S:
+    """
+    Return where *event* leads from *state*.
+
+    Raises:
+        IllegalTransition: The table has no such way.
+    """
+    try:
+        return TRANSITIONS[state][type(event)]
+    except KeyError:
+        raise IllegalTransition(state, event) from None
 
 
 @attrs.define
@@ -104,10 +155,7 @@ class HostMachine:
         Raises:
             IllegalTransition: The table has no such way; the state is untouched.
         """
-        try:
-            self.state = TRANSITIONS[self.state][type(event)]
-        except KeyError:
-            raise IllegalTransition(self.state, event) from None
+        self.state = after(self.state, event)
         return self.state
 
 

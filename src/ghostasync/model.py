@@ -47,7 +47,7 @@ NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class State(enum.Enum):
-    """Where one host is on its way; the transitions are in ``_machine``."""
+    """Where one host is on its way; the transitions are in ``machine``."""
 
     CONNECTING = "CONNECTING"
     CHECKING = "CHECKING"
@@ -61,6 +61,7 @@ class State(enum.Enum):
     UNDRAINING = "UNDRAINING"
     LIVE = "LIVE"
     UNCHANGED = "UNCHANGED"
+    HALTED = "HALTED"
     FAILED = "FAILED"
     ROLLING_BACK = "ROLLING_BACK"
     ROLLED_BACK = "ROLLED_BACK"
@@ -68,7 +69,7 @@ class State(enum.Enum):
 
 
 class Outcome(enum.Enum):
-    """How a run ended; ``EXIT_STATUS`` in ``_outcome`` maps it to a number."""
+    """How a run ended; ``EXIT_STATUS`` in ``_run.report`` maps it to a number."""
 
     LIVE = "live"
     UNCHANGED = "unchanged"

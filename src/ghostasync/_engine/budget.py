@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..model import Rollout
-from .host import Context
+from .host import HostRun
 from .waves import allowed
 
 __all__ = ["DENIALS", "over_budget", "turned_away"]
@@ -16,11 +16,13 @@ DENIALS: Final = 5
 user name, and servers lock out those who go on."""
 
 
-def over_budget(rollout: Rollout, hosts: Sequence[Context]) -> str:
+def over_budget(rollout: Rollout, hosts: Sequence[HostRun]) -> str:
     """Return why the budget of *rollout* is spent; empty while it is not."""
-    failed = [ctx for ctx in hosts if ctx.failure]
+    failed = [ctx for ctx in hosts if ctx.book.failure]
     if rollout.max_unreachable != "":
-        away = [ctx for ctx in failed if ctx.failure and ctx.failure.unreachable]
+        away = [
+            ctx for ctx in failed if ctx.book.failure and ctx.book.failure.unreachable
+        ]
         limit = allowed(rollout.max_unreachable, len(hosts))
         if len(away) > limit:
             return f"{len(away)} hosts unreachable, {limit} allowed"
@@ -32,9 +34,9 @@ def over_budget(rollout: Rollout, hosts: Sequence[Context]) -> str:
     return ""
 
 
-def turned_away(hosts: Sequence[Context]) -> str:
+def turned_away(hosts: Sequence[HostRun]) -> str:
     """Return why no more logins are tried: the first ones were all refused."""
-    denied = [ctx for ctx in hosts if ctx.failure and ctx.failure.denied]
-    if len(denied) < DENIALS or any(ctx.identity for ctx in hosts):
+    denied = [ctx for ctx in hosts if ctx.book.failure and ctx.book.failure.denied]
+    if len(denied) < DENIALS or any(ctx.attempt.identity for ctx in hosts):
         return ""
     return f"the first {len(denied)} hosts all refused the login"

@@ -1,180 +1,200 @@
 """
-Take a fleet to its new release in two phases, or back.
+Take a fleet to its new release in two phases, or back: carry out what the policy says.
 
-First every host gets ready: it has the bytes and has passed pre-deploy. Then the budget
-is judged, and only then does the first link move, wave by wave. What goes wrong after
-that is undone, in reverse wave order, on every host this run changed.
+How it works. Every event of a run goes through :meth:`Fleet.note`: on record first, then
+to the policy, whose commands are carried out at once. A command starts a task for one
+host, or stops what is at work. The methods are the steps of a deployment, each of which
+returns when all its tasks have ended; ``_run/deploy.py`` says in which order they come.
+Nothing is decided here: see ``policy.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import anyio
 import attrs
+from anyio.abc import TaskGroup
 
 from .. import events as e
 from .._build.release import Release
-from ..errors import BuildError, GhostasyncError
-from ..machine import AFTER_SWITCH
+from ..errors import BuildError, GhostasyncError, HostError
 from ..model import State as S  # noqa: N817  as in the table
-from .budget import over_budget, turned_away
-from .gates import pass_before_switch
-from .host import Context, RunContext
-from .locks import is_free_within, release
-from .pipeline import advance, apply, look, recheck
-from .rollback import look_again, take_back, take_up
-from .serving import NoRoom
+from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
+from .host import HostRun, RunContext
+from .locks import is_free_within, unlock
+from .pipeline import advance, apply, failed, look, recheck
+from .policy import Policy
+from .stages.check import inspect, take_lock
+from .stages.connect import connect
 from .stages.prune import prune
-from .takeover import drained_by_past
-from .waves import allowed
+from .takeover import adopt_killed_moves, drained_by_killed_run
 
-__all__ = ["Fleet"]
-
-COMMIT_SECONDS: Final = 60
-"""How long the store may take to move MANIFEST; the fleet goes back then."""
+__all__ = ["Fleet", "Stopped"]
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
 terminal can take in."""
 
+Record = Callable[[e.Event, S | None], None]
+"""Puts an event on record, with the host's state after it."""
 
-class _Stop(Exception):
-    """The run goes no further; *reason* is on record."""
+
+class Stopped(Exception):
+    """The run goes no further; why is on record."""
 
 
 @attrs.define(eq=False)
 class Fleet:
     """
-    The hosts of a run and what was decided about them.
+    The hosts of a run, and the tasks that take them forward or back.
 
-    *build* makes the releases, *commit* moves MANIFEST once every wave is live within
-    the budget; *gate* says, after a wave (its number, its hosts), why the run must not
-    go on, or nothing; *waves* are the selected hosts, cut. *committed* is true once
-    nothing is taken back any more, *reason* says why not.
+    *forward* is the scope of everything before the way back; *skew* is the time from
+    the first to the last link of the widest wave, in seconds.
     """
 
     run: RunContext
-    hosts: tuple[Context, ...]
-    waves: tuple[tuple[Context, ...], ...]
-    build: Callable[[], Awaitable[tuple[Release, ...]]]
-    commit: Callable[[], Awaitable[None]]
-    gate: Callable[[int, tuple[str, ...]], Awaitable[str]]
-    committed: bool = False
-    reason: str = ""
-    locked: bool = False
-    interrupted: bool = False
+    hosts: Mapping[str, HostRun]
+    policy: Policy
+    record: Record
+    waits_until: float = 0.0
     skew: float = 0.0
-    switched: list[tuple[str, ...]] = attrs.field(factory=list)
-    _all_back: bool = False
-    _wait_until: float = 0.0
-    _forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    _step: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    _attempt: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    _tasks: TaskGroup | None = None
+    _awaited: AwaitLock | None = None
+    _bugs: list[Exception] = attrs.field(factory=list)
+
+    # --- What happens ----------------------------------------------------------
+
+    def note(self, event: e.Event) -> None:
+        """
+        Take note of *event*, and do what follows from it.
+
+        Raises:
+            IllegalTransition: A host cannot be where the event says.
+        """
+        self.record(event, self.run.state.after(event))
+        for command in self.policy.feed(event):
+            self._carry_out(command)
 
     def interrupt(self, reason: str) -> None:
         """Stop as soon as can be and put every link back; later calls do nothing."""
-        if not (self.committed or self.interrupted):
-            self.interrupted = True
-            self.abandon(reason)
+        stopped = self.policy.run.stopped
+        if stopped is None or stopped.cause != "interrupted":
+            self._abandon(reason, "interrupted")
 
     def abandon(self, reason: str) -> None:
         """Go back, for a reason that is neither a host's nor a person's."""
-        if not self.committed:
-            self._all_back = True
-            self._halt(reason)
-            self._forward.cancel()
+        self._abandon(reason, "abandoned")
 
-    async def deploy(self) -> None:
+    def give_up(self, exc: BaseException) -> None:
+        """Stop because of a cancellation or a bug; the way back comes next."""
+        cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
+        reason = "interrupted" if cancelled else f"a bug: {exc!r}"
+        self._abandon(reason, "interrupted" if cancelled else "abandoned")
+
+    def _abandon(self, reason: str, cause: e.Cause) -> None:
+        if not self.policy.final:
+            self.note(e.Stopped(reason, cause))
+            self.forward.cancel()
+
+    def require_going_on(self) -> None:
         """
-        Take the fleet forward; on any failure beyond the budget, back.
+        Return where the run may go on.
 
         Raises:
-            BaseException: A cancellation or a bug, once every link is back.
+            Stopped: It may not.
         """
-        try:
-            async with anyio.create_task_group() as watchers:
-                watchers.start_soon(self._sample)
-                try:
-                    with self._forward:
-                        await self._both_phases()
-                finally:
-                    watchers.cancel_scope.cancel()
-        except BaseException as exc:
-            if isinstance(exc, anyio.get_cancelled_exc_class()):
-                self.interrupted = self.interrupted or not self.committed
-                self._halt("interrupted")
-            else:
-                self._halt(f"a bug: {exc!r}")
-            self._all_back = True
-            await self._go_back()
-            raise
-        await self._go_back()
+        if self.policy.reason:
+            raise Stopped
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Stop():
+                self.note(e.Stopped(command.reason, command.cause))
+                if command.at_once:
+                    self._step.cancel()
+            # A command that was on its way when the run stopped is void.
+            case Admit(host=host) if not self.policy.reason:
+                apply(self.hosts[host], e.Admitted(host, self.hosts[host].wave))
+                self._start(self._go_live, self.hosts[host])
+            case TakeBack(host=host, reason=reason):
+                self._start(self._take_back, self.hosts[host], reason)
+            case Leave(host=host, reason=reason):
+                self._leave(self.hosts[host], reason)
+            case AwaitLock():
+                self._awaited = command
+                self._attempt.cancel()
+
+    def _start(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(work, *args)
+
+    async def _together(self, begin: Callable[[], None]) -> None:
+        """Carry out what *begin* leads to, until all its tasks have ended."""
+        async with anyio.create_task_group() as self._tasks:
+            begin()
+        self._tasks = None
 
     # --- Forward ---------------------------------------------------------------
 
-    async def _both_phases(self) -> None:
-        self._wait_until = anyio.current_time() + self.run.wait
-        try:
-            await self._get_ready()
-            self._judge()
-            in_order = [ctx for wave in self.waves for ctx in wave]
-            self._pass(await pass_before_switch(self.run, in_order))
-            for number, wave in enumerate(self.waves, start=1):
-                await self._switch_over(number, wave)
-            await self._commit()
-        except _Stop:
-            return
+    async def gather(self, build: Callable[[], Awaitable[tuple[Release, ...]]]) -> None:
+        """
+        Build once and bring every host to READY, all at the same time.
 
-    async def _commit(self) -> None:
-        """Make the run final, or take it back: nothing in between is left behind."""
-        with anyio.CancelScope(shield=True):
-            try:
-                with anyio.fail_after(COMMIT_SECONDS):
-                    await self.commit()
-            except (GhostasyncError, OSError) as exc:
-                # Live hosts that MANIFEST does not name would be a fleet at odds with
-                # its own next member. TimeoutError is an OSError too.
-                self._all_back = True
-                self._halt(f"MANIFEST could not be moved: {exc}")
-                raise _Stop from exc
-        self.committed = True
+        Raises:
+            Stopped: The run goes no further.
+        """
+        self.waits_until = anyio.current_time() + self.run.wait
+        with anyio.CancelScope() as self._step:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._build, build)
+                await self._get_ready()
+        self.require_going_on()
 
     async def _get_ready(self) -> None:
-        """Build once and bring every host to READY, all at the same time."""
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._build, scope)
-                while (held := await self._all_ready(scope)) is not None:
-                    await self._await_lock(held, scope)
-        if self.reason:
-            raise _Stop
+        while True:
+            self._awaited = None
+            with anyio.CancelScope() as self._attempt:
+                await self._together(self._connect_all)
+            if self._awaited is None or self.policy.reason:
+                return
+            await self._await_lock(self._awaited)
 
-    async def _all_ready(self, outer: anyio.CancelScope) -> Context | None:
-        """Bring every host to READY; return one whose lock is worth waiting for."""
-        held: list[Context] = []
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                for ctx in self.hosts:
-                    tasks.start_soon(self._ready, ctx, scope, held)
-        if self.reason:
-            outer.cancel()
-            return None
-        return held[0] if held else None
+    def _connect_all(self) -> None:
+        for ctx in self.hosts.values():
+            if ctx.state is S.CONNECTING:
+                self._start(advance, ctx)
 
-    async def _await_lock(self, held: Context, outer: anyio.CancelScope) -> None:
-        """
-        Give every lock back, wait until *held* is free, and let all hosts start over.
+    async def _build(self, build: Callable[[], Awaitable[tuple[Release, ...]]]) -> None:
+        try:
+            self.run.releases = await build()
+        except (GhostasyncError, OSError) as exc:
+            script = exc if isinstance(exc, BuildError) else None
+            self.note(
+                e.BuildFailed(
+                    reason=str(exc),
+                    exit_status=script.exit_status if script else None,
+                    tail=script.tail if script else "",
+                )
+            )
+        else:
+            self.run.built.set()
 
-        A run that waits holds nothing: two that did would wait for each other.
-        """
-        reason = held.failure.reason if held.failure else ""
-        left = self._wait_until - anyio.current_time()
-        again = [c for c in self.hosts if c.failure is None or c.failure.locked]
-        names = tuple(ctx.name for ctx in again)
-        self.run.note(e.LockAwaited(held.name, reason, round(left, 1), names), None)
+    async def _await_lock(self, awaited: AwaitLock) -> None:
+        """Give every lock back, wait until a host is free, and let all start over."""
+        held = self.hosts[awaited.host]
+        left = self.waits_until - anyio.current_time()
+        again = [self.hosts[name] for name in awaited.hosts]
+        self.note(
+            e.LockAwaited(held.name, awaited.holder, round(left, 1), awaited.hosts)
+        )
         # Whatever ends the wait must find no host that this run believes to have.
         with anyio.CancelScope(shield=True):
-            await release([ctx for ctx in self.hosts if ctx is not held])
+            await unlock([ctx for ctx in self.hosts.values() if ctx is not held])
         for ctx in again:
             if ctx is not held:
                 ctx.start_over()
@@ -182,278 +202,214 @@ class Fleet:
         try:
             free = await is_free_within(held, left)
             if free:
-                await release([held])
+                await unlock([held])
         finally:
             held.start_over()
             if not free:
-                self.locked = True
-                self._halt(f"{held.name}: {reason}")
+                self.note(e.Stopped(f"{held.name}: {awaited.holder}", "locked"))
                 for ctx in again:
-                    apply(ctx, e.Halted(ctx.name, self.reason))
-        if not free:
-            outer.cancel()
+                    apply(ctx, e.Halted(ctx.name, self.policy.reason))
+                self._step.cancel()
 
-    async def _build(self, scope: anyio.CancelScope) -> None:
-        try:
-            self.run.releases = await self.build()
-        except (GhostasyncError, OSError) as exc:
-            failed = exc if isinstance(exc, BuildError) else None
-            self.run.note(
-                e.BuildFailed(
-                    reason=str(exc),
-                    exit_status=failed.exit_status if failed else None,
-                    tail=failed.tail if failed else "",
-                ),
-                None,
-            )
-            self._halt(str(exc))
-            scope.cancel()
-        else:
-            self.run.built.set()
+    def judge(self) -> None:
+        """
+        Say what the first phase amounts to.
 
-    async def _ready(
-        self, ctx: Context, scope: anyio.CancelScope, held: list[Context]
-    ) -> None:
-        await advance(ctx)
-        if ctx.machine.state is not S.FAILED or ctx.failure is None:
-            return
-        if ctx.failure.locked:
-            if anyio.current_time() < self._wait_until:
-                held.append(ctx)
-            else:
-                self.locked = True
-                self._halt(f"{ctx.name}: {ctx.failure.reason}")
-        elif broken := self._over_budget() or turned_away(self.hosts):
-            self._halt(broken)
-        if self.reason or held:
-            scope.cancel()
+        Raises:
+            Stopped: No link moves.
+        """
+        self.note(self.policy.judge())
+        self.require_going_on()
 
-    def _judge(self) -> None:
-        ready = [ctx for ctx in self.hosts if ctx.machine.state is S.READY]
-        failed = [ctx for ctx in self.hosts if ctx.machine.state is S.FAILED]
-        limit = allowed(self.run.plan.rollout.max_failures, len(self.hosts))
-        self.run.note(e.Judged(len(ready), len(failed), limit), None)
-        if failed and len(failed) == len(self.hosts):
-            self._halt("every host failed")
-            raise _Stop
-        for number, wave in enumerate(self.waves, start=1):
-            if all(ctx.machine.state is S.FAILED for ctx in wave):
-                self._halt(f"every host of wave {number} failed")
-                raise _Stop
+    async def switch(self, number: int, wave: Sequence[HostRun]) -> None:
+        """
+        Take one wave from READY to LIVE.
 
-    async def _switch_over(self, number: int, wave: Sequence[Context]) -> None:
-        """Take one wave from READY to LIVE."""
-        hosts = [ctx for ctx in wave if ctx.machine.state is S.READY]
+        Raises:
+            Stopped: The run goes no further.
+        """
+        hosts = [ctx for ctx in wave if ctx.state is S.READY]
         if not hosts:
             return
         names = tuple(ctx.name for ctx in hosts)
-        self.run.note(e.WaveStarted(number, len(self.waves), names), None)
-        if self.reason:
-            raise _Stop  # it could not be put on record
-        self.switched.append(names)
-        for ctx in hosts:
-            if drained_by_past(ctx):
-                self.run.serving.stop(ctx.name)
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                for ctx in hosts:
-                    tasks.start_soon(self._go_live, ctx, scope)
-        live = [ctx for ctx in hosts if ctx.machine.state is S.LIVE]
+        started = e.WaveStarted(number, self.run.waves, names)
+        with anyio.CancelScope() as self._step:
+            await self._together(lambda: self.note(started))
+        live = sum(ctx.state is S.LIVE for ctx in hosts)
+        failures = sum(ctx.book.failure is not None for ctx in hosts)
         skew = _spread(ctx.switched_at for ctx in hosts)
-        if len(hosts) >= max(map(len, self.switched)):
+        if len(hosts) >= max(len(wave.hosts) for wave in self.policy.run.waves):
             self.skew = skew
-        failed = sum(ctx.failure is not None for ctx in hosts)
-        self.run.note(e.WaveFinished(number, len(live), failed, skew), None)
-        if not live:
-            self._halt(f"every host of wave {number} failed")
-        if self.reason:
-            raise _Stop
-        await self._soak(number, live)
-        self._pass(await self.gate(number, tuple(ctx.name for ctx in live)))
+        self.note(e.WaveFinished(number, live, failures, skew))
+        self.require_going_on()
 
-    def _pass(self, failed: str) -> None:
-        """Stop where a gate says why."""
-        if failed:
-            self._halt(failed)
-            raise _Stop
+    async def _go_live(self, ctx: HostRun) -> None:
+        await advance(ctx, until=S.ROLLING_BACK)
 
-    async def _go_live(self, ctx: Context, scope: anyio.CancelScope) -> None:
-        together = self.run.plan.rollout.on_failure == "rollback-fleet"
-        if await self._admit(ctx):
-            await advance(ctx, until=S.ROLLING_BACK)
-            if ctx.machine.state is not S.LIVE:
-                self._after_failure(ctx)
-            # The others do not wait for its way back, it takes that along with them.
-            if not (self.reason and together):
-                await self._bring_back(ctx)
-        if self.reason and together:
-            scope.cancel()
+    async def soak(self, number: int, wave: Sequence[HostRun]) -> None:
+        """
+        Watch a wave for a while, then have it prove its health again.
 
-    async def _bring_back(self, ctx: Context) -> None:
-        """Have a host that failed go back by itself."""
-        if ctx.machine.state is S.ROLLING_BACK:
-            await advance(ctx)
-            self._after_failure(ctx)
-
-    async def _admit(self, ctx: Context) -> bool:
-        """Wait until enough others serve; tell whether the host may change then."""
-        try:
-            await self.run.serving.leave(ctx.name)
-        except NoRoom as exc:
-            self._halt(str(exc))
-            return False
-        if self.reason:
-            if not drained_by_past(ctx):
-                self.run.serving.back(ctx.name)
-            return False
-        apply(ctx, e.Admitted(ctx.name, wave=ctx.wave))
-        return True
-
-    async def _soak(self, number: int, live: Sequence[Context]) -> None:
-        """Watch a wave for a while, then have it prove its health again."""
+        Raises:
+            Stopped: The run goes no further.
+        """
         seconds = self.run.plan.rollout.soak
-        if not seconds:
+        live = [ctx for ctx in wave if ctx.name in self._switched(number)]
+        if not (seconds and live):
             return
         await anyio.sleep(seconds)
-        async with anyio.create_task_group() as tasks:
-            for ctx in live:
-                tasks.start_soon(recheck, ctx)
-        for ctx in live:
-            if ctx.machine.state is not S.LIVE:
-                self._after_failure(ctx)
-        if self.reason:
-            raise _Stop
-        async with anyio.create_task_group() as tasks:
-            for ctx in live:
-                tasks.start_soon(self._bring_back, ctx)
-        if self.reason:
-            raise _Stop
-        self.run.note(e.Soaked(number, seconds), None)
+        with anyio.CancelScope() as self._step:
+            await self._together(lambda: self._recheck_all(live))
+        self.require_going_on()
+        self.note(e.Soaked(number, seconds))
 
-    def _after_failure(self, ctx: Context) -> None:
-        """Stop the run where a host that failed after its switch calls for it."""
-        if ctx.machine.state is S.STRANDED:
-            self._halt(f"{ctx.name} is stranded")
-        elif broken := self._over_budget():
-            self._halt(broken)
-        elif len(self.waves) > 1 and len(self.switched) == 1:
-            self._halt(f"{ctx.name} failed in the first wave")
+    def _switched(self, number: int) -> list[str]:
+        """Return the hosts that a wave has brought live."""
+        begun = (wave for wave in self.policy.run.waves if wave.wave == number)
+        names = next((wave.hosts for wave in begun), ())
+        return [name for name in names if self.hosts[name].state is S.LIVE]
+
+    def _recheck_all(self, live: Iterable[HostRun]) -> None:
+        for ctx in live:
+            self._start(recheck, ctx)
 
     # --- Back ------------------------------------------------------------------
 
-    async def _go_back(self) -> None:
-        """Roll back what this run changed, last wave first; bounded by deadlines."""
-        if self.committed:
-            return
-        keep = self.run.plan.rollout.on_failure == "rollback-host"
-        changed = AFTER_SWITCH | {S.DRAINING}
-        if keep and not self._all_back:
-            changed -= {S.LIVE}
-        back = {c.name: c for c in self.hosts if c.machine.state in changed}
-        await self._add_past(back)
-        if back:
-            await take_back(self.run, self.waves, back, self.reason)
-
-    async def _add_past(self, back: dict[str, Context]) -> None:
+    async def go_back(self) -> None:
         """
-        Add to *back* what a run that was killed had changed.
+        Roll back what this run changed, last wave first, whatever is cancelled.
 
-        But not where yet another run holds a host, and may be moving links itself.
+        Does nothing where the run is live for good. Bounded by the deadlines of its
+        parts; no wave waits for a host that failed by itself, or is out of reach.
+
+        Raises:
+            Exception: A bug in one host's rollback, once all others are back.
         """
-        past = self.run.past
-        if past is None:
+        if not self.policy.reason or self.policy.final:
             return
-        if self.locked:
-            for ctx in self.hosts:
-                if ctx.moved:
-                    back.pop(ctx.name, None)
-            return
-        ready = [ctx for ctx in self.hosts if ctx.machine.state is S.READY]
-        back |= {ctx.name: ctx for ctx in ready if ctx.moved}
         with anyio.CancelScope(shield=True):
-            unseen = [ctx for ctx in self.hosts if _may_have_moved(ctx)]
-            back |= {ctx.name: ctx for ctx in await look_again(unseen)}
-        for ctx in ready if back else []:
-            if not ctx.moved and drained_by_past(ctx):
-                ctx.drained, back[ctx.name] = True, ctx
+            unseen = [self.hosts[name] for name in self.policy.unseen()]
+            await self._together(lambda: self._look_again_at(unseen))
+            back = self.policy.way_back()
+            self._halt_the_rest(back.hosts if back else ())
+            if back is not None:
+                await self._together(lambda: self.note(back))
+        if self._bugs:
+            raise self._bugs[0]
+
+    def _halt_the_rest(self, back: Sequence[str]) -> None:
+        for ctx in self.hosts.values():
+            if ctx.state is S.READY and ctx.name not in back:
+                apply(ctx, e.Halted(ctx.name, self.policy.reason))
+
+    async def _take_back(self, ctx: HostRun, reason: str) -> None:
+        """Roll back one host; what goes wrong here must not keep others from theirs."""
+        if ctx.state in {S.READY, S.CHECKING} and drained_by_killed_run(ctx):
+            ctx.undo = attrs.evolve(ctx.undo, drained=True)
+        try:
+            if ctx.state is not S.ROLLING_BACK:
+                apply(ctx, e.RollbackRequested(ctx.name, reason))
+            await advance(ctx)
+        except Exception as exc:
+            if not self.policy.run.going_back:
+                raise
+            self._bugs.append(exc)
+
+    def _leave(self, ctx: HostRun, reason: str) -> None:
+        ctx.warn(reason)
+        if ctx.state is S.CHECKING:
+            apply(ctx, e.Failed(ctx.name, reason, S.CHECKING))
+
+    def _look_again_at(self, hosts: Iterable[HostRun]) -> None:
+        for ctx in hosts:
+            self._start(self._look_again, ctx)
+
+    async def _look_again(self, ctx: HostRun) -> None:
+        """Look at a host that was stopped before this run knew what it serves."""
+        ctx.attempt.facts = None  # what was known of it was too little
+        deadlines = ctx.run.deadlines
+        with anyio.move_on_after(deadlines.connect + deadlines.check):
+            try:
+                await connect(ctx)
+                if ctx.attempt.lock is None:
+                    await take_lock(ctx)
+                ctx.attempt.facts = await inspect(ctx)
+            except HostError as exc:
+                ctx.warn(f"could not be looked at: {exc}")
+            else:
+                adopt_killed_moves(ctx)
+            return
+        ctx.warn("could not be looked at: it does not answer")
 
     # --- Back from what another run did ----------------------------------------
 
-    async def revert(self) -> None:
+    async def look_at_all(self) -> None:
         """
-        Put back what a killed run moved, once every host has been looked at.
+        Find out what a killed run did to every host.
 
         A host that cannot be looked at keeps no other from its way back; one that
         another run holds does.
-        """
-        try:
-            with self._forward:
-                async with anyio.create_task_group() as tasks:
-                    for ctx in self.hosts:
-                        tasks.start_soon(self._look, ctx)
-        except anyio.get_cancelled_exc_class():
-            self.interrupted = True
-            raise
-        past = self.run.past
-        seen = [ctx for ctx in self.hosts if ctx.machine.state is S.CHECKING]
-        back = {} if self.reason else {ctx.name: ctx for ctx in seen if take_up(ctx)}
-        if past and not (past.hosts or self.reason or back):
-            self._halt(f"neither a journal nor a host has a record of run {past.id}")
-        for ctx in seen:
-            if self.reason:
-                apply(ctx, e.Halted(ctx.name, self.reason))
-            elif ctx.name not in back:
-                apply(ctx, e.Unchanged(ctx.name))
-        if self.reason:
-            return
-        # Whoever stops this now would leave a fleet at odds with itself.
-        self.committed = True
-        if back:
-            reason = f"back from {past.id}" if past else ""
-            await take_back(self.run, self.waves, back, reason)
 
-    async def _look(self, ctx: Context) -> None:
-        await look(ctx)
-        if ctx.failure is not None and ctx.failure.locked:
-            self.locked = True
-            self._halt(f"{ctx.name}: {ctx.failure.reason}")
-            self._forward.cancel()
+        Raises:
+            Stopped: Another run holds a host, or the killed run left no record.
+        """
+        with anyio.CancelScope() as self._step:
+            await self._together(self._look_at_each)
+        seen = [ctx for ctx in self.hosts.values() if ctx.state is S.CHECKING]
+        found = [
+            ctx for ctx in seen if not self.policy.reason and adopt_killed_moves(ctx)
+        ]
+        past = self.run.past
+        if past and not (past.hosts or self.policy.reason or found):
+            text = f"neither a journal nor a host has a record of run {past.id}"
+            self.note(e.Stopped(text))
+        for ctx in seen:
+            if self.policy.reason:
+                apply(ctx, e.Halted(ctx.name, self.policy.reason))
+            elif ctx not in found:
+                apply(ctx, e.Unchanged(ctx.name))
+        self.require_going_on()
+
+    def _look_at_each(self) -> None:
+        for ctx in self.hosts.values():
+            self._start(look, ctx)
+
+    async def revert(self) -> None:
+        """
+        Take back what was found, whatever is cancelled meanwhile.
+
+        Raises:
+            Exception: A bug in one host's rollback, once all others are back.
+        """
+        back = self.policy.way_back()
+        if back is not None:
+            reason = f"back from {self.run.past.id}" if self.run.past else ""
+            with anyio.CancelScope(shield=True):
+                await self._together(
+                    lambda: self.note(attrs.evolve(back, reason=reason))
+                )
+        if self._bugs:
+            raise self._bugs[0]
+
+    # --- Beside it -------------------------------------------------------------
 
     async def prune(self) -> None:
         """Remove old releases everywhere; what fails becomes a warning."""
         async with anyio.create_task_group() as tasks:
-            for ctx in self.hosts:
-                if ctx.machine.state is S.LIVE:
+            for ctx in self.hosts.values():
+                if ctx.state is S.LIVE:
                     tasks.start_soon(prune, ctx)
 
-    # --- Budget and progress ---------------------------------------------------
-
-    def _halt(self, reason: str) -> None:
-        if not (self.reason or self.committed):
-            self.reason = self.run.stopping = reason
-            self.run.note(e.Stopped(reason), None)
-
-    def _over_budget(self) -> str:
-        return over_budget(self.run.plan.rollout, self.hosts)
-
-    async def _sample(self) -> None:
+    async def sample(self) -> None:
+        """Say again and again how far transfers are; ends when it is cancelled."""
         while True:
             await anyio.sleep(SAMPLE_EVERY)
-            streaming = (c for c in self.hosts if c.machine.state is S.UPLOADING)
-            sent = {ctx.name: ctx.sent for ctx in streaming if ctx.sent}
-            total = sum(ctx.sent for ctx in self.hosts)
-            self.run.note(e.Progressed(total, sent), None)
-
-
-def _may_have_moved(ctx: Context) -> bool:
-    """Tell whether a killed run changed a host that this one did not get ready."""
-    past, failure = ctx.run.past, ctx.failure
-    if past is None or ctx.machine.state is not S.FAILED:
-        return False
-    # Who could not be reached, or refused the login, is not asked again.
-    if failure is not None and failure.unreachable:
-        return False
-    return ctx.name in {*past.changed, *past.drained}
+            hosts = self.hosts.values()
+            sending = [ctx for ctx in hosts if ctx.state is S.UPLOADING]
+            sent = {ctx.name: ctx.attempt.sent for ctx in sending if ctx.attempt.sent}
+            if sent:
+                total = sum(ctx.attempt.sent for ctx in hosts)
+                self.note(e.Progressed(total, sent))
 
 
 def _spread(times: Iterable[float]) -> float:

@@ -13,14 +13,14 @@ from .._local.paths import HostPaths
 from .._local.redact import Redactor
 from .._remote.facts import Facts, Identity
 from .._remote.fence import Guarded
-from ..events import Event, Failed
+from ..events import Event, HostWarned
+from ..fold import HostState, RunState
 from ..history.replay import Past
-from ..machine import HostMachine
-from ..model import Action, Deadlines, Host, Module, Plan
+from ..model import Action, Deadlines, Host, Module, Plan, State
 from ..protocols import Channel
 from .serving import Serving
 
-__all__ = ["Context", "Logs", "Move", "RunContext"]
+__all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
 
 
 class Logs(Protocol):
@@ -52,15 +52,33 @@ class Move:
         return (self.folder, self.target, self.previous, self.new, self.aside)
 
 
+@attrs.frozen
+class Undo:
+    """
+    What this run would have to undo on one host; a new one replaces the last.
+
+    *moves* are the links in question, *link_may_have_moved* is whether one of them may
+    lead to the new release: by this run, or by the killed run that this one takes up.
+    *timer* is whether the host counts down to putting them back by itself, *drained*
+    whether its balancers may have been told to send it no work.
+    """
+
+    moves: tuple[Move, ...] = ()
+    link_may_have_moved: bool = False
+    timer: bool = False
+    drained: bool = False
+
+
 @attrs.define(eq=False)
 class RunContext:
     """
     What all hosts of a run share; *releases* is empty until *built* is set.
 
-    *places* names the hosts of each module that not all get; *variables* are what
-    commands see that belong to no module. *past* is the run that this one takes up,
-    None where it is a new one; where it has to *revert* that, hosts only go back. Hosts
-    that an earlier run left *stranded* have to prove themselves, whatever they serve.
+    *state* is what the events of the run add up to. *places* names the hosts of each
+    module that not all get; *variables* are what commands see that belong to no module.
+    *past* is the run that this one takes up, None where it is a new one; where it has
+    to *revert* that, hosts only go back. Hosts that an earlier run left *stranded* have
+    to prove themselves, whatever they serve.
     """
 
     id: str
@@ -72,20 +90,19 @@ class RunContext:
     force: bool
     redactor: Redactor
     logs: Logs
-    work: anyio.CapacityLimiter
-    note: Callable[[Event, HostMachine | None], None]
+    work_slots: anyio.CapacityLimiter
+    note: Callable[[Event], None]
     protected: Mapping[str, frozenset[str]]
+    state: RunState[HostState]
     wait: float = 0.0
     break_lock: bool = False
     past: Past | None = None
     revert: bool = False
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
-    stopping: str = ""
     places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
     variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     waves: int = 0
-    serving: Serving = attrs.field(factory=Serving)
     stranded: frozenset[str] = frozenset()
 
     @property
@@ -95,40 +112,68 @@ class RunContext:
 
 
 @attrs.define(eq=False)
-class Context:
+class Attempt:
     """
-    One host of a run, and all that is known of it.
+    What one try to get a host through the run has found out and done.
 
-    *moved* is whether a run that was killed had moved a link of it already.
+    A run that waited for a lock starts over with a new attempt. *had_lock* is whether
+    this attempt held the host's lock once; *to_deploy* are the releases that the host
+    needs; *undo* is what would have to be undone, *links_put_back* are the targets that
+    are back already. *reconnections* counts connections that died since the last
+    change of direction; *sent* is in bytes.
+    """
+
+    identity: Identity | None = None
+    facts: Facts | None = None
+    lock: Channel | None = None
+    had_lock: bool = False
+    to_deploy: tuple[Release, ...] = ()
+    undo: Undo = Undo()
+    links_put_back: frozenset[str] = frozenset()
+    reconnections: int = 0
+    sent: int = 0
+
+
+@attrs.define(eq=False)
+class HostRun:
+    """
+    One host of a run: a session with it, and the attempt that is under way.
+
+    Times are those of the event loop's clock, in seconds.
     """
 
     host: Host
     session: Guarded
     run: RunContext
     wave: int = 0
-    machine: HostMachine = attrs.field(factory=HostMachine)
-    identity: Identity | None = None
-    facts: Facts | None = None
-    lock: Channel | None = None
-    work: tuple[Release, ...] = ()
-    moves: tuple[Move, ...] = ()
-    moved: bool = False
-    failure: Failed | None = None
-    switching: bool = False
-    drained: bool = False
+    attempt: Attempt = attrs.field(factory=Attempt)
     began_at: float = 0.0
     ended_at: float = 0.0
     switched_at: float = 0.0
-    sent: int = 0
-    losses: int = 0
-    had_lock: bool = False
-    timed: bool = False
-    undone: set[str] = attrs.field(factory=set)
 
     @property
     def name(self) -> str:
         """The host's name in reports."""
         return self.host.name
+
+    @property
+    def book(self) -> HostState:
+        """What the events of the run say of the host."""
+        return self.run.state.host(self.name)
+
+    @property
+    def state(self) -> State:
+        """Where the host is in the table."""
+        return self.book.state
+
+    @property
+    def undo(self) -> Undo:
+        """What would have to be undone on the host."""
+        return self.attempt.undo
+
+    @undo.setter
+    def undo(self, undo: Undo) -> None:
+        self.attempt.undo = undo
 
     @property
     def modules(self) -> tuple[Module, ...]:
@@ -143,25 +188,26 @@ class Context:
     @property
     def known(self) -> Facts:
         """The host's facts; CHECKING found them out."""
-        if self.facts is None:
+        if self.attempt.facts is None:
             raise RuntimeError("facts are asked for before CHECKING")
-        return self.facts
+        return self.attempt.facts
 
     @property
     def sudo(self) -> bool:
         """Whether commands go through sudo: as configured, unless we are root."""
-        wanted = self.run.plan.ssh.sudo
-        return wanted and (self.identity is None or self.identity.uid != 0)
+        identity = self.attempt.identity
+        return self.run.plan.ssh.sudo and (identity is None or identity.uid != 0)
 
     @property
     def login(self) -> str:
         """Who runs commands on the host."""
-        return "root" if self.sudo or not self.identity else self.identity.user
+        identity = self.attempt.identity
+        return "root" if self.sudo or not identity else identity.user
 
     @property
     def paths(self) -> HostPaths:
         """Where things are on the host, ``~`` resolved."""
-        home = self.identity.home if self.identity else "~"
+        home = self.attempt.identity.home if self.attempt.identity else "~"
         return HostPaths(self.run.plan.layout.root, self.run.plan.app, home=home)
 
     @property
@@ -176,20 +222,13 @@ class Context:
     def disconnect(self) -> None:
         """Forget a connection that died, and the lock with it."""
         self.session.abort()
-        self.lock = None
+        self.attempt.lock = None
 
     def start_over(self) -> None:
         """Forget all that was found out, and wait to be connected."""
         self.disconnect()
-        self.machine = HostMachine()
-        self.facts = self.identity = self.failure = None
-        self.had_lock = self.timed = self.drained = False
-        self.losses = 0
-        self.undone.clear()
-        self.run.serving.back(self.name)
-        self.work, self.moves, self.sent = (), (), 0
-        self.moved = self.switching = False
+        self.attempt = Attempt()
 
-    def note(self, event: Event) -> None:
-        """Take note of an event that does not change the host's state."""
-        self.run.note(event, self.machine)
+    def warn(self, text: str) -> None:
+        """Say what asks for attention on the host and does not stop the run."""
+        self.run.note(HostWarned(self.name, text))

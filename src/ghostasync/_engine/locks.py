@@ -9,10 +9,10 @@ from typing import Final
 import anyio
 
 from ..errors import ConnectionDied, HostError, LockHeld
-from .host import Context
+from .host import HostRun
 from .stages.check import take_lock
 
-__all__ = ["beat", "beat_every", "is_free_within", "release"]
+__all__ = ["beat", "beat_every", "is_free_within", "unlock"]
 
 BEAT_EVERY: Final = 15.0
 """Seconds between two signs of life to every host; after 90 s without, another run may
@@ -30,26 +30,26 @@ def beat_every(confirm: float) -> float:
     return min(BEAT_EVERY, confirm / 3) if confirm else BEAT_EVERY
 
 
-async def beat(hosts: Sequence[Context], every: float = BEAT_EVERY) -> None:
+async def beat(hosts: Sequence[HostRun], every: float = BEAT_EVERY) -> None:
     """Give every host whose lock is held a sign of life, again and again."""
     while True:
         await anyio.sleep(every)
         with anyio.move_on_after(every):
             async with anyio.create_task_group() as tasks:
                 for ctx in hosts:
-                    if ctx.lock is not None:
+                    if ctx.attempt.lock is not None:
                         tasks.start_soon(_beat, ctx)
 
 
-async def _beat(ctx: Context) -> None:
+async def _beat(ctx: HostRun) -> None:
     try:
-        if ctx.lock is not None:
-            await ctx.lock.write(b"\n")
+        if ctx.attempt.lock is not None:
+            await ctx.attempt.lock.write(b"\n")
     except (ConnectionDied, BrokenPipeError):
         return  # whoever uses the connection next finds out
 
 
-async def release(hosts: Sequence[Context]) -> None:
+async def unlock(hosts: Sequence[HostRun]) -> None:
     """
     Give all locks back at once, and close the connections.
 
@@ -58,18 +58,18 @@ async def release(hosts: Sequence[Context]) -> None:
     """
     async with anyio.create_task_group() as tasks:
         for ctx in hosts:
-            tasks.start_soon(_release, ctx)
+            tasks.start_soon(_unlock, ctx)
 
 
-async def _release(ctx: Context) -> None:
-    if ctx.lock is not None:
-        ctx.lock.write_eof()
+async def _unlock(ctx: HostRun) -> None:
+    if ctx.attempt.lock is not None:
+        ctx.attempt.lock.write_eof()
         with anyio.move_on_after(_LETTING_GO, shield=True):
-            await ctx.lock.wait()
+            await ctx.attempt.lock.wait()
     await ctx.session.close()
 
 
-async def is_free_within(held: Context, seconds: float) -> bool:
+async def is_free_within(held: HostRun, seconds: float) -> bool:
     """
     Wait until nobody holds the lock of *held*; the host may be another run's again at
     once.
@@ -77,7 +77,7 @@ async def is_free_within(held: Context, seconds: float) -> bool:
     Returns:
         Whether that was so within *seconds*, or the host cannot be asked any more.
     """
-    held.had_lock = False  # whoever had it meanwhile: it all begins anew
+    held.attempt.had_lock = False  # whoever had it meanwhile: it all begins anew
     with anyio.move_on_after(seconds):
         while True:
             await anyio.sleep(random.uniform(*_POLL_EVERY))  # noqa: S311  jitter

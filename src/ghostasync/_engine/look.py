@@ -14,7 +14,7 @@ from ..errors import HostError
 from ..events import Event
 from ..machine import HostMachine
 from ..protocols import Transport
-from .host import Context, RunContext
+from .host import HostRun, RunContext
 from .spec import Assembly
 from .stages.check import inspect
 from .stages.connect import connect
@@ -40,7 +40,7 @@ async def looked_at(
 ) -> dict[str, Facts | HostError]:
     """Return what each host is and has, or why it did not say, in plan order."""
 
-    async def look(ctx: Context) -> Facts | HostError:
+    async def look(ctx: HostRun) -> Facts | HostError:
         try:
             return await facts_of(ctx)
         except HostError as exc:
@@ -50,7 +50,7 @@ async def looked_at(
     return {host.name: facts for host, facts in zip(parts.hosts, seen, strict=True)}
 
 
-async def facts_of(ctx: Context) -> Facts:
+async def facts_of(ctx: HostRun) -> Facts:
     deadlines = ctx.run.deadlines
     with anyio.move_on_after(deadlines.connect + deadlines.check):
         await connect(ctx)
@@ -59,7 +59,7 @@ async def facts_of(ctx: Context) -> Facts:
 
 
 async def ask_each(
-    parts: Assembly, transport: Transport, look: Callable[[Context], Awaitable[T]]
+    parts: Assembly, transport: Transport, look: Callable[[HostRun], Awaitable[T]]
 ) -> list[T]:
     """Return what *look* says of every host, in plan order, many at a time."""
     run = RunContext(
@@ -78,7 +78,7 @@ async def ask_each(
         places=parts.places,
     )
     contexts = [
-        Context(
+        HostRun(
             host,
             Guarded(transport.session(host), run.id, f"{run.holder} as {host.name}"),
             run,
@@ -87,8 +87,8 @@ async def ask_each(
     ]
     answers: dict[str, T] = {}
 
-    async def ask(ctx: Context) -> None:
-        async with run.work:
+    async def ask(ctx: HostRun) -> None:
+        async with run.work_slots:
             try:
                 answers[ctx.name] = await look(ctx)
             finally:

@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..machine import RESTING, TRANSITIONS
 from ..model import State as S  # noqa: N817  as in the table
-from .host import Context
+from .host import HostRun
 from .stages.activate import activate
 from .stages.check import check
 from .stages.connect import connect
@@ -52,7 +52,7 @@ class Step:
     step is not cut short by a cancellation: it is brief, and half of it is worse.
     """
 
-    stage: Callable[[Context], Awaitable[e.HostEvent]]
+    stage: Callable[[HostRun], Awaitable[e.HostEvent]]
     key: str = ""
     busy: bool = False
     steady: bool = False
@@ -77,33 +77,20 @@ STAGES: Final[dict[S, Step]] = {
 }
 
 
-def apply(ctx: Context, event: e.HostEvent) -> None:
-    """Move the host's machine and take note of it."""
-    before = ctx.machine.state
-    if ctx.machine.apply(event) is S.ROLLING_BACK is not before:
-        ctx.losses = 0  # what it took to get here must not cost the way back
-    # What went wrong first is what to tell, unless the way back failed as well.
-    first = ctx.failure is None or ctx.machine.state is S.STRANDED
+def apply(ctx: HostRun, event: e.HostEvent) -> None:
+    """Take note of what became true of a host; it moves in the table."""
+    before = ctx.state
     if isinstance(event, e.Failed):
-        ctx.failure = event if first else ctx.failure
-        # Whoever is told where the log is must find the reason there.
+        # A person who is told where the log is must find the reason there.
         said = f"--- {event.stage.name} failed: {event.reason}\n"
         ctx.run.logs.write(ctx.name, said.encode(errors="surrogateescape"))
     ctx.ended_at = anyio.current_time()
-    ctx.run.note(event, ctx.machine)
-    _count(ctx, event)
+    ctx.run.note(event)
+    if ctx.state is S.ROLLING_BACK is not before:
+        ctx.attempt.reconnections = 0  # the way there must not cost the way back
 
 
-def _count(ctx: Context, event: e.HostEvent) -> None:
-    """Keep the fleet's count of hosts that serve."""
-    state = ctx.machine.state
-    if state in {S.LIVE, S.ROLLED_BACK}:
-        ctx.run.serving.back(ctx.name)
-    elif state is S.STRANDED or (isinstance(event, e.Failed) and event.unreachable):
-        ctx.run.serving.lose(ctx.name)
-
-
-async def advance(ctx: Context, *, until: S | None = None) -> None:
+async def advance(ctx: HostRun, *, until: S | None = None) -> None:
     """
     Run *ctx* from its state to the next one in which it rests, or to *until*.
 
@@ -113,15 +100,15 @@ async def advance(ctx: Context, *, until: S | None = None) -> None:
     """
     pending: BaseException | None = None
     ctx.began_at = ctx.began_at or anyio.current_time()
-    while ctx.machine.state not in RESTING and ctx.machine.state is not until:
-        state = ctx.machine.state
+    while ctx.state not in RESTING and ctx.state is not until:
+        state = ctx.state
         try:
             event = await _persist(ctx, state)
         except HostError as exc:
-            event = _failed(ctx, state, exc)
+            event = failed(ctx, state, exc)
         except anyio.get_cancelled_exc_class() as exc:
             pending = exc
-            event = _stopped(ctx, state)
+            event = stopped(ctx, state)
         except Exception as exc:  # noqa: BLE001  raised again below
             pending = exc
             event = e.Failed(ctx.name, f"a bug: {exc!r}", state)
@@ -130,22 +117,22 @@ async def advance(ctx: Context, *, until: S | None = None) -> None:
         raise pending
 
 
-async def _persist(ctx: Context, state: S) -> e.HostEvent:
+async def _persist(ctx: HostRun, state: S) -> e.HostEvent:
     """Do the work of *state*; again where the connection dies under it."""
     while True:
         try:
             return await _step(ctx, STAGES[state])
         except ConnectionDied as exc:
             ctx.disconnect()
-            ctx.losses += 1
-            if state is S.CONNECTING or ctx.losses > RECONNECTIONS:
+            ctx.attempt.reconnections += 1
+            if state is S.CONNECTING or ctx.attempt.reconnections > RECONNECTIONS:
                 raise
             # A host on its way back must get there, whatever is cancelled meanwhile.
             with anyio.CancelScope(shield=state is S.ROLLING_BACK):
                 await reconnect(ctx, exc)
 
 
-async def look(ctx: Context) -> None:
+async def look(ctx: HostRun) -> None:
     """
     Connect and check a host, and leave it there: the fleet says what comes next.
 
@@ -153,27 +140,26 @@ async def look(ctx: Context) -> None:
         BaseException: A cancellation or a bug; the host is as it was.
     """
     await advance(ctx, until=S.CHECKING)
-    if ctx.machine.state is not S.CHECKING:
+    if ctx.state is not S.CHECKING:
         return
     try:
         await _persist(ctx, S.CHECKING)
     except HostError as exc:
-        apply(ctx, _failed(ctx, S.CHECKING, exc))
+        apply(ctx, failed(ctx, S.CHECKING, exc))
     except BaseException:
-        apply(ctx, _stopped(ctx, S.CHECKING))
+        apply(ctx, stopped(ctx, S.CHECKING))
         raise
 
 
-async def recheck(ctx: Context) -> None:
+async def recheck(ctx: HostRun) -> None:
     """Have a live host prove its health again; it is to go back where it cannot."""
     try:
         await _persist(ctx, S.VERIFYING)
     except HostError as exc:
-        ctx.run.serving.stop(ctx.name)
-        apply(ctx, _failed(ctx, S.LIVE, exc))
+        apply(ctx, failed(ctx, S.LIVE, exc))
 
 
-async def _step(ctx: Context, step: Step) -> e.HostEvent:
+async def _step(ctx: HostRun, step: Step) -> e.HostEvent:
     if step.stage is upload:
         # Connecting and checking overlap the build; waiting for it costs no deadline.
         await ctx.run.built.wait()
@@ -191,13 +177,13 @@ async def _step(ctx: Context, step: Step) -> e.HostEvent:
     raise AssertionError("no scope here swallows what it did not cancel")
 
 
-def _place(ctx: Context, step: Step) -> contextlib.AbstractAsyncContextManager[object]:
-    return ctx.run.work if step.busy else contextlib.nullcontext()
+def _place(ctx: HostRun, step: Step) -> contextlib.AbstractAsyncContextManager[object]:
+    return ctx.run.work_slots if step.busy else contextlib.nullcontext()
 
 
-def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
+def failed(ctx: HostRun, state: S, exc: HostError) -> e.Failed:
     tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
-    drained = state is S.ROLLING_BACK and ctx.drained
+    drained = state is S.ROLLING_BACK and ctx.undo.drained
     return e.Failed(
         ctx.name,
         reason=ctx.run.redactor.text(str(exc)) + "; it stays drained" * drained,
@@ -210,9 +196,10 @@ def _failed(ctx: Context, state: S, exc: HostError) -> e.Failed:
     )
 
 
-def _stopped(ctx: Context, state: S) -> e.HostEvent:
+def stopped(ctx: HostRun, state: S) -> e.HostEvent:
     """Return the event for a host whose run stops under it."""
-    reason = ctx.run.stopping or "interrupted"
+    halt = ctx.run.state.stopped
+    reason = halt.reason if halt else "interrupted"
     ways = TRANSITIONS[state]
     if e.Halted in ways:
         return e.Halted(ctx.name, reason)

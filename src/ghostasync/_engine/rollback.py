@@ -16,12 +16,12 @@ from anyio.abc import TaskGroup
 from .. import events as e
 from ..errors import HostError
 from ..model import State as S  # noqa: N817  as in the table
-from .host import Context, RunContext
+from .host import HostRun, RunContext
 from .pipeline import advance, apply
 from .serving import NoRoom
 from .stages.check import inspect, take_lock
 from .stages.connect import connect
-from .takeover import drained_by_past, to_undo
+from .takeover import drained_by_killed_run, moves_of_killed_run
 
 __all__ = ["look_again", "take_back", "take_up"]
 
@@ -32,20 +32,20 @@ _SERVING = frozenset({S.LIVE, S.CHECKING, S.READY, S.FAILED})
 """States in which a host serves that is to go back."""
 
 
-def take_up(ctx: Context) -> bool:
+def take_up(ctx: HostRun) -> bool:
     """
     Note what a killed run did to a host that has been looked at.
 
     Returns:
         Whether anything is to be taken back there.
     """
-    ctx.moves = ctx.moves or to_undo(ctx)
-    ctx.moved = ctx.switching = ctx.timed = bool(ctx.moves)
-    ctx.drained = not ctx.moves and drained_by_past(ctx)
+    ctx.undo.moves = ctx.undo.moves or moves_of_killed_run(ctx)
+    ctx.moved = ctx.switching = ctx.timed = bool(ctx.undo.moves)
+    ctx.drained = not ctx.undo.moves and drained_by_killed_run(ctx)
     return ctx.moved or ctx.drained
 
 
-async def look_again(hosts: Iterable[Context]) -> list[Context]:
+async def look_again(hosts: Iterable[HostRun]) -> list[HostRun]:
     """
     Look at hosts that failed or were halted before this run knew what they serve.
 
@@ -53,24 +53,24 @@ async def look_again(hosts: Iterable[Context]) -> list[Context]:
         Those of them on which the killed run has left something to be taken back. A
         host that cannot be looked at is not among them; it stays as it is.
     """
-    found: list[Context] = []
+    found: list[HostRun] = []
 
-    async def look(ctx: Context) -> None:
-        ctx.facts = None  # what was known of it was too little
+    async def look(ctx: HostRun) -> None:
+        ctx.attempt.facts = None  # what was known of it was too little
         deadlines = ctx.run.deadlines
         with anyio.move_on_after(deadlines.connect + deadlines.check):
             try:
                 await connect(ctx)
-                if ctx.lock is None:
+                if ctx.attempt.lock is None:
                     await take_lock(ctx)
-                ctx.facts = await inspect(ctx)
+                ctx.attempt.facts = await inspect(ctx)
             except HostError as exc:
-                ctx.note(e.HostWarned(ctx.name, f"could not be looked at: {exc}"))
+                ctx.warn(f"could not be looked at: {exc}")
                 return
             if take_up(ctx):
                 found.append(ctx)
             return
-        ctx.note(e.HostWarned(ctx.name, "could not be looked at: it does not answer"))
+        ctx.warn("could not be looked at: it does not answer")
 
     async with anyio.create_task_group() as tasks:
         for ctx in hosts:
@@ -80,8 +80,8 @@ async def look_again(hosts: Iterable[Context]) -> list[Context]:
 
 async def take_back(
     run: RunContext,
-    waves: Sequence[Sequence[Context]],
-    back: Mapping[str, Context],
+    waves: Sequence[Sequence[HostRun]],
+    back: Mapping[str, HostRun],
     reason: str,
 ) -> None:
     """
@@ -96,7 +96,7 @@ async def take_back(
     first = [
         ctx
         for ctx in back.values()
-        if ctx.machine.state in _SERVING - {S.LIVE} and drained_by_past(ctx)
+        if ctx.state in _SERVING - {S.LIVE} and drained_by_killed_run(ctx)
     ]
     order = [first] + [
         [ctx for ctx in wave if ctx.name in back and ctx not in first]
@@ -106,7 +106,7 @@ async def take_back(
     run.note(e.FleetRollbackStarted(reason, names), None)
     bugs: list[Exception] = []
     one = functools.partial(_one, reason=reason, bugs=bugs)
-    failed = [ctx for ctx in back.values() if ctx.machine.state is S.ROLLING_BACK]
+    failed = [ctx for ctx in back.values() if ctx.state is S.ROLLING_BACK]
     with anyio.CancelScope(shield=True):
         async with anyio.create_task_group() as tasks:
             for ctx in failed:
@@ -118,14 +118,14 @@ async def take_back(
 
 
 async def _wave(
-    hosts: Sequence[Context],
+    hosts: Sequence[HostRun],
     tasks: TaskGroup,
-    one: Callable[[Context], Awaitable[None]],
+    one: Callable[[HostRun], Awaitable[None]],
 ) -> None:
     """Start the way back of one wave, and wait for the hosts that can be reached."""
     left, over = set(hosts), anyio.Event()
 
-    async def go(ctx: Context) -> None:
+    async def go(ctx: HostRun) -> None:
         await one(ctx)
         left.discard(ctx)
         if not left:
@@ -134,23 +134,23 @@ async def _wave(
     for ctx in hosts:
         tasks.start_soon(go, ctx)
     # Who has no lock has lost its connection, and is being called again.
-    while any(ctx.lock is not None for ctx in left):
+    while any(ctx.attempt.lock is not None for ctx in left):
         with anyio.move_on_after(_LOOK_EVERY):
             await over.wait()
 
 
-async def _one(ctx: Context, reason: str, bugs: list[Exception]) -> None:
+async def _one(ctx: HostRun, reason: str, bugs: list[Exception]) -> None:
     """Roll back one host; what goes wrong here must not keep others from theirs."""
     try:
-        if ctx.machine.state in _SERVING:
+        if ctx.state in _SERVING:
             await ctx.run.serving.leave(ctx.name)
-        if ctx.machine.state is not S.ROLLING_BACK:
+        if ctx.state is not S.ROLLING_BACK:
             apply(ctx, e.RollbackRequested(ctx.name, reason))
         await advance(ctx)
     except NoRoom as exc:
         text = f"stays on the new release: {exc}"
-        ctx.note(e.HostWarned(ctx.name, text))
-        if ctx.machine.state is S.CHECKING:
+        ctx.warn(text)
+        if ctx.state is S.CHECKING:
             apply(ctx, e.Failed(ctx.name, text, S.CHECKING))
     except Exception as exc:  # noqa: BLE001  raised once all are back
         bugs.append(exc)

@@ -18,7 +18,7 @@ from .._remote.call import supervise
 from .._remote.script import as_user
 from ..errors import BuildError, ConnectionDied, DeadlinePassed, HostError, RemoteError
 from ..protocols import OnOutput
-from .host import Context
+from .host import HostRun
 
 __all__ = ["Job", "job_of", "run_here", "run_script"]
 
@@ -68,7 +68,7 @@ class Job:
 
 
 def job_of(
-    ctx: Context, release: Release, key: HostScript, *, serves: bool = False
+    ctx: HostRun, release: Release, key: HostScript, *, serves: bool = False
 ) -> Job:
     """Return the script *key* of a release, of one that *serves* or does not yet."""
     name, script = release.module.name, getattr(release.module, key)
@@ -89,7 +89,7 @@ def job_of(
 class _Listener:
     """Pass a script's output on: all of it to the log, its end to events."""
 
-    ctx: Context
+    ctx: HostRun
     job: Job
     stream: Redacting
     tail: Tail = attrs.field(factory=Tail)
@@ -113,7 +113,7 @@ class _Listener:
             self.news = False
             job, text = self.job, self.tail.text()
             said = e.Output(self.ctx.name, job.module, job.script, text, final=final)
-            self.ctx.note(said)
+            self.ctx.run.note(said)
 
     def finish(self, ended: str) -> None:
         self._take(self.stream.flush())
@@ -122,7 +122,7 @@ class _Listener:
         self.ctx.run.logs.write(self.ctx.name, line.encode())
 
 
-async def run_script(ctx: Context, job: Job) -> None:
+async def run_script(ctx: HostRun, job: Job) -> None:
     """
     Run *job* and wait for its end.
 
@@ -146,7 +146,7 @@ async def run_script(ctx: Context, job: Job) -> None:
     await _heard(ctx, job, there)
 
 
-async def run_here(ctx: Context, job: Job) -> None:
+async def run_here(ctx: HostRun, job: Job) -> None:
     """
     Run *job*'s text on this machine, in a host's name, and wait for its end.
 
@@ -173,7 +173,7 @@ async def run_here(ctx: Context, job: Job) -> None:
 
 
 async def _heard(
-    ctx: Context, job: Job, start: Callable[[OnOutput], Awaitable[int | None]]
+    ctx: HostRun, job: Job, start: Callable[[OnOutput], Awaitable[int | None]]
 ) -> None:
     """Run a script with someone to listen to it; tell how it ended."""
     heading = f"--- {job.what} in {job.cwd}\n"

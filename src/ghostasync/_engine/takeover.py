@@ -11,16 +11,17 @@ from .. import events as e
 from .._build.release import Release
 from .._remote.facts import Switch
 from ..model import Module, State
-from .host import Context, Move
+from .host import HostRun, Move, Undo
 
 __all__ = [
-    "drained_by_past",
+    "adopt_killed_moves",
+    "drained_by_killed_run",
     "move_of",
-    "moved_by_past",
+    "moved_by_killed_run",
     "resume",
     "still_drained",
-    "to_name_again",
-    "to_undo",
+    "manifest_before_killed_run",
+    "moves_of_killed_run",
 ]
 
 
@@ -30,7 +31,7 @@ _SETTLED: Final = frozenset(
 """Where a host was put back into its balancers, or it was said that it was not."""
 
 
-def moved_by_past(ctx: Context, module: Module) -> Switch | None:
+def moved_by_killed_run(ctx: HostRun, module: Module) -> Switch | None:
     """
     Return how the run that this one takes up moved a link; None where it did not.
 
@@ -54,7 +55,7 @@ def moved_by_past(ctx: Context, module: Module) -> Switch | None:
     )
 
 
-def resume(ctx: Context) -> e.Resumed | None:
+def resume(ctx: HostRun) -> e.Resumed | None:
     """
     Return what is true of a host that was brought live already, with all its releases.
 
@@ -64,18 +65,18 @@ def resume(ctx: Context) -> e.Resumed | None:
     if past is None or past.states.get(ctx.name) is not State.LIVE:
         return None
     mine = [release for release in ctx.run.releases if release.module in ctx.modules]
-    records = {r.module.name: moved_by_past(ctx, r.module) for r in mine}
+    records = {r.module.name: moved_by_killed_run(ctx, r.module) for r in mine}
     if not all(_serves(ctx, r, records[r.module.name]) for r in mine):
         return None
     work = tuple(r for r in mine if records[r.module.name])
     if not work:
         return None
-    ctx.work, ctx.moves = work, tuple(move_of(ctx, release) for release in work)
-    ctx.moved = ctx.switching = True
-    return e.Resumed(ctx.name, {m.module: m.previous or m.aside for m in ctx.moves})
+    moves = tuple(move_of(ctx, release) for release in work)
+    ctx.attempt.to_deploy, ctx.undo = work, Undo(moves, link_may_have_moved=True)
+    return e.Resumed(ctx.name, {m.module: m.previous or m.aside for m in moves})
 
 
-def move_of(ctx: Context, release: Release) -> Move:
+def move_of(ctx: HostRun, release: Release) -> Move:
     """
     Return the move of one link; CHECKING made sure that it is ours to make.
 
@@ -90,18 +91,21 @@ def move_of(ctx: Context, release: Release) -> Move:
         previous=target.link,
         new=new,
     )
-    record = moved_by_past(ctx, module)
+    record = moved_by_killed_run(ctx, module)
     if record is not None and record.new == new:
         return attrs.evolve(move, previous=record.previous, aside=record.aside)
     adopted = target.kind in {"directory", "file"}
     return attrs.evolve(move, aside=_aside(path, release.id)) if adopted else move
 
 
-def to_undo(ctx: Context) -> tuple[Move, ...]:
+def moves_of_killed_run(ctx: HostRun) -> tuple[Move, ...]:
     """Return the moves that the killed run made on the host, to be taken back."""
     moves = []
     for module in ctx.modules:
-        record, target = moved_by_past(ctx, module), ctx.known.targets[module.name]
+        record, target = (
+            moved_by_killed_run(ctx, module),
+            ctx.known.targets[module.name],
+        )
         if record is not None and target.link in {record.new, ""}:
             moves.append(
                 Move(
@@ -116,7 +120,7 @@ def to_undo(ctx: Context) -> tuple[Move, ...]:
     return tuple(moves)
 
 
-def drained_by_past(ctx: Context) -> bool:
+def drained_by_killed_run(ctx: HostRun) -> bool:
     """
     Tell whether the killed run may have left the host drained.
 
@@ -126,10 +130,24 @@ def drained_by_past(ctx: Context) -> bool:
     return bool(rollout.drain and past and ctx.name in past.drained)
 
 
-def still_drained(ctx: Context) -> str:
+def adopt_killed_moves(ctx: HostRun) -> bool:
+    """
+    Note what the killed run did to a host that has been looked at, to be undone.
+
+    Returns:
+        Whether anything is to be undone there.
+    """
+    moves = ctx.undo.moves or moves_of_killed_run(ctx)
+    moved, drained = bool(moves), not moves and drained_by_killed_run(ctx)
+    ctx.undo = Undo(moves, moved, timer=moved, drained=drained)
+    ctx.run.note(e.KilledRunFound(ctx.name, moved, drained))
+    return moved or drained
+
+
+def still_drained(ctx: HostRun) -> str:
     """Say that the run has not put back a host which a killed run had drained."""
     past = ctx.run.past
-    if past is None or ctx.machine.state in _SETTLED or not drained_by_past(ctx):
+    if past is None or ctx.state in _SETTLED or not drained_by_killed_run(ctx):
         return ""
     return (
         f"is still drained by run {past.id}: `ghostasync resume` or `ghostasync resume "
@@ -137,8 +155,8 @@ def still_drained(ctx: Context) -> str:
     )
 
 
-def to_name_again(
-    hosts: Sequence[Context], manifest: Mapping[str, str]
+def manifest_before_killed_run(
+    hosts: Sequence[HostRun], manifest: Mapping[str, str]
 ) -> dict[str, str]:
     """
     Return the lines of *manifest* that the run which is taken back had moved.
@@ -149,7 +167,9 @@ def to_name_again(
     found: dict[str, str] = {}
     for name, package in manifest.items():
         past = hosts[0].run.past
-        moves = [move for ctx in hosts for move in ctx.moves if move.module == name]
+        moves = [
+            move for ctx in hosts for move in ctx.undo.moves if move.module == name
+        ]
         brought = {move.new.rpartition("/")[2] for move in moves}
         if past is None or past.limited:
             continue
@@ -162,7 +182,7 @@ def to_name_again(
     return found
 
 
-def _serves(ctx: Context, release: Release, record: Switch | None) -> bool:
+def _serves(ctx: HostRun, release: Release, record: Switch | None) -> bool:
     """Tell whether a host serves a release, with the environment that it is to have."""
     target = ctx.known.targets[release.module.name]
     proven = record.fingerprint if record else target.fingerprint

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 
 from .._build.environment import run_variables
-from .._engine.host import Context, Logs, RunContext
+from .._engine.host import HostRun, Logs, RunContext
 from .._engine.serving import Serving
 from .._engine.waves import cut, needed
 from .._local.redact import Redactor
@@ -20,7 +20,7 @@ from ..protocols import Transport
 
 __all__ = ["Waves", "muster"]
 
-Waves = tuple[tuple[Context, ...], ...]
+Waves = tuple[tuple[HostRun, ...], ...]
 
 
 def muster(
@@ -28,7 +28,7 @@ def muster(
     transport: Transport | None,
     logs: Logs,
     note: Callable[[Event, HostMachine | None], None],
-) -> tuple[RunContext, tuple[Context, ...], Waves]:
+) -> tuple[RunContext, tuple[HostRun, ...], Waves]:
     """
     Return what the hosts of a run share, the hosts in plan order, and their waves.
 
@@ -43,11 +43,11 @@ def muster(
     """
     run = _shared(parts, logs, note)
 
-    def context(host: Host) -> Context:
+    def context(host: Host) -> HostRun:
         if transport is None:
             raise RuntimeError("a run without a transport has no hosts")
         holder = f"{run.holder} as {host.name}"
-        return Context(host, Guarded(transport.session(host), run.id, holder), run)
+        return HostRun(host, Guarded(transport.session(host), run.id, holder), run)
 
     contexts = {host.name: context(host) for host in parts.hosts}
     rollout = parts.plan.rollout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._engine.fleet import Fleet
-from .._engine.host import Context
+from .._engine.host import HostRun
 from ..model import HostReport, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table
 from .folder import RunFolder
@@ -34,7 +34,7 @@ def sum_up(
         releases={r.module.name: r.id for r in fleet.run.releases},
         hosts={ctx.name: _host(ctx, fleet.reason, folder) for ctx in fleet.hosts},
         waves=tuple(fleet.switched),
-        nbytes=sum(ctx.sent for ctx in fleet.hosts),
+        nbytes=sum(ctx.attempt.sent for ctx in fleet.hosts),
         skew=fleet.skew,
         seconds=round(seconds, 3),
         log=str(folder.path),
@@ -43,10 +43,10 @@ def sum_up(
 
 
 def _outcome(fleet: Fleet) -> Outcome:
-    states = [ctx.machine.state for ctx in fleet.hosts]
+    states = [ctx.state for ctx in fleet.hosts]
     if fleet.locked:
         # What an earlier run left live is no doing of this one.
-        states = [S.FAILED if ctx.moved else ctx.machine.state for ctx in fleet.hosts]
+        states = [S.FAILED if ctx.moved else ctx.state for ctx in fleet.hosts]
     if not fleet.run.revert:
         if _is_left(fleet):
             return Outcome.STRANDED
@@ -74,15 +74,15 @@ def _is_left(fleet: Fleet) -> bool:
     if past is None or fleet.committed or fleet.locked:
         return False
     return any(
-        ctx.machine.state is S.FAILED
+        ctx.state is S.FAILED
         and ctx.name in past.changed
-        and (ctx.facts is None or ctx.moved)
+        and (ctx.attempt.facts is None or ctx.moved)
         for ctx in fleet.hosts
     )
 
 
-def _host(ctx: Context, reason: str, folder: RunFolder) -> HostReport:
-    failure, state = ctx.failure, ctx.machine.state
+def _host(ctx: HostRun, reason: str, folder: RunFolder) -> HostReport:
+    failure, state = ctx.book.failure, ctx.state
     if failure is not None:
         reason = failure.reason
     elif state in {S.LIVE, S.UNCHANGED, S.READY}:

@@ -14,7 +14,7 @@ from .._build.environment import digest
 from .._build.release import Release
 from .._engine.fleet import Fleet
 from .._engine.locks import beat, beat_every, release
-from .._engine.takeover import still_drained, to_name_again
+from .._engine.takeover import still_drained, manifest_before_killed_run
 from .._local.paths import app_path
 from .._planning.spec import Assembly, Job
 from ..errors import BuildError, GhostasyncError, StoreError
@@ -250,10 +250,10 @@ class Run:
     async def _manifest_back(self) -> None:
         """Have MANIFEST name again what it named before the run that is taken back."""
         fleet, parts, named = self._fleet, self._parts, []
-        left = any(ctx.machine.state in _NOT_BACK for ctx in fleet.hosts)
+        left = any(ctx.state in _NOT_BACK for ctx in fleet.hosts)
         now = {line.module: line.package for line in parts.manifest}
         modules = {job.module.name: job.module for job in parts.jobs}
-        for name, old in to_name_again(fleet.hosts, now).items():
+        for name, old in manifest_before_killed_run(fleet.hosts, now).items():
             still = f"MANIFEST still names {now[name]}"
             if left or not old:
                 why = "not every host is back" if left else "no one release was before"

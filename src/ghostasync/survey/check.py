@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from .._engine.host import Context
+from .._engine.host import HostRun
 from .._engine.look import ask_each, facts_of
 from .._engine.stages._rights import rights
 from .._engine.stages.check import findings
@@ -43,9 +43,9 @@ async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
         )
         found += [Finding("", text, job.module.name) for text in texts]
 
-    async def look(ctx: Context) -> list[Finding]:
+    async def look(ctx: HostRun) -> list[Finding]:
         try:
-            facts = ctx.facts = await facts_of(ctx)
+            facts = ctx.attempt.facts = await facts_of(ctx)
             wrong = [*findings(ctx, facts), *await rights(ctx)]
         except HostError as exc:
             return [Finding(ctx.name, str(exc))]
@@ -57,7 +57,7 @@ async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _warnings(ctx: Context) -> Iterator[str]:
+def _warnings(ctx: HostRun) -> Iterator[str]:
     """Yield what keeps no host from the plan, and is good to know."""
     timed = ctx.run.plan.rollout.confirm and ctx.known.uid != 0
     if timed and ctx.known.ends_logins:

@@ -7,13 +7,13 @@ from typing import Literal
 from ..._remote.call import query
 from ...model import Action
 from ...model import State as S  # noqa: N817  as in the table
-from ..host import Context
+from ..host import HostRun
 from ..scripts import Job, run_here, run_script
 
 __all__ = ["require_lock", "run_hook"]
 
 
-async def require_lock(ctx: Context) -> None:
+async def require_lock(ctx: HostRun) -> None:
     """
     Make sure that the host is this run's still, before something is done in its name.
 
@@ -24,7 +24,7 @@ async def require_lock(ctx: Context) -> None:
     await query(ctx.session, "ours", sudo=ctx.sudo)
 
 
-async def run_hook(ctx: Context, key: Literal["drain", "undrain"]) -> None:
+async def run_hook(ctx: HostRun, key: Literal["drain", "undrain"]) -> None:
     """
     Run the hook *key* of the rollout for one host.
 
@@ -47,13 +47,13 @@ async def run_hook(ctx: Context, key: Literal["drain", "undrain"]) -> None:
         text=hook.run,
         overrides=_variables(ctx),
     )
-    async with ctx.run.work:
+    async with ctx.run.work_slots:
         await (run_script if on_host else run_here)(ctx, job)
 
 
-def _variables(ctx: Context) -> dict[str, str]:
+def _variables(ctx: HostRun) -> dict[str, str]:
     host, variables = ctx.host, dict(ctx.run.variables)
-    if ctx.machine.state is S.ROLLING_BACK:
+    if ctx.state is S.ROLLING_BACK:
         variables["GHOST_ACTION"] = Action.ROLLBACK.value
     return {
         **variables,

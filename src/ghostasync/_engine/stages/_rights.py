@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..._remote.call import query
 from ...errors import RemoteError
-from ..host import Context
+from ..host import HostRun
 
 __all__ = ["rights"]
 
 
-async def rights(ctx: Context) -> list[str]:
+async def rights(ctx: HostRun) -> list[str]:
     """Return what keeps scripts from running as other users, each with what to do."""
     users = {user: m.name for m in ctx.modules for user in sorted(m.users)}
     users.pop(ctx.login, None)
@@ -20,7 +20,7 @@ async def rights(ctx: Context) -> list[str]:
     ]
 
 
-async def _finding(ctx: Context, user: str, module: str) -> str:
+async def _finding(ctx: HostRun, user: str, module: str) -> str:
     try:
         await query(ctx.session, "become", user, "exit 0", sudo=ctx.sudo)
     except RemoteError as exc:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ... import events as e
-from ..host import Context
+from ..host import HostRun
 from ..scripts import job_of, run_script
 
 __all__ = ["activate"]
 
 
-async def activate(ctx: Context) -> e.Activated:
+async def activate(ctx: HostRun) -> e.Activated:
     """
     Run the post-deploys in app order, each in its target.
 
@@ -17,7 +17,7 @@ async def activate(ctx: Context) -> e.Activated:
         RemoteError: One exited non-zero.
         DeadlinePassed: One took too long.
     """
-    for release in ctx.work:
+    for release in ctx.attempt.to_deploy:
         if "post_deploy" in release.package.scripts:
             await run_script(ctx, job_of(ctx, release, "post_deploy", serves=True))
     return e.Activated(ctx.name)

@@ -7,23 +7,23 @@ import anyio
 from ... import events as e
 from ..._build.release import Release
 from ...errors import DeadlinePassed, HostError, RemoteError
-from ..host import Context
+from ..host import HostRun
 from ..scripts import job_of, run_script
 
 __all__ = ["before_switch"]
 
 
-async def before_switch(ctx: Context, release: Release) -> str:
+async def before_switch(ctx: HostRun, release: Release) -> None:
     """
-    Run a module's before_switch on the host; return why it failed, or nothing.
+    Run a module's before_switch on the host; how it ended is an event.
 
     It sees what pre-deploy saw: the new release, in a folder that is not served yet.
     """
     name, started = release.module.name, anyio.current_time()
     job = job_of(ctx, release, "before_switch")
-    ctx.run.note(e.BeforeSwitchStarted(name, ctx.name), None)
+    ctx.run.note(e.BeforeSwitchStarted(name, ctx.name))
     try:
-        async with ctx.run.work:
+        async with ctx.run.work_slots:
             await run_script(ctx, job)
     except HostError as exc:
         tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
@@ -35,10 +35,8 @@ async def before_switch(ctx: Context, release: Release) -> str:
                 reason,
                 exit_status=exc.status if isinstance(exc, RemoteError) else None,
                 tail=ctx.run.redactor.text(tail),
-            ),
-            None,
+            )
         )
-        return f"{ctx.name}: {reason}"
+        return
     seconds = anyio.current_time() - started
-    ctx.run.note(e.BeforeSwitchPassed(name, ctx.name, seconds), None)
-    return ""
+    ctx.run.note(e.BeforeSwitchPassed(name, ctx.name, seconds))

@@ -14,7 +14,7 @@ from ..._remote.call import hold, query
 from ..._remote.facts import Facts, Target, parse_facts
 from ...errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ...model import Module
-from ..host import Context
+from ..host import HostRun
 from ._rights import rights
 
 __all__ = ["check", "findings", "inspect", "take_lock"]
@@ -41,7 +41,7 @@ _LOCK_INODES = 8
 """A disk with less has no room for the lock's own files."""
 
 
-async def check(ctx: Context) -> e.Checked:
+async def check(ctx: HostRun) -> e.Checked:
     """
     Take the lock, without waiting, and look at everything a release needs.
 
@@ -51,17 +51,21 @@ async def check(ctx: Context) -> e.Checked:
         LockHeld: Another run has it.
         Refused: The host is not fit; the text says what to do.
     """
-    if ctx.lock is None:
+    if ctx.attempt.lock is None:
         await take_lock(ctx)
-    ctx.facts = await inspect(ctx)
-    wrong = [] if ctx.run.revert else [*findings(ctx, ctx.facts), *await rights(ctx)]
+    ctx.attempt.facts = await inspect(ctx)
+    wrong = (
+        []
+        if ctx.run.revert
+        else [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
+    )
     if wrong:
         raise Refused(ctx.name, "; ".join(wrong))
-    live = {name: target.live for name, target in ctx.facts.targets.items()}
+    live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
 
 
-async def take_lock(ctx: Context) -> None:
+async def take_lock(ctx: HostRun) -> None:
     """
     Hold the host's lock until the connection ends.
 
@@ -85,10 +89,10 @@ async def take_lock(ctx: Context) -> None:
         await anyio.sleep(min(_AGAIN, left))
 
 
-async def _ask_for_lock(ctx: Context) -> None:
+async def _ask_for_lock(ctx: HostRun) -> None:
     app_dir = ctx.session.app_dir = ctx.paths.app_dir
-    stale = "-1" if ctx.run.break_lock and not ctx.had_lock else str(STALE)
-    again = "1" if ctx.had_lock else ""
+    stale = "-1" if ctx.run.break_lock and not ctx.attempt.had_lock else str(STALE)
+    again = "1" if ctx.attempt.had_lock else ""
     words = (
         ctx.session.holder,
         ctx.run.id,
@@ -98,12 +102,14 @@ async def _ask_for_lock(ctx: Context) -> None:
         again,
     )
     try:
-        ctx.lock, said = await hold(ctx.session, "lock", app_dir, *words, sudo=ctx.sudo)
-        ctx.had_lock = True
+        ctx.attempt.lock, said = await hold(
+            ctx.session, "lock", app_dir, *words, sudo=ctx.sudo
+        )
+        ctx.attempt.had_lock = True
         found = re.match(r"locked (\d+)", said)
         ctx.session.pid = found[1] if found else ""
         if whose := said.partition("taken over ")[2]:
-            ctx.note(e.HostWarned(ctx.name, f"the lock was taken over {whose}"))
+            ctx.warn(f"the lock was taken over {whose}")
     except RemoteError as exc:
         if exc.status == _HELD:
             # One line; what an rc file had to say comes before it.
@@ -117,7 +123,7 @@ async def _ask_for_lock(ctx: Context) -> None:
         raise Refused(ctx.name, await _why_unusable(ctx, exc)) from exc
 
 
-async def _why_unusable(ctx: Context, exc: RemoteError) -> str:
+async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:
     """Say why the host's folder takes no lock: there is no room, or no right to it."""
     root = ctx.paths.app_dir
     with contextlib.suppress(HostError):
@@ -133,7 +139,7 @@ async def _why_unusable(ctx: Context, exc: RemoteError) -> str:
     )
 
 
-async def inspect(ctx: Context) -> Facts:
+async def inspect(ctx: HostRun) -> Facts:
     """Ask the host what it is and has; changes nothing that lasts."""
     folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
@@ -141,7 +147,7 @@ async def inspect(ctx: Context) -> Facts:
     return parse_facts(text, {folder: m.name for folder, m in folders.items()})
 
 
-def findings(ctx: Context, facts: Facts) -> Iterator[str]:
+def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
     """Yield what keeps the host from taking the plan, each with what to do."""
     if "tar" not in facts.tools:
         yield "tar is missing: install it"
@@ -156,7 +162,7 @@ def findings(ctx: Context, facts: Facts) -> Iterator[str]:
 
 
 def _module(
-    ctx: Context, facts: Facts, module: Module, target: Target
+    ctx: HostRun, facts: Facts, module: Module, target: Target
 ) -> Iterator[str]:
     path = ctx.target(module)
     if target.unwritable:
@@ -180,5 +186,5 @@ def _module(
         )
 
 
-def _login(ctx: Context) -> str:
+def _login(ctx: HostRun) -> str:
     return ctx.login

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 
+import attrs
+
 from ... import events as e
 from ..._remote.call import call
 from ..._remote.script import timer
 from ...errors import ConnectionDied, HostError, LockHeld, RemoteError
 from ...protocols import Channel
-from ..host import Context
+from ..host import HostRun
 
 __all__ = ["disarm", "disarm_to_go_back", "start_timer"]
 
@@ -17,7 +19,7 @@ _PATIENCE = 20
 """Seconds that a timer which is putting its links back is waited for."""
 
 
-async def start_timer(ctx: Context) -> None:
+async def start_timer(ctx: HostRun) -> None:
     """
     Have the host put its links back, unless it hears of this run again and again.
 
@@ -34,7 +36,7 @@ async def start_timer(ctx: Context) -> None:
         *(name, app_dir, ctx.session.holder, str(max(1, round(seconds)))),
         *(patience, ctx.session.app),
     )
-    moves = tuple(word for move in reversed(ctx.moves) for word in move.args)
+    moves = tuple(word for move in reversed(ctx.undo.moves) for word in move.args)
     text = timer(args, (ctx.known.rename, ctx.busy_file, *moves))
 
     async def send(channel: Channel) -> None:
@@ -46,28 +48,28 @@ async def start_timer(ctx: Context) -> None:
         sudo=ctx.sudo,
         feed=send,
     )
-    ctx.timed = True
+    ctx.undo = attrs.evolve(ctx.undo, timer=True)
 
 
-async def disarm(ctx: Context) -> None:
+async def disarm(ctx: HostRun) -> None:
     """
     End the host's timer: the host is live for good, or goes back by our hand.
 
     Raises:
         HostError: It has put the links back by itself.
     """
-    if not ctx.timed:
+    if not ctx.undo.timer:
         return
     app_dir = ctx.session.app_dir
     try:
         await call(ctx.session, "disarm", app_dir, str(_PATIENCE), sudo=ctx.sudo)
     except RemoteError as exc:
-        ctx.timed = False
+        ctx.undo = attrs.evolve(ctx.undo, timer=False)
         raise HostError(ctx.name, exc.tail.strip() or str(exc)) from exc
-    ctx.timed = False
+    ctx.undo = attrs.evolve(ctx.undo, timer=False)
 
 
-async def disarm_to_go_back(ctx: Context) -> None:
+async def disarm_to_go_back(ctx: HostRun) -> None:
     """End the timer of a host that goes back anyway; it may have done so itself."""
     try:
         await disarm(ctx)
@@ -75,5 +77,5 @@ async def disarm_to_go_back(ctx: Context) -> None:
         raise
     except HostError as exc:
         # Have the old code prove itself to us, too.
-        ctx.undone |= {move.target for move in ctx.moves}
-        ctx.note(e.HostWarned(ctx.name, str(exc)))
+        ctx.attempt.links_put_back |= {move.target for move in ctx.undo.moves}
+        ctx.warn(str(exc))

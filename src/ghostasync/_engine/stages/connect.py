@@ -8,12 +8,12 @@ from ... import events as e
 from ..._remote.call import query
 from ..._remote.facts import parse_identity
 from ...errors import ConnectionDied, DeadlinePassed, Refused, RemoteError
-from ..host import Context
+from ..host import HostRun
 
 __all__ = ["connect"]
 
 
-async def connect(ctx: Context) -> e.Connected:
+async def connect(ctx: HostRun) -> e.Connected:
     """
     Log in and make sure that the login runs our commands.
 
@@ -26,7 +26,7 @@ async def connect(ctx: Context) -> e.Connected:
     await ctx.session.open()
     try:
         with anyio.fail_after(seconds):
-            ctx.identity = parse_identity(await _ask(ctx))
+            ctx.attempt.identity = parse_identity(await _ask(ctx))
     except TimeoutError:
         what = "the login was accepted, but its first command was"
         raise DeadlinePassed(ctx.name, "connect", seconds, what=what) from None
@@ -36,13 +36,13 @@ async def connect(ctx: Context) -> e.Connected:
             f"the login does not run commands ({exc}); it needs a shell, and no "
             "forced command in authorized_keys or sshd_config",
         ) from exc
-    if ctx.sudo and ctx.identity.sudo:
-        words, user = ctx.identity.sudo.strip(), ctx.identity.user
+    if ctx.sudo and ctx.attempt.identity.sudo:
+        words, user = ctx.attempt.identity.sudo.strip(), ctx.attempt.identity.user
         raise Refused(ctx.name, f"sudo -n refused: {words}; {_cure(words, user)}")
     return e.Connected(ctx.name, seconds=anyio.current_time() - started)
 
 
-async def _ask(ctx: Context) -> str:
+async def _ask(ctx: HostRun) -> str:
     """Ask the host who we are there; once more where the connection dies under it."""
     wanted = ("sudo",) if ctx.run.plan.ssh.sudo else ()
     try:

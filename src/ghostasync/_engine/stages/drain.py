@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import anyio
+import attrs
 
 from ... import events as e
 from ...errors import ConnectionDied, HostError, LockHeld
-from ..host import Context
+from ..host import HostRun
 from ._hook import require_lock, run_hook
 from .confirm import disarm
 
 __all__ = ["drain", "drain_to_go_back", "undrain"]
 
 
-async def drain(ctx: Context) -> e.Drained:
+async def drain(ctx: HostRun) -> e.Drained:
     """
     Take the host out of its balancers; without a command it is out already.
 
@@ -25,24 +26,24 @@ async def drain(ctx: Context) -> e.Drained:
     started = anyio.current_time()
     await require_lock(ctx)
     # Before it is: what is half drained must be put back too.
-    ctx.drained = True
+    ctx.undo = attrs.evolve(ctx.undo, drained=True)
     await run_hook(ctx, "drain")
     return e.Drained(ctx.name, seconds=anyio.current_time() - started)
 
 
-async def drain_to_go_back(ctx: Context) -> None:
+async def drain_to_go_back(ctx: HostRun) -> None:
     """Drain a host that serves the new release, unless it is; it goes back anyway."""
-    if ctx.drained:
+    if ctx.undo.drained:
         return
     try:
         await drain(ctx)
     except (ConnectionDied, LockHeld):
         raise
     except HostError as exc:
-        ctx.note(e.HostWarned(ctx.name, f"goes back with visitors on it: {exc}"))
+        ctx.warn(f"goes back with visitors on it: {exc}")
 
 
-async def undrain(ctx: Context) -> e.Undrained:
+async def undrain(ctx: HostRun) -> e.Undrained:
     """
     Put the host back into its balancers; it needs no timer any more.
 
@@ -52,9 +53,9 @@ async def undrain(ctx: Context) -> e.Undrained:
     started = anyio.current_time()
     await disarm(ctx)
     if not ctx.run.plan.rollout.undrain:
-        ctx.drained = False
+        ctx.undo = attrs.evolve(ctx.undo, drained=False)
         return e.Undrained(ctx.name)
     await require_lock(ctx)
     await run_hook(ctx, "undrain")
-    ctx.drained = False
+    ctx.undo = attrs.evolve(ctx.undo, drained=False)
     return e.Undrained(ctx.name, seconds=anyio.current_time() - started)

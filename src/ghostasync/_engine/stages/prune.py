@@ -8,7 +8,7 @@ from ... import events as e
 from ..._remote.call import call
 from ...errors import HostError
 from ...model import State
-from ..host import Context
+from ..host import HostRun
 
 __all__ = ["prune"]
 
@@ -16,16 +16,16 @@ _FAILED = 1
 """Releases that never were live and stay on a host to be looked at."""
 
 
-async def prune(ctx: Context) -> None:
+async def prune(ctx: HostRun) -> None:
     """
     Prune every module of the run on the host; what fails becomes a warning.
 
     What serves, what MANIFEST names and what this run brings is never removed. A host
     that is live is noted as proven to be in line first.
     """
-    live = ctx.machine.state is State.LIVE
+    live = ctx.state is State.LIVE
     layout, seconds = ctx.run.plan.layout, ctx.run.deadlines.check
-    for release in ctx.work:
+    for release in ctx.attempt.to_deploy:
         name = release.module.name
         try:
             with anyio.fail_after(seconds):
@@ -43,4 +43,4 @@ async def prune(ctx: Context) -> None:
         except (HostError, TimeoutError) as exc:
             why = str(exc) or f"not done within {seconds:g} s"
             text = f"old releases of {name} were not removed: {why}"
-            ctx.note(e.HostWarned(ctx.name, text))
+            ctx.warn(text)

@@ -6,8 +6,9 @@ import anyio
 
 from ... import events as e
 from ...errors import ConnectionDied, HostError, Unreachable
+from ...machine import SWITCHED
 from ...model import State as S  # noqa: N817  as in the table
-from ..host import Context
+from ..host import HostRun
 from .check import inspect, take_lock
 
 __all__ = ["reconnect"]
@@ -15,11 +16,8 @@ __all__ = ["reconnect"]
 _PAUSE = 1.0
 """Seconds between two tries to reach a host."""
 
-_SWITCHED = frozenset({S.ACTIVATING, S.VERIFYING, S.UNDRAINING, S.LIVE})
-"""States in which every link of the host has to be the new one."""
 
-
-async def reconnect(ctx: Context, lost: ConnectionDied) -> None:
+async def reconnect(ctx: HostRun, lost: ConnectionDied) -> None:
     """
     Connect again, take the lock again, and look at what is there now.
 
@@ -33,25 +31,27 @@ async def reconnect(ctx: Context, lost: ConnectionDied) -> None:
             has been put back.
     """
     started, seconds = anyio.current_time(), ctx.run.deadlines.connect
+    ctx.run.note(e.Disconnected(ctx.name, str(lost)))
     with anyio.move_on_after(seconds):
         await _reach(ctx)
         took = anyio.current_time() - started
-        ctx.note(e.HostWarned(ctx.name, f"{lost}; connected again after {took:.1f} s"))
+        ctx.run.note(e.Reconnected(ctx.name, took))
+        ctx.warn(f"{lost}; connected again after {took:.1f} s")
         return
     raise ConnectionDied(
         ctx.name, f"{lost}; not connected again within {seconds:g} s"
     ) from lost
 
 
-async def _reach(ctx: Context) -> None:
+async def _reach(ctx: HostRun) -> None:
     while True:
         ctx.disconnect()
         try:
             await ctx.session.open()
-            if ctx.machine.state is S.CHECKING:
+            if ctx.state is S.CHECKING:
                 return  # which takes the lock, and looks
             await take_lock(ctx)
-            if ctx.machine.state is not S.ROLLING_BACK:
+            if ctx.state is not S.ROLLING_BACK:
                 await _look(ctx)
         except Unreachable as exc:
             if not exc.retriable:
@@ -63,12 +63,12 @@ async def _reach(ctx: Context) -> None:
         await anyio.sleep(_PAUSE)
 
 
-async def _look(ctx: Context) -> None:
-    ctx.facts = await inspect(ctx)
-    if ctx.machine.state not in _SWITCHED:
+async def _look(ctx: HostRun) -> None:
+    ctx.attempt.facts = await inspect(ctx)
+    if ctx.state not in SWITCHED:
         return
-    for move in ctx.moves:
-        now = ctx.facts.targets[move.module].link
+    for move in ctx.undo.moves:
+        now = ctx.attempt.facts.targets[move.module].link
         if now != move.new:
             text = f"{move.target} is {now or 'absent'}, not {move.new} any more"
             raise HostError(ctx.name, text)

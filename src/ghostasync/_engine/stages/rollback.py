@@ -11,7 +11,7 @@ from ... import events as e
 from ..._remote.call import query
 from ...errors import ConnectionDied, DeadlinePassed, StillRunning, Unreachable
 from ...model import Action, Verify
-from ..host import Context, Move
+from ..host import HostRun, Move
 from ..scripts import Job, run_script
 from .check import take_lock
 from .confirm import disarm_to_go_back
@@ -35,7 +35,7 @@ class _Restored:
     run_as: str = ""
 
 
-async def rollback(ctx: Context) -> e.RolledBack:
+async def rollback(ctx: HostRun) -> e.RolledBack:
     """
     Restore each link that this run moved, modules reversed; activate; verify.
 
@@ -47,17 +47,17 @@ async def rollback(ctx: Context) -> e.RolledBack:
     Raises:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
-    served = {move.module: move.previous.rpartition("/")[2] for move in ctx.moves}
+    served = {move.module: move.previous.rpartition("/")[2] for move in ctx.undo.moves}
     # Its own switch, or that of the killed run which this one takes up.
-    if ctx.switching or ctx.moved:
+    if ctx.undo.link_may_have_moved:
         await drain_to_go_back(ctx)
         await _undo(ctx)
-    if ctx.drained:
+    if ctx.undo.drained:
         await undrain(ctx)
     return e.RolledBack(ctx.name, to=served)
 
 
-async def _undo(ctx: Context) -> None:
+async def _undo(ctx: HostRun) -> None:
     """Move the links back, and have what they lead to prove itself."""
     seconds = ctx.run.deadlines.rollback
     with anyio.move_on_after(seconds) as scope:
@@ -65,11 +65,11 @@ async def _undo(ctx: Context) -> None:
     if scope.cancelled_caught:
         raise DeadlinePassed(ctx.name, "rollback", seconds)
     for item in restored:
-        if item.move.target in ctx.undone:
+        if item.move.target in ctx.attempt.links_put_back:
             await _reactivate(ctx, item)
 
 
-async def _persist(ctx: Context) -> list[_Restored]:
+async def _persist(ctx: HostRun) -> list[_Restored]:
     """Restore, again and again where the connection dies."""
     again = False
     while True:
@@ -84,18 +84,22 @@ async def _persist(ctx: Context) -> list[_Restored]:
             pass  # the host's own timer, perhaps; the deadline bounds it
         else:
             # What an attempt that died has moved back, the next finds back already.
-            ctx.undone |= {r.move.target for r in restored if r.moved or again}
+            back = {r.move.target for r in restored if r.moved or again}
+            ctx.attempt.links_put_back |= back
             return restored
         ctx.disconnect()
+        if ctx.book.connected:
+            # The waves that are to follow do not wait for a host out of reach.
+            ctx.run.note(e.Disconnected(ctx.name, "lost on its way back"))
         await anyio.sleep(_PAUSE)
 
 
-async def _restore(ctx: Context) -> list[_Restored]:
+async def _restore(ctx: HostRun) -> list[_Restored]:
     await ctx.session.open()
-    if ctx.lock is None:
+    if ctx.attempt.lock is None:
         await take_lock(ctx)
     await disarm_to_go_back(ctx)
-    moves = {move.target: move for move in reversed(ctx.moves)}
+    moves = {move.target: move for move in reversed(ctx.undo.moves)}
     args = [word for move in moves.values() for word in move.args]
     said = await query(
         ctx.session, "restore", ctx.known.rename, ctx.busy_file, *args, sudo=ctx.sudo
@@ -122,7 +126,7 @@ async def _restore(ctx: Context) -> list[_Restored]:
     return restored
 
 
-async def _reactivate(ctx: Context, item: _Restored) -> None:
+async def _reactivate(ctx: HostRun, item: _Restored) -> None:
     """Run the old release's own post-deploy with its own environment, and verify."""
     move = item.move
     old = move.previous.rpartition("/")[2]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import anyio
+import attrs
 
 from ... import events as e
 from ..._remote.call import call
 from ...errors import LockHeld, NeverSent
-from ..host import Context
+from ..host import HostRun
 from .confirm import start_timer
 
 __all__ = ["switch"]
 
 
-async def switch(ctx: Context) -> e.Switched:
+async def switch(ctx: HostRun) -> e.Switched:
     """
     Point every target at its new release, each in one rename(2).
 
@@ -32,8 +33,9 @@ async def switch(ctx: Context) -> e.Switched:
         ctx.switched_at = ctx.switched_at or anyio.current_time()
 
     await start_timer(ctx)
-    before, ctx.switching = ctx.switching, True
-    args = [word for move in ctx.moves for word in move.args]
+    before = ctx.undo
+    ctx.undo = attrs.evolve(before, link_may_have_moved=True)
+    args = [word for move in ctx.undo.moves for word in move.args]
     try:
         await call(
             ctx.session,
@@ -45,6 +47,6 @@ async def switch(ctx: Context) -> e.Switched:
             output=moved,
         )
     except (LockHeld, NeverSent):
-        ctx.switching = before  # this one did not begin
+        ctx.undo = before  # this one did not begin
         raise
     return e.Switched(ctx.name)

@@ -17,8 +17,8 @@ from ..._remote.script import as_user, quote
 from ...errors import DeadlinePassed, PackageError, Refused
 from ...model import Action, Module
 from ...protocols import Channel
-from ..host import Context
-from ..takeover import move_of, moved_by_past, resume
+from ..host import HostRun
+from ..takeover import move_of, moved_by_killed_run, resume
 from .check import inspect
 from .prune import prune
 
@@ -29,7 +29,7 @@ _SPARE_INODES = 64
 """What a release needs besides its files: records, folders, a log line or two."""
 
 
-async def upload(ctx: Context) -> e.Uploaded | e.Unchanged | e.Resumed:
+async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     """
     Send what the host does not have yet.
 
@@ -39,52 +39,63 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged | e.Resumed:
         Refused: There is no room for the unpacked release.
         RemoteError: The host could not extract it, or it did not arrive whole.
     """
-    started, before = anyio.current_time(), ctx.sent
+    started, before = anyio.current_time(), ctx.attempt.sent
     if resumed := resume(ctx):
         return resumed
     names = {module.name for module in ctx.modules}
     mine = [r for r in ctx.run.releases if r.module.name in names]
     anew = ctx.run.force or ctx.name in ctx.run.stranded
-    ctx.work = tuple(r for r in mine if anew or _differs(ctx, r))
-    if not ctx.work:
+    ctx.attempt.to_deploy = tuple(r for r in mine if anew or _differs(ctx, r))
+    if not ctx.attempt.to_deploy:
         return e.Unchanged(ctx.name)
-    ctx.moved = any(
-        _target(ctx, r.module).live == r.id and moved_by_past(ctx, r.module)
-        for r in ctx.work
-    )
-    missing = [r for r in ctx.work if r.id not in _target(ctx, r.module).releases]
+    _note_killed_moves(ctx)
+    missing = [
+        r for r in ctx.attempt.to_deploy if r.id not in _target(ctx, r.module).releases
+    ]
     if missing and _crowded(ctx):
         await prune(ctx)
-        ctx.facts = await inspect(ctx)
+        ctx.attempt.facts = await inspect(ctx)
     _require_room(ctx, missing)
     for release in missing:
         await _send(ctx, release)
-    for release in ctx.work:
+    for release in ctx.attempt.to_deploy:
         await _keep_environment(ctx, release)
     return e.Uploaded(
         ctx.name,
-        nbytes=ctx.sent - before,
+        nbytes=ctx.attempt.sent - before,
         seconds=anyio.current_time() - started,
     )
 
 
-def _target(ctx: Context, module: Module) -> Target:
+def _note_killed_moves(ctx: HostRun) -> None:
+    """Note whether the killed run moved a link to what this run is to deploy."""
+    if any(
+        _target(ctx, r.module).live == r.id and moved_by_killed_run(ctx, r.module)
+        for r in ctx.attempt.to_deploy
+    ):
+        ctx.undo = attrs.evolve(ctx.undo, link_may_have_moved=True)
+        ctx.run.note(e.KilledRunFound(ctx.name, moved=True))
+
+
+def _target(ctx: HostRun, module: Module) -> Target:
     return ctx.known.targets[module.name]
 
 
-def _crowded(ctx: Context) -> bool:
+def _crowded(ctx: HostRun) -> bool:
     """Tell whether failed releases pile up; only a run that goes live prunes."""
     usual = ctx.run.plan.layout.keep + 1
-    return any(len(_target(ctx, r.module).releases) > usual for r in ctx.work)
+    return any(
+        len(_target(ctx, r.module).releases) > usual for r in ctx.attempt.to_deploy
+    )
 
 
-def _differs(ctx: Context, release: Release) -> bool:
+def _differs(ctx: HostRun, release: Release) -> bool:
     target = _target(ctx, release.module)
     same = target.live == release.id and target.fingerprint == release.fingerprint
     return not same or target.dangling
 
 
-def _require_room(ctx: Context, missing: list[Release]) -> None:
+def _require_room(ctx: HostRun, missing: list[Release]) -> None:
     need = sum(r.package.unpacked for r in missing) + _SPARE_BYTES
     free = ctx.known.free_bytes
     if missing and free is not None and free < need:
@@ -102,7 +113,7 @@ def _require_room(ctx: Context, missing: list[Release]) -> None:
         )
 
 
-async def _send(ctx: Context, release: Release) -> None:
+async def _send(ctx: HostRun, release: Release) -> None:
     module = release.module
     encoding = "zstd" if "zstd" in ctx.known.tools else "gzip"
     try:
@@ -118,7 +129,7 @@ async def _send(ctx: Context, release: Release) -> None:
         with anyio.fail_after(patience) as scope:
             for chunk in encoded.chunks():
                 await channel.write(chunk)
-                ctx.sent += len(chunk)
+                ctx.attempt.sent += len(chunk)
                 scope.deadline = anyio.current_time() + patience
         channel.write_eof()
 
@@ -139,7 +150,7 @@ async def _send(ctx: Context, release: Release) -> None:
         raise DeadlinePassed(ctx.name, "stall", patience) from None
 
 
-async def _keep_environment(ctx: Context, release: Release) -> None:
+async def _keep_environment(ctx: HostRun, release: Release) -> None:
     name = release.module.name
     variables = {
         **release.variables,

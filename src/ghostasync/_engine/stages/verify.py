@@ -8,13 +8,13 @@ from ... import events as e
 from ..._remote.call import query
 from ...errors import ConnectionDied, DeadlinePassed, HostError, LockHeld, RemoteError
 from ...model import Module
-from ..host import Context
+from ..host import HostRun
 from ..scripts import Job, run_script
 
 __all__ = ["healthy", "verify"]
 
 
-async def verify(ctx: Context) -> e.Verified:
+async def verify(ctx: HostRun) -> e.Verified:
     """
     Have every module of the run prove its health.
 
@@ -22,13 +22,13 @@ async def verify(ctx: Context) -> e.Verified:
         RemoteError: A check still failed at ``deadlines.verify``; its last words.
         ConnectionDied: The connection was lost.
     """
-    for release in ctx.work:
+    for release in ctx.attempt.to_deploy:
         meta = ctx.paths.meta(release.module.name, release.id)
         await healthy(ctx, release.module, meta)
     return e.Verified(ctx.name)
 
 
-async def healthy(ctx: Context, module: Module, meta: str) -> None:
+async def healthy(ctx: HostRun, module: Module, meta: str) -> None:
     """Return once the health check of *module* passes, with *meta*'s environment."""
     if not module.verify:
         return None
@@ -54,7 +54,7 @@ async def healthy(ctx: Context, module: Module, meta: str) -> None:
     raise RemoteError(ctx.name, what, status, tail)
 
 
-async def _attempt(ctx: Context, module: Module, meta: str) -> None:
+async def _attempt(ctx: HostRun, module: Module, meta: str) -> None:
     check = module.verify
     if check.command:
         job = Job(

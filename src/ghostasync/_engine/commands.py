@@ -1,0 +1,100 @@
+"""
+What the policy has the fleet do: frozen values that can go down a pipe as JSON.
+
+A command names hosts and says nothing of tasks, scopes or connections: whoever carries
+it out, here or in another process, knows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+import cattrs
+
+from ..events import Cause
+
+__all__ = [
+    "Admit",
+    "AwaitLock",
+    "Command",
+    "Leave",
+    "Stop",
+    "TakeBack",
+    "decode",
+    "encode",
+]
+
+
+@attrs.frozen
+class Admit:
+    """Let a host that is READY change: drain it, move its links, and so on."""
+
+    host: str
+
+
+@attrs.frozen
+class TakeBack:
+    """Take a host back to what it served before; nothing else is done with it."""
+
+    host: str
+    reason: str
+
+
+@attrs.frozen
+class Leave:
+    """Leave a host as it is, though it was to go back; *reason* is for people."""
+
+    host: str
+    reason: str
+
+
+@attrs.frozen
+class AwaitLock:
+    """
+    Give back every lock, wait until *host* is free, and begin again with *hosts*.
+
+    A run that waits holds nothing: two that did would wait for each other.
+    """
+
+    host: str
+    holder: str
+    hosts: tuple[str, ...]
+
+
+@attrs.frozen
+class Stop:
+    """Go no further. *at_once*: what is at work is cut short, too."""
+
+    reason: str
+    cause: Cause = "policy"
+    at_once: bool = True
+
+
+Command = Admit | TakeBack | Leave | AwaitLock | Stop
+
+_KINDS: Final = {
+    kind.__name__: kind for kind in (Admit, TakeBack, Leave, AwaitLock, Stop)
+}
+_CONVERTER: Final = cattrs.Converter(unstruct_collection_overrides={tuple: list})
+
+
+def encode(command: Command) -> dict[str, object]:
+    """Return *command* as plain values, its kind under ``command``."""
+    fields: dict[str, object] = _CONVERTER.unstructure(command)
+    return {"command": type(command).__name__, **fields}
+
+
+def decode(fields: Mapping[str, object]) -> Command:
+    """
+    Return the command that :func:`encode` made *fields* of.
+
+    Raises:
+        ValueError: They are those of no command.
+    """
+    kind = _KINDS.get(str(fields.get("command")))
+    if kind is None:
+        raise ValueError(f"{fields.get('command')!r} is no command")
+    found: Command = _CONVERTER.structure(fields, kind)
+    return found

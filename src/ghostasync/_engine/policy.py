@@ -1,0 +1,401 @@
+"""
+What a run does next: budgets, waves, room to switch, locks, and the way back.
+
+Rule 1: whatever the fleet may do, and when it must stop, is decided in this file.
+Rule 2: this file does no I/O, reads no clock and starts nothing; :class:`Policy` is fed
+every event of the run, in order, and answers with commands.
+
+The order of a deployment is not decided here: ``_run/deploy.py`` has it, on one page.
+Each of its steps is an event, and the policy says what follows for single hosts. So a
+policy that is fed the events of a journal is where that run was.
+
+How many hosts serve is counted here as well. A host leaves when it is admitted or taken
+back, and counts again once it is LIVE or ROLLED_BACK; a host that is STRANDED or out of
+reach is lost, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from .. import events as e
+from ..fold import HostState, RunState
+from ..machine import AFTER_SWITCH
+from ..model import State as S  # noqa: N817  as in the table
+from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
+
+__all__ = ["DENIALS", "Policy", "Rules"]
+
+DENIALS: Final = 5
+"""Refused logins, and nothing else, after which no more are tried: it is the key or the
+user name, and servers lock out those who go on."""
+
+_NOT_SWITCHED: Final = frozenset({S.CHECKING, S.READY, S.HALTED, S.FAILED})
+"""A host goes back from here only for what a killed run did."""
+
+_BACK: Final = frozenset({S.ROLLED_BACK, S.STRANDED})
+
+
+@attrs.frozen
+class Rules:
+    """
+    What a policy decides by: numbers of hosts and their names, all known at the start.
+
+    *waves* hold every selected host once; *serving* are the hosts of the fleet that
+    serve at first, those beside chosen ones included, of which *min_serving* always do.
+    *max_unreachable* is None where such hosts count in *max_failures*. *together* is
+    whether a failure takes the whole fleet back, *patient* whether locks are waited
+    for. *changed* and *drained* are the hosts that a killed run, which this one takes
+    up, may have moved links on or left drained. A run that is *only_back* takes hosts
+    back and does nothing else.
+    """
+
+    waves: tuple[tuple[str, ...], ...] = ()
+    max_failures: int = 0
+    max_unreachable: int | None = None
+    together: bool = True
+    min_serving: int = 0
+    serving: tuple[str, ...] = ()
+    patient: bool = False
+    only_back: bool = False
+    changed: tuple[str, ...] = ()
+    drained: tuple[str, ...] = ()
+
+
+def _new_run() -> RunState[HostState]:
+    return RunState(HostState.of)
+
+
+@attrs.define(eq=False)
+class Policy:
+    """
+    One run's policy; :meth:`feed` is the only way to change it.
+
+    *run* is what the events so far add up to.
+    """
+
+    rules: Rules
+    run: RunState[HostState] = attrs.field(factory=_new_run)
+    serving: set[str] = attrs.field(init=False)
+    away: set[str] = attrs.field(factory=set, init=False)
+    _asked: deque[str] = attrs.field(factory=deque, init=False)
+    _groups: deque[tuple[str, ...]] = attrs.field(factory=deque, init=False)
+    _group: tuple[str, ...] = attrs.field(default=(), init=False)
+    _left: set[str] = attrs.field(factory=set, init=False)
+    _held: bool = attrs.field(default=False, init=False)
+    _patient: bool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.serving = set(self.rules.serving)
+        self._patient = self.rules.patient
+
+    # --- What is asked of it ---------------------------------------------------
+
+    @property
+    def reason(self) -> str:
+        """Why the run goes no further; empty while it does."""
+        return self.run.stopped.reason if self.run.stopped else ""
+
+    @property
+    def locked(self) -> bool:
+        """Whether the run stopped because another one holds a host."""
+        return self.run.stopped is not None and self.run.stopped.cause == "locked"
+
+    @property
+    def final(self) -> bool:
+        """
+        Whether nothing can stop the run any more.
+
+        Its hosts are live for good; or it only takes hosts back and has begun to:
+        to stop then would leave a fleet at odds with itself.
+        """
+        return self.run.committed or (
+            self.rules.only_back and self.run.going_back is not None
+        )
+
+    def judge(self) -> e.Judged:
+        """Return the verdict on the first phase, once every host rests."""
+        ready, failed = self.run.in_state(S.READY), self.run.in_state(S.FAILED)
+        return e.Judged(len(ready), len(failed), self.rules.max_failures)
+
+    def unseen(self) -> list[str]:
+        """
+        Return the hosts to look at again before anything is taken back.
+
+        A killed run may have changed them, and this run was stopped before it knew.
+        A host that could not be reached, or refused the login, is not asked again. A
+        host of another run is that run's to look after.
+        """
+        known = {*self.rules.changed, *self.rules.drained}
+        if self.locked or self.run.committed:
+            return []
+        return [
+            name
+            for name in self.run.in_state(S.FAILED, S.HALTED)
+            if name in known and not _is_away(self.run.hosts[name])
+        ]
+
+    def way_back(self) -> e.FleetRollbackStarted | None:
+        """
+        Return what goes back and in which order; None where nothing does.
+
+        Hosts that do not serve come first, others may have to wait for them; then the
+        waves, the last first.
+        """
+        back = set(self._changed())
+        if back:
+            # A killed run had drained them, and nobody else will put them back.
+            ready = self.run.in_state(S.READY)
+            back.update(name for name in ready if name in self.rules.drained)
+        if not back or self.final:
+            return None
+        first = [name for name in self.run.hosts if name in back and self._idle(name)]
+        rest = [
+            name
+            for wave in reversed(self.rules.waves)
+            for name in wave
+            if name in back and name not in first
+        ]
+        return e.FleetRollbackStarted(self.reason, (*first, *rest))
+
+    # --- What it is told -------------------------------------------------------
+
+    def feed(self, event: e.Event) -> tuple[Command, ...]:
+        """
+        Take note of *event* and return what is to be done now.
+
+        Raises:
+            IllegalTransition: A host cannot be where the event says.
+        """
+        before = self._state(event)
+        self.run.fold(event)
+        if isinstance(event, e.HostEvent):
+            self._count(event, before)
+        return (*self._decide(event), *self._let_go())
+
+    def _state(self, event: e.Event) -> S | None:
+        host = (
+            self.run.hosts.get(event.host) if isinstance(event, e.HostEvent) else None
+        )
+        return host.state if host else None
+
+    def _decide(self, event: e.Event) -> Iterator[Command]:
+        match event:
+            case e.LockAwaited():
+                self._held = False
+                self._patient = event.seconds > 0
+                self.serving.update(set(event.hosts).difference(self.rules.drained))
+                self.away.clear()
+            case e.Failed():
+                yield from self._failed(event)
+            case e.Judged():
+                yield from self._judged()
+            case e.BuildFailed(reason=reason):
+                yield from self._stop(reason)
+            case e.BeforeSwitchFailed():
+                yield from self._stop(f"{event.host}: {event.reason}")
+            case e.AfterWaveFailed():
+                yield from self._stop(f"wave {event.wave}: {event.reason}")
+            case e.WaveStarted() if not self.reason:
+                self.away.update(set(event.hosts).intersection(self.rules.drained))
+                self._asked.extend(event.hosts)
+            case e.WaveFinished(live=0):
+                yield from self._stop(f"every host of wave {event.wave} failed")
+            case e.Stopped():
+                self._asked.clear()
+            case e.FleetRollbackStarted():
+                yield from self._go_back(event)
+
+    # --- When it stops ---------------------------------------------------------
+
+    def _stop(self, reason: str, cause: e.Cause = "policy") -> Iterator[Stop]:
+        """Yield the command to stop, unless that is said or too late."""
+        if reason and not (self.reason or self.final):
+            # Left of the bar there is nothing to save. Right of it hosts that are well
+            # go on to LIVE where each goes back by itself.
+            at_once = not self.run.waves or self.rules.together
+            yield Stop(reason, cause, at_once)
+
+    def _failed(self, event: e.Failed) -> Iterator[Command]:
+        """Say what follows from the failure of one host."""
+        state = self.run.host(event.host).state
+        # Whatever fails on the way back of the fleet changes nothing about it.
+        if self.run.going_back or self.final:
+            return
+        if state is S.FAILED and event.locked:
+            yield from self._locked(event)
+        elif self.rules.only_back:
+            return  # a host that cannot be looked at keeps no other from its way back
+        elif state is S.STRANDED:
+            yield from self._stop(f"{event.host} is stranded")
+        elif state is S.FAILED:
+            yield from self._stop(self._over_budget() or self._turned_away())
+        else:
+            yield from self._failed_after_switch(event)
+
+    def _failed_after_switch(self, event: e.Failed) -> Iterator[Command]:
+        first = len(self.rules.waves) > 1 and len(self.run.waves) == 1
+        broken = self._over_budget()
+        if first and not broken:
+            # A canary is there to be believed.
+            broken = f"{event.host} failed in the first wave"
+        yield from self._stop(broken)
+        # The fleet takes the host along, or else the host goes back by itself.
+        if not (self.rules.together and (broken or self.reason)):
+            yield TakeBack(event.host, event.reason)
+
+    def _locked(self, event: e.Failed) -> Iterator[Command]:
+        """Wait for the lock of another run, or stop."""
+        if not self._patient:
+            yield from self._stop(f"{event.host}: {event.reason}", "locked")
+        elif not (self._held or self.reason):
+            self._held = True
+            # A host that failed by itself is not tried again.
+            again = tuple(
+                name
+                for name, host in self.run.hosts.items()
+                if host.failure is None or host.failure.locked
+            )
+            yield AwaitLock(event.host, event.reason, again)
+
+    def _judged(self) -> Iterator[Command]:
+        failed = set(self.run.in_state(S.FAILED))
+        if failed and len(failed) == len(self.run.hosts):
+            yield from self._stop("every host failed")
+            return
+        for number, wave in enumerate(self.rules.waves, start=1):
+            if failed.issuperset(wave):
+                # Decided before a link moves: the wave could only end without a host.
+                yield from self._stop(f"every host of wave {number} failed")
+                return
+
+    def _over_budget(self) -> str:
+        """Return why a budget is spent; empty while it is not."""
+        failed = [host for host in self.run.hosts.values() if host.failure]
+        if (limit := self.rules.max_unreachable) is not None:
+            unreachable = [host for host in failed if _is_away(host)]
+            if len(unreachable) > limit:
+                return f"{len(unreachable)} hosts unreachable, {limit} allowed"
+            failed = [host for host in failed if host not in unreachable]
+        if len(failed) > self.rules.max_failures:
+            names = "host" if len(failed) == 1 else "hosts"
+            return f"{len(failed)} {names} failed, {self.rules.max_failures} allowed"
+        return ""
+
+    def _turned_away(self) -> str:
+        """Return why no more logins are tried: the first ones were all refused."""
+        hosts = self.run.hosts.values()
+        denied = [host for host in hosts if host.failure and host.failure.denied]
+        let_in = any(
+            host.state is not S.CONNECTING
+            and not (host.failure and host.failure.denied)
+            for host in hosts
+        )
+        if len(denied) < DENIALS or let_in:
+            return ""
+        return f"the first {len(denied)} hosts all refused the login"
+
+    # --- The way back ----------------------------------------------------------
+
+    def _changed(self) -> Iterator[str]:
+        """Yield the hosts on which something is to be taken back."""
+        stopped = self.run.stopped
+        changed = AFTER_SWITCH | {S.DRAINING}
+        if not self.rules.together and stopped and stopped.cause == "policy":
+            changed -= {S.LIVE}
+        for name, host in self.run.hosts.items():
+            killed = host.moved or (host.drained and host.state is not S.READY)
+            if self.locked and host.moved:
+                continue  # yet another run may be moving its links
+            if host.state in changed or (killed and host.state in _NOT_SWITCHED):
+                yield name
+
+    def _idle(self, name: str) -> bool:
+        """Tell whether a host is out of its balancers before anybody takes it back."""
+        drained = name in self.rules.drained
+        return drained and self.run.hosts[name].state in _NOT_SWITCHED
+
+    def _go_back(self, event: e.FleetRollbackStarted) -> Iterator[Command]:
+        # A host that failed by itself is on its way already: no wave waits for it.
+        moving = [n for n in event.hosts if self.run.host(n).state is S.ROLLING_BACK]
+        first = [n for n in event.hosts if n not in moving and self._idle(n)]
+        rest = set(event.hosts).difference(moving, first)
+        self._asked.clear()
+        self._groups.append(tuple(first))
+        for wave in reversed(self.rules.waves):
+            self._groups.append(tuple(name for name in wave if name in rest))
+        for name in moving:
+            yield TakeBack(name, event.reason)
+
+    # --- How many serve --------------------------------------------------------
+
+    def _count(self, event: e.HostEvent, before: S | None) -> None:
+        """Keep count of the hosts that serve."""
+        name, host = event.host, self.run.host(event.host)
+        if host.state is before:
+            return
+        if host.state in {S.LIVE, S.ROLLED_BACK}:
+            self.away.discard(name)
+            self.serving.add(name)
+        elif host.state is S.STRANDED or (
+            isinstance(event, e.Failed) and _is_away(host)
+        ):
+            self.away.discard(name)
+            self.serving.discard(name)
+        elif before is S.LIVE:
+            self._leaves(name)
+
+    def _leaves(self, name: str) -> None:
+        self.serving.discard(name)
+        self.away.add(name)
+
+    def _let_go(self) -> Iterator[Command]:
+        """Admit, or take back, the hosts whose turn it is."""
+        back = self.run.going_back
+        while True:
+            while self._asked and self._may_leave(self._asked[0]):
+                name = self._asked.popleft()
+                self._leaves(name)
+                yield TakeBack(name, back.reason) if back else Admit(name)
+            if (
+                self._asked
+                and len(self.serving) + len(self.away) <= self.rules.min_serving
+            ):
+                yield from self._no_room()
+            if self._asked or not self._groups or self._is_waited_for():
+                return
+            self._group = self._groups.popleft()
+            self._asked.extend(self._group)
+
+    def _may_leave(self, name: str) -> bool:
+        room = len(self.serving) > self.rules.min_serving
+        return room or not self.rules.min_serving or name not in self.serving
+
+    def _is_waited_for(self) -> bool:
+        """Tell whether the present group of the way back is not over yet."""
+        hosts = (self.run.hosts[n] for n in self._group if n not in self._left)
+        return any(host.connected and host.state not in _BACK for host in hosts)
+
+    def _no_room(self) -> Iterator[Command]:
+        """Say that, however long one waits, no host may stop serving any more."""
+        least, left = self.rules.min_serving, len(self.serving) + len(self.away)
+        text = (
+            f"{least} {'host' if least == 1 else 'hosts'} must serve and no more than "
+            f"{left} can: no other may be drained (rollout.min_serving)"
+        )
+        asked = list(self._asked)
+        self._asked.clear()
+        if not self.run.going_back:
+            yield from self._stop(text)
+            return
+        self._left.update(asked)
+        for name in asked:
+            yield Leave(name, f"stays on the new release: {text}")
+
+
+def _is_away(host: HostState) -> bool:
+    return host.failure is not None and host.failure.unreachable

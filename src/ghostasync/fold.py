@@ -1,0 +1,184 @@
+"""
+What the records of a run add up to: one fold for the policy, the board and the replay.
+
+Rule 1: a fact is folded here if more than one of the three asks for it.
+Rule 2: this file does no I/O, reads no clock and decides nothing.
+
+A folded run is as good as its records: cut anywhere, it says where the run was then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Generic, Self, TypeVar
+
+import attrs
+
+from . import events as e
+from .machine import TRANSITIONS, HostMachine, after
+from .model import Revision
+from .model import State as S  # noqa: N817  as in the table
+
+__all__ = ["HostState", "RunState"]
+
+_MOVES: Final = frozenset(event for ways in TRANSITIONS.values() for event in ways)
+
+
+@attrs.define
+class HostState(HostMachine):
+    """
+    What is known of one host: its place in the table, and what must not be forgotten.
+
+    *failure* is what to tell: the first that went wrong, or why the way back failed.
+    A host that was *looked* at has said what it serves.
+    *serves* maps modules to release ids as last seen, None where the host never said;
+    *previous* maps them to what their links said before the run. *moved* and *drained*
+    are what a killed run did, see :class:`events.KilledRunFound`. A host that is not
+    *connected* is being called again.
+    """
+
+    name: str = ""
+    failure: e.Failed | None = None
+    serves: Mapping[str, str] | None = None
+    previous: Mapping[str, str] = attrs.field(factory=dict)
+    looked: bool = False
+    moved: bool = False
+    drained: bool = False
+    connected: bool = False
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Return the host *name*, to which nothing has happened yet."""
+        return cls(name=name)
+
+    def note(self, event: e.HostEvent) -> None:
+        """
+        Take note of *event*, whether it moves the host in the table or not.
+
+        Raises:
+            IllegalTransition: The host cannot be where it says; nothing has changed.
+        """
+        if type(event) in _MOVES:
+            self.apply(event)
+        match event:
+            case e.Connected() | e.Reconnected():
+                self.connected = True
+            case e.Disconnected():
+                self.connected = False
+            case e.Checked(live=serves) | e.RolledBack(to=serves):
+                self.serves, self.looked = serves, True
+            case e.Prepared(previous=previous):
+                self.previous = previous
+            case e.Resumed(previous=previous):
+                self.previous, self.moved = previous, True
+            case e.KilledRunFound(moved=moved, drained=drained):
+                self.moved, self.drained, self.looked = moved, drained, True
+            case e.Failed() if self.failure is None or self.state is S.STRANDED:
+                self.failure = event
+
+
+H = TypeVar("H", bound=HostState)
+
+
+@attrs.define
+class RunState(Generic[H]):
+    """
+    What is known of a run; :meth:`fold` is the only way to change it.
+
+    *packages*, *revisions* and *migrated* are by module: what it was packaged as, what
+    its source resolved to, and whether its before_switch has passed. *waves* are those
+    that have begun, in order.
+    """
+
+    make_host: Callable[[str], H]
+    """Returns a host of the given name to which nothing has happened yet."""
+
+    started: e.Started | None = None
+    hosts: dict[str, H] = attrs.field(factory=dict)
+    revisions: dict[str, Revision] = attrs.field(factory=dict)
+    packages: dict[str, e.Packaged] = attrs.field(factory=dict)
+    migrated: set[str] = attrs.field(factory=set)
+    waves: list[e.WaveStarted] = attrs.field(factory=list)
+    waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
+    stopped: e.Stopped | None = None
+    going_back: e.FleetRollbackStarted | None = None
+    committed: bool = False
+    manifest: e.ManifestMoved | None = None
+    after_all: e.AfterAllFailed | None = None
+    finished: e.Finished | None = None
+
+    def fold(self, event: e.Event) -> None:
+        """
+        Take note of *event*; events come in the order of their records.
+
+        Raises:
+            IllegalTransition: A host cannot be where the event says.
+        """
+        if isinstance(event, e.HostEvent):
+            self.host(event.host).note(event)
+        elif isinstance(event, e.Started):
+            self.started = event
+            self._begin(event.hosts)
+        elif isinstance(event, e.LockAwaited):
+            # The run held nothing while it waited, and began again with these hosts.
+            self._begin(event.hosts)
+        else:
+            self._modules(event)
+            self._rollout(event)
+
+    def after(self, event: e.Event) -> S | None:
+        """
+        Return where the host of *event* would be after it; None where it is of no host.
+
+        Raises:
+            IllegalTransition: The host cannot be where the event says.
+        """
+        if not isinstance(event, e.HostEvent):
+            return None
+        state = self.host(event.host).state
+        return after(state, event) if type(event) in _MOVES else state
+
+    def host(self, name: str) -> H:
+        """Return what is known of the host *name*."""
+        if name not in self.hosts:
+            self.hosts[name] = self.make_host(name)
+        return self.hosts[name]
+
+    def in_state(self, *states: S) -> list[str]:
+        """Return the names of the hosts in one of *states*, in the run's order."""
+        return [name for name, host in self.hosts.items() if host.state in states]
+
+    def _begin(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.hosts[name] = self.make_host(name)
+
+    def _modules(self, event: e.RunEvent) -> None:
+        match event:
+            case e.Resolved(module=module, revision=revision):
+                self.revisions[module] = revision
+            case e.Packaged(module=module):
+                self.packages[module] = event
+            case e.BeforeSwitchPassed(module=module):
+                self.migrated.add(module)
+            case e.AfterAllFailed():
+                self.after_all = event
+
+    def _rollout(self, event: e.RunEvent) -> None:
+        match event:
+            case e.WaveStarted():
+                self.waves.append(event)
+            case e.WaveFinished(wave=wave):
+                self.waves_over[wave] = event
+            case e.Stopped(cause=cause):
+                # The first reason is what to tell; a person may still speak up later.
+                first = self.stopped or event
+                agrees = cause in {"policy", first.cause}
+                self.stopped = first if agrees else attrs.evolve(first, cause=cause)
+            case e.FleetRollbackStarted():
+                self.going_back = event
+            case e.Committed():
+                self.committed = True
+            case e.ManifestMoved():
+                self.manifest = event
+            case e.Finished():
+                self.finished = event
