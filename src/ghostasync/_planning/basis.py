@@ -77,7 +77,7 @@ async def begin(plan: Plan) -> Basis:
         StoreError: The store cannot be read.
     """
     environ = dict(os.environ)
-    if problems := check_plan(plan) + unsupported(plan):
+    if problems := check_plan(plan, environ) + unsupported(plan):
         raise ConfigError(problems)
     url = store_url(plan.store, environ, plan.base)
     root = Path(url) / app_path(plan.app)
