@@ -331,7 +331,8 @@ class Plan:
     Everything a run needs to know, in the order a person would say it.
 
     *hosts* are all hosts of the inventory; *base* is the folder that relative
-    paths of the configuration are relative to.
+    paths of the configuration are relative to. *checked* is set by whoever has read the
+    plan from a file and found nothing wrong; one that was changed since has yet to be.
     """
 
     app: App
@@ -342,6 +343,7 @@ class Plan:
     layout: Layout = Layout()
     rollout: Rollout = Rollout()
     base: Path = attrs.field(factory=Path.cwd)
+    checked: bool = attrs.field(default=False, init=False, eq=False, repr=False)
 
 
 @attrs.frozen

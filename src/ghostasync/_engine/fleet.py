@@ -22,9 +22,10 @@ from .._build.release import Release
 from ..errors import BuildError, GhostasyncError, HostError
 from ..model import State as S  # noqa: N817  as in the table
 from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
+from .gates import pass_before_switch
 from .host import HostRun, RunContext
 from .locks import is_free_within, unlock
-from .pipeline import advance, apply, failed, look, recheck
+from .pipeline import advance, apply, look, recheck
 from .policy import Policy
 from .stages.check import inspect, take_lock
 from .stages.connect import connect
@@ -148,7 +149,7 @@ class Fleet:
         Raises:
             Stopped: The run goes no further.
         """
-        self.waits_until = anyio.current_time() + self.run.wait
+        self.waits_until = anyio.current_time() + self.run.spec.wait
         with anyio.CancelScope() as self._step:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._build, build)
@@ -221,14 +222,33 @@ class Fleet:
         self.note(self.policy.judge())
         self.require_going_on()
 
-    async def switch(self, number: int, wave: Sequence[HostRun]) -> None:
+    @property
+    def waves(self) -> Sequence[int]:
+        """The numbers of the waves, in order; counted from 1."""
+        return range(1, len(self.policy.rules.waves) + 1)
+
+    def _wave(self, number: int) -> list[HostRun]:
+        return [self.hosts[name] for name in self.policy.rules.waves[number - 1]]
+
+    async def pass_before_switch(self) -> None:
+        """
+        Run each module's before_switch, once for the fleet.
+
+        Raises:
+            Stopped: One failed, and no link moves.
+        """
+        in_order = [ctx for number in self.waves for ctx in self._wave(number)]
+        await pass_before_switch(self.run, in_order)
+        self.require_going_on()
+
+    async def switch(self, number: int) -> None:
         """
         Take one wave from READY to LIVE.
 
         Raises:
             Stopped: The run goes no further.
         """
-        hosts = [ctx for ctx in wave if ctx.state is S.READY]
+        hosts = [ctx for ctx in self._wave(number) if ctx.state is S.READY]
         if not hosts:
             return
         names = tuple(ctx.name for ctx in hosts)
@@ -246,7 +266,7 @@ class Fleet:
     async def _go_live(self, ctx: HostRun) -> None:
         await advance(ctx, until=S.ROLLING_BACK)
 
-    async def soak(self, number: int, wave: Sequence[HostRun]) -> None:
+    async def soak(self, number: int) -> None:
         """
         Watch a wave for a while, then have it prove its health again.
 
@@ -254,7 +274,7 @@ class Fleet:
             Stopped: The run goes no further.
         """
         seconds = self.run.plan.rollout.soak
-        live = [ctx for ctx in wave if ctx.name in self._switched(number)]
+        live = [self.hosts[name] for name in self.live_in(number)]
         if not (seconds and live):
             return
         await anyio.sleep(seconds)
@@ -263,10 +283,10 @@ class Fleet:
         self.require_going_on()
         self.note(e.Soaked(number, seconds))
 
-    def _switched(self, number: int) -> list[str]:
-        """Return the hosts that a wave has brought live."""
-        begun = (wave for wave in self.policy.run.waves if wave.wave == number)
-        names = next((wave.hosts for wave in begun), ())
+    def live_in(self, number: int) -> list[str]:
+        """Return the hosts that a wave has brought live; none where it never began."""
+        begun = [wave.hosts for wave in self.policy.run.waves if wave.wave == number]
+        names = (name for hosts in begun for name in hosts)
         return [name for name in names if self.hosts[name].state is S.LIVE]
 
     def _recheck_all(self, live: Iterable[HostRun]) -> None:
@@ -348,18 +368,18 @@ class Fleet:
         Find out what a killed run did to every host.
 
         A host that cannot be looked at keeps no other from its way back; one that
-        another run holds does.
-
-        Raises:
-            Stopped: Another run holds a host, or the killed run left no record.
+        another run holds does: the run is stopped then.
         """
         with anyio.CancelScope() as self._step:
             await self._together(self._look_at_each)
+
+    def sort_out(self) -> None:
+        """Say of every host that was looked at whether it goes back."""
         seen = [ctx for ctx in self.hosts.values() if ctx.state is S.CHECKING]
         found = [
             ctx for ctx in seen if not self.policy.reason and adopt_killed_moves(ctx)
         ]
-        past = self.run.past
+        past = self.run.killed
         if past and not (past.hosts or self.policy.reason or found):
             text = f"neither a journal nor a host has a record of run {past.id}"
             self.note(e.Stopped(text))
@@ -368,7 +388,6 @@ class Fleet:
                 apply(ctx, e.Halted(ctx.name, self.policy.reason))
             elif ctx not in found:
                 apply(ctx, e.Unchanged(ctx.name))
-        self.require_going_on()
 
     def _look_at_each(self) -> None:
         for ctx in self.hosts.values():
@@ -383,7 +402,7 @@ class Fleet:
         """
         back = self.policy.way_back()
         if back is not None:
-            reason = f"back from {self.run.past.id}" if self.run.past else ""
+            reason = f"back from {self.run.killed.id}" if self.run.killed else ""
             with anyio.CancelScope(shield=True):
                 await self._together(
                     lambda: self.note(attrs.evolve(back, reason=reason))

@@ -21,7 +21,7 @@ async def pass_before_switch(run: RunContext, hosts: Iterable[HostRun]) -> None:
     for release in run.releases:
         name = release.module.name
         # The killed run, which this one takes up, may have got that far.
-        if run.past and name in run.past.migrated:
+        if run.killed and name in run.killed.migrated:
             continue
         if "before_switch" not in release.package.scripts:
             continue

@@ -15,10 +15,11 @@ from .._remote.facts import Facts, Identity
 from .._remote.fence import Guarded
 from ..events import Event, HostWarned
 from ..fold import HostState, RunState
-from ..history.replay import Past
-from ..model import Action, Deadlines, Host, Module, Plan, State
+from ..goal import Goal
+from ..history.replay import PastRun
+from ..model import Deadlines, Host, Module, Plan, State
 from ..protocols import Channel
-from .serving import Serving
+from .spec import RunSpec
 
 __all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
 
@@ -72,38 +73,48 @@ class Undo:
 @attrs.define(eq=False)
 class RunContext:
     """
-    What all hosts of a run share; *releases* is empty until *built* is set.
+    What all hosts of a run share: its *spec*, and what comes while it runs.
 
-    *state* is what the events of the run add up to. *places* names the hosts of each
-    module that not all get; *variables* are what commands see that belong to no module.
-    *past* is the run that this one takes up, None where it is a new one; where it has
-    to *revert* that, hosts only go back. Hosts that an earlier run left *stranded* have
-    to prove themselves, whatever they serve.
+    *state* is what the events of the run add up to; :attr:`note` adds one.
+    *releases* is empty until *built* is set; *variables* are what commands see that
+    belong to no module.
     """
 
-    id: str
-    action: Action
-    plan: Plan
-    modules: tuple[Module, ...]
-    holder: str
-    store_url: str
-    force: bool
+    spec: RunSpec
     redactor: Redactor
     logs: Logs
     work_slots: anyio.CapacityLimiter
     note: Callable[[Event], None]
-    protected: Mapping[str, frozenset[str]]
     state: RunState[HostState]
-    wait: float = 0.0
-    break_lock: bool = False
-    past: Past | None = None
-    revert: bool = False
+    protected: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
-    places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
     variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     waves: int = 0
-    stranded: frozenset[str] = frozenset()
+    modules: tuple[Module, ...] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.modules = tuple(chosen.module for chosen in self.spec.modules)
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.spec.id
+
+    @property
+    def goal(self) -> Goal:
+        """What the run is for."""
+        return self.spec.goal
+
+    @property
+    def plan(self) -> Plan:
+        """What goes where."""
+        return self.spec.plan
+
+    @property
+    def killed(self) -> PastRun | None:
+        """The killed run that this one takes up; None where it is a new one."""
+        return self.spec.killed
 
     @property
     def deadlines(self) -> Deadlines:
@@ -178,7 +189,7 @@ class HostRun:
     @property
     def modules(self) -> tuple[Module, ...]:
         """The modules of the run that this host gets, in app order."""
-        places, name = self.run.places, self.host.name
+        places, name = self.run.spec.hosts_of_module, self.host.name
         return tuple(
             module
             for module in self.run.modules

@@ -37,7 +37,7 @@ def moved_by_killed_run(ctx: HostRun, module: Module) -> Switch | None:
 
     The host's own record says it; where that is lost, the journal.
     """
-    past, target = ctx.run.past, ctx.known.targets[module.name]
+    past, target = ctx.run.killed, ctx.known.targets[module.name]
     if past is None:
         return None
     if target.record is not None:
@@ -61,7 +61,7 @@ def resume(ctx: HostRun) -> e.Resumed | None:
 
     It is left alone, but it belongs to the fleet, and would go back with it.
     """
-    past = ctx.run.past
+    past = ctx.run.killed
     if past is None or past.states.get(ctx.name) is not State.LIVE:
         return None
     mine = [release for release in ctx.run.releases if release.module in ctx.modules]
@@ -126,7 +126,7 @@ def drained_by_killed_run(ctx: HostRun) -> bool:
 
     One that was stranded stays so: a person has to look first.
     """
-    past, rollout = ctx.run.past, ctx.run.plan.rollout
+    past, rollout = ctx.run.killed, ctx.run.plan.rollout
     return bool(rollout.drain and past and ctx.name in past.drained)
 
 
@@ -146,7 +146,7 @@ def adopt_killed_moves(ctx: HostRun) -> bool:
 
 def still_drained(ctx: HostRun) -> str:
     """Say that the run has not put back a host which a killed run had drained."""
-    past = ctx.run.past
+    past = ctx.run.killed
     if past is None or ctx.state in _SETTLED or not drained_by_killed_run(ctx):
         return ""
     return (
@@ -166,7 +166,7 @@ def manifest_before_killed_run(
     """
     found: dict[str, str] = {}
     for name, package in manifest.items():
-        past = hosts[0].run.past
+        past = hosts[0].run.killed
         moves = [
             move for ctx in hosts for move in ctx.undo.moves if move.module == name
         ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import anyio
 
 from .. import events as e
-from .._build.builder import Workshop
+from .._build.builder import Builder
 from .._build.environment import run_variables
+from .._engine.fleet import Fleet
 from .._local.output import Listener
 from .._local.scripts import script
 from ..errors import BuildError
@@ -17,41 +17,39 @@ from ..errors import BuildError
 __all__ = ["pass_after_wave"]
 
 
-async def pass_after_wave(
-    workshop: Workshop, wave: int, waves: int, hosts: Sequence[str]
-) -> str:
+async def pass_after_wave(fleet: Fleet, builder: Builder, wave: int) -> None:
     """
-    Run after_wave here, once wave number *wave* of *waves* is live.
+    Run after_wave here, once wave number *wave* is live; where none began, pass.
 
-    Returns:
-        Why it failed; empty where it passed, or where there is none.
+    Raises:
+        Stopped: It failed.
     """
-    rollout, started = workshop.plan.rollout, anyio.current_time()
-    if not rollout.after_wave:
-        return ""
-    seconds = rollout.deadlines.after_wave
+    rollout, started = builder.plan.rollout, anyio.current_time()
+    hosts = fleet.live_in(wave)
+    if not (rollout.after_wave and hosts):
+        return
     variables = {
         **run_variables(
-            workshop.plan.app,
-            actor=workshop.actor,
-            action=workshop.action,
-            secrets=workshop.secrets,
+            builder.plan.app,
+            actor=builder.actor,
+            action=builder.goal.action,
+            secrets=builder.secrets,
         ),
         "GHOST_WAVE": str(wave),
-        "GHOST_WAVES": str(waves),
+        "GHOST_WAVES": str(len(fleet.waves)),
         "GHOST_WAVE_HOSTS": " ".join(hosts),
     }
-    workshop.note(e.AfterWaveStarted(wave))
-    log, stream = workshop.log("after_wave"), workshop.redactor.stream()
-    listener = Listener("", "after_wave", log, stream, workshop.note)
+    fleet.note(e.AfterWaveStarted(wave))
+    log, stream = builder.log("after_wave"), builder.redactor.stream()
+    listener = Listener("", "after_wave", log, stream, fleet.note)
     try:
         with listener:
             status = await script(
                 os.fsencode(rollout.after_wave.run),
-                cwd=workshop.plan.base,
-                env={**workshop.environ, **variables},
+                cwd=builder.plan.base,
+                env={**builder.environ, **variables},
                 output=listener.output,
-                deadline=seconds,
+                deadline=rollout.deadlines.after_wave,
                 what="after_wave",
             )
     except BuildError as exc:
@@ -59,8 +57,7 @@ async def pass_after_wave(
     else:
         reason = f"after_wave exited {status}" if status else ""
     if reason:
-        tail = listener.tail.text()
-        workshop.note(e.AfterWaveFailed(wave, reason, status, tail))
-        return f"wave {wave}: {reason}"
-    workshop.note(e.AfterWavePassed(wave, anyio.current_time() - started))
-    return ""
+        fleet.note(e.AfterWaveFailed(wave, reason, status, listener.tail.text()))
+    else:
+        fleet.note(e.AfterWavePassed(wave, anyio.current_time() - started))
+    fleet.require_going_on()

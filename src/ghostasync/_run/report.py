@@ -1,91 +1,182 @@
-"""Sum a run up: what became of every host, and of the run as a whole."""
+"""
+What a finished run amounts to: arithmetic over what its events add up to.
+
+The exit status of each outcome is a contract (DESIGN 4.1); the first that applies wins,
+so the gravest come first.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Final
+
 from .._engine.fleet import Fleet
 from .._engine.host import HostRun
+from ..machine import SERVES_NEW
 from ..model import HostReport, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table
-from .folder import RunFolder
-from .outcome import EXIT_STATUS, verdict, verdict_back
+from .record import Recording
 
-__all__ = ["sum_up"]
+__all__ = ["AFTER_ALL_FAILED", "EXIT_STATUS", "sum_up", "verdict", "verdict_back"]
 
-_WORSE = frozenset({Outcome.STRANDED, Outcome.MIXED})
+EXIT_STATUS: Final[dict[Outcome, int]] = {
+    Outcome.STRANDED: 3,
+    Outcome.MIXED: 5,
+    Outcome.INTERRUPTED: 130,
+    Outcome.LOCKED: 4,
+    Outcome.LIVE: 0,
+    Outcome.UNCHANGED: 0,
+    Outcome.PARTIAL: 0,
+    Outcome.FAILED: 1,
+}
+"""The exit status of each outcome."""
+
+AFTER_ALL_FAILED: Final = 7
+"""Live, but after_all_deploy failed."""
+
+_WORSE: Final = frozenset({Outcome.STRANDED, Outcome.MIXED})
 """Outcomes whose exit status comes before that of anything that went wrong later."""
+
+_NOT_LOOKED: Final = frozenset({S.FAILED, S.HALTED})
 
 
 def sum_up(
-    fleet: Fleet, folder: RunFolder, *, seconds: float, exit_status: int | None
+    fleet: Fleet, record: Recording, *, seconds: float, after_all_due: bool
 ) -> Report:
     """
     Return the report of a run that took *seconds*.
 
-    *exit_status* is the run's own where it was live and something failed afterwards,
-    None where its outcome says it all.
+    *after_all_due* is whether the run went live and after_all_deploy has not passed.
     """
-    outcome = _outcome(fleet)
-    if outcome in _WORSE or exit_status is None:
-        exit_status = EXIT_STATUS[outcome]
+    outcome, state = _outcome(fleet), fleet.policy.run
+    status = EXIT_STATUS[outcome]
+    if after_all_due and outcome not in _WORSE:
+        status = AFTER_ALL_FAILED
+    reason = fleet.policy.reason or (state.after_all.reason if state.after_all else "")
+    hosts = fleet.hosts.values()
     return Report(
         run=fleet.run.id,
         outcome=outcome,
-        exit_status=exit_status,
+        exit_status=status,
         releases={r.module.name: r.id for r in fleet.run.releases},
-        hosts={ctx.name: _host(ctx, fleet.reason, folder) for ctx in fleet.hosts},
-        waves=tuple(fleet.switched),
-        nbytes=sum(ctx.attempt.sent for ctx in fleet.hosts),
+        hosts={ctx.name: _host(ctx, reason, record) for ctx in hosts},
+        waves=tuple(wave.hosts for wave in state.waves),
+        nbytes=sum(ctx.attempt.sent for ctx in hosts),
         skew=fleet.skew,
         seconds=round(seconds, 3),
-        log=str(folder.path),
-        reason=fleet.reason,
+        log=str(record.folder),
+        reason=reason,
     )
+
+
+def verdict(
+    states: Collection[S],
+    *,
+    committed: bool,
+    interrupted: bool,
+    locked: bool,
+) -> Outcome:
+    """
+    Return how a run ended; the first that applies, worst first.
+
+    Args:
+        states: Every selected host's last state.
+
+        committed: Whether the run went all the way, within its budgets.
+
+        interrupted: Whether somebody stopped it.
+
+        locked: Whether another run had a host's lock.
+    """
+    if S.STRANDED in states:
+        return Outcome.STRANDED
+    if committed:
+        if not SERVES_NEW.issuperset(states):
+            return Outcome.PARTIAL
+        return Outcome.LIVE if S.LIVE in states else Outcome.UNCHANGED
+    if S.LIVE in states:
+        return Outcome.MIXED
+    if interrupted:
+        return Outcome.INTERRUPTED
+    return Outcome.LOCKED if locked else Outcome.FAILED
+
+
+def verdict_back(
+    states: Collection[S], *, lost: bool, interrupted: bool, locked: bool
+) -> Outcome:
+    """
+    Return how a run ended that only takes back what another one did.
+
+    Args:
+        states: Every host's last state.
+
+        lost: Whether a host was not looked at that may serve what was to go.
+
+        interrupted: Whether somebody stopped it before it began.
+
+        locked: Whether another run had a host's lock.
+    """
+    if S.STRANDED in states or lost:
+        return Outcome.STRANDED
+    if interrupted:
+        return Outcome.INTERRUPTED
+    if locked:
+        return Outcome.LOCKED
+    if not _NOT_LOOKED.isdisjoint(states):
+        return Outcome.FAILED
+    return Outcome.LIVE if S.ROLLED_BACK in states else Outcome.UNCHANGED
 
 
 def _outcome(fleet: Fleet) -> Outcome:
-    states = [ctx.state for ctx in fleet.hosts]
-    if fleet.locked:
-        # What an earlier run left live is no doing of this one.
-        states = [S.FAILED if ctx.moved else ctx.state for ctx in fleet.hosts]
-    if not fleet.run.revert:
-        if _is_left(fleet):
-            return Outcome.STRANDED
-        return verdict(
+    state, stopped = fleet.policy.run, fleet.policy.run.stopped
+    interrupted = stopped is not None and stopped.cause == "interrupted"
+    states = [host.state for host in state.hosts.values()]
+    if fleet.run.goal.only_back:
+        return verdict_back(
             states,
-            committed=fleet.committed,
-            interrupted=fleet.interrupted,
-            locked=fleet.locked,
+            lost=stopped is None and _lost(fleet),
+            interrupted=interrupted,
+            locked=fleet.policy.locked,
         )
-    past = fleet.run.past
-    # Where there is no journal, any host may serve what was to go.
-    changed = past.changed if past and past.hosts else [c.name for c in fleet.hosts]
-    left = {c.name for c in fleet.hosts if c.machine.state is S.FAILED}
-    return verdict_back(
+    if fleet.policy.locked:
+        # What an earlier run left live is no doing of this one.
+        hosts = state.hosts.values()
+        states = [S.FAILED if host.moved else host.state for host in hosts]
+    elif not state.committed and _left(fleet):
+        return Outcome.STRANDED
+    return verdict(
         states,
-        lost=fleet.committed and not left.isdisjoint(changed),
-        interrupted=fleet.interrupted,
-        locked=fleet.locked,
+        committed=state.committed,
+        interrupted=interrupted,
+        locked=fleet.policy.locked,
     )
 
 
-def _is_left(fleet: Fleet) -> bool:
+def _lost(fleet: Fleet) -> bool:
+    """Tell whether a host was not looked at that may serve what was to go."""
+    killed = fleet.run.killed
+    # Without a journal any host may.
+    changed = killed.changed if killed and killed.hosts else list(fleet.hosts)
+    return not set(fleet.policy.run.in_state(*_NOT_LOOKED)).isdisjoint(changed)
+
+
+def _left(fleet: Fleet) -> bool:
     """Tell whether a resumption that stopped leaves what nobody could take back."""
-    past = fleet.run.past
-    if past is None or fleet.committed or fleet.locked:
+    killed = fleet.run.killed
+    if killed is None:
         return False
+    hosts = fleet.policy.run.hosts
     return any(
-        ctx.state is S.FAILED
-        and ctx.name in past.changed
-        and (ctx.attempt.facts is None or ctx.moved)
-        for ctx in fleet.hosts
+        host.state in _NOT_LOOKED and (not host.looked or host.moved)
+        for host in (hosts[name] for name in killed.changed if name in hosts)
     )
 
 
-def _host(ctx: HostRun, reason: str, folder: RunFolder) -> HostReport:
+def _host(ctx: HostRun, reason: str, record: Recording) -> HostReport:
     failure, state = ctx.book.failure, ctx.state
     if failure is not None:
         reason = failure.reason
-    elif state in {S.LIVE, S.UNCHANGED, S.READY}:
+    elif state in SERVES_NEW:
         reason = ""
     return HostReport(
         state=state,
@@ -93,5 +184,5 @@ def _host(ctx: HostRun, reason: str, folder: RunFolder) -> HostReport:
         reason=reason,
         exit_status=failure.exit_status if failure else None,
         seconds=round(max(0.0, ctx.ended_at - ctx.began_at), 3),
-        log=str(folder.host_log(ctx.name)),
+        log=str(record.host_log(ctx.name)),
     )

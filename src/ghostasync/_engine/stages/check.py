@@ -91,7 +91,7 @@ async def take_lock(ctx: HostRun) -> None:
 
 async def _ask_for_lock(ctx: HostRun) -> None:
     app_dir = ctx.session.app_dir = ctx.paths.app_dir
-    stale = "-1" if ctx.run.break_lock and not ctx.attempt.had_lock else str(STALE)
+    stale = "-1" if ctx.run.spec.break_lock and not ctx.attempt.had_lock else str(STALE)
     again = "1" if ctx.attempt.had_lock else ""
     words = (
         ctx.session.holder,

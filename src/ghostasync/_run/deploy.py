@@ -1,0 +1,111 @@
+"""
+A deployment, from its first step to its last; and the way back from a killed one.
+
+What follows for single hosts is the policy's to say, ``_engine/policy.py``; how a host
+gets from one state to the next is in ``_engine/stages``.
+"""
+
+from __future__ import annotations
+
+from .._build.builder import Builder
+from .._build.release import Release
+from .._engine.fleet import Fleet, Stopped
+from ..errors import StoreError
+from ..events import Resolved, Warned
+from .after_all import AfterAll
+from .after_wave import pass_after_wave
+from .manifest import ManifestMove
+from .record import Recording
+
+__all__ = ["deploy", "make_releases", "revert"]
+
+
+async def deploy(
+    fleet: Fleet,
+    builder: Builder,
+    record: Recording,
+    manifest: ManifestMove,
+    after_all: AfterAll,
+) -> None:
+    """
+    Take the fleet to its new releases; on any failure beyond the budget, back.
+
+    Raises:
+        BaseException: A cancellation or a bug, once every link is back.
+    """
+    try:
+        with fleet.forward:
+            await fleet.gather(lambda: make_releases(fleet, builder))
+            fleet.judge()
+            await record.before_first_switch()
+            await fleet.pass_before_switch()
+            for number in fleet.waves:
+                await fleet.switch(number)
+                await fleet.soak(number)
+                await pass_after_wave(fleet, builder, number)
+            await manifest.commit()
+    except Stopped:
+        pass  # why is on record
+    except BaseException as exc:
+        fleet.give_up(exc)
+        raise
+    finally:
+        # Nothing goes back once the run is committed.
+        await fleet.go_back()
+    if fleet.policy.run.committed:
+        await after_all.run()
+        await fleet.prune()
+        await _prune_store(fleet)
+
+
+async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> None:
+    """
+    Put back what a killed run moved, once every host has been looked at.
+
+    Raises:
+        BaseException: A cancellation before anything went back, or a bug.
+    """
+    try:
+        with fleet.forward:
+            await record.before_first_switch()
+            await fleet.look_at_all()
+    except BaseException as exc:
+        fleet.give_up(exc)
+        raise
+    finally:
+        fleet.sort_out()
+    # A run that was stopped here has changed nothing, and changes nothing.
+    if not fleet.policy.reason:
+        await fleet.revert()
+        await manifest.move_back()
+
+
+async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:
+    """
+    Build what has a source, and load what is stored.
+
+    Raises:
+        SourceError, BuildError, PackageError, StoreError: A release cannot be had.
+    """
+    made = []
+    for chosen in fleet.run.spec.modules:
+        module, source, revision = chosen.module, chosen.source, chosen.revision
+        if chosen.error is not None:
+            raise chosen.error
+        if source is None:
+            made.append(await builder.load(module, chosen.package))
+            continue
+        fleet.note(Resolved(module.name, revision))
+        reuse = not fleet.run.goal.force
+        made.append(await builder.build(module, source, revision, reuse=reuse))
+    return tuple(made)
+
+
+async def _prune_store(fleet: Fleet) -> None:
+    spec = fleet.run.spec
+    for release in fleet.run.releases:
+        name, keep = release.module.name, spec.plan.store.keep
+        try:
+            await spec.store.packages.prune(name, keep, frozenset({release.id}))
+        except StoreError as exc:
+            fleet.note(Warned(f"old packages of {name} were not removed: {exc}"))

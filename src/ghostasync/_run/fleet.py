@@ -1,0 +1,83 @@
+"""The fleet of a run: its hosts, each with its session, and the rules it goes by."""
+
+from __future__ import annotations
+
+import anyio
+
+from .._build.environment import run_variables
+from .._engine.fleet import Fleet
+from .._engine.host import HostRun, RunContext
+from .._engine.policy import Policy, Rules
+from .._engine.spec import RunSpec
+from .._engine.waves import allowed, cut, needed
+from .._local.redact import Redactor
+from .._remote.fence import Guarded
+from ..protocols import Transport
+from .record import Recording
+
+__all__ = ["fleet_of"]
+
+
+def fleet_of(
+    spec: RunSpec, transport: Transport | None, record: Recording
+) -> Fleet:
+    """
+    Return the fleet of a run; nothing is contacted yet.
+
+    Args:
+        spec: The run.
+
+        transport: Who reaches its hosts; None where it has none.
+
+        record: Where its events and the output of its hosts go.
+    """
+    policy = Policy(rules_of(spec))
+    run = RunContext(
+        spec=spec,
+        redactor=Redactor([*spec.secrets.values(), *spec.old_secrets]),
+        logs=record,
+        work_slots=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
+        note=lambda event: fleet.note(event),
+        state=policy.run,
+        protected={m.module: frozenset({m.package}) for m in spec.manifest},
+        variables=run_variables(
+            spec.plan.app,
+            actor=spec.actor,
+            action=spec.goal.action,
+            secrets=spec.secrets,
+        ),
+        waves=len(policy.rules.waves),
+    )
+    hosts: dict[str, HostRun] = {}
+    for host in spec.hosts:
+        if transport is None:
+            raise RuntimeError("a run without a transport has no hosts")
+        holder = f"{spec.holder} as {host.name}"
+        session = Guarded(transport.session(host), spec.id, holder)
+        hosts[host.name] = HostRun(host, session, run)
+    for number, wave in enumerate(policy.rules.waves, start=1):
+        for name in wave:
+            hosts[name].wave = record.waves[name] = number
+    fleet = Fleet(run, hosts, policy, record.note)
+    record.alarm = fleet.abandon
+    return fleet
+
+
+def rules_of(spec: RunSpec) -> Rules:
+    """Return what the policy of a run decides by: its plan, in numbers and names."""
+    rollout, killed = spec.plan.rollout, spec.killed
+    drained = killed.drained if killed and rollout.drain else ()
+    total, unreachable = len(spec.hosts), rollout.max_unreachable
+    waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
+    return Rules(
+        waves=tuple(tuple(host.name for host in wave) for wave in waves),
+        max_failures=allowed(rollout.max_failures, total),
+        max_unreachable=None if unreachable == "" else allowed(unreachable, total),
+        together=rollout.on_failure == "rollback-fleet",
+        min_serving=needed(rollout.min_serving, len(spec.fleet)),
+        serving=tuple(host.name for host in spec.fleet if host.name not in drained),
+        patient=spec.wait > 0,
+        only_back=spec.goal.only_back,
+        changed=killed.changed if killed else (),
+        drained=drained,
+    )

@@ -1,0 +1,128 @@
+"""
+MANIFEST: what a booting instance gets, moved once a run is live, or moved back.
+
+The move is the point of no return. Before it everything can be taken back; after it a
+host that autoscaling adds gets the new release, so the fleet has to stay there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import anyio
+import attrs
+
+from .. import events as e
+from .._build.builder import Builder
+from .._build.environment import digest
+from .._engine.fleet import Fleet, Stopped
+from .._engine.takeover import manifest_before_killed_run
+from ..errors import GhostasyncError, StoreError
+from ..model import Module, Package, State
+from ..protocols import Environment, ManifestLine
+from .after_all import AfterAll
+
+__all__ = ["ManifestMove"]
+
+COMMIT_SECONDS: Final = 60
+"""How long the store may take to move MANIFEST; the fleet goes back then."""
+
+_NOT_BACK: Final = (State.FAILED, State.HALTED, State.STRANDED)
+
+
+@attrs.frozen
+class _Named:
+    """One line that MANIFEST is to have."""
+
+    module: Module
+    package: Package
+    variables: Mapping[str, str]
+
+
+@attrs.frozen(eq=False)
+class ManifestMove:
+    """Moves MANIFEST for one run."""
+
+    fleet: Fleet
+    builder: Builder
+    after_all: AfterAll
+
+    async def commit(self) -> None:
+        """
+        Make the run final, or have it taken back: nothing in between is left behind.
+
+        Raises:
+            Stopped: MANIFEST could not be moved.
+        """
+        with anyio.CancelScope(shield=True):
+            self.after_all.is_to_come()
+            try:
+                with anyio.fail_after(COMMIT_SECONDS):
+                    await self._follow()
+            except (GhostasyncError, OSError) as exc:
+                # Live hosts that MANIFEST does not name would be a fleet at odds with
+                # its own next member. TimeoutError is an OSError too.
+                self.after_all.due = False
+                self.fleet.abandon(f"MANIFEST could not be moved: {exc}")
+                raise Stopped from exc
+            self.fleet.note(e.Committed())
+
+    async def _follow(self) -> None:
+        """Have MANIFEST name what the fleet serves now, where that is its business."""
+        run = self.fleet.run
+        if not run.goal.moves_manifest:
+            self.after_all.due = False
+        elif run.spec.limited:
+            self.fleet.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
+        else:
+            named = [_Named(r.module, r.package, r.variables) for r in run.releases]
+            moved = await self._move(named)
+            run.protected = {m: frozenset({p}) for m, p in moved.items()}
+
+    def _why_limited(self) -> str:
+        run = self.fleet.run
+        packages = " ".join(f"--package {release.id}" for release in run.releases)
+        whole = f"ghostasync deploy {packages}"
+        if run.killed is None or run.killed.limited:
+            return f"the run was under --limit; to take the other hosts along: {whole}"
+        return f"hosts have joined since the run began; to take them along: {whole}"
+
+    async def move_back(self) -> None:
+        """Have MANIFEST name again what it named before the run that is taken back."""
+        spec, named = self.fleet.run.spec, []
+        left = bool(self.fleet.policy.run.in_state(*_NOT_BACK))
+        now = {line.module: line.package for line in spec.manifest}
+        modules = {chosen.module.name: chosen.module for chosen in spec.modules}
+        hosts = list(self.fleet.hosts.values())
+        for name, old in manifest_before_killed_run(hosts, now).items():
+            still = f"MANIFEST still names {now[name]}"
+            if left or not old:
+                why = "not every host is back" if left else "no one release was before"
+                self.fleet.note(e.Warned(f"{still}: {why}"))
+                continue
+            try:
+                package = await spec.store.packages.package(old)
+                seen = await self.builder.environment(modules[name], package)
+            except StoreError as exc:
+                self.fleet.note(e.Warned(f"{still}: {exc}"))
+            else:
+                named.append(_Named(modules[name], package, seen))
+        try:
+            if named:
+                await self._move(named)
+        except StoreError as exc:
+            self.fleet.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
+
+    async def _move(self, named: list[_Named]) -> dict[str, str]:
+        lines = [
+            ManifestLine(n.module.name, n.package.id, n.module.path, n.package.sha256)
+            for n in named
+        ]
+        kept = [Environment(n.package.id, n.variables, digest(n.variables)) for n in named]
+        spec = self.fleet.run.spec
+        order = [module.name for module in spec.plan.modules]
+        await spec.store.manifest.move(lines, kept, order)
+        moved = {line.module: line.package for line in lines}
+        self.fleet.note(e.ManifestMoved(moved))
+        return moved
