@@ -22,7 +22,7 @@ from ._planning.spec import Assembly, assemble, open_transport, survey
 from ._run.run import Run
 from .errors import DeployFailed
 from .model import Action, Package, Plan, Report, Revision
-from .protocols import Observer, Transport
+from .protocols import Observer, Store, Transport
 from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
 
@@ -69,6 +69,7 @@ async def start(
     action: Action = Action.DEPLOY,
     hosts: Sequence[str] = (),
     transport: Transport | None = None,
+    store: Store | None = None,
     on_cancel: str = "rollback",
 ) -> AsyncGenerator[Run]:
     """
@@ -94,6 +95,8 @@ async def start(
 
         transport: Who reaches the hosts; SSH by default.
 
+        store: Where packages, MANIFEST and runs are kept; the plan's by default.
+
         on_cancel: ``"rollback"``: an exception in the body, or its cancellation, puts
             every link back first. ``"detach"``: the run goes on to its own end first.
 
@@ -104,9 +107,15 @@ async def start(
     if action is Action.ROLLBACK:
         looks = min(len(plan.hosts), plan.rollout.concurrency)
         reach = partial(_carrier, plan, transport, looks)
-        selection = await before(plan, selection, reach)
+        selection = await before(plan, selection, reach, store)
     parts = await assemble(
-        plan, selection, action=action, actor=actor, reason=reason, hosts=hosts
+        plan,
+        selection,
+        action=action,
+        actor=actor,
+        reason=reason,
+        hosts=hosts,
+        store=store,
     )
     failure: BaseException | None = None
     async with _carrier(plan, transport, len(parts.hosts)) as carrier:
@@ -158,6 +167,7 @@ async def deploy(
     actor: str = "",
     reason: str = "",
     transport: Transport | None = None,
+    store: Store | None = None,
     on_cancel: str = "rollback",
 ) -> Report:
     """
@@ -181,6 +191,7 @@ async def deploy(
         actor=actor,
         reason=reason,
         transport=transport,
+        store=store,
         on_cancel=on_cancel,
     )
     return await _to_its_end(begun)
@@ -193,6 +204,7 @@ async def converge(
     observe: Observer | None = None,
     actor: str = "",
     transport: Transport | None = None,
+    store: Store | None = None,
 ) -> Report:
     """
     Bring hosts to what MANIFEST says, from stored packages; those in line are left.
@@ -211,6 +223,8 @@ async def converge(
 
         transport: As for :func:`start`.
 
+        store: As for :func:`start`.
+
     Raises:
         PlanError: MANIFEST is empty, or no host is chosen.
         DeployFailed: More hosts failed than allowed.
@@ -222,6 +236,7 @@ async def converge(
         action=Action.CONVERGE,
         hosts=hosts,
         transport=transport,
+        store=store,
     )
     return await _to_its_end(begun)
 
@@ -234,6 +249,7 @@ async def resume(
     observe: Observer | None = None,
     actor: str = "",
     transport: Transport | None = None,
+    store: Store | None = None,
     on_cancel: str = "rollback",
 ) -> Report:
     """
@@ -255,6 +271,8 @@ async def resume(
 
         transport: As for :func:`start`.
 
+        store: As for :func:`start`.
+
         on_cancel: As for :func:`start`.
 
     Raises:
@@ -268,6 +286,7 @@ async def resume(
         actor=actor,
         action=Action.RESUME,
         transport=transport,
+        store=store,
         on_cancel=on_cancel,
     )
     return await _to_its_end(begun)
@@ -283,6 +302,7 @@ async def rollback(
     actor: str = "",
     reason: str = "",
     transport: Transport | None = None,
+    store: Store | None = None,
     on_cancel: str = "rollback",
 ) -> Report:
     """
@@ -308,6 +328,8 @@ async def rollback(
 
         transport: As for :func:`start`.
 
+        store: As for :func:`start`.
+
         on_cancel: As for :func:`start`.
 
     Raises:
@@ -322,6 +344,7 @@ async def rollback(
         reason=reason,
         action=Action.ROLLBACK,
         transport=transport,
+        store=store,
         on_cancel=on_cancel,
     )
     return await _to_its_end(begun)
@@ -347,6 +370,7 @@ async def build(
     selection: Selection = Selection(),
     observe: Observer | None = None,
     actor: str = "",
+    store: Store | None = None,
 ) -> dict[str, Package]:
     """
     Fetch, build, package and store, and stop there; no host is contacted.
@@ -358,11 +382,15 @@ async def build(
         PlanError: The plan cannot be carried out.
         SourceError, BuildError, PackageError, StoreError: It could not be built.
     """
-    parts = await assemble(plan, selection, action=Action.DEPLOY, actor=actor)
+    parts = await assemble(
+        plan, selection, action=Action.DEPLOY, actor=actor, store=store
+    )
     return await Run(attrs.evolve(parts, hosts=()), None, observe).build_only()
 
 
-async def dry_run(plan: Plan, *, selection: Selection = Selection()) -> Preview:
+async def dry_run(
+    plan: Plan, *, selection: Selection = Selection(), store: Store | None = None
+) -> Preview:
     """
     Say what a deploy would do; sources are asked, hosts are not.
 
@@ -370,7 +398,7 @@ async def dry_run(plan: Plan, *, selection: Selection = Selection()) -> Preview:
         PlanError: The plan cannot be carried out.
         SourceError: A source could not be asked.
     """
-    parts = await assemble(plan, selection, action=Action.DEPLOY)
+    parts = await assemble(plan, selection, action=Action.DEPLOY, store=store)
     for job in parts.jobs:
         if job.error is not None:
             raise job.error
@@ -388,6 +416,7 @@ async def check(
     *,
     selection: Selection = Selection(),
     transport: Transport | None = None,
+    store: Store | None = None,
 ) -> tuple[Finding, ...]:
     """
     Look at every host with the deploy's own eyes; nothing that lasts is changed.
@@ -398,7 +427,7 @@ async def check(
     Raises:
         PlanError: The plan cannot be carried out.
     """
-    parts = await assemble(plan, selection, action=Action.DEPLOY)
+    parts = await assemble(plan, selection, action=Action.DEPLOY, store=store)
     async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await find(parts, carrier)
 
@@ -408,6 +437,7 @@ async def status(
     *,
     selection: Selection = Selection(),
     transport: Transport | None = None,
+    store: Store | None = None,
 ) -> FleetStatus:
     """
     Compare what hosts serve with what MANIFEST says; takes no lock.
@@ -416,6 +446,6 @@ async def status(
         PlanError: The plan cannot be carried out.
         StoreError: The store cannot be read.
     """
-    parts = await survey(plan, selection)
+    parts = await survey(plan, selection, store)
     async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await compare(parts, carrier)

@@ -15,7 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import anyio
 import attrs
@@ -36,6 +36,10 @@ from ..protocols import Source, Store
 from .release import Release, fingerprint
 
 __all__ = ["Workshop"]
+
+COPIES: Final = 3
+"""Archives of a module kept in its build folder, where the store is elsewhere: this
+release, the one before, and what another run may be sending."""
 
 
 @attrs.define(eq=False)
@@ -120,7 +124,7 @@ class Workshop:
             StoreError: It is not in the store, or it is damaged.
         """
         started = anyio.current_time()
-        package = await self.store.package(package_id)
+        package = await self.store.packages.package(package_id)
         variables = await self.environment(module, package)
         release = await self._release(module, package, variables)
         self._packaged(release, started, reused=True)
@@ -136,7 +140,7 @@ class Workshop:
         variables = self._variables(module, package.revision)
         if self.action is Action.DEPLOY:
             return variables
-        kept = await self.store.environment(package.id)
+        kept = await self.store.manifest.environment(package.id)
         return {
             **(kept.variables if kept else variables),
             "GHOST_ACTION": self.action.value,
@@ -190,7 +194,7 @@ class Workshop:
 
     async def _unpacked(self, release: Release) -> Path:
         tree = await self._empty_tree(release.module)
-        archive = await self.store.archive(release.id)
+        archive = await self._archive(release.id, release.module.name)
         await to_thread.run_sync(unpack, archive, tree)
         return tree
 
@@ -208,7 +212,7 @@ class Workshop:
             if (wanted := getattr(module, name))
         }
         into = self.folder(module.name)
-        package_id = await self.store.reserve(module.name, revision.commit)
+        package_id = await self.store.packages.reserve(module.name, revision.commit)
         packed = await pack(
             tree,
             package_id=package_id,
@@ -222,32 +226,33 @@ class Workshop:
             packed.archive.unlink()
             packed.manifest.unlink()
             return same, True
-        await self.store.publish(packed.package, packed.archive, packed.manifest)
-        # Where the store is on another file system it has copied them.
-        packed.archive.unlink(missing_ok=True)
+        await self.store.packages.publish(
+            packed.package, packed.archive, packed.manifest
+        )
+        # The archive stays for _release, where the store has not moved it away.
         packed.manifest.unlink(missing_ok=True)
         return packed.package, False
 
     async def _same(self, packed: Packed, environment: str) -> Package | None:
         """Return the package that MANIFEST names, where it would deploy equally."""
-        for line in await self.store.manifest():
+        for line in await self.store.manifest.read():
             if line.module == packed.package.module:
                 try:
-                    known = await self.store.package(line.package)
-                    await self.store.archive(line.package)
-                    kept = await self.store.environment(line.package)
+                    known = await self.store.packages.package(line.package)
+                    kept = await self.store.manifest.environment(line.package)
+                    if known.content == packed.package.content and (
+                        kept is not None and kept.digest == environment
+                    ):
+                        await self._archive(known.id, packed.package.module)
+                        return known
                 except StoreError:
                     return None  # lost or damaged: the new one is the cure
-                if known.content == packed.package.content and (
-                    kept is not None and kept.digest == environment
-                ):
-                    return known
         return None
 
     async def _release(
         self, module: Module, package: Package, variables: Mapping[str, str]
     ) -> Release:
-        archive = await self.store.archive(package.id)
+        archive = await self._archive(package.id, module.name)
         spool = self._stack.enter_context(
             contextlib.closing(Spool(archive, package.nbytes))
         )
@@ -272,6 +277,13 @@ class Workshop:
                 reused=reused,
             )
         )
+
+    async def _archive(self, package_id: str, module: str) -> Path:
+        """Return an archive as a file here; a store may copy it to the build folder."""
+        folder = self.folder(module)
+        found = await self.store.packages.archive(package_id, folder)
+        await to_thread.run_sync(_forget, folder, found)
+        return found
 
     # --- Scripts ---------------------------------------------------------------
 
@@ -335,6 +347,18 @@ class Workshop:
                 exit_status=status,
                 tail=listener.tail.text(),
             )
+
+
+def _forget(folder: Path, used: Path) -> None:
+    """Remove copies of archives: those that no run has used lately, or has to."""
+    with contextlib.suppress(OSError):
+        if used.parent == folder:
+            os.utime(used)
+        else:
+            (folder / used.name).unlink(missing_ok=True)
+        copies = sorted(folder.glob("*.tar.zst"), key=lambda each: each.stat().st_mtime)
+        for each in copies[:-COPIES]:
+            each.unlink()
 
 
 def _remove(tree: Path) -> None:

@@ -15,7 +15,7 @@ from ..errors import PlanError
 from ..history.replay import Past
 from ..history.runs import find_run, serving_run, unfinished_run
 from ..model import Plan, State
-from ..protocols import Transport
+from ..protocols import Store, Transport
 from .modules import Selection
 from .spec import Assembly, survey
 
@@ -29,6 +29,7 @@ async def before(
     plan: Plan,
     selection: Selection,
     reach: Callable[[], AbstractAsyncContextManager[Transport]],
+    store: Store | None = None,
 ) -> Selection:
     """
     Return *selection* with the packages that served before a run, and with that run.
@@ -43,6 +44,8 @@ async def before(
 
         reach: Opens a transport, where hosts have to be asked.
 
+        store: Where journals are kept; the plan's by default.
+
     Raises:
         PlanError: There is no such release, or not the same one for all hosts.
         StoreError: The store cannot be read.
@@ -54,7 +57,7 @@ async def before(
             f"{selection.run!r} is no run's id, YYYYMMDDThhmmssZ-xxxxxx; for a release "
             "there is: ghostasync rollback --to RELEASE"
         )
-    parts = await survey(plan, attrs.evolve(selection, limit=()))
+    parts = await survey(plan, attrs.evolve(selection, limit=()), store)
     past = await _wanted(parts, selection.run)
     if past is not None:
         served, run = _by_journal(past), past.id
@@ -68,15 +71,15 @@ async def before(
 async def _wanted(parts: Assembly, run: str) -> Past | None:
     """Return the run to go back from; None where no journal tells of it."""
     if run:
-        return await find_run(parts.store, run)
+        return await find_run(parts.store.runs, run)
     modules = {module.name for module in parts.plan.modules}
-    killed = await unfinished_run(parts.store, modules=modules)
+    killed = await unfinished_run(parts.store.runs, modules=modules)
     if killed and killed.changed:
         raise PlanError(
             f"run {killed.id} has not ended; if it was killed, `ghostasync resume "
             "--revert` puts back what it did, and `ghostasync resume` finishes it"
         )
-    past = await serving_run(parts.store)
+    past = await serving_run(parts.store.runs)
     if past is None or past.limited or past.finished is None:
         return past
     named = {line.module: line.package for line in parts.manifest}

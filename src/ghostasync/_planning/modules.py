@@ -81,7 +81,7 @@ async def job_for(plan: Plan, store: Store, module: Module, package: str) -> Job
     """Return a module at its revision now, or as the stored *package*."""
     if package:
         try:
-            await store.package(package)
+            await store.packages.package(package)
         except StoreError as exc:
             raise PlanError(f"package {package}: {exc}") from exc
         return Job(module, package=package)
@@ -121,7 +121,7 @@ async def past_job(plan: Plan, store: Store, module: Module, past: Past) -> Job:
     """
     if package := past.packages.get(module.name):
         try:
-            await store.package(package)
+            await store.packages.package(package)
         except StoreError as exc:
             # What it was made of is the next best, but not as another release beside
             # this one, from which no host would find its way back.

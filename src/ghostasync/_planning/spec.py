@@ -21,6 +21,7 @@ from .._engine.waves import needed
 from .._local.paths import (
     app_path,
     is_run_id,
+    local_runs,
     run_id,
     ssh_files,
     store_url,
@@ -28,6 +29,7 @@ from .._local.paths import (
 from ..config import check_plan, check_secrets, unsupported
 from ..config.selection import named, select
 from ..errors import ConfigError, PlanError
+from ..history.leftovers import hand_in_killed
 from ..history.replay import Past
 from ..history.reports import last_states, still_stranded
 from ..history.runs import find_run, unfinished_run
@@ -55,6 +57,7 @@ async def assemble(
     actor: str = "",
     reason: str = "",
     hosts: Sequence[str] = (),
+    store: Store | None = None,
 ) -> Assembly:
     """
     Check the plan, choose hosts and modules, and resolve every revision.
@@ -68,7 +71,7 @@ async def assemble(
     if problems := check_secrets(plan, os.environ):
         raise ConfigError(problems)
     limit = (*selection.limit, *hosts)
-    parts = await survey(plan, attrs.evolve(selection, limit=limit))
+    parts = await survey(plan, attrs.evolve(selection, limit=limit), store)
     if action is Action.CONVERGE:
         parts = attrs.evolve(parts, jobs=manifest_jobs(plan, parts.manifest))
     elif action is Action.RESUME:
@@ -87,7 +90,7 @@ async def assemble(
         reason=reason,
         secrets={name: os.environ[name] for name in plan.app.secrets},
         hidden=await _kept_secrets(plan, parts),
-        stranded=await still_stranded(parts.store),
+        stranded=await still_stranded(parts.store.runs),
     )
 
 
@@ -128,6 +131,7 @@ async def _take_up(parts: Assembly, selection: Selection) -> Assembly:
         past=past,
         revert=revert,
         warnings=(
+            *parts.warnings,
             *(f"{name} is not in the inventory any more" for name in gone),
             *(_is_new(name, past, revert=revert) for name in new),
         ),
@@ -151,12 +155,13 @@ def _is_new(name: str, past: Past, *, revert: bool) -> str:
 async def _past(parts: Assembly, selection: Selection) -> Past:
     """Return the run to take up; one whose journal is lost is known by its id alone."""
     store, modules = parts.store, {module.name for module in parts.plan.modules}
+    runs = store.runs
     if not selection.run:
-        past = await unfinished_run(store, modules=modules)
+        past = await unfinished_run(runs, modules=modules)
         if past is None:
             raise PlanError("there is no unfinished run: nothing is left to resume")
         return past
-    past = await find_run(store, selection.run)
+    past = await find_run(runs, selection.run)
     if past is None and not is_run_id(selection.run):
         raise PlanError(
             f"{store.url} has no run {selection.run!r}, and that is no run's id: "
@@ -178,7 +183,7 @@ async def _past(parts: Assembly, selection: Selection) -> Past:
             f"run {past.id} has ended {past.finished.outcome}: nothing is left to "
             f"resume; {way}"
         )
-    newest = await unfinished_run(store, past.id, modules=modules)
+    newest = await unfinished_run(runs, past.id, modules=modules)
     if newest is None and not selection.revert:
         raise PlanError(
             f"run {past.id} was not finished, but a later run has gone live: nothing "
@@ -187,9 +192,13 @@ async def _past(parts: Assembly, selection: Selection) -> Past:
     return newest or past
 
 
-async def survey(plan: Plan, selection: Selection) -> Assembly:
+async def survey(
+    plan: Plan, selection: Selection, store: Store | None = None
+) -> Assembly:
     """
     Put together what it takes to look at a fleet: no source is asked.
+
+    *store* is the plan's by default.
 
     Raises:
         ConfigError: The plan is wrong or asks for what this version cannot do.
@@ -198,12 +207,16 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
     """
     if problems := check_plan(plan) + unsupported(plan):
         raise ConfigError(problems)
-    url = store_url(plan.store, os.environ, plan.base)
-    store = DirectoryStore(Path(url) / app_path(plan.app))
+    if store is None:
+        url = store_url(plan.store, os.environ, plan.base)
+        store = DirectoryStore(Path(url) / app_path(plan.app))
+    else:
+        url = store.url
     now = datetime.now(UTC)
     # Runs of the same second sort by time, too.
     token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
     run = run_id(now, token)
+    folder, warnings = await _place(store, run)
     parts = Assembly(
         id=run,
         plan=plan,
@@ -211,8 +224,9 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
         hosts=await _hosts(plan, store, selection.limit),
         store=store,
         store_url=url,
-        manifest=await store.manifest(),
-        folder=Path(url) / app_path(plan.app) / "runs" / run,
+        manifest=await store.manifest.read(),
+        folder=folder,
+        warnings=warnings,
         force=selection.force,
         limited=bool(selection.limit),
         places={
@@ -224,6 +238,19 @@ async def survey(plan: Plan, selection: Selection) -> Assembly:
         break_lock=selection.break_lock,
     )
     return _placed(parts)
+
+
+async def _place(store: Store, run: str) -> tuple[Path, tuple[str, ...]]:
+    """
+    Return where the files of *run* are written here, and warnings.
+
+    Where the store keeps them elsewhere, what a killed run on this machine has not
+    handed in is, so that all that is known is read from the store.
+    """
+    if folder := store.runs.folder(run):
+        return folder, ()
+    here = local_runs(os.environ, store.url)
+    return here / run, await hand_in_killed(store.runs, here)
 
 
 def _placed(parts: Assembly) -> Assembly:
@@ -269,7 +296,7 @@ async def _kept_secrets(plan: Plan, parts: Assembly) -> tuple[str, ...]:
         named.update(filter(None, parts.past.manifest.values()))
     hidden: list[str] = []
     for package in sorted(named):
-        kept = await parts.store.environment(package)
+        kept = await parts.store.manifest.environment(package)
         if kept is not None:
             hidden += [kept.variables.get(name, "") for name in plan.app.secrets]
     return tuple(hidden)
@@ -287,7 +314,7 @@ def open_transport(plan: Plan) -> Transport:
 async def _hosts(plan: Plan, store: Store, limit: Sequence[str]) -> tuple[Host, ...]:
     inventory = await Static(plan.hosts).hosts()
     asked = any("@failed" in expression for expression in limit)
-    last = await last_states(store) if asked else {}
+    last = await last_states(store.runs) if asked else {}
     fine = {State.LIVE.value, State.UNCHANGED.value}
     failed = {name for name, state in last.items() if state not in fine}
     return select(inventory, limit, failed)

@@ -88,7 +88,7 @@ async def compare(parts: Assembly, transport: Transport) -> FleetStatus:
     expected = {
         line.module: line.package for line in parts.manifest if line.module in names
     }
-    last = await last_states(parts.store)
+    last = await last_states(parts.store.runs)
     seen = await looked_at(parts, transport)
     hosts = {
         name: _status(facts, expected, last.get(name, ""))
@@ -96,7 +96,7 @@ async def compare(parts: Assembly, transport: Transport) -> FleetStatus:
     }
     holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
     modules = {module.name for module in parts.plan.modules}
-    killed = await unfinished_run(parts.store, modules=modules)
+    killed = await unfinished_run(parts.store.runs, modules=modules)
     run = _open_run(killed, next(filter(None, holders), ""))
     return FleetStatus(expected, hosts, run)
 
