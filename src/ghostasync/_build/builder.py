@@ -38,7 +38,7 @@ from .release import Release, fingerprint
 __all__ = ["Workshop"]
 
 COPIES: Final = 3
-"""Archives of a module kept in its build folder, where the store is elsewhere: this
+"""Archives of a module that are kept here, where the store is elsewhere: this
 release, the one before, and what another run may be sending."""
 
 
@@ -229,8 +229,7 @@ class Workshop:
         await self.store.packages.publish(
             packed.package, packed.archive, packed.manifest
         )
-        # The archive stays for _release, where the store has not moved it away.
-        packed.manifest.unlink(missing_ok=True)
+        await to_thread.run_sync(_put_by, packed, self._copies(module.name))
         return packed.package, False
 
     async def _same(self, packed: Packed, environment: str) -> Package | None:
@@ -278,9 +277,13 @@ class Workshop:
             )
         )
 
+    def _copies(self, module: str) -> Path:
+        """Return where a store that is no folder here puts archives to be sent."""
+        return self.folder(module) / "packages"
+
     async def _archive(self, package_id: str, module: str) -> Path:
-        """Return an archive as a file here; a store may copy it to the build folder."""
-        folder = self.folder(module)
+        """Return an archive as a file on this machine."""
+        folder = self._copies(module)
         found = await self.store.packages.archive(package_id, folder)
         await to_thread.run_sync(_forget, folder, found)
         return found
@@ -347,6 +350,14 @@ class Workshop:
                 exit_status=status,
                 tail=listener.tail.text(),
             )
+
+
+def _put_by(packed: Packed, folder: Path) -> None:
+    """Keep the archive of a new package for sending, unless the store has moved it."""
+    packed.manifest.unlink(missing_ok=True)
+    if packed.archive.exists():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        packed.archive.replace(folder / packed.archive.name)
 
 
 def _forget(folder: Path, used: Path) -> None:
