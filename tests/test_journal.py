@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from ghostasync import events as e
 from ghostasync.errors import StoreError
-from ghostasync.journal import Journal, decode, encode, line, records, replay, states
+from ghostasync.fold import folded
+from ghostasync.journal import Journal, decode, encode, line, records, replay
 from ghostasync.machine import TRANSITIONS, HostMachine, IllegalTransition
 from ghostasync.model import Revision, State
 
@@ -268,7 +269,7 @@ def test_a_journal_replays(path: Path) -> None:
     write(path, story())
 
     assert list(replay(path)) == story()
-    assert states(replay(path)) == {
+    assert folded(replay(path)) == {
         "web1": HostMachine(State.LIVE),
         "web2": HostMachine(State.ROLLING_BACK),
         "web3": HostMachine(State.CONNECTING),
@@ -356,7 +357,7 @@ def test_a_journal_that_is_not_there_is_a_store_error(path: Path) -> None:
 
 def test_records_that_cannot_follow_each_other_are_a_bug() -> None:
     with pytest.raises(IllegalTransition):
-        states([record(e.Switched("web1"))])
+        folded([record(e.Switched("web1"))])
 
 
 def test_progress_is_not_written(path: Path) -> None:

@@ -11,7 +11,15 @@ import pytest
 from ghostasync import events as e
 from ghostasync.machine import (
     AFTER_SWITCH,
+    IN_ORDER,
+    LEFT_ALONE,
+    MAY_BE_DRAINED,
+    MAY_HAVE_MOVED,
+    NOT_MOVED,
     RESTING,
+    SERVES_NEW,
+    SPARED,
+    SWITCHED,
     TERMINAL,
     TRANSITIONS,
     HostMachine,
@@ -28,6 +36,8 @@ FACTS: Final = {
     e.Failed: e.Failed("web1", "exited 7", State.VERIFYING),
     e.Halted: e.Halted("web1", "interrupted"),
     e.RollbackRequested: e.RollbackRequested("web1", "over budget"),
+    e.Disconnected: e.Disconnected("web1", "reset"),
+    e.Reconnected: e.Reconnected("web1", 1.5),
     e.Output: e.Output("web1", "site", "post_deploy", "hello"),
     e.HostWarned: e.HostWarned("web1", "clock is off"),
 }
@@ -119,11 +129,48 @@ def test_a_host_that_was_not_admitted_was_never_behind_the_bar() -> None:
         if e.Admitted not in {event for _, event, _ in life}:
             states = {before for before, _, _ in life}
             # But for what a run that was killed had done there.
-            taken_back = {State.FAILED, State.ROLLING_BACK}
+            taken_back = {State.FAILED, State.HALTED, State.ROLLING_BACK}
             assert states <= BEFORE_THE_BAR | {State.LIVE} | taken_back
             assert State.LIVE not in states or life[2][1] is e.Resumed
             if states <= BEFORE_THE_BAR:
-                assert life[-1][2] in {State.FAILED, State.UNCHANGED}
+                ends = {State.FAILED, State.HALTED, State.UNCHANGED}
+                assert life[-1][2] in ends
+
+
+# fmt: off
+SETS: Final[dict[State, str]] = {
+    # One letter a set that the state is in, in the order of NAMED.
+    State.CONNECTING:   "...... N L . . .",
+    State.CHECKING:     "...... N L . . .",
+    State.UPLOADING:    "...... N . . . .",
+    State.PREPARING:    "...... N . . . .",
+    State.READY:        ".R.... N . . . .",
+    State.DRAINING:     "...... . . D . .",
+    State.SWITCHING:    "...A.M . . D . .",
+    State.ACTIVATING:   "..SA.M . . D . .",
+    State.VERIFYING:    "..SA.M . . D . .",
+    State.UNDRAINING:   "..SA.M . . D . .",
+    State.LIVE:         ".RSAOM . . . V P",
+    State.UNCHANGED:    "TR..O. . . . V P",
+    State.HALTED:       "TR.... N L . . P",
+    State.FAILED:       "TR.... N L . . P",
+    State.ROLLING_BACK: "...A.M . . D . P",
+    State.ROLLED_BACK:  "TR..O. . . . . .",
+    State.STRANDED:     "TR...M . . . . .",
+}
+# fmt: on
+NAMED: Final = (
+    *(TERMINAL, RESTING, SWITCHED, AFTER_SWITCH, IN_ORDER, MAY_HAVE_MOVED),
+    *(NOT_MOVED, LEFT_ALONE, MAY_BE_DRAINED, SERVES_NEW, SPARED),
+)
+
+
+def test_every_named_set_says_yes_or_no_to_every_state() -> None:
+    assert set(SETS) == set(State)
+    for state, letters in SETS.items():
+        told = [letter != "." for letter in letters.replace(" ", "")]
+
+        assert [state in named for named in NAMED] == told, state
 
 
 def test_a_link_moves_only_in_states_that_say_so() -> None:
@@ -140,13 +187,14 @@ def test_hosts_rest_where_their_life_ends_and_where_they_wait_for_the_fleet() ->
 
 
 def test_a_terminal_state_accepts_nothing() -> None:
-    ended = {State.UNCHANGED, State.FAILED, State.ROLLED_BACK, State.STRANDED}
+    ended = {"UNCHANGED", "HALTED", "FAILED", "ROLLED_BACK", "STRANDED"}
 
-    assert ended == TERMINAL
-    # But for what a run that was killed had moved on a host that fails now.
-    assert TRANSITIONS[State.FAILED] == {e.RollbackRequested: State.ROLLING_BACK}
-    taken_back = (State.FAILED, e.RollbackRequested)
-    for state, kind in set(product(TERMINAL, HOST_EVENTS)) - {taken_back}:
+    assert {state.name for state in TERMINAL} == ended
+    # But for what a run that was killed had moved on a host that stops here now.
+    back = {e.RollbackRequested: State.ROLLING_BACK}
+    assert TRANSITIONS[State.FAILED] == TRANSITIONS[State.HALTED] == back
+    taken_back = {(s, e.RollbackRequested) for s in (State.FAILED, State.HALTED)}
+    for state, kind in set(product(TERMINAL, HOST_EVENTS)) - taken_back:
         with pytest.raises(IllegalTransition):
             HostMachine(state).apply(fact(kind))
 

@@ -776,7 +776,7 @@ async def test_a_resumption_that_is_interrupted_while_it_waits_has_changed_nothi
         report = await run.report()
 
     assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
-    assert {host.state for host in report.hosts.values()} == {State.FAILED}
+    assert {host.state for host in report.hosts.values()} == {State.HALTED}
     assert scene.fleet.serves == before
     assert not any(host.ran for host in scene.fleet.hosts.values())
     journal = scene.folder / STORE / "runs" / report.run / "journal.jsonl"

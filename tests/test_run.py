@@ -32,7 +32,7 @@ from ghostasync import events as e
 from ghostasync.errors import ConnectionDied, StoreError
 from ghostasync.journal import Journal
 from ghostasync.model import Deadlines
-from ghostasync.stores.directory import DirectoryStore
+from ghostasync.stores.directory import DirectoryManifest
 from ghostasync.testing import Answer, Call, FakeTransport
 
 FACTS = """uid=0
@@ -291,7 +291,7 @@ async def test_a_failure_in_the_first_wave_stops_whatever_the_budget(
     report, _ = await run(plan, hosts)
 
     assert report.outcome is Outcome.FAILED
-    assert states(report)["h6"] is State.READY
+    assert states(report)["h6"] is State.HALTED
     assert states(report)["h2"] is State.ROLLED_BACK
 
 
@@ -303,7 +303,7 @@ async def test_a_wave_in_which_every_host_failed_stops_the_run(plan: Plan) -> No
 
     assert report.outcome is Outcome.FAILED
     assert states(report)["h1"] is State.ROLLED_BACK
-    assert states(report)["h5"] is State.READY
+    assert states(report)["h5"] is State.HALTED
     assert hosts.links == dict.fromkeys(["h1", "h2", "h3", "h4"], "")
 
 
@@ -440,7 +440,7 @@ async def test_a_wave_that_stops_being_healthy_while_it_soaks_goes_back(
 
     assert report.outcome is Outcome.FAILED
     assert states(report)["h1"] is State.ROLLED_BACK
-    assert states(report)["h2"] is State.READY
+    assert states(report)["h2"] is State.HALTED
 
 
 # --- Stopping ------------------------------------------------------------------
@@ -476,7 +476,7 @@ async def test_stop_puts_every_link_back(
     assert set(hosts.links.values()) <= {""}
     assert set(states(report).values()) <= {
         State.FAILED,
-        State.READY,
+        State.HALTED,
         State.ROLLED_BACK,
     }
 
@@ -597,7 +597,7 @@ async def test_a_manifest_that_cannot_move_takes_the_fleet_back(
     async def refuse(*_: object) -> None:
         raise StoreError("MANIFEST: Read-only file system")
 
-    monkeypatch.setattr(DirectoryStore, "move_manifest", refuse)
+    monkeypatch.setattr(DirectoryManifest, "move", refuse)
 
     report, _ = await run(with_rollout(plan, on_failure="rollback-host"), hosts)
 

@@ -18,9 +18,10 @@ from ghostasync import (
     start,
 )
 from ghostasync import events as e
+from ghostasync._engine.host import Attempt
 from ghostasync._engine.locks import beat
 from ghostasync.errors import ConnectionDied, Unreachable
-from ghostasync.journal import states
+from ghostasync.fold import folded
 from ghostasync.model import Deadlines, Hook, Host
 from ghostasync.testing import Answer, Call, FakeTransport
 from ghostasync.testing._fake import FakeSession
@@ -397,7 +398,7 @@ async def test_a_run_that_may_wait_gives_everything_back_and_starts_over(
     assert (waited.host, OLDER in waited.holder) == ("h2", True)
     # Nothing was done anywhere while another had a host; then all was done once.
     assert sorted(hosts.ran("receive")) == ["h1", "h2", "h3", "h4", "h5", "h6"]
-    machines = states(record for record in seen)
+    machines = folded(seen).hosts
     assert {machine.state for machine in machines.values()} == {State.LIVE}
 
 
@@ -497,9 +498,10 @@ async def test_every_lock_gets_its_beat(plan: Plan) -> None:
 
     @attrs.define
     class Holder:
-        lock: Channel | None
+        attempt: Attempt
 
-    hosts = [Holder(Channel()), Holder(None), Holder(Channel()), Holder(Channel())]
+    locks = [Channel(), None, Channel(), Channel()]
+    hosts = [Holder(Attempt(lock=lock)) for lock in locks]  # type: ignore[arg-type]
 
     with anyio.move_on_after(0.5):
         await beat(hosts, every=0.01)  # type: ignore[arg-type]  # no more is used

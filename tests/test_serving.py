@@ -6,10 +6,9 @@ import random
 
 import anyio
 import pytest
+from ghostasync._engine.serving import NoRoom, Serving
 from hypothesis import given
 from hypothesis import strategies as st
-
-from ghostasync._engine.serving import NoRoom, Serving
 
 HOSTS = ("h1", "h2", "h3", "h4")
 

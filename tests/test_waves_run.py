@@ -337,7 +337,7 @@ async def test_where_hosts_are_lost_nobody_else_is_drained(plan: Plan) -> None:
 
     assert report.exit_status == 3
     assert {h for h, _ in fleet.steps("drain")} == {"h1", "h2"}
-    assert {h for h, s in states(report).items() if s is State.READY} == {
+    assert {h for h, s in states(report).items() if s is State.HALTED} == {
         *("h3", "h4", "h5", "h6"),
     }
     assert fleet.least == 4
@@ -496,7 +496,7 @@ async def test_a_before_switch_that_fails_moves_no_link(plan: Plan) -> None:
 
     assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
     assert report.reason == "h1: before_switch of site exited 1: it broke"
-    assert set(states(report).values()) == {State.READY}
+    assert set(states(report).values()) == {State.HALTED}
     assert fleet.links == serving_old(plan)
     assert of(e.BeforeSwitchFailed, seen) == [
         e.BeforeSwitchFailed(
@@ -576,7 +576,7 @@ async def test_an_after_wave_that_fails_stops_the_run(
 
     assert report.exit_status == exit_status
     assert report.reason == "wave 1: after_wave exited 9"
-    assert (states(report)["h1"], states(report)["h2"]) == (h1, State.READY)
+    assert (states(report)["h1"], states(report)["h2"]) == (h1, State.HALTED)
     assert of(e.AfterWaveFailed, seen) == [
         e.AfterWaveFailed(1, "after_wave exited 9", 9, "too many errors\n")
     ]

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Literal, TypedDict, Unpack
 
 import anyio
 import attrs
@@ -22,11 +23,12 @@ from ._run.run import Run
 from .errors import DeployFailed
 from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
 from .model import Package, Plan, Report, Revision
-from .protocols import Observer, Transport
+from .protocols import Observer, Store, Transport
 from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
 
 __all__ = [
+    "Options",
     "Preview",
     "build",
     "check",
@@ -59,37 +61,17 @@ _CLOSING = 5.0
 """Seconds that shared connections get to close."""
 
 
-# --- Runs ------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def start(
-    plan: Plan,
-    goal: Goal = Deploy(),
-    *,
-    limit: Sequence[str] = (),
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    on_cancel: str = "rollback",
-) -> AsyncGenerator[Run]:
+class Options(TypedDict, total=False):
     """
-    Start a run and let it go on beside the body; leaving the body waits for its end.
+    What every run may be told beside its goal; the same words in each function.
 
-    Args:
-        plan: What goes where.
-
-        goal: What the run is for.
-
+    Attributes:
         limit: Expressions that choose hosts, as for ``--limit``: the terms of one must
             all hold, several add up. All hosts by default; a killed run is taken up on
             the hosts that it had.
 
-        wait: Seconds to wait for another run that holds a host; 0: the run ends at
-            once, with outcome ``locked``.
+        wait: Seconds to wait for another run that holds a host; 0, the default: the run
+            ends at once, with outcome ``locked``.
 
         break_lock: Take hosts that another run holds, and end what it runs there.
 
@@ -103,28 +85,62 @@ async def start(
 
         transport: What reaches the hosts; SSH by default.
 
-        on_cancel: ``"rollback"``: an exception in the body, or its cancellation, puts
-            every link back first. ``"detach"``: the run goes on to its own end first.
+        store: Where packages, MANIFEST and runs are kept; the plan's by default.
+
+        on_cancel: ``"rollback"``, the default: an exception in the body of
+            :func:`start`, or its cancellation, puts every link back first.
+            ``"detach"``: the run goes on to its own end first.
+    """
+
+    limit: Sequence[str]
+    wait: float
+    break_lock: bool
+    actor: str
+    reason: str
+    observe: Observer | None
+    transport: Transport | None
+    store: Store | None
+    on_cancel: Literal["rollback", "detach"]
+
+
+# --- Runs ------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def start(
+    plan: Plan, goal: Goal = Deploy(), **options: Unpack[Options]
+) -> AsyncGenerator[Run]:
+    """
+    Start a run and let it go on beside the body; leaving the body waits for its end.
+
+    Args:
+        plan: What goes where.
+
+        goal: What the run is for.
+
+        options: See :class:`Options`.
 
     Raises:
         PlanError: The goal cannot be reached on this plan. No host was changed.
         StoreError: The store cannot be used.
     """
+    transport = options.get("transport")
     spec = await plan_run(
         plan,
         goal,
         reach=partial(_look_through, transport),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
+        store=options.get("store"),
+        limit=options.get("limit", ()),
+        wait=options.get("wait", 0.0),
+        break_lock=options.get("break_lock", False),
+        actor=options.get("actor", ""),
+        reason=options.get("reason", ""),
     )
     failure: BaseException | None = None
     async with _carrier(spec, transport, len(spec.hosts)) as carrier:
-        run = Run(spec, carrier, observe)
+        run = Run(spec, carrier, options.get("observe"))
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_carry, run, on_cancel)
+            tasks.start_soon(_carry, run, options.get("on_cancel") == "detach")
             try:
                 yield run
                 await run.wait()
@@ -142,14 +158,7 @@ async def deploy(
     rev: str = "",
     packages: Sequence[str] = (),
     force: bool = False,
-    limit: Sequence[str] = (),
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    on_cancel: str = "rollback",
+    **options: Unpack[Options],
 ) -> Report:
     """
     Put one release on every host of *plan*, wave by wave.
@@ -167,21 +176,7 @@ async def deploy(
 
         force: Build and deploy again what is unchanged.
 
-        limit: As for :func:`start`, and so are the others.
-
-        wait: In seconds.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        on_cancel: See there.
+        options: See :class:`Options`.
 
     Returns:
         One row per host, in plan order; sizes in bytes, durations in seconds.
@@ -192,33 +187,11 @@ async def deploy(
 
     Source: Ghost's pipeline; rename(2) for the switch.
     """
-    begun = start(
-        plan,
-        Deploy(modules, rev, packages, force),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    goal = Deploy(modules, rev, packages, force)
+    return await _to_its_end(start(plan, goal, **options))
 
 
-async def converge(
-    plan: Plan,
-    *,
-    limit: Sequence[str] = (),
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    on_cancel: str = "rollback",
-) -> Report:
+async def converge(plan: Plan, **options: Unpack[Options]) -> Report:
     """
     Bring hosts to what MANIFEST says, from stored packages; those in line are left.
 
@@ -228,21 +201,7 @@ async def converge(
     Args:
         plan: What goes where.
 
-        limit: As for :func:`start`, and so are the others.
-
-        wait: In seconds.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        on_cancel: See there.
+        options: See :class:`Options`.
 
     Returns:
         As :func:`deploy`.
@@ -251,33 +210,10 @@ async def converge(
         PlanError: MANIFEST is empty, or no host is chosen.
         DeployFailed: More hosts failed than allowed.
     """
-    begun = start(
-        plan,
-        Converge(),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Converge(), **options))
 
 
-async def resume(
-    plan: Plan,
-    *,
-    run: str = "",
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    on_cancel: str = "rollback",
-) -> Report:
+async def resume(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Report:
     """
     Finish a run whose controller was killed.
 
@@ -289,19 +225,7 @@ async def resume(
 
         run: The run's id; the newest that is unfinished by default.
 
-        wait: As for :func:`start`, in seconds, and so are the others.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        on_cancel: See there.
+        options: See :class:`Options`.
 
     Returns:
         As :func:`deploy`.
@@ -310,32 +234,10 @@ async def resume(
         PlanError: There is no such run, or nothing is left to do.
         DeployFailed: More hosts failed than allowed.
     """
-    begun = start(
-        plan,
-        Resume(run),
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Resume(run), **options))
 
 
-async def revert(
-    plan: Plan,
-    *,
-    run: str = "",
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    on_cancel: str = "rollback",
-) -> Report:
+async def revert(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Report:
     """
     Put every host back to what it served before a run whose controller was killed.
 
@@ -345,19 +247,7 @@ async def revert(
         run: The run's id; the newest that is unfinished by default. One whose journal
             is lost is taken back by the records that hosts keep.
 
-        wait: As for :func:`start`, in seconds, and so are the others.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        on_cancel: See there.
+        options: See :class:`Options`.
 
     Returns:
         As :func:`deploy`.
@@ -366,33 +256,11 @@ async def revert(
         PlanError: There is no such run, or it has ended.
         DeployFailed: A host could not be put back.
     """
-    begun = start(
-        plan,
-        Revert(run),
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Revert(run), **options))
 
 
 async def rollback(
-    plan: Plan,
-    *,
-    run: str = "",
-    to: Sequence[str] = (),
-    limit: Sequence[str] = (),
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    on_cancel: str = "rollback",
+    plan: Plan, *, run: str = "", to: Sequence[str] = (), **options: Unpack[Options]
 ) -> Report:
     """
     Take the fleet back to an earlier release, on the road of a deploy.
@@ -407,21 +275,7 @@ async def rollback(
 
         to: Or to these releases, one for each module that goes back; not with *run*.
 
-        limit: As for :func:`start`, and so are the others.
-
-        wait: In seconds.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        on_cancel: See there.
+        options: See :class:`Options`.
 
     Returns:
         As :func:`deploy`.
@@ -431,19 +285,7 @@ async def rollback(
             *run* and *to* are given.
         DeployFailed: More hosts failed than allowed.
     """
-    begun = start(
-        plan,
-        Rollback(run, to),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Rollback(run, to), **options))
 
 
 # --- Without hosts, or without a change ------------------------------------------
@@ -457,6 +299,7 @@ async def build(
     force: bool = False,
     actor: str = "",
     observe: Observer | None = None,
+    store: Store | None = None,
 ) -> dict[str, Package]:
     """
     Fetch, build, package and store, and stop there; no host is contacted.
@@ -470,9 +313,11 @@ async def build(
 
         force: Build again what is unchanged.
 
-        actor: See there.
+        actor: As in :class:`Options`, and so are the others.
 
         observe: See there.
+
+        store: See there.
 
     Returns:
         Module names to packages, in app order.
@@ -482,7 +327,7 @@ async def build(
         SourceError, BuildError, PackageError, StoreError: It could not be built.
     """
     goal = Deploy(modules, rev, force=force)
-    spec = await _plan_forward(plan, goal, actor=actor)
+    spec = await _plan_forward(plan, goal, actor=actor, store=store)
     return await Run(attrs.evolve(spec, hosts=()), None, observe).build_only()
 
 
@@ -493,6 +338,7 @@ async def dry_run(
     rev: str = "",
     packages: Sequence[str] = (),
     limit: Sequence[str] = (),
+    store: Store | None = None,
 ) -> Preview:
     """
     Say what a deploy would do; sources are asked, hosts are not.
@@ -506,13 +352,16 @@ async def dry_run(
 
         packages: See there.
 
-        limit: See there.
+        limit: As in :class:`Options`, and so is *store*.
+
+        store: See there.
 
     Raises:
         PlanError: The plan cannot be carried out.
         SourceError: A source could not be asked.
     """
-    spec = await _plan_forward(plan, Deploy(modules, rev, packages), limit=limit)
+    goal = Deploy(modules, rev, packages)
+    spec = await _plan_forward(plan, goal, limit=limit, store=store)
     for chosen in spec.modules:
         if chosen.error is not None:
             raise chosen.error
@@ -526,7 +375,11 @@ async def dry_run(
 
 
 async def check(
-    plan: Plan, *, limit: Sequence[str] = (), transport: Transport | None = None
+    plan: Plan,
+    *,
+    limit: Sequence[str] = (),
+    transport: Transport | None = None,
+    store: Store | None = None,
 ) -> tuple[Finding, ...]:
     """
     Look at every host with the deploy's own eyes; nothing that lasts is changed.
@@ -534,9 +387,11 @@ async def check(
     Args:
         plan: What goes where.
 
-        limit: As for :func:`start`.
+        limit: As in :class:`Options`, and so are the others.
 
-        transport: As for :func:`start`.
+        transport: See there.
+
+        store: See there.
 
     Returns:
         What would keep a host from taking the plan, in plan order.
@@ -544,13 +399,17 @@ async def check(
     Raises:
         PlanError: The plan cannot be carried out.
     """
-    spec = await _plan_forward(plan, Deploy(), limit=limit)
+    spec = await _plan_forward(plan, Deploy(), limit=limit, store=store)
     async with _look_through(transport, spec) as carrier:
         return await find(spec, carrier)
 
 
 async def status(
-    plan: Plan, *, limit: Sequence[str] = (), transport: Transport | None = None
+    plan: Plan,
+    *,
+    limit: Sequence[str] = (),
+    transport: Transport | None = None,
+    store: Store | None = None,
 ) -> FleetStatus:
     """
     Compare what hosts serve with what MANIFEST says; takes no lock.
@@ -558,15 +417,17 @@ async def status(
     Args:
         plan: What goes where.
 
-        limit: As for :func:`start`.
+        limit: As in :class:`Options`, and so are the others.
 
-        transport: As for :func:`start`.
+        transport: See there.
+
+        store: See there.
 
     Raises:
         PlanError: The plan cannot be carried out.
         StoreError: The store cannot be read.
     """
-    spec = await plan_look(plan, limit=limit)
+    spec = await plan_look(plan, limit=limit, store=store)
     async with _look_through(transport, spec) as carrier:
         return await compare(spec, carrier)
 
@@ -575,11 +436,18 @@ async def status(
 
 
 async def _plan_forward(
-    plan: Plan, goal: Deploy, *, limit: Sequence[str] = (), actor: str = ""
+    plan: Plan,
+    goal: Deploy,
+    *,
+    limit: Sequence[str] = (),
+    actor: str = "",
+    store: Store | None = None,
 ) -> RunSpec:
     """Return the spec of a deploy that is not carried out on hosts."""
     reach = partial(_look_through, None)
-    return await plan_run(plan, goal, reach=reach, limit=limit, actor=actor)
+    return await plan_run(
+        plan, goal, reach=reach, store=store, limit=limit, actor=actor
+    )
 
 
 def _look_through(
@@ -607,8 +475,8 @@ async def _carrier(
             await own.aclose()
 
 
-async def _carry(run: Run, on_cancel: str) -> None:
-    with anyio.CancelScope(shield=on_cancel == "detach"):
+async def _carry(run: Run, detached: bool) -> None:
+    with anyio.CancelScope(shield=detached):
         await run.main()
 
 

@@ -19,7 +19,10 @@ from .machine import TRANSITIONS, HostMachine, after
 from .model import Revision
 from .model import State as S  # noqa: N817  as in the table
 
-__all__ = ["HostState", "RunState"]
+__all__ = ["HostState", "RunState", "folded"]
+
+_CAUSES: Final[tuple[e.Cause, ...]] = ("policy", "locked", "abandoned", "interrupted")
+"""Causes to stop, the gravest last: what a person says counts over all else."""
 
 _MOVES: Final = frozenset(event for ways in TRANSITIONS.values() for event in ways)
 
@@ -121,7 +124,7 @@ class RunState(Generic[H]):
             self._begin(event.hosts)
         elif isinstance(event, e.LockAwaited):
             # The run held nothing while it waited, and began again with these hosts.
-            self._begin(event.hosts)
+            self._begin(event.hosts or tuple(self.hosts))
         else:
             self._modules(event)
             self._rollout(event)
@@ -172,8 +175,8 @@ class RunState(Generic[H]):
             case e.Stopped(cause=cause):
                 # The first reason is what to tell; a person may still speak up later.
                 first = self.stopped or event
-                agrees = cause in {"policy", first.cause}
-                self.stopped = first if agrees else attrs.evolve(first, cause=cause)
+                gravest = max(first.cause, cause, key=_CAUSES.index)
+                self.stopped = attrs.evolve(first, cause=gravest)
             case e.FleetRollbackStarted():
                 self.going_back = event
             case e.Committed():
@@ -182,3 +185,16 @@ class RunState(Generic[H]):
                 self.manifest = event
             case e.Finished():
                 self.finished = event
+
+
+def folded(records: Iterable[e.Record]) -> RunState[HostState]:
+    """
+    Return what *records* add up to.
+
+    Raises:
+        IllegalTransition: They are not those of one run, in order.
+    """
+    run = RunState(HostState.of)
+    for record in records:
+        run.fold(record.event)
+    return run

@@ -27,10 +27,9 @@ import cattrs
 
 from . import events as e
 from .errors import StoreError
-from .machine import TRANSITIONS, HostMachine
 from .model import State
 
-__all__ = ["Journal", "decode", "encode", "line", "records", "replay", "states"]
+__all__ = ["Journal", "decode", "encode", "line", "records", "replay"]
 
 VERSION: Final = 1
 """What ``v`` says; it changes when a reader of today would misread a line."""
@@ -40,7 +39,6 @@ _EVENTS: Final = {
     for kind in vars(e).values()
     if isinstance(kind, type) and issubclass(kind, e.HostEvent | e.RunEvent)
 }
-_MOVES: Final = frozenset(event for ways in TRANSITIONS.values() for event in ways)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -180,6 +178,25 @@ class Journal:
         if sync:
             self.flush()
 
+    @property
+    def nbytes(self) -> int:
+        """How long the whole lines are that are in the file."""
+        return self._nbytes
+
+    def read(self, at: int) -> bytes:
+        """
+        Return the lines from byte *at* on, whole ones only.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(at)
+                return file.read(self._nbytes - at)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
     def flush(self) -> None:
         """
         Wait until all lines are on disk; may be called in a worker thread.
@@ -248,23 +265,6 @@ def records(lines: Iterable[bytes], name: str) -> Iterator[e.Record]:
             raise _damaged(name, number, f"{record.seq} follows {last.seq}")
         yield record
         last = record
-
-
-def states(records: Iterable[e.Record]) -> dict[str, HostMachine]:
-    """
-    Find out how far each host got; hosts that nothing happened to are there, too.
-
-    Raises:
-        IllegalTransition: The records are not those of one run, in order.
-    """
-    hosts: dict[str, HostMachine] = {}
-    for record in records:
-        event = record.event
-        if isinstance(event, e.Started | e.LockAwaited):
-            hosts.update((name, HostMachine()) for name in event.hosts)
-        elif isinstance(event, e.HostEvent) and type(event) in _MOVES:
-            hosts.setdefault(event.host, HostMachine()).apply(event)
-    return hosts
 
 
 def _timestamp(at: float) -> str:

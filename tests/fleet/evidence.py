@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ghostasync.events import Finished
-from ghostasync.journal import replay, states
+from ghostasync.fold import folded
+from ghostasync.journal import replay
 from ghostasync.model import State
 from tests.fleet.console import Outcome
 from tests.fleet.gates import HOLD
@@ -126,7 +127,7 @@ def leftovers(ground: Ground, hosts: Iterable[str]) -> list[str]:
 def journal(ground: Ground, run: str) -> dict[str, State]:
     """Return the states that a run's journal leads to; it must be whole."""
     path = ground.world.store / "runs" / run / "journal.jsonl"
-    return {name: m.state for name, m in states(replay(path)).items()}
+    return {name: m.state for name, m in folded(replay(path)).hosts.items()}
 
 
 def finished(ground: Ground, run: str) -> bool:

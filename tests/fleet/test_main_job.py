@@ -9,7 +9,8 @@ import attrs
 import pytest
 
 from ghostasync import Action, Outcome, Plan, Report, Rollout, Script, State, deploy
-from ghostasync.journal import replay, states
+from ghostasync.fold import folded
+from ghostasync.journal import replay
 from tests.fleet.conftest import StartFleet
 from tests.fleet.world import HOSTILE, SECRET, World, variables
 
@@ -198,7 +199,7 @@ def _assert_store(world: World, report: Report) -> None:
         archive = world.store / "packages" / f"{package}.tar.zst"
         assert hashlib.sha256(archive.read_bytes()).hexdigest() == sha256
     journal = Path(report.log) / "journal.jsonl"
-    machines = states(replay(journal))
+    machines = folded(replay(journal)).hosts
     assert {m.state for m in machines.values()} == {State.LIVE}
     assert (world.store / "runs" / report.run / "report.json").exists()
 

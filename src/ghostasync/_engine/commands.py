@@ -74,7 +74,7 @@ class Stop:
 
 Command = Admit | TakeBack | Leave | AwaitLock | Stop
 
-_KINDS: Final = {
+_KINDS: Final[dict[str, type[Command]]] = {
     kind.__name__: kind for kind in (Admit, TakeBack, Leave, AwaitLock, Stop)
 }
 _CONVERTER: Final = cattrs.Converter(unstruct_collection_overrides={tuple: list})
@@ -96,5 +96,4 @@ def decode(fields: Mapping[str, object]) -> Command:
     kind = _KINDS.get(str(fields.get("command")))
     if kind is None:
         raise ValueError(f"{fields.get('command')!r} is no command")
-    found: Command = _CONVERTER.structure(fields, kind)
-    return found
+    return _CONVERTER.structure(fields, kind)

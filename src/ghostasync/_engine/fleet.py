@@ -1,17 +1,17 @@
 """
 Take a fleet to its new release in two phases, or back: carry out what the policy says.
 
-How it works. Every event of a run goes through :meth:`Fleet.note`: on record first, then
-to the policy, whose commands are carried out at once. A command starts a task for one
-host, or stops what is at work. The methods are the steps of a deployment, each of which
-returns when all its tasks have ended; ``_run/deploy.py`` says in which order they come.
-Nothing is decided here: see ``policy.py``.
+How it works. Every event of a run goes through :meth:`Fleet.note`: on record first,
+then to the policy, whose commands are carried out at once. A command starts a task for
+one host, or stops what is at work. The methods are the steps of a deployment, each of
+which returns when all its tasks have ended; ``_run/deploy.py`` says in which order they
+come. Nothing is decided here: see ``policy.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Final, TypeVarTuple
 
 import anyio
 import attrs
@@ -33,6 +33,8 @@ from .stages.prune import prune
 from .takeover import adopt_killed_moves, drained_by_killed_run
 
 __all__ = ["Fleet", "Stopped"]
+
+_Args = TypeVarTuple("_Args")
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
@@ -130,7 +132,9 @@ class Fleet:
                 self._awaited = command
                 self._attempt.cancel()
 
-    def _start(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+    def _start(
+        self, work: Callable[[*_Args], Coroutine[None, None, None]], *args: *_Args
+    ) -> None:
         if self._tasks is not None:
             self._tasks.start_soon(work, *args)
 

@@ -194,12 +194,8 @@ class Policy:
                 yield from self._failed(event)
             case e.Judged():
                 yield from self._judged()
-            case e.BuildFailed(reason=reason):
-                yield from self._stop(reason)
-            case e.BeforeSwitchFailed():
-                yield from self._stop(f"{event.host}: {event.reason}")
-            case e.AfterWaveFailed():
-                yield from self._stop(f"wave {event.wave}: {event.reason}")
+            case e.BuildFailed() | e.BeforeSwitchFailed() | e.AfterWaveFailed():
+                yield from self._stop(_barred(event))
             case e.WaveStarted() if not self.reason:
                 self.away.update(set(event.hosts).intersection(self.rules.drained))
                 self._asked.extend(event.hosts)
@@ -395,6 +391,16 @@ class Policy:
         self._left.update(asked)
         for name in asked:
             yield Leave(name, f"stays on the new release: {text}")
+
+
+def _barred(event: e.BuildFailed | e.BeforeSwitchFailed | e.AfterWaveFailed) -> str:
+    """Return why a step of the whole fleet keeps the run from going on."""
+    match event:
+        case e.BeforeSwitchFailed():
+            return f"{event.host}: {event.reason}"
+        case e.AfterWaveFailed():
+            return f"wave {event.wave}: {event.reason}"
+    return event.reason
 
 
 def _is_away(host: HostState) -> bool:

@@ -16,12 +16,12 @@ from .host import HostRun, Move, Undo
 __all__ = [
     "adopt_killed_moves",
     "drained_by_killed_run",
+    "manifest_before_killed_run",
     "move_of",
     "moved_by_killed_run",
+    "moves_of_killed_run",
     "resume",
     "still_drained",
-    "manifest_before_killed_run",
-    "moves_of_killed_run",
 ]
 
 

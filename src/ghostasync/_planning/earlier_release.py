@@ -71,7 +71,7 @@ async def releases_before(
 
 async def _undone(basis: Basis, run: str) -> PastRun | None:
     """Return the run to go back from; None where no journal tells of it."""
-    store = basis.store
+    store = basis.store.runs
     if run:
         return await find_run(store, run)
     modules = {module.name for module in basis.plan.modules}

@@ -118,7 +118,7 @@ async def _as_it_was(
     """
     if package := past.packages.get(module.name):
         try:
-            await basis.store.package(package)
+            await basis.store.packages.package(package)
         except StoreError as exc:
             # What it was made of is the next best, but not as another release beside
             # this one, from which no host would find its way back.
@@ -140,7 +140,7 @@ async def _as_it_was(
 
 async def _killed(basis: Basis, asked: Resume | Revert) -> PastRun:
     """Return the run to take up; one whose journal is lost is known by its id alone."""
-    store, modules = basis.store, {module.name for module in basis.plan.modules}
+    store, modules = basis.store.runs, {module.name for module in basis.plan.modules}
     if not asked.run:
         past = await unfinished_run(store, modules=modules)
         if past is None:

@@ -17,7 +17,7 @@ from ..errors import ConfigError, PlanError
 from ..goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
 from ..history.reports import still_stranded
 from ..model import Module, Plan
-from ..protocols import Transport
+from ..protocols import Store, Transport
 from .basis import Basis, Task, begin, spec_of_look, this_user
 from .earlier_release import releases_before
 from .hosts import choose_hosts, leave_enough, place
@@ -35,6 +35,7 @@ async def plan_run(
     goal: Goal,
     *,
     reach: Reach,
+    store: Store | None = None,
     limit: Sequence[str] = (),
     wait: float = 0.0,
     break_lock: bool = False,
@@ -50,7 +51,7 @@ async def plan_run(
         PlanError: The goal cannot be reached on this plan, or no host is chosen.
         StoreError: The store cannot be read.
     """
-    basis = await begin(plan)
+    basis = await begin(plan, store)
     if problems := check_secrets(plan, basis.environ):
         raise ConfigError(problems)
     task = await _task(basis, goal, limit, reach)
@@ -77,14 +78,16 @@ async def plan_run(
         old_secrets=await _old_secrets(basis, task),
         follows=task.follows,
         killed=task.killed,
-        warnings=task.warnings,
-        stranded=await still_stranded(basis.store),
+        warnings=(*basis.warnings, *task.warnings),
+        stranded=await still_stranded(basis.store.runs),
     )
     leave_enough(plan, spec.fleet)
     return spec
 
 
-async def plan_look(plan: Plan, *, limit: Sequence[str] = ()) -> RunSpec:
+async def plan_look(
+    plan: Plan, *, store: Store | None = None, limit: Sequence[str] = ()
+) -> RunSpec:
     """
     Put together what it takes to look at a fleet: no source is asked.
 
@@ -93,7 +96,7 @@ async def plan_look(plan: Plan, *, limit: Sequence[str] = ()) -> RunSpec:
         PlanError: No host is chosen.
         StoreError: The store cannot be read.
     """
-    basis = await begin(plan)
+    basis = await begin(plan, store)
     chosen, _ = wanted(plan)
     hosts = await choose_hosts(plan, basis.store, limit)
     hosts, modules = place(hosts, chosen, basis.hosts_of_module)
@@ -162,7 +165,7 @@ async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
         ids.update(filter(None, task.killed.manifest.values()))
     found: list[str] = []
     for package in sorted(ids):
-        kept = await basis.store.environment(package)
+        kept = await basis.store.manifest.environment(package)
         if kept is not None:
             found += [kept.variables.get(name, "") for name in basis.plan.app.secrets]
     return tuple(found)

@@ -18,9 +18,7 @@ from .record import Recording
 __all__ = ["fleet_of"]
 
 
-def fleet_of(
-    spec: RunSpec, transport: Transport | None, record: Recording
-) -> Fleet:
+def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> Fleet:
     """
     Return the fleet of a run; nothing is contacted yet.
 
@@ -37,7 +35,7 @@ def fleet_of(
         redactor=Redactor([*spec.secrets.values(), *spec.old_secrets]),
         logs=record,
         work_slots=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
-        note=lambda event: fleet.note(event),
+        note=lambda event: fleet.note(event),  # noqa: PLW0108  made below
         state=policy.run,
         protected={m.module: frozenset({m.package}) for m in spec.manifest},
         variables=run_variables(

@@ -119,7 +119,9 @@ class ManifestMove:
             ManifestLine(n.module.name, n.package.id, n.module.path, n.package.sha256)
             for n in named
         ]
-        kept = [Environment(n.package.id, n.variables, digest(n.variables)) for n in named]
+        kept = [
+            Environment(n.package.id, n.variables, digest(n.variables)) for n in named
+        ]
         spec = self.fleet.run.spec
         order = [module.name for module in spec.plan.modules]
         await spec.store.manifest.move(lines, kept, order)

@@ -9,7 +9,6 @@ import anyio
 
 from .. import events as e
 from .._build.builder import Builder
-from .._engine.fleet import Fleet
 from .._engine.locks import beat, beat_every, unlock
 from .._engine.spec import RunSpec
 from .._engine.takeover import still_drained

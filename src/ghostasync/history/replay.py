@@ -9,25 +9,27 @@ is asked of the hosts, which keep records of their own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from .. import events as e
 from ..errors import StoreError
+from ..fold import HostState, RunState
 from ..journal import records
-from ..machine import AFTER_SWITCH, HostMachine, IllegalTransition
+from ..machine import (
+    LEFT_ALONE,
+    MAY_BE_DRAINED,
+    MAY_HAVE_MOVED,
+    NOT_MOVED,
+    IllegalTransition,
+)
 from ..model import Action, Revision
 from ..model import State as S  # noqa: N817  as in the table
 
 __all__ = ["PastRun", "continued", "read_run"]
 
 _WENT_LIVE: Final = frozenset({"live", "unchanged", "partial"})
-_MAY_HAVE_MOVED: Final = AFTER_SWITCH | {S.STRANDED}
-_NOT_MOVED: Final = frozenset(
-    {S.CONNECTING, S.CHECKING, S.UPLOADING, S.PREPARING, S.READY, S.FAILED}
-)
-_NOT_TOUCHED: Final = frozenset({S.CONNECTING, S.CHECKING, S.FAILED})
 
 
 @attrs.frozen
@@ -88,12 +90,12 @@ class PastRun:
     @property
     def changed(self) -> tuple[str, ...]:
         """The hosts whose links may have moved, and may not be back."""
-        return self.in_state(*_MAY_HAVE_MOVED)
+        return self.in_state(*MAY_HAVE_MOVED)
 
     @property
     def drained(self) -> tuple[str, ...]:
         """The hosts that it may have left drained; one that was stranded stays so."""
-        return self.in_state(S.DRAINING, *(AFTER_SWITCH - {S.LIVE}))
+        return self.in_state(*MAY_BE_DRAINED)
 
     @property
     def is_open(self) -> bool:
@@ -113,33 +115,18 @@ def read_run(lines: Iterable[bytes]) -> PastRun | None:
     Returns:
         None where it ended before the run had begun, or is no run on hosts.
     """
-    found: PastRun | None = None
-    machines: dict[str, HostMachine] = {}
-    previous: dict[str, Mapping[str, str]] = {}
+    run = RunState(HostState.of)
+    first: e.Record | None = None
     for record in _readable(lines):
-        event = record.event
-        if isinstance(event, e.Started):
-            found = _started(record, event)
-            machines = {host: HostMachine() for host in event.hosts}
-        elif found is None:
+        if isinstance(record.event, e.Started):
+            first = record
+        if first is None:
             continue
-        elif isinstance(event, e.LockAwaited):
-            # It held nothing while it waited, and began again with these hosts.
-            again = event.hosts or found.hosts
-            machines.update((host, HostMachine()) for host in again)
-            for host in again:
-                previous.pop(host, None)
-        elif isinstance(event, e.HostEvent):
-            if not _applied(machines.setdefault(event.host, HostMachine()), event):
-                break
-            if isinstance(event, e.Prepared | e.Resumed):
-                previous[event.host] = event.previous
-        else:
-            found = _run(found, event)
-    if found is None:
-        return None
-    states = {host: machine.state for host, machine in machines.items()}
-    return attrs.evolve(found, states=states, previous=previous)
+        try:
+            run.fold(record.event)
+        except IllegalTransition:
+            break  # the record cannot be of this run
+    return _past_run(first, run) if first and run.started else None
 
 
 def continued(newer: PastRun, older: PastRun) -> PastRun:
@@ -149,7 +136,7 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
         for host, state in newer.states.items()
     }
     # One that was not dead at all has ended by itself, beside what was to resume it.
-    idle = _MAY_HAVE_MOVED.isdisjoint(newer.states.values())
+    idle = MAY_HAVE_MOVED.isdisjoint(newer.states.values())
     finished = older.finished if idle and older.finished else newer.finished
     return attrs.evolve(
         newer,
@@ -177,9 +164,9 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
 
 def _now(state: S, before: S) -> S:
     """Return what is true of a host that two runs in a row had to do with."""
-    if state not in _NOT_MOVED or before not in _MAY_HAVE_MOVED | {S.DRAINING}:
+    if state not in NOT_MOVED or before not in MAY_HAVE_MOVED | {S.DRAINING}:
         return state
-    if before is S.LIVE and state not in _NOT_TOUCHED:
+    if before is S.LIVE and state not in LEFT_ALONE:
         # Its environment may have been replaced: it has to prove itself again.
         return S.ACTIVATING
     return before
@@ -193,55 +180,36 @@ def _readable(lines: Iterable[bytes]) -> Iterator[e.Record]:
         return
 
 
-def _started(record: e.Record, event: e.Started) -> PastRun:
-    takes_up = event.revert or event.action == Action.RESUME.value
+def _past_run(first: e.Record, run: RunState[HostState]) -> PastRun | None:
+    started = run.started
+    if started is None:
+        return None
+    takes_up = started.revert or started.action == Action.RESUME.value
+    # A resumption may stop before anything went back: that is to be finished.
+    stopped = run.stopped is not None and started.action != Action.RESUME.value
+    made = {name: event.package for name, event in run.packages.items()}
     return PastRun(
-        ids=(record.run,),
-        action=event.action,
-        actor=event.actor,
-        began=record.at,
-        modules=event.modules,
-        hosts=event.hosts,
-        continues=event.of if takes_up else "",
-        undoes="" if takes_up else event.of,
-        limited=event.limited,
-        force=event.force,
-        revert=event.revert,
-        manifest=event.manifest,
-        going_back=event.revert,
-        packages=event.packages,
+        ids=(first.run,),
+        action=started.action,
+        actor=started.actor,
+        began=first.at,
+        modules=started.modules,
+        hosts=started.hosts,
+        continues=started.of if takes_up else "",
+        undoes="" if takes_up else started.of,
+        limited=started.limited,
+        force=started.force,
+        revert=started.revert,
+        manifest=started.manifest,
+        packages={**started.packages, **made},
+        revisions=run.revisions,
+        states={name: host.state for name, host in run.hosts.items()},
+        previous={
+            name: host.previous for name, host in run.hosts.items() if host.previous
+        },
+        switching=bool(run.waves),
+        committed=run.manifest is not None,
+        migrated=frozenset(run.migrated),
+        going_back=started.revert or run.going_back is not None or stopped,
+        finished=run.finished,
     )
-
-
-def _applied(machine: HostMachine, event: e.HostEvent) -> bool:
-    """Move the host's machine; false where the record cannot be of this run."""
-    if isinstance(event, e.Output | e.HostWarned):
-        return True
-    try:
-        machine.apply(event)
-    except IllegalTransition:
-        return False
-    return True
-
-
-def _run(found: PastRun, event: e.RunEvent) -> PastRun:
-    changes: dict[str, Any] = {}  # fields of PastRun
-    match event:
-        case e.Resolved(module=module, revision=revision):
-            changes = {"revisions": {**found.revisions, module: revision}}
-        case e.Packaged(module=module, package=package):
-            changes = {"packages": {**found.packages, module: package}}
-        case e.BeforeSwitchPassed(module=module):
-            changes = {"migrated": found.migrated | {module}}
-        case e.WaveStarted():
-            changes = {"switching": True}
-        case e.ManifestMoved():
-            changes = {"committed": True}
-        case e.FleetRollbackStarted():
-            changes = {"going_back": True}
-        case e.Stopped() if found.action != Action.RESUME.value:
-            # A resumption may stop before anything went back: that is to be finished.
-            changes = {"going_back": True}
-        case e.Finished():
-            changes = {"finished": event}
-    return attrs.evolve(found, **changes)

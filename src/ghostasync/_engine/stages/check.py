@@ -54,11 +54,9 @@ async def check(ctx: HostRun) -> e.Checked:
     if ctx.attempt.lock is None:
         await take_lock(ctx)
     ctx.attempt.facts = await inspect(ctx)
-    wrong = (
-        []
-        if ctx.run.revert
-        else [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
-    )
+    wrong: list[str] = []
+    if not ctx.run.goal.only_back:
+        wrong = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
     if wrong:
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}

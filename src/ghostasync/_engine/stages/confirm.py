@@ -6,7 +6,6 @@ import secrets
 
 import attrs
 
-from ... import events as e
 from ..._remote.call import call
 from ..._remote.script import timer
 from ...errors import ConnectionDied, HostError, LockHeld, RemoteError

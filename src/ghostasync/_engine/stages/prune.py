@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import anyio
 
-from ... import events as e
 from ..._remote.call import call
 from ...errors import HostError
 from ...model import State
