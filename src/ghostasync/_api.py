@@ -28,8 +28,8 @@ from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
 
 __all__ = [
-    "Options",
     "Preview",
+    "RunOptions",
     "build",
     "check",
     "converge",
@@ -57,21 +57,17 @@ class Preview:
     allowed: int
 
 
-_CLOSING = 5.0
-"""Seconds that shared connections get to close."""
-
-
-class Options(TypedDict, total=False):
+class RunOptions(TypedDict, total=False):
     """
-    What every run may be told beside its goal; the same words in each function.
+    How any run goes about it: keywords of :func:`start`, and of all that call it.
 
-    Attributes:
+    Keys:
         limit: Expressions that choose hosts, as for ``--limit``: the terms of one must
             all hold, several add up. All hosts by default; a killed run is taken up on
             the hosts that it had.
 
-        wait: Seconds to wait for another run that holds a host; 0, the default: the run
-            ends at once, with outcome ``locked``.
+        wait: Seconds to wait for another run that holds a host; without, the run ends
+            at once, with outcome ``locked``.
 
         break_lock: Take hosts that another run holds, and end what it runs there.
 
@@ -87,9 +83,9 @@ class Options(TypedDict, total=False):
 
         store: Where packages, MANIFEST and runs are kept; the plan's by default.
 
-        on_cancel: ``"rollback"``, the default: an exception in the body of
-            :func:`start`, or its cancellation, puts every link back first.
-            ``"detach"``: the run goes on to its own end first.
+        on_cancel: ``"rollback"``: an exception in the body of :func:`start`, or its
+            cancellation, puts every link back first. ``"detach"``: the run goes on to
+            its own end first.
     """
 
     limit: Sequence[str]
@@ -103,44 +99,76 @@ class Options(TypedDict, total=False):
     on_cancel: Literal["rollback", "detach"]
 
 
+_CLOSING = 5.0
+"""Seconds that shared connections get to close."""
+
+
 # --- Runs ------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
 async def start(
-    plan: Plan, goal: Goal = Deploy(), **options: Unpack[Options]
+    plan: Plan,
+    goal: Goal = Deploy(),
+    *,
+    limit: Sequence[str] = (),
+    wait: float = 0.0,
+    break_lock: bool = False,
+    actor: str = "",
+    reason: str = "",
+    observe: Observer | None = None,
+    transport: Transport | None = None,
+    store: Store | None = None,
+    on_cancel: Literal["rollback", "detach"] = "rollback",
 ) -> AsyncGenerator[Run]:
     """
     Start a run and let it go on beside the body; leaving the body waits for its end.
+
+    The keywords are told at :class:`RunOptions`.
 
     Args:
         plan: What goes where.
 
         goal: What the run is for.
 
-        options: See :class:`Options`.
+        limit: See there, and so are the others.
+
+        wait: In seconds.
+
+        break_lock: See there.
+
+        actor: See there.
+
+        reason: See there.
+
+        observe: See there.
+
+        transport: See there.
+
+        store: See there.
+
+        on_cancel: See there.
 
     Raises:
         PlanError: The goal cannot be reached on this plan. No host was changed.
         StoreError: The store cannot be used.
     """
-    transport = options.get("transport")
     spec = await plan_run(
         plan,
         goal,
         reach=partial(_look_through, transport),
-        store=options.get("store"),
-        limit=options.get("limit", ()),
-        wait=options.get("wait", 0.0),
-        break_lock=options.get("break_lock", False),
-        actor=options.get("actor", ""),
-        reason=options.get("reason", ""),
+        store=store,
+        limit=limit,
+        wait=wait,
+        break_lock=break_lock,
+        actor=actor,
+        reason=reason,
     )
     failure: BaseException | None = None
     async with _carrier(spec, transport, len(spec.hosts)) as carrier:
-        run = Run(spec, carrier, options.get("observe"))
+        run = Run(spec, carrier, observe)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_carry, run, options.get("on_cancel") == "detach")
+            tasks.start_soon(_carry, run, on_cancel)
             try:
                 yield run
                 await run.wait()
@@ -158,7 +186,7 @@ async def deploy(
     rev: str = "",
     packages: Sequence[str] = (),
     force: bool = False,
-    **options: Unpack[Options],
+    **options: Unpack[RunOptions],
 ) -> Report:
     """
     Put one release on every host of *plan*, wave by wave.
@@ -176,7 +204,7 @@ async def deploy(
 
         force: Build and deploy again what is unchanged.
 
-        options: See :class:`Options`.
+        **options: See :class:`RunOptions`.
 
     Returns:
         One row per host, in plan order; sizes in bytes, durations in seconds.
@@ -191,7 +219,7 @@ async def deploy(
     return await _to_its_end(start(plan, goal, **options))
 
 
-async def converge(plan: Plan, **options: Unpack[Options]) -> Report:
+async def converge(plan: Plan, **options: Unpack[RunOptions]) -> Report:
     """
     Bring hosts to what MANIFEST says, from stored packages; those in line are left.
 
@@ -201,7 +229,7 @@ async def converge(plan: Plan, **options: Unpack[Options]) -> Report:
     Args:
         plan: What goes where.
 
-        options: See :class:`Options`.
+        **options: See :class:`RunOptions`.
 
     Returns:
         As :func:`deploy`.
@@ -213,7 +241,7 @@ async def converge(plan: Plan, **options: Unpack[Options]) -> Report:
     return await _to_its_end(start(plan, Converge(), **options))
 
 
-async def resume(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Report:
+async def resume(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) -> Report:
     """
     Finish a run whose controller was killed.
 
@@ -225,7 +253,7 @@ async def resume(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Re
 
         run: The run's id; the newest that is unfinished by default.
 
-        options: See :class:`Options`.
+        **options: See :class:`RunOptions`; without *limit*.
 
     Returns:
         As :func:`deploy`.
@@ -237,7 +265,7 @@ async def resume(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Re
     return await _to_its_end(start(plan, Resume(run), **options))
 
 
-async def revert(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Report:
+async def revert(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) -> Report:
     """
     Put every host back to what it served before a run whose controller was killed.
 
@@ -247,7 +275,7 @@ async def revert(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Re
         run: The run's id; the newest that is unfinished by default. One whose journal
             is lost is taken back by the records that hosts keep.
 
-        options: See :class:`Options`.
+        **options: See :class:`RunOptions`; without *limit*.
 
     Returns:
         As :func:`deploy`.
@@ -260,7 +288,11 @@ async def revert(plan: Plan, *, run: str = "", **options: Unpack[Options]) -> Re
 
 
 async def rollback(
-    plan: Plan, *, run: str = "", to: Sequence[str] = (), **options: Unpack[Options]
+    plan: Plan,
+    *,
+    run: str = "",
+    to: Sequence[str] = (),
+    **options: Unpack[RunOptions],
 ) -> Report:
     """
     Take the fleet back to an earlier release, on the road of a deploy.
@@ -275,7 +307,7 @@ async def rollback(
 
         to: Or to these releases, one for each module that goes back; not with *run*.
 
-        options: See :class:`Options`.
+        **options: See :class:`RunOptions`.
 
     Returns:
         As :func:`deploy`.
@@ -307,17 +339,15 @@ async def build(
     Args:
         plan: What goes where.
 
-        modules: As for :func:`deploy`, and so are the others.
+        modules: As for :func:`deploy`.
 
-        rev: See there.
+        rev: As for :func:`deploy`.
 
         force: Build again what is unchanged.
 
-        actor: As in :class:`Options`, and so are the others.
+        actor: As in :class:`RunOptions`.
 
-        observe: See there.
-
-        store: See there.
+        observe: As in :class:`RunOptions`.
 
     Returns:
         Module names to packages, in app order.
@@ -346,15 +376,13 @@ async def dry_run(
     Args:
         plan: What goes where.
 
-        modules: As for :func:`deploy`, and so are the others.
+        modules: As for :func:`deploy`.
 
-        rev: See there.
+        rev: As for :func:`deploy`.
 
-        packages: See there.
+        packages: As for :func:`deploy`.
 
-        limit: As in :class:`Options`, and so is *store*.
-
-        store: See there.
+        limit: As in :class:`RunOptions`.
 
     Raises:
         PlanError: The plan cannot be carried out.
@@ -387,11 +415,9 @@ async def check(
     Args:
         plan: What goes where.
 
-        limit: As in :class:`Options`, and so are the others.
+        limit: As in :class:`RunOptions`.
 
-        transport: See there.
-
-        store: See there.
+        transport: As in :class:`RunOptions`.
 
     Returns:
         What would keep a host from taking the plan, in plan order.
@@ -417,11 +443,9 @@ async def status(
     Args:
         plan: What goes where.
 
-        limit: As in :class:`Options`, and so are the others.
+        limit: As in :class:`RunOptions`.
 
-        transport: See there.
-
-        store: See there.
+        transport: As in :class:`RunOptions`.
 
     Raises:
         PlanError: The plan cannot be carried out.
@@ -475,8 +499,8 @@ async def _carrier(
             await own.aclose()
 
 
-async def _carry(run: Run, detached: bool) -> None:
-    with anyio.CancelScope(shield=detached):
+async def _carry(run: Run, on_cancel: str) -> None:
+    with anyio.CancelScope(shield=on_cancel == "detach"):
         await run.main()
 
 
