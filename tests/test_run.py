@@ -180,7 +180,7 @@ async def test_every_host_is_ready_before_the_first_link_moves(plan: Plan) -> No
     assert report.outcome is Outcome.LIVE
     steps = [call.name for call in hosts.calls]
     assert steps.index("switch") > max(
-        at for at, call in enumerate(hosts.calls) if call.name == "arm"
+        at for at, call in enumerate(hosts.calls) if call.name == "record_moves"
     )
 
 
