@@ -135,8 +135,8 @@ class Layout:
     """
     Where releases go on a host, how they are proven, how many that were live stay.
 
-    *proof* is what a host compares, besides the checksum of the stream: ``metadata``, or
-    ``content``, which reads every byte back.
+    *proof* is what a host compares besides the checksum of the stream: ``metadata`` of
+    all paths, or ``content``, every byte as well.
     """
 
     root: str = "/ghost"

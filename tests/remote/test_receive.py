@@ -183,8 +183,9 @@ def replaced(site: Site, **scripts: str) -> Site:
     return attrs.evolve(site, tools=tools, shell=shell)
 
 
+@pytest.mark.parametrize("proof", PROOFS)
 @pytest.mark.parametrize(
-    ("shell", "box", "uid"),
+    "login",
     [
         ("dash", "gnu", 0),
         ("dash", "gnu", NOBODY),
@@ -193,17 +194,15 @@ def replaced(site: Site, **scripts: str) -> Site:
         ("busybox", "busybox", NOBODY),
     ],
 )
-@pytest.mark.parametrize("proof", PROOFS)
 @given(nodes=trees())
 @settings(max_examples=12, deadline=None)
-def test_any_tree_arrives_as_it_is(  # hosts, proofs and a tree
-    shell: str,
-    box: str,
-    uid: int,
+def test_any_tree_arrives_as_it_is(
+    login: tuple[str, str, int],
     proof: str,
     toolboxes: Mapping[str, Path],
     nodes: list[Node],
 ) -> None:
+    shell, box, uid = login
     if uid == 0 and not ROOT:
         pytest.skip("root's part takes root")
     with public_folder() as top:

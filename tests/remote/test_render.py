@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from importlib import resources
 
@@ -96,6 +97,19 @@ def test_lines_are_short(name: str) -> None:
     lines = _text(f"{name}.sh").expandtabs(4).splitlines()
 
     assert [line for line in lines if len(line) > WIDTH] == []
+
+
+def test_the_layout_names_every_file_that_scripts_do() -> None:
+    layout = _text("LAYOUT.md")
+    texts = [_text(f"{name}.sh") for name in SCRIPTS]
+    texts += [_text(f"parts/{part}") for part in PARTS]
+    where = r"(?:\.ghost(?:/\$\w+)?|\$meta|\.\./ghost)/([a-z]+(?:[._][a-z]+)*)"
+
+    named = {name for text in texts for name in re.findall(where, text)}
+
+    assert {"armed", "holder", "environment.before", "manifest"} <= named
+    halves = {name for name in named if name.endswith(".new")}
+    assert [name for name in named - halves if f"`{name}`" not in layout] == []
 
 
 def _text(file: str) -> str:

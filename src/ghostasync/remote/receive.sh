@@ -33,9 +33,11 @@ extract
 
 cd release
 verify
-whose=$(stat -c %u:%g .)
 # busybox tar leaves links to root.
-[ "$owner" = drop ] || find . -type l -exec chown -h "$whose" {} +
+if [ "$owner" = keep ]; then
+	whose=$(stat -c %u:%g .)
+	find . -type l -exec chown -h "$whose" {} +
+fi
 # Times of folders and links, and modes that could not travel.
 # shellcheck disable=SC1091  # comes with the archive
 . ../ghost/settle
