@@ -1,6 +1,7 @@
 #!/bin/sh
 # usage: run_as_inner NVARIABLES NBANG NSCRIPT   (three texts on stdin, of so many bytes)
-# Runs the script, by what its first line asks for, with the variables, and ends it when stdin ends.
+# Runs the script with the variables, by what its first line asks for, and ends it when
+# stdin ends.
 set -u
 nvariables=$1 nbang=$2 nscript=$3
 eval "HOME=~$(id -un)"
