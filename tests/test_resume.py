@@ -127,7 +127,7 @@ class Fleet:
         host.ran.append(file.rpartition("/")[2] or "verify")
         return Answer()
 
-    def _arm(self, host: FakeHost, run: str, _: str, *words: str) -> Answer:
+    def _record_moves(self, host: FakeHost, run: str, _: str, *words: str) -> Answer:
         keys = ("previous", "new", "aside", "fingerprint")
         host.armed = {"run": run, **dict(zip(keys, words[1:-1], strict=True))}
         return Answer()
