@@ -28,7 +28,7 @@ lint: $(VENV)/tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --shell=sh --check-sourced --external-sources \
-		--source-path=SCRIPTDIR src/ghostasync/remote/*.sh
+		--source-path=SCRIPTDIR src/ghostasync/_remote/*.sh
 	$(BIN)/shellcheck .ci/run
 
 format: $(VENV)/tested

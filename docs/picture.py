@@ -30,10 +30,10 @@ from ghostasync import (
     Verify,
     deploy,
 )
-from ghostasync.cli.board import Board
 from ghostasync.cli.view import lines
 from ghostasync.events import Record
 from ghostasync.testing import InProcessFleet
+from ghostasync.views.board import Board
 
 WIDTH, HEIGHT = 96, 24
 PICTURE = Path(__file__).with_name("board.svg")

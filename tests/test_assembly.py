@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from ghostasync import Plan, deploy, status
-from ghostasync._assembly import open_transport
+from ghostasync._planning.spec import open_transport
 from ghostasync.errors import ConfigError
 from ghostasync.model import Ssh
 from ghostasync.testing import FakeTransport

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from ghostasync import App, DirectorySource, Host, Module, Plan, StoreSettings, deploy
-from ghostasync._descriptors import PROXIED, SPARE, needed
+from ghostasync._planning.open_files import PROXIED, SPARE, needed
 from ghostasync.errors import PlanError
 from ghostasync.model import Ssh
 from ghostasync.testing import InProcessFleet

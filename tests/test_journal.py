@@ -18,17 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostasync import events as e
-from ghostasync._machine import TRANSITIONS, HostMachine, IllegalTransition
 from ghostasync.errors import StoreError
-from ghostasync.journal import (
-    Journal,
-    decode,
-    encode,
-    line,
-    records,
-    replay,
-    states,
-)
+from ghostasync.journal import Journal, decode, encode, line, records, replay, states
+from ghostasync.machine import TRANSITIONS, HostMachine, IllegalTransition
 from ghostasync.model import Revision, State
 
 RUN: Final = "20260101T000000Z-0a1b2c"

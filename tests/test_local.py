@@ -11,8 +11,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ghostasync import _processes
-from ghostasync._local import Tail, capture, locked, run, script
+from ghostasync._local import processes as _processes
+from ghostasync._local.scripts import Tail, capture, locked, run, script
 from ghostasync.errors import BuildError
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -214,7 +214,7 @@ async def test_a_killed_controller_takes_the_group_with_it(tmp_path: Path) -> No
     code = (
         "import anyio, os, pathlib\n"
         "from functools import partial\n"
-        "from ghostasync._local import run\n"
+        "from ghostasync._local.scripts import run\n"
         "anyio.run(partial(run, ['sh', '-c', 'echo $$ >> pids; "
         "sleep 60 & echo $! >> pids; wait'], cwd=pathlib.Path('.'),"
         " env=dict(os.environ), output=print, what='it'))\n"
@@ -399,7 +399,7 @@ async def test_a_killed_holder_frees_the_lock_and_children_do_not_keep_it(
     path = tmp_path / "x.lock"
     code = (
         "import anyio, pathlib, subprocess, sys\n"
-        "from ghostasync._local import locked\n"
+        "from ghostasync._local.scripts import locked\n"
         "async def main():\n"
         "    async with locked(pathlib.Path(sys.argv[1])):\n"
         "        child = subprocess.Popen(['sleep', '60'], stdout=2)\n"

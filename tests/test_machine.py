@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from ghostasync import events as e
-from ghostasync._machine import (
+from ghostasync.machine import (
     AFTER_SWITCH,
     RESTING,
     TERMINAL,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostasync import events as e
-from ghostasync._history import find_run, serving_run, unfinished_run
-from ghostasync._past import Past, continued, past
+from ghostasync.history.replay import Past, continued, past
+from ghostasync.history.runs import find_run, serving_run, unfinished_run
 from ghostasync.journal import line
 from ghostasync.model import Revision, State
 from ghostasync.stores.directory import DirectoryStore

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync._paths import (
+from ghostasync._local.paths import (
     HostPaths,
     PackageId,
     app_path,

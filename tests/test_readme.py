@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import ghostasync
-from ghostasync._machine import mermaid
+from ghostasync.machine import mermaid
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

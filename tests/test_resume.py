@@ -35,8 +35,8 @@ from ghostasync import (
     status,
 )
 from ghostasync import events as e
-from ghostasync._past import past
 from ghostasync.errors import ConnectionDied
+from ghostasync.history.replay import past
 from ghostasync.model import Action
 from ghostasync.testing import Answer, Call, FakeTransport
 

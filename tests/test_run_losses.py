@@ -19,7 +19,7 @@ from ghostasync import (
     start,
 )
 from ghostasync import events as e
-from ghostasync._locks import beat
+from ghostasync._engine.locks import beat
 from ghostasync.errors import ConnectionDied, Unreachable
 from ghostasync.journal import states
 from ghostasync.model import Deadlines, Hook, Host

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync._serving import NoRoom, Serving
+from ghostasync._engine.serving import NoRoom, Serving
 
 HOSTS = ("h1", "h2", "h3", "h4")
 

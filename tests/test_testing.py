@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ghostasync import remote
+from ghostasync._remote import call as remote
 from ghostasync.errors import ConnectionDied, RemoteError, Unreachable
 from ghostasync.model import Host
 from ghostasync.protocols import Channel, Session, Transport

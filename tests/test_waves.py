@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync._waves import (
+from ghostasync._engine.waves import (
     GHOST_WORDS,
     allowed,
     cut,

@@ -10,17 +10,9 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from ghostasync import (
-    DeployFailed,
-    Hook,
-    Outcome,
-    Plan,
-    Script,
-    Selection,
-    _locks,
-    resume,
-)
+from ghostasync import DeployFailed, Hook, Outcome, Plan, Script, Selection, resume
 from ghostasync import events as e
+from ghostasync._engine import locks as _locks
 from ghostasync.model import Action
 from ghostasync.testing import Answer, Call, FakeTransport
 from tests.test_resume import HOSTS, FakeHost, Fleet, Scene

@@ -14,9 +14,8 @@ from ._api import (
     start,
     status,
 )
-from ._jobs import Selection
-from ._run import Run
-from ._survey import Finding, FleetStatus, HostStatus, OpenRun
+from ._planning.modules import Selection
+from ._run.run import Run
 from .config import load_plan
 from .errors import DeployFailed, GhostasyncError, PlanError
 from .model import (
@@ -42,6 +41,8 @@ from .model import (
     StoreSettings,
     Verify,
 )
+from .survey.check import Finding
+from .survey.status import FleetStatus, HostStatus, OpenRun
 
 __all__ = [
     "Action",

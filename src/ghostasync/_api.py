@@ -14,16 +14,17 @@ from functools import partial
 import anyio
 import attrs
 
-from ._assembly import Assembly, assemble, open_transport, survey
-from ._descriptors import require
-from ._jobs import Selection
-from ._rollback import before
-from ._run import Run
-from ._survey import Finding, FleetStatus, compare, find
-from ._waves import allowed, cut
+from ._engine.waves import allowed, cut
+from ._planning.earlier_release import before
+from ._planning.modules import Selection
+from ._planning.open_files import require
+from ._planning.spec import Assembly, assemble, open_transport, survey
+from ._run.run import Run
 from .errors import DeployFailed
 from .model import Action, Package, Plan, Report, Revision
 from .protocols import Observer, Transport
+from .survey.check import Finding, find
+from .survey.status import FleetStatus, compare
 
 __all__ = [
     "Preview",

@@ -26,8 +26,8 @@ import attrs
 import cattrs
 
 from . import events as e
-from ._machine import TRANSITIONS, HostMachine
 from .errors import StoreError
+from .machine import TRANSITIONS, HostMachine
 from .model import State
 
 __all__ = ["Journal", "decode", "encode", "line", "records", "replay", "states"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from ghostasync import events as e
-from ghostasync._machine import HostMachine
-from ghostasync.cli.board import Board
+from ghostasync.machine import HostMachine
 from ghostasync.model import HostReport, Outcome, Report, Revision, State
+from ghostasync.views.board import Board
 
 OLD, NEW = "1763800000_site_0a1b2c3", "1763856184_site_4f2a9c1"
 RUN = "20251123T001624Z-a1b2c3"

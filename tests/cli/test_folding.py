@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.cli.folding import Failure, Failures, fold_hosts, short_hosts
 from ghostasync.model import State
+from ghostasync.views.folding import Failure, Failures, fold_hosts, short_hosts
 
 
 def unfold(text: str) -> list[str]:

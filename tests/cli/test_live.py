@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from ghostasync.cli.board import Board
 from ghostasync.cli.live import Screen, can_draw
 from ghostasync.cli.sink import Sink
+from ghostasync.views.board import Board
 
 from .story import failed_run, folded
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostasync import events as e
-from ghostasync.cli.summary import MAX_LINES, Command, failure, is_clean, success
 from ghostasync.model import HostReport, Outcome, Report
 from ghostasync.model import State as S  # noqa: N817  as in the table
+from ghostasync.views.summary import MAX_LINES, Command, failure, is_clean, success
 
 from .story import (
     NEW,

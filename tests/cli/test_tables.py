@@ -5,9 +5,10 @@ import json
 import attrs
 
 from ghostasync._api import Preview
-from ghostasync._survey import Finding, FleetStatus, HostStatus, OpenRun
 from ghostasync.cli import tables
 from ghostasync.model import Revision
+from ghostasync.survey.check import Finding
+from ghostasync.survey.status import FleetStatus, HostStatus, OpenRun
 
 from .story import NEW, OLD, names
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.cli.text import clock, last_lines, plain, plural, size, span
+from ghostasync.views.text import clock, last_lines, plain, plural, size, span
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,7 @@ import anyio
 import pytest
 
 from ghostasync.errors import ConnectionDied, Unreachable
-from ghostasync.transports.ssh import (
-    SshChannel,
-    SshTransport,
-)
+from ghostasync.transports.ssh import SshChannel, SshTransport
 from tests.fleet.conftest import Connect, StartFleet
 from tests.fleet.sshd import SshdFleet
 from tests.transports.commands import ignore, run

@@ -12,11 +12,7 @@ import pytest
 
 from ghostasync.errors import Unreachable
 from ghostasync.model import Host
-from ghostasync.transports.ssh import (
-    Handshakes,
-    SshSession,
-    SshTransport,
-)
+from ghostasync.transports.ssh import Handshakes, SshSession, SshTransport
 from tests.fleet.conftest import Connect, StartFleet
 from tests.transports.commands import ignore, run
 

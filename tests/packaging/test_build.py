@@ -19,7 +19,7 @@ import pytest
 from ghostasync.errors import PackageError
 from ghostasync.model import Module, Revision, Verify
 from ghostasync.packaging import Packed, pack, parse_manifest
-from ghostasync.packaging._tar import TarWriter
+from ghostasync.packaging.tar import TarWriter
 
 from .trees import ROOT, SITE, Node, create, packed
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ghostasync.errors import PackageError
-from ghostasync.packaging._tar import TarWriter
 from ghostasync.packaging.manifest import Kind
+from ghostasync.packaging.tar import TarWriter
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdError, decompress

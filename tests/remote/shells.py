@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from ghostasync.remote import Frame, render
-from ghostasync.remote._script import Fence, command_line
+from ghostasync._remote.frame import Frame
+from ghostasync._remote.script import Fence, command_line, render
 
 SHELLS = {
     "dash": ["/bin/dash", "-c"],

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ghostasync._environment import exports
-from ghostasync.remote import as_user
-from ghostasync.remote._script import body
+from ghostasync._build.environment import exports
+from ghostasync._remote.script import as_user, body
 from tests.remote.shells import SHELLS, loader
 
 HOSTILE = 'it\'s `id` "$(id)" \\ caf\udce9\n second line\n'

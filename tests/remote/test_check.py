@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync.remote import Facts, Switch, Target, parse_facts
+from ghostasync._remote.facts import Facts, Switch, Target, parse_facts
 from tests.remote.shells import SHELLS, read, run, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)

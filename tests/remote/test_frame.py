@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.remote import Frame
+from ghostasync._remote.frame import Frame
 
 NONCE = "00ff00ff00ff00ff"
 

@@ -6,8 +6,8 @@ from importlib import resources
 
 import pytest
 
-from ghostasync import remote
-from ghostasync.remote import command_line, quote, render
+from ghostasync import _remote as remote
+from ghostasync._remote.script import command_line, quote, render
 
 SCRIPTS = sorted(
     item.name.removesuffix(".sh")

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ghostasync.remote import quote
-from ghostasync.remote._script import LOST, Fence
+from ghostasync._remote.script import LOST, Fence, quote
 from tests.remote.shells import SHELLS, read, run, run_open, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)

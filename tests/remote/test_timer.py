@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync.remote import timer
+from ghostasync._remote.script import timer
 from tests.remote.shells import SHELLS, read, run, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)

@@ -20,12 +20,12 @@ from cyclopts import (
 )
 
 from ..errors import BuildError, GhostasyncError, PlanError
+from ..views.text import last_lines, plain
 from . import commands
 from .demo import demo
 from .options import arrange
 from .running import INTERRUPTED, Interrupted
 from .sink import show
-from .text import last_lines, plain
 
 __all__ = ["execute", "main"]
 

@@ -9,8 +9,8 @@ import attrs
 from rich.text import Text
 
 from ..model import State as S  # noqa: N817  as in the table of states
-from .board import Board
-from .text import clock, plain, plural, size
+from ..views.board import Board
+from ..views.text import clock, plain, plural, size
 
 __all__ = ["ASCII", "UNICODE", "Glyphs", "bar", "gate", "pipeline", "tallies", "waves"]
 

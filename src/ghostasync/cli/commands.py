@@ -10,11 +10,12 @@ from functools import partial
 from typing import Final
 
 from .. import _api as api
-from .._jobs import Selection
-from .._run import Run
+from .._planning.modules import Selection
+from .._run.run import Run
 from ..config import template
 from ..errors import PlanError
 from ..model import Action, Report
+from ..views.summary import Command, failure, is_clean, success
 from . import tables
 from .frontend import FrontEnd
 from .options import (
@@ -33,7 +34,6 @@ from .options import (
 )
 from .running import Signals, conduct, run_async, supervise
 from .sink import show
-from .summary import Command, failure, is_clean, success
 
 __all__ = [
     "build",

@@ -20,8 +20,8 @@ from .. import _api as api
 from ..config import load_plan
 from ..errors import PlanError
 from ..model import Host, Outcome, Ssh
+from ..views.folding import fold_hosts
 from .commands import closing
-from .folding import fold_hosts
 from .frontend import FrontEnd
 from .killing import kill_and_resume
 from .options import COMMON, Common, Flag

@@ -10,7 +10,7 @@ import anyio
 
 from .. import journal
 from ..events import Record, is_passing
-from .board import Board
+from ..views.board import Board
 from .lines import Teller
 from .live import INTERVAL, Screen, can_draw
 from .sink import Sink

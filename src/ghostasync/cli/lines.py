@@ -10,9 +10,9 @@ import attrs
 
 from .. import events as e
 from ..model import Action
-from .board import Board
-from .folding import short_hosts
-from .text import last_lines, plain, plural, size, span
+from ..views.board import Board
+from ..views.folding import short_hosts
+from ..views.text import last_lines, plain, plural, size, span
 
 __all__ = ["Teller"]
 

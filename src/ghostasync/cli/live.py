@@ -9,8 +9,8 @@ from typing import Final, TextIO
 from rich.console import Console, Group
 from rich.live import Live
 
+from ..views.board import Board
 from .bars import ASCII, UNICODE
-from .board import Board
 from .sink import Sink
 from .view import lines
 

@@ -11,8 +11,8 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .._jobs import Selection
-from .._waves import parse_budget, parse_waves
+from .._engine.waves import parse_budget, parse_waves
+from .._planning.modules import Selection
 from ..config import load_plan
 from ..model import Plan
 from .frontend import Output

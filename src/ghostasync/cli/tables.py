@@ -10,11 +10,12 @@ from typing import Final
 import attrs
 
 from .._api import Preview
-from .._survey import Finding, FleetStatus, HostStatus, OpenRun
 from ..model import Revision
-from .folding import fold_hosts, short_hosts
-from .summary import Command
-from .text import plain, plural
+from ..survey.check import Finding
+from ..survey.status import FleetStatus, HostStatus, OpenRun
+from ..views.folding import fold_hosts, short_hosts
+from ..views.summary import Command
+from ..views.text import plain, plural
 
 __all__ = [
     "findings",

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from .._paths import local_path
+from .._local.paths import local_path
 from ..errors import ConfigError
 from ..model import Plan, S3Source
-from ._rules import check_values
-from ._structure import Findings
-from ._tables import read_plan
-from ._template import template
-from ._together import check_together
+from .rules import check_values
+from .structure import Findings
+from .tables import read_plan
+from .template import template
+from .together import check_together
 
 __all__ = [
     "check_plan",

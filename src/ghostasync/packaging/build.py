@@ -18,9 +18,9 @@ from anyio import from_thread, to_thread
 from ..errors import PackageError
 from ..model import Module, Package, Revision
 from ._host import seal, settle
-from ._tar import TarWriter
-from ._tree import TreeReader, shown
 from .manifest import Entry, Kind, format_manifest
+from .tar import TarWriter
+from .tree import TreeReader, shown
 
 __all__ = ["Packed", "pack"]
 

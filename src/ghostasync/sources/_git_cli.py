@@ -17,9 +17,9 @@ from urllib.parse import unquote
 
 import attrs
 
-from .._local import Tail, capture, run
-from .._paths import git_url
-from .._redact import Redactor
+from .._local.paths import git_url
+from .._local.redact import Redactor
+from .._local.scripts import Tail, capture, run
 from ..errors import BuildError, SourceError
 from ..protocols import OnOutput
 

@@ -18,8 +18,8 @@ import anyio
 import attrs
 from anyio import to_thread
 
-from .._local import locked
-from .._paths import mirror_dir
+from .._local.paths import mirror_dir
+from .._local.scripts import locked
 from ..errors import SourceError
 from ._git_cli import Cli
 

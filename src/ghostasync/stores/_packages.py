@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from .._paths import package_id as package_id_of
+from .._local.paths import package_id as package_id_of
 from ..errors import StoreError
 from ..model import Package
 from . import _files, _texts

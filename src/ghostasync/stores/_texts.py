@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import cattrs
 
-from .._paths import parse_package_id
+from .._local.paths import parse_package_id
 from ..errors import PlanError, StoreError
 from ..model import NAME_PATTERN, Package
 from ..protocols import Environment, ManifestLine

@@ -21,7 +21,7 @@ from typing import Final, TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 
-from .._local import locked
+from .._local.scripts import locked
 from ..errors import StoreError
 from ..model import Package
 from ..protocols import Environment, ManifestLine

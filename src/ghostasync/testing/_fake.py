@@ -11,10 +11,10 @@ from typing import Final
 import anyio.lowlevel
 import attrs
 
-from ghostasync.errors import ConnectionDied, Unreachable
-from ghostasync.model import Host
-from ghostasync.protocols import OnOutput
-from ghostasync.remote import LOST
+from .._remote.script import LOST
+from ..errors import ConnectionDied, Unreachable
+from ..model import Host
+from ..protocols import OnOutput
 
 __all__ = ["Answer", "Call", "FakeTransport", "Handler"]
 

@@ -12,8 +12,7 @@ import anyio
 import asyncssh
 import attrs
 
-from ghostasync.model import Host, Ssh
-
+from ..model import Host, Ssh
 from ._process import Process, start
 
 __all__ = ["InProcessFleet"]

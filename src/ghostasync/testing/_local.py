@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ghostasync.errors import ConnectionDied, Unreachable
-from ghostasync.model import Host
-from ghostasync.protocols import OnOutput
-
+from ..errors import ConnectionDied, Unreachable
+from ..model import Host
+from ..protocols import OnOutput
 from ._process import Process, start
 
 __all__ = ["LocalTransport"]

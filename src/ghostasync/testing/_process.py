@@ -13,7 +13,7 @@ from typing import Final, cast
 import anyio
 import anyio.lowlevel
 
-from ghostasync.protocols import OnOutput
+from ..protocols import OnOutput
 
 __all__ = ["Process", "start"]
 

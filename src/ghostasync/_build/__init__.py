@@ -1,0 +1,1 @@
+"""Turn sources into packages on this machine, and say what scripts see."""

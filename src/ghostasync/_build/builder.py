@@ -1,0 +1,349 @@
+"""
+Turn sources into packages on this machine, once for the whole fleet.
+
+A module is always built in the same folder: a path that changed would be baked into
+virtual environments and compiled files, and every release would differ from the last.
+The folder is locked and emptied; the lock is held for as long as the workshop is open,
+for ``after_all_deploy`` runs there too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+import anyio
+import attrs
+from anyio import to_thread
+
+from .. import events as e
+from .environment import FALLBACK_EPOCH, digest, module_variables
+from .._local.output import Listener
+from .._local.scripts import locked, script
+from ..lint.offline import warning
+from .._local.redact import Redactor
+from ..errors import BuildError, SourceError, StoreError
+from ..model import Action, Module, Package, Plan, Revision, Script
+from ..packaging.build import Packed, pack
+from ..packaging.spool import Spool
+from ..packaging.unpack import unpack
+from ..protocols import Source, Store
+from .release import Release, fingerprint
+
+__all__ = ["Workshop"]
+
+
+@attrs.define(eq=False)
+class Workshop:
+    """
+    The controller's side of a run; an asynchronous context manager.
+
+    *folder* maps a module's name to its build folder, *log* to the file for its full
+    output; *environ* is the environment that scripts here start from.
+    """
+
+    plan: Plan
+    store: Store
+    action: Action
+    actor: str
+    folder: Callable[[str], Path]
+    log: Callable[[str], Path]
+    environ: Mapping[str, str]
+    secrets: Mapping[str, str]
+    redactor: Redactor
+    note: Callable[[e.Event], None]
+    _stack: contextlib.AsyncExitStack = attrs.field(
+        factory=contextlib.AsyncExitStack, init=False
+    )
+    _trees: dict[str, Path] = attrs.field(factory=dict, init=False)
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def build(
+        self, module: Module, source: Source, revision: Revision, *, reuse: bool = True
+    ) -> Release:
+        """
+        Fetch, build, package and store one module.
+
+        Args:
+            module: What to build.
+
+            source: Where its tree comes from.
+
+            revision: What *source* resolved to.
+
+            reuse: Whether a package that MANIFEST names already is taken instead
+                where it would deploy equally.
+
+        Raises:
+            SourceError: The tree could not be fetched.
+            BuildError: The buildpack failed or a script is missing.
+            PackageError: The tree cannot be packaged.
+            StoreError: The package could not be stored.
+        """
+        started = anyio.current_time()
+        tree = await self._empty_tree(module)
+        await self._fetch(module, source, revision, tree)
+        self.note(e.BuildStarted(module.name))
+        variables = self._variables(module, revision)
+        if module.buildpack:
+            text = self._minded(module, "buildpack", module.buildpack, tree)
+            epoch = str(revision.epoch or FALLBACK_EPOCH)
+            extra = {"SOURCE_DATE_EPOCH": epoch}
+            seconds = self.plan.rollout.deadlines.build
+            await self._script(
+                module, "buildpack", text, tree, {**variables, **extra}, seconds=seconds
+            )
+        if module.after_all_deploy:
+            # One that is missing must be known before a link moves.
+            self._text(module, "after_all_deploy", module.after_all_deploy, tree)
+        package, reused = await self._package(module, revision, tree, variables, reuse)
+        release = await self._release(module, package, variables)
+        self._packaged(release, started, reused=reused)
+        return release
+
+    async def load(self, module: Module, package_id: str) -> Release:
+        """
+        Take a stored package instead of building one.
+
+        Raises:
+            StoreError: It is not in the store, or it is damaged.
+        """
+        started = anyio.current_time()
+        package = await self.store.package(package_id)
+        variables = await self.environment(module, package)
+        release = await self._release(module, package, variables)
+        self._packaged(release, started, reused=True)
+        return release
+
+    async def environment(self, module: Module, package: Package) -> dict[str, str]:
+        """
+        Return what the scripts of a stored package are to see.
+
+        A run that goes back to it, or on with it, takes the environment it was last
+        deployed with, where the store has that still.
+        """
+        variables = self._variables(module, package.revision)
+        if self.action is Action.DEPLOY:
+            return variables
+        kept = await self.store.environment(package.id)
+        return {
+            **(kept.variables if kept else variables),
+            "GHOST_ACTION": self.action.value,
+        }
+
+    async def after_all(self, release: Release) -> None:
+        """
+        Run a module's after_all_deploy in its build folder, once.
+
+        Raises:
+            BuildError: It failed.
+        """
+        module = release.module
+        if not module.after_all_deploy:
+            return
+        tree = self._trees.get(module.name) or await self._unpacked(release)
+        text = self._text(module, "after_all_deploy", module.after_all_deploy, tree)
+        seconds = self.plan.rollout.deadlines.after_all_deploy
+        await self._script(
+            module, "after_all_deploy", text, tree, release.variables, seconds=seconds
+        )
+
+    # --- Steps -----------------------------------------------------------------
+
+    async def _empty_tree(self, module: Module) -> Path:
+        """Take a module's build folder for this run; another run may have it still."""
+        folder = self.folder(module.name)
+        seconds = self.plan.rollout.deadlines.build
+        with anyio.move_on_after(seconds) as scope:
+            await self._stack.enter_async_context(locked(folder / "lock"))
+        if scope.cancelled_caught:
+            raise BuildError(f"{module.name}: another run builds in {folder}")
+        tree = folder / "tree"
+        await to_thread.run_sync(_remove, tree)
+        tree.mkdir()
+        self._trees[module.name] = tree
+        return tree
+
+    async def _fetch(
+        self, module: Module, source: Source, revision: Revision, tree: Path
+    ) -> None:
+        seconds = self.plan.rollout.deadlines.build
+        with self._listening(module, "source") as listener:
+            with anyio.move_on_after(seconds) as scope:
+                await source.fetch(revision, tree, listener.output)
+        if scope.cancelled_caught:
+            raise SourceError(
+                f"{module.name}: not fetched within {seconds:g} s "
+                "(rollout.deadlines.build)"
+            )
+
+    async def _unpacked(self, release: Release) -> Path:
+        tree = await self._empty_tree(release.module)
+        archive = await self.store.archive(release.id)
+        await to_thread.run_sync(unpack, archive, tree)
+        return tree
+
+    async def _package(
+        self,
+        module: Module,
+        revision: Revision,
+        tree: Path,
+        variables: Mapping[str, str],
+        reuse: bool,
+    ) -> tuple[Package, bool]:
+        scripts = {
+            name: self._minded(module, name, wanted, tree)
+            for name in ("pre_deploy", "before_switch", "post_deploy")
+            if (wanted := getattr(module, name))
+        }
+        into = self.folder(module.name)
+        package_id = await self.store.reserve(module.name, revision.commit)
+        packed = await pack(
+            tree,
+            package_id=package_id,
+            module=module,
+            revision=revision,
+            scripts=scripts,
+            into=into,
+        )
+        same = await self._same(packed, digest(variables)) if reuse else None
+        if same is not None:
+            packed.archive.unlink()
+            packed.manifest.unlink()
+            return same, True
+        await self.store.publish(packed.package, packed.archive, packed.manifest)
+        # Where the store is on another file system it has copied them.
+        packed.archive.unlink(missing_ok=True)
+        packed.manifest.unlink(missing_ok=True)
+        return packed.package, False
+
+    async def _same(self, packed: Packed, environment: str) -> Package | None:
+        """Return the package that MANIFEST names, where it would deploy equally."""
+        for line in await self.store.manifest():
+            if line.module == packed.package.module:
+                try:
+                    known = await self.store.package(line.package)
+                    await self.store.archive(line.package)
+                    kept = await self.store.environment(line.package)
+                except StoreError:
+                    return None  # lost or damaged: the new one is the cure
+                if known.content == packed.package.content and (
+                    kept is not None and kept.digest == environment
+                ):
+                    return known
+        return None
+
+    async def _release(
+        self, module: Module, package: Package, variables: Mapping[str, str]
+    ) -> Release:
+        archive = await self.store.archive(package.id)
+        spool = self._stack.enter_context(
+            contextlib.closing(Spool(archive, package.nbytes))
+        )
+        return Release(
+            module=module,
+            package=package,
+            spool=spool,
+            variables=variables,
+            fingerprint=fingerprint(package, digest(variables)),
+        )
+
+    def _packaged(self, release: Release, started: float, *, reused: bool) -> None:
+        package = release.package
+        self.note(
+            e.Packaged(
+                package.module,
+                package.id,
+                nbytes=package.nbytes,
+                unpacked=package.unpacked,
+                entries=package.entries,
+                seconds=anyio.current_time() - started,
+                reused=reused,
+            )
+        )
+
+    # --- Scripts ---------------------------------------------------------------
+
+    def _listening(self, module: Module, key: str) -> Listener:
+        return Listener(
+            module.name, key, self.log(module.name), self.redactor.stream(), self.note
+        )
+
+    def _variables(self, module: Module, revision: Revision) -> dict[str, str]:
+        return module_variables(
+            self.plan.app,
+            module,
+            revision,
+            actor=self.actor,
+            action=self.action,
+            secrets=self.secrets,
+        )
+
+    def _minded(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+        """Return a script's text; warn of what it should not do."""
+        text = self._text(module, key, wanted, tree)
+        if said := warning(key, text):
+            self.note(e.Warned(f"{module.name}: {said}"))
+        return text
+
+    def _text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+        if wanted.inline:
+            return os.fsencode(wanted.inline)
+        path = tree / wanted.path if wanted.path else self.plan.base / wanted.file
+        try:
+            return path.read_bytes()
+        except OSError as exc:
+            where = "in the tree" if wanted.path else "beside the configuration"
+            raise BuildError(
+                f"{module.name}: {key}: {wanted.path or wanted.file} {where}: "
+                f"{exc.strerror}"
+            ) from exc
+
+    async def _script(
+        self,
+        module: Module,
+        key: str,
+        text: bytes,
+        tree: Path,
+        variables: Mapping[str, str],
+        *,
+        seconds: float,
+    ) -> None:
+        with self._listening(module, key) as listener:
+            status = await script(
+                text,
+                cwd=tree,
+                env={**self.environ, **variables},
+                output=listener.output,
+                deadline=seconds,
+                what=f"{key} of {module.name}",
+            )
+        if status:
+            raise BuildError(
+                f"{key} of {module.name} exited {status}",
+                exit_status=status,
+                tail=listener.tail.text(),
+            )
+
+
+def _remove(tree: Path) -> None:
+    """Remove a build tree, read-only folders of a module cache included."""
+    if not tree.exists():
+        return
+    for folder, names, _ in os.walk(tree):
+        # Before os.walk descends into them.
+        for path in (Path(folder, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(stat.S_IMODE(path.lstat().st_mode) | stat.S_IRWXU)
+    shutil.rmtree(tree)

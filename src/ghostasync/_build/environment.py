@@ -1,0 +1,79 @@
+"""The environment that scripts see (DESIGN 4.4), and its form on a host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+
+from ..model import Action, App, Module, Revision
+
+__all__ = ["FALLBACK_EPOCH", "digest", "exports", "module_variables", "run_variables"]
+
+FALLBACK_EPOCH = 315532800
+"""``SOURCE_DATE_EPOCH`` where a source has no commit: 1980, which zip can hold."""
+
+
+def module_variables(
+    app: App,
+    module: Module,
+    revision: Revision,
+    *,
+    actor: str,
+    action: Action,
+    secrets: Mapping[str, str],
+) -> dict[str, str]:
+    """
+    Return what every script of *module* sees, here and on hosts.
+
+    Values are data; undecodable bytes are surrogate escapes. Empty where unknown.
+    """
+    return {
+        **run_variables(app, actor=actor, action=action, secrets=secrets),
+        "GHOST_MODULE_NAME": module.name,
+        "GHOST_MODULE_PATH": module.path,
+        "GHOST_MODULE_REPO": revision.repo,
+        "GHOST_MODULE_REV": revision.rev,
+        "GHOST_MODULE_COMMIT": revision.commit,
+        "GHOST_MODULE_COMMIT_MESSAGE": revision.message,
+    }
+
+
+def run_variables(
+    app: App, *, actor: str, action: Action, secrets: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what commands see that belong to no module: its variables are empty."""
+    unknown = ("NAME", "PATH", "REPO", "REV", "COMMIT", "COMMIT_MESSAGE")
+    return {
+        **app.env_vars,
+        **secrets,
+        "GHOST_APP": app.name,
+        "GHOST_ENV": app.env,
+        "GHOST_ROLE": app.role,
+        "GHOST_ENV_COLOR": app.color,
+        "GHOST_ACTIVE_COLOR": app.active_color,
+        **{f"GHOST_MODULE_{name}": "" for name in unknown},
+        "GHOST_MODULE_USER": actor,
+        "GHOST_ACTION": action.value,
+    }
+
+
+def exports(variables: Mapping[str, str]) -> bytes:
+    """Return *variables* as lines that ``/bin/sh`` reads back byte for byte."""
+    return b"".join(
+        b"export %s='%s'\n"
+        % (name.encode(), os.fsencode(value).replace(b"'", b"'\\''"))
+        for name, value in sorted(variables.items())
+    )
+
+
+def digest(variables: Mapping[str, str]) -> str:
+    """
+    Return what tells one environment from another, in hex.
+
+    Who deployed, why and from which name of the revision does not count: with the same
+    commit, variables and secrets a host is in line.
+    """
+    passing = {"GHOST_ACTION", "GHOST_MODULE_USER", "GHOST_MODULE_REV"}
+    lasting = {k: v for k, v in variables.items() if k not in passing}
+    return hashlib.sha256(exports(lasting)).hexdigest()

@@ -1,0 +1,100 @@
+"""Ask every host of a run what it is and has, many at a time; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from .._local.redact import Redactor
+from .._remote.facts import Facts
+from .._remote.fence import Guarded
+from ..errors import HostError
+from ..events import Event
+from ..machine import HostMachine
+from ..protocols import Transport
+from .host import Context, RunContext
+from .spec import Assembly
+from .stages.check import inspect
+from .stages.connect import connect
+
+__all__ = ["ask_each", "facts_of", "looked_at"]
+
+T = TypeVar("T")
+
+
+def _unheard(event: Event, machine: HostMachine | None) -> None:
+    """Looking makes no events."""
+
+
+class _NoLogs:
+    """Looking leaves no log."""
+
+    def write(self, host: str, data: bytes) -> None:
+        """Forget *data*."""
+
+
+async def looked_at(
+    parts: Assembly, transport: Transport
+) -> dict[str, Facts | HostError]:
+    """Return what each host is and has, or why it did not say, in plan order."""
+
+    async def look(ctx: Context) -> Facts | HostError:
+        try:
+            return await facts_of(ctx)
+        except HostError as exc:
+            return exc
+
+    seen = await ask_each(parts, transport, look)
+    return {host.name: facts for host, facts in zip(parts.hosts, seen, strict=True)}
+
+
+async def facts_of(ctx: Context) -> Facts:
+    deadlines = ctx.run.deadlines
+    with anyio.move_on_after(deadlines.connect + deadlines.check):
+        await connect(ctx)
+        return await inspect(ctx)
+    raise HostError(ctx.name, "no answer in time (rollout.deadlines.connect, check)")
+
+
+async def ask_each(
+    parts: Assembly, transport: Transport, look: Callable[[Context], Awaitable[T]]
+) -> list[T]:
+    """Return what *look* says of every host, in plan order, many at a time."""
+    run = RunContext(
+        id=parts.id,
+        action=parts.action,
+        plan=parts.plan,
+        modules=tuple(job.module for job in parts.jobs),
+        holder=parts.holder,
+        store_url=parts.store_url,
+        force=False,
+        redactor=Redactor(()),
+        logs=_NoLogs(),
+        work=anyio.CapacityLimiter(parts.plan.rollout.concurrency),
+        note=_unheard,
+        protected={},
+        places=parts.places,
+    )
+    contexts = [
+        Context(
+            host,
+            Guarded(transport.session(host), run.id, f"{run.holder} as {host.name}"),
+            run,
+        )
+        for host in parts.hosts
+    ]
+    answers: dict[str, T] = {}
+
+    async def ask(ctx: Context) -> None:
+        async with run.work:
+            try:
+                answers[ctx.name] = await look(ctx)
+            finally:
+                ctx.session.abort()
+
+    async with anyio.create_task_group() as tasks:
+        for ctx in contexts:
+            tasks.start_soon(ask, ctx)
+    return [answers[ctx.name] for ctx in contexts]

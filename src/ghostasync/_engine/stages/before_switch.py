@@ -1,0 +1,44 @@
+"""What is done once for the fleet, on one host, before the first link moves."""
+
+from __future__ import annotations
+
+import anyio
+
+from ... import events as e
+from ..._build.release import Release
+from ...errors import DeadlinePassed, HostError, RemoteError
+from ..host import Context
+from ..scripts import job_of, run_script
+
+__all__ = ["before_switch"]
+
+
+async def before_switch(ctx: Context, release: Release) -> str:
+    """
+    Run a module's before_switch on the host; return why it failed, or nothing.
+
+    It sees what pre-deploy saw: the new release, in a folder that is not served yet.
+    """
+    name, started = release.module.name, anyio.current_time()
+    job = job_of(ctx, release, "before_switch")
+    ctx.run.note(e.BeforeSwitchStarted(name, ctx.name), None)
+    try:
+        async with ctx.run.work:
+            await run_script(ctx, job)
+    except HostError as exc:
+        tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
+        reason = ctx.run.redactor.text(str(exc))
+        ctx.run.note(
+            e.BeforeSwitchFailed(
+                name,
+                ctx.name,
+                reason,
+                exit_status=exc.status if isinstance(exc, RemoteError) else None,
+                tail=ctx.run.redactor.text(tail),
+            ),
+            None,
+        )
+        return f"{ctx.name}: {reason}"
+    seconds = anyio.current_time() - started
+    ctx.run.note(e.BeforeSwitchPassed(name, ctx.name, seconds), None)
+    return ""

@@ -1,0 +1,178 @@
+"""UPLOADING: stream each package into tar on the host, and have it proven whole."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import anyio
+import attrs
+
+from ... import events as e
+from ..._build.environment import exports
+from ..._build.release import Release
+from ..._remote.call import call
+from ..._remote.facts import Target
+from ..._remote.script import as_user, quote
+from ...errors import DeadlinePassed, PackageError, Refused
+from ...model import Action, Module
+from ...protocols import Channel
+from ..host import Context
+from ..takeover import move_of, moved_by_past, resume
+from .check import inspect
+from .prune import prune
+
+__all__ = ["upload"]
+
+_SPARE_BYTES = 16 << 20
+_SPARE_INODES = 64
+"""What a release needs besides its files: records, folders, a log line or two."""
+
+
+async def upload(ctx: Context) -> e.Uploaded | e.Unchanged | e.Resumed:
+    """
+    Send what the host does not have yet.
+
+    A host that the run before this one brought live is left alone.
+
+    Raises:
+        Refused: There is no room for the unpacked release.
+        RemoteError: The host could not extract it, or it did not arrive whole.
+    """
+    started, before = anyio.current_time(), ctx.sent
+    if resumed := resume(ctx):
+        return resumed
+    names = {module.name for module in ctx.modules}
+    mine = [r for r in ctx.run.releases if r.module.name in names]
+    anew = ctx.run.force or ctx.name in ctx.run.stranded
+    ctx.work = tuple(r for r in mine if anew or _differs(ctx, r))
+    if not ctx.work:
+        return e.Unchanged(ctx.name)
+    ctx.moved = any(
+        _target(ctx, r.module).live == r.id and moved_by_past(ctx, r.module)
+        for r in ctx.work
+    )
+    missing = [r for r in ctx.work if r.id not in _target(ctx, r.module).releases]
+    if missing and _crowded(ctx):
+        await prune(ctx)
+        ctx.facts = await inspect(ctx)
+    _require_room(ctx, missing)
+    for release in missing:
+        await _send(ctx, release)
+    for release in ctx.work:
+        await _keep_environment(ctx, release)
+    return e.Uploaded(
+        ctx.name,
+        nbytes=ctx.sent - before,
+        seconds=anyio.current_time() - started,
+    )
+
+
+def _target(ctx: Context, module: Module) -> Target:
+    return ctx.known.targets[module.name]
+
+
+def _crowded(ctx: Context) -> bool:
+    """Tell whether failed releases pile up; only a run that goes live prunes."""
+    usual = ctx.run.plan.layout.keep + 1
+    return any(len(_target(ctx, r.module).releases) > usual for r in ctx.work)
+
+
+def _differs(ctx: Context, release: Release) -> bool:
+    target = _target(ctx, release.module)
+    same = target.live == release.id and target.fingerprint == release.fingerprint
+    return not same or target.dangling
+
+
+def _require_room(ctx: Context, missing: list[Release]) -> None:
+    need = sum(r.package.unpacked for r in missing) + _SPARE_BYTES
+    free = ctx.known.free_bytes
+    if missing and free is not None and free < need:
+        raise Refused(
+            ctx.name,
+            f"{ctx.paths.root} has {free >> 20} MiB free, the release needs "
+            f"{need >> 20} MiB: make room, or lower layout.keep",
+        )
+    inodes = sum(r.package.entries for r in missing) + _SPARE_INODES
+    left = ctx.known.free_inodes
+    if missing and left is not None and left < inodes:
+        raise Refused(
+            ctx.name,
+            f"{ctx.paths.root} has {left} inodes free, the release needs {inodes}",
+        )
+
+
+async def _send(ctx: Context, release: Release) -> None:
+    module = release.module
+    encoding = "zstd" if "zstd" in ctx.known.tools else "gzip"
+    try:
+        encoded = await release.spool.encoded(encoding)
+    except PackageError as exc:
+        raise Refused(ctx.name, f"the package cannot be read here: {exc}") from exc
+    owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
+    shared = [f"d:{path}" for path in module.shared_dirs]
+    shared += [f"f:{path}" for path in module.shared_files]
+    patience = ctx.run.deadlines.stall
+
+    async def stream(channel: Channel) -> None:
+        with anyio.fail_after(patience) as scope:
+            for chunk in encoded.chunks():
+                await channel.write(chunk)
+                ctx.sent += len(chunk)
+                scope.deadline = anyio.current_time() + patience
+        channel.write_eof()
+
+    try:
+        await call(
+            ctx.session,
+            "receive",
+            ctx.paths.module(module.name),
+            release.id,
+            encoding,
+            "keep" if owned else "drop",
+            ctx.run.plan.layout.proof,
+            *shared,
+            sudo=ctx.sudo,
+            feed=stream,
+            output=functools.partial(ctx.run.logs.write, ctx.name),
+        )
+    except TimeoutError:
+        raise DeadlinePassed(ctx.name, "stall", patience) from None
+
+
+async def _keep_environment(ctx: Context, release: Release) -> None:
+    name = release.module.name
+    variables = {
+        **release.variables,
+        "GHOST_MODULE_PATH": ctx.target(release.module),
+        "GHOST_RELEASE_ID": release.id,
+        "GHOST_RELEASE_PATH": ctx.paths.release(name, release.id),
+        "GHOST_PREVIOUS_RELEASE_PATH": move_of(ctx, release).previous,
+        "GHOST_FAILED_RELEASE_ID": "",
+        "GHOST_HOST": ctx.name,
+        "GHOST_WAVE": str(ctx.wave or ""),
+    }
+    # Beside the exports, for restore.sh: how this release proves its health, and who
+    # runs its post-deploy.
+    told = attrs.asdict(release.module.verify)
+    health = json.dumps({**told, "post_deploy_as": release.module.post_deploy.run_as})
+    data = exports(variables) + b"ghost_verify=" + quote(health) + b"\n"
+    if run_as := release.module.post_deploy.run_as:
+        # For timer.sh, which has only itself.
+        meta = ctx.paths.meta(name, release.id)
+        files = (f"{meta}/post_deploy", "", f"{meta}/environment")
+        again = as_user(run_as, *files, {"GHOST_ACTION": Action.ROLLBACK.value})
+        data += b"ghost_activate=" + quote(again) + b"\n"
+
+    async def send(channel: Channel) -> None:
+        await channel.write(data)
+        channel.write_eof()
+
+    await call(
+        ctx.session,
+        "environment",
+        ctx.paths.meta(name, release.id),
+        str(len(data)),
+        sudo=ctx.sudo,
+        feed=send,
+    )

@@ -1,0 +1,1 @@
+"""This machine: programs, scripts, paths, and what must not be printed."""

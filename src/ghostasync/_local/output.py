@@ -1,0 +1,67 @@
+"""Pass on what a script on this machine prints: all to a log, its end to events."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import anyio
+import attrs
+
+from .. import events as e
+from .redact import Redacting
+from .scripts import Tail
+
+__all__ = ["Listener"]
+
+_SHOW_EVERY = 0.25
+"""Seconds between two events about the output of one script."""
+
+
+@attrs.define(eq=False)
+class Listener:
+    """
+    The ear for one script of a module; a context manager.
+
+    *stream* takes secrets out before anything is kept; *tail* is the end of the output.
+    """
+
+    module: str
+    key: str
+    log: Path
+    stream: Redacting
+    note: Callable[[e.Event], None]
+    tail: Tail = attrs.field(factory=Tail)
+    _file: io.FileIO | None = None
+    _shown: str = ""
+    _shown_at: float = 0.0
+
+    def __enter__(self) -> Self:
+        self._file = io.FileIO(self.log, "ab")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._keep(self.stream.flush())
+        self._show(final=True)
+        if self._file is not None:
+            self._file.close()
+
+    def output(self, data: bytes) -> None:
+        """Take what the script has just printed."""
+        self._keep(self.stream.feed(data))
+        if anyio.current_time() - self._shown_at >= _SHOW_EVERY:
+            self._show()
+
+    def _keep(self, clean: bytes) -> None:
+        if self._file is not None:
+            self._file.write(clean)
+        self.tail.feed(clean)
+
+    def _show(self, *, final: bool = False) -> None:
+        self._shown_at = anyio.current_time()
+        text = self.tail.text()
+        if text and (final or text != self._shown):
+            self._shown = text
+            self.note(e.BuildOutput(self.module, self.key, text, final=final))

@@ -1,0 +1,181 @@
+"""
+Programs, scripts and locks on this machine; when a program ends: ``_processes``.
+
+Nothing here keeps more of an output than it was told to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from ..errors import BuildError
+from ..protocols import OnOutput
+from .processes import Command, execute
+
+__all__ = ["Tail", "capture", "locked", "run", "script"]
+
+TAIL: Final = 4096  # bytes
+
+LOCK_POLL: Final = (0.005, 0.25)
+"""First and longest pause between two tries for a lock, in seconds."""
+
+
+class Tail:
+    """The last *limit* bytes of an output. Feed it what is redacted already."""
+
+    def __init__(self, limit: int = TAIL) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Add *data* at the end; forget what is too much at the beginning."""
+        self._kept += data[-self._limit :]
+        del self._kept[: -self._limit]
+
+    def text(self) -> str:
+        """Return what is kept; bytes that are not UTF-8 are replaced."""
+        return self._kept.decode("utf-8", "replace")
+
+
+async def run(
+    argv: Sequence[str | bytes | Path],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    output: OnOutput,
+    deadline: float | None = None,
+    what: str,
+) -> int:
+    """
+    Run a program in its own session, with stdin from ``/dev/null``.
+
+    Args:
+        argv: The program and its arguments; no shell sees them.
+
+        cwd: Where it runs.
+
+        env: Its whole environment.
+
+        output: Gets stdout and stderr as they come, merged.
+
+        deadline: Seconds it may take; None for no end.
+
+        what: How errors call it.
+
+    Returns:
+        The exit status; -N where signal N ended it.
+
+    Raises:
+        BuildError: It could not be started, or was not done within *deadline*.
+    """
+    status = await execute(Command(argv, cwd, env, what), (output,), deadline)
+    if status is None:
+        raise BuildError(f"{what} not done within {deadline:g} s")
+    return status
+
+
+async def script(
+    text: bytes,
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    output: OnOutput,
+    deadline: float | None = None,
+    what: str,
+    scratch: Path | None = None,
+) -> int:
+    """
+    Run a script as :func:`run` runs a program; without ``#!`` it is for ``/bin/sh``.
+
+    The text is kept in a private folder outside *cwd* meanwhile: in *scratch*, else in
+    the system's temporary folder, which must not be mounted ``noexec`` then.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ghostasync-", dir=scratch))
+    try:
+        file = folder / "script"
+        file.touch(0o700)
+        file.write_bytes(text)
+        argv = (file,) if text.startswith(b"#!") else ("/bin/sh", file)
+        return await run(
+            argv, cwd=cwd, env=env, output=output, deadline=deadline, what=what
+        )
+    except BuildError as error:
+        if not isinstance(error.__cause__, FileNotFoundError) or not cwd.is_dir():
+            raise
+        line = text.splitlines()[0].decode("utf-8", "backslashreplace")
+        raise BuildError(f"{what}: its interpreter is not here: {line!r}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def capture(
+    argv: Sequence[str | bytes | Path],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    what: str,
+    limit: int = 1 << 20,
+) -> bytes:
+    """
+    Run a short query and return its stdout, at most *limit* bytes.
+
+    Raises:
+        BuildError: It could not be started, exited non-zero (*tail* is the end of its
+            stderr), or printed more than *limit* bytes.
+    """
+    kept, errors = bytearray(), Tail()
+
+    def keep(data: bytes) -> None:
+        if len(kept) <= limit:
+            kept.extend(data)
+
+    status = await execute(Command(argv, cwd, env, what), (keep, errors.feed))
+    if status:
+        raise BuildError(
+            f"{what} exited {status}", exit_status=status, tail=errors.text()
+        )
+    if len(kept) > limit:
+        raise BuildError(f"{what} printed more than {limit} bytes")
+    return bytes(kept)
+
+
+@asynccontextmanager
+async def locked(path: Path) -> AsyncIterator[None]:
+    """
+    Hold the lock file *path*; wait for it as long as the caller lets us.
+
+    It is asked for again and again: a thread that blocks in flock(2) cannot be called
+    off, and would get the lock later with nobody there to give it back. The kernel
+    frees it when this process dies. Each caller has its own open file, so one that
+    gives up closes its own and no other. The file stays: removing it would let two in.
+
+    Raises:
+        OSError: The file cannot be made or locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        pause, longest = LOCK_POLL
+        while not _lock(fd):
+            await anyio.sleep(pause)
+            pause = min(2 * pause, longest)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

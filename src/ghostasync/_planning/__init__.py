@@ -1,0 +1,1 @@
+"""From a plan and a goal to the one value that describes a run."""

@@ -1,0 +1,168 @@
+"""What to go back to: the release that served before a run, one for the whole fleet."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+
+from .._engine.look import looked_at
+from .._local.paths import is_run_id, parse_package_id
+from .._remote.facts import Facts
+from ..errors import PlanError
+from ..history.replay import Past
+from ..history.runs import find_run, serving_run, unfinished_run
+from ..model import Plan, State
+from ..protocols import Transport
+from .modules import Selection
+from .spec import Assembly, survey
+
+__all__ = ["before"]
+
+Served = Mapping[str, Mapping[str, str]]
+"""Module name to host name to the id of the release it served; empty where none."""
+
+
+async def before(
+    plan: Plan,
+    selection: Selection,
+    reach: Callable[[], AbstractAsyncContextManager[Transport]],
+) -> Selection:
+    """
+    Return *selection* with the packages that served before a run, and with that run.
+
+    The run is the one that the selection names, else the one that brought what serves
+    now. Its journal says what was before it; where that is lost, the hosts do.
+
+    Args:
+        plan: What goes where.
+
+        selection: Which run, and which hosts; ready where it names packages.
+
+        reach: Opens a transport, where hosts have to be asked.
+
+    Raises:
+        PlanError: There is no such release, or not the same one for all hosts.
+        StoreError: The store cannot be read.
+    """
+    if selection.packages:
+        return selection
+    if selection.run and not is_run_id(selection.run):
+        raise PlanError(
+            f"{selection.run!r} is no run's id, YYYYMMDDThhmmssZ-xxxxxx; for a release "
+            "there is: ghostasync rollback --to RELEASE"
+        )
+    parts = await survey(plan, attrs.evolve(selection, limit=()))
+    past = await _wanted(parts, selection.run)
+    if past is not None:
+        served, run = _by_journal(past), past.id
+    else:
+        async with reach() as transport:
+            served, run = await _by_hosts(parts, transport, selection.run)
+    what = f"run {run}" if run else "what serves now"
+    return attrs.evolve(selection, packages=_agreed(served, what), run=run)
+
+
+async def _wanted(parts: Assembly, run: str) -> Past | None:
+    """Return the run to go back from; None where no journal tells of it."""
+    if run:
+        return await find_run(parts.store, run)
+    modules = {module.name for module in parts.plan.modules}
+    killed = await unfinished_run(parts.store, modules=modules)
+    if killed and killed.changed:
+        raise PlanError(
+            f"run {killed.id} has not ended; if it was killed, `ghostasync resume "
+            "--revert` puts back what it did, and `ghostasync resume` finishes it"
+        )
+    past = await serving_run(parts.store)
+    if past is None or past.limited or past.finished is None:
+        return past
+    named = {line.module: line.package for line in parts.manifest}
+    moved = past.finished.releases if past.committed else {}
+    lost = any(named.get(module) != package for module, package in moved.items())
+    # MANIFEST has moved since, by a run whose journal is not here.
+    return None if lost else past
+
+
+def _by_journal(past: Past) -> Served:
+    """Return what the hosts that the run changed served before it."""
+    served: dict[str, dict[str, str]] = defaultdict(dict)
+    changed = past.changed if past.finished is None else past.in_state(State.LIVE)
+    for host in changed:
+        for module, previous in past.previous.get(host, {}).items():
+            served[module][host] = _release(previous)
+    if not served:
+        raise PlanError(f"run {past.id} left no host with another release")
+    return {
+        module: hosts
+        for module, hosts in served.items()
+        if set(hosts.values()) != {past.packages.get(module)}
+    }
+
+
+async def _by_hosts(
+    parts: Assembly, transport: Transport, run: str
+) -> tuple[Served, str]:
+    """Return the same from the hosts' records, and the run where they name one."""
+    facts = await looked_at(parts, transport)
+    seen = {host: found for host, found in facts.items() if isinstance(found, Facts)}
+    if not seen:
+        raise PlanError("no journal tells what served before, and no host can be asked")
+    served: dict[str, dict[str, str]] = defaultdict(dict)
+    runs: set[str] = set()
+    for host, found in seen.items():
+        for module, target in found.targets.items():
+            record = target.record
+            if run and (record is None or record.run != run):
+                continue
+            if record is not None:
+                runs.add(record.run)
+            if target.live:
+                previous = record.previous if record else target.before
+                served[module][host] = _release(previous)
+    if not served:
+        what = f"run {run}" if run else "any run"
+        raise PlanError(f"neither a journal nor a host has a record of {what}")
+    return served, runs.pop() if len(runs) == 1 else ""
+
+
+def _agreed(served: Served, what: str) -> tuple[str, ...]:
+    """Return one release for each module; a host that had none gets it, too."""
+    problems: list[str] = []
+    packages: list[str] = []
+    for module, hosts in served.items():
+        groups: dict[str, list[str]] = defaultdict(list)
+        for host, release in hosts.items():
+            groups[release].append(host)
+        known = [release for release in groups if release]
+        if not known:
+            problems.append(f"{module}: no release was served before {what}")
+        elif len(known) > 1:
+            had = "; ".join(f"{r} on {_few(groups[r])}" for r in known)
+            problems.append(
+                f"{module}: before {what} hosts served different releases: {had}; say "
+                "which: ghostasync rollback --to RELEASE"
+            )
+        packages += known
+    if problems:
+        raise PlanError("\n".join(problems))
+    if not packages:
+        raise PlanError(f"{what} changed no release: there is nothing to go back to")
+    return tuple(packages)
+
+
+def _release(previous: str) -> str:
+    """Return the release that a link led to; empty where that was none of ours."""
+    release = previous.rpartition("/")[2]
+    try:
+        parse_package_id(release)
+    except PlanError:
+        return ""
+    return release
+
+
+def _few(names: Iterable[str]) -> str:
+    first, *rest = names
+    return f"{first} and {len(rest)} more" if rest else first

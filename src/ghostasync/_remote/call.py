@@ -1,0 +1,318 @@
+"""Call a script on a host and tell how it ended."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import anyio
+import attrs
+
+from .._local.scripts import Tail
+from ..errors import ConnectionDied, HostError, LockHeld, NeverSent, RemoteError
+from ..protocols import Channel, OnOutput, Session
+from .fence import Guarded
+from .frame import Frame
+from .script import LOST, command_line, render
+
+__all__ = ["call", "hold", "query", "supervise"]
+
+Feed = Callable[[Channel], Awaitable[None]]
+"""Writes what a script reads from stdin after its own text, and closes stdin."""
+
+MAX_FACTS = 1 << 20
+"""Bytes that a script which only reports may print; a host with a broken rc file or a
+thousand releases stays far below."""
+
+GRACE = 8.0
+"""Seconds that a script has to go once its stdin is closed: ``run.sh`` waits 5 before
+it kills."""
+
+
+ANSWER = 4.0
+"""Seconds that a host has to say who it is, which takes it no time."""
+
+
+async def _close_stdin(channel: Channel) -> None:
+    channel.write_eof()
+
+
+async def _leave_open(channel: Channel) -> None:
+    """Keep stdin open: its end is the sign to stop."""
+
+
+@attrs.define(eq=False)
+class _Exchange:
+    """One script on one host, from its text to its last line."""
+
+    session: Session
+    name: str
+    output: OnOutput
+    frame: Frame = attrs.field(factory=lambda: Frame(secrets.token_hex(8)))
+    noise: Tail = attrs.field(factory=Tail)
+    stray: Tail = attrs.field(factory=Tail)
+    ended: anyio.Event = attrs.field(factory=anyio.Event)
+    exit_status: int | None = None
+    late: TimeoutError | None = None
+
+    async def start(self, args: tuple[str, ...], *, sudo: bool) -> Channel:
+        session = self.session
+        fence = session.fence(self.name) if isinstance(session, Guarded) else None
+        text = render(self.name, args, self.frame.nonce, fence)
+        try:
+            channel = await session.execute(
+                command_line(self.name, len(text), sudo=sudo),
+                output=self._on_output,
+                errors=self.stray.feed,
+            )
+        except ConnectionDied as exc:
+            # Without its text, which comes after, the command does nothing.
+            raise NeverSent(session.host.name, str(exc)) from exc
+        except BaseException:
+            if self.name != "probe":
+                await self._require_answer(NeverSent)
+            raise
+        try:
+            await channel.write(text)
+        except BrokenPipeError:
+            pass  # a forced command that reads nothing; what it printed tells
+        except BaseException:
+            channel.abort()
+            raise
+        return channel
+
+    async def run(self, channel: Channel, feed: Feed) -> None:
+        """Feed the script and wait for its last line or its exit, whatever is first."""
+        if feed is _close_stdin:
+            # Nothing else to do meanwhile, and nothing that outlives the script: a task
+            # group for this costs more than all the rest of the engine.
+            channel.write_eof()
+            await self._watch(channel)
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._feed, channel, feed)
+            tasks.start_soon(self._watch, channel)
+            await self.ended.wait()
+            tasks.cancel_scope.cancel()
+        if self.late is not None:
+            raise self.late
+
+    async def wind_up(self, channel: Channel) -> None:
+        """
+        Tell a script that is not wanted any more, and let it clean up.
+
+        Raises:
+            ConnectionDied: Nothing is heard of the host any more, so nobody knows.
+        """
+        channel.write_eof()
+        with anyio.move_on_after(GRACE, shield=True):
+            self.late, self.ended = None, anyio.Event()
+            await self.run(channel, _leave_open)
+            return
+        try:
+            await self._require_answer()
+        except ConnectionDied:
+            channel.abort()
+            raise
+
+    async def _require_answer(
+        self, lost: type[ConnectionDied] = ConnectionDied
+    ) -> None:
+        """
+        Make sure that the host still does what it is told over this connection.
+
+        Raises:
+            ConnectionDied: It says nothing; as *lost*.
+        """
+        question = _Exchange(self.session, "probe", lambda _: None)
+        with anyio.move_on_after(ANSWER, shield=True), suppress(HostError):
+            channel = await question.start((), sudo=False)
+            try:
+                await question.run(channel, _close_stdin)
+            finally:
+                channel.abort()
+            return
+        text = f"it does not answer any more during {self.name}"
+        raise lost(self.session.host.name, text)
+
+    async def _feed(self, channel: Channel, feed: Feed) -> None:
+        # A script that stops reading has failed, and its status says why.
+        try:
+            await feed(channel)
+        except (BrokenPipeError, ConnectionDied):
+            pass
+        except TimeoutError as exc:
+            self.late = exc
+            self.ended.set()
+
+    async def _watch(self, channel: Channel) -> None:
+        self.exit_status = await channel.wait()
+        self.ended.set()
+
+    def _on_output(self, data: bytes) -> None:
+        if not self.frame.begun:
+            self.noise.feed(data)
+        if piece := self.frame.feed(data):
+            self.output(piece)
+        if not self.frame.begun:
+            self.stray.feed(data)
+        if self.frame.status is not None:
+            self.ended.set()
+
+    def status(self) -> int:
+        """Return the script's status, or raise what became of it."""
+        host = self.session.host.name
+        if self.frame.status == LOST:
+            raise self._lost(host)
+        if self.frame.status is not None:
+            return self.frame.status
+        if self.exit_status is None:
+            raise ConnectionDied(host, f"connection lost during {self.name}")
+        if self.frame.begun:
+            raise RemoteError(host, self.name, self.exit_status, self.stray.text())
+        said = f"{self.noise.text()}\n{self.stray.text()}".strip() or "it said nothing"
+        raise RemoteError(
+            host, f"the login shell ran something else than {self.name} and",
+            self.exit_status, said,
+        )  # fmt: skip
+
+    def _lost(self, host: str) -> LockHeld | ConnectionDied:
+        """Return why the lock is not ours any more: another's, or its holder died."""
+        session, mark = self.session, f"\n{self.frame.nonce} lost "
+        who = self.stray.text().rpartition(mark)[2].partition("\n")[0]
+        if isinstance(session, Guarded) and who not in {"", session.holder}:
+            return LockHeld(host, who)
+        return ConnectionDied(host, "the process that held the lock has died")
+
+
+async def call(
+    session: Session,
+    name: str,
+    *args: str,
+    sudo: bool = False,
+    feed: Feed = _close_stdin,
+    output: OnOutput | None = None,
+) -> None:
+    """
+    Run the script *name* on a host.
+
+    Raises:
+        ConnectionDied: The connection was lost; what the script did is unknown.
+        RemoteError: It exited non-zero; its last words on stderr are in the text.
+    """
+    printed = Tail()
+    exchange = _Exchange(session, name, output or printed.feed)
+    channel = await exchange.start(args, sudo=sudo)
+    try:
+        await exchange.run(channel, feed)
+    except BaseException:
+        await exchange.wind_up(channel)
+        raise
+    finally:
+        channel.abort()
+    if status := exchange.status():
+        tail = exchange.stray.text().strip() or printed.text()
+        raise RemoteError(session.host.name, name, status, tail)
+
+
+async def query(session: Session, name: str, *args: str, sudo: bool = False) -> str:
+    """
+    Return what the script *name* prints, without undecodable bytes lost.
+
+    Raises:
+        ConnectionDied: The connection was lost.
+        RemoteError: It exited non-zero, or printed more than a mebibyte.
+    """
+    printed = bytearray()
+
+    def keep(data: bytes) -> None:
+        if len(printed) < MAX_FACTS:
+            printed.extend(data)
+
+    await call(session, name, *args, sudo=sudo, output=keep)
+    if len(printed) >= MAX_FACTS:
+        raise RemoteError(session.host.name, name, 0, "it printed more than 1 MiB")
+    return printed.decode(errors="surrogateescape")
+
+
+async def supervise(
+    session: Session,
+    *args: str,
+    sudo: bool,
+    output: OnOutput,
+    seconds: float,
+) -> int | None:
+    """
+    Run a user's script on a host under ``run.sh`` and return its exit status.
+
+    When it is not done in *seconds*, or we are cancelled, its process group is ended
+    and waited for, so that it cannot overlap what comes next.
+
+    Args:
+        session: The host.
+
+        args: What ``run.sh`` takes: CWD FILE TEXT ENVIRONMENT NAME=VALUE...
+
+        sudo: Whether it runs as root through ``sudo -n``.
+
+        output: Gets its stdout and stderr, merged, as they come.
+
+        seconds: Its deadline.
+
+    Returns:
+        The exit status; None where it was ended at its deadline.
+
+    Raises:
+        ConnectionDied: The connection was lost; the host ends the script by itself.
+        RemoteError: The script could not be run at all.
+    """
+    exchange = _Exchange(session, "run", output)
+    channel = await exchange.start(args, sudo=sudo)
+    try:
+        with anyio.move_on_after(seconds) as patience:
+            await exchange.run(channel, _leave_open)
+    finally:
+        if not exchange.ended.is_set():
+            await exchange.wind_up(channel)
+        channel.abort()
+    return None if patience.cancelled_caught else exchange.status()
+
+
+async def hold(
+    session: Session, name: str, *args: str, sudo: bool = False
+) -> tuple[Channel, str]:
+    """
+    Start a script that runs until its stdin is closed, such as the lock's holder.
+
+    Returns:
+        Its channel, once it has printed something, and what it printed at once: close
+        the channel to end the script.
+
+    Raises:
+        ConnectionDied: The connection was lost.
+        RemoteError: It ended instead; what it wrote to stderr is in ``.tail``.
+    """
+    holding, said = anyio.Event(), bytearray()
+
+    def hear(data: bytes) -> None:
+        said.extend(data)
+        holding.set()
+
+    exchange = _Exchange(session, name, hear)
+    channel = await exchange.start(args, sudo=sudo)
+
+    async def until_it_holds(_: Channel) -> None:
+        await holding.wait()
+        exchange.ended.set()
+
+    try:
+        await exchange.run(channel, until_it_holds)
+    except BaseException:
+        channel.abort()
+        raise
+    if holding.is_set():
+        return channel, said.decode(errors="replace").strip()
+    channel.abort()
+    tail = exchange.stray.text()
+    raise RemoteError(session.host.name, name, exchange.status(), tail)

@@ -1,0 +1,181 @@
+"""The text that goes to a host: a script file, its arguments, the frame around it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import Final
+
+import attrs
+
+from .._build.environment import exports
+
+__all__ = [
+    "LOST",
+    "Fence",
+    "as_user",
+    "body",
+    "command_line",
+    "quote",
+    "render",
+    "timer",
+]
+
+LOST: Final = 999
+"""In the closing line, instead of a status: the lock is not this run's any more."""
+
+_PART: Final = re.compile(rb"\. \./(parts/\w+)\.sh\b")
+
+
+@attrs.frozen
+class Fence:
+    """
+    What a script has to find in *file*: the name of *holder*, both quoted, and *pid*.
+
+    The process tells one session of a run from the next: what a connection that died
+    had begun must not come late. Any does where *pid* is empty.
+    """
+
+    file: bytes
+    holder: bytes
+    pid: bytes = b""
+
+
+def quote(value: str) -> bytes:
+    """Return *value* as one word of sh, byte for byte, surrogate escapes included."""
+    return b"'" + os.fsencode(value).replace(b"'", b"'\\''") + b"'"
+
+
+@functools.cache
+def body(name: str) -> bytes:
+    """
+    Return a script without comments and indentation, which hosts need not be sent.
+
+    Where it says ``. ./parts/PART.sh`` that part stands instead.
+    """
+    text = resources.files(__package__).joinpath(f"{name}.sh").read_bytes()
+    lines = (line.lstrip() for line in text.splitlines())
+    return b"\n".join(
+        body(os.fsdecode(part[1])) if (part := _PART.match(line)) else line
+        for line in lines
+        if line and not line.startswith(b"#")
+    )
+
+
+def render(
+    name: str, args: tuple[str, ...], nonce: str, fence: Fence | None = None
+) -> bytes:
+    """
+    Return what ``/bin/sh`` evaluates on the host.
+
+    The body runs in a subshell, so that its ``exit`` and ``set -e`` end only itself and
+    the closing line with its status always follows. Behind a *fence* it runs only while
+    the holder's process lives; else stderr says whose lock it is, and the status is
+    ``LOST``.
+    """
+    lines = [
+        b"nonce=" + nonce.encode(),
+        b"set -- " + _words(args),
+        b"printf '\\n%s begin\\n' \"$nonce\"",
+        b"(",
+        body(name),
+        b")",
+        b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
+        b"",
+    ]
+    if fence is not None:
+        lines[3:3] = [
+            b"who= pid=",
+            b"{ read -r who && read -r pid; } 2>/dev/null <" + fence.file,
+            b'if [ "$who" = '
+            + fence.holder
+            + b' ] && [ "$pid" = '
+            + (fence.pid or b'"$pid"')
+            + b' ] && [ -d "/proc/$pid" ]; then',
+        ]
+        lines[-1:] = [
+            b"else",
+            b'printf \'\\n%s lost %s\\n\' "$nonce" "$who" >&2',
+            b"printf '\\n%s end %s\\n' \"$nonce\" " + str(LOST).encode(),
+            b"fi",
+            b"",
+        ]
+    return b"\n".join(lines)
+
+
+def as_user(
+    user: str, file: str, text: str, environment: str, more: Mapping[str, str]
+) -> str:
+    """
+    Return sh that runs *file*, or else *text*, as *user* of the host.
+
+    It ends up in an argument list there, so *more* variables must hold no secret.
+
+    Args:
+        user: Who runs it; the host must let us become them.
+
+        file: A script that only we can read.
+
+        text: The script itself.
+
+        environment: A file of exports that only we can read, in a folder of ours.
+
+        more: What is exported after these.
+    """
+    args = (
+        user,
+        file,
+        text,
+        environment,
+        os.fsdecode(exports(more)),
+        os.fsdecode(body("change_user")),
+        os.fsdecode(body("run_as_inner")),
+        os.fsdecode(body("parts/bytes")),
+    )
+    return os.fsdecode(b"\n".join([b"set -- " + _words(args), body("run_as")]))
+
+
+def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
+    """
+    Return the script that puts links back where nobody gives a sign of life.
+
+    Args:
+        args: What ``timer.sh`` takes.
+
+        moves: What ``restore.sh`` takes.
+    """
+    return b"\n".join(
+        [
+            b"restore() (",
+            b"set -- " + _words(moves),
+            body("restore"),
+            b")",
+            b"run() (",
+            body("run"),
+            b")",
+            b"set -- " + _words(args),
+            body("timer"),
+            b"",
+        ]
+    )
+
+
+def _words(args: Iterable[str]) -> bytes:
+    return b" ".join(quote(arg) for arg in args)
+
+
+def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
+    """
+    Return the command for the login shell: constant but for a name and a number.
+
+    It parses alike in sh, bash, zsh, fish and csh. The reader, ``parts/bytes.sh``, has
+    to leave the rest of stdin alone: ``dd`` does, in a few reads where it knows
+    ``fullblock`` (GNU, busybox, toybox), else with one for each byte, which takes ten
+    times as long. Source: FIELD, facts that were run, and ``benchmarks/skew.py``.
+    """
+    prefix = "exec sudo -n " if sudo else "exec "
+    reader = body("parts/bytes").decode().replace('"$nbytes"', str(nbytes))
+    return f"{prefix}/bin/sh -c 'eval \"$({reader})\"' ghost-{name}"

@@ -1,0 +1,289 @@
+"""
+What values the keys take, beyond their types.
+
+One table says it key by key, and a few functions what several keys say together. The
+rules hold for plans that are built in Python too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from .._engine.waves import (
+    BUDGETS_ALLOWED,
+    GHOST_WORDS,
+    WAVES_ALLOWED,
+    is_budget,
+    is_size,
+)
+from ..model import (
+    NAME_PATTERN,
+    App,
+    Deadlines,
+    DirectorySource,
+    Gate,
+    GitSource,
+    Hook,
+    Host,
+    Layout,
+    Module,
+    Plan,
+    Rollout,
+    S3Source,
+    Script,
+    Ssh,
+    StoreSettings,
+    Verify,
+)
+from .structure import Findings, at
+
+__all__ = ["RULES", "Rule", "allowed", "check_values"]
+
+
+@attrs.frozen
+class Rule:
+    """
+    What one key takes.
+
+    Args:
+        allowed: The rule in words.
+
+        accepts: The rule itself, for a value of the key's type; hence its ``Any``.
+
+        each: Whether it is about each item of an array, or each name in a table.
+    """
+
+    allowed: str
+    accepts: Callable[[Any], bool]
+    each: bool = False
+
+
+def _whole(lowest: int, highest: int | None = None) -> Rule:
+    if highest is None:
+        return Rule(f"a whole number, at least {lowest}", lambda value: value >= lowest)
+    return Rule(
+        f"a whole number, {lowest} to {highest}",
+        lambda value: lowest <= value <= highest,
+    )
+
+
+def _text(allowed: str, pattern: str, *, each: bool = False) -> Rule:
+    compiled = re.compile(pattern)
+    return Rule(allowed, lambda value: compiled.fullmatch(value) is not None, each)
+
+
+def _words(*words: str) -> Rule:
+    listed = [f'"{word}"' for word in words]
+    return Rule(f"{', '.join(listed[:-1])} or {listed[-1]}", lambda v: v in words)
+
+
+# bash as sh dies on an assignment to one of these.
+_READONLY: Final = "BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID"
+
+_LINE: Final = r"[^\x00-\x1f\x7f]*"
+_FULL: Final = r"(?=.*\S)"
+_STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+"
+_PLACE: Final = r"(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+"
+_BUCKET: Final = r"s3://[A-Za-z0-9][^/\s]*(?:/\S*)?"
+
+_AGES: Final = 10**9  # what timers count without a loss; leaves out inf and nan
+_SHORTEST: Final = 10
+_ABOVE_0: Final = Rule("seconds, above 0, at most 10^9", lambda v: 0 < v <= _AGES)
+_SECONDS: Final = Rule("seconds, 0 to 10^9", lambda v: 0 <= v <= _AGES)
+_SILENCE: Final = Rule(
+    "0, or seconds from 10 to 10^9",
+    lambda v: v == 0 or _SHORTEST <= v <= _AGES,
+)
+"""A host that misses three signs of life; they come every few seconds at most."""
+_ID: Final = _whole(-1, 2**32 - 2)
+_PORT: Final = _whole(0, 65535)
+_BUDGET: Final = Rule(BUDGETS_ALLOWED, is_budget)
+_UNREACHABLE: Final = Rule(
+    f'{BUDGETS_ALLOWED}, or ""', lambda value: value == "" or is_budget(value)
+)
+_WAVES: Final = Rule(
+    WAVES_ALLOWED,
+    lambda value: (
+        value in GHOST_WORDS
+        if isinstance(value, str)
+        else bool(value) and all(map(is_size, value))
+    ),
+)
+
+_NAME: Final = _text(
+    "a string of letters, digits, dots, _ and -, with a letter or digit first",
+    NAME_PATTERN,
+)
+_COLOR: Final = _words("", "blue", "green")
+_VARIABLES: Final = _text(
+    "letters, digits and _, no digit first, not GHOST… and not a name"
+    " that shells keep readonly",
+    rf"(?!GHOST)(?!(?:{_READONLY})$)[A-Za-z_][A-Za-z0-9_]*",
+    each=True,
+)
+_PLAIN: Final = _text("a string of one line", _LINE)
+_ARGUMENT: Final = _text(
+    "a string of one line that does not start with -", rf"(?!-){_LINE}"
+)
+_NO_NUL: Final = _text("a string without NUL", r"[^\x00]*")
+_TARGET: Final = _text(
+    'an absolute path, or one in "~/", without "..", ":", "//" or "/" at its end',
+    rf"~?(?:/{_PLACE})+",
+)
+_INSIDE: Final = _text(
+    'a path in the source tree without "..", "//" or "/" at its end',
+    rf"{_STEP}(?:/{_STEP})*",
+    each=True,
+)
+_HTTP: Final = _text('"http://…" or "https://…"', r"(?:https?://[^\s/]\S*)?")
+_USER: Final = _text("a user of the host", r"(?:[A-Za-z_][A-Za-z0-9_.-]*\$?)?")
+_HOSTS: Final = Rule(
+    'an expression like those of --limit ("role=web,!web3", but no @failed), or an'
+    " array of them",
+    lambda value: (
+        "@" not in value
+        if isinstance(value, str)
+        else bool(value) and all(item and "@" not in item for item in value)
+    ),
+)
+_S3: Final = _text('"s3://bucket/prefix"', _BUCKET)
+
+RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
+    App: {
+        "name": _NAME,
+        "env": _NAME,
+        "role": _NAME,
+        "color": _COLOR,
+        "active_color": _COLOR,
+        "env_vars": _VARIABLES,
+        "secrets": _VARIABLES,
+    },
+    StoreSettings: {
+        "url": _text(
+            'a path or "s3://bucket/prefix"', rf"{_BUCKET}|{_FULL}(?!.*://){_LINE}"
+        ),
+        "keep": _whole(1),
+        "endpoint_url": _HTTP,
+        "region": _PLAIN,
+    },
+    Ssh: {
+        "user": _ARGUMENT,
+        "port": _PORT,
+        "identity": _PLAIN,
+        "known_hosts": _PLAIN,
+        "host_keys": _words("strict", "accept-new", "insecure"),
+        "config": Rule("a path or false", lambda value: value is not True),
+        "jump": _ARGUMENT,
+        "proxy_command": _PLAIN,
+        "connects": _whole(0),
+    },
+    Layout: {
+        "root": _TARGET,
+        "proof": _words("metadata", "content"),
+        "keep": _whole(1),
+    },
+    Rollout: {
+        "waves": _WAVES,
+        "spread_by": _PLAIN,
+        "min_serving": _BUDGET,
+        "soak": _SECONDS,
+        "max_failures": _BUDGET,
+        "max_unreachable": _UNREACHABLE,
+        "on_failure": _words("rollback-fleet", "rollback-host"),
+        "concurrency": _whole(1),
+        "confirm": _SILENCE,
+    },
+    Hook: {"run": _NO_NUL, "on": _words("controller", "host")},
+    Gate: {"run": _NO_NUL},
+    Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
+    Host: {
+        "name": _text(
+            "host names, addresses and ranges like web[001-300];"
+            " user and port have keys of their own",
+            r"[A-Za-z0-9_:][A-Za-z0-9._:%-]*",
+        ),
+        "address": _ARGUMENT,
+        "port": _PORT,
+        "user": _ARGUMENT,
+        "labels": _text(
+            "names without spaces, comma, = ! @ in them", r"[^\s,=!@\x00]+", each=True
+        ),
+    },
+    GitSource: {
+        "git": _text("a URL or a path", rf"(?![-\s]){_FULL}{_LINE}"),
+        "rev": _text("a branch, tag or commit", r"(?!-)[^\s\x00-\x1f\x7f]*"),
+    },
+    DirectorySource: {"dir": _text("a path", rf"{_FULL}{_LINE}")},
+    S3Source: {"s3": _S3},
+    Script: {
+        "path": _text(_INSIDE.allowed, rf"(?:{_STEP}(?:/{_STEP})*)?"),
+        "inline": _NO_NUL,
+        "file": _PLAIN,
+        "run_as": _USER,
+    },
+    Verify: {
+        "command": _NO_NUL,
+        "url": _HTTP,
+        "run_as": _USER,
+        "interval": _ABOVE_0,
+        "attempt_timeout": _ABOVE_0,
+    },
+    Module: {
+        "name": _NAME,
+        "path": _TARGET,
+        "uid": _ID,
+        "gid": _ID,
+        "exclude": _INSIDE,
+        "shared_dirs": _INSIDE,
+        "shared_files": _INSIDE,
+        "hosts": _HOSTS,
+    },
+}
+"""The rule of every key that does not take all values of its type."""
+
+_UNNAMED: Final = {(Script, "path"), (Host, "name")}
+"""Fields that are written as a bare string, without their name."""
+
+
+def allowed(cls: type, name: str) -> str:
+    """Return what a key takes, in words; "" where its type says it all."""
+    rule = RULES[cls].get(name)
+    return "" if rule is None or rule.each else rule.allowed
+
+
+def check_values(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
+    """Note every value of *plan* that breaks its rule; *hosts* are their places."""
+    for name in ("app", "store", "ssh", "layout", "rollout"):
+        _walk(getattr(plan, name), name, found)
+    for index, module in enumerate(plan.modules):
+        _walk(module, f"modules[{index}]", found)
+    for where, host in zip(hosts, plan.hosts, strict=True):
+        _walk(host, where, found)
+
+
+def _walk(value: attrs.AttrsInstance, where: str, found: Findings) -> None:
+    cls = type(value)
+    for field in attrs.fields(cls):
+        inner = getattr(value, field.name)
+        place = where if (cls, field.name) in _UNNAMED else at(where, field.name)
+        if attrs.has(type(inner)):
+            _walk(inner, place, found)
+        elif (rule := RULES[cls].get(field.name)) is not None:
+            _apply(rule, inner, place, found)
+
+
+def _apply(rule: Rule, value: object, where: str, found: Findings) -> None:
+    if isinstance(value, Mapping):
+        for key in value:
+            if not rule.accepts(key):
+                found.add(at(where, key), f"is no name for it; allowed: {rule.allowed}")
+    elif rule.each and isinstance(value, Sequence):
+        for index, item in enumerate(value):
+            if not rule.accepts(item):
+                found.wrong(f"{where}[{index}]", item, rule.allowed)
+    elif not rule.accepts(value):
+        found.wrong(where, value, rule.allowed)

@@ -1,0 +1,113 @@
+"""
+Which hosts of the inventory a run is about: the grammar of ``--limit``.
+
+One ``--limit`` is a list of terms that must all hold; several ``--limit`` add up::
+
+    --limit 'web*,az=a,!web3' --limit @failed
+
+A term is a glob on the host's name, ``label=glob``, or ``@failed`` for the hosts that
+failed in the last run; ``!`` in front turns it round. What names nothing is an error
+and not an empty set: the usual cause is a typing mistake, and behind a ``!`` it would
+deploy to the very host that was to be spared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+
+from ..errors import PlanError
+from ..model import Host
+
+__all__ = ["named", "select"]
+
+_FAILED = "@failed"
+
+
+def select(
+    hosts: Sequence[Host], limits: Sequence[str], failed: Collection[str]
+) -> tuple[Host, ...]:
+    """
+    Return the hosts that *limits* name, in the order of the inventory.
+
+    Args:
+        hosts: The whole inventory.
+
+        limits: The expressions; none means all hosts.
+
+        failed: Names of the hosts that failed in the last run.
+
+    Raises:
+        PlanError: A term names nothing, or no host is left.
+    """
+    if not hosts:
+        raise PlanError("inventory.hosts: there are no hosts to deploy to")
+    if not limits:
+        return tuple(hosts)
+    names: set[str] = set()
+    for limit in limits:
+        try:
+            names |= _all_terms(hosts, limit, failed)
+        except PlanError as error:
+            raise PlanError(f"--limit {limit}: {error}") from None
+    return tuple(host for host in hosts if host.name in names)
+
+
+def named(hosts: Sequence[Host], expressions: Sequence[str]) -> frozenset[str]:
+    """
+    Return the names of the hosts that *expressions* choose; none means all.
+
+    Raises:
+        PlanError: A term names nothing, or no host is left.
+    """
+    if not expressions:
+        return frozenset(host.name for host in hosts)
+    return frozenset().union(*(_all_terms(hosts, e, ()) for e in expressions))
+
+
+def _all_terms(
+    hosts: Sequence[Host], limit: str, failed: Collection[str]
+) -> frozenset[str]:
+    names = frozenset(host.name for host in hosts)
+    for term in limit.split(","):
+        wanted = term.strip()
+        found = _term(hosts, wanted.removeprefix("!"), failed)
+        names = names - found if wanted.startswith("!") else names & found
+        # That nothing failed is no typing mistake: "!@failed" is everybody then.
+        if not found and wanted != f"!{_FAILED}":
+            raise PlanError(_nothing(hosts, wanted))
+    if not names:
+        raise PlanError("no host is left")
+    return names
+
+
+def _term(hosts: Sequence[Host], term: str, failed: Collection[str]) -> frozenset[str]:
+    label, equals, pattern = term.partition("=")
+    if term == _FAILED:
+        found = (host for host in hosts if host.name in failed)
+    elif equals:
+        found = (
+            host
+            for host in hosts
+            if label in host.labels and fnmatchcase(host.labels[label], pattern)
+        )
+    else:
+        found = (host for host in hosts if fnmatchcase(host.name, term))
+    return frozenset(host.name for host in found)
+
+
+def _nothing(hosts: Sequence[Host], wanted: str) -> str:
+    term = wanted.removeprefix("!")
+    label, equals, pattern = term.partition("=")
+    if term == _FAILED:
+        return "no host failed in the last run"
+    if term.startswith("@"):
+        return f"there is no {term}, only {_FAILED}"
+    if not term:
+        return "a term is empty"
+    if not equals:
+        return f"no host is named {term}"
+    known = sorted({label for host in hosts for label in host.labels})
+    if label in known:
+        return f"no host has {label}={pattern}"
+    return f"no host has a label {label}; labels: {', '.join(known) or 'none'}"

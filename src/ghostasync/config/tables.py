@@ -1,0 +1,184 @@
+"""
+The tables of ``ghostasync.toml``, and the values they become.
+
+The keys of most tables are the fields of the class; the exceptions are here: scripts
+and sources have short forms, hosts have ranges, and ``[inventory]`` is no class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ..errors import PlanError
+from ..inventories.static import expand
+from ..model import (
+    App,
+    Deadlines,
+    DirectorySource,
+    Gate,
+    GitSource,
+    Hook,
+    Host,
+    Layout,
+    Module,
+    Plan,
+    Rollout,
+    S3Source,
+    Script,
+    Source,
+    Ssh,
+    StoreSettings,
+    Verify,
+)
+from .rules import allowed
+from .structure import Findings, Reader, at, show
+
+__all__ = ["read_plan"]
+
+_TABLES: Final[Mapping[str, type[attrs.AttrsInstance]]] = {
+    "[app]": App,
+    "[store]": StoreSettings,
+    "[ssh]": Ssh,
+    "[layout]": Layout,
+    "[rollout]": Rollout,
+    "rollout.deadlines": Deadlines,
+    "rollout.drain": Hook,
+    "rollout.undrain": Hook,
+    "rollout.after_wave": Gate,
+    "[[modules]]": Module,
+    "modules.verify": Verify,
+}
+_TOP: Final = ("app", "store", "ssh", "layout", "rollout", "inventory", "modules")
+
+_SOURCES: Final[Mapping[str, type[GitSource | DirectorySource | S3Source]]] = {
+    "git": GitSource,
+    "dir": DirectorySource,
+    "s3": S3Source,
+}
+_SOURCE_KEYS: Final = ("git", "rev", "dir", "s3")
+_SOURCE_ALLOWED: Final = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
+_SCRIPT_KEYS: Final = ("path", "inline", "file", "run_as")
+_SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
+_HOST_ALLOWED: Final = 'a string like "web[001-300]", or a table with name'
+
+
+def read_plan(
+    raw: Mapping[str, object], base: Path, found: Findings
+) -> tuple[Plan, list[str]]:
+    """Return the plan that *raw* describes, and the place of each of its hosts."""
+    reader = Reader(
+        found,
+        _homes(),
+        {Script: _script, Source: _source},
+        {str: "", Source: DirectorySource("")},
+        _hint,
+    )
+    reader.keys(raw, _TOP, "")
+    if "app" not in raw:
+        found.add("app", "is missing; allowed: a table with name, env and role")
+    hosts = list(_hosts(reader, raw.get("inventory", {})))
+    plan = Plan(
+        app=reader.table(App, raw.get("app", {}), "app"),
+        modules=tuple(_modules(reader, raw)),
+        hosts=tuple(host for _, host in hosts),
+        store=reader.table(StoreSettings, raw.get("store", {}), "store"),
+        ssh=reader.table(Ssh, raw.get("ssh", {}), "ssh"),
+        layout=reader.table(Layout, raw.get("layout", {}), "layout"),
+        rollout=reader.table(Rollout, raw.get("rollout", {}), "rollout"),
+        base=base,
+    )
+    return plan, [where for where, _ in hosts]
+
+
+def _hint(cls: type, name: str) -> str:
+    return _SOURCE_ALLOWED if name == "source" else allowed(cls, name)
+
+
+def _homes() -> Mapping[str, tuple[str, ...]]:
+    homes: dict[str, tuple[str, ...]] = {}
+    for name, cls in _TABLES.items():
+        for key in attrs.fields_dict(cls):
+            homes[key] = (*homes.get(key, ()), name)
+    homes |= dict.fromkeys(_SOURCE_KEYS, ("modules.source",))
+    homes |= dict.fromkeys(("address", "labels"), ("inventory.hosts",))
+    homes["hosts"] = ("[inventory]", "[[modules]]")
+    # A name is asked for in too many tables to be of help.
+    del homes["name"]
+    return homes
+
+
+def _modules(reader: Reader, raw: Mapping[str, object]) -> Iterator[Module]:
+    entries = raw.get("modules", [])
+    if not isinstance(entries, list):
+        reader.found.wrong("modules", entries, "an array of tables, [[modules]]")
+        return
+    if not entries:
+        reader.found.add("modules", "is missing; allowed: one [[modules]] or more")
+    for index, entry in enumerate(entries):
+        yield reader.table(Module, entry, f"modules[{index}]")
+
+
+def _script(reader: Reader, raw: object, where: str) -> Script | None:
+    if isinstance(raw, str):
+        return Script(path=raw)
+    given = reader.keys(raw, _SCRIPT_KEYS, where, _SCRIPT_ALLOWED)
+    if reader.found.spoiled(where) or not given.keys() <= set(_SCRIPT_KEYS):
+        return None
+    texts = {key: text for key, text in given.items() if key != "run_as"}
+    if len(texts) != 1 or "" in texts.values():
+        which = " and ".join(texts) or "nothing"
+        reader.found.add(where, f"gives {which}; allowed: {_SCRIPT_ALLOWED}")
+        return None
+    return reader.table(Script, given, where)
+
+
+def _source(reader: Reader, raw: object, where: str) -> Source | None:
+    given = reader.keys(raw, _SOURCE_KEYS, where, _SOURCE_ALLOWED)
+    kinds = [key for key in _SOURCES if key in given]
+    if len(kinds) != 1:
+        which = " and ".join(kinds) or "neither git, dir nor s3"
+        reader.found.add(where, f"gives {which}; allowed: {_SOURCE_ALLOWED}")
+        return None
+    (kind,) = kinds
+    mine = {key: value for key, value in given.items() if key in (kind, "rev")}
+    if kind != "git" and mine.pop("rev", None) is not None:
+        reader.found.add(at(where, "rev"), f"goes with git only; allowed: {kind}")
+    return reader.table(_SOURCES[kind], mine, where)
+
+
+def _hosts(reader: Reader, raw: object) -> Iterator[tuple[str, Host]]:
+    given = reader.keys(raw, ("hosts",), "inventory")
+    entries = given.get("hosts", [])
+    if not isinstance(entries, list):
+        reader.found.wrong("inventory.hosts", entries, "an array of hosts")
+        return
+    for index, entry in enumerate(entries):
+        where = f"inventory.hosts[{index}]"
+        if isinstance(entry, str):
+            pattern = Host(entry)
+        elif isinstance(entry, dict):
+            pattern = reader.table(Host, entry, where)
+        else:
+            reader.found.wrong(where, entry, _HOST_ALLOWED)
+            continue
+        if not reader.found.spoiled(at(where, "name")):
+            yield from ((where, host) for host in _expanded(reader, pattern, where))
+
+
+def _expanded(reader: Reader, pattern: Host, where: str) -> Iterator[Host]:
+    try:
+        names = expand(pattern.name)
+    except PlanError as error:
+        reader.found.add(where, str(error))
+        return
+    if len(names) > 1 and pattern.address:
+        name = show(pattern.name)
+        reader.found.add(
+            where, f"gives one address to all of {name}; allowed: one each"
+        )
+    for name in names:
+        yield attrs.evolve(pattern, name=name)

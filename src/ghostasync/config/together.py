@@ -1,0 +1,99 @@
+"""What several keys of a plan must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from ..errors import PlanError
+from ..model import App, Module, Plan
+from .selection import named
+from .structure import Findings, at, show
+
+__all__ = ["check_together"]
+
+Located = tuple[str, str]
+"""A place, and the name or path that stands there."""
+
+
+def check_together(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
+    """Note what contradicts itself in *plan*; *hosts* are the places of its hosts."""
+    _environment(plan.app, found)
+    if plan.ssh.jump and plan.ssh.proxy_command:
+        found.add("ssh.proxy_command", "is set beside ssh.jump; allowed: one of them")
+    names = [(f"modules[{i}].name", m.name) for i, m in enumerate(plan.modules)]
+    _twice(names, found)
+    _twice([(w, h.name) for w, h in zip(hosts, plan.hosts, strict=True)], found)
+    paths = [(f"modules[{i}].path", m.path) for i, m in enumerate(plan.modules)]
+    _apart([("layout.root", plan.layout.root), *paths], found)
+    for index, module in enumerate(plan.modules):
+        _apart(list(_shared(module, f"modules[{index}]")), found)
+        _here(module, f"modules[{index}]", found)
+        _placed(plan, module, f"modules[{index}].hosts", found)
+    _spread(plan, found)
+
+
+def _here(module: Module, where: str, found: Findings) -> None:
+    """Note scripts of the controller that are to run as some user of a host."""
+    for key in ("buildpack", "after_all_deploy"):
+        if getattr(module, key).run_as:
+            text = "is for scripts on hosts; allowed: no run_as, this one runs here"
+            found.add(f"{where}.{key}.run_as", text)
+
+
+def _placed(plan: Plan, module: Module, where: str, found: Findings) -> None:
+    if plan.hosts and module.selectors and not found.spoiled(where):
+        try:
+            named(plan.hosts, module.selectors)
+        except PlanError as error:
+            found.add(where, f"{error}; allowed: hosts of the inventory")
+
+
+def _environment(app: App, found: Findings) -> None:
+    for key, value in app.env_vars.items():
+        if "\0" in value:
+            found.add(
+                at("app.env_vars", key), "has a NUL in it; allowed: any other text"
+            )
+    for index, name in enumerate(app.secrets):
+        if name in app.env_vars:
+            where = f"app.secrets[{index}]"
+            found.add(where, f"{show(name)} is in app.env_vars too; allowed: one place")
+
+
+def _twice(named: Sequence[Located], found: Findings) -> None:
+    first: dict[str, str] = {}
+    for where, name in named:
+        if name and first.setdefault(name, where) is not where:
+            text = f"{show(name)} is the name of {first[name]} too"
+            found.add(where, f"{text}; allowed: each name once")
+
+
+def _shared(module: Module, where: str) -> Iterator[Located]:
+    for key in ("shared_dirs", "shared_files"):
+        for index, path in enumerate(getattr(module, key)):
+            yield f"{where}.{key}[{index}]", path
+
+
+def _apart(located: Sequence[Located], found: Findings) -> None:
+    """Note each two paths of which one is, or lies inside, the other."""
+    for (one, upper), (other, lower) in combinations(located, 2):
+        if found.spoiled(one) or found.spoiled(other):
+            continue
+        if upper == lower:
+            how = "is the same as"
+        elif lower.startswith(f"{upper}/"):
+            how = "lies inside"
+        elif upper.startswith(f"{lower}/"):
+            how = "lies around"
+        else:
+            continue
+        found.add(other, f"{show(lower)} {how} {one}; allowed: paths apart")
+
+
+def _spread(plan: Plan, found: Findings) -> None:
+    label = plan.rollout.spread_by
+    known = sorted({label for host in plan.hosts for label in host.labels})
+    if label and plan.hosts and label not in known:
+        allowed = ", ".join(known) or "none, no host has labels"
+        found.wrong("rollout.spread_by", label, allowed)

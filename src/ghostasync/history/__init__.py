@@ -1,0 +1,1 @@
+"""What earlier runs did, as their journals and reports say."""

@@ -1,0 +1,262 @@
+"""
+Which lines of a script need the network, or install what is not part of the release.
+
+pre- and post-deploy run on hosts, which may have no way out and should all get the
+same; the buildpack may use the network, but what it installs outside the tree does not
+reach the hosts. Few false alarms matter more than finding everything: a program whose
+name is in a variable is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from .rules import INSTALLERS, NETWORK, Call
+from .shell import Command, read
+
+__all__ = ["Line", "complaint", "findings", "warning"]
+
+LIMIT: Final = 1 << 17
+"""Characters of a script that are looked at; what is longer holds data."""
+
+ALLOW: Final = re.compile(r"#\s*ghostasync:\s*allow\b")
+SHELLS: Final = frozenset({"sh", "ash", "dash", "bash", "ksh", "mksh", "zsh"})
+SHOWN: Final = 5
+NESTED: Final = 5
+FILLED: Final = 4096
+"""Characters of a word whose variables are known: no assignment makes it grow."""
+
+WHY: Final = {
+    "buildpack": "what is installed outside the tree does not reach the hosts",
+    "pre_deploy": "hosts may have no network, and should all get the same package",
+    "before_switch": "hosts may have no network, and should all get the same package",
+    "post_deploy": "hosts may have no network, and should all get the same package",
+}
+
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.DOTALL)
+_VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+
+_VALUED: Final[Mapping[str, frozenset[str]]] = {
+    "builtin": frozenset(),
+    "busybox": frozenset(),
+    "chronic": frozenset(),
+    "chroot": frozenset({"--userspec", "--groups"}),
+    "command": frozenset(),
+    "doas": frozenset({"-u", "-C"}),
+    "eatmydata": frozenset(),
+    "env": frozenset({"-u", "-C", "--unset", "--chdir"}),
+    "exec": frozenset({"-a"}),
+    "flock": frozenset({"-w", "-E", "--timeout", "--wait", "--conflict-exit-code"}),
+    "ionice": frozenset({"-c", "-n", "--class", "--classdata"}),
+    "nice": frozenset({"-n", "--adjustment"}),
+    "nohup": frozenset(),
+    "runuser": frozenset({"-u", "-g", "-G", "--user", "--group"}),
+    "setsid": frozenset(),
+    "stdbuf": frozenset({"-i", "-o", "-e"}),
+    "sudo": frozenset(
+        {"-u", "-g", "-h", "-p", "-C", "-r", "-t", "-T", "-U", "-D", "-R"}
+        | {"--user", "--group", "--host", "--prompt", "--chdir", "--chroot"}
+    ),
+    "time": frozenset({"-f", "-o", "--format", "--output"}),
+    "timeout": frozenset({"-k", "-s", "--kill-after", "--signal"}),
+    "xargs": frozenset(
+        {"-I", "-n", "-P", "-L", "-s", "-d", "-a", "-E"}
+        | {"--max-args", "--max-procs", "--max-lines", "--arg-file", "--delimiter"}
+    ),
+}
+"""Programs that run the rest of their line, and their options that take a value."""
+
+_POSITIONS: Final = {"timeout": 1, "chroot": 1, "flock": 1}
+"""Words of theirs that come before the program's name."""
+
+_LOOKS_UP: Final = frozenset({"-v", "-V"})
+
+
+@attrs.frozen
+class Line:
+    """A finding: the command, as in ``pip install``, and the line where it begins."""
+
+    number: int
+    command: str
+
+
+def warning(key: str, text: bytes) -> str:
+    """Return what is to say about the script *text* of a module's *key*, or nothing."""
+    if key not in WHY:
+        return ""
+    found = findings(text.decode("utf-8", "replace"), key)
+    return complaint(key, found) if found else ""
+
+
+def findings(text: str, key: str) -> tuple[Line, ...]:
+    """
+    Return what a script should not do, in the order of its lines; never raises.
+
+    Args:
+        text: The script. One whose ``#!`` names no shell is not looked at.
+
+        key: What it is for: ``buildpack``, or a script that runs on hosts.
+    """
+    text = text[:LIMIT].replace("\r\n", "\n")
+    if not _is_shell(text):
+        return ()
+    inspector = _Inspector(INSTALLERS if key == "buildpack" else NETWORK)
+    found = dict.fromkeys(inspector.look(text, 1))
+    return tuple(sorted(found, key=lambda line: line.number))
+
+
+def complaint(key: str, found: Sequence[Line]) -> str:
+    """Say in one line what was found in a script."""
+    calls = ", ".join(f"{line.command} (line {line.number})" for line in found[:SHOWN])
+    if len(found) > SHOWN:
+        calls += f" and {len(found) - SHOWN} more"
+    return f"{key} calls {calls}: {WHY[key]}; where it is meant: # ghostasync: allow"
+
+
+def _is_shell(text: str) -> bool:
+    if not text.startswith("#!"):
+        return "\0" not in text
+    words = text.partition("\n")[0].removeprefix("#!").split()
+    names = [word.rpartition("/")[2] for word in words]
+    while names and (names[0] in {"env", "busybox"} or names[0].startswith("-")):
+        del names[0]
+    return bool(names) and names[0] in SHELLS
+
+
+@attrs.define
+class _Inspector:
+    """Looks at a script, and at the scripts that it holds as text."""
+
+    rules: Mapping[str, Call]
+    known: dict[str, str] = attrs.field(factory=dict)
+    depth: int = 0
+
+    def look(self, text: str, line: int) -> Iterator[Line]:
+        script = read(text, line)
+        allowed = {at for at, said in script.comments.items() if ALLOW.search(said)}
+        alone = {command.last for command in script.commands}
+        for command in script.commands:
+            lines = set(range(command.line, command.last + 1))
+            before = command.line - 1
+            if lines & allowed or (before in allowed and before not in alone):
+                self._remember(command.words)
+                continue
+            yield from self._judge(command)
+
+    def _judge(self, command: Command) -> Iterator[Line]:
+        variables, words = self._run(command.words)
+        if not words:
+            self._remember(command.words)
+            return
+        name, args = words[0].rpartition("/")[2], words[1:]
+        if text := _text(name, args):
+            yield from self._within(text, command.line)
+        elif name in SHELLS and not any(not a.startswith("-") for a in args):
+            source = command if command.stdin else command.feeder
+            if source is not None and (source is command or source.words[0] == "cat"):
+                yield from self._within(source.stdin, source.stdin_line)
+        elif name == "find":
+            yield from self._found(command, args)
+        else:
+            yield from self._matched(command, variables, words)
+        self._remember(command.words)
+
+    def _matched(
+        self, command: Command, variables: Mapping[str, str], words: Sequence[str]
+    ) -> Iterator[Line]:
+        name = _program(words[0])
+        rule = self.rules.get(name)
+        if rule and (said := rule(words, {**self.known, **variables})):
+            yield Line(command.line, said)
+
+    def _found(self, command: Command, args: Sequence[str]) -> Iterator[Line]:
+        for at, word in enumerate(args):
+            if word in {"-exec", "-execdir", "-ok", "-okdir"}:
+                inner = Command(tuple(args[at + 1 :]), command.line, command.last)
+                yield from self._judge(inner)
+                return
+
+    def _within(self, text: str, line: int) -> Iterator[Line]:
+        if self.depth < NESTED:
+            self.depth += 1
+            yield from self.look(text, line)
+            self.depth -= 1
+
+    def _run(self, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+        """Return what a command sets for itself, and the words of what it runs."""
+        variables: dict[str, str] = {}
+        rest = [self._filled(word) for word in words]
+        while rest:
+            if match := _ASSIGNMENT.fullmatch(rest[0]):
+                variables[match[1]] = match[2]
+                del rest[0]
+                continue
+            name = rest[0].rpartition("/")[2]
+            if name not in _VALUED:
+                break
+            if name == "command" and _LOOKS_UP & set(rest[1:2]):
+                return variables, []
+            rest = _after(name, rest[1:], variables)
+        return variables, rest
+
+    def _remember(self, words: Sequence[str]) -> None:
+        """Keep what a command gives a name to, for the lines below it."""
+        if words and words[0] in {"export", "readonly", "local", "declare", "typeset"}:
+            words = words[1:]
+        for word in words:
+            match = _ASSIGNMENT.fullmatch(word)
+            if match is None:
+                break
+            self.known[match[1]] = self._filled(match[2])
+        if words and words[-1].endswith("/activate"):
+            self.known["VIRTUAL_ENV"] = words[-1]
+        if any("INSTALL_PREFIX=" in w or w.startswith("--prefix") for w in words):
+            self.known["PREFIX"] = words[-1]
+
+    def _filled(self, word: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            return self.known.get(match[1] or match[2], match[0])
+
+        return _VARIABLE.sub(value, word)[:FILLED] if "$" in word else word
+
+
+def _after(name: str, args: list[str], variables: dict[str, str]) -> list[str]:
+    """Return what is left of *args* once options and variables of *name* are read."""
+    valued = _VALUED[name]
+    at = 0
+    while at < len(args):
+        word = args[at]
+        at += 1
+        if word == "--":
+            break
+        if word.startswith("-") and len(word) > 1:
+            at += word in valued
+        elif match := _ASSIGNMENT.fullmatch(word):
+            variables[match[1]] = match[2]
+        else:
+            at -= 1
+            break
+    return args[at + _POSITIONS.get(name, 0) :]
+
+
+def _text(name: str, args: Sequence[str]) -> str:
+    """Return the script that a command is given as text."""
+    if name == "eval":
+        return " ".join(args)
+    if name == "trap":
+        return args[0] if len(args) > 1 else ""
+    if name in SHELLS or name == "su":
+        for at, word in enumerate(args[:-1]):
+            if re.fullmatch(r"-[a-z]*c|--command", word):
+                return args[at + 1]
+    return ""
+
+
+def _program(word: str) -> str:
+    """Return a program's name as the rules have it, without folder and version."""
+    name = word.rpartition("/")[2]
+    return re.sub(r"^(pip|python|easy_install|gem|npm)[\d.-]+$", r"\1", name)

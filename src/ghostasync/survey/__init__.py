@@ -1,0 +1,1 @@
+"""Look at a fleet, change nothing."""

@@ -1,0 +1,68 @@
+"""Look at sources, scripts and hosts with a deploy's own eyes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from .._engine.host import Context
+from .._engine.look import ask_each, facts_of
+from .._engine.stages._rights import rights
+from .._engine.stages.check import findings
+from .._planning.spec import Assembly
+from ..errors import HostError
+from ..protocols import Transport
+from .scripts import complaints
+
+__all__ = ["Finding", "find"]
+
+
+@attrs.frozen
+class Finding:
+    """Something that keeps a host, or a module where *host* is empty, from the plan."""
+
+    host: str
+    text: str
+    module: str = ""
+    warning: bool = False
+
+
+async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
+    """Return what would keep sources and hosts from a deploy, in plan order."""
+    found = [
+        Finding(
+            "", str(job.error).removeprefix(f"{job.module.name}: "), job.module.name
+        )
+        for job in parts.jobs
+        if job.error is not None
+    ]
+    for job in parts.jobs:
+        texts = await complaints(
+            job, parts.plan.base, parts.plan.rollout.deadlines.build
+        )
+        found += [Finding("", text, job.module.name) for text in texts]
+
+    async def look(ctx: Context) -> list[Finding]:
+        try:
+            facts = ctx.facts = await facts_of(ctx)
+            wrong = [*findings(ctx, facts), *await rights(ctx)]
+        except HostError as exc:
+            return [Finding(ctx.name, str(exc))]
+        minor = [Finding(ctx.name, text, warning=True) for text in _warnings(ctx)]
+        return [*(Finding(ctx.name, text) for text in wrong), *minor]
+
+    for per_host in await ask_each(parts, transport, look):
+        found += per_host
+    return tuple(found)
+
+
+def _warnings(ctx: Context) -> Iterator[str]:
+    """Yield what keeps no host from the plan, and is good to know."""
+    timed = ctx.run.plan.rollout.confirm and ctx.known.uid != 0
+    if timed and ctx.known.ends_logins:
+        yield (
+            "logind ends what a login leaves behind (KillUserProcesses), so the timer "
+            "of rollout.confirm would not outlive the connection: log in as root, or "
+            "set ssh.sudo"
+        )

@@ -1,0 +1,70 @@
+"""Read a module's scripts as a deploy will, and say what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from .._planning.spec import Job
+from ..errors import SourceError
+from ..lint.offline import warning
+from ..model import Module, Script
+
+__all__ = ["complaints"]
+
+_KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_deploy")
+
+
+async def complaints(job: Job, base: Path, seconds: float) -> list[str]:
+    """
+    Return what *job*'s scripts should not do, and which are not where they should be.
+
+    Scripts in the source tree are read at the job's revision; one that the buildpack
+    may yet make is not missed.
+
+    Args:
+        job: The module; nothing is said of stored packages.
+
+        base: The folder of the configuration.
+
+        seconds: How long the source may take to deliver the tree.
+    """
+    scripts = [getattr(job.module, key) for key in _KEYS]
+    if job.source is None or job.error is not None:
+        return []
+    async with anyio.TemporaryDirectory(prefix="ghostasync-") as folder:
+        tree = Path(folder)
+        if any(script.path for script in scripts):
+            try:
+                with anyio.fail_after(seconds):
+                    await job.source.fetch(job.revision, tree, _ignore)
+            except SourceError as exc:
+                return [str(exc)]
+            except TimeoutError:
+                return [f"not fetched within {seconds:g} s (rollout.deadlines.build)"]
+        return await to_thread.run_sync(_read, job.module, base, tree)
+
+
+def _read(module: Module, base: Path, tree: Path) -> list[str]:
+    said: list[str] = []
+    for key in _KEYS:
+        script: Script = getattr(module, key)
+        if script.inline:
+            said.append(warning(key, os.fsencode(script.inline)))
+        elif script:
+            path = tree / script.path if script.path else base / script.file
+            try:
+                said.append(warning(key, path.read_bytes()))
+            except OSError as exc:
+                made_later = script.path and module.buildpack and key != "buildpack"
+                if not made_later:
+                    name = script.path or script.file
+                    said.append(f"{key}: {name}: {exc.strerror}")
+    return [text for text in said if text]
+
+
+def _ignore(data: bytes) -> None:
+    del data

@@ -1,0 +1,149 @@
+"""Look at a fleet without changing it: is it fit, and does it serve what it should?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
+import attrs
+
+from .._engine.look import looked_at
+from .._planning.spec import Assembly
+from .._remote.facts import Facts
+from ..errors import HostError
+from ..history.replay import Past
+from ..history.reports import last_states
+from ..history.runs import unfinished_run
+from ..model import State
+from ..protocols import Transport
+
+T = TypeVar("T")
+
+_HOLDER: Final = re.compile(r"run (\S+) ")
+"""How a run's text about itself begins; see ``Assembly.holder``."""
+
+__all__ = [
+    "FleetStatus",
+    "HostStatus",
+    "OpenRun",
+    "compare",
+]
+
+
+@attrs.frozen
+class HostStatus:
+    """
+    What one host serves.
+
+    *live* maps modules to release ids, empty where there is none; *state* is
+    ``in-line``, ``drift``, ``unreachable`` or ``stranded``, *text* says why. *runs*
+    maps modules to the runs that moved their links, as the host has it on record.
+    """
+
+    live: Mapping[str, str]
+    state: str
+    text: str = ""
+    runs: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class OpenRun:
+    """
+    A run that has not ended.
+
+    *holder* is what it says of itself on hosts that it holds; empty where it was
+    killed. *releases* are what it made (module to release id); *moved* is whether it
+    had begun to move links, *going_back* whether it was on its way back, *committed*
+    whether MANIFEST had moved.
+    """
+
+    id: str
+    action: str = ""
+    actor: str = ""
+    holder: str = ""
+    releases: Mapping[str, str] = attrs.field(factory=dict)
+    moved: bool = False
+    going_back: bool = False
+    committed: bool = False
+
+
+@attrs.frozen
+class FleetStatus:
+    """
+    What MANIFEST expects of each module, what each host serves, and who is at it.
+
+    *run* is the run that holds hosts, or else the newest that was killed; None where
+    there is neither.
+    """
+
+    expected: Mapping[str, str]
+    hosts: Mapping[str, HostStatus]
+    run: OpenRun | None = None
+
+
+async def compare(parts: Assembly, transport: Transport) -> FleetStatus:
+    """Return what each host serves beside what MANIFEST says."""
+    names = {job.module.name for job in parts.jobs}
+    expected = {
+        line.module: line.package for line in parts.manifest if line.module in names
+    }
+    last = await last_states(parts.store)
+    seen = await looked_at(parts, transport)
+    hosts = {
+        name: _status(facts, expected, last.get(name, ""))
+        for name, facts in seen.items()
+    }
+    holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
+    modules = {module.name for module in parts.plan.modules}
+    killed = await unfinished_run(parts.store, modules=modules)
+    run = _open_run(killed, next(filter(None, holders), ""))
+    return FleetStatus(expected, hosts, run)
+
+
+def _status(
+    facts: Facts | HostError, expected: Mapping[str, str], last: str
+) -> HostStatus:
+    stranded = last == State.STRANDED.value
+    if isinstance(facts, HostError):
+        return HostStatus({}, "stranded" if stranded else "unreachable", str(facts))
+    live = {name: target.live for name, target in facts.targets.items()}
+    runs = {n: t.record.run for n, t in facts.targets.items() if t.record}
+    texts = [_difference(name, expected.get(name, ""), facts) for name in live]
+    text = "; ".join(filter(None, texts))
+    if stranded:
+        # A link that is right again proves nothing: the post-deploy may have failed.
+        return HostStatus(live, "stranded", text, runs)
+    return HostStatus(live, "drift" if text else "in-line", text, runs)
+
+
+def _open_run(past: Past | None, holder: str) -> OpenRun | None:
+    """Return the run that goes on, else the one that was killed."""
+    if found := _HOLDER.match(holder):
+        run = OpenRun(found[1], holder=holder)
+        if past is None or run.id not in past.ids:
+            return run
+    elif past is None:
+        return None
+    return OpenRun(
+        id=past.id,
+        action=past.action,
+        actor=past.actor,
+        holder=holder,
+        releases=past.packages,
+        moved=past.switching,
+        going_back=past.going_back,
+        committed=past.committed,
+    )
+
+
+def _difference(module: str, expected: str, facts: Facts) -> str:
+    target = facts.targets[module]
+    if target.dangling:
+        return f"{module}: the link leads nowhere"
+    if target.live == expected:
+        return ""
+    if target.live:
+        return f"{module}: serves {target.live}"
+    what = "nothing" if target.kind == "absent" else f"a {target.kind} that is not ours"
+    return f"{module}: serves {what}"

@@ -1,0 +1,1 @@
+"""What people are shown, without a screen: folds, folding and sentences."""
