@@ -27,7 +27,8 @@ lint: $(VENV)/tested
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck --shell=sh --external-sources --source-path=SCRIPTDIR src/ghostasync/_remote/*.sh
+	$(BIN)/shellcheck --shell=sh --check-sourced --external-sources \
+		--source-path=SCRIPTDIR src/ghostasync/_remote/*.sh
 	$(BIN)/shellcheck .ci/run
 
 format: $(VENV)/tested

@@ -62,6 +62,7 @@ def problems(table: str, line: str, *, more: str = "") -> list[str]:
         ("ssh", 'jump = "u@bastion:2222"'),
         ("ssh", 'proxy_command = "nc %h %p"'),
         ("layout", 'root = "~/ghost"'),
+        ("layout", 'proof = "content"'),
         ("layout", "keep = 1"),
         ("rollout", 'waves = [1, "25%"]'),
         ("rollout", 'waves = "25%"'),
@@ -241,6 +242,16 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
                 "/a:b",
                 "/a/",
             )
+        ),
+        (
+            "layout",
+            'proof = "none"',
+            'layout.proof: is "none"; allowed: "metadata" or "content"',
+        ),
+        (
+            "layout",
+            "proof = true",
+            'layout.proof: is true; allowed: "metadata" or "content"',
         ),
         (
             "layout",

@@ -132,7 +132,7 @@ class Fleet:
         host.ran.append(file.rpartition("/")[2] or "verify")
         return Answer()
 
-    def _arm(self, host: FakeHost, run: str, _: str, *words: str) -> Answer:
+    def _record_moves(self, host: FakeHost, run: str, _: str, *words: str) -> Answer:
         keys = ("previous", "new", "aside", "fingerprint")
         host.armed = {"run": run, **dict(zip(keys, words[1:-1], strict=True))}
         return Answer()
@@ -824,8 +824,14 @@ async def test_a_moved_host_that_is_out_of_reach_is_for_a_person_and_for_later(
 @pytest.mark.parametrize(
     ("host", "what"),
     [
-        *(("h3", what) for what in ("check", "environment", "arm", "post_deploy")),
-        *(("h4", what) for what in ("check", "environment", "pre_deploy", "arm")),
+        *(
+            ("h3", what)
+            for what in ("check", "environment", "record_moves", "post_deploy")
+        ),
+        *(
+            ("h4", what)
+            for what in ("check", "environment", "pre_deploy", "record_moves")
+        ),
     ],
 )
 async def test_a_resumption_that_fails_anywhere_takes_all_back(
@@ -863,7 +869,7 @@ async def test_a_host_is_told_whether_the_run_before_had_moved_its_link(
     scene.version("3")
     await deploy(scene.plan, transport=transport)
 
-    told = [(c.host, c.args[-1]) for c in transport.calls if c.name == "arm"]
+    told = [(c.host, c.args[-1]) for c in transport.calls if c.name == "record_moves"]
     assert sorted(told[:3]) == [("h2", "moved"), ("h3", "moved"), ("h4", "")]
     assert sorted(told[3:]) == [(host, "") for host in HOSTS]
 

@@ -32,7 +32,7 @@ from ghostasync import (
 from ghostasync import events as e
 from ghostasync.errors import ConnectionDied, StoreError
 from ghostasync.journal import Journal
-from ghostasync.model import Deadlines
+from ghostasync.model import Deadlines, Layout
 from ghostasync.stores.directory import DirectoryManifest
 from ghostasync.testing import Answer, Call, FakeTransport
 
@@ -181,8 +181,19 @@ async def test_every_host_is_ready_before_the_first_link_moves(plan: Plan) -> No
     assert report.outcome is Outcome.LIVE
     steps = [call.name for call in hosts.calls]
     assert steps.index("switch") > max(
-        at for at, call in enumerate(hosts.calls) if call.name == "arm"
+        at for at, call in enumerate(hosts.calls) if call.name == "record_moves"
     )
+
+
+@pytest.mark.parametrize("proof", ["metadata", "content"])
+async def test_a_host_is_told_how_to_prove_a_release(plan: Plan, proof: str) -> None:
+    hosts = Hosts()
+
+    await run(attrs.evolve(plan, layout=Layout(proof=proof)), hosts)
+
+    told = {call.args[4] for call in hosts.calls if call.name == "receive"}
+    assert told == {proof}
+    assert Layout().proof == "metadata"
 
 
 async def test_previous_is_on_record_before_the_wave(plan: Plan) -> None:

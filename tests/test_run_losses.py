@@ -49,7 +49,15 @@ def dies(what: str, host: str, times: int = 1) -> Break:
 
 @pytest.mark.parametrize(
     "what",
-    ["check", "receive", "environment", "pre_deploy", "arm", "switch", "post_deploy"],
+    [
+        "check",
+        "receive",
+        "environment",
+        "pre_deploy",
+        "record_moves",
+        "switch",
+        "post_deploy",
+    ],
 )
 async def test_a_host_whose_connection_died_goes_on(plan: Plan, what: str) -> None:
     hosts = Hosts(breaks=dies(what, "h2"))
@@ -252,7 +260,7 @@ async def test_a_run_that_lost_its_fleet_drains_nobody(
         nonlocal lost
         if call.name == "run" and not call.args[1]:
             lost = lost or call.host == "h6"
-        if lost and call.name in {"run", "ours", "restore"}:
+        if lost and call.name in {"run", "assert_lock", "restore"}:
             return Answer(lost_to=OLDER)
         return None
 

@@ -133,9 +133,15 @@ class Ssh:
 
 @attrs.frozen
 class Layout:
-    """Where releases go on a host, and how many that were live stay there."""
+    """
+    Where releases go on a host, how they are proven, how many that were live stay.
+
+    *proof* is what a host compares besides the checksum of the stream: ``metadata`` of
+    all paths, or ``content``, every byte as well.
+    """
 
     root: str = "/ghost"
+    proof: str = "metadata"
     keep: int = 5
 
 

@@ -12,9 +12,9 @@ from ghostasync.packaging.manifest import Kind
 from ghostasync.packaging.tar import TarWriter
 
 if sys.version_info >= (3, 14):
-    from compression.zstd import decompress
+    from compression.zstd import ZstdError, decompress
 else:
-    from backports.zstd import decompress
+    from backports.zstd import ZstdError, decompress
 
 
 def never() -> None:
@@ -82,3 +82,17 @@ def test_no_room_is_a_package_error(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="No space left on device"):
         writer.finish()
     writer.discard()
+
+
+def test_an_archive_carries_a_checksum_of_its_content(tmp_path: Path) -> None:
+    """Hosts rely on it: proof by metadata reads no content back."""
+    writer = TarWriter(tmp_path / "a", never)
+    writer.member(b"f", Kind.FILE, mode=0o644, mtime=5, size=3)
+    writer.write(b"abc")
+    writer.finish()
+
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[-1] ^= 1
+
+    with pytest.raises(ZstdError, match="checksum"):
+        decompress(data)

@@ -146,9 +146,9 @@ def test_a_user_who_is_not_there_is_named(meta: Path) -> None:
 def serving(
     shell: str, variables: bytes, script: bytes
 ) -> Iterator[subprocess.Popen[bytes]]:
-    text = b"set -- %d 0 %d\n%s" % (len(variables), len(script), body("other"))
+    text = b"set -- %d 0 %d\n%s" % (len(variables), len(script), body("run_as_inner"))
     with subprocess.Popen(
-        [*SHELLS[shell], loader(text), "ghost-other"],
+        [*SHELLS[shell], loader(text), "ghost-run_as_inner"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -38,7 +38,7 @@ class Books:
         self, shell: str, name: str, previous: str, new: str, aside: str = ""
     ) -> None:
         words = (self.release(previous), self.release(new), aside, "f00d", "")
-        assert run(shell, "arm", name, "/store", self.folder, *words)[0] == 0
+        assert run(shell, "record_moves", name, "/store", self.folder, *words)[0] == 0
 
     def switched(self) -> None:
         meta = self.folder / ".ghost"

@@ -35,6 +35,7 @@ TOOLS = [
     "readlink", "rm", "sed", "sh", "sort", "stat", "sync", "tar", "touch", "tr", "uniq",
 ]  # fmt: skip
 """What a host needs, POSIX or nearly so; a digest and zstd come where they are."""
+PROOFS = ["metadata", "content"]
 
 needs_root = pytest.mark.skipif(not ROOT, reason="becoming another user takes root")
 
@@ -71,11 +72,13 @@ class Site:
         *shared: str,
         decoder: str = "",
         owner: str = "drop",
+        proof: str = "metadata",
         package_id: str = ID,
     ) -> tuple[int | None, str, str]:
         """Return the status, and what it printed to stdout and stderr."""
         frame = Frame("0123456789abcdef")
-        args = (str(self.module), package_id, decoder or self.decoder, owner, *shared)
+        how = (decoder or self.decoder, owner, proof)
+        args = (str(self.module), package_id, *how, *shared)
         text = render("receive", args, frame.nonce)
         process = subprocess.run(
             [*SHELLS[self.shell], loader(text), "ghost-receive"],
@@ -181,8 +184,9 @@ def replaced(site: Site, **scripts: str) -> Site:
     return attrs.evolve(site, tools=tools, shell=shell)
 
 
+@pytest.mark.parametrize("proof", PROOFS)
 @pytest.mark.parametrize(
-    ("shell", "box", "uid"),
+    "login",
     [
         ("dash", "gnu", 0),
         ("dash", "gnu", NOBODY),
@@ -194,8 +198,12 @@ def replaced(site: Site, **scripts: str) -> Site:
 @given(nodes=trees())
 @settings(max_examples=12, deadline=None)
 def test_any_tree_arrives_as_it_is(
-    shell: str, box: str, uid: int, toolboxes: Mapping[str, Path], nodes: list[Node]
+    login: tuple[str, str, int],
+    proof: str,
+    toolboxes: Mapping[str, Path],
+    nodes: list[Node],
 ) -> None:
+    shell, box, uid = login
     if uid == 0 and not ROOT:
         pytest.skip("root's part takes root")
     with public_folder() as top:
@@ -203,7 +211,7 @@ def test_any_tree_arrives_as_it_is(
         create(top / "tree", nodes)
         made = packed(top / "tree", top / "into")
 
-        status, said, complaint = site.receive(encoded(made, site))
+        status, said, complaint = site.receive(encoded(made, site), proof=proof)
 
         assert (status, said, complaint) == (0, "", "")
         assert snapshot(site.release) == as_served(top / "tree")
@@ -211,13 +219,16 @@ def test_any_tree_arrives_as_it_is(
         assert left_in(site.module) == [".ghost/1_site", "1_site"]
 
 
-def test_hostile_names_arrive(site: Site) -> None:
+@pytest.mark.parametrize("proof", PROOFS)
+def test_hostile_names_arrive(site: Site, proof: str) -> None:
     nodes = [Node(name, "d", 0o700, 5) for name in HOSTILE]
     nodes += [Node(b"%b/%b" % (n, n), "f", 0o640, 6, n) for n in HOSTILE]
     nodes += [Node(b"%b/link" % n, "l", 0o777, 7, n) for n in HOSTILE]
     create(site.top / "tree", nodes)
 
-    status, *_ = site.receive(encoded(packed(site.top / "tree", site.top / "p"), site))
+    made = packed(site.top / "tree", site.top / "p")
+
+    status, *_ = site.receive(encoded(made, site), proof=proof)
 
     assert status == 0
     assert snapshot(site.release) == as_served(site.top / "tree")
@@ -257,6 +268,31 @@ def test_a_folder_that_hands_down_its_group_changes_no_mode(
     assert snapshot(site.release) == as_served(tree)
 
 
+def test_without_a_digest_tool_metadata_is_proven_all_the_same(
+    toolboxes: Mapping[str, Path], top: Path, tree: Path
+) -> None:
+    site = Site("dash", toolboxes["bare"], NOBODY, top)
+
+    answer = site.receive(encoded(packed(tree, top / "p"), site))
+
+    assert answer == (0, "", "")
+    assert snapshot(site.release) == as_served(tree)
+
+
+@pytest.mark.parametrize("nbytes", [1, 4, 9])
+def test_an_archive_cut_at_its_end_leaves_nothing(
+    site: Site, tree: Path, nbytes: int
+) -> None:
+    """All of the tree is there by then; only the checksum is not."""
+    data = encoded(packed(tree, site.top / "p"), site)
+
+    status, _, complaint = site.receive(data[:-nbytes])
+
+    assert status == 1
+    assert complaint.startswith("not extracted: ")
+    assert left_in(site.module) == []
+
+
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.97])
 def test_a_truncated_archive_leaves_nothing(
     site: Site, tree: Path, part: float
@@ -265,6 +301,18 @@ def test_a_truncated_archive_leaves_nothing(
     data = encoded(packed(tree, site.top / "p"), site)
 
     status, _, complaint = site.receive(data[: int(len(data) * part)])
+
+    assert status == 1
+    assert complaint.startswith("not extracted: ")
+    assert left_in(site.module) == []
+
+
+def test_a_bit_flipped_in_the_checksum_leaves_nothing(site: Site, tree: Path) -> None:
+    data = bytearray(encoded(packed(tree, site.top / "p"), site))
+    # zstd ends with its checksum, gzip with that and four bytes of length.
+    data[-1 if site.decoder == "zstd" else -5] ^= 1
+
+    status, _, complaint = site.receive(bytes(data))
 
     assert status == 1
     assert complaint.startswith("not extracted: ")
@@ -317,10 +365,11 @@ def test_a_future_time_is_no_failure(site: Site, tree: Path) -> None:
 
 
 TAR = {"zstd": shutil.which("tar") or "no tar", "gzip": f"{BUSYBOX} tar"}
+SAME_TIME = "touch -d @1700000002 release/app/main.py"
 DAMAGES = {
-    "bytes": "echo XXX | dd of=release/app/main.py bs=1 count=3 conv=notrunc; "
-    "touch -d @1700000002 release/app/main.py",
-    "size": "echo >>release/app/main.py; touch -d @1700000002 release/app/main.py",
+    "overwritten": "echo XXX | dd of=release/app/main.py bs=1 count=3 conv=notrunc",
+    "short": f": >release/app/main.py; {SAME_TIME}",
+    "appended": f"echo >>release/app/main.py; {SAME_TIME}",
     "mode": "chmod 600 release/app/main.py",
     "time": "touch -d @5 release/app/main.py",
     "folder": "chmod 700 release/app",
@@ -329,22 +378,78 @@ DAMAGES = {
     "missing": "rm release/app/key",
     "more": "echo >release/more",
 }
+FORGED = f"{DAMAGES['overwritten']}; {SAME_TIME}"
 
 
+def with_damage(site: Site, damage: str, **scripts: str) -> Site:
+    """Return the host with a tar that does *damage* when it has extracted."""
+    tar = f'{TAR[site.decoder]} "$@" || exit; exec 2>/dev/null; {damage}'
+    return replaced(site, tar=tar, **scripts)
+
+
+@pytest.mark.parametrize("digest", ["with sha256sum", "without"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_tar_does_wrong_is_seen_and_named(
-    site: Site, tree: Path, damage: str
+    site: Site, tree: Path, damage: str, digest: str
 ) -> None:
-    tar = f'{TAR[site.decoder]} "$@" || exit; exec 2>/dev/null; {DAMAGES[damage]}'
     data = encoded(packed(tree, site.top / "p"), site)
+    no_digest = {} if digest == "with sha256sum" else {"sha256sum": "exit 127"}
+    host = with_damage(site, DAMAGES[damage], **no_digest)
 
-    status, _, complaint = replaced(site, tar=tar).receive(data)
+    status, _, complaint = host.receive(data)
 
     assert status == 1
-    why = "damaged on the way: ./" if damage == "bytes" else "not as packaged: "
-    assert complaint.startswith(why)
+    assert complaint.startswith("not as packaged: ")
     assert complaint.count("\n") == 1
     assert left_in(site.module) == []
+
+
+def test_a_byte_with_a_forged_time_takes_proof_of_content(
+    site: Site, tree: Path
+) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    host = with_damage(site, FORGED)
+
+    status, _, complaint = host.receive(data, proof="content")
+
+    assert (status, complaint) == (1, "damaged on the way: ./app/main.py\n")
+    assert left_in(site.module) == []
+    assert host.receive(data)[0] == 0, "as the proof by metadata knows no better"
+
+
+def test_a_decoder_that_compares_no_checksum_leads_to_proof_of_content(
+    site: Site, tree: Path
+) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    # A decoder of broken checksums, too: it says that all is well, whatever comes.
+    decoder = f"{shutil.which(site.decoder)} -dc 2>/dev/null; exit 0"
+    host = with_damage(site, FORGED, **{site.decoder: decoder})
+
+    status, _, complaint = host.receive(data)
+
+    assert (status, complaint) == (1, "damaged on the way: ./app/main.py\n")
+    assert left_in(site.module) == []
+
+
+@pytest.mark.parametrize("decoder", ["zstd", "gzip", "busybox gzip"])
+def test_decoders_compare_checksums(
+    decoder: str, top: Path, toolboxes: Mapping[str, Path], tree: Path
+) -> None:
+    """None of them takes the long way: no file is opened once more."""
+    site = Site("dash", toolboxes["gnu"], NOBODY, top)
+    name = decoder.rsplit(maxsplit=1)[-1]
+    tool = BUSYBOX + " gzip" if "busybox" in decoder else shutil.which(name)
+    host = replaced(
+        site, **{name: f'exec {tool} "$@"', "openssl": f"echo asked >{top}/asked"}
+    )
+    data = packed(tree, top / "p").archive.read_bytes()
+
+    status, *_ = host.receive(
+        data if name == "zstd" else gzip.compress(decompress(data)), decoder=name
+    )
+
+    assert status == 0
+    assert not (top / "asked").exists()
 
 
 DIGESTS = {
@@ -378,7 +483,7 @@ touch -d @5 'x\\
 '"""
         )
 
-    status, said, complaint = replaced(bare, **scripts).receive(data)
+    status, said, complaint = replaced(bare, **scripts).receive(data, proof="content")
 
     assert (status, said) == (int(damaged), "")
     assert complaint.startswith("damaged on the way: ./x\\\n" if damaged else "")
@@ -390,7 +495,9 @@ def test_without_a_digest_tool_it_says_so(
 ) -> None:
     site = Site("dash", toolboxes["bare"], NOBODY, top)
 
-    status, said, complaint = site.receive(encoded(packed(tree, top / "p"), site))
+    data = encoded(packed(tree, top / "p"), site)
+
+    status, said, complaint = site.receive(data, proof="content")
 
     assert (status, complaint) == (0, "")
     assert said.startswith("warning: no sha256 tool")
@@ -561,7 +668,9 @@ def test_a_full_disk_is_named_and_nothing_is_left(
     create(top / "tree", nodes)
     data = encoded(packed(top / "tree", top / "p"), site)
     site.module.mkdir(parents=True)
-    text = render("receive", (str(site.module), ID, site.decoder, "drop"), "n")
+    text = render(
+        "receive", (str(site.module), ID, site.decoder, "drop", "metadata"), "00ff"
+    )
     mounted = (
         f"mount -t tmpfs -o {room} none {site.module}; export PATH={site.tools}; "
         f'"$@"; find {site.module} -mindepth 1 >&2'
@@ -576,7 +685,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
         timeout=60,
     )
 
-    assert b"n end 1\n" in done.stdout
+    assert b"00ff end 1\n" in done.stdout
     complaint, *left = done.stderr.decode().splitlines()
     assert complaint.startswith("not extracted: ")
     assert "No space left on device" in complaint
@@ -584,8 +693,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
 
 
 def test_the_text_is_short_enough_to_be_read_byte_by_byte() -> None:
-    text = render(
-        "receive", ("/ghost/shop/prod/web/site", ID, "zstd", "drop"), "n" * 16
-    )
+    args = ("/ghost/shop/prod/web/site", ID, "zstd", "drop", "metadata")
+    text = render("receive", args, "n" * 16)
 
     assert len(text) < 4096

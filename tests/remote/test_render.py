@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from importlib import resources
 
@@ -13,7 +14,8 @@ SCRIPTS = sorted(
     for item in resources.files(remote).iterdir()
     if item.name.endswith(".sh")
 )
-PARTS = ("family",)
+PARTS = sorted(item.name for item in (resources.files(remote) / "parts").iterdir())
+WIDTH = 100
 WORDS = (
     "",
     "it's",
@@ -66,7 +68,55 @@ def test_no_script_trusts_a_name_in_tmp(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_script_says_how_it_is_used(name: str) -> None:
-    text = (resources.files(remote) / f"{name}.sh").read_text()
+    text = _text(f"{name}.sh")
 
-    usage = "Part of other scripts" if name in PARTS else f"usage: {name}"
-    assert text.startswith(f"#!/bin/sh\n# {usage}")
+    assert text.startswith(f"#!/bin/sh\n# usage: {name}")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_says_that_it_is_one(part: str) -> None:
+    assert _text(f"parts/{part}").startswith("#!/bin/sh\n# Part of ")
+    used = [name for name in SCRIPTS if f". ./parts/{part}" in _text(f"{name}.sh")]
+    assert used, "nothing uses it"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_argument_has_the_name_that_the_usage_says(name: str) -> None:
+    usage = _text(f"{name}.sh").splitlines()[1].partition("   (")[0]
+    fixed = usage.partition(" [")[0].split()[3:]
+
+    first = _first_lines(f"{name}.sh")
+
+    for at, word in enumerate(fixed, start=1):
+        names = (word.lower(), f"GHOST_{word}")
+        assert any(f"{name}=${at}" in first.split() for name in names), word
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, *(f"parts/{part[:-3]}" for part in PARTS)])
+def test_lines_are_short(name: str) -> None:
+    lines = _text(f"{name}.sh").expandtabs(4).splitlines()
+
+    assert [line for line in lines if len(line) > WIDTH] == []
+
+
+def test_the_layout_names_every_file_that_scripts_do() -> None:
+    layout = _text("LAYOUT.md")
+    texts = [_text(f"{name}.sh") for name in SCRIPTS]
+    texts += [_text(f"parts/{part}") for part in PARTS]
+    where = r"(?:\.ghost(?:/\$\w+)?|\$meta|\.\./ghost)/([a-z]+(?:[._][a-z]+)*)"
+
+    named = {name for text in texts for name in re.findall(where, text)}
+
+    assert {"armed", "holder", "environment.before", "manifest"} <= named
+    halves = {name for name in named if name.endswith(".new")}
+    assert [name for name in named - halves if f"`{name}`" not in layout] == []
+
+
+def _text(file: str) -> str:
+    return (resources.files(remote) / file).read_text()
+
+
+def _first_lines(file: str) -> str:
+    """Return the first lines of a script that are no comments."""
+    lines = _text(file).splitlines()
+    return "\n".join([line for line in lines if not line.startswith("#")][:3])

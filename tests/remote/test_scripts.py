@@ -652,7 +652,7 @@ def _arm(
     words: list[str] = []
     for move in moves:
         words += (move[0], *move[2:], "fingerprint", moved)
-    assert run(shell, "arm", "run-1", "/store", *words)[0] == 0
+    assert run(shell, "record_moves", "run-1", "/store", *words)[0] == 0
     for folder, _, _, new, _ in moves:
         meta = Path(folder, ".ghost", Path(new).name)
         (meta / "environment.next").write_text(environment)

@@ -66,11 +66,11 @@ class Host:
         moves = ("mv", f"{self.ghost}/switching", str(self.module), str(self.target))
         text = timer(args, (*moves, *ends))
         words = (self.app, name, str(len(text)))
-        status, _, err = run(self.shell, "confirm", *words, payload=text)
+        status, _, err = run(self.shell, "timer_start", *words, payload=text)
         assert (status, err) == (0, "")
 
     def disarm(self) -> tuple[int | None, str]:
-        status, _, err = run(self.shell, "disarm", self.app, "20")
+        status, _, err = run(self.shell, "timer_stop", self.app, "20")
         return status, err
 
     @property
@@ -193,7 +193,7 @@ def test_the_next_run_ends_an_earlier_timer(host: Host) -> None:
     host.arm()
     ends = (str(host.module / "1_a_0"), str(host.module / "2_a_0"), "", "", "")
 
-    assert run(host.shell, "arm", "2", "/store", host.module, *ends)[0] == 0
+    assert run(host.shell, "record_moves", "2", "/store", host.module, *ends)[0] == 0
 
     _until(lambda: not _timers(host))
     assert host.serves == "2_a_0"

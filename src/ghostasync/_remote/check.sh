@@ -1,7 +1,8 @@
 #!/bin/sh
-# usage: check APP_DIR [MODULE_DIR TARGET]...   (prints facts, one KEY=VALUE a line)
+# usage: check APP_DIR [DIR TARGET]...   (prints facts, one KEY=VALUE a line)
+# DIR is a module's, TARGET the link that it is served from.
 set -u
-app=$1
+app_dir=$1
 shift
 above() { # the nearest parent of $1 that exists
 	up=${1%/*}
@@ -14,13 +15,13 @@ say "gid=$(id -g)"
 for tool in tar zstd gzip flock setsid sha256sum curl wget; do
 	! command -v "$tool" >/dev/null || say "tool=$tool"
 done
-at=$app
+at=$app_dir
 [ -d "$at" ] || at=$(above "$at")
 [ -w "$at" ] || say "unwritable=$at"
 say "blocks=$(df -Pk "$at" 2>/dev/null | tail -n 1)"
 say "inodes=$(df -Pi "$at" 2>/dev/null | tail -n 1)"
 # A random name: hosts that are containers may share /tmp and their PIDs repeat.
-try=$app/.ghost
+try=$app_dir/.ghost
 [ -w "$try" ] || try=${TMPDIR:-/tmp}
 # shellcheck disable=SC2154  # comes with the frame
 try=$try/ghost-try.$nonce
@@ -40,7 +41,7 @@ fi
 ! grep -qs '^KillUserProcesses=\(yes\|true\|on\|1\)' \
 	/etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf || say "ends-logins=yes"
 # Who holds the lock: a name whose process is gone was left by a host that went down.
-if { read -r holder && read -r pid; } 2>/dev/null <"$app/.ghost/holder"; then
+if { read -r holder && read -r pid; } 2>/dev/null <"$app_dir/.ghost/holder"; then
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || say "holder=$holder"
 fi
 # What the host itself knows of the last move of $link. A switch that was killed half-way
@@ -68,7 +69,8 @@ while [ $# -gt 0 ]; do
 		id=${link##*/}
 		if [ "$link" = "$dir/$id" ]; then
 			[ -d "$link" ] || say "dangling=$id"
-			! [ -f "$dir/.ghost/$id/fingerprint" ] || say "fingerprint=$(cat "$dir/.ghost/$id/fingerprint")"
+			! [ -f "$dir/.ghost/$id/fingerprint" ] ||
+				say "fingerprint=$(cat "$dir/.ghost/$id/fingerprint")"
 			# What was live before it, by the host's own books.
 			say "before=$(grep -svxF "$id" "$dir/.ghost/history" | tail -n 1)"
 		fi

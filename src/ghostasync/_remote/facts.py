@@ -22,7 +22,7 @@ class Identity:
 @attrs.frozen
 class Switch:
     """
-    The host's own record of the last move of one link; see ``arm.sh``.
+    The host's own record of the last move of one link; see ``record_moves.sh``.
 
     *run* moved it from *previous*, empty where there was no link, to *new*; *aside* is
     where an adopted folder went. *fingerprint* is that of what it brought.

@@ -1,9 +1,10 @@
 #!/bin/sh
-# usage: probe [sudo]   (says who we are here; with "sudo", whether sudo -n works)
+# usage: probe [SUDO]   (says who we are here; where SUDO is "sudo", whether sudo -n works)
 set -eu
+sudo=${1-}
 echo "home=$(cd && pwd)"
 echo "uid=$(id -u)"
 echo "user=$(id -un)"
-if [ "${1-}" = sudo ] && ! words=$(sudo -n /bin/sh -c : 2>&1); then
+if [ "$sudo" = sudo ] && ! words=$(sudo -n /bin/sh -c : 2>&1); then
 	echo "sudo=$(printf '%s' "$words" | tr '\n' ' ')"
 fi

@@ -1,6 +1,7 @@
 #!/bin/sh
-# usage: prune MODULE_DIR TARGET KEEP FAILED FINGERPRINT [PROTECTED]...
-# Notes what the live release was proven to be (FINGERPRINT, where not empty). Keeps what is live, KEEP - 1 that were live before, FAILED that never were, PROTECTED.
+# usage: prune DIR TARGET KEEP FAILED FINGERPRINT [ID]...   (DIR is a module's)
+# Notes what the live release was proven to be (FINGERPRINT, where not empty). Keeps what
+# is live, KEEP - 1 that were live before, FAILED that never were, and each ID.
 set -eu
 dir=$1 target=$2 keep=$3 failed=$4 fingerprint=$5
 shift 5

@@ -1,18 +1,14 @@
 #!/bin/sh
-# usage: restore RENAME BUSY [MODULE_DIR TARGET PREVIOUS NEW ASIDE]...
+# usage: restore RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE]...
 # Puts each link back to PREVIOUS (or removes it) where it is NEW; refuses to touch others.
+# DIR is a module's, TARGET its link, BUSY the file that names a switch at work.
 # Prints for each target whether it was moved, what the release that serves again has,
 # and how that proves its health: "restored,post_deploy TARGET", "verify JSON".
 set -eu
-how=$1 busy=$2
+rename=$1 busy=$2
 shift 2
-rename() {
-	case $how in
-	python3) python3 -c 'import os, sys; os.replace(*sys.argv[1:])' "$1" "$2" ;;
-	perl) perl -e 'rename $ARGV[0], $ARGV[1] or die "rename: $!\n"' "$1" "$2" ;;
-	*) mv -T "$1" "$2" ;;
-	esac
-}
+. ./parts/rename.sh
+. ./parts/flush.sh
 # A switch whose connection died may still be on its way: it must not win afterwards.
 if [ -f "$busy" ] && read -r pid <"$busy"; then
 	! grep -qs ghost-switch "/proc/$pid/cmdline" || ! kill -s KILL "$pid" || sleep 1
@@ -23,7 +19,8 @@ while [ $# -gt 0 ]; do
 	dir=$1 target=$2 previous=$3 new=$4 aside=$5
 	shift 5
 	now=$(readlink "$target" || :)
-	link=${target%/*}/.${target##*/}.ghost back=${target%/*}/.${target##*/}.ghost-back
+	link=${target%/*}/.${target##*/}.ghost
+	back=$link-back
 	has=restored
 	# Of a switch that was ended: an mv of it that is late finds nothing to rename.
 	rm -f "$link"
@@ -33,7 +30,8 @@ while [ $# -gt 0 ]; do
 			mv "$aside" "$target"
 		elif [ "$now" != "$previous" ]; then
 			rm -f "$back"
-			printf '%s\n' "$target points to ${now:-nothing}, neither ${previous:-absent} nor $new: left alone" >&2
+			printf '%s, neither %s nor %s: left alone\n' \
+				"$target points to ${now:-nothing}" "${previous:-absent}" "$new" >&2
 			failed=1
 			continue
 		fi
@@ -54,7 +52,7 @@ while [ $# -gt 0 ]; do
 		rename "$back" "$target"
 	fi
 	rm -f "$back"
-	sync -f "${target%/*}" 2>/dev/null || sync
+	flush -f "${target%/*}"
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=
 	if [ -n "$previous" ] && [ "$previous" = "$dir/${previous##*/}" ]; then

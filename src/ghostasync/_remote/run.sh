@@ -5,20 +5,21 @@
 # patience: the script's whole process group is ended, so that it can not overlap the
 # next run's.
 set -eu
+# Names that no variable of the user's has: those may take any that does not begin with
+# GHOST, PATH included.
+GHOST_CWD=$1 GHOST_FILE=$2 GHOST_TEXT=$3 GHOST_ENVIRONMENT=$4
+shift 4
 exec 3<&0
 (
 	exec 3<&-
-	cd "$1"
-	# Chosen before the environment is there: its names are the user's, PATH included,
-	# but for those that begin with GHOST.
-	GHOST_FILE=$2 GHOST_TEXT=$3 GHOST_SETSID=$(command -v setsid || :) GHOST_BANG=
-	if [ -n "$2" ] && [ "$(dd if="$2" bs=2 count=1 2>/dev/null)" = '#!' ]; then
+	cd "$GHOST_CWD"
+	GHOST_SETSID=$(command -v setsid || :) GHOST_BANG=
+	if [ -n "$GHOST_FILE" ] && [ "$(dd if="$GHOST_FILE" bs=2 count=1 2>/dev/null)" = '#!' ]; then
 		GHOST_BANG=1
-		chmod u+x "$2"
+		chmod u+x "$GHOST_FILE"
 	fi
 	# shellcheck disable=SC1090  # written by environment.sh
-	. "$4"
-	shift 4
+	. "$GHOST_ENVIRONMENT"
 	# shellcheck disable=SC2163  # NAME=VALUE in one word
 	for GHOST_PAIR; do export "$GHOST_PAIR"; done
 	if [ -z "$GHOST_FILE" ]; then
@@ -31,13 +32,11 @@ exec 3<&0
 	exec ${GHOST_SETSID:+"$GHOST_SETSID"} "$@"
 ) </dev/null 2>&1 &
 script=$!
-. ./family.sh # for hosts without setsid
-# shellcheck disable=SC2086  # a list of numbers
-end() { kill -s "$1" -- "-$script" || kill -s "$1" $family; }
+. ./parts/descendants.sh
+. ./parts/end_group.sh
 gone=
 trap 'gone=1' HUP INT TERM
-# A builtin that opens it is us, and not a child.
-read -r self _ </proc/self/stat
+. ./parts/self.sh
 (
 	cat <&3
 	# Again and again: one that comes just before the wait is lost.
@@ -50,16 +49,7 @@ wait "$script" || status=$?
 kill -s KILL "$watch" 2>/dev/null || :
 if [ "$gone" ]; then
 	trap '' HUP INT TERM
-	(
-		family=$(family "$script")
-		end TERM
-		for _ in 1 2 3 4 5; do
-			sleep 0.1 || sleep 1
-			end 0 || exit 0
-			sleep 1
-		done
-		end KILL
-	) >/dev/null 2>&1 &
+	end_group 5 >/dev/null 2>&1 &
 	watch=$!
 	wait "$script" || status=$?
 fi

@@ -27,7 +27,7 @@ __all__ = [
 LOST: Final = 999
 """In the closing line, instead of a status: the lock is not this run's any more."""
 
-_PART: Final = re.compile(rb"\. \./(\w+)\.sh\b")
+_PART: Final = re.compile(rb"\. \./(parts/\w+)\.sh\b")
 
 
 @attrs.frozen
@@ -54,7 +54,7 @@ def body(name: str) -> bytes:
     """
     Return a script without comments and indentation, which hosts need not be sent.
 
-    Where it says ``. ./PART.sh`` that part stands instead.
+    Where it says ``. ./parts/PART.sh`` that part stands instead.
     """
     text = resources.files(__package__).joinpath(f"{name}.sh").read_bytes()
     lines = (line.lstrip() for line in text.splitlines())
@@ -131,10 +131,11 @@ def as_user(
         text,
         environment,
         os.fsdecode(exports(more)),
-        os.fsdecode(body("become")),
-        os.fsdecode(body("other")),
+        os.fsdecode(body("change_user")),
+        os.fsdecode(body("run_as_inner")),
+        os.fsdecode(body("parts/bytes")),
     )
-    return os.fsdecode(b"\n".join([b"set -- " + _words(args), body("as")]))
+    return os.fsdecode(b"\n".join([b"set -- " + _words(args), body("run_as")]))
 
 
 def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
@@ -170,13 +171,11 @@ def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
     """
     Return the command for the login shell: constant but for a name and a number.
 
-    It parses alike in sh, bash, zsh, fish and csh. The reader has to leave the rest of
-    stdin alone: ``dd`` does, in a few reads where it knows ``fullblock`` (GNU, busybox,
-    toybox), else with one for each byte, which takes ten times as long. One that does
-    not know it ends before it has read any. Source: FIELD, facts that were run, and
-    ``benchmarks/skew.py``.
+    It parses alike in sh, bash, zsh, fish and csh. The reader, ``parts/bytes.sh``, has
+    to leave the rest of stdin alone: ``dd`` does, in a few reads where it knows
+    ``fullblock`` (GNU, busybox, toybox), else with one for each byte, which takes ten
+    times as long. Source: FIELD, facts that were run, and ``benchmarks/skew.py``.
     """
     prefix = "exec sudo -n " if sudo else "exec "
-    whole = f"dd bs={nbytes} count=1 iflag=fullblock 2>/dev/null"
-    bytewise = f"dd bs=1 count={nbytes} 2>/dev/null"
-    return f"{prefix}/bin/sh -c 'eval \"$({whole} || {bytewise})\"' ghost-{name}"
+    reader = body("parts/bytes").decode().replace('"$nbytes"', str(nbytes))
+    return f"{prefix}/bin/sh -c 'eval \"$({reader})\"' ghost-{name}"

@@ -1,17 +1,13 @@
 #!/bin/sh
-# usage: switch RENAME BUSY [MODULE_DIR TARGET PREVIOUS NEW ASIDE]...
+# usage: switch RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE]...
 # Moves every link of the host back to back; prints "moved" when the last one has.
+# DIR is a module's, TARGET its link, BUSY the file that names us meanwhile.
 set -eu
-rename() {
-	case $how in
-	mv) mv -T "$1" "$2" ;;
-	python3) python3 -c 'import os, sys; os.replace(*sys.argv[1:])' "$1" "$2" ;;
-	perl) perl -e 'rename $ARGV[0], $ARGV[1] or die "rename: $!\n"' "$1" "$2" ;;
-	*) echo "no way to rename(2) a link here" >&2 && return 1 ;;
-	esac
-}
+rename=$1 busy=$2
+shift 2
+. ./parts/rename.sh
+. ./parts/flush.sh
 links=
-busy=$2
 # shellcheck disable=SC2086  # a list, split at newlines alone
 trap 'IFS="
 "; set -f; rm -f "$busy" $links' EXIT
@@ -66,14 +62,12 @@ keep() {
 		fi
 		mv "$meta/environment.next" "$meta/environment"
 	fi
-	[ -z "$previous" ] || [ "$previous" = "$new" ] || echo "${previous##*/}" >>"$dir/.ghost/history"
-	sync -f "${target%/*}" 2>/dev/null || sync
+	[ -z "$previous" ] || [ "$previous" = "$new" ] ||
+		echo "${previous##*/}" >>"$dir/.ghost/history"
+	flush -f "${target%/*}"
 }
-how=$1
-shift 2
 umask 077
-# A builtin that opens it is us, and not a child.
-read -r self _ </proc/self/stat 2>/dev/null || self=$(sh -c 'echo "$PPID"')
+. ./parts/self.sh
 echo "$self" >"$busy"
 each ready "$@"
 each move "$@"

@@ -4,11 +4,11 @@
 # run has the host, that one decides. restore and run are the scripts of these names.
 # A post-deploy gets PATIENCE seconds; APP is the word by which other runs know of it.
 set -u
-id=$1 who=$3 seconds=$4 patience=$5 app=$6
-cd "$2/.ghost" || exit
+id=$1 app_dir=$2 holder=$3 seconds=$4 patience=$5 app=$6
+cd "$app_dir/.ghost" || exit
 heard() { # notes whether the run in charge has been heard of
 	{ read -r name && read -r pid; } 2>/dev/null <holder || return
-	if [ "$name" = "$who" ]; then
+	if [ "$name" = "$holder" ]; then
 		beat=$(cat beat 2>/dev/null)
 		[ "$beat" = "${old-}" ] || { old=$beat && quiet=0; }
 	elif grep -qs ghost-lock "/proc/$pid/cmdline"; then

@@ -181,7 +181,11 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "proxy_command": _PLAIN,
         "connects": _whole(0),
     },
-    Layout: {"root": _TARGET, "keep": _whole(1)},
+    Layout: {
+        "root": _TARGET,
+        "proof": _words("metadata", "content"),
+        "keep": _whole(1),
+    },
     Rollout: {
         "waves": _WAVES,
         "spread_by": _PLAIN,

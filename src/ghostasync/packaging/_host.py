@@ -1,15 +1,18 @@
-"""
+r"""
 How a release travels, and what a host needs to tell that it is there and settle it.
 
-A host lists what tar left and compares. ``ghost/seal`` is one digest of that listing,
-quick to compare; where it differs, the manifest tells what is wrong. ``ghost/settle``
-is sh, calls of three functions of ``receive.sh``:
+A host lists what tar left and compares that with what was packaged. Both files here are
+sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
 
-- ``check SHA256 PATH``: a file whose name some digest tool would write in its own way,
-  and which the seal leaves out;
-- ``at MTIME PATH...``: folders and links, whose time tar does not leave right;
-- ``mode MODE PATH...``: what travels with another mode than its own. Deepest first,
-  for a folder may be closed by it.
+- ``listing``: the digest of what should be listed, quick to compare;
+- ``contents``: the digest of all lines ``SHA256 PATH``, but for files whose names some
+  digest tool would write in its own way; ``odd`` is not empty where there are such;
+- ``edit`` and ``digests``: what makes the manifest, by ``sed``, lines like those that
+  the host finds, to tell what is wrong where a digest differs.
+
+``ghost/settle`` calls ``check SHA256 PATH`` for odd names; gives folders and links
+their time, which tar does not leave right; and gives what travels with another mode its
+own. Deepest first, for a folder may be closed by it.
 """
 
 from __future__ import annotations
@@ -29,6 +32,22 @@ FOLDER_MODE: Final = 0o755
 MAX_CALL: Final = 1 << 16
 """Bytes of paths in one call: half of what the smallest kernel takes at once."""
 
+_EDIT: Final = rb"""1d
+s/^[^ ]* d [^ ]* [^ ]* - /d 755 /
+s/^[^ ]* l [^ ]* [^ ]* - /l /
+s/^\([^ ]* f [^ ]* [^ ]*\) [^ ]* /\1 /
+s/^\([^ ]* f\) ./\1 0/
+s/^\([^ ]* f .\)0/\14/
+s/^\([^ ]* f .\)1/\15/
+s/^\([^ ]* f .\)2/\16/
+s/^\([^ ]* f .\)3/\17/"""
+"""A line of the manifest becomes one of the listing; the modes are those below."""
+
+_DIGESTS: Final = rb"""1d
+/\\/d
+s/^[^ ]* f [^ ]* [^ ]* \([^ ]*\) /\1 /p"""
+"""A line of the manifest becomes ``SHA256 PATH``, where no name is odd."""
+
 
 def file_mode(mode: int) -> int:
     """
@@ -42,22 +61,31 @@ def file_mode(mode: int) -> int:
 
 def seal(entries: Iterable[Entry]) -> bytes:
     """Return the text of ``ghost/seal`` for a tree."""
-    lines: list[bytes] = []
+    listing: list[bytes] = []
+    contents: list[bytes] = []
+    odd = b""
     for entry in entries:
         path = _path(entry)
         if entry.kind is Kind.FILE:
             mode = file_mode(entry.mode)
-            lines.append(b"%d f %04o %d %b" % (entry.mtime, mode, entry.size, path))
+            line = b"%d f %04o %d %b" % (entry.mtime, mode, entry.size, path)
+            listing.append(line)
             if escape(path) is path:
-                lines.append(b"%b %b" % (entry.sha256.encode(), path))
+                contents.append(b"%b %b" % (entry.sha256.encode(), path))
+            else:
+                odd = b"1"
         elif entry.kind is Kind.FOLDER:
-            lines.append(b"d %o %b" % (FOLDER_MODE, path))
+            listing.append(b"d %o %b" % (FOLDER_MODE, path))
         else:
-            lines.append(b"l %b\t%b" % (path, entry.target))
+            listing.append(b"l %b\t%b" % (path, entry.target))
+    values = _digest(listing), _digest(contents), odd, _EDIT, _DIGESTS
+    return b"listing=%b\ncontents=%b\nodd=%b\nedit='%b'\ndigests='%b'\n" % values
+
+
+def _digest(lines: list[bytes]) -> bytes:
     # A name may hold newlines; sort(1) sees lines.
-    lines = sorted(b"\n".join(lines).split(b"\n"))
-    digest = hashlib.sha256(b"\n".join([*lines, b""]))
-    return digest.hexdigest().encode() + b"\n"
+    lines = sorted(b"\n".join(lines).split(b"\n")) if lines else []
+    return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest().encode()
 
 
 def settle(entries: Sequence[Entry]) -> bytes:
@@ -75,7 +103,7 @@ def _times(entries: Iterable[Entry]) -> Iterator[bytes]:
     late = [entry for entry in entries if entry.kind is not Kind.FILE]
     late.sort(key=lambda entry: entry.mtime)
     for mtime, group in groupby(late, key=lambda entry: entry.mtime):
-        yield from _calls(b"at %d" % mtime, group)
+        yield from _calls(b"touch -h -d @%d" % mtime, group)
 
 
 def _modes(entries: Iterable[Entry]) -> Iterator[bytes]:
@@ -87,7 +115,7 @@ def _modes(entries: Iterable[Entry]) -> Iterator[bytes]:
     ]
     changed.sort(key=lambda entry: (-entry.path.count(b"/"), entry.mode))
     for mode, group in groupby(changed, key=lambda entry: entry.mode):
-        yield from _calls(b"mode %04o" % mode, group)
+        yield from _calls(b"chmod %04o" % mode, group)
 
 
 def _calls(call: bytes, entries: Iterable[Entry]) -> Iterator[bytes]:

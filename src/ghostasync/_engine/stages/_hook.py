@@ -21,7 +21,7 @@ async def require_lock(ctx: HostRun) -> None:
         LockHeld: Another run has taken it over; it may be in good health by now.
         ConnectionDied: Nobody knows.
     """
-    await query(ctx.session, "ours", sudo=ctx.sudo)
+    await query(ctx.session, "assert_lock", sudo=ctx.sudo)
 
 
 async def run_hook(ctx: HostRun, key: Literal["drain", "undrain"]) -> None:

@@ -22,7 +22,7 @@ async def rights(ctx: HostRun) -> list[str]:
 
 async def _finding(ctx: HostRun, user: str, module: str) -> str:
     try:
-        await query(ctx.session, "become", user, "exit 0", sudo=ctx.sudo)
+        await query(ctx.session, "change_user", user, "exit 0", sudo=ctx.sudo)
     except RemoteError as exc:
         why = exc.tail.strip() or str(exc)
     else:

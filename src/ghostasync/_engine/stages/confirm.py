@@ -43,7 +43,7 @@ async def start_timer(ctx: HostRun) -> None:
         channel.write_eof()
 
     await call(
-        *(ctx.session, "confirm", app_dir, name, str(len(text))),
+        *(ctx.session, "timer_start", app_dir, name, str(len(text))),
         sudo=ctx.sudo,
         feed=send,
     )
@@ -61,7 +61,7 @@ async def disarm(ctx: HostRun) -> None:
         return
     app_dir = ctx.session.app_dir
     try:
-        await call(ctx.session, "disarm", app_dir, str(_PATIENCE), sudo=ctx.sudo)
+        await call(ctx.session, "timer_stop", app_dir, str(_PATIENCE), sudo=ctx.sudo)
     except RemoteError as exc:
         ctx.undo = attrs.evolve(ctx.undo, timer=False)
         raise HostError(ctx.name, exc.tail.strip() or str(exc)) from exc

@@ -34,6 +34,7 @@ async def prepare(ctx: HostRun) -> e.Prepared:
         args += [move.folder, move.previous, move.new, move.aside]
         args += [release.fingerprint, moved]
     run = ctx.run
-    await call(ctx.session, "arm", run.id, run.spec.store_url, *args, sudo=ctx.sudo)
+    words = (run.id, run.spec.store_url, *args)
+    await call(ctx.session, "record_moves", *words, sudo=ctx.sudo)
     previous = {move.module: move.previous or move.aside for move in moves}
     return e.Prepared(ctx.name, previous=previous)

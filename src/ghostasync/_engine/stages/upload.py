@@ -141,6 +141,7 @@ async def _send(ctx: HostRun, release: Release) -> None:
             release.id,
             encoding,
             "keep" if owned else "drop",
+            ctx.run.plan.layout.proof,
             *shared,
             sudo=ctx.sudo,
             feed=stream,

@@ -1,11 +1,12 @@
 #!/bin/sh
-# usage: as USER FILE TEXT ENVIRONMENT MORE BECOME OTHER
+# usage: run_as USER FILE TEXT ENVIRONMENT MORE CHANGE INNER READER
 # Runs FILE (or TEXT, where FILE is empty) as USER, with what ENVIRONMENT and MORE
 # export: whatever USER may read, and whatever a change of user leaves of variables.
-# It all goes through a pipe to OTHER, which runs as USER. We may not signal that: it
-# ends the script when the pipe ends, and so when we do, however we do.
+# CHANGE, INNER and READER are texts: change_user, run_as_inner, and the part "bytes".
+# All that the script needs goes through a pipe to INNER, which runs as USER. We may not
+# signal that: it ends the script when the pipe ends, and so when we do, however we do.
 set -u
-user=$1 file=$2 text=$3 environment=$4 more=$5 become=$6 other=$7
+user=$1 file=$2 text=$3 environment=$4 more=$5 change=$6 inner=$7 reader=$8
 # The PATH is the script's already.
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 setsid=$(command -v setsid || :)
@@ -16,13 +17,12 @@ script() {
 count() { echo $(($(wc -c))); }
 bang=$(script | sed -n '1s/^#![[:blank:]]*//p')
 first="set -- $(variables | count) $(printf '%s' "$bang" | count) $(script | count)
-$other"
-nbytes=$(printf '%s' "$first" | count)
-read="eval \"\$({ dd bs=$nbytes count=1 iflag=fullblock || dd bs=1 count=$nbytes; } 2>/dev/null)\""
-pipe=${environment%/*}/as.$$
+$inner"
+read="nbytes=$(printf '%s' "$first" | count); eval \"\$($reader)\""
+pipe=${environment%/*}/run_as.$$
 mkfifo "$pipe" || exit 1
 # A session of its own, so that signals for our group find only us.
-${setsid:+"$setsid"} /bin/sh -c "$become" ghost-become "$user" "$read" <"$pipe" &
+${setsid:+"$setsid"} /bin/sh -c "$change" ghost-change_user "$user" "$read" <"$pipe" &
 child=$!
 trap '' PIPE
 trap 'exec 3>&-' HUP INT TERM

@@ -1,16 +1,20 @@
 #!/bin/sh
-# usage: other VARIABLES BANG SCRIPT   (all three are on stdin, of so many bytes)
-# Runs SCRIPT, by what its first line asks for, and ends it when stdin ends.
+# usage: run_as_inner NVARIABLES NBANG NSCRIPT   (three texts on stdin, of so many bytes)
+# Runs the script with the variables, by what its first line asks for, and ends it when
+# stdin ends.
 set -u
+nvariables=$1 nbang=$2 nscript=$3
 eval "HOME=~$(id -un)"
 USER=$(id -un) LOGNAME=$USER
 export HOME USER LOGNAME
 setsid=$(command -v setsid || :)
-# So many of stdin, and no more.
-bytes() { dd bs="$1" count=1 iflag=fullblock || dd bs=1 count="$1"; } 2>/dev/null
-variables=$(bytes "$1")
-bang=$(bytes "$2")
-text=$(bytes "$3" && echo .)
+bytes() {
+	nbytes=$1
+	. ./parts/bytes.sh
+}
+variables=$(bytes "$nvariables")
+bang=$(bytes "$nbang")
+text=$(bytes "$nscript" && echo .)
 read -r go || :
 [ "$go" = go ] || exit 143 # cut short: our other end is gone
 set -f
@@ -26,19 +30,12 @@ printf '%s' "${text%.}" | (
 	exec "$@"
 ) 4<&- 2>&1 &
 script=$!
-. ./family.sh # for hosts without setsid
-# shellcheck disable=SC2086  # a list of numbers
-end() { kill -s "$1" -- "-$script" || kill -s "$1" $family; }
+. ./parts/descendants.sh
+. ./parts/end_group.sh
 (
 	read -r _ <&4
 	trap '' TERM
-	family=$(family "$script")
-	end TERM
-	for _ in 1 2 3; do
-		sleep 1
-		end 0 || exit 0
-	done
-	end KILL
+	end_group 3
 ) >/dev/null 2>&1 &
 watch=$!
 trap '' HUP INT TERM

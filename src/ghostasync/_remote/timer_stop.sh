@@ -1,9 +1,9 @@
 #!/bin/sh
-# usage: disarm APP_DIR PATIENCE   (ends a timer; fails where it has put the links back)
+# usage: timer_stop APP_DIR PATIENCE   (fails where the timer has put the links back)
 # One that is about to is waited for. Prints whether its post-deploys failed, and when.
 set -eu
-cd "$1/.ghost"
-patience=$2
+app_dir=$1 patience=$2
+cd "$app_dir/.ghost"
 if mv timer disarmed 2>/dev/null; then
 	rm -f disarmed timer.sh
 	exit
@@ -15,5 +15,9 @@ done
 [ ! -f reverting ] || { echo "it is putting its links back by itself" >&2 && exit 1; }
 [ -f reverted ] || exit 0
 read -r _ bad at <reverted
-echo "it put its links back by itself, $(($(date +%s) - at)) s ago$([ "$bad" = 0 ] || echo ', but not all went well: see .ghost/timer.log')" >&2
+case $bad in
+0) how= ;;
+*) how=', but not all went well: see .ghost/timer.log' ;;
+esac
+echo "it put its links back by itself, $(($(date +%s) - at)) s ago$how" >&2
 exit 1

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Part of other scripts, which name it where it goes.
+# Part of other scripts: processes, by the parents that /proc tells.
 # shellcheck disable=SC2013  # no blank in these names
-family() { # the processes $* with all below them
+descendants() { # the processes $* with all below them
 	all=$* next=$*
 	while [ "$next" ]; do
 		found=

@@ -1,19 +1,21 @@
 #!/bin/sh
-# usage: confirm APP_DIR ID NBYTES   (the text of a timer, as "timer ID", is on stdin)
+# usage: timer_start APP_DIR ID NBYTES   (the text of a timer, as "timer ID", is on stdin)
 # Starts the timer beside us, so that it outlives this session and whoever waits for it.
 set -eu
+app_dir=$1 id=$2 nbytes=$3
 mask=$(umask)
 umask 077
-cd "$1/.ghost"
+cd "$app_dir/.ghost"
 cat >timer.sh.new
-[ "$(wc -c <timer.sh.new)" -eq "$3" ] || { echo "the timer arrived cut short" >&2 && exit 1; }
+[ "$(wc -c <timer.sh.new)" -eq "$nbytes" ] ||
+	{ echo "the timer arrived cut short" >&2 && exit 1; }
 mv timer.sh.new timer.sh
 rm -f reverted reverting
-printf '%s\n' "$2" >timer
+printf '%s\n' "$id" >timer
 umask "$mask"
 # logind may end what a login leaves behind, but not a unit.
-if [ "$(id -u)" = 0 ] && systemd-run --quiet --collect -p KillMode=process --setenv=HOME="$HOME" --unit="ghost-timer-$2" \
-	/bin/sh "$PWD/timer.sh" 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && systemd-run --quiet --collect -p KillMode=process \
+	--setenv=HOME="$HOME" --unit="ghost-timer-$id" /bin/sh "$PWD/timer.sh" 2>/dev/null; then
 	exit
 fi
 trap '' HUP

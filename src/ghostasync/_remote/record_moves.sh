@@ -1,0 +1,22 @@
+#!/bin/sh
+# usage: record_moves RUN STORE [DIR PREVIOUS NEW ASIDE FINGERPRINT MOVED]...
+# Puts on disk what a rollback needs, before any link moves; DIR is a module's. A timer of
+# an earlier run has nothing to put back any more; nor has an environment that one has
+# kept, unless this run takes up one that had MOVED the link (then not empty).
+set -eu
+run=$1 store=$2
+shift 2
+. ./parts/flush.sh
+umask 077
+trap 'rm -f "$dir/.ghost/armed.new"' EXIT
+rm -f "${1%/*}/.ghost/timer"
+while [ $# -gt 0 ]; do
+	dir=$1 previous=$2 new=$3 aside=$4 fingerprint=$5 moved=$6
+	shift 6
+	# Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
+	printf '%s\n' "run=$run" "store=$store" "previous=$previous" "new=$new" \
+		"aside=$aside" "fingerprint=$fingerprint" | cat >"$dir/.ghost/armed.new"
+	[ "$moved" ] || rm -f "$dir/.ghost/${new##*/}/environment.before"
+	mv "$dir/.ghost/armed.new" "$dir/.ghost/armed"
+done
+flush -f "$dir/.ghost"
