@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-from ._api import (
-    Preview,
-    build,
-    check,
-    converge,
-    deploy,
-    dry_run,
-    resume,
-    rollback,
-    start,
-    status,
-)
-from ._jobs import Selection
-from ._run import Run
-from ._survey import Finding, FleetStatus, HostStatus, OpenRun
-from .config import load_plan
-from .errors import DeployFailed, GhostasyncError, PlanError
-from .model import (
-    Action,
-    App,
-    Deadlines,
-    DirectorySource,
-    Gate,
-    GitSource,
-    Hook,
-    Host,
-    HostReport,
-    Layout,
-    Module,
-    Outcome,
-    Package,
-    Plan,
-    Report,
-    Rollout,
-    Script,
-    Ssh,
-    State,
-    StoreSettings,
-    Verify,
-)
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ._api import (
+        Preview,
+        build,
+        check,
+        converge,
+        deploy,
+        dry_run,
+        resume,
+        rollback,
+        start,
+        status,
+    )
+    from ._jobs import Selection
+    from ._run import Run
+    from ._survey import Finding, FleetStatus, HostStatus, OpenRun
+    from .config import load_plan
+    from .errors import DeployFailed, GhostasyncError, PlanError
+    from .model import (
+        Action,
+        App,
+        Deadlines,
+        DirectorySource,
+        Gate,
+        GitSource,
+        Hook,
+        Host,
+        HostReport,
+        Layout,
+        Module,
+        Outcome,
+        Package,
+        Plan,
+        Report,
+        Rollout,
+        Script,
+        Ssh,
+        State,
+        StoreSettings,
+        Verify,
+    )
 
 __all__ = [
     "Action",
@@ -86,3 +91,23 @@ __all__ = [
     "start",
     "status",
 ]
+
+_HOMES: Final = ("model", "errors", "config", "_jobs", "_survey", "_run", "_api")
+"""Where these names live; the first are the fastest to import."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for: the command line lives here, and needs little."""
+        for home in _HOMES if name in __all__ else ():
+            module = import_module(f".{home}", __name__)
+            if hasattr(module, name):
+                globals()[name] = value = getattr(module, name)
+                return value
+        if name[0] != "_":
+            with suppress(ModuleNotFoundError):
+                return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

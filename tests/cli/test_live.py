@@ -5,7 +5,8 @@ import io
 import pytest
 
 from ghostasync.cli.board import Board
-from ghostasync.cli.live import Screen, can_draw
+from ghostasync.cli.frontend import can_draw
+from ghostasync.cli.live import Screen
 from ghostasync.cli.sink import Sink
 
 from .story import failed_run, folded

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ghostasync.cli import arrange
 from ghostasync.cli.options import (
     COMMON,
     LIMITS,
@@ -11,7 +12,6 @@ from ghostasync.cli.options import (
     Limits,
     Locking,
     Pick,
-    arrange,
 )
 from ghostasync.errors import ConfigError, PlanError
 from ghostasync.model import App, DirectorySource, Host, Module, Plan, Rollout

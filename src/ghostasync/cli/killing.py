@@ -20,7 +20,8 @@ from ..events import Record, Switched
 from ..model import Action, Outcome, Plan
 from . import tables
 from .commands import closing
-from .frontend import FrontEnd, Output
+from .frontend import FrontEnd
+from .options import Output
 from .running import Signals, conduct, supervise
 from .sink import show
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .._jobs import Selection
 from .._waves import parse_budget, parse_waves
-from ..config import load_plan
-from ..model import Plan
-from .frontend import Output
+
+if TYPE_CHECKING:
+    from .._jobs import Selection
+    from ..model import Plan
 
 __all__ = [
     "COMMON",
@@ -29,33 +29,21 @@ __all__ = [
     "Limits",
     "Locking",
     "Mode",
+    "Output",
     "Pick",
     "Repeatable",
-    "arrange",
 ]
 
 CONFIG_NAME: Final = "ghostasync.toml"
+
+Output = Literal["auto", "board", "lines", "json"]
+"""How a run is shown; ``auto``: a board on a terminal, lines elsewhere."""
+
 Flag = Annotated[bool, Parameter(negative=())]
 """An option that is there or not; it has no ``--no-`` form."""
 
 Repeatable = Annotated[tuple[str, ...], Parameter(negative=())]
 """An option that may come again and adds up."""
-
-_FIRST: Final = ("--config", "--output")
-
-
-def arrange(tokens: Sequence[str]) -> list[str]:
-    """
-    Move common options that stand before the command behind it.
-
-    ``--config a.toml deploy --force`` becomes ``deploy --config a.toml --force``.
-    """
-    rest = list(tokens)
-    moved: list[str] = []
-    while rest and rest[0].split("=", 1)[0] in _FIRST:
-        count = 1 if "=" in rest[0] else 2
-        moved, rest = moved + rest[:count], rest[count:]
-    return rest[:1] + moved + rest[1:]
 
 
 @Parameter(name="*")
@@ -81,6 +69,8 @@ class Common:
         Raises:
             ConfigError: It cannot be read, or is wrong.
         """
+        from ..config import load_plan
+
         return load_plan(self.path())
 
 
@@ -114,6 +104,8 @@ class Pick:
         self, modules: Sequence[str], *, force: bool, locking: Locking
     ) -> Selection:
         """Return what of the plan a run is about."""
+        from .._jobs import Selection
+
         return Selection(
             modules=tuple(modules),
             rev=self.rev,
