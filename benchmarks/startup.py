@@ -28,6 +28,11 @@ SIZE: Final = Size(hosts=1, files=20, nbytes=100_000)
 
 COLUMNS: Final = {"cpu": ("CPU ms", 1e3, 0), "wall": ("wall ms", 1e3, 0)}
 
+PEER: Final = "import asyncssh"
+
+COMMANDS: Final = ("--version", "deploy", "status")
+"""A deploy comes before the status that looks at it."""
+
 OURS: Final = Path(__file__).parent.parent
 
 
@@ -46,28 +51,27 @@ def main(words: Sequence[str]) -> None:
         for turn in turns.values():
             turn()  # bytecode and caches are made once
         results = interleave(turns, args.rounds)
-    ratios = {name: results.ratios(name, "cpu") for name in turns if name[0] == "g"}
     print(show_table(results.medians(), COLUMNS))
-    _show_ratios(ratios)
+    _show_ratios(results)
     if args.json:
-        args.json.write_text(json.dumps(_as_json(results, ratios), indent=2) + "\n")
+        args.json.write_text(json.dumps(_as_json(results), indent=2) + "\n")
 
 
 def _turns(site: Site, beside: Path | None) -> Iterator[tuple[str, Callable[[], Row]]]:
-    """Name what takes part; a deploy comes before the status that looks at it."""
+    """Name what takes part."""
     python = ["env", *BYTECODE, sys.executable]
     yield "python", partial(_turn, site, [*python, "-c", "pass"])
-    yield "import asyncssh", partial(_turn, site, [*python, "-c", "import asyncssh"])
+    yield PEER, partial(_turn, site, [*python, "-c", "import asyncssh"])
     host = site.fleet.hosts[0].name
     yield "ssh", partial(_turn, site, ["ssh", "-F", "ssh_config", host, "true"])
     for folder in filter(None, (OURS, beside)):
         source = f"PYTHONPATH={folder.resolve() / 'src'}"
         command = ["env", *BYTECODE, source, sys.executable, "-m", "ghostasync"]
-        name = "ghostasync" if folder is OURS else f"ghostasync of {folder.name}"
+        of = "" if folder is OURS else f" of {folder.name}"
         deploy = [*command, "deploy", "--package", site.package, "--output", "json"]
-        yield f"{name} --version", partial(_turn, site, [*command, "--version"])
-        yield f"{name} deploy", partial(_deploy, site, deploy)
-        yield f"{name} status", partial(_turn, site, [*command, "status"])
+        yield f"--version{of}", partial(_turn, site, [*command, "--version"])
+        yield f"deploy{of}", partial(_deploy, site, deploy)
+        yield f"status{of}", partial(_turn, site, [*command, "status"])
 
 
 def _deploy(site: Site, command: Sequence[str]) -> Row:
@@ -84,27 +88,22 @@ def _turn(site: Site, command: Sequence[str]) -> Row:
     return {"cpu": cost.cpu, "wall": cost.wall}
 
 
-def _show_ratios(ratios: dict[str, dict[str, float]]) -> None:
-    for name, ratio in ratios.items():
-        print(
-            f"{name}: CPU x {ratio['import asyncssh']:.2f} of import asyncssh", end=""
-        )
-        _, _, command = name.rpartition(" ")
-        for other in ratio:
-            if other[0] == "g" and other.endswith(command) and name < other:
-                print(f", x {ratio[other]:.2f} of {other}", end="")
-        print()
+def _show_ratios(results: Results) -> None:
+    """Say what each of our commands takes of its peer, and of its like beside it."""
+    for name in results.turns:
+        if name in COMMANDS:
+            for other, ratio in results.ratios(name, "cpu").items():
+                if other == PEER or other.startswith(f"{name} of "):
+                    print(f"{name}: CPU x {ratio:.2f} of {other}")
 
 
-def _as_json(
-    results: Results, ratios: dict[str, dict[str, float]]
-) -> dict[str, object]:
+def _as_json(results: Results) -> dict[str, object]:
     return {
         "benchmark": "startup",
         "machine": machine(),
         "rounds": results.turns,
         "medians": results.medians(),
-        "ratios": ratios,
+        "ratios": {name: results.ratios(name, "cpu") for name in COMMANDS},
     }
 
 

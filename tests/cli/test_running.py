@@ -53,7 +53,7 @@ cli.main()
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_signal_to_a_process_that_ends_belies_no_exit_status(number: int) -> None:
-    """With handlers registered by others still at work, too."""
+    """Handlers that others registered are at work then, too."""
     done = subprocess.run(
         [sys.executable, "-c", LATE, str(int(number))], check=False, capture_output=True
     )

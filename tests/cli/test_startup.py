@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
+
+from ghostasync.testing import InProcessFleet
 
 HEAVY = (
     "anyio",
@@ -81,6 +84,32 @@ def test_what_draws_nothing_and_contacts_nobody_needs_neither_rich_nor_ssh(
 
     assert "ghostasync._api" in names
     assert names & {"asyncssh", "cryptography", "hypothesis", "rich"} == set()
+
+
+@pytest.mark.parametrize("command", ["deploy --output lines", "deploy", "status"])
+async def test_what_contacts_hosts_needs_ssh_and_no_more(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "tree").mkdir()
+    async with InProcessFleet(1, tmp_path / "hosts") as fleet:
+        (web1,) = fleet.hosts
+        host = f'{{ name = "web1", address = "{web1.address}", port = {web1.port} }}'
+        reached = f"""
+[ssh]
+user = "{fleet.ssh.user}"
+identity = "{fleet.ssh.identity}"
+known_hosts = "{fleet.ssh.known_hosts}"
+config = false
+[layout]
+root = "~/ghost"
+"""
+        config = CONFIG.replace('"web1"', host).replace("/srv", "~")
+        (tmp_path / "ghostasync.toml").write_text(config + reached)
+
+        names = await to_thread.run_sync(imported, tmp_path, *command.split())
+
+    assert "asyncssh" in names
+    assert names & {"hypothesis", "importlib.metadata", "rich"} == set()
 
 
 def test_a_board_needs_rich(tmp_path: Path) -> None:

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-# Before another module here imports asyncssh in its own way.
+# The first import of asyncssh is this one: it starts no compiler.
 from . import _asyncssh as _asyncssh
