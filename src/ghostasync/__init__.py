@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from ._api import (
-    Preview,
-    RunOptions,
-    build,
-    check,
-    converge,
-    deploy,
-    dry_run,
-    resume,
-    revert,
-    rollback,
-    start,
-    status,
-)
-from ._run.run import Run
-from .config import load_plan
-from .errors import DeployFailed, GhostasyncError, PlanError
-from .goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
-from .model import (
-    Action,
-    App,
-    Deadlines,
-    DirectorySource,
-    Gate,
-    GitSource,
-    Hook,
-    Host,
-    HostReport,
-    Layout,
-    Module,
-    Outcome,
-    Package,
-    Plan,
-    Report,
-    Rollout,
-    Script,
-    Ssh,
-    State,
-    StoreSettings,
-    Verify,
-)
-from .survey.check import Finding
-from .survey.status import FleetStatus, HostStatus, OpenRun
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ._api import (
+        Preview,
+        RunOptions,
+        build,
+        check,
+        converge,
+        deploy,
+        dry_run,
+        resume,
+        revert,
+        rollback,
+        start,
+        status,
+    )
+    from ._run.run import Run
+    from .config import load_plan
+    from .errors import DeployFailed, GhostasyncError, PlanError
+    from .goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
+    from .model import (
+        Action,
+        App,
+        Deadlines,
+        DirectorySource,
+        Gate,
+        GitSource,
+        Hook,
+        Host,
+        HostReport,
+        Layout,
+        Module,
+        Outcome,
+        Package,
+        Plan,
+        Report,
+        Rollout,
+        Script,
+        Ssh,
+        State,
+        StoreSettings,
+        Verify,
+    )
+    from .survey.check import Finding
+    from .survey.status import FleetStatus, HostStatus, OpenRun
 
 __all__ = [
     "Action",
@@ -97,3 +102,26 @@ __all__ = [
     "start",
     "status",
 ]
+
+_HOMES: Final = (
+    *("model", "errors", "goal", "config"),
+    *("survey.check", "survey.status", "_run.run", "_api"),
+)
+"""Where these names live; the first are the fastest to import."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for: the command line lives here, and needs little."""
+        for home in _HOMES if name in __all__ else ():
+            module = import_module(f".{home}", __name__)
+            if hasattr(module, name):
+                globals()[name] = value = getattr(module, name)
+                return value
+        if name[0] != "_":
+            with suppress(ModuleNotFoundError):
+                return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

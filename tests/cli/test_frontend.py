@@ -8,7 +8,8 @@ import anyio.lowlevel
 import pytest
 
 from ghostasync import events as e
-from ghostasync.cli.frontend import FrontEnd, Output
+from ghostasync.cli.frontend import FrontEnd
+from ghostasync.cli.options import Output
 
 from .story import Story, failed_run, good_run
 

@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from ghostasync.cli.live import Screen, can_draw
+from ghostasync.cli.frontend import can_draw
+from ghostasync.cli.live import Screen
 from ghostasync.cli.sink import Sink
 from ghostasync.views.board import Board
 

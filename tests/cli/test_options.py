@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from ghostasync.cli import arrange
 from ghostasync.cli.options import (
     COMMON,
     LIMITS,
     Common,
     Limits,
     Pick,
-    arrange,
 )
 from ghostasync.errors import ConfigError, PlanError
 from ghostasync.goal import Deploy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Final
 import ghostasync as api
 
 from .. import Run
-from ..config import template
 from ..errors import PlanError
 from ..goal import Converge, Goal, Resume, Revert, Rollback
 from ..model import Plan, Report
@@ -41,7 +39,6 @@ __all__ = [
     "closing",
     "converge",
     "deploy",
-    "init",
     "resume",
     "rollback",
     "status",
@@ -50,21 +47,6 @@ __all__ = [
 _FINDINGS: Final = 1
 _DRIFT: Final = 6
 _STATUS: Final = {"stranded": 3, "unreachable": _DRIFT, "drift": _DRIFT}
-
-
-def init(*, options: Common = COMMON) -> int:
-    """Write a short ghostasync.toml to begin with; never overwrites one."""
-    path = options.path()
-    name = re.sub("[^A-Za-z0-9]+", "-", path.absolute().parent.name).strip("-")
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(template(name or "app"))
-    except FileExistsError:
-        raise PlanError(f"{path}: is there already; move it away first") from None
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be written: {error.strerror}") from None
-    show([f"{path} is written; fill in the hosts, then: ghostasync check"], sys.stdout)
-    return 0
 
 
 def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:

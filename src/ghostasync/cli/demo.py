@@ -23,9 +23,10 @@ from ..model import Host, Outcome, Ssh
 from ..views.folding import fold_hosts
 from .commands import closing
 from .demo_kill import kill_and_resume
+from .exits import INTERRUPTED
 from .frontend import FrontEnd
 from .options import COMMON, Common, Flag
-from .running import INTERRUPTED, conduct, run_async
+from .running import conduct, run_async
 from .sink import show
 
 __all__ = ["Place", "demo"]
@@ -132,7 +133,9 @@ def demo(
 async def _play(
     root: Path, count: int, fail: Place | None, *, kill: bool, options: Common
 ) -> int:
-    # Its SSH library takes longer to import than all the rest.
+    # Its SSH library takes longer to import than all the rest. The transport is first:
+    # it does so without starting a compiler.
+    from .. import transports  # noqa: F401
     from ..testing import InProcessFleet
 
     repository = root / "site.git"

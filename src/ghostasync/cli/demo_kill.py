@@ -20,7 +20,8 @@ from ..goal import Resume
 from ..model import Outcome, Plan
 from . import tables
 from .commands import closing
-from .frontend import FrontEnd, Output
+from .frontend import FrontEnd
+from .options import Output
 from .running import Signals, conduct, supervise
 from .sink import show
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from typing import Final, Literal, Self, TextIO
+from typing import TYPE_CHECKING, Final, Self, TextIO
 
 import anyio
 
@@ -12,15 +13,17 @@ from .. import journal
 from ..events import Record, is_passing
 from ..views.board import Board
 from .lines import Teller
-from .live import INTERVAL, Screen, can_draw
+from .options import Output
 from .sink import Sink
 
-__all__ = ["FrontEnd", "Output"]
+if TYPE_CHECKING:
+    from .live import Screen
 
-Output = Literal["auto", "board", "lines", "json"]
-"""How a run is shown; ``auto``: a board on a terminal, lines elsewhere."""
+__all__ = ["FrontEnd", "can_draw"]
 
 _KINDS: Final = {True: "board", False: "lines"}
+
+_DUMB: Final = ("dumb", "unknown")
 
 
 class FrontEnd:
@@ -35,10 +38,14 @@ class FrontEnd:
         self.board = Board()
         self._teller = Teller()
         self._sink = Sink(stream)
-        drawn = self.output == "board"
-        encoding = stream.encoding or "ascii"
-        self._screen = Screen(self.board, self._sink, encoding) if drawn else None
+        self._screen = self._drawn(stream.encoding) if self.output == "board" else None
         self._stack = contextlib.ExitStack()
+
+    def _drawn(self, encoding: str | None) -> Screen:
+        # It needs rich, which nothing else here does.
+        from .live import Screen
+
+        return Screen(self.board, self._sink, encoding or "ascii")
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._sink)
@@ -62,7 +69,7 @@ class FrontEnd:
         """Redraw now and then, so that clocks run while nothing happens."""
         while self._screen:
             self._screen.draw()
-            await anyio.sleep(INTERVAL)
+            await anyio.sleep(self._screen.interval)
 
     def say(self, text: str) -> None:
         """Tell the user something that is no record; JSON takes none."""
@@ -70,3 +77,12 @@ class FrontEnd:
             self.board.warnings.append(text)
         elif self.output == "lines":
             self._sink.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Tell whether *stream* is a terminal whose cursor can be moved."""
+    try:
+        terminal = stream.isatty()
+    except (OSError, ValueError):
+        return False
+    return terminal and os.environ.get("TERM", "").lower() not in _DUMB

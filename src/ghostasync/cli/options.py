@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..config import load_plan, parse_budget, parse_waves
-from ..goal import Deploy
-from ..model import Plan
-from .frontend import Output
+from ..config import parse_budget, parse_waves
+
+if TYPE_CHECKING:
+    from ..goal import Deploy
+    from ..model import Plan
 
 __all__ = [
     "COMMON",
@@ -28,33 +29,21 @@ __all__ = [
     "Limits",
     "Locking",
     "Mode",
+    "Output",
     "Pick",
     "Repeatable",
-    "arrange",
 ]
 
 CONFIG_NAME: Final = "ghostasync.toml"
+
+Output = Literal["auto", "board", "lines", "json"]
+"""How a run is shown; ``auto``: a board on a terminal, lines elsewhere."""
+
 Flag = Annotated[bool, Parameter(negative=())]
 """An option that is there or not; it has no ``--no-`` form."""
 
 Repeatable = Annotated[tuple[str, ...], Parameter(negative=())]
 """An option that may come again and adds up."""
-
-_FIRST: Final = ("--config", "--output")
-
-
-def arrange(tokens: Sequence[str]) -> list[str]:
-    """
-    Move common options that stand before the command behind it.
-
-    ``--config a.toml deploy --force`` becomes ``deploy --config a.toml --force``.
-    """
-    rest = list(tokens)
-    moved: list[str] = []
-    while rest and rest[0].split("=", 1)[0] in _FIRST:
-        count = 1 if "=" in rest[0] else 2
-        moved, rest = moved + rest[:count], rest[count:]
-    return rest[:1] + moved + rest[1:]
 
 
 @Parameter(name="*")
@@ -80,6 +69,8 @@ class Common:
         Raises:
             ConfigError: It cannot be read, or is wrong.
         """
+        from ..config import load_plan
+
         return load_plan(self.path())
 
 
@@ -111,6 +102,8 @@ class Pick:
 
     def goal(self, modules: Sequence[str], *, force: bool) -> Deploy:
         """Return what a run is for that deploys *modules*."""
+        from ..goal import Deploy
+
         return Deploy(tuple(modules), self.rev, self.package, force)
 
 

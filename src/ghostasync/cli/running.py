@@ -16,20 +16,14 @@ import attrs
 from .. import Run
 from ..errors import GhostasyncError
 from ..model import Report, State
+from .exits import Interrupted
 from .frontend import FrontEnd
 
-__all__ = ["INTERRUPTED", "Interrupted", "Signals", "conduct", "run_async", "supervise"]
+__all__ = ["Signals", "conduct", "run_async", "supervise"]
 
 _T = TypeVar("_T")
 
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
-
-INTERRUPTED: Final = 130
-"""Exit status after SIGINT or SIGTERM: every link is as before."""
-
-
-class Interrupted(Exception):
-    """A signal came while there was no run to stop; no host was changed."""
 
 
 def run_async(main: Callable[[], Awaitable[_T]]) -> _T:

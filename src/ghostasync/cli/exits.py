@@ -1,0 +1,19 @@
+"""Exit statuses of the command itself; those of a run are in its report."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["FAILED", "INTERRUPTED", "REFUSED", "Interrupted"]
+
+FAILED: Final = 1
+
+REFUSED: Final = 2
+"""Refused as asked, and nothing was changed."""
+
+INTERRUPTED: Final = 130
+"""Exit status after SIGINT or SIGTERM: every link is as before."""
+
+
+class Interrupted(Exception):
+    """A signal came while there was no run to stop; no host was changed."""

@@ -1,0 +1,28 @@
+"""The command that comes before all others, and needs no more than a template."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from ..config import template
+from ..errors import PlanError
+from .options import COMMON, Common
+from .sink import show
+
+__all__ = ["init"]
+
+
+def init(*, options: Common = COMMON) -> int:
+    """Write a short ghostasync.toml to begin with; never overwrites one."""
+    path = options.path()
+    name = re.sub("[^A-Za-z0-9]+", "-", path.absolute().parent.name).strip("-")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(template(name or "app"))
+    except FileExistsError:
+        raise PlanError(f"{path}: is there already; move it away first") from None
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be written: {error.strerror}") from None
+    show([f"{path} is written; fill in the hosts, then: ghostasync check"], sys.stdout)
+    return 0

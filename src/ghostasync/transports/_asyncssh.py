@@ -1,0 +1,61 @@
+"""
+How asyncssh is imported: without the programs that its import starts.
+
+It looks for nettle (MACs: UMAC) and liboqs (key exchange: sntrup761) with the help of
+``ctypes.util.find_library``. That runs ldconfig, and gcc and ld for each name which
+ldconfig does not know. The cache of the dynamic loader names the same libraries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+__all__ = ["CACHE", "find_library", "without_programs"]
+
+CACHE: Final = Path("/etc/ld.so.cache")
+"""What ``ldconfig -p`` prints, in glibc's own format: names that end with a NUL."""
+
+MAGIC: Final = b"glibc-ld.so.cache"
+
+
+def find_library(name: str, cache: bytes) -> str | None:
+    """Return what the loader calls library *name*; none where it cannot load it."""
+    pattern = rb"(?<=[\0/])lib%s\.so[.0-9]*(?=\0)" % re.escape(name).encode()
+    newest = sorted({*re.findall(pattern, cache)}, key=_version, reverse=True)
+    # The last is not in the cache where LD_LIBRARY_PATH leads to it.
+    for file in [*map(bytes.decode, newest), f"lib{name}.so"]:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(file)
+            return file
+    return None
+
+
+def _version(file: bytes) -> list[int]:
+    return [int(number) for number in re.findall(rb"\d+", file.partition(b".so")[2])]
+
+
+@contextlib.contextmanager
+def without_programs() -> Iterator[None]:
+    """Have ``ctypes.util.find_library`` read the cache, where there is one."""
+    cache = b""
+    with contextlib.suppress(OSError):
+        cache = CACHE.read_bytes()
+    if MAGIC not in cache:
+        yield
+        return
+    before = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: find_library(name, cache)
+    try:
+        yield
+    finally:
+        ctypes.util.find_library = before
+
+
+with without_programs():
+    import asyncssh as _asyncssh  # noqa: F401
