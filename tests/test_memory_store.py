@@ -81,9 +81,7 @@ class Team:
 
     async def resume(self, *, revert: bool = False) -> Report:
         way = back if revert else resume
-        return await way(
-            self.plan, transport=self.fleet.transport, store=self.store
-        )
+        return await way(self.plan, transport=self.fleet.transport, store=self.store)
 
     async def named(self) -> list[str]:
         return [line.package for line in await self.store.manifest.read()]

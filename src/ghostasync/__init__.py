@@ -115,7 +115,7 @@ if not TYPE_CHECKING:
         """Import what is asked for: the command line lives here, and needs little."""
         for home in _HOMES if name in __all__ else ():
             module = import_module(f".{home}", __name__)
-            if hasattr(module, name):
+            if name in module.__all__:
                 globals()[name] = value = getattr(module, name)
                 return value
         if name[0] != "_":

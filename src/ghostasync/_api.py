@@ -349,6 +349,8 @@ async def build(
 
         observe: As in :class:`RunOptions`.
 
+        store: As in :class:`RunOptions`.
+
     Returns:
         Module names to packages, in app order.
 
@@ -383,6 +385,8 @@ async def dry_run(
         packages: As for :func:`deploy`.
 
         limit: As in :class:`RunOptions`.
+
+        store: As in :class:`RunOptions`.
 
     Raises:
         PlanError: The plan cannot be carried out.
@@ -419,6 +423,8 @@ async def check(
 
         transport: As in :class:`RunOptions`.
 
+        store: As in :class:`RunOptions`.
+
     Returns:
         What would keep a host from taking the plan, in plan order.
 
@@ -446,6 +452,8 @@ async def status(
         limit: As in :class:`RunOptions`.
 
         transport: As in :class:`RunOptions`.
+
+        store: As in :class:`RunOptions`.
 
     Raises:
         PlanError: The plan cannot be carried out.

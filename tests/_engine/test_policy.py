@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 import pytest
@@ -35,7 +36,7 @@ from ghostasync.model import State as S  # noqa: N817  as in the table
 
 HOSTS = tuple(f"web{n}" for n in range(1, 8))
 
-FORWARD = {
+FORWARD: Final[dict[S, Callable[[str], e.HostEvent]]] = {
     S.CONNECTING: e.Connected,
     S.CHECKING: lambda host: e.Checked(host, live={"site": "old"}),
     S.UPLOADING: e.Uploaded,

@@ -10,7 +10,6 @@ from typing import Final
 import ghostasync as api
 
 from .. import Run
-from ..errors import PlanError
 from ..goal import Converge, Goal, Resume, Revert, Rollback
 from ..model import Plan, Report
 from ..views.summary import Command, failure, is_clean, success
