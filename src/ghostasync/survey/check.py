@@ -8,8 +8,7 @@ import attrs
 
 from .._engine.host import Context
 from .._engine.look import ask_each, facts_of
-from .._engine.stages._rights import rights
-from .._engine.stages.check import findings
+from .._engine.stages.check import findings, rights
 from .._planning.spec import Assembly
 from ..errors import HostError
 from ..protocols import Transport
