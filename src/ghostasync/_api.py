@@ -15,14 +15,17 @@ import anyio
 import attrs
 
 from ._engine.waves import allowed, cut
+from ._planning.balancer import balancer_of
 from ._planning.earlier_release import before
+from ._planning.inventory import with_hosts
 from ._planning.modules import Selection
 from ._planning.open_files import require
 from ._planning.spec import Assembly, assemble, open_transport, survey
+from ._run.notify import notifiers_of
 from ._run.run import Run
 from .errors import DeployFailed
 from .model import Action, Package, Plan, Report, Revision
-from .protocols import Observer, Transport
+from .protocols import Balancer, Inventory, Notifier, Observer, Transport
 from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
 
@@ -69,6 +72,9 @@ async def start(
     action: Action = Action.DEPLOY,
     hosts: Sequence[str] = (),
     transport: Transport | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+    notifiers: Sequence[Notifier | str] = (),
     on_cancel: str = "rollback",
 ) -> AsyncGenerator[Run]:
     """
@@ -94,6 +100,12 @@ async def start(
 
         transport: Who reaches the hosts; SSH by default.
 
+        inventory: Who names the hosts; by default the plan, or whom that names.
+
+        balancer: Who sends visitors to hosts; by default whom the plan names.
+
+        notifiers: Told of the report at the end, or the names of such plug-ins.
+
         on_cancel: ``"rollback"``: an exception in the body, or its cancellation, puts
             every link back first. ``"detach"``: the run goes on to its own end first.
 
@@ -101,6 +113,8 @@ async def start(
         PlanError: The plan cannot be carried out. No host was contacted.
         StoreError: The store cannot be used.
     """
+    plan, asked = await with_hosts(plan, inventory)
+    told, balancer = notifiers_of(notifiers, plan), balancer or balancer_of(plan)
     if action is Action.ROLLBACK:
         looks = min(len(plan.hosts), plan.rollout.concurrency)
         reach = partial(_carrier, plan, transport, looks)
@@ -110,7 +124,14 @@ async def start(
     )
     failure: BaseException | None = None
     async with _carrier(plan, transport, len(parts.hosts)) as carrier:
-        run = Run(parts, carrier, observe)
+        run = Run(
+            parts,
+            carrier,
+            observe,
+            inventory=asked,
+            balancer=balancer,
+            notifiers=told,
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_carry, run, on_cancel)
             try:
@@ -158,6 +179,9 @@ async def deploy(
     actor: str = "",
     reason: str = "",
     transport: Transport | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+    notifiers: Sequence[Notifier | str] = (),
     on_cancel: str = "rollback",
 ) -> Report:
     """
@@ -181,6 +205,9 @@ async def deploy(
         actor=actor,
         reason=reason,
         transport=transport,
+        inventory=inventory,
+        balancer=balancer,
+        notifiers=notifiers,
         on_cancel=on_cancel,
     )
     return await _to_its_end(begun)
@@ -358,11 +385,17 @@ async def build(
         PlanError: The plan cannot be carried out.
         SourceError, BuildError, PackageError, StoreError: It could not be built.
     """
+    plan, _ = await with_hosts(plan)
     parts = await assemble(plan, selection, action=Action.DEPLOY, actor=actor)
     return await Run(attrs.evolve(parts, hosts=()), None, observe).build_only()
 
 
-async def dry_run(plan: Plan, *, selection: Selection = Selection()) -> Preview:
+async def dry_run(
+    plan: Plan,
+    *,
+    selection: Selection = Selection(),
+    inventory: Inventory | None = None,
+) -> Preview:
     """
     Say what a deploy would do; sources are asked, hosts are not.
 
@@ -370,6 +403,7 @@ async def dry_run(plan: Plan, *, selection: Selection = Selection()) -> Preview:
         PlanError: The plan cannot be carried out.
         SourceError: A source could not be asked.
     """
+    plan, _ = await with_hosts(plan, inventory)
     parts = await assemble(plan, selection, action=Action.DEPLOY)
     for job in parts.jobs:
         if job.error is not None:
@@ -388,6 +422,7 @@ async def check(
     *,
     selection: Selection = Selection(),
     transport: Transport | None = None,
+    inventory: Inventory | None = None,
 ) -> tuple[Finding, ...]:
     """
     Look at every host with the deploy's own eyes; nothing that lasts is changed.
@@ -398,6 +433,7 @@ async def check(
     Raises:
         PlanError: The plan cannot be carried out.
     """
+    plan, _ = await with_hosts(plan, inventory)
     parts = await assemble(plan, selection, action=Action.DEPLOY)
     async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await find(parts, carrier)
@@ -408,6 +444,7 @@ async def status(
     *,
     selection: Selection = Selection(),
     transport: Transport | None = None,
+    inventory: Inventory | None = None,
 ) -> FleetStatus:
     """
     Compare what hosts serve with what MANIFEST says; takes no lock.
@@ -416,6 +453,7 @@ async def status(
         PlanError: The plan cannot be carried out.
         StoreError: The store cannot be read.
     """
+    plan, _ = await with_hosts(plan, inventory)
     parts = await survey(plan, selection)
     async with _carrier(plan, transport, _looks(parts)) as carrier:
         return await compare(parts, carrier)

@@ -17,7 +17,7 @@ from ..events import Event, Failed
 from ..history.replay import Past
 from ..machine import HostMachine
 from ..model import Action, Deadlines, Host, Module, Plan
-from ..protocols import Channel
+from ..protocols import Balancer, Channel
 from .serving import Serving
 
 __all__ = ["Context", "Logs", "Move", "RunContext"]
@@ -86,6 +86,7 @@ class RunContext:
     variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     waves: int = 0
     serving: Serving = attrs.field(factory=Serving)
+    balancer: Balancer | None = None
     stranded: frozenset[str] = frozenset()
 
     @property

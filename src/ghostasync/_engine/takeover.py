@@ -122,8 +122,8 @@ def drained_by_past(ctx: Context) -> bool:
 
     One that was stranded stays so: a person has to look first.
     """
-    past, rollout = ctx.run.past, ctx.run.plan.rollout
-    return bool(rollout.drain and past and ctx.name in past.drained)
+    past = ctx.run.past
+    return bool(ctx.run.balancer and past and ctx.name in past.drained)
 
 
 def still_drained(ctx: Context) -> str:

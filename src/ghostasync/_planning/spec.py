@@ -31,7 +31,6 @@ from ..errors import ConfigError, PlanError
 from ..history.replay import Past
 from ..history.reports import last_states, still_stranded
 from ..history.runs import find_run, unfinished_run
-from ..inventories.static import Static
 from ..model import Action, Host, Plan, State
 from ..protocols import Store, Transport
 from ..stores.directory import DirectoryStore
@@ -285,9 +284,8 @@ def open_transport(plan: Plan) -> Transport:
 
 
 async def _hosts(plan: Plan, store: Store, limit: Sequence[str]) -> tuple[Host, ...]:
-    inventory = await Static(plan.hosts).hosts()
     asked = any("@failed" in expression for expression in limit)
     last = await last_states(store) if asked else {}
     fine = {State.LIVE.value, State.UNCHANGED.value}
     failed = {name for name, state in last.items() if state not in fine}
-    return select(inventory, limit, failed)
+    return select(plan.hosts, limit, failed)

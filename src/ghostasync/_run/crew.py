@@ -16,7 +16,7 @@ from .._remote.fence import Guarded
 from ..events import Event
 from ..machine import HostMachine
 from ..model import Host
-from ..protocols import Transport
+from ..protocols import Balancer, Transport
 
 __all__ = ["Waves", "muster"]
 
@@ -26,6 +26,7 @@ Waves = tuple[tuple[Context, ...], ...]
 def muster(
     parts: Assembly,
     transport: Transport | None,
+    balancer: Balancer | None,
     logs: Logs,
     note: Callable[[Event, HostMachine | None], None],
 ) -> tuple[RunContext, tuple[Context, ...], Waves]:
@@ -37,11 +38,13 @@ def muster(
 
         transport: Who reaches its hosts; None where it has none.
 
+        balancer: Who sends visitors to them; None where nobody is told of a deploy.
+
         logs: Where the output of their scripts goes.
 
         note: Takes note of what happens to them.
     """
-    run = _shared(parts, logs, note)
+    run = _shared(parts, balancer, logs, note)
 
     def context(host: Host) -> Context:
         if transport is None:
@@ -63,10 +66,13 @@ def muster(
 
 
 def _shared(
-    parts: Assembly, logs: Logs, note: Callable[[Event, HostMachine | None], None]
+    parts: Assembly,
+    balancer: Balancer | None,
+    logs: Logs,
+    note: Callable[[Event, HostMachine | None], None],
 ) -> RunContext:
     plan, rollout = parts.plan, parts.plan.rollout
-    drained = parts.past.drained if parts.past and rollout.drain else ()
+    drained = parts.past.drained if parts.past and balancer else ()
     return RunContext(
         id=parts.id,
         action=parts.action,
@@ -89,6 +95,7 @@ def _shared(
             {host.name for host in parts.fleet}.difference(drained),
             needed(rollout.min_serving, len(parts.fleet)),
         ),
+        balancer=balancer,
         wait=parts.wait,
         break_lock=parts.break_lock,
         past=parts.past,

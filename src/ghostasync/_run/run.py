@@ -18,12 +18,23 @@ from .._engine.takeover import still_drained, to_name_again
 from .._local.paths import app_path
 from .._planning.spec import Assembly, Job
 from ..errors import BuildError, GhostasyncError, StoreError
+from ..inventories.static import Static
 from ..journal import Journal
 from ..model import Action, Module, Package, Report, State
-from ..protocols import Environment, ManifestLine, Observer, Transport
+from ..protocols import (
+    Balancer,
+    Environment,
+    Inventory,
+    ManifestLine,
+    Notifier,
+    Observer,
+    Transport,
+)
 from .after_wave import pass_after_wave
 from .crew import muster
 from .folder import RunFolder
+from .joined import tell_who_joined
+from .notify import notify, observers_in
 from .outcome import AFTER_ALL_FAILED
 from .record import Recorder
 from .report import sum_up
@@ -49,8 +60,14 @@ class Run:
         assembly: Assembly,
         transport: Transport | None,
         observe: Observer | None,
+        *,
+        inventory: Inventory | None = None,
+        balancer: Balancer | None = None,
+        notifiers: Sequence[Notifier] = (),
     ) -> None:
         self.id = assembly.id
+        self._inventory = inventory or Static(assembly.plan.hosts)
+        self._balancer, self._notifiers = balancer, notifiers
         self._parts = assembly
         self._transport = transport
         self._records: list[e.Record] = []
@@ -63,6 +80,7 @@ class Run:
         self._folder = RunFolder.create(assembly.folder)
         self._journal = Journal(self._folder.journal)
         observers = [self._remember, *([observe] if observe else [])]
+        observers += observers_in(notifiers)
         self._recorder = Recorder(self.id, self._keep, observers)
         self._fleet = self._make_fleet()
         self._recorder.alarm = self._fleet.abandon
@@ -149,6 +167,8 @@ class Run:
                 await self._close()
             self._done.set()
             self._news.set()
+            if self._report is not None:
+                await notify(self._notifiers, self._report)
 
     async def _carry_out(self) -> None:
         parts = self._parts
@@ -184,10 +204,10 @@ class Run:
             await beat(self._fleet.hosts, beat_every(seconds))
 
     async def _there_or_back(self) -> None:
-        fleet = self._fleet
-        for text in self._parts.warnings:
+        fleet, parts = self._fleet, self._parts
+        for text in parts.warnings:
             self._recorder.note(e.Warned(text))
-        if self._parts.revert:
+        if parts.revert:
             await fleet.revert()
             await self._manifest_back()
             return
@@ -195,6 +215,15 @@ class Run:
         if fleet.committed:
             await self._after_all()
             await self._prune()
+            if not (parts.limited or self._converges()):
+                note = self._recorder.note
+                await tell_who_joined(self._inventory, parts.plan.hosts, note)
+
+    def _converges(self) -> bool:
+        """Tell whether hosts are only brought to what MANIFEST says."""
+        parts = self._parts
+        actions = {parts.action.value, parts.past.action if parts.past else ""}
+        return Action.CONVERGE.value in actions
 
     async def _build(self) -> tuple[Release, ...]:
         releases = []
@@ -215,8 +244,7 @@ class Run:
     async def _commit(self) -> None:
         """Move MANIFEST: from here on a booting instance gets the new releases."""
         parts, releases = self._parts, self._fleet.run.releases
-        actions = {parts.action.value, parts.past.action if parts.past else ""}
-        if Action.CONVERGE.value in actions:
+        if self._converges():
             return
         live = self._fleet.switched or any(ctx.moved for ctx in self._fleet.hosts)
         if live and any(r.module.after_all_deploy for r in releases):
@@ -306,7 +334,11 @@ class Run:
 
     def _make_fleet(self) -> Fleet:
         run, hosts, waves = muster(
-            self._parts, self._transport, self._folder, self._recorder.note
+            self._parts,
+            self._transport,
+            self._balancer,
+            self._folder,
+            self._recorder.note,
         )
         for number, wave in enumerate(waves, start=1):
             self._recorder.waves.update((ctx.name, number) for ctx in wave)
