@@ -30,7 +30,6 @@ from ghostasync import (
     Module,
     Plan,
     Rollout,
-    Selection,
     StoreSettings,
     build,
     deploy,
@@ -114,7 +113,7 @@ async def _deploy(folder: Path, count: int) -> dict[str, float]:
     package = (await build(plan))["site"].id
     memory, cpu, wall = _anonymous(), time.process_time(), time.monotonic()
     transport = FakeTransport(_answer)
-    await deploy(plan, selection=Selection(packages=(package,)), transport=transport)
+    await deploy(plan, packages=[package], transport=transport)
     return {
         "cpu": (time.process_time() - cpu) / count,
         "wall": time.monotonic() - wall,

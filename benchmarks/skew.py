@@ -26,7 +26,6 @@ from ghostasync import (
     DirectorySource,
     Module,
     Plan,
-    Selection,
     StoreSettings,
     build,
     deploy,
@@ -71,11 +70,10 @@ async def _compare(folder: Path, fleet: SshdFleet, rounds: int) -> Results:
         base=folder,
     )
     package = (await build(plan))["site"].id
-    selection = Selection(packages=(package,), force=True)
     links: list[dict[str, float]] = []
     commands: list[dict[str, float]] = []
     for _ in range(rounds):
-        report = await deploy(plan, selection=selection)
+        report = await deploy(plan, packages=[package], force=True)
         links.append({"skew": report.skew})
         commands.append({"skew": await _do_nothing(SshTransport(plan.ssh), plan.hosts)})
     return Results({"links": links, "no-op commands": commands})

@@ -41,7 +41,7 @@ async def test_the_key_is_looked_for_beside_the_configuration(
     plan = attrs.evolve(plan, base=tmp_path / "etc", ssh=ssh)
 
     with pytest.raises(ConfigError) as caught:
-        open_transport(plan)
+        open_transport(plan, {})
 
     assert (
         str(caught.value) == f"ssh.identity: {tmp_path}/etc/keys/deploy: no such file"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostasync import events as e
-from ghostasync.history.replay import Past, continued, past
+from ghostasync.history.replay import PastRun, continued, read_run
 from ghostasync.history.runs import find_run, serving_run, unfinished_run
 from ghostasync.journal import line
 from ghostasync.model import Revision, State
@@ -72,7 +72,7 @@ WHOLE = journal(
 
 
 def test_a_whole_journal_is_the_whole_run() -> None:
-    found = past(WHOLE)
+    found = read_run(WHOLE)
 
     assert found is not None
     assert (found.action, found.actor, found.limited) == ("deploy", "ann", True)
@@ -90,7 +90,7 @@ def test_a_whole_journal_is_the_whole_run() -> None:
 def test_a_journal_can_end_after_any_line() -> None:
     seen = []
     for count in range(len(WHOLE)):
-        found = past(WHOLE[:count])
+        found = read_run(WHOLE[:count])
         if count == 0:
             assert found is None
             continue
@@ -113,16 +113,16 @@ def test_a_run_that_waited_for_a_lock_began_again_with_every_host() -> None:
         waited.tell(record.event)
     waited.tell(e.LockAwaited("h1", "run 1 by ann", 60.0))
     waited.machines.clear()
-    begun_again = past(journal(waited))
+    begun_again = read_run(journal(waited))
     for record in told.records[1:]:
         waited.tell(record.event)
 
-    found = past(journal(waited))
+    found = read_run(journal(waited))
 
     assert begun_again is not None
     assert begun_again.states == dict.fromkeys(HOSTS, State.CONNECTING)
     assert begun_again.previous == {}
-    assert found == past(journal(told))
+    assert found == read_run(journal(told))
 
 
 @given(st.data())
@@ -130,16 +130,16 @@ def test_a_torn_line_counts_for_nothing(data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(WHOLE) - 1))
     torn = WHOLE[count][: data.draw(st.integers(0, len(WHOLE[count]) - 1))]
 
-    assert past([*WHOLE[:count], torn]) == past(WHOLE[:count])
+    assert read_run([*WHOLE[:count], torn]) == read_run(WHOLE[:count])
 
 
 def test_every_byte_of_a_line_can_be_the_last() -> None:
     at = next(n for n, text in enumerate(WHOLE) if b"Prepared" in text)
-    before = past(WHOLE[:at])
+    before = read_run(WHOLE[:at])
 
     for count in range(len(WHOLE[at])):
-        assert past([*WHOLE[:at], WHOLE[at][:count]]) == before
-    assert past(WHOLE[: at + 1]) != before
+        assert read_run([*WHOLE[:at], WHOLE[at][:count]]) == before
+    assert read_run(WHOLE[: at + 1]) != before
 
 
 @given(st.data())
@@ -149,21 +149,21 @@ def test_a_journal_is_read_up_to_what_a_power_failure_damaged(
     count = data.draw(st.integers(1, len(WHOLE) - 1))
     noise = data.draw(st.binary(min_size=1, max_size=80)) + b"\n"
 
-    assert past([*WHOLE[:count], noise, *WHOLE[count:]]) == past(WHOLE[:count])
+    assert read_run([*WHOLE[:count], noise, *WHOLE[count:]]) == read_run(WHOLE[:count])
 
 
 def test_a_build_is_no_run_on_hosts() -> None:
     told = Story(())
     told.tell(e.Packaged("site", NEW, 10, 20, 3))
 
-    assert past(journal(told)) is None
+    assert read_run(journal(told)) is None
 
 
 def test_an_old_journal_reads_with_defaults() -> None:
     first = WHOLE[0].decode()
     cut = first[: first.index(',"manifest"')] + "}\n"
 
-    found = past([cut.encode(), *WHOLE[1:]])
+    found = read_run([cut.encode(), *WHOLE[1:]])
 
     assert found is not None
     assert (found.limited, found.manifest) == (False, {})
@@ -172,8 +172,10 @@ def test_an_old_journal_reads_with_defaults() -> None:
 # --- Runs in a row ---------------------------------------------------------------
 
 
-def was(**states: State) -> Past:
-    return Past(("1",), hosts=tuple(states), states=states, previous={"h1": PREVIOUS})
+def was(**states: State) -> PastRun:
+    return PastRun(
+        ("1",), hosts=tuple(states), states=states, previous={"h1": PREVIOUS}
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def was(**states: State) -> Past:
 def test_what_a_resumed_run_did_not_touch_is_as_it_was(
     before: State, then: State, now: State
 ) -> None:
-    newer = Past(("2",), action="resume", continues="1", states={"h1": then})
+    newer = PastRun(("2",), action="resume", continues="1", states={"h1": then})
 
     both = continued(newer, was(h1=before))
 

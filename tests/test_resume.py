@@ -13,31 +13,35 @@ import pytest
 
 from ghostasync import (
     App,
+    Converge,
+    Deploy,
     DeployFailed,
     DirectorySource,
+    Goal,
     Host,
     Module,
     Outcome,
     Plan,
     PlanError,
     Report,
+    Resume,
+    Revert,
     Rollout,
     Script,
-    Selection,
     State,
     StoreSettings,
     Verify,
     converge,
     deploy,
     resume,
+    revert,
     rollback,
     start,
     status,
 )
 from ghostasync import events as e
 from ghostasync.errors import ConnectionDied
-from ghostasync.history.replay import past
-from ghostasync.model import Action
+from ghostasync.history.replay import read_run
 from ghostasync.testing import Answer, Call, FakeTransport
 
 FACTS = """uid=0
@@ -214,9 +218,7 @@ class Scene:
         self.version("2")
         return await self.watch()
 
-    async def watch(
-        self, action: Action = Action.DEPLOY, selection: Selection = Selection()
-    ) -> Report:
+    async def watch(self, goal: Goal = Deploy(), *, wait: float = 0) -> Report:
         """Run something; keep what was true after each of its records."""
 
         def observe(record: e.Record) -> None:
@@ -227,8 +229,8 @@ class Scene:
 
         async with start(
             self.plan,
-            selection=selection,
-            action=action,
+            goal,
+            wait=wait,
             observe=observe,
             transport=self.fleet.transport,
         ) as run:
@@ -342,7 +344,7 @@ async def test_a_run_that_was_killed_anywhere_is_taken_back(
         scene.kill(seq, lag=lag)
         moved = [name for name, release in scene.fleet.serves.items() if release == new]
 
-        report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+        report = await revert(scene.plan, transport=scene.fleet.transport)
 
         assert report.exit_status == 0
         back = [n for n, h in report.hosts.items() if h.state is State.ROLLED_BACK]
@@ -408,7 +410,7 @@ async def test_what_resumes_a_run_can_be_killed_and_resumed(scene: Scene) -> Non
 
     async with start(
         scene.plan,
-        action=Action.RESUME,
+        Resume(),
         observe=observe,
         transport=scene.fleet.transport,
     ) as run:
@@ -422,7 +424,7 @@ async def test_what_resumes_a_run_can_be_killed_and_resumed(scene: Scene) -> Non
         assert set(again.fleet.serves.values()) == {new}, seq
         assert report.outcome is Outcome.LIVE
         again.kill(seq)
-        await resume(again.plan, revert=True, transport=again.fleet.transport)
+        await revert(again.plan, transport=again.fleet.transport)
         assert set(again.fleet.serves.values()) == {scene.old}, seq
         assert again.manifest == scene.old
 
@@ -441,9 +443,8 @@ async def test_a_run_of_few_hosts_stays_one_and_leaves_the_manifest(
     scene: Scene,
 ) -> None:
     scene.version("2")
-    limited = Selection(limit=("h1", "h2"))
     async with start(
-        scene.plan, selection=limited, transport=scene.fleet.transport
+        scene.plan, limit=["h1", "h2"], transport=scene.fleet.transport
     ) as run:
         await run.report()
     journal = scene.folder / STORE / "runs" / run.id / "journal.jsonl"
@@ -465,7 +466,7 @@ async def test_a_run_of_few_hosts_says_how_the_others_get_what_they_have(
     said: list[e.Event] = []
     first = await deploy(
         scene.plan,
-        selection=Selection(limit=("h1",)),
+        limit=["h1"],
         observe=lambda record: said.append(record.event),
         transport=scene.fleet.transport,
     )
@@ -480,7 +481,7 @@ async def test_a_run_of_few_hosts_says_how_the_others_get_what_they_have(
 
     report = await deploy(
         scene.plan,
-        selection=Selection(packages=(new,)),
+        packages=[new],
         transport=scene.fleet.transport,
     )
 
@@ -498,7 +499,7 @@ async def test_a_forced_run_is_forced_again_where_it_was_not_live(scene: Scene) 
 
     async with start(
         scene.plan,
-        selection=Selection(packages=(scene.old,), force=True),
+        Deploy(packages=[scene.old], force=True),
         observe=observe,
         transport=scene.fleet.transport,
     ) as run:
@@ -551,7 +552,7 @@ async def test_a_package_that_is_gone_is_not_made_again_beside_hosts_that_have_i
     with pytest.raises(PlanError, match=f"brought hosts to {made}, which cannot be"):
         await resume(scene.plan, transport=scene.fleet.transport)
 
-    await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    await revert(scene.plan, transport=scene.fleet.transport)
     assert set(scene.fleet.serves.values()) == {scene.old}
 
 
@@ -583,9 +584,7 @@ async def test_a_killed_run_is_not_resumed_over_a_later_one(scene: Scene) -> Non
 
     with pytest.raises(PlanError, match="a later run has gone live"):
         await resume(scene.plan, run=killed, transport=scene.fleet.transport)
-    report = await resume(
-        scene.plan, run=killed, revert=True, transport=scene.fleet.transport
-    )
+    report = await revert(scene.plan, run=killed, transport=scene.fleet.transport)
 
     assert report.outcome is Outcome.UNCHANGED
 
@@ -616,14 +615,13 @@ async def test_a_host_that_is_gone_from_the_inventory_is_told(scene: Scene) -> N
     assert e.Warned("h1 is not in the inventory any more") in seen
 
 
-async def resume_grown(scene: Scene, *, revert: bool = False) -> set[str]:
+async def resume_grown(scene: Scene, *, back: bool = False) -> set[str]:
     """Resume with a host that has joined since; return what was warned of."""
     scene.fleet.hosts["h5"] = FakeHost()
     plan = attrs.evolve(scene.plan, hosts=(*scene.plan.hosts, Host("h5")))
     seen: list[e.Event] = []
-    report = await resume(
+    report = await (revert if back else resume)(
         plan,
-        revert=revert,
         observe=lambda record: seen.append(record.event),
         transport=scene.fleet.transport,
     )
@@ -646,18 +644,18 @@ async def test_a_run_on_fewer_hosts_than_there_are_now_leaves_the_manifest(
     assert scene.manifest == scene.old
 
 
-@pytest.mark.parametrize("revert", [False, True])
+@pytest.mark.parametrize("back", [False, True])
 async def test_a_host_that_joined_after_manifest_moved_is_to_be_converged(
-    scene: Scene, *, revert: bool
+    scene: Scene, *, back: bool
 ) -> None:
     new = await kill_at(scene, e.ManifestMoved)
 
-    warned = await resume_grown(scene, revert=revert)
+    warned = await resume_grown(scene, back=back)
 
     assert warned == {
         "h5 is new and not part of this run: ghostasync converge h5",
     }
-    assert scene.manifest == (scene.old if revert else new)
+    assert scene.manifest == (scene.old if back else new)
 
 
 @pytest.mark.parametrize(
@@ -670,7 +668,7 @@ async def test_a_host_out_of_reach_keeps_no_other_from_its_way_back(
     transport = FakeTransport(scene.fleet, unreachable=frozenset({away}))
 
     with pytest.raises(DeployFailed) as failed:
-        await resume(scene.plan, revert=True, transport=transport)
+        await revert(scene.plan, transport=transport)
 
     assert failed.value.report.exit_status == exit_status
     reached = {n: r for n, r in scene.fleet.serves.items() if n != away}
@@ -693,7 +691,7 @@ async def test_a_host_that_could_not_be_looked_at_may_serve_what_was_to_go(
     )
 
     with pytest.raises(DeployFailed) as failed:
-        await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+        await revert(scene.plan, transport=scene.fleet.transport)
 
     assert failed.value.report.exit_status == 3
     assert scene.fleet.serves.pop("h1") == new
@@ -712,7 +710,7 @@ async def test_a_host_that_cannot_leave_for_its_way_back_says_why(
     transport = FakeTransport(scene.fleet, unreachable=frozenset({"h4"}))
 
     with pytest.raises(DeployFailed) as failed:
-        await resume(scene.plan, revert=True, transport=transport)
+        await revert(scene.plan, transport=transport)
 
     report = failed.value.report
     assert report.exit_status == 3
@@ -766,8 +764,8 @@ async def test_a_resumption_that_is_interrupted_while_it_waits_has_changed_nothi
 
     async with start(
         scene.plan,
-        selection=Selection(wait=600),
-        action=Action.RESUME,
+        Resume(),
+        wait=600,
         transport=scene.fleet.transport,
     ) as run:
         async for record in run.events():
@@ -782,7 +780,7 @@ async def test_a_resumption_that_is_interrupted_while_it_waits_has_changed_nothi
     assert not any(host.ran for host in scene.fleet.hosts.values())
     journal = scene.folder / STORE / "runs" / report.run / "journal.jsonl"
     with journal.open("rb") as lines:
-        found = past(lines)
+        found = read_run(lines)
     assert found is not None
     assert found.finished is not None
     scene.fleet.breaks = lambda _: None
@@ -869,9 +867,9 @@ async def test_a_host_is_told_whether_the_run_before_had_moved_its_link(
     assert sorted(told[3:]) == [(host, "") for host in HOSTS]
 
 
-@pytest.mark.parametrize("revert", [False, True])
+@pytest.mark.parametrize("back", [False, True])
 async def test_a_fleet_that_another_run_holds_is_left_alone(
-    scene: Scene, *, revert: bool
+    scene: Scene, *, back: bool
 ) -> None:
     new = await kill_at(scene, e.Undrained, "h2")
     before = scene.fleet.serves
@@ -880,13 +878,13 @@ async def test_a_fleet_that_another_run_holds_is_left_alone(
     )
 
     with pytest.raises(DeployFailed) as failed:
-        await resume(scene.plan, revert=revert, transport=scene.fleet.transport)
+        await (revert if back else resume)(scene.plan, transport=scene.fleet.transport)
 
     assert failed.value.report.exit_status == 4
     assert scene.fleet.serves == before
     scene.fleet.breaks = lambda _: None
     report = await resume(scene.plan, transport=scene.fleet.transport)
-    expected = scene.old if revert else new
+    expected = scene.old if back else new
     assert set(scene.fleet.serves.values()) == {expected}
     assert report.exit_status == 0
 
@@ -897,8 +895,7 @@ async def test_an_interrupted_revert_has_changed_nothing(scene: Scene) -> None:
 
     async with start(
         scene.plan,
-        selection=Selection(revert=True),
-        action=Action.RESUME,
+        Revert(),
         transport=scene.fleet.transport,
     ) as run:
         run.interrupt()
@@ -916,9 +913,8 @@ async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
     seen: list[e.Event] = []
 
     with pytest.raises(DeployFailed) as failed:
-        await resume(
+        await revert(
             scene.plan,
-            revert=True,
             observe=lambda record: seen.append(record.event),
             transport=scene.fleet.transport,
         )
@@ -933,17 +929,15 @@ async def test_a_run_that_nobody_knows_cannot_be_taken_back(scene: Scene) -> Non
     before = scene.fleet.serves
 
     with pytest.raises(PlanError, match="has no run '20260101-typo', and that is no"):
-        await resume(
+        await revert(
             scene.plan,
             run="20260101-typo",
-            revert=True,
             transport=scene.fleet.transport,
         )
     with pytest.raises(DeployFailed) as failed:
-        await resume(
+        await revert(
             scene.plan,
             run="20200101T000000Z-abcdef",
-            revert=True,
             transport=scene.fleet.transport,
         )
 
@@ -953,7 +947,7 @@ async def test_a_run_that_nobody_knows_cannot_be_taken_back(scene: Scene) -> Non
         "neither a journal nor a host has a record of run 20200101T000000Z-abcdef"
     )
     assert scene.fleet.serves == before
-    await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    await revert(scene.plan, transport=scene.fleet.transport)
     assert set(scene.fleet.serves.values()) == {scene.old}
 
 
@@ -978,7 +972,7 @@ async def test_a_secret_of_what_served_before_is_in_no_log(
     )
 
     if killed:
-        report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+        report = await revert(scene.plan, transport=scene.fleet.transport)
     else:
         report = await rollback(scene.plan, transport=scene.fleet.transport)
 
@@ -991,7 +985,7 @@ async def test_the_fleet_goes_back_in_reverse_wave_order(scene: Scene) -> None:
     await kill_at(scene, e.ManifestMoved)
     transport = scene.fleet.transport
 
-    await resume(scene.plan, revert=True, transport=transport)
+    await revert(scene.plan, transport=transport)
 
     restored = [call.host for call in transport.calls if call.name == "restore"]
     assert restored[-1] == "h1"
@@ -1048,9 +1042,7 @@ async def test_a_stranded_host_proves_itself_though_it_serves_what_it_should(
 
 async def test_a_killed_converge_stays_one(scene: Scene) -> None:
     scene.fleet.hosts["h4"] = FakeHost()
-    async with start(
-        scene.plan, action=Action.CONVERGE, transport=scene.fleet.transport
-    ) as run:
+    async with start(scene.plan, Converge(), transport=scene.fleet.transport) as run:
         await run.report()
     await cut(scene, run.id, e.Switched)
     before = scene.after_all

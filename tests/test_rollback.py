@@ -17,10 +17,10 @@ from ghostasync import (
     PlanError,
     Report,
     Rollout,
-    Selection,
     converge,
     deploy,
     resume,
+    revert,
     rollback,
 )
 from ghostasync import events as e
@@ -45,7 +45,7 @@ class History:
         self.scene.version(version)
         report = await deploy(
             self.scene.plan,
-            selection=Selection(limit=limit),
+            limit=limit,
             transport=self.fleet.transport,
         )
         self.reports.append(report)
@@ -153,7 +153,7 @@ async def test_a_new_host_that_was_converged_goes_back_with_the_fleet(
     plan = history.scene.plan
     history.fleet.hosts["h9"] = type(history.fleet.hosts["h1"])()
     history.scene.plan = attrs.evolve(plan, hosts=(*plan.hosts, Host("h9")))
-    await converge(history.scene.plan, hosts=["h9"], transport=history.fleet.transport)
+    await converge(history.scene.plan, limit=["h9"], transport=history.fleet.transport)
 
     await history.rollback()
 
@@ -165,7 +165,7 @@ async def test_a_canary_that_was_converged_is_not_what_serves(
     history: History,
 ) -> None:
     await history.deploy("4", "h1")
-    await converge(history.scene.plan, hosts=["h1"], transport=history.fleet.transport)
+    await converge(history.scene.plan, limit=["h1"], transport=history.fleet.transport)
 
     await history.rollback()
 
@@ -361,7 +361,7 @@ async def test_a_run_that_was_reverted_is_not_what_serves(scene: Scene) -> None:
     second = await history.deploy("1.5")
     await scene.deploy_and_watch()
     scene.kill(scene.at(e.Undrained, "h2"))
-    await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+    await revert(scene.plan, transport=scene.fleet.transport)
     history.assert_serves(second)
 
     await history.rollback()

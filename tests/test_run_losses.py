@@ -13,7 +13,6 @@ from ghostasync import (
     Outcome,
     Plan,
     Report,
-    Selection,
     State,
     deploy,
     start,
@@ -378,10 +377,9 @@ async def _waiting(
     plan: Plan, hosts: Hosts, seconds: float
 ) -> tuple[Report, list[e.Record]]:
     seen: list[e.Record] = []
-    selection = Selection(wait=seconds)
     transport = FakeTransport(hosts)
     async with start(
-        plan, selection=selection, observe=seen.append, transport=transport
+        plan, wait=seconds, observe=seen.append, transport=transport
     ) as running:
         return await running.report(), seen
 
@@ -431,7 +429,7 @@ async def test_a_host_that_failed_by_itself_is_not_tried_again_after_a_wait(
     hosts = Held(breaks=breaks)
     async with start(
         with_rollout(plan, max_failures=1),
-        selection=Selection(wait=30),
+        wait=30,
         observe=observe,
         transport=FakeTransport(hosts),
     ) as running:
@@ -462,9 +460,7 @@ async def test_a_run_can_be_stopped_while_it_waits(plan: Plan) -> None:
             waiting.set()
 
     transport = FakeTransport(hosts)
-    async with start(
-        plan, selection=Selection(wait=999), observe=observe, transport=transport
-    ) as running:
+    async with start(plan, wait=999, observe=observe, transport=transport) as running:
         await waiting.wait()
         await running.stop()
         report = await running.report()

@@ -10,10 +10,20 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from ghostasync import DeployFailed, Hook, Outcome, Plan, Script, Selection, resume
+from ghostasync import (
+    Converge,
+    DeployFailed,
+    Goal,
+    Hook,
+    Outcome,
+    Plan,
+    Rollback,
+    Script,
+    resume,
+    revert,
+)
 from ghostasync import events as e
 from ghostasync._engine import locks as _locks
-from ghostasync.model import Action
 from ghostasync.testing import Answer, Call, FakeTransport
 from tests.test_resume import HOSTS, FakeHost, Fleet, Scene
 from tests.test_resume import plan as plan  # noqa: PLC0414  a fixture
@@ -81,7 +91,7 @@ async def test_a_run_that_is_taken_back_leaves_nobody_drained(scene: Scene) -> N
     for seq in scene.events():
         scene.kill(seq)
 
-        report = await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+        report = await revert(scene.plan, transport=scene.fleet.transport)
 
         assert report.exit_status == 0, seq
         assert set(scene.fleet.serves.values()) == {scene.old}
@@ -89,9 +99,9 @@ async def test_a_run_that_is_taken_back_leaves_nobody_drained(scene: Scene) -> N
         assert scene.fleet.ran("before_switch") == []
 
 
-@pytest.mark.parametrize("revert", [False, True])
+@pytest.mark.parametrize("back", [False, True])
 async def test_a_host_that_stays_drained_is_named_and_put_back_later(
-    scene: Scene, *, revert: bool
+    scene: Scene, *, back: bool
 ) -> None:
     await scene.deploy_and_watch()
     drained = [cut.seq for cut in scene.cuts if isinstance(cut.event, e.Drained)]
@@ -112,7 +122,7 @@ async def test_a_host_that_stays_drained_is_named_and_put_back_later(
         assert [event.host for event in warned] == [left]
         assert warned[0].text.startswith(f"is still drained by run {scene.run}: ")
         assert out(scene) == [left]
-        await resume(scene.plan, revert=revert, transport=scene.fleet.transport)
+        await (revert if back else resume)(scene.plan, transport=scene.fleet.transport)
         assert out(scene) == []
         assert len(set(scene.fleet.serves.values())) == 1
 
@@ -138,7 +148,7 @@ async def test_a_resumption_that_fails_puts_back_who_was_drained(scene: Scene) -
         assert set(scene.fleet.serves.values()) == {scene.old}
 
 
-async def most_out(scene: Scene, plan: Plan, *, revert: bool, fails: str) -> list[str]:
+async def most_out(scene: Scene, plan: Plan, *, back: bool, fails: str) -> list[str]:
     """Resume while a host's post_deploy fails once; return the most that were out."""
     seen: list[list[str]] = [[]]
     left = [fails]
@@ -155,13 +165,13 @@ async def most_out(scene: Scene, plan: Plan, *, revert: bool, fails: str) -> lis
         return answered
 
     with anyio.fail_after(15), contextlib.suppress(DeployFailed):
-        await resume(plan, revert=revert, transport=FakeTransport(answer))
+        await (revert if back else resume)(plan, transport=FakeTransport(answer))
     return max(seen, key=len)
 
 
-@pytest.mark.parametrize(("revert", "fails"), [(False, "h2"), (True, "")])
+@pytest.mark.parametrize(("back", "fails"), [(False, "h2"), (True, "")])
 async def test_as_many_as_must_serve_do_wherever_a_run_was_killed(
-    scene: Scene, *, revert: bool, fails: str
+    scene: Scene, *, back: bool, fails: str
 ) -> None:
     """With hosts that a killed run left drained, no other one may be."""
     rollout = attrs.evolve(scene.plan.rollout, waves=("100%",), min_serving=3)
@@ -171,21 +181,21 @@ async def test_as_many_as_must_serve_do_wherever_a_run_was_killed(
         scene.kill(seq)
         assert len(out(scene)) <= 1
 
-        most = await most_out(scene, plan, revert=revert, fails=fails)
+        most = await most_out(scene, plan, back=back, fails=fails)
 
         assert len(most) <= 1, seq
 
 
-@pytest.mark.parametrize("action", [Action.ROLLBACK, Action.CONVERGE])
+@pytest.mark.parametrize("goal", [Rollback(), Converge()])
 async def test_what_resumes_a_run_that_does_not_migrate_does_not_either(
-    scene: Scene, action: Action
+    scene: Scene, goal: Goal
 ) -> None:
     scene.version("2")
     await scene.deploy()
     for host in scene.fleet.hosts.values():
-        host.link = host.link if action is Action.ROLLBACK else ""
+        host.link = host.link if goal == Rollback() else ""
         host.ran.clear()
-    await scene.watch(action)
+    await scene.watch(goal)
     assert scene.fleet.ran("before_switch") == []
     for seq in scene.events():
         scene.kill(seq)
@@ -207,7 +217,7 @@ async def test_a_run_that_waited_for_a_lock_can_be_killed_anywhere(
         else None
     )
     scene.version("2")
-    await scene.watch(selection=Selection(wait=60))
+    await scene.watch(wait=60)
     waited, migrated = scene.at(e.LockAwaited), scene.at(e.BeforeSwitchPassed)
     for seq in range(waited, scene.events().stop):
         scene.kill(seq)
@@ -218,7 +228,7 @@ async def test_a_run_that_waited_for_a_lock_can_be_killed_anywhere(
         assert out(scene) == [], seq
         assert len(scene.fleet.ran("before_switch")) == (seq < migrated), seq
         scene.kill(seq)
-        await resume(scene.plan, revert=True, transport=scene.fleet.transport)
+        await revert(scene.plan, transport=scene.fleet.transport)
         assert set(scene.fleet.serves.values()) == {scene.old}
         assert out(scene) == [], seq
 

@@ -22,7 +22,6 @@ from ghostasync import (
     PlanError,
     Rollout,
     Script,
-    Selection,
     State,
     converge,
     deploy,
@@ -363,11 +362,10 @@ async def test_hosts_that_never_answered_do_not_serve(plan: Plan) -> None:
 async def test_hosts_that_a_limited_run_leaves_out_serve(plan: Plan) -> None:
     """An instance that has just booted converges, however many must serve."""
     fleet = Fleet()
-    selection = Selection(limit=("h1",))
 
     report = await deploy(
         rolled(plan, min_serving="80%"),
-        selection=selection,
+        limit=["h1"],
         transport=FakeTransport(fleet),
     )
 
@@ -668,9 +666,8 @@ async def test_manifest_has_all_modules(two: Plan, tmp_path: Path) -> None:
 
 async def test_a_module_that_no_selected_host_gets_is_not_built(two: Plan) -> None:
     fleet = Several()
-    selection = Selection(limit=("h1",))
 
-    report = await deploy(two, selection=selection, transport=FakeTransport(fleet))
+    report = await deploy(two, limit=["h1"], transport=FakeTransport(fleet))
 
     assert set(report.releases) == {"site"}
 
@@ -679,7 +676,7 @@ async def test_a_selection_without_any_module_is_refused(two: Plan) -> None:
     with pytest.raises(PlanError, match="no selected host gets any of them: site, da"):
         await deploy(
             two,
-            selection=Selection(limit=("h4",)),
+            limit=["h4"],
             transport=FakeTransport(Several()),
         )
 

@@ -10,14 +10,15 @@ from ._api import (
     deploy,
     dry_run,
     resume,
+    revert,
     rollback,
     start,
     status,
 )
-from ._planning.modules import Selection
 from ._run.run import Run
 from .config import load_plan
 from .errors import DeployFailed, GhostasyncError, PlanError
+from .goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
 from .model import (
     Action,
     App,
@@ -47,7 +48,9 @@ from .survey.status import FleetStatus, HostStatus, OpenRun
 __all__ = [
     "Action",
     "App",
+    "Converge",
     "Deadlines",
+    "Deploy",
     "DeployFailed",
     "DirectorySource",
     "Finding",
@@ -55,6 +58,7 @@ __all__ = [
     "Gate",
     "GhostasyncError",
     "GitSource",
+    "Goal",
     "Hook",
     "Host",
     "HostReport",
@@ -67,11 +71,14 @@ __all__ = [
     "Plan",
     "PlanError",
     "Preview",
+    "Redeploy",
     "Report",
+    "Resume",
+    "Revert",
+    "Rollback",
     "Rollout",
     "Run",
     "Script",
-    "Selection",
     "Ssh",
     "State",
     "StoreSettings",
@@ -83,6 +90,7 @@ __all__ = [
     "dry_run",
     "load_plan",
     "resume",
+    "revert",
     "rollback",
     "start",
     "status",

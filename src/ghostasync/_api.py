@@ -14,17 +14,15 @@ from functools import partial
 import anyio
 import attrs
 
+from ._engine.spec import RunSpec
 from ._engine.waves import allowed, cut
-from ._planning.balancer import balancer_of
-from ._planning.earlier_release import before
-from ._planning.inventory import with_hosts
-from ._planning.modules import Selection
 from ._planning.open_files import require
-from ._planning.spec import Assembly, assemble, open_transport, survey
+from ._planning.spec import open_transport, plan_look, plan_run
 from ._run.notify import notifiers_of
 from ._run.run import Run
 from .errors import DeployFailed
-from .model import Action, Package, Plan, Report, Revision
+from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
+from .model import Package, Plan, Report, Revision
 from .protocols import Balancer, Inventory, Notifier, Observer, Transport
 from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
@@ -37,6 +35,7 @@ __all__ = [
     "deploy",
     "dry_run",
     "resume",
+    "revert",
     "rollback",
     "start",
     "status",
@@ -61,16 +60,20 @@ _CLOSING = 5.0
 """Seconds that shared connections get to close."""
 
 
+# --- Runs ------------------------------------------------------------------------
+
+
 @contextlib.asynccontextmanager
 async def start(
     plan: Plan,
+    goal: Goal = Deploy(),
     *,
-    selection: Selection = Selection(),
-    observe: Observer | None = None,
+    limit: Sequence[str] = (),
+    wait: float = 0.0,
+    break_lock: bool = False,
     actor: str = "",
     reason: str = "",
-    action: Action = Action.DEPLOY,
-    hosts: Sequence[str] = (),
+    observe: Observer | None = None,
     transport: Transport | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
@@ -83,55 +86,56 @@ async def start(
     Args:
         plan: What goes where.
 
-        selection: What of it this run is about.
+        goal: What the run is for.
 
-        observe: Called with every record, in order, on the event loop. Must not block;
-            one that raises is dropped and logged.
+        limit: Expressions that choose hosts, as for ``--limit``: the terms of one must
+            all hold, several add up. All hosts by default; a killed run is taken up on
+            the hosts that it had.
+
+        wait: Seconds to wait for another run that holds a host; 0: the run ends at
+            once, with outcome ``locked``.
+
+        break_lock: Take hosts that another run holds, and end what it runs there.
 
         actor: Who deploys; scripts see it as ``GHOST_MODULE_USER``. The login by
             default.
 
         reason: Why, for the journal.
 
-        action: What the run is for; a resumption and a rollback find out from
-            *selection* and earlier runs what to do.
+        observe: Called with every record, in order, on the event loop. Must not block;
+            one that raises is dropped and logged.
 
-        hosts: Further expressions that choose hosts, as in *selection*.
-
-        transport: Who reaches the hosts; SSH by default.
+        transport: What reaches the hosts; SSH by default.
 
         inventory: Who names the hosts; by default the plan, or whom that names.
 
         balancer: Who sends visitors to hosts; by default whom the plan names.
 
-        notifiers: Told of the report at the end, or the names of such plug-ins.
+        notifiers: Told of the report at the end; or names of such plug-ins.
 
         on_cancel: ``"rollback"``: an exception in the body, or its cancellation, puts
             every link back first. ``"detach"``: the run goes on to its own end first.
 
     Raises:
-        PlanError: The plan cannot be carried out. No host was contacted.
+        PlanError: The goal cannot be reached on this plan. No host was changed.
         StoreError: The store cannot be used.
     """
-    plan, asked = await with_hosts(plan, inventory)
-    told, balancer = notifiers_of(notifiers, plan), balancer or balancer_of(plan)
-    if action is Action.ROLLBACK:
-        looks = min(len(plan.hosts), plan.rollout.concurrency)
-        reach = partial(_carrier, plan, transport, looks)
-        selection = await before(plan, selection, reach)
-    parts = await assemble(
-        plan, selection, action=action, actor=actor, reason=reason, hosts=hosts
+    told = notifiers_of(notifiers, plan)
+    spec = await plan_run(
+        plan,
+        goal,
+        reach=partial(_look_through, transport),
+        limit=limit,
+        wait=wait,
+        break_lock=break_lock,
+        actor=actor,
+        reason=reason,
+        inventory=inventory,
+        balancer=balancer,
     )
     failure: BaseException | None = None
-    async with _carrier(plan, transport, len(parts.hosts)) as carrier:
-        run = Run(
-            parts,
-            carrier,
-            observe,
-            inventory=asked,
-            balancer=balancer,
-            notifiers=told,
-        )
+    async with _carrier(spec, transport, len(spec.hosts)) as carrier:
+        run = Run(spec, carrier, observe, told)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_carry, run, on_cancel)
             try:
@@ -144,40 +148,19 @@ async def start(
         raise failure
 
 
-@contextlib.asynccontextmanager
-async def _carrier(
-    plan: Plan, transport: Transport | None, connections: int
-) -> AsyncGenerator[Transport]:
-    """Hand out *transport*, or one of our own that is closed again."""
-    if transport is not None:
-        yield transport
-        return
-    require(plan.ssh, connections)
-    own = open_transport(plan)
-    try:
-        yield own
-    finally:
-        with anyio.move_on_after(_CLOSING, shield=True):
-            await own.aclose()
-
-
-def _looks(parts: Assembly) -> int:
-    """Return how many hosts are looked at together: those connections do not stay."""
-    return min(len(parts.hosts), parts.plan.rollout.concurrency)
-
-
-async def _carry(run: Run, on_cancel: str) -> None:
-    with anyio.CancelScope(shield=on_cancel == "detach"):
-        await run.main()
-
-
 async def deploy(
     plan: Plan,
     *,
-    selection: Selection = Selection(),
-    observe: Observer | None = None,
+    modules: Sequence[str] = (),
+    rev: str = "",
+    packages: Sequence[str] = (),
+    force: bool = False,
+    limit: Sequence[str] = (),
+    wait: float = 0.0,
+    break_lock: bool = False,
     actor: str = "",
     reason: str = "",
+    observe: Observer | None = None,
     transport: Transport | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
@@ -187,7 +170,40 @@ async def deploy(
     """
     Put one release on every host of *plan*, wave by wave.
 
-    Arguments are those of :func:`start`. Cancelling puts every link back first.
+    Cancelling puts every link back first.
+
+    Args:
+        plan: What goes where.
+
+        modules: Names, or ``name@rev``; all by default.
+
+        rev: A branch, tag or commit instead of the configured one; for one repository.
+
+        packages: Ids of stored packages to take instead of building.
+
+        force: Build and deploy again what is unchanged.
+
+        limit: As for :func:`start`, and so are the others.
+
+        wait: In seconds.
+
+        break_lock: See there.
+
+        actor: See there.
+
+        reason: See there.
+
+        observe: See there.
+
+        transport: See there.
+
+        inventory: See there.
+
+        balancer: See there.
+
+        notifiers: See there.
+
+        on_cancel: See there.
 
     Returns:
         One row per host, in plan order; sizes in bytes, durations in seconds.
@@ -200,10 +216,13 @@ async def deploy(
     """
     begun = start(
         plan,
-        selection=selection,
-        observe=observe,
+        Deploy(modules, rev, packages, force),
+        limit=limit,
+        wait=wait,
+        break_lock=break_lock,
         actor=actor,
         reason=reason,
+        observe=observe,
         transport=transport,
         inventory=inventory,
         balancer=balancer,
@@ -216,10 +235,17 @@ async def deploy(
 async def converge(
     plan: Plan,
     *,
-    hosts: Sequence[str] = (),
-    observe: Observer | None = None,
+    limit: Sequence[str] = (),
+    wait: float = 0.0,
+    break_lock: bool = False,
     actor: str = "",
+    reason: str = "",
+    observe: Observer | None = None,
     transport: Transport | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+    notifiers: Sequence[Notifier | str] = (),
+    on_cancel: str = "rollback",
 ) -> Report:
     """
     Bring hosts to what MANIFEST says, from stored packages; those in line are left.
@@ -230,13 +256,30 @@ async def converge(
     Args:
         plan: What goes where.
 
-        hosts: Names or expressions as for ``--limit``; all hosts by default.
+        limit: As for :func:`start`, and so are the others.
 
-        observe: As for :func:`start`.
+        wait: In seconds.
 
-        actor: As for :func:`start`.
+        break_lock: See there.
 
-        transport: As for :func:`start`.
+        actor: See there.
+
+        reason: See there.
+
+        observe: See there.
+
+        transport: See there.
+
+        inventory: See there.
+
+        balancer: See there.
+
+        notifiers: See there.
+
+        on_cancel: See there.
+
+    Returns:
+        As :func:`deploy`.
 
     Raises:
         PlanError: MANIFEST is empty, or no host is chosen.
@@ -244,11 +287,18 @@ async def converge(
     """
     begun = start(
         plan,
-        observe=observe,
+        Converge(),
+        limit=limit,
+        wait=wait,
+        break_lock=break_lock,
         actor=actor,
-        action=Action.CONVERGE,
-        hosts=hosts,
+        reason=reason,
+        observe=observe,
         transport=transport,
+        inventory=inventory,
+        balancer=balancer,
+        notifiers=notifiers,
+        on_cancel=on_cancel,
     )
     return await _to_its_end(begun)
 
@@ -257,44 +307,135 @@ async def resume(
     plan: Plan,
     *,
     run: str = "",
-    revert: bool = False,
-    observe: Observer | None = None,
+    wait: float = 0.0,
+    break_lock: bool = False,
     actor: str = "",
+    reason: str = "",
+    observe: Observer | None = None,
     transport: Transport | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+    notifiers: Sequence[Notifier | str] = (),
     on_cancel: str = "rollback",
 ) -> Report:
     """
-    Finish a run whose controller was killed, or take back what it did.
+    Finish a run whose controller was killed.
 
     Hosts that it brought live are left alone, those that are ready are sent nothing
-    again. One that was on its way back is taken the rest of that way.
+    again. A run that was on its way back is taken the rest of that way.
 
     Args:
         plan: What goes where.
 
         run: The run's id; the newest that is unfinished by default.
 
-        revert: Put every host back to what it served before that run.
+        wait: As for :func:`start`, in seconds, and so are the others.
 
-        observe: As for :func:`start`.
+        break_lock: See there.
 
-        actor: As for :func:`start`.
+        actor: See there.
 
-        transport: As for :func:`start`.
+        reason: See there.
 
-        on_cancel: As for :func:`start`.
+        observe: See there.
+
+        transport: See there.
+
+        inventory: See there.
+
+        balancer: See there.
+
+        notifiers: See there.
+
+        on_cancel: See there.
+
+    Returns:
+        As :func:`deploy`.
 
     Raises:
         PlanError: There is no such run, or nothing is left to do.
-        DeployFailed: More hosts failed than allowed; with *revert*, any did.
+        DeployFailed: More hosts failed than allowed.
     """
     begun = start(
         plan,
-        selection=Selection(run=run, revert=revert),
-        observe=observe,
+        Resume(run),
+        wait=wait,
+        break_lock=break_lock,
         actor=actor,
-        action=Action.RESUME,
+        reason=reason,
+        observe=observe,
         transport=transport,
+        inventory=inventory,
+        balancer=balancer,
+        notifiers=notifiers,
+        on_cancel=on_cancel,
+    )
+    return await _to_its_end(begun)
+
+
+async def revert(
+    plan: Plan,
+    *,
+    run: str = "",
+    wait: float = 0.0,
+    break_lock: bool = False,
+    actor: str = "",
+    reason: str = "",
+    observe: Observer | None = None,
+    transport: Transport | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+    notifiers: Sequence[Notifier | str] = (),
+    on_cancel: str = "rollback",
+) -> Report:
+    """
+    Put every host back to what it served before a run whose controller was killed.
+
+    Args:
+        plan: What goes where.
+
+        run: The run's id; the newest that is unfinished by default. One whose journal
+            is lost is taken back by the records that hosts keep.
+
+        wait: As for :func:`start`, in seconds, and so are the others.
+
+        break_lock: See there.
+
+        actor: See there.
+
+        reason: See there.
+
+        observe: See there.
+
+        transport: See there.
+
+        inventory: See there.
+
+        balancer: See there.
+
+        notifiers: See there.
+
+        on_cancel: See there.
+
+    Returns:
+        As :func:`deploy`.
+
+    Raises:
+        PlanError: There is no such run, or it has ended.
+        DeployFailed: A host could not be put back.
+    """
+    begun = start(
+        plan,
+        Revert(run),
+        wait=wait,
+        break_lock=break_lock,
+        actor=actor,
+        reason=reason,
+        observe=observe,
+        transport=transport,
+        inventory=inventory,
+        balancer=balancer,
+        notifiers=notifiers,
         on_cancel=on_cancel,
     )
     return await _to_its_end(begun)
@@ -306,10 +447,15 @@ async def rollback(
     run: str = "",
     to: Sequence[str] = (),
     limit: Sequence[str] = (),
-    observe: Observer | None = None,
+    wait: float = 0.0,
+    break_lock: bool = False,
     actor: str = "",
     reason: str = "",
+    observe: Observer | None = None,
     transport: Transport | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+    notifiers: Sequence[Notifier | str] = (),
     on_cancel: str = "rollback",
 ) -> Report:
     """
@@ -323,35 +469,243 @@ async def rollback(
         run: Go back to what served before this run; before the one that brought what
             serves now by default.
 
-        to: Or to these releases, one for each module that goes back.
+        to: Or to these releases, one for each module that goes back; not with *run*.
 
-        limit: Expressions that choose hosts.
+        limit: As for :func:`start`, and so are the others.
 
-        observe: As for :func:`start`.
+        wait: In seconds.
 
-        actor: As for :func:`start`.
+        break_lock: See there.
 
-        reason: As for :func:`start`.
+        actor: See there.
 
-        transport: As for :func:`start`.
+        reason: See there.
 
-        on_cancel: As for :func:`start`.
+        observe: See there.
+
+        transport: See there.
+
+        inventory: See there.
+
+        balancer: See there.
+
+        notifiers: See there.
+
+        on_cancel: See there.
+
+    Returns:
+        As :func:`deploy`.
 
     Raises:
-        PlanError: There is no release to go back to, or hosts had different ones.
+        PlanError: There is no release to go back to, hosts had different ones, or both
+            *run* and *to* are given.
         DeployFailed: More hosts failed than allowed.
     """
     begun = start(
         plan,
-        selection=Selection(packages=tuple(to), limit=tuple(limit), run=run),
-        observe=observe,
+        Rollback(run, to),
+        limit=limit,
+        wait=wait,
+        break_lock=break_lock,
         actor=actor,
         reason=reason,
-        action=Action.ROLLBACK,
+        observe=observe,
         transport=transport,
+        inventory=inventory,
+        balancer=balancer,
+        notifiers=notifiers,
         on_cancel=on_cancel,
     )
     return await _to_its_end(begun)
+
+
+# --- Without hosts, or without a change ------------------------------------------
+
+
+async def build(
+    plan: Plan,
+    *,
+    modules: Sequence[str] = (),
+    rev: str = "",
+    force: bool = False,
+    actor: str = "",
+    observe: Observer | None = None,
+) -> dict[str, Package]:
+    """
+    Fetch, build, package and store, and stop there; no host is contacted.
+
+    Args:
+        plan: What goes where.
+
+        modules: As for :func:`deploy`, and so are the others.
+
+        rev: See there.
+
+        force: Build again what is unchanged.
+
+        actor: See there.
+
+        observe: See there.
+
+    Returns:
+        Module names to packages, in app order.
+
+    Raises:
+        PlanError: The plan cannot be carried out.
+        SourceError, BuildError, PackageError, StoreError: It could not be built.
+    """
+    goal = Deploy(modules, rev, force=force)
+    spec = await _plan_forward(plan, goal, actor=actor)
+    return await Run(attrs.evolve(spec, hosts=()), None, observe).build_only()
+
+
+async def dry_run(
+    plan: Plan,
+    *,
+    modules: Sequence[str] = (),
+    rev: str = "",
+    packages: Sequence[str] = (),
+    limit: Sequence[str] = (),
+    inventory: Inventory | None = None,
+) -> Preview:
+    """
+    Say what a deploy would do; sources are asked, hosts are not.
+
+    Args:
+        plan: What goes where.
+
+        modules: As for :func:`deploy`, and so are the others.
+
+        rev: See there.
+
+        packages: See there.
+
+        limit: See there.
+
+        inventory: See there.
+
+    Raises:
+        PlanError: The plan cannot be carried out.
+        SourceError: A source could not be asked.
+    """
+    goal = Deploy(modules, rev, packages)
+    spec = await _plan_forward(plan, goal, limit=limit, inventory=inventory)
+    for chosen in spec.modules:
+        if chosen.error is not None:
+            raise chosen.error
+    rollout = plan.rollout
+    waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
+    return Preview(
+        modules={m.module.name: m.package or m.revision for m in spec.modules},
+        waves=tuple(tuple(host.name for host in wave) for wave in waves),
+        allowed=allowed(rollout.max_failures, len(spec.hosts)),
+    )
+
+
+async def check(
+    plan: Plan,
+    *,
+    limit: Sequence[str] = (),
+    transport: Transport | None = None,
+    inventory: Inventory | None = None,
+) -> tuple[Finding, ...]:
+    """
+    Look at every host with the deploy's own eyes; nothing that lasts is changed.
+
+    Args:
+        plan: What goes where.
+
+        limit: As for :func:`start`.
+
+        transport: As for :func:`start`.
+
+        inventory: As for :func:`start`.
+
+    Returns:
+        What would keep a host from taking the plan, in plan order.
+
+    Raises:
+        PlanError: The plan cannot be carried out.
+    """
+    spec = await _plan_forward(plan, Deploy(), limit=limit, inventory=inventory)
+    async with _look_through(transport, spec) as carrier:
+        return await find(spec, carrier)
+
+
+async def status(
+    plan: Plan,
+    *,
+    limit: Sequence[str] = (),
+    transport: Transport | None = None,
+    inventory: Inventory | None = None,
+) -> FleetStatus:
+    """
+    Compare what hosts serve with what MANIFEST says; takes no lock.
+
+    Args:
+        plan: What goes where.
+
+        limit: As for :func:`start`.
+
+        transport: As for :func:`start`.
+
+        inventory: As for :func:`start`.
+
+    Raises:
+        PlanError: The plan cannot be carried out.
+        StoreError: The store cannot be read.
+    """
+    spec = await plan_look(plan, limit=limit, inventory=inventory)
+    async with _look_through(transport, spec) as carrier:
+        return await compare(spec, carrier)
+
+
+# --- How ---------------------------------------------------------------------------
+
+
+async def _plan_forward(
+    plan: Plan,
+    goal: Deploy,
+    *,
+    limit: Sequence[str] = (),
+    actor: str = "",
+    inventory: Inventory | None = None,
+) -> RunSpec:
+    """Return the spec of a deploy that is not carried out on hosts."""
+    reach = partial(_look_through, None)
+    return await plan_run(
+        plan, goal, reach=reach, limit=limit, actor=actor, inventory=inventory
+    )
+
+
+def _look_through(
+    transport: Transport | None, spec: RunSpec
+) -> AbstractAsyncContextManager[Transport]:
+    """Hand out what looks at the hosts of *spec*: those connections do not stay."""
+    together = min(len(spec.hosts), spec.plan.rollout.concurrency)
+    return _carrier(spec, transport, together)
+
+
+@contextlib.asynccontextmanager
+async def _carrier(
+    spec: RunSpec, transport: Transport | None, connections: int
+) -> AsyncGenerator[Transport]:
+    """Hand out *transport*, or one of our own that is closed again."""
+    if transport is not None:
+        yield transport
+        return
+    require(spec.plan.ssh, connections)
+    own = open_transport(spec.plan, spec.environ)
+    try:
+        yield own
+    finally:
+        with anyio.move_on_after(_CLOSING, shield=True):
+            await own.aclose()
+
+
+async def _carry(run: Run, on_cancel: str) -> None:
+    with anyio.CancelScope(shield=on_cancel == "detach"):
+        await run.main()
 
 
 async def _to_its_end(begun: AbstractAsyncContextManager[Run]) -> Report:
@@ -366,94 +720,3 @@ async def _to_its_end(begun: AbstractAsyncContextManager[Run]) -> Report:
     if report.exit_status:
         raise DeployFailed(report)
     return report
-
-
-async def build(
-    plan: Plan,
-    *,
-    selection: Selection = Selection(),
-    observe: Observer | None = None,
-    actor: str = "",
-) -> dict[str, Package]:
-    """
-    Fetch, build, package and store, and stop there; no host is contacted.
-
-    Returns:
-        Module names to packages, in app order.
-
-    Raises:
-        PlanError: The plan cannot be carried out.
-        SourceError, BuildError, PackageError, StoreError: It could not be built.
-    """
-    plan, _ = await with_hosts(plan)
-    parts = await assemble(plan, selection, action=Action.DEPLOY, actor=actor)
-    return await Run(attrs.evolve(parts, hosts=()), None, observe).build_only()
-
-
-async def dry_run(
-    plan: Plan,
-    *,
-    selection: Selection = Selection(),
-    inventory: Inventory | None = None,
-) -> Preview:
-    """
-    Say what a deploy would do; sources are asked, hosts are not.
-
-    Raises:
-        PlanError: The plan cannot be carried out.
-        SourceError: A source could not be asked.
-    """
-    plan, _ = await with_hosts(plan, inventory)
-    parts = await assemble(plan, selection, action=Action.DEPLOY)
-    for job in parts.jobs:
-        if job.error is not None:
-            raise job.error
-    rollout = plan.rollout
-    waves = cut(parts.hosts, rollout.waves, rollout.spread_by)
-    return Preview(
-        modules={job.module.name: job.package or job.revision for job in parts.jobs},
-        waves=tuple(tuple(host.name for host in wave) for wave in waves),
-        allowed=allowed(rollout.max_failures, len(parts.hosts)),
-    )
-
-
-async def check(
-    plan: Plan,
-    *,
-    selection: Selection = Selection(),
-    transport: Transport | None = None,
-    inventory: Inventory | None = None,
-) -> tuple[Finding, ...]:
-    """
-    Look at every host with the deploy's own eyes; nothing that lasts is changed.
-
-    Returns:
-        What would keep a host from taking the plan, in plan order.
-
-    Raises:
-        PlanError: The plan cannot be carried out.
-    """
-    plan, _ = await with_hosts(plan, inventory)
-    parts = await assemble(plan, selection, action=Action.DEPLOY)
-    async with _carrier(plan, transport, _looks(parts)) as carrier:
-        return await find(parts, carrier)
-
-
-async def status(
-    plan: Plan,
-    *,
-    selection: Selection = Selection(),
-    transport: Transport | None = None,
-    inventory: Inventory | None = None,
-) -> FleetStatus:
-    """
-    Compare what hosts serve with what MANIFEST says; takes no lock.
-
-    Raises:
-        PlanError: The plan cannot be carried out.
-        StoreError: The store cannot be read.
-    """
-    plan, _ = await with_hosts(plan, inventory)
-    parts = await survey(plan, selection)
-    async with _carrier(plan, transport, _looks(parts)) as carrier:
-        return await compare(parts, carrier)

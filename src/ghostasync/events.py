@@ -234,8 +234,9 @@ class Started(RunEvent):
     The run has an id and a journal. *hosts* are the selected ones, in order.
 
     *manifest* is what MANIFEST named for the modules; a run that is *limited* will not
-    move it. *of* is the run that this one resumes, takes back or rolls back: where it
-    has to *revert*, no release is made and hosts only go back.
+    move it. *packages* are stored ones that the run takes as they are (module to id).
+    *of* is the run that this one resumes, takes back or rolls back: where it has to
+    *revert*, no release is made and hosts only go back.
     """
 
     action: str
@@ -249,6 +250,7 @@ class Started(RunEvent):
     force: bool = False
     of: str = ""
     revert: bool = False
+    packages: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -9,11 +9,11 @@ from ghostasync.cli.options import (
     LIMITS,
     Common,
     Limits,
-    Locking,
     Pick,
     arrange,
 )
 from ghostasync.errors import ConfigError, PlanError
+from ghostasync.goal import Deploy
 from ghostasync.model import App, DirectorySource, Host, Module, Plan, Rollout
 
 PLAN = Plan(
@@ -74,13 +74,9 @@ def test_limits_that_make_no_sense_are_refused(limits: Limits) -> None:
         limits.applied(PLAN)
 
 
-def test_a_selection_is_what_was_picked() -> None:
-    pick = Pick(rev="v2", package=("1_site_0",), limit=("web*", "@failed"))
+def test_a_goal_is_what_was_picked() -> None:
+    pick = Pick(rev="v2", package=("1_site_0",))
 
-    locking = Locking(wait=3.5, break_lock=True)
-    selection = pick.selection(["site"], force=True, locking=locking)
+    goal = pick.goal(["site"], force=True)
 
-    assert selection.modules == ("site",)
-    assert (selection.rev, selection.packages) == ("v2", ("1_site_0",))
-    assert (selection.limit, selection.force) == (("web*", "@failed"), True)
-    assert (selection.wait, selection.break_lock) == (3.5, True)
+    assert goal == Deploy(["site"], "v2", ["1_site_0"], force=True)

@@ -4,7 +4,7 @@ import json
 
 import attrs
 
-from ghostasync._api import Preview
+from ghostasync import Preview
 from ghostasync.cli import tables
 from ghostasync.model import Revision
 from ghostasync.survey.check import Finding

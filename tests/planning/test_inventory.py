@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def asking(plan: Plan, command: str) -> Plan:
 async def test_a_plan_with_hosts_is_its_own_inventory(plan: Plan) -> None:
     plan = attrs.evolve(plan, hosts=(Host("a"),))
 
-    found, inventory = await with_hosts(plan)
+    found, inventory = await with_hosts(plan, None, os.environ)
 
     assert (found, inventory) == (plan, Static((Host("a"),)))
 
@@ -66,7 +67,9 @@ async def test_a_plan_with_hosts_is_its_own_inventory(plan: Plan) -> None:
 async def test_a_command_is_asked_and_can_be_asked_again(plan: Plan) -> None:
     (plan.base / "hosts.json").write_text('["a"]')
 
-    found, inventory = await with_hosts(asking(plan, "cat hosts.json"))
+    found, inventory = await with_hosts(
+        asking(plan, "cat hosts.json"), None, os.environ
+    )
     (plan.base / "hosts.json").write_text('["a", "b"]')
 
     assert found == attrs.evolve(plan, hosts=(Host("a"),))
@@ -74,7 +77,7 @@ async def test_a_command_is_asked_and_can_be_asked_again(plan: Plan) -> None:
 
 
 async def test_one_that_is_handed_in_goes_before_that_of_the_plan(plan: Plan) -> None:
-    found, _ = await with_hosts(asking(plan, "exit 1"), Mine([Host("a")]))
+    found, _ = await with_hosts(asking(plan, "exit 1"), Mine([Host("a")]), os.environ)
 
     assert found.hosts == (Host("a"),)
 
@@ -113,7 +116,7 @@ async def test_nobody_is_asked_for_a_plan_that_is_wrong(plan: Plan) -> None:
     plan = attrs.evolve(plan, rollout=Rollout(concurrency=0))
 
     with pytest.raises(ConfigError, match=r"rollout\.concurrency: is 0"):
-        await with_hosts(plan, inventory)
+        await dry_run(plan, inventory=inventory)
 
     assert inventory.asked == 0
 
@@ -136,7 +139,7 @@ async def test_an_inventory_is_not_taken_at_its_word(
     plan: Plan, says: Sequence[Host], reason: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
-        await with_hosts(plan, Mine(says))
+        await with_hosts(plan, Mine(says), os.environ)
 
     assert str(caught.value).startswith(reason)
 

@@ -3,7 +3,7 @@ Turn sources into packages on this machine, once for the whole fleet.
 
 A module is always built in the same folder: a path that changed would be baked into
 virtual environments and compiled files, and every release would differ from the last.
-The folder is locked and emptied; the lock is held for as long as the workshop is open,
+The folder is locked and emptied; the lock is held for as long as the builder is open,
 for ``after_all_deploy`` runs there too.
 """
 
@@ -28,18 +28,19 @@ from .._local.scripts import locked, script
 from ..lint.offline import warning
 from .._local.redact import Redactor
 from ..errors import BuildError, SourceError, StoreError
-from ..model import Action, Module, Package, Plan, Revision, Script
+from ..goal import Goal
+from ..model import Module, Package, Plan, Revision, Script
 from ..packaging.build import Packed, pack
 from ..packaging.spool import Spool
 from ..packaging.unpack import unpack
 from ..protocols import Source, Store
 from .release import Release, fingerprint
 
-__all__ = ["Workshop"]
+__all__ = ["Builder"]
 
 
 @attrs.define(eq=False)
-class Workshop:
+class Builder:
     """
     The controller's side of a run; an asynchronous context manager.
 
@@ -49,7 +50,7 @@ class Workshop:
 
     plan: Plan
     store: Store
-    action: Action
+    goal: Goal
     actor: str
     folder: Callable[[str], Path]
     log: Callable[[str], Path]
@@ -97,7 +98,7 @@ class Workshop:
         self.note(e.BuildStarted(module.name))
         variables = self._variables(module, revision)
         if module.buildpack:
-            text = self._minded(module, "buildpack", module.buildpack, tree)
+            text = self._checked_script(module, "buildpack", module.buildpack, tree)
             epoch = str(revision.epoch or FALLBACK_EPOCH)
             extra = {"SOURCE_DATE_EPOCH": epoch}
             seconds = self.plan.rollout.deadlines.build
@@ -134,12 +135,12 @@ class Workshop:
         deployed with, where the store has that still.
         """
         variables = self._variables(module, package.revision)
-        if self.action is Action.DEPLOY:
+        if self.goal.callers_environment:
             return variables
         kept = await self.store.environment(package.id)
         return {
             **(kept.variables if kept else variables),
-            "GHOST_ACTION": self.action.value,
+            "GHOST_ACTION": self.goal.action.value,
         }
 
     async def after_all(self, release: Release) -> None:
@@ -203,7 +204,7 @@ class Workshop:
         reuse: bool,
     ) -> tuple[Package, bool]:
         scripts = {
-            name: self._minded(module, name, wanted, tree)
+            name: self._checked_script(module, name, wanted, tree)
             for name in ("pre_deploy", "before_switch", "post_deploy")
             if (wanted := getattr(module, name))
         }
@@ -286,11 +287,11 @@ class Workshop:
             module,
             revision,
             actor=self.actor,
-            action=self.action,
+            action=self.goal.action,
             secrets=self.secrets,
         )
 
-    def _minded(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+    def _checked_script(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
         """Return a script's text; warn of what it should not do."""
         text = self._text(module, key, wanted, tree)
         if said := warning(key, text):

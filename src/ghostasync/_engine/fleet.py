@@ -113,7 +113,7 @@ class Fleet:
     # --- Forward ---------------------------------------------------------------
 
     async def _both_phases(self) -> None:
-        self._wait_until = anyio.current_time() + self.run.wait
+        self._wait_until = anyio.current_time() + self.run.spec.wait
         try:
             await self._get_ready()
             self._judge()

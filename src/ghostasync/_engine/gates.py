@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
-from ..model import Action
 from ..model import State as S  # noqa: N817  as in the table
 from .host import Context, RunContext
 from .stages.before_switch import before_switch
 
-__all__ = ["MIGRATING", "pass_before_switch"]
-
-MIGRATING: Final = frozenset(
-    action.value for action in (Action.DEPLOY, Action.REDEPLOY, Action.RESUME)
-)
-"""Actions that may bring a release for the first time. What they took a fleet to has
-passed its before_switch; going back to it, or on with it, must not run that again."""
+__all__ = ["pass_before_switch"]
 
 
 async def pass_before_switch(run: RunContext, hosts: Iterable[Context]) -> str:
@@ -27,8 +19,7 @@ async def pass_before_switch(run: RunContext, hosts: Iterable[Context]) -> str:
         Why one failed, and then no link may move; empty where all passed.
     """
     past = run.past
-    # What resumes a rollback or a converge is one.
-    if not {run.action.value, past.action if past else run.action.value} <= MIGRATING:
+    if not run.goal.migrates:
         return ""
     ready = [ctx for ctx in hosts if ctx.machine.state is S.READY]
     for release in run.releases:

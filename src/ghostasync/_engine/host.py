@@ -14,11 +14,13 @@ from .._local.redact import Redactor
 from .._remote.facts import Facts, Identity
 from .._remote.fence import Guarded
 from ..events import Event, Failed
-from ..history.replay import Past
+from ..goal import Goal
+from ..history.replay import PastRun
 from ..machine import HostMachine
-from ..model import Action, Deadlines, Host, Module, Plan
+from ..model import Deadlines, Host, Module, Plan
 from ..protocols import Balancer, Channel
 from .serving import Serving
+from .spec import RunSpec
 
 __all__ = ["Context", "Logs", "Move", "RunContext"]
 
@@ -55,39 +57,53 @@ class Move:
 @attrs.define(eq=False)
 class RunContext:
     """
-    What all hosts of a run share; *releases* is empty until *built* is set.
+    What all hosts of a run share: its *spec*, and what comes while it runs.
 
-    *places* names the hosts of each module that not all get; *variables* are what
-    commands see that belong to no module. *past* is the run that this one takes up,
-    None where it is a new one; where it has to *revert* that, hosts only go back. Hosts
-    that an earlier run left *stranded* have to prove themselves, whatever they serve.
+    *releases* is empty until *built* is set; *variables* are what commands see that
+    belong to no module.
     """
 
-    id: str
-    action: Action
-    plan: Plan
-    modules: tuple[Module, ...]
-    holder: str
-    store_url: str
-    force: bool
+    spec: RunSpec
     redactor: Redactor
     logs: Logs
     work: anyio.CapacityLimiter
     note: Callable[[Event, HostMachine | None], None]
     protected: Mapping[str, frozenset[str]]
-    wait: float = 0.0
-    break_lock: bool = False
-    past: Past | None = None
-    revert: bool = False
     releases: tuple[Release, ...] = ()
     built: anyio.Event = attrs.field(factory=anyio.Event)
     stopping: str = ""
-    places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
     variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     waves: int = 0
     serving: Serving = attrs.field(factory=Serving)
-    balancer: Balancer | None = None
-    stranded: frozenset[str] = frozenset()
+    modules: tuple[Module, ...] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.modules = tuple(chosen.module for chosen in self.spec.modules)
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.spec.id
+
+    @property
+    def goal(self) -> Goal:
+        """What the run is for."""
+        return self.spec.goal
+
+    @property
+    def plan(self) -> Plan:
+        """What goes where."""
+        return self.spec.plan
+
+    @property
+    def past(self) -> PastRun | None:
+        """The run that this one takes up; None where it is a new one."""
+        return self.spec.killed
+
+    @property
+    def balancer(self) -> Balancer | None:
+        """Who sends visitors to hosts; None where nobody is told of a deploy."""
+        return self.spec.balancer
 
     @property
     def deadlines(self) -> Deadlines:
@@ -134,7 +150,7 @@ class Context:
     @property
     def modules(self) -> tuple[Module, ...]:
         """The modules of the run that this host gets, in app order."""
-        places, name = self.run.places, self.host.name
+        places, name = self.run.spec.hosts_of_module, self.host.name
         return tuple(
             module
             for module in self.run.modules

@@ -15,7 +15,7 @@ from ..events import Event
 from ..machine import HostMachine
 from ..protocols import Transport
 from .host import Context, RunContext
-from .spec import Assembly
+from .spec import RunSpec
 from .stages.check import inspect
 from .stages.connect import connect
 
@@ -36,7 +36,7 @@ class _NoLogs:
 
 
 async def looked_at(
-    parts: Assembly, transport: Transport
+    spec: RunSpec, transport: Transport
 ) -> dict[str, Facts | HostError]:
     """Return what each host is and has, or why it did not say, in plan order."""
 
@@ -46,8 +46,8 @@ async def looked_at(
         except HostError as exc:
             return exc
 
-    seen = await ask_each(parts, transport, look)
-    return {host.name: facts for host, facts in zip(parts.hosts, seen, strict=True)}
+    seen = await ask_each(spec, transport, look)
+    return {host.name: facts for host, facts in zip(spec.hosts, seen, strict=True)}
 
 
 async def facts_of(ctx: Context) -> Facts:
@@ -59,31 +59,24 @@ async def facts_of(ctx: Context) -> Facts:
 
 
 async def ask_each(
-    parts: Assembly, transport: Transport, look: Callable[[Context], Awaitable[T]]
+    spec: RunSpec, transport: Transport, look: Callable[[Context], Awaitable[T]]
 ) -> list[T]:
     """Return what *look* says of every host, in plan order, many at a time."""
     run = RunContext(
-        id=parts.id,
-        action=parts.action,
-        plan=parts.plan,
-        modules=tuple(job.module for job in parts.jobs),
-        holder=parts.holder,
-        store_url=parts.store_url,
-        force=False,
+        spec=spec,
         redactor=Redactor(()),
         logs=_NoLogs(),
-        work=anyio.CapacityLimiter(parts.plan.rollout.concurrency),
+        work=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
         note=_unheard,
         protected={},
-        places=parts.places,
     )
     contexts = [
         Context(
             host,
-            Guarded(transport.session(host), run.id, f"{run.holder} as {host.name}"),
+            Guarded(transport.session(host), run.id, f"{spec.holder} as {host.name}"),
             run,
         )
-        for host in parts.hosts
+        for host in spec.hosts
     ]
     answers: dict[str, T] = {}
 

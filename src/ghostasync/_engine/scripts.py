@@ -160,7 +160,7 @@ async def run_here(ctx: Context, job: Job) -> None:
             return await script(
                 os.fsencode(job.text),
                 cwd=Path(job.cwd),
-                env={**os.environ, **job.overrides},
+                env={**ctx.run.spec.environ, **job.overrides},
                 output=output,
                 what=job.what,
             )

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 
 from .._local.paths import build_dir, cache_home
 from ..errors import SourceError
-from ..history.replay import Past
-from ..model import Action, Host, Module, Plan, Revision
-from ..protocols import ManifestLine, Source, Store
+from ..goal import Goal
+from ..history.replay import PastRun
+from ..model import Host, Module, Plan, Revision
+from ..protocols import Balancer, Inventory, ManifestLine, Source, Store
 
-__all__ = ["Assembly", "Job"]
+__all__ = ["ModuleToDeploy", "RunSpec"]
 
 
 @attrs.frozen
-class Job:
-    """One module of a run: built from *source* at *revision*, or taken as *package*."""
+class ModuleToDeploy:
+    """
+    One module of a run: built from *source* at *revision*, or taken as *package*.
+
+    *error* is why the source could not say its revision; the run tells it, in its log
+    and with its exit status.
+    """
 
     module: Module
     source: Source | None = None
@@ -30,55 +33,53 @@ class Job:
     error: SourceError | None = None
 
 
-@attrs.frozen(eq=False)
-class Assembly:
+@attrs.frozen(eq=False, kw_only=True)
+class RunSpec:
     """
-    The parts of a run; nothing has been contacted but sources and the store.
+    One run, described once. No field has a default: a spec is whole, or is not made.
 
-    *hidden* are secrets of earlier runs that scripts of this one will see; *limited* is
-    whether the run is about chosen hosts; *places* names the hosts of each module that
-    not all hosts get. *of* is the run that this one goes back from, *past* the one that
-    it takes up; where it has to *revert* that, hosts only go back. *warnings* are for
-    whoever follows the run; *stranded* are hosts that an earlier run left so.
+    *hosts* are the chosen ones, and the run is *limited* where these are not all;
+    *hosts_of_module* names the hosts of each module that not all hosts get. *environ*
+    is the environment of this process, read once. *old_secrets* are those of earlier
+    runs that scripts of this one may print. *follows* is the id of the run that this
+    one resumes, takes back or goes back from; *killed* is all that is known of it where
+    this one takes it up. *holder* is what others are told who find a host locked.
+    *warnings* are for whoever follows the run; *stranded* are hosts that an earlier run
+    left so: they have to prove themselves, whatever they serve. *inventory* named the
+    hosts and can be asked again; without a *balancer* nobody is told of a deploy.
     """
 
     id: str
+    goal: Goal
     plan: Plan
-    jobs: tuple[Job, ...]
-    hosts: tuple[Host, ...]
+    environ: Mapping[str, str] = attrs.field(repr=False)
     store: Store
     store_url: str
     manifest: tuple[ManifestLine, ...]
     folder: Path
-    force: bool = False
-    action: Action = Action.DEPLOY
-    actor: str = ""
-    reason: str = ""
-    secrets: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    hidden: tuple[str, ...] = attrs.field(default=(), repr=False)
-    limited: bool = False
-    places: Mapping[str, frozenset[str]] = attrs.field(factory=dict)
-    wait: float = 0.0
-    break_lock: bool = False
-    of: str = ""
-    past: Past | None = None
-    revert: bool = False
-    warnings: tuple[str, ...] = ()
-    stranded: frozenset[str] = frozenset()
+    modules: tuple[ModuleToDeploy, ...]
+    hosts: tuple[Host, ...]
+    hosts_of_module: Mapping[str, frozenset[str]]
+    limited: bool
+    wait: float
+    break_lock: bool
+    actor: str
+    reason: str
+    holder: str
+    secrets: Mapping[str, str] = attrs.field(repr=False)
+    old_secrets: tuple[str, ...] = attrs.field(repr=False)
+    follows: str
+    killed: PastRun | None
+    warnings: tuple[str, ...]
+    stranded: frozenset[str]
+    inventory: Inventory
+    balancer: Balancer | None
 
     @property
     def fleet(self) -> tuple[Host, ...]:
         """The hosts of which some must serve: those beside chosen ones count, too."""
         return self.plan.hosts if self.limited else self.hosts
 
-    @property
-    def holder(self) -> str:
-        """What a run that finds a host locked is told of this one."""
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        where = f"{socket.gethostname()} (pid {os.getpid()})"
-        # One line, for it is the first of a file.
-        return " ".join(f"run {self.id} by {self.actor} on {where} since {now}".split())
-
     def build_folder(self, module: str) -> Path:
         """Return where *module* is built."""
-        return build_dir(cache_home(os.environ), self.plan.app, module)
+        return build_dir(cache_home(self.environ), self.plan.app, module)

@@ -6,40 +6,41 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 
-import attrs
-
 from .._engine.look import looked_at
+from .._engine.spec import RunSpec
 from .._local.paths import is_run_id, parse_package_id
 from .._remote.facts import Facts
 from ..errors import PlanError
-from ..history.replay import Past
+from ..goal import Rollback
+from ..history.replay import PastRun
 from ..history.runs import find_run, serving_run, unfinished_run
-from ..model import Plan, State
+from ..model import State
 from ..protocols import Transport
-from .modules import Selection
-from .spec import Assembly, survey
+from .basis import Basis, spec_of_look
+from .hosts import choose_hosts, place
 
-__all__ = ["before"]
+__all__ = ["releases_before"]
 
 Served = Mapping[str, Mapping[str, str]]
 """Module name to host name to the id of the release it served; empty where none."""
 
 
-async def before(
-    plan: Plan,
-    selection: Selection,
-    reach: Callable[[], AbstractAsyncContextManager[Transport]],
-) -> Selection:
+async def releases_before(
+    basis: Basis,
+    asked: Rollback,
+    reach: Callable[[RunSpec], AbstractAsyncContextManager[Transport]],
+) -> tuple[tuple[str, ...], str]:
     """
-    Return *selection* with the packages that served before a run, and with that run.
+    Return the packages that served before a run, and that run's id.
 
-    The run is the one that the selection names, else the one that brought what serves
-    now. Its journal says what was before it; where that is lost, the hosts do.
+    The run is the one that is *asked* for, else the one that brought what serves now.
+    Its journal says what was before it; where that is lost, the hosts do. The id is
+    empty where releases were named, or hosts name no one run.
 
     Args:
-        plan: What goes where.
+        basis: The plan, and its store.
 
-        selection: Which run, and which hosts; ready where it names packages.
+        asked: Which run, or which releases; these are returned as they are.
 
         reach: Opens a transport, where hosts have to be asked.
 
@@ -47,46 +48,50 @@ async def before(
         PlanError: There is no such release, or not the same one for all hosts.
         StoreError: The store cannot be read.
     """
-    if selection.packages:
-        return selection
-    if selection.run and not is_run_id(selection.run):
+    if asked.to:
+        return asked.to, ""
+    if asked.run and not is_run_id(asked.run):
         raise PlanError(
-            f"{selection.run!r} is no run's id, YYYYMMDDThhmmssZ-xxxxxx; for a release "
+            f"{asked.run!r} is no run's id, YYYYMMDDThhmmssZ-xxxxxx; for a release "
             "there is: ghostasync rollback --to RELEASE"
         )
-    parts = await survey(plan, attrs.evolve(selection, limit=()))
-    past = await _wanted(parts, selection.run)
+    past = await _undone(basis, asked.run)
     if past is not None:
         served, run = _by_journal(past), past.id
     else:
-        async with reach() as transport:
-            served, run = await _by_hosts(parts, transport, selection.run)
+        everyone = await choose_hosts(basis.plan, basis.store, ())
+        modules = basis.plan.modules
+        hosts, modules = place(everyone, modules, basis.hosts_of_module)
+        look = spec_of_look(basis, hosts, modules, limited=False)
+        async with reach(look) as transport:
+            served, run = await _by_hosts(look, transport, asked.run)
     what = f"run {run}" if run else "what serves now"
-    return attrs.evolve(selection, packages=_agreed(served, what), run=run)
+    return _agreed(served, what), run
 
 
-async def _wanted(parts: Assembly, run: str) -> Past | None:
+async def _undone(basis: Basis, run: str) -> PastRun | None:
     """Return the run to go back from; None where no journal tells of it."""
+    store = basis.store
     if run:
-        return await find_run(parts.store, run)
-    modules = {module.name for module in parts.plan.modules}
-    killed = await unfinished_run(parts.store, modules=modules)
+        return await find_run(store, run)
+    modules = {module.name for module in basis.plan.modules}
+    killed = await unfinished_run(store, modules=modules)
     if killed and killed.changed:
         raise PlanError(
             f"run {killed.id} has not ended; if it was killed, `ghostasync resume "
             "--revert` puts back what it did, and `ghostasync resume` finishes it"
         )
-    past = await serving_run(parts.store)
+    past = await serving_run(store)
     if past is None or past.limited or past.finished is None:
         return past
-    named = {line.module: line.package for line in parts.manifest}
+    named = {line.module: line.package for line in basis.manifest}
     moved = past.finished.releases if past.committed else {}
     lost = any(named.get(module) != package for module, package in moved.items())
     # MANIFEST has moved since, by a run whose journal is not here.
     return None if lost else past
 
 
-def _by_journal(past: Past) -> Served:
+def _by_journal(past: PastRun) -> Served:
     """Return what the hosts that the run changed served before it."""
     served: dict[str, dict[str, str]] = defaultdict(dict)
     changed = past.changed if past.finished is None else past.in_state(State.LIVE)
@@ -103,10 +108,10 @@ def _by_journal(past: Past) -> Served:
 
 
 async def _by_hosts(
-    parts: Assembly, transport: Transport, run: str
+    look: RunSpec, transport: Transport, run: str
 ) -> tuple[Served, str]:
     """Return the same from the hosts' records, and the run where they name one."""
-    facts = await looked_at(parts, transport)
+    facts = await looked_at(look, transport)
     seen = {host: found for host, found in facts.items() if isinstance(found, Facts)}
     if not seen:
         raise PlanError("no journal tells what served before, and no host can be asked")

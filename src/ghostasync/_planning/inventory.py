@@ -6,7 +6,6 @@ The run keeps the inventory, and asks it again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -81,28 +80,30 @@ def inventory_of(plan: Plan, environ: Mapping[str, str]) -> Inventory:
 
 
 async def with_hosts(
-    plan: Plan, inventory: Inventory | None = None
+    plan: Plan, inventory: Inventory | None, environ: Mapping[str, str]
 ) -> tuple[Plan, Inventory]:
     """
     Return *plan* with the hosts that there are, and the inventory to be asked again.
 
     Args:
-        plan: What goes where.
+        plan: What goes where; checked but for its hosts.
 
         inventory: Asked in place of the one that the plan names.
 
+        environ: What a command sees.
+
     Raises:
-        ConfigError: The plan is wrong, or a host is.
+        ConfigError: A host is wrong, or the plan does not go with the hosts.
         PlanError: The inventory cannot be asked, or names no host.
     """
     if inventory is None:
-        asked = inventory_of(plan, os.environ)
-    elif isinstance(inventory, Static | Checked):
-        asked = inventory
+        asked = inventory_of(plan, environ)
     else:
         asked = Checked(inventory, "inventory")
-    if isinstance(asked, Checked) and (problems := check_plan(plan)):
-        raise ConfigError(problems)
+    if isinstance(asked, Static):
+        return plan, asked
     hosts = tuple(await asked.hosts())
-    # A plan that has its hosts is complete, and not asked for them twice.
-    return attrs.evolve(plan, hosts=hosts, inventory=InventorySettings()), asked
+    whole = attrs.evolve(plan, hosts=hosts, inventory=InventorySettings())
+    if problems := check_plan(whole):
+        raise ConfigError(problems)
+    return whole, asked

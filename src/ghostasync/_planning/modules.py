@@ -2,74 +2,86 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from .._engine.spec import Job
+from .._engine.spec import ModuleToDeploy
 from .._local.paths import cache_home, git_url, local_path, parse_package_id
 from ..errors import PlanError, SourceError, StoreError
-from ..history.replay import Past
+from ..goal import Goal
 from ..model import DirectorySource, GitSource, Module, Plan
-from ..protocols import ManifestLine, Source, Store
+from ..protocols import ManifestLine, Source
 from ..sources.directory import Directory
 from ..sources.git import Git
+from .basis import Basis
 
-__all__ = ["Job", "Selection", "job_for", "manifest_jobs", "past_job", "wanted"]
+__all__ = ["at_revision", "in_manifest", "to_deploy", "wanted"]
 
 
-@attrs.frozen
-class Selection:
+def wanted(
+    plan: Plan,
+    *,
+    modules: Sequence[str] = (),
+    rev: str = "",
+    packages: Sequence[str] = (),
+) -> tuple[tuple[Module, ...], Mapping[str, str]]:
     """
-    What of the plan a run is about; the default is all of it.
+    Choose modules in the words of a deploy; all, where none and no package is named.
 
-    *modules* are names, or ``name@rev``; *rev* applies where the run has one repository
-    only; *packages* are ids of stored packages to take instead of building; *limit* are
-    expressions over hosts; *force* deploys what is live already. *run* is an earlier
-    run to resume or to go back from; to *revert* it is to put every host back instead.
-    *wait* is how many seconds a lock of another run is waited for; *break_lock* takes
-    it over at once, and ends what that run has running.
+    Returns:
+        The modules in app order, at the revisions asked for, and package ids by module
+        name for those that are taken from the store.
+
+    Raises:
+        PlanError: A module is not in the plan, or has no such thing as a revision.
     """
-
-    modules: tuple[str, ...] = ()
-    rev: str = ""
-    packages: tuple[str, ...] = ()
-    limit: tuple[str, ...] = ()
-    force: bool = False
-    run: str = ""
-    revert: bool = False
-    wait: float = 0.0
-    break_lock: bool = False
-
-
-def wanted(plan: Plan, selection: Selection) -> list[tuple[Module, str]]:
-    """Return the chosen modules in app order, each with a package id or none."""
     known = {module.name: module for module in plan.modules}
-    revs = dict(word.partition("@")[::2] for word in selection.modules)
-    packages = {parse_package_id(p).module: p for p in selection.packages}
-    for name in (*revs, *packages):
+    revs = dict(word.partition("@")[::2] for word in modules)
+    ids = {parse_package_id(package).module: package for package in packages}
+    for name in (*revs, *ids):
         if name not in known:
             raise PlanError(
                 f"there is no module {name!r}; modules: {', '.join(known) or 'none'}"
             )
-    names = {*revs, *packages} or set(known)
+    names = {*revs, *ids} or set(known)
     chosen = [module for module in plan.modules if module.name in names]
     if not chosen:
         raise PlanError("modules: there is nothing to deploy")
-    if selection.rev:
+    if rev:
         repositories = {m.source for m in chosen if isinstance(m.source, GitSource)}
         if len({source.git for source in repositories}) != 1:
             raise PlanError(
                 "--rev needs modules of one repository; give each its own: NAME@REV"
             )
-    return [
-        (_at(m, revs.get(m.name) or selection.rev), packages.get(m.name, ""))
-        for m in chosen
-    ]
+    return tuple(at_revision(m, revs.get(m.name) or rev) for m in chosen), ids
 
 
-def _at(module: Module, rev: str) -> Module:
+def in_manifest(
+    plan: Plan, manifest: Sequence[ManifestLine]
+) -> tuple[tuple[Module, ...], Mapping[str, str]]:
+    """
+    Return the modules that MANIFEST names, and the packages named there.
+
+    Raises:
+        PlanError: It names none.
+    """
+    ids = {line.module: line.package for line in manifest}
+    modules = tuple(module for module in plan.modules if module.name in ids)
+    if not modules:
+        raise PlanError(
+            "MANIFEST names no module of this app yet: `ghostasync deploy` first"
+        )
+    return modules, ids
+
+
+def at_revision(module: Module, rev: str) -> Module:
+    """
+    Return *module* with another revision of its source; as it is without *rev*.
+
+    Raises:
+        PlanError: Its source has no revisions.
+    """
     if not rev:
         return module
     if not isinstance(module.source, GitSource):
@@ -77,20 +89,31 @@ def _at(module: Module, rev: str) -> Module:
     return attrs.evolve(module, source=attrs.evolve(module.source, rev=rev))
 
 
-async def job_for(plan: Plan, store: Store, module: Module, package: str) -> Job:
-    """Return a module at its revision now, or as the stored *package*."""
+async def to_deploy(
+    basis: Basis, goal: Goal, module: Module, package: str = ""
+) -> ModuleToDeploy:
+    """
+    Return a module as the stored *package*, or at the revision that its source is at.
+
+    Raises:
+        UnknownRevision: The source has no such revision.
+        PlanError: The package is not in the store, or none is named and *goal* builds
+            nothing.
+    """
     if package:
         try:
-            await store.package(package)
+            await basis.store.package(package)
         except StoreError as exc:
             raise PlanError(f"package {package}: {exc}") from exc
-        return Job(module, package=package)
-    source = _source(plan, module)
+        return ModuleToDeploy(module, package=package)
+    if not goal.builds:
+        raise PlanError(f"{module.name}: no stored package is known to take")
+    source = _source(basis, module)
     try:
-        return Job(module, source, await source.resolve())
+        return ModuleToDeploy(module, source, await source.resolve())
     except SourceError as exc:
         # The run tells it, with its log and its exit status.
-        return Job(module, source, error=_keyed(plan, module, exc))
+        return ModuleToDeploy(module, source, error=_keyed(basis.plan, module, exc))
 
 
 def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
@@ -101,57 +124,18 @@ def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
     return SourceError(f"{exc} (modules[{index}].source.dir)")
 
 
-def manifest_jobs(plan: Plan, manifest: Sequence[ManifestLine]) -> tuple[Job, ...]:
-    """Return the modules that MANIFEST names, each as the package named there."""
-    lines = {line.module: line.package for line in manifest}
-    jobs = [Job(m, package=lines[m.name]) for m in plan.modules if m.name in lines]
-    if not jobs:
-        raise PlanError(
-            "MANIFEST names no module of this app yet: `ghostasync deploy` first"
-        )
-    return tuple(jobs)
-
-
-async def past_job(plan: Plan, store: Store, module: Module, past: Past) -> Job:
-    """
-    Return a module as the killed run had it: packaged, else at its commit.
-
-    Raises:
-        PlanError: Hosts may serve the package already, and it is not in the store.
-    """
-    if package := past.packages.get(module.name):
-        try:
-            await store.package(package)
-        except StoreError as exc:
-            # What it was made of is the next best, but not as another release beside
-            # this one, from which no host would find its way back.
-            if past.changed:
-                raise PlanError(
-                    f"run {past.id} brought hosts to {package}, which cannot be taken "
-                    f"from the store: {exc}; `ghostasync resume --revert {past.id}` "
-                    "puts every host back, `ghostasync deploy` makes a new release"
-                ) from exc
-        else:
-            return Job(module, package=package)
-    known = past.revisions.get(module.name)
-    if known is None or not known.commit:
-        return await job_for(plan, store, module, "")
-    found = await job_for(plan, store, _at(module, known.commit), "")
-    # The name under which it was asked for is what scripts see.
-    return attrs.evolve(found, revision=attrs.evolve(found.revision, rev=known.rev))
-
-
-def _source(plan: Plan, module: Module) -> Source:
+def _source(basis: Basis, module: Module) -> Source:
+    base, environ = basis.plan.base, basis.environ
     match module.source:
         case GitSource() as git:
             return Git(
                 module.name,
-                attrs.evolve(git, git=git_url(git.git, plan.base, os.environ)),
-                cache=cache_home(os.environ),
-                base=plan.base,
+                attrs.evolve(git, git=git_url(git.git, base, environ)),
+                cache=cache_home(environ),
+                base=base,
                 keep_git=".git" not in module.exclude,
             )
         case DirectorySource(dir=folder):
-            return Directory(module.name, local_path(folder, plan.base, os.environ))
+            return Directory(module.name, local_path(folder, base, environ))
         case _:
             raise PlanError(f"{module.name}: this version fetches from git and dir")

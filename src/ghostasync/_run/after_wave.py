@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio
 
 from .. import events as e
-from .._build.builder import Workshop
+from .._build.builder import Builder
 from .._build.environment import run_variables
 from .._local.output import Listener
 from .._local.scripts import script
@@ -18,7 +18,7 @@ __all__ = ["pass_after_wave"]
 
 
 async def pass_after_wave(
-    workshop: Workshop, wave: int, waves: int, hosts: Sequence[str]
+    builder: Builder, wave: int, waves: int, hosts: Sequence[str]
 ) -> str:
     """
     Run after_wave here, once wave number *wave* of *waves* is live.
@@ -26,30 +26,30 @@ async def pass_after_wave(
     Returns:
         Why it failed; empty where it passed, or where there is none.
     """
-    rollout, started = workshop.plan.rollout, anyio.current_time()
+    rollout, started = builder.plan.rollout, anyio.current_time()
     if not rollout.after_wave:
         return ""
     seconds = rollout.deadlines.after_wave
     variables = {
         **run_variables(
-            workshop.plan.app,
-            actor=workshop.actor,
-            action=workshop.action,
-            secrets=workshop.secrets,
+            builder.plan.app,
+            actor=builder.actor,
+            action=builder.goal.action,
+            secrets=builder.secrets,
         ),
         "GHOST_WAVE": str(wave),
         "GHOST_WAVES": str(waves),
         "GHOST_WAVE_HOSTS": " ".join(hosts),
     }
-    workshop.note(e.AfterWaveStarted(wave))
-    log, stream = workshop.log("after_wave"), workshop.redactor.stream()
-    listener = Listener("", "after_wave", log, stream, workshop.note)
+    builder.note(e.AfterWaveStarted(wave))
+    log, stream = builder.log("after_wave"), builder.redactor.stream()
+    listener = Listener("", "after_wave", log, stream, builder.note)
     try:
         with listener:
             status = await script(
                 os.fsencode(rollout.after_wave.run),
-                cwd=workshop.plan.base,
-                env={**workshop.environ, **variables},
+                cwd=builder.plan.base,
+                env={**builder.environ, **variables},
                 output=listener.output,
                 deadline=seconds,
                 what="after_wave",
@@ -60,7 +60,7 @@ async def pass_after_wave(
         reason = f"after_wave exited {status}" if status else ""
     if reason:
         tail = listener.tail.text()
-        workshop.note(e.AfterWaveFailed(wave, reason, status, tail))
+        builder.note(e.AfterWaveFailed(wave, reason, status, tail))
         return f"wave {wave}: {reason}"
-    workshop.note(e.AfterWavePassed(wave, anyio.current_time() - started))
+    builder.note(e.AfterWavePassed(wave, anyio.current_time() - started))
     return ""

@@ -9,14 +9,14 @@ import anyio
 from .._build.environment import run_variables
 from .._engine.host import Context, Logs, RunContext
 from .._engine.serving import Serving
+from .._engine.spec import RunSpec
 from .._engine.waves import cut, needed
 from .._local.redact import Redactor
-from .._planning.spec import Assembly
 from .._remote.fence import Guarded
 from ..events import Event
 from ..machine import HostMachine
 from ..model import Host
-from ..protocols import Balancer, Transport
+from ..protocols import Transport
 
 __all__ = ["Waves", "muster"]
 
@@ -24,9 +24,8 @@ Waves = tuple[tuple[Context, ...], ...]
 
 
 def muster(
-    parts: Assembly,
+    spec: RunSpec,
     transport: Transport | None,
-    balancer: Balancer | None,
     logs: Logs,
     note: Callable[[Event, HostMachine | None], None],
 ) -> tuple[RunContext, tuple[Context, ...], Waves]:
@@ -34,29 +33,27 @@ def muster(
     Return what the hosts of a run share, the hosts in plan order, and their waves.
 
     Args:
-        parts: The run.
+        spec: The run.
 
         transport: Who reaches its hosts; None where it has none.
-
-        balancer: Who sends visitors to them; None where nobody is told of a deploy.
 
         logs: Where the output of their scripts goes.
 
         note: Takes note of what happens to them.
     """
-    run = _shared(parts, balancer, logs, note)
+    run = _shared(spec, logs, note)
 
     def context(host: Host) -> Context:
         if transport is None:
             raise RuntimeError("a run without a transport has no hosts")
-        holder = f"{run.holder} as {host.name}"
+        holder = f"{spec.holder} as {host.name}"
         return Context(host, Guarded(transport.session(host), run.id, holder), run)
 
-    contexts = {host.name: context(host) for host in parts.hosts}
-    rollout = parts.plan.rollout
+    contexts = {host.name: context(host) for host in spec.hosts}
+    rollout = spec.plan.rollout
     waves = tuple(
         tuple(contexts[host.name] for host in wave)
-        for wave in cut(parts.hosts, rollout.waves, rollout.spread_by)
+        for wave in cut(spec.hosts, rollout.waves, rollout.spread_by)
     )
     run.waves = len(waves)
     for number, wave in enumerate(waves, start=1):
@@ -66,38 +63,22 @@ def muster(
 
 
 def _shared(
-    parts: Assembly,
-    balancer: Balancer | None,
-    logs: Logs,
-    note: Callable[[Event, HostMachine | None], None],
+    spec: RunSpec, logs: Logs, note: Callable[[Event, HostMachine | None], None]
 ) -> RunContext:
-    plan, rollout = parts.plan, parts.plan.rollout
-    drained = parts.past.drained if parts.past and balancer else ()
+    plan, rollout = spec.plan, spec.plan.rollout
+    drained = spec.killed.drained if spec.killed and spec.balancer else ()
     return RunContext(
-        id=parts.id,
-        action=parts.action,
-        plan=plan,
-        modules=tuple(job.module for job in parts.jobs),
-        holder=parts.holder,
-        store_url=parts.store_url,
-        force=parts.force,
-        stranded=parts.stranded,
-        redactor=Redactor([*parts.secrets.values(), *parts.hidden]),
+        spec=spec,
+        redactor=Redactor([*spec.secrets.values(), *spec.old_secrets]),
         logs=logs,
         work=anyio.CapacityLimiter(rollout.concurrency),
         note=note,
-        protected={m.module: frozenset({m.package}) for m in parts.manifest},
-        places=parts.places,
+        protected={m.module: frozenset({m.package}) for m in spec.manifest},
         variables=run_variables(
-            plan.app, actor=parts.actor, action=parts.action, secrets=parts.secrets
+            plan.app, actor=spec.actor, action=spec.goal.action, secrets=spec.secrets
         ),
         serving=Serving(
-            {host.name for host in parts.fleet}.difference(drained),
-            needed(rollout.min_serving, len(parts.fleet)),
+            {host.name for host in spec.fleet}.difference(drained),
+            needed(rollout.min_serving, len(spec.fleet)),
         ),
-        balancer=balancer,
-        wait=parts.wait,
-        break_lock=parts.break_lock,
-        past=parts.past,
-        revert=parts.revert,
     )

@@ -47,7 +47,7 @@ def _outcome(fleet: Fleet) -> Outcome:
     if fleet.locked:
         # What an earlier run left live is no doing of this one.
         states = [S.FAILED if ctx.moved else ctx.machine.state for ctx in fleet.hosts]
-    if not fleet.run.revert:
+    if not fleet.run.goal.only_back:
         if _is_left(fleet):
             return Outcome.STRANDED
         return verdict(

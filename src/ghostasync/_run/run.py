@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import anyio
 
 from .. import events as e
-from .._build.builder import Workshop
+from .._build.builder import Builder
 from .._build.environment import digest
 from .._build.release import Release
 from .._engine.fleet import Fleet
 from .._engine.locks import beat, beat_every, release
+from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.takeover import still_drained, to_name_again
 from .._local.paths import app_path
-from .._planning.spec import Assembly, Job
 from ..errors import BuildError, GhostasyncError, StoreError
-from ..inventories.static import Static
 from ..journal import Journal
-from ..model import Action, Module, Package, Report, State
-from ..protocols import (
-    Balancer,
-    Environment,
-    Inventory,
-    ManifestLine,
-    Notifier,
-    Observer,
-    Transport,
-)
+from ..model import Module, Package, Report, State
+from ..protocols import Environment, ManifestLine, Notifier, Observer, Transport
 from .after_wave import pass_after_wave
 from .crew import muster
 from .folder import RunFolder
@@ -57,18 +47,14 @@ class Run:
 
     def __init__(
         self,
-        assembly: Assembly,
+        spec: RunSpec,
         transport: Transport | None,
         observe: Observer | None,
-        *,
-        inventory: Inventory | None = None,
-        balancer: Balancer | None = None,
         notifiers: Sequence[Notifier] = (),
     ) -> None:
-        self.id = assembly.id
-        self._inventory = inventory or Static(assembly.plan.hosts)
-        self._balancer, self._notifiers = balancer, notifiers
-        self._parts = assembly
+        self.id = spec.id
+        self._notifiers = notifiers
+        self._spec = spec
         self._transport = transport
         self._records: list[e.Record] = []
         self._news = anyio.Event()
@@ -77,7 +63,7 @@ class Run:
         self._report: Report | None = None
         self._bug: BaseException | None = None
         self._began = time.monotonic()
-        self._folder = RunFolder.create(assembly.folder)
+        self._folder = RunFolder.create(spec.folder)
         self._journal = Journal(self._folder.journal)
         observers = [self._remember, *([observe] if observe else [])]
         observers += observers_in(notifiers)
@@ -85,7 +71,7 @@ class Run:
         self._fleet = self._make_fleet()
         self._recorder.alarm = self._fleet.abandon
         self._exit_status: int | None = None
-        self._workshop = self._make_workshop()
+        self._builder = self._make_builder()
 
     # --- For users -------------------------------------------------------------
 
@@ -145,7 +131,7 @@ class Run:
     async def build_only(self) -> dict[str, Package]:
         """Build every module of a run without hosts; return the packages by name."""
         try:
-            async with self._workshop:
+            async with self._builder:
                 releases = await self._build()
         finally:
             self._journal.close()
@@ -154,7 +140,7 @@ class Run:
     async def main(self) -> None:
         """Carry the run out; every way out leaves a report and closed connections."""
         try:
-            async with self._workshop:
+            async with self._builder:
                 await self._carry_out()
         except anyio.get_cancelled_exc_class():
             raise
@@ -171,22 +157,23 @@ class Run:
                 await notify(self._notifiers, self._report)
 
     async def _carry_out(self) -> None:
-        parts = self._parts
-        modules = tuple(job.module.name for job in parts.jobs)
-        named = {line.module: line.package for line in parts.manifest}
+        spec = self._spec
+        modules = tuple(chosen.module.name for chosen in spec.modules)
+        named = {line.module: line.package for line in spec.manifest}
         self._recorder.note(
             e.Started(
-                action=parts.action.value,
-                app=app_path(parts.plan.app),
+                action=spec.goal.action.value,
+                app=app_path(spec.plan.app),
                 modules=modules,
-                hosts=tuple(host.name for host in parts.hosts),
-                actor=parts.actor,
-                reason=parts.reason,
+                hosts=tuple(host.name for host in spec.hosts),
+                actor=spec.actor,
+                reason=spec.reason,
                 manifest={name: named.get(name, "") for name in modules},
-                limited=parts.limited,
-                force=parts.force,
-                of=parts.of,
-                revert=parts.revert,
+                limited=spec.limited,
+                force=spec.goal.force,
+                of=spec.follows,
+                revert=spec.goal.only_back,
+                packages={m.module.name: m.package for m in spec.modules if m.package},
             )
         )
         async with anyio.create_task_group() as tasks:
@@ -200,14 +187,14 @@ class Run:
 
     async def _beat(self, alive: anyio.CancelScope) -> None:
         with alive:
-            seconds = self._parts.plan.rollout.confirm
+            seconds = self._spec.plan.rollout.confirm
             await beat(self._fleet.hosts, beat_every(seconds))
 
     async def _there_or_back(self) -> None:
-        fleet, parts = self._fleet, self._parts
-        for text in parts.warnings:
+        fleet = self._fleet
+        for text in self._spec.warnings:
             self._recorder.note(e.Warned(text))
-        if parts.revert:
+        if self._spec.goal.only_back:
             await fleet.revert()
             await self._manifest_back()
             return
@@ -215,42 +202,34 @@ class Run:
         if fleet.committed:
             await self._after_all()
             await self._prune()
-            if not (parts.limited or self._converges()):
-                note = self._recorder.note
-                await tell_who_joined(self._inventory, parts.plan.hosts, note)
-
-    def _converges(self) -> bool:
-        """Tell whether hosts are only brought to what MANIFEST says."""
-        parts = self._parts
-        actions = {parts.action.value, parts.past.action if parts.past else ""}
-        return Action.CONVERGE.value in actions
+            await self._name_who_joined()
 
     async def _build(self) -> tuple[Release, ...]:
         releases = []
-        for job in self._parts.jobs:
-            if job.error is not None:
-                raise job.error
-            releases.append(await self._make(job))
+        for chosen in self._spec.modules:
+            if chosen.error is not None:
+                raise chosen.error
+            releases.append(await self._make(chosen))
         return tuple(releases)
 
-    async def _make(self, job: Job) -> Release:
-        if job.source is None:
-            return await self._workshop.load(job.module, job.package)
-        self._recorder.note(e.Resolved(job.module.name, job.revision))
-        return await self._workshop.build(
-            job.module, job.source, job.revision, reuse=not self._parts.force
-        )
+    async def _make(self, chosen: ModuleToDeploy) -> Release:
+        module, source, revision = chosen.module, chosen.source, chosen.revision
+        if source is None:
+            return await self._builder.load(module, chosen.package)
+        self._recorder.note(e.Resolved(module.name, revision))
+        reuse = not self._spec.goal.force
+        return await self._builder.build(module, source, revision, reuse=reuse)
 
     async def _commit(self) -> None:
         """Move MANIFEST: from here on a booting instance gets the new releases."""
-        parts, releases = self._parts, self._fleet.run.releases
-        if self._converges():
+        spec, releases = self._spec, self._fleet.run.releases
+        if not spec.goal.moves_manifest:
             return
         live = self._fleet.switched or any(ctx.moved for ctx in self._fleet.hosts)
         if live and any(r.module.after_all_deploy for r in releases):
             # Until proven otherwise: a cancellation may come before it ran.
             self._exit_status = AFTER_ALL_FAILED
-        if parts.limited:
+        if spec.limited:
             self._recorder.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
             return
         named = [(r.module, r.package, r.variables) for r in releases]
@@ -260,7 +239,7 @@ class Run:
     def _why_limited(self) -> str:
         packages = " ".join(f"--package {r.id}" for r in self._fleet.run.releases)
         whole = f"ghostasync deploy {packages}"
-        if self._parts.past is None or self._parts.past.limited:
+        if self._spec.killed is None or self._spec.killed.limited:
             return f"the run was under --limit; to take the other hosts along: {whole}"
         return f"hosts have joined since the run began; to take them along: {whole}"
 
@@ -269,18 +248,18 @@ class Run:
     ) -> dict[str, str]:
         lines = [ManifestLine(m.name, p.id, m.path, p.sha256) for m, p, _ in named]
         kept = [Environment(p.id, seen, digest(seen)) for _, p, seen in named]
-        order = [module.name for module in self._parts.plan.modules]
-        await self._parts.store.move_manifest(lines, kept, order)
+        order = [module.name for module in self._spec.plan.modules]
+        await self._spec.store.move_manifest(lines, kept, order)
         moved = {line.module: line.package for line in lines}
         self._recorder.note(e.ManifestMoved(moved))
         return moved
 
     async def _manifest_back(self) -> None:
         """Have MANIFEST name again what it named before the run that is taken back."""
-        fleet, parts, named = self._fleet, self._parts, []
+        fleet, spec, named = self._fleet, self._spec, []
         left = any(ctx.machine.state in _NOT_BACK for ctx in fleet.hosts)
-        now = {line.module: line.package for line in parts.manifest}
-        modules = {job.module.name: job.module for job in parts.jobs}
+        now = {line.module: line.package for line in spec.manifest}
+        modules = {chosen.module.name: chosen.module for chosen in spec.modules}
         for name, old in to_name_again(fleet.hosts, now).items():
             still = f"MANIFEST still names {now[name]}"
             if left or not old:
@@ -288,8 +267,8 @@ class Run:
                 self._recorder.note(e.Warned(f"{still}: {why}"))
                 continue
             try:
-                package = await parts.store.package(old)
-                seen = await self._workshop.environment(modules[name], package)
+                package = await spec.store.package(old)
+                seen = await self._builder.environment(modules[name], package)
             except StoreError as exc:
                 self._recorder.note(e.Warned(f"{still}: {exc}"))
             else:
@@ -308,7 +287,7 @@ class Run:
         try:
             with self._after:
                 for release in self._fleet.run.releases:
-                    await self._workshop.after_all(release)
+                    await self._builder.after_all(release)
                 self._exit_status, reason = None, ""
         except (GhostasyncError, OSError) as exc:
             reason, tail = str(exc), exc.tail if isinstance(exc, BuildError) else ""
@@ -319,45 +298,48 @@ class Run:
 
     async def _prune(self) -> None:
         await self._fleet.prune()
-        parts = self._parts
+        spec = self._spec
         for built in self._fleet.run.releases:
             name = built.module.name
             try:
-                await parts.store.prune(
-                    name, parts.plan.store.keep, frozenset({built.id})
+                await spec.store.prune(
+                    name, spec.plan.store.keep, frozenset({built.id})
                 )
             except StoreError as exc:
                 text = f"old packages of {name} were not removed: {exc}"
                 self._recorder.note(e.Warned(text))
 
+    async def _name_who_joined(self) -> None:
+        """Tell of hosts that came before MANIFEST moved, and that the run never saw."""
+        spec = self._spec
+        if spec.goal.moves_manifest and not spec.limited:
+            note = self._recorder.note
+            await tell_who_joined(spec.inventory, spec.plan.hosts, note)
+
     # --- Parts -----------------------------------------------------------------
 
     def _make_fleet(self) -> Fleet:
         run, hosts, waves = muster(
-            self._parts,
-            self._transport,
-            self._balancer,
-            self._folder,
-            self._recorder.note,
+            self._spec, self._transport, self._folder, self._recorder.note
         )
         for number, wave in enumerate(waves, start=1):
             self._recorder.waves.update((ctx.name, number) for ctx in wave)
         return Fleet(run, hosts, waves, self._build, self._commit, self._gate)
 
     async def _gate(self, wave: int, hosts: tuple[str, ...]) -> str:
-        return await pass_after_wave(self._workshop, wave, self._fleet.run.waves, hosts)
+        return await pass_after_wave(self._builder, wave, self._fleet.run.waves, hosts)
 
-    def _make_workshop(self) -> Workshop:
-        parts = self._parts
-        return Workshop(
-            plan=parts.plan,
-            store=parts.store,
-            action=parts.action,
-            actor=parts.actor,
-            folder=parts.build_folder,
+    def _make_builder(self) -> Builder:
+        spec = self._spec
+        return Builder(
+            plan=spec.plan,
+            store=spec.store,
+            goal=spec.goal,
+            actor=spec.actor,
+            folder=spec.build_folder,
             log=self._folder.build_log,
-            environ=os.environ,
-            secrets=parts.secrets,
+            environ=spec.environ,
+            secrets=spec.secrets,
             redactor=self._fleet.run.redactor,
             note=self._recorder.note,
         )
@@ -395,7 +377,7 @@ class Run:
         )
         try:
             data = report.to_json().encode()
-            await self._parts.store.save(self.id, "report.json", data)
+            await self._spec.store.save(self.id, "report.json", data)
         except StoreError as exc:
             self._recorder.note(e.Warned(f"the report was not kept: {exc}"))
         if self._folder.broken:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final
 
-from .. import _api as api
-from .._planning.modules import Selection
-from .._run.run import Run
+import ghostasync as api
+
+from .. import Run
 from ..config import template
 from ..errors import PlanError
-from ..model import Action, Report
+from ..goal import Converge, Goal, Resume, Revert, Rollback
+from ..model import Plan, Report
 from ..views.summary import Command, failure, is_clean, success
 from . import tables
 from .frontend import FrontEnd
@@ -76,8 +76,7 @@ def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:
 
         options: As everywhere.
     """
-    plan, selection = options.plan(), Selection(limit=limit)
-    found = run_async(partial(api.check, plan, selection=selection))
+    found = run_async(partial(api.check, options.plan(), limit=limit))
     as_json = options.output == "json"
     show(tables.findings_json(found) if as_json else tables.findings(found), sys.stdout)
     return _FINDINGS if any(not item.warning for item in found) else 0
@@ -99,13 +98,14 @@ def build(
         options: As everywhere.
     """
     plan = options.plan()
-    selection = Selection(modules=modules, rev=rev, force=force)
     # The ids are for $(…): whatever else there is to see goes beside them.
     stream = sys.stdout if options.output == "json" else sys.stderr
     with FrontEnd(options.output, stream) as front:
 
         async def work(_: Signals) -> list[str]:
-            made = await api.build(plan, selection=selection, observe=front.observe)
+            made = await api.build(
+                plan, modules=modules, rev=rev, force=force, observe=front.observe
+            )
             return [package.id for package in made.values()]
 
         ids = run_async(partial(supervise, front, work))
@@ -139,10 +139,19 @@ def deploy(
         options: As everywhere.
     """
     plan = limits.applied(options.plan())
-    selection = pick.selection(modules, force=mode.force, locking=locking)
+    goal = pick.goal(modules, force=mode.force)
     if not mode.dry_run:
-        return _run(options, partial(api.start, plan, selection=selection))
-    found = run_async(partial(api.dry_run, plan, selection=selection))
+        return _run(options, plan, goal, locking, limit=pick.limit)
+    found = run_async(
+        partial(
+            api.dry_run,
+            plan,
+            modules=goal.modules,
+            rev=goal.rev,
+            packages=goal.packages,
+            limit=pick.limit,
+        )
+    )
     as_json = options.output == "json"
     show([tables.preview_json(found)] if as_json else tables.preview(found), sys.stdout)
     return 0
@@ -159,14 +168,7 @@ def converge(*hosts: str, locking: Locking = LOCKING, options: Common = COMMON) 
 
         options: As everywhere.
     """
-    begin = partial(
-        api.start,
-        options.plan(),
-        selection=Selection(wait=locking.wait, break_lock=locking.break_lock),
-        action=Action.CONVERGE,
-        hosts=hosts,
-    )
-    return _run(options, begin)
+    return _run(options, options.plan(), Converge(), locking, limit=hosts)
 
 
 def resume(
@@ -189,12 +191,8 @@ def resume(
 
         options: As everywhere.
     """
-    selection = Selection(
-        run=run, revert=revert, wait=locking.wait, break_lock=locking.break_lock
-    )
-    plan = options.plan()
-    begin = partial(api.start, plan, selection=selection, action=Action.RESUME)
-    return _run(options, begin)
+    goal = Revert(run) if revert else Resume(run)
+    return _run(options, options.plan(), goal, locking)
 
 
 def rollback(
@@ -221,18 +219,8 @@ def rollback(
 
         options: As everywhere.
     """
-    if run and to:
-        raise PlanError("rollback: say RUN or --to RELEASE, not both")
-    selection = Selection(
-        packages=to,
-        limit=limit,
-        run=run,
-        wait=locking.wait,
-        break_lock=locking.break_lock,
-    )
-    plan = options.plan()
-    begin = partial(api.start, plan, selection=selection, action=Action.ROLLBACK)
-    return _run(options, begin)
+    goal = Rollback(run, to)
+    return _run(options, options.plan(), goal, locking, limit=limit)
 
 
 def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
@@ -244,8 +232,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
 
         options: As everywhere.
     """
-    plan, selection = options.plan(), Selection(limit=limit)
-    fleet = run_async(partial(api.status, plan, selection=selection))
+    fleet = run_async(partial(api.status, options.plan(), limit=limit))
     command = Command.typed(sys.argv[1:], options.config)
     as_json = options.output == "json"
     said = [tables.status_json(fleet)] if as_json else tables.status(fleet, command)
@@ -257,15 +244,27 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
 
 
 def _run(
-    options: Common, begin: Callable[..., AbstractAsyncContextManager[Run]]
+    options: Common,
+    plan: Plan,
+    goal: Goal,
+    locking: Locking,
+    *,
+    limit: tuple[str, ...] = (),
 ) -> int:
     """Carry out a run with its front end, and say how it ended."""
     with FrontEnd(options.output, sys.stdout) as front:
 
-        def start() -> AbstractAsyncContextManager[Run]:
-            return begin(observe=front.observe)
+        def begin() -> AbstractAsyncContextManager[Run]:
+            return api.start(
+                plan,
+                goal,
+                limit=limit,
+                wait=locking.wait,
+                break_lock=locking.break_lock,
+                observe=front.observe,
+            )
 
-        report = run_async(partial(conduct, front, start))
+        report = run_async(partial(conduct, front, begin))
     closing(report, front, Command.typed(sys.argv[1:], options.config))
     return report.exit_status
 

@@ -16,14 +16,14 @@ from typing import Annotated, Final, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .. import _api as api
+from .. import start
 from ..config import load_plan
 from ..errors import PlanError
 from ..model import Host, Outcome, Ssh
 from ..views.folding import fold_hosts
 from .commands import closing
+from .demo_kill import kill_and_resume
 from .frontend import FrontEnd
-from .killing import kill_and_resume
 from .options import COMMON, Common, Flag
 from .running import INTERRUPTED, conduct, run_async
 from .sink import show
@@ -148,7 +148,7 @@ async def _play(
             where = "here" if broken == "buildpack" else victim
             _commit(repository, version, f"{broken or 'nowhere'} {where}\n")
             with FrontEnd(options.output, sys.stdout) as front:
-                begin = partial(api.start, plan, observe=front.observe)
+                begin = partial(start, plan, observe=front.observe)
                 report = await conduct(front, begin)
             closing(report, front, None)
             seen.append(report.outcome)

@@ -11,9 +11,8 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .._engine.waves import parse_budget, parse_waves
-from .._planning.modules import Selection
-from ..config import load_plan
+from ..config import load_plan, parse_budget, parse_waves
+from ..goal import Deploy
 from ..model import Plan
 from .frontend import Output
 
@@ -110,19 +109,9 @@ class Pick:
     limit: Repeatable = ()
     """Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable."""
 
-    def selection(
-        self, modules: Sequence[str], *, force: bool, locking: Locking
-    ) -> Selection:
-        """Return what of the plan a run is about."""
-        return Selection(
-            modules=tuple(modules),
-            rev=self.rev,
-            packages=self.package,
-            limit=self.limit,
-            force=force,
-            wait=locking.wait,
-            break_lock=locking.break_lock,
-        )
+    def goal(self, modules: Sequence[str], *, force: bool) -> Deploy:
+        """Return what a run is for that deploys *modules*."""
+        return Deploy(tuple(modules), self.rev, self.package, force)
 
 
 @Parameter(name="*")

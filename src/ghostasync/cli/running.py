@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import anyio
 import attrs
 
-from .._run.run import Run
+from .. import Run
 from ..errors import GhostasyncError
 from ..model import Report, State
 from .frontend import FrontEnd

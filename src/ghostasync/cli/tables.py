@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from .._api import Preview
+from .. import Preview
 from ..model import Revision
 from ..survey.check import Finding
 from ..survey.status import FleetStatus, HostStatus, OpenRun

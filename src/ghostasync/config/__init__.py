@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from .._engine.waves import parse_budget, parse_waves
 from .._local.paths import local_path
 from ..errors import ConfigError
 from ..model import Plan, S3Source
@@ -27,7 +28,9 @@ __all__ = [
     "check_plan",
     "check_secrets",
     "load_plan",
+    "parse_budget",
     "parse_plan",
+    "parse_waves",
     "template",
     "unsupported",
 ]

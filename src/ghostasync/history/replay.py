@@ -20,7 +20,7 @@ from ..machine import AFTER_SWITCH, HostMachine, IllegalTransition
 from ..model import Action, Revision
 from ..model import State as S  # noqa: N817  as in the table
 
-__all__ = ["Past", "continued", "past"]
+__all__ = ["PastRun", "continued", "read_run"]
 
 _WENT_LIVE: Final = frozenset({"live", "unchanged", "partial"})
 _MAY_HAVE_MOVED: Final = AFTER_SWITCH | {S.STRANDED}
@@ -31,7 +31,7 @@ _NOT_TOUCHED: Final = frozenset({S.CONNECTING, S.CHECKING, S.FAILED})
 
 
 @attrs.frozen
-class Past:
+class PastRun:
     """
     One run, as far as it got. A run that resumes another one counts as one with it.
 
@@ -106,14 +106,14 @@ class Past:
         return bool(self.changed or drained or self.finished.outcome == "locked")
 
 
-def past(lines: Iterable[bytes]) -> Past | None:
+def read_run(lines: Iterable[bytes]) -> PastRun | None:
     """
     Read a run from the *lines* of its journal, each with its newline.
 
     Returns:
         None where it ended before the run had begun, or is no run on hosts.
     """
-    found: Past | None = None
+    found: PastRun | None = None
     machines: dict[str, HostMachine] = {}
     previous: dict[str, Mapping[str, str]] = {}
     for record in _readable(lines):
@@ -142,7 +142,7 @@ def past(lines: Iterable[bytes]) -> Past | None:
     return attrs.evolve(found, states=states, previous=previous)
 
 
-def continued(newer: Past, older: Past) -> Past:
+def continued(newer: PastRun, older: PastRun) -> PastRun:
     """Return *newer* as one with *older*, the run whose work it took up."""
     states = {
         host: _now(state, older.states.get(host, state))
@@ -193,9 +193,9 @@ def _readable(lines: Iterable[bytes]) -> Iterator[e.Record]:
         return
 
 
-def _started(record: e.Record, event: e.Started) -> Past:
+def _started(record: e.Record, event: e.Started) -> PastRun:
     takes_up = event.revert or event.action == Action.RESUME.value
-    return Past(
+    return PastRun(
         ids=(record.run,),
         action=event.action,
         actor=event.actor,
@@ -209,6 +209,7 @@ def _started(record: e.Record, event: e.Started) -> Past:
         revert=event.revert,
         manifest=event.manifest,
         going_back=event.revert,
+        packages=event.packages,
     )
 
 
@@ -223,8 +224,8 @@ def _applied(machine: HostMachine, event: e.HostEvent) -> bool:
     return True
 
 
-def _run(found: Past, event: e.RunEvent) -> Past:
-    changes: dict[str, Any] = {}  # fields of Past
+def _run(found: PastRun, event: e.RunEvent) -> PastRun:
+    changes: dict[str, Any] = {}  # fields of PastRun
     match event:
         case e.Resolved(module=module, revision=revision):
             changes = {"revisions": {**found.revisions, module: revision}}

@@ -9,7 +9,7 @@ from itertools import product
 from ..errors import StoreError
 from ..model import State
 from ..protocols import Store
-from .replay import Past, continued, past
+from .replay import PastRun, continued, read_run
 
 __all__ = ["JOURNAL", "find_run", "serving_run", "unfinished_run"]
 
@@ -19,7 +19,7 @@ _RUNS = 200
 JOURNAL = "journal.jsonl"
 
 
-async def find_run(store: Store, run: str) -> Past | None:
+async def find_run(store: Store, run: str) -> PastRun | None:
     """
     Return what is known of *run*; None where its journal is lost or says nothing.
 
@@ -37,7 +37,7 @@ async def find_run(store: Store, run: str) -> Past | None:
 
 async def unfinished_run(
     store: Store, run: str = "", *, modules: Collection[str] = ()
-) -> Past | None:
+) -> PastRun | None:
     """
     Return the newest run that has not ended and that nothing has made up for since.
 
@@ -68,7 +68,7 @@ async def unfinished_run(
     return None
 
 
-async def serving_run(store: Store) -> Past | None:
+async def serving_run(store: Store) -> PastRun | None:
     """
     Return the run that brought what serves now: the newest that has not been undone.
 
@@ -96,7 +96,7 @@ async def serving_run(store: Store) -> Past | None:
     return None
 
 
-async def _newest_first(store: Store) -> AsyncIterator[Past]:
+async def _newest_first(store: Store) -> AsyncIterator[PastRun]:
     """Yield runs; one that was taken up by another is one with that."""
     part_of: set[str] = set()
     for run in reversed(list(await store.runs())[-_RUNS:]):
@@ -106,9 +106,9 @@ async def _newest_first(store: Store) -> AsyncIterator[Past]:
             yield found
 
 
-async def _read(store: Store, run: str) -> Past | None:
+async def _read(store: Store, run: str) -> PastRun | None:
     try:
         data = await store.load(run, JOURNAL)
     except StoreError:
         return None
-    return past(io.BytesIO(data))
+    return read_run(io.BytesIO(data))

@@ -8,8 +8,8 @@ import attrs
 
 from .._engine.host import Context
 from .._engine.look import ask_each, facts_of
+from .._engine.spec import RunSpec
 from .._engine.stages.check import findings, rights
-from .._planning.spec import Assembly
 from ..errors import HostError
 from ..protocols import Transport
 from .scripts import complaints
@@ -27,20 +27,22 @@ class Finding:
     warning: bool = False
 
 
-async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
+async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
     """Return what would keep sources and hosts from a deploy, in plan order."""
     found = [
         Finding(
-            "", str(job.error).removeprefix(f"{job.module.name}: "), job.module.name
+            "",
+            str(chosen.error).removeprefix(f"{chosen.module.name}: "),
+            chosen.module.name,
         )
-        for job in parts.jobs
-        if job.error is not None
+        for chosen in spec.modules
+        if chosen.error is not None
     ]
-    for job in parts.jobs:
+    for chosen in spec.modules:
         texts = await complaints(
-            job, parts.plan.base, parts.plan.rollout.deadlines.build
+            chosen, spec.plan.base, spec.plan.rollout.deadlines.build
         )
-        found += [Finding("", text, job.module.name) for text in texts]
+        found += [Finding("", text, chosen.module.name) for text in texts]
 
     async def look(ctx: Context) -> list[Finding]:
         try:
@@ -51,7 +53,7 @@ async def find(parts: Assembly, transport: Transport) -> tuple[Finding, ...]:
         minor = [Finding(ctx.name, text, warning=True) for text in _warnings(ctx)]
         return [*(Finding(ctx.name, text) for text in wrong), *minor]
 
-    for per_host in await ask_each(parts, transport, look):
+    for per_host in await ask_each(spec, transport, look):
         found += per_host
     return tuple(found)
 

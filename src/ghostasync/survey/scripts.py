@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from .._planning.spec import Job
+from .._engine.spec import ModuleToDeploy
 from ..errors import SourceError
 from ..lint.offline import warning
 from ..model import Module, Script
@@ -18,34 +18,34 @@ __all__ = ["complaints"]
 _KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_deploy")
 
 
-async def complaints(job: Job, base: Path, seconds: float) -> list[str]:
+async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list[str]:
     """
-    Return what *job*'s scripts should not do, and which are not where they should be.
+    Return what the scripts of a module should not do, and which are not there.
 
-    Scripts in the source tree are read at the job's revision; one that the buildpack
+    Scripts in the source tree are read at its revision; one that the buildpack
     may yet make is not missed.
 
     Args:
-        job: The module; nothing is said of stored packages.
+        chosen: The module; nothing is said of stored packages.
 
         base: The folder of the configuration.
 
         seconds: How long the source may take to deliver the tree.
     """
-    scripts = [getattr(job.module, key) for key in _KEYS]
-    if job.source is None or job.error is not None:
+    scripts = [getattr(chosen.module, key) for key in _KEYS]
+    if chosen.source is None or chosen.error is not None:
         return []
     async with anyio.TemporaryDirectory(prefix="ghostasync-") as folder:
         tree = Path(folder)
         if any(script.path for script in scripts):
             try:
                 with anyio.fail_after(seconds):
-                    await job.source.fetch(job.revision, tree, _ignore)
+                    await chosen.source.fetch(chosen.revision, tree, _ignore)
             except SourceError as exc:
                 return [str(exc)]
             except TimeoutError:
                 return [f"not fetched within {seconds:g} s (rollout.deadlines.build)"]
-        return await to_thread.run_sync(_read, job.module, base, tree)
+        return await to_thread.run_sync(_read, chosen.module, base, tree)
 
 
 def _read(module: Module, base: Path, tree: Path) -> list[str]:

@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 import attrs
 
 from .._engine.look import looked_at
-from .._planning.spec import Assembly
+from .._engine.spec import RunSpec
 from .._remote.facts import Facts
 from ..errors import HostError
-from ..history.replay import Past
+from ..history.replay import PastRun
 from ..history.reports import last_states
 from ..history.runs import unfinished_run
 from ..model import State
@@ -21,7 +21,7 @@ from ..protocols import Transport
 T = TypeVar("T")
 
 _HOLDER: Final = re.compile(r"run (\S+) ")
-"""How a run's text about itself begins; see ``Assembly.holder``."""
+"""How a run's text about itself begins; see ``RunSpec.holder``."""
 
 __all__ = [
     "FleetStatus",
@@ -82,21 +82,21 @@ class FleetStatus:
     run: OpenRun | None = None
 
 
-async def compare(parts: Assembly, transport: Transport) -> FleetStatus:
+async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
     """Return what each host serves beside what MANIFEST says."""
-    names = {job.module.name for job in parts.jobs}
+    names = {chosen.module.name for chosen in spec.modules}
     expected = {
-        line.module: line.package for line in parts.manifest if line.module in names
+        line.module: line.package for line in spec.manifest if line.module in names
     }
-    last = await last_states(parts.store)
-    seen = await looked_at(parts, transport)
+    last = await last_states(spec.store)
+    seen = await looked_at(spec, transport)
     hosts = {
         name: _status(facts, expected, last.get(name, ""))
         for name, facts in seen.items()
     }
     holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
-    modules = {module.name for module in parts.plan.modules}
-    killed = await unfinished_run(parts.store, modules=modules)
+    modules = {module.name for module in spec.plan.modules}
+    killed = await unfinished_run(spec.store, modules=modules)
     run = _open_run(killed, next(filter(None, holders), ""))
     return FleetStatus(expected, hosts, run)
 
@@ -117,7 +117,7 @@ def _status(
     return HostStatus(live, "drift" if text else "in-line", text, runs)
 
 
-def _open_run(past: Past | None, holder: str) -> OpenRun | None:
+def _open_run(past: PastRun | None, holder: str) -> OpenRun | None:
     """Return the run that goes on, else the one that was killed."""
     if found := _HOLDER.match(holder):
         run = OpenRun(found[1], holder=holder)

@@ -53,7 +53,11 @@ async def check(ctx: Context) -> e.Checked:
     if ctx.lock is None:
         await take_lock(ctx)
     ctx.facts = await inspect(ctx)
-    wrong = [] if ctx.run.revert else [*findings(ctx, ctx.facts), *await rights(ctx)]
+    wrong = (
+        []
+        if ctx.run.goal.only_back
+        else [*findings(ctx, ctx.facts), *await rights(ctx)]
+    )
     if wrong:
         raise Refused(ctx.name, "; ".join(wrong))
     live = {name: target.live for name, target in ctx.facts.targets.items()}
@@ -86,7 +90,7 @@ async def take_lock(ctx: Context) -> None:
 
 async def _ask_for_lock(ctx: Context) -> None:
     app_dir = ctx.session.app_dir = ctx.paths.app_dir
-    stale = "-1" if ctx.run.break_lock and not ctx.had_lock else str(STALE)
+    stale = "-1" if ctx.run.spec.break_lock and not ctx.had_lock else str(STALE)
     again = "1" if ctx.had_lock else ""
     words = (
         ctx.session.holder,

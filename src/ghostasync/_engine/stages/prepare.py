@@ -31,6 +31,6 @@ async def prepare(ctx: Context) -> e.Prepared:
         args += [move.folder, move.previous, move.new, move.aside]
         args += [release.fingerprint, moved]
     run = ctx.run
-    await call(ctx.session, "arm", run.id, run.store_url, *args, sudo=ctx.sudo)
+    await call(ctx.session, "arm", run.id, run.spec.store_url, *args, sudo=ctx.sudo)
     previous = {move.module: move.previous or move.aside for move in ctx.moves}
     return e.Prepared(ctx.name, previous=previous)

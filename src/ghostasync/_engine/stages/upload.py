@@ -49,7 +49,7 @@ async def upload(ctx: Context) -> e.Uploaded | e.Unchanged | e.Resumed:
         return resumed
     names = {module.name for module in ctx.modules}
     mine = [r for r in ctx.run.releases if r.module.name in names]
-    anew = ctx.run.force or ctx.name in ctx.run.stranded
+    anew = ctx.run.goal.force or ctx.name in ctx.run.spec.stranded
     ctx.work = tuple(r for r in mine if anew or _differs(ctx, r))
     if not ctx.work:
         return e.Unchanged(ctx.name)

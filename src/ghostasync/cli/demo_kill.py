@@ -14,10 +14,10 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from .. import _api as api
-from .. import journal
+from .. import journal, start, status
 from ..events import Record, Switched
-from ..model import Action, Outcome, Plan
+from ..goal import Resume
+from ..model import Outcome, Plan
 from . import tables
 from .commands import closing
 from .frontend import FrontEnd, Output
@@ -53,17 +53,17 @@ async def kill_and_resume(plan: Plan, config: Path, output: Output) -> bool:
         pid = await supervise(front, partial(_deploy_and_kill, front, config, count))
     _say(output, f"\n$ kill -9 {pid}    # the controller, in the middle of the switch")
     _say(output, "$ ghostasync status")
-    fleet = await api.status(plan)
+    fleet = await status(plan)
     while fleet.run is not None and fleet.run.holder:
         # Its hosts notice in a moment that the connection has ended.
         await anyio.sleep(_PAUSE)
-        fleet = await api.status(plan)
+        fleet = await status(plan)
     as_json = output == "json"
     said = [tables.status_json(fleet)] if as_json else tables.status(fleet)
     show(said, sys.stdout)
     _say(output, "\n$ ghostasync resume")
     with FrontEnd(output, sys.stdout) as front:
-        begin = partial(api.start, plan, action=Action.RESUME, observe=front.observe)
+        begin = partial(start, plan, Resume(), observe=front.observe)
         report = await conduct(front, begin)
     closing(report, front, None)
     return report.outcome is Outcome.LIVE

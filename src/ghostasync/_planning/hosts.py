@@ -1,0 +1,87 @@
+"""Which hosts a run is about, and which of its modules go where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .._engine.waves import needed
+from ..config.selection import named, select
+from ..errors import PlanError
+from ..history.reports import last_states
+from ..model import Host, Module, Plan, State
+from ..protocols import Store
+
+__all__ = ["choose_hosts", "hosts_of_module", "leave_enough", "place"]
+
+_FINE = frozenset({State.LIVE.value, State.UNCHANGED.value})
+
+
+async def choose_hosts(
+    plan: Plan, store: Store, limit: Sequence[str]
+) -> tuple[Host, ...]:
+    """
+    Return the hosts that the expressions *limit* choose, in the inventory's order.
+
+    Raises:
+        PlanError: An expression names nothing, or no host is left.
+        StoreError: The reports of earlier runs cannot be read.
+    """
+    asked = any("@failed" in expression for expression in limit)
+    last = await last_states(store) if asked else {}
+    failed = {name for name, state in last.items() if state not in _FINE}
+    return select(plan.hosts, limit, failed)
+
+
+def hosts_of_module(plan: Plan) -> dict[str, frozenset[str]]:
+    """Return the hosts of each module that not all hosts get, by its name."""
+    return {
+        module.name: named(plan.hosts, module.selectors)
+        for module in plan.modules
+        if module.selectors
+    }
+
+
+def place(
+    hosts: Sequence[Host],
+    modules: Sequence[Module],
+    where: Mapping[str, frozenset[str]],
+) -> tuple[tuple[Host, ...], tuple[Module, ...]]:
+    """
+    Leave out hosts that get no module of the run, and modules that no host gets.
+
+    Args:
+        hosts: Those that were chosen.
+
+        modules: Those that were chosen.
+
+        where: What :func:`hosts_of_module` says.
+
+    Raises:
+        PlanError: Nothing is left.
+    """
+
+    def gets(host: Host, module: Module) -> bool:
+        return module.name not in where or host.name in where[module.name]
+
+    left = tuple(host for host in hosts if any(gets(host, m) for m in modules))
+    if not left:
+        names = ", ".join(module.name for module in modules)
+        raise PlanError(f"modules: no selected host gets any of them: {names}")
+    return left, tuple(m for m in modules if any(gets(host, m) for host in left))
+
+
+def leave_enough(plan: Plan, fleet: Sequence[Host]) -> None:
+    """
+    Refuse what could never drain a host of *fleet*.
+
+    Raises:
+        PlanError: All of them must serve at any moment.
+    """
+    asked, total = plan.rollout.min_serving, len(fleet)
+    least = needed(asked, total)
+    if least and least >= total:
+        hosts = "1 host" if total == 1 else f"{total} hosts"
+        raise PlanError(
+            f"rollout.min_serving: {asked} of {hosts} leaves none to switch; "
+            f"allowed: less than {total}"
+        )

@@ -1,0 +1,259 @@
+"""
+What a run is for, and all that follows from it.
+
+Rule 1: a goal has only the fields that mean something for it, and refuses nonsense
+when it is made. Rule 2: the engine never asks which goal it has. It asks the questions
+below; a goal that leaves one without an answer cannot be made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+import attrs
+
+from .errors import PlanError
+from .model import Action
+
+__all__ = [
+    "Converge",
+    "Deploy",
+    "Goal",
+    "Redeploy",
+    "Resume",
+    "Revert",
+    "Rollback",
+]
+
+
+class _Questions(ABC):
+    """What the engine, the builder and planning ask of a goal."""
+
+    @property
+    @abstractmethod
+    def action(self) -> Action:
+        """
+        What scripts see as ``GHOST_ACTION``, and what the journal says.
+
+        Scripts of customers branch on it, so these few words are all there will be.
+        """
+
+    @property
+    @abstractmethod
+    def builds(self) -> bool:
+        """
+        Whether a module without a package is built from its source.
+
+        Going to what was stored before must not bring what was committed since.
+        """
+
+    @property
+    @abstractmethod
+    def migrates(self) -> bool:
+        """
+        Whether before_switch may run: the run may bring a release for the first time.
+
+        A release that served before has passed its before_switch; a second one would
+        migrate a database again, and on the way back to a schema that is gone.
+        """
+
+    @property
+    @abstractmethod
+    def moves_manifest(self) -> bool:
+        """
+        Whether MANIFEST is to name what the fleet has been taken to.
+
+        A converge follows MANIFEST, so it has nothing to say to it; after_all_deploy
+        belongs to releases that are new to the fleet and is left out with it.
+        """
+
+    @property
+    @abstractmethod
+    def only_back(self) -> bool:
+        """
+        Whether hosts only go back, by their own records, and no release is made.
+
+        Such a run has no second phase: once all hosts have been looked at, stopping it
+        would leave a fleet at odds with itself.
+        """
+
+    @property
+    @abstractmethod
+    def callers_environment(self) -> bool:
+        """
+        Whether scripts see the caller's variables, and not those kept with a release.
+
+        A release that comes back is to find what it ran with; the variables of today
+        were written for the code of today.
+        """
+
+    @property
+    @abstractmethod
+    def force(self) -> bool:
+        """
+        Whether hosts that serve the release already are taken through it again.
+
+        Only new releases can be forced: a converge that touched hosts in line would
+        restart a healthy fleet whenever a host is added.
+        """
+
+
+def _words(values: Iterable[str]) -> tuple[str, ...]:
+    """Take a list of words; a lone string would be read as a list of its letters."""
+    if isinstance(values, str):
+        raise PlanError(f"{values!r} is one string; allowed: a list of strings")
+    return tuple(values)
+
+
+@attrs.frozen
+class Deploy(_Questions):
+    """
+    Build modules, or take stored packages, and bring them to the fleet.
+
+    *modules* are names or ``name@rev``, all of the plan's by default; *rev* is for
+    those without their own and needs one repository; *packages* are ids of stored
+    packages to take instead of building; *force* deploys what is live already.
+    """
+
+    action: ClassVar = Action.DEPLOY
+    builds: ClassVar = True
+    migrates: ClassVar = True
+    moves_manifest: ClassVar = True
+    only_back: ClassVar = False
+    callers_environment: ClassVar = True
+
+    modules: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    rev: str = ""
+    packages: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    force: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        revs: dict[str, str] = {}
+        for word in self.modules:
+            name, at, rev = word.partition("@")
+            if not name or (at and not rev):
+                raise PlanError(f"deploy: {word!r} is no MODULE and no MODULE@REV")
+            if revs.setdefault(name, rev) != rev:
+                raise PlanError(
+                    f"deploy: {name} is named twice, at different revisions"
+                )
+
+
+@attrs.frozen
+class Redeploy(_Questions):
+    """Bring stored *packages* to the fleet, one for each module; nothing is built."""
+
+    action: ClassVar = Action.REDEPLOY
+    builds: ClassVar = False
+    migrates: ClassVar = True
+    moves_manifest: ClassVar = True
+    only_back: ClassVar = False
+    callers_environment: ClassVar = True
+
+    packages: tuple[str, ...] = attrs.field(converter=_words)
+    force: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not self.packages:
+            raise PlanError("redeploy: no package is named")
+
+
+@attrs.frozen
+class Converge(_Questions):
+    """Bring hosts to what MANIFEST says; those in line are left alone."""
+
+    action: ClassVar = Action.CONVERGE
+    builds: ClassVar = False
+    migrates: ClassVar = False
+    moves_manifest: ClassVar = False
+    only_back: ClassVar = False
+    callers_environment: ClassVar = False
+    force: ClassVar = False
+
+
+@attrs.frozen
+class Rollback(_Questions):
+    """
+    Take the fleet to an earlier release.
+
+    *run*: to what served before that run; *to*: to these releases, one for each module
+    that goes back. Without either, to what served before the run that brought what
+    serves now.
+    """
+
+    action: ClassVar = Action.ROLLBACK
+    builds: ClassVar = False
+    migrates: ClassVar = False
+    moves_manifest: ClassVar = True
+    only_back: ClassVar = False
+    callers_environment: ClassVar = False
+    force: ClassVar = False
+
+    run: str = ""
+    to: tuple[str, ...] = attrs.field(default=(), converter=_words)
+
+    def __attrs_post_init__(self) -> None:
+        if self.run and self.to:
+            raise PlanError("rollback: say RUN or --to RELEASE, not both")
+
+
+@attrs.frozen
+class Resume(_Questions):
+    """
+    Finish a run whose controller was killed; *run* is its id, the newest by default.
+
+    Once planning has found that run, *of* is what it was for: questions are answered as
+    it would have answered them. Only scripts are told that this is a resumption.
+    """
+
+    action: ClassVar = Action.RESUME
+    only_back: ClassVar = False
+    callers_environment: ClassVar = False
+
+    run: str = ""
+    of: Deploy | Redeploy | Converge | Rollback = Deploy()
+
+    @property
+    def builds(self) -> bool:
+        """Whether the killed run built."""
+        return self.of.builds
+
+    @property
+    def migrates(self) -> bool:
+        """Whether the killed run migrated: a resumed rollback is a rollback."""
+        return self.of.migrates
+
+    @property
+    def moves_manifest(self) -> bool:
+        """Whether the killed run was to move MANIFEST."""
+        return self.of.moves_manifest
+
+    @property
+    def force(self) -> bool:
+        """Whether the killed run was forced."""
+        return self.of.force
+
+
+@attrs.frozen
+class Revert(_Questions):
+    """
+    Put every host back to what it served before a run whose controller was killed.
+
+    *run* is its id, the newest that is unfinished by default.
+    """
+
+    # A post-deploy that runs on the way back is a rollback's, whoever asked for it.
+    action: ClassVar = Action.ROLLBACK
+    builds: ClassVar = False
+    migrates: ClassVar = False
+    moves_manifest: ClassVar = True
+    only_back: ClassVar = True
+    callers_environment: ClassVar = False
+    force: ClassVar = False
+
+    run: str = ""
+
+
+Goal = Deploy | Redeploy | Converge | Resume | Revert | Rollback
