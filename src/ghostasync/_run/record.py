@@ -34,13 +34,16 @@ from ..machine import HostMachine
 from ..model import Report
 from ..protocols import Observer, RunLog
 
-__all__ = ["Recording"]
+__all__ = ["END_SECONDS", "Recording"]
 
 FIRST_SWITCH_SECONDS: Final = 5.0
 """How long the first switch waits for the store to have the journal."""
 
 KEEP_SECONDS: Final = 20.0
 """How long the store may take for report and logs, at the end of a run."""
+
+END_SECONDS: Final = KEEP_SECONDS + FIRST_SWITCH_SECONDS + 5.0
+"""How long :meth:`Recording.finish` takes at the very most."""
 
 PART_SECONDS: Final = 1.0
 """Least pause between two parts of a journal: a run tells hundreds of events a second,
@@ -92,7 +95,6 @@ class Recording:
     incomplete: str = ""
     seq: int = 0
     _claim: int | None = None
-    _files_kept: bool = False
 
     @classmethod
     def start(
@@ -221,7 +223,8 @@ class Recording:
 
         Bounded in time; what cannot be kept is warned of, and stays on this machine.
         """
-        if missing := await self._keep_files(report):
+        missing = await self._keep_files(report)
+        if missing:
             self.note(e.Warned(missing))
         if self.incomplete:
             self.note(e.Warned(f"a log is incomplete: {self.incomplete}"))
@@ -238,15 +241,19 @@ class Recording:
                 reason=report.reason,
             )
         )
-        await self.hand_in()
+        await self._hand_in_rest(missing)
 
     async def hand_in(self) -> None:
-        """Give the store what it lacks; what it does not take is left to a next run."""
+        """Have the store keep what a run leaves that ends without a report."""
+        if self._copy is not None:
+            work = hand_in_files(self.runs, self.run, self.folder)
+            await self._hand_in_rest(await _bounded(work))
+
+    async def _hand_in_rest(self, missing: str) -> None:
+        """Hand in the journal's end; *missing* is what the store lacks besides."""
         if self._copy is None:
             return
-        missing = await self._copy.within(FIRST_SWITCH_SECONDS)
-        if not (missing or self._files_kept):
-            missing = await _bounded(hand_in_files(self.runs, self.run, self.folder))
+        missing = await self._copy.within(FIRST_SWITCH_SECONDS) or missing
         if missing:
             text = "the store lacks some of run %s: %s; the next run here hands it in"
             _log.warning(text, self.run, missing)
@@ -264,7 +271,6 @@ class Recording:
         except OSError as exc:
             return f"the report was not kept: {self.folder / REPORT}: {exc.strerror}"
         missing = await _bounded(hand_in_files(self.runs, self.run, self.folder))
-        self._files_kept = not missing
         return missing and (
             f"the store lacks the report or a log: {missing}; all are in {self.folder}"
         )

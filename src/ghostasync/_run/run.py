@@ -23,7 +23,7 @@ from ..protocols import Environment, ManifestLine, Observer, Transport
 from .after_wave import pass_after_wave
 from .crew import muster
 from .outcome import AFTER_ALL_FAILED
-from .record import Recording
+from .record import END_SECONDS, Recording
 from .report import sum_up
 
 __all__ = ["Run"]
@@ -142,8 +142,7 @@ class Run:
         except Exception as exc:  # noqa: BLE001  report() raises it
             self._bug = _innermost(exc)
         finally:
-            # The recording has its own deadlines for a store that does not answer.
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(END_SECONDS, shield=True):
                 await self._finish()
             with anyio.move_on_after(_CLOSING, shield=True):
                 await self._close()

@@ -13,6 +13,7 @@ What blocks runs in worker threads. MANIFEST has a lock, which holds across proc
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ __all__ = [
 
 LOCK_SECONDS: Final = 30.0
 """How long to wait for MANIFEST; others hold its lock for some milliseconds."""
+
+_NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
@@ -274,5 +277,7 @@ def _save(path: Path, data: bytes) -> None:
 def _load(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotInStore(f"{path}: {error.strerror}; was it removed?") from None
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            raise NotInStore(f"{path}: {error.strerror}; was it removed?") from None
+        raise
