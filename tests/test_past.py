@@ -231,9 +231,9 @@ class Runs:
 async def test_nothing_is_unfinished_where_nothing_ran(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
 
-    assert await unfinished_run(runs.store) is None
-    assert await serving_run(runs.store) is None
-    assert await find_run(runs.store, "20260101T000000Z-000000") is None
+    assert await unfinished_run(runs.store.runs) is None
+    assert await serving_run(runs.store.runs) is None
+    assert await find_run(runs.store.runs, "20260101T000000Z-000000") is None
 
 
 async def test_a_later_run_that_went_live_makes_up_for_a_killed_one(
@@ -241,14 +241,14 @@ async def test_a_later_run_that_went_live_makes_up_for_a_killed_one(
 ) -> None:
     runs = Runs(tmp_path)
     killed = runs.add(started(), 25)
-    found = await unfinished_run(runs.store)
+    found = await unfinished_run(runs.store.runs)
     assert found is not None
     assert found.id == killed
 
     runs.add(started())
 
-    assert await unfinished_run(runs.store) is None
-    assert await unfinished_run(runs.store, killed) is None
+    assert await unfinished_run(runs.store.runs) is None
+    assert await unfinished_run(runs.store.runs, killed) is None
 
 
 async def test_a_later_run_of_few_hosts_does_not(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ async def test_a_later_run_of_few_hosts_does_not(tmp_path: Path) -> None:
     killed = runs.add(started(hosts=(*HOSTS, "h9")), 25)
     runs.add(started(limited=True))
 
-    found = await unfinished_run(runs.store)
+    found = await unfinished_run(runs.store.runs)
 
     assert found is not None
     assert found.id == killed
@@ -267,14 +267,14 @@ async def test_a_later_run_of_another_module_does_not(tmp_path: Path) -> None:
     killed = runs.add(started(modules=("site", "api")), 25)
     runs.add(started(modules=("api",)))
 
-    found = await unfinished_run(runs.store)
+    found = await unfinished_run(runs.store.runs)
 
     assert found is not None
     assert found.id == killed
-    assert await unfinished_run(runs.store, modules=("site", "api")) == found
+    assert await unfinished_run(runs.store.runs, modules=("site", "api")) == found
     runs.add(started(modules=("site",)))
-    assert await unfinished_run(runs.store) is None
-    assert await unfinished_run(runs.store, modules=("site", "api")) is None
+    assert await unfinished_run(runs.store.runs) is None
+    assert await unfinished_run(runs.store.runs, modules=("site", "api")) is None
 
 
 async def test_later_runs_of_few_hosts_do_together(tmp_path: Path) -> None:
@@ -282,10 +282,10 @@ async def test_later_runs_of_few_hosts_do_together(tmp_path: Path) -> None:
     runs.add(started(modules=("site", "api")), 25)
 
     runs.add(started(modules=("api",), limited=True))
-    assert await unfinished_run(runs.store) is not None
+    assert await unfinished_run(runs.store.runs) is not None
     runs.add(started(modules=("site",), limited=True))
 
-    assert await unfinished_run(runs.store) is None
+    assert await unfinished_run(runs.store.runs) is None
 
 
 async def test_a_later_run_that_takes_another_back_does_not(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ async def test_a_later_run_that_takes_another_back_does_not(tmp_path: Path) -> N
     killed = runs.add(started(), 25)
     runs.add(started(action="rollback", of="20250101T000000Z-000000", revert=True))
 
-    found = await unfinished_run(runs.store)
+    found = await unfinished_run(runs.store.runs)
 
     assert found is not None
     assert found.id == killed
@@ -304,7 +304,7 @@ async def test_a_killed_resumption_is_one_with_what_it_resumed(tmp_path: Path) -
     first = runs.add(started(), -3)
     second = runs.add(started(action="resume", of=first), 2)
 
-    found = await unfinished_run(runs.store)
+    found = await unfinished_run(runs.store.runs)
 
     assert found is not None
     assert found.ids == (second, first)
@@ -318,9 +318,9 @@ async def test_a_run_that_was_not_dead_ends_by_itself(tmp_path: Path) -> None:
     first = runs.add(started())
     runs.add(started(action="resume", of=first), 2)
 
-    found = await serving_run(runs.store)
+    found = await serving_run(runs.store.runs)
 
-    assert await unfinished_run(runs.store) is None
+    assert await unfinished_run(runs.store.runs) is None
     assert found is not None
     assert first in found.ids
 
@@ -330,7 +330,7 @@ async def test_a_damaged_folder_of_runs_is_no_bar(tmp_path: Path) -> None:
     (tmp_path / "runs" / "20260109T000000Z-000000").mkdir(parents=True)
     serves = runs.add(started())
 
-    found = await serving_run(runs.store)
+    found = await serving_run(runs.store.runs)
 
     assert found is not None
     assert found.id == serves

@@ -32,7 +32,7 @@ from ghostasync import events as e
 from ghostasync.errors import ConnectionDied, StoreError
 from ghostasync.journal import Journal
 from ghostasync.model import Deadlines
-from ghostasync.stores.directory import DirectoryStore
+from ghostasync.stores.directory import DirectoryManifest
 from ghostasync.testing import Answer, Call, FakeTransport
 
 FACTS = """uid=0
@@ -597,7 +597,7 @@ async def test_a_manifest_that_cannot_move_takes_the_fleet_back(
     async def refuse(*_: object) -> None:
         raise StoreError("MANIFEST: Read-only file system")
 
-    monkeypatch.setattr(DirectoryStore, "move_manifest", refuse)
+    monkeypatch.setattr(DirectoryManifest, "move", refuse)
 
     report, _ = await run(with_rollout(plan, on_failure="rollback-host"), hosts)
 

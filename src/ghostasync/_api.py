@@ -23,7 +23,7 @@ from ._run.run import Run
 from .errors import DeployFailed
 from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
 from .model import Package, Plan, Report, Revision
-from .protocols import Balancer, Inventory, Notifier, Observer, Transport
+from .protocols import Balancer, Inventory, Notifier, Observer, Store, Transport
 from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
 
@@ -75,6 +75,7 @@ async def start(
     reason: str = "",
     observe: Observer | None = None,
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
@@ -107,6 +108,8 @@ async def start(
 
         transport: What reaches the hosts; SSH by default.
 
+        store: Where packages, MANIFEST and runs are kept; the plan's by default.
+
         inventory: Who names the hosts; by default the plan, or whom that names.
 
         balancer: Who sends visitors to hosts; by default whom the plan names.
@@ -130,6 +133,7 @@ async def start(
         break_lock=break_lock,
         actor=actor,
         reason=reason,
+        store=store,
         inventory=inventory,
         balancer=balancer,
     )
@@ -162,6 +166,7 @@ async def deploy(
     reason: str = "",
     observe: Observer | None = None,
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
@@ -197,6 +202,8 @@ async def deploy(
 
         transport: See there.
 
+        store: See there.
+
         inventory: See there.
 
         balancer: See there.
@@ -224,6 +231,7 @@ async def deploy(
         reason=reason,
         observe=observe,
         transport=transport,
+        store=store,
         inventory=inventory,
         balancer=balancer,
         notifiers=notifiers,
@@ -242,6 +250,7 @@ async def converge(
     reason: str = "",
     observe: Observer | None = None,
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
@@ -270,6 +279,8 @@ async def converge(
 
         transport: See there.
 
+        store: See there.
+
         inventory: See there.
 
         balancer: See there.
@@ -295,6 +306,7 @@ async def converge(
         reason=reason,
         observe=observe,
         transport=transport,
+        store=store,
         inventory=inventory,
         balancer=balancer,
         notifiers=notifiers,
@@ -313,6 +325,7 @@ async def resume(
     reason: str = "",
     observe: Observer | None = None,
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
@@ -341,6 +354,8 @@ async def resume(
 
         transport: See there.
 
+        store: See there.
+
         inventory: See there.
 
         balancer: See there.
@@ -365,6 +380,7 @@ async def resume(
         reason=reason,
         observe=observe,
         transport=transport,
+        store=store,
         inventory=inventory,
         balancer=balancer,
         notifiers=notifiers,
@@ -383,6 +399,7 @@ async def revert(
     reason: str = "",
     observe: Observer | None = None,
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
@@ -409,6 +426,8 @@ async def revert(
 
         transport: See there.
 
+        store: See there.
+
         inventory: See there.
 
         balancer: See there.
@@ -433,6 +452,7 @@ async def revert(
         reason=reason,
         observe=observe,
         transport=transport,
+        store=store,
         inventory=inventory,
         balancer=balancer,
         notifiers=notifiers,
@@ -453,6 +473,7 @@ async def rollback(
     reason: str = "",
     observe: Observer | None = None,
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
@@ -485,6 +506,8 @@ async def rollback(
 
         transport: See there.
 
+        store: See there.
+
         inventory: See there.
 
         balancer: See there.
@@ -511,6 +534,7 @@ async def rollback(
         reason=reason,
         observe=observe,
         transport=transport,
+        store=store,
         inventory=inventory,
         balancer=balancer,
         notifiers=notifiers,
@@ -530,6 +554,7 @@ async def build(
     force: bool = False,
     actor: str = "",
     observe: Observer | None = None,
+    store: Store | None = None,
 ) -> dict[str, Package]:
     """
     Fetch, build, package and store, and stop there; no host is contacted.
@@ -547,6 +572,8 @@ async def build(
 
         observe: See there.
 
+        store: See there.
+
     Returns:
         Module names to packages, in app order.
 
@@ -555,7 +582,7 @@ async def build(
         SourceError, BuildError, PackageError, StoreError: It could not be built.
     """
     goal = Deploy(modules, rev, force=force)
-    spec = await _plan_forward(plan, goal, actor=actor)
+    spec = await _plan_forward(plan, goal, actor=actor, store=store)
     return await Run(attrs.evolve(spec, hosts=()), None, observe).build_only()
 
 
@@ -566,6 +593,7 @@ async def dry_run(
     rev: str = "",
     packages: Sequence[str] = (),
     limit: Sequence[str] = (),
+    store: Store | None = None,
     inventory: Inventory | None = None,
 ) -> Preview:
     """
@@ -582,6 +610,8 @@ async def dry_run(
 
         limit: See there.
 
+        store: See there.
+
         inventory: See there.
 
     Raises:
@@ -589,7 +619,9 @@ async def dry_run(
         SourceError: A source could not be asked.
     """
     goal = Deploy(modules, rev, packages)
-    spec = await _plan_forward(plan, goal, limit=limit, inventory=inventory)
+    spec = await _plan_forward(
+        plan, goal, limit=limit, store=store, inventory=inventory
+    )
     for chosen in spec.modules:
         if chosen.error is not None:
             raise chosen.error
@@ -607,6 +639,7 @@ async def check(
     *,
     limit: Sequence[str] = (),
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
 ) -> tuple[Finding, ...]:
     """
@@ -619,6 +652,8 @@ async def check(
 
         transport: As for :func:`start`.
 
+        store: As for :func:`start`.
+
         inventory: As for :func:`start`.
 
     Returns:
@@ -627,7 +662,9 @@ async def check(
     Raises:
         PlanError: The plan cannot be carried out.
     """
-    spec = await _plan_forward(plan, Deploy(), limit=limit, inventory=inventory)
+    spec = await _plan_forward(
+        plan, Deploy(), limit=limit, store=store, inventory=inventory
+    )
     async with _look_through(transport, spec) as carrier:
         return await find(spec, carrier)
 
@@ -637,6 +674,7 @@ async def status(
     *,
     limit: Sequence[str] = (),
     transport: Transport | None = None,
+    store: Store | None = None,
     inventory: Inventory | None = None,
 ) -> FleetStatus:
     """
@@ -649,13 +687,15 @@ async def status(
 
         transport: As for :func:`start`.
 
+        store: As for :func:`start`.
+
         inventory: As for :func:`start`.
 
     Raises:
         PlanError: The plan cannot be carried out.
         StoreError: The store cannot be read.
     """
-    spec = await plan_look(plan, limit=limit, inventory=inventory)
+    spec = await plan_look(plan, limit=limit, store=store, inventory=inventory)
     async with _look_through(transport, spec) as carrier:
         return await compare(spec, carrier)
 
@@ -669,12 +709,19 @@ async def _plan_forward(
     *,
     limit: Sequence[str] = (),
     actor: str = "",
+    store: Store | None = None,
     inventory: Inventory | None = None,
 ) -> RunSpec:
     """Return the spec of a deploy that is not carried out on hosts."""
     reach = partial(_look_through, None)
     return await plan_run(
-        plan, goal, reach=reach, limit=limit, actor=actor, inventory=inventory
+        plan,
+        goal,
+        reach=reach,
+        limit=limit,
+        actor=actor,
+        store=store,
+        inventory=inventory,
     )
 
 

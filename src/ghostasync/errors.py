@@ -11,6 +11,7 @@ Every error of ghostasync, by what the reader can do about it.
     ├── BuildError             a script on this machine failed
     ├── PackageError           the tree cannot be packaged, or a package is broken
     ├── StoreError             packages, MANIFEST or runs could not be read or written
+    │   └── NotInStore         they could, and have no such thing
     ├── HostError              one host; never leaves the run, becomes an event
     │   ├── Unreachable        no connection; .retriable, .denied say more
     │   ├── ConnectionDied     it was there and is gone
@@ -39,6 +40,7 @@ __all__ = [
     "HostError",
     "LockHeld",
     "NeverSent",
+    "NotInStore",
     "PackageError",
     "PlanError",
     "Refused",
@@ -99,6 +101,10 @@ class PackageError(GhostasyncError):
 
 class StoreError(GhostasyncError):
     """The store could not be read or written."""
+
+
+class NotInStore(StoreError):
+    """The store could be read, and has no such package or file of a run."""
 
 
 class HostError(GhostasyncError):

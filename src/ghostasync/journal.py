@@ -180,6 +180,25 @@ class Journal:
         if sync:
             self.flush()
 
+    @property
+    def nbytes(self) -> int:
+        """How long the whole lines are that are in the file."""
+        return self._nbytes
+
+    def read(self, at: int) -> bytes:
+        """
+        Return the lines from byte *at* on, whole ones only.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(at)
+                return file.read(self._nbytes - at)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
     def flush(self) -> None:
         """
         Wait until all lines are on disk; may be called in a worker thread.

@@ -23,10 +23,13 @@ __all__ = [
     "Environment",
     "HostAccess",
     "Inventory",
+    "Manifest",
     "ManifestLine",
     "Notifier",
     "Observer",
     "OnOutput",
+    "Packages",
+    "RunLog",
     "Session",
     "Source",
     "Store",
@@ -164,37 +167,86 @@ class Environment:
     digest: str = ""
 
 
-class Store(Protocol):
+class Packages(Protocol):
     """
-    Packages, MANIFEST and runs of one app, env, role and color.
+    The packages of one app, env, role and color.
 
-    All methods raise StoreError. Writes are conditional or atomic: no partial object
-    is ever visible.
+    A package is there whole or not at all, and never replaced. All methods raise
+    StoreError; NotInStore where the store could be read and lacks what is asked for.
     """
-
-    @property
-    def url(self) -> str:
-        """Where the store is, for people."""
 
     async def reserve(self, module: str, commit: str) -> str:
-        """Return a package id that nobody has, and keep others from taking it."""
+        """
+        Return a package id that nobody has, and keep others from taking it.
+
+        Its epoch is now, or the first second after that which is free: a store creates
+        the reservation only where there is none, and tries the next second else.
+
+        Raises:
+            StoreError: *module* and *commit* make no id, or the store failed.
+        """
 
     async def publish(self, package: Package, archive: Path, manifest: Path) -> None:
-        """Add a package; *archive* and *manifest* may be moved away."""
+        """
+        Add a package, its archive and its manifest, in one step for those who read.
+
+        *archive* and *manifest* may be moved away; the reservation of the id ends.
+
+        Raises:
+            StoreError: There is such a package already, and it stays as it is; or the
+                store failed, and there is no such package.
+        """
 
     async def package(self, package_id: str) -> Package:
-        """Return what is known of a package."""
+        """
+        Return what is known of a package.
 
-    async def packages(self, module: str) -> Sequence[str]:
+        Raises:
+            NotInStore: There is no such package.
+            StoreError: This is no id, or what is known of it is damaged.
+        """
+
+    async def ids(self, module: str) -> Sequence[str]:
         """Return the ids of a module's packages, oldest first."""
 
-    async def archive(self, package_id: str) -> Path:
-        """Return a local, verified copy of a package's archive."""
+    async def archive(self, package_id: str, into: Path) -> Path:
+        """
+        Return a file on this machine: the archive of a package, its digest checked.
 
-    async def manifest(self) -> tuple[ManifestLine, ...]:
-        """Return MANIFEST; empty where there is none yet."""
+        A store that is no folder here puts a copy into the folder *into*, as
+        ``<id>.tar.zst`` and in one step, and takes one for it that is there and right.
 
-    async def move_manifest(
+        Raises:
+            NotInStore: There is no such package.
+            StoreError: The archive is not what was published, or cannot be had.
+        """
+
+    async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
+        """
+        Remove all but the *keep* newest packages; return how many went.
+
+        Those that MANIFEST or *protected* names stay; where MANIFEST cannot be read,
+        all do. An interrupted prune leaves whole packages only.
+        """
+
+
+class Manifest(Protocol):
+    """
+    MANIFEST: the package of each module that a booting instance gets.
+
+    The environments of its packages are kept with it, as secret as the store can. All
+    methods raise StoreError.
+    """
+
+    async def read(self) -> tuple[ManifestLine, ...]:
+        """
+        Return the lines, in app order; none where it has not been written yet.
+
+        Raises:
+            StoreError: A line, named by number, is damaged.
+        """
+
+    async def move(
         self,
         lines: Sequence[ManifestLine],
         environments: Sequence[Environment],
@@ -204,23 +256,82 @@ class Store(Protocol):
         Replace or add the given modules' lines, and their environments, at once.
 
         Lines are kept in *order* (module names in app order); other modules keep
-        theirs.
+        theirs, those that other writers move at the same time too. Environments stay
+        of the packages that MANIFEST names, and of those that it named before the
+        modules' packages changed: the way back runs scripts that see them.
+
+        Raises:
+            StoreError: A package is not in the store or is another one, or the store
+                failed. MANIFEST is as it was.
         """
 
     async def environment(self, package_id: str) -> Environment | None:
-        """Return the environment kept with a package that MANIFEST names."""
+        """Return the environment of a package that MANIFEST names or named."""
 
-    async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
-        """Remove all but the *keep* newest packages; return how many went."""
+
+class RunLog(Protocol):
+    """
+    The files that runs leave: journal, report, output of hosts and builds.
+
+    A name may hold ``/``; whatever it holds, it stays within its run. All methods but
+    :meth:`folder` raise StoreError; NotInStore as in :class:`Packages`.
+    """
+
+    def folder(self, run: str) -> Path | None:
+        """
+        Return the folder here that *is* the store's for the files of a run.
+
+        A run writes its files there and then has nothing to hand in. None where the
+        store keeps them elsewhere: the run writes to a folder of its own, and hands in
+        through :meth:`append`. Nothing is made or contacted.
+        """
+
+    async def append(self, run: str, name: str, at: int, data: bytes) -> None:
+        """
+        Add a part of a file that grows; when this returns, the store has it.
+
+        Parts are numbered by the byte *at* which they begin, each once and in order.
+        The same part again is no error: its first answer may have been lost.
+
+        Raises:
+            StoreError: There is another part at that place, or none before it; or the
+                store failed, and has the whole part or nothing of it.
+        """
 
     async def save(self, run: str, name: str, data: bytes) -> None:
-        """Keep a file of a run (journal, report, a host's log)."""
+        """Keep a small file whole, in one step, in place of the one before."""
 
     async def load(self, run: str, name: str) -> bytes:
-        """Return a file of a run."""
+        """
+        Return a file of a run: all its parts, or what was saved.
 
-    async def runs(self) -> Sequence[str]:
+        Raises:
+            NotInStore: The run has no such file.
+            StoreError: The store failed, or a part is missing in between.
+        """
+
+    async def ids(self) -> Sequence[str]:
         """Return the ids of known runs, oldest first."""
+
+
+class Store(Protocol):
+    """Packages, MANIFEST and runs of one app, env, role and color."""
+
+    @property
+    def url(self) -> str:
+        """Where the store is, for people; no two stores have the same."""
+
+    @property
+    def packages(self) -> Packages:
+        """What was built."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What a new host gets."""
+
+    @property
+    def runs(self) -> RunLog:
+        """What was done."""
 
 
 @runtime_checkable

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,19 @@ async def test_the_portal_tells_everything_to_who_comes_late(folder: Path) -> No
     assert (process.returncode, out.strip()) == (0, "live")
 
 
+async def test_what_runs_leave_can_be_kept_anywhere(folder: Path) -> None:
+    first = await _output(_start(folder, "custom_store.py"))
+    (folder / "tree" / "index.html").write_text("hello again")
+    second = await _output(_start(folder, "custom_store.py"))
+
+    assert first == second == ""
+    with closing(sqlite3.connect(folder / "runs.db")) as db:
+        rows = db.execute("select run, data from parts where name = 'report.json'")
+        reports = {run: json.loads(data) for run, data in rows}
+    assert [report["outcome"] for report in reports.values()] == ["live", "live"]
+    assert not (folder / "store" / "runs").exists()
+
+
 @pytest.mark.parametrize("works", [True, False])
 async def test_a_chat_is_told_what_came_of_it(folder: Path, *, works: bool) -> None:
     if not works:
@@ -152,7 +167,9 @@ async def test_a_chat_is_told_what_came_of_it(folder: Path, *, works: bool) -> N
         assert "host-1: pre_deploy of site exited 3: no disk" in more
 
 
-@pytest.mark.parametrize("name", ["custom_inventory.py", "notifier.py"])
+@pytest.mark.parametrize(
+    "name", ["custom_inventory.py", "custom_store.py", "notifier.py"]
+)
 def test_examples_of_what_can_be_handed_in_are_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < 60
 

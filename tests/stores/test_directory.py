@@ -16,7 +16,7 @@ import anyio
 import attrs
 import pytest
 
-from ghostasync.errors import StoreError
+from ghostasync.errors import NotInStore, StoreError
 from ghostasync.model import Package, Revision
 from ghostasync.protocols import Environment, ManifestLine, Store
 from ghostasync.stores import DirectoryStore, _files, _packages, directory
@@ -63,7 +63,7 @@ def built(folder: Path, package_id: str, data: bytes = b"archive") -> Package:
 
 async def publish(store: Store, folder: Path, package_id: str) -> Package:
     package = built(folder, package_id)
-    await store.publish(
+    await store.packages.publish(
         package, folder / f"{package_id}.tar.zst", folder / f"{package_id}.manifest"
     )
     return package
@@ -96,13 +96,15 @@ def make_old(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_package_comes_back_as_it_was_published(
     store: Store, root: Path, tmp_path: Path
 ) -> None:
-    package_id = await store.reserve("site", COMMIT)
+    package_id = await store.packages.reserve("site", COMMIT)
 
     package = await publish(store, tmp_path, package_id)
 
-    assert await store.package(package_id) == package
-    assert await store.packages("site") == [package_id]
-    assert (await store.archive(package_id)).read_bytes() == b"archive"
+    assert await store.packages.package(package_id) == package
+    assert await store.packages.ids("site") == [package_id]
+    assert (
+        await store.packages.archive(package_id, tmp_path)
+    ).read_bytes() == b"archive"
     assert tree(root) == [
         f"packages/{package_id}.json",
         f"packages/{package_id}.manifest",
@@ -115,10 +117,13 @@ async def test_everything_is_private_whatever_the_umask(
 ) -> None:
     before = os.umask(0)
     try:
-        package = await publish(store, tmp_path, await store.reserve("site", COMMIT))
-        await store.move_manifest([named(package)], [Environment(package.id, {})], [])
-        await store.save(RUN, "hosts/web1.log", b"hello")
-        await store.reserve("site", COMMIT)
+        package = await publish(
+            store, tmp_path, await store.packages.reserve("site", COMMIT)
+        )
+        await store.manifest.move([named(package)], [Environment(package.id, {})], [])
+        await store.runs.save(RUN, "hosts/web1.log", b"hello")
+        await store.runs.append(RUN, "journal.jsonl", 0, b"hello")
+        await store.packages.reserve("site", COMMIT)
     finally:
         os.umask(before)
 
@@ -131,7 +136,7 @@ async def test_a_folder_that_exists_keeps_its_mode(root: Path) -> None:
     root.mkdir(parents=True)
     root.chmod(0o750)
 
-    await DirectoryStore(root).save(RUN, "report.json", b"{}")
+    await DirectoryStore(root).runs.save(RUN, "report.json", b"{}")
 
     assert root.stat().st_mode & 0o777 == 0o750
 
@@ -139,11 +144,13 @@ async def test_a_folder_that_exists_keeps_its_mode(root: Path) -> None:
 async def test_an_archive_on_another_filesystem_is_copied(
     store: Store, root: Path, elsewhere: Path
 ) -> None:
-    package_id = await store.reserve("site", COMMIT)
+    package_id = await store.packages.reserve("site", COMMIT)
 
     await publish(store, elsewhere, package_id)
 
-    assert (await store.archive(package_id)).read_bytes() == b"archive"
+    assert (
+        await store.packages.archive(package_id, elsewhere)
+    ).read_bytes() == b"archive"
     assert len(tree(root)) == 3
 
 
@@ -154,12 +161,12 @@ async def test_a_package_is_never_replaced(
     second = built(tmp_path, first.id, b"another")
 
     with pytest.raises(StoreError, match=r"4f2a9c1\.tar\.zst exists already"):
-        await store.publish(
+        await store.packages.publish(
             second, tmp_path / f"{first.id}.tar.zst", tmp_path / f"{first.id}.manifest"
         )
 
-    assert await store.package(first.id) == first
-    assert (await store.archive(first.id)).read_bytes() == b"archive"
+    assert await store.packages.package(first.id) == first
+    assert (await store.packages.archive(first.id, tmp_path)).read_bytes() == b"archive"
     assert len(tree(root)) == 3
 
 
@@ -170,16 +177,16 @@ async def test_a_package_whose_manifest_is_missing_is_not_published(
     archive = tmp_path / f"{package.id}.tar.zst"
 
     with pytest.raises(StoreError, match=r"nowhere: No such file .*; was it removed\?"):
-        await store.publish(package, archive, tmp_path / "nowhere")
+        await store.packages.publish(package, archive, tmp_path / "nowhere")
 
     assert tree(root) == []
-    assert await store.packages("site") == []
+    assert await store.packages.ids("site") == []
 
 
 async def test_ids_carry_time_module_and_commit(store: Store) -> None:
     before = int(time.time())
 
-    package_id = await store.reserve("my_site", COMMIT)
+    package_id = await store.packages.reserve("my_site", COMMIT)
 
     epoch, _, rest = package_id.partition("_")
     assert before <= int(epoch) <= time.time()
@@ -187,18 +194,18 @@ async def test_ids_carry_time_module_and_commit(store: Store) -> None:
 
 
 async def test_a_source_without_commits_has_ids_too(store: Store) -> None:
-    assert (await store.reserve("site", "")).endswith("_site_0000000")
+    assert (await store.packages.reserve("site", "")).endswith("_site_0000000")
 
 
 async def test_an_id_is_given_once(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1700000000.5)
-    await publish(store, tmp_path, await store.reserve("site", COMMIT))
+    await publish(store, tmp_path, await store.packages.reserve("site", COMMIT))
     ids: list[str] = []
 
     async def reserve() -> None:
-        ids.append(await store.reserve("site", COMMIT))
+        ids.append(await store.packages.reserve("site", COMMIT))
 
     async with anyio.create_task_group() as group:
         for _ in range(8):
@@ -214,7 +221,7 @@ async def test_an_id_is_not_made_of_anything(
     store: Store, module: str, commit: str
 ) -> None:
     with pytest.raises(StoreError, match="not a package id"):
-        await store.reserve(module, commit)
+        await store.packages.reserve(module, commit)
 
 
 async def test_packages_are_listed_by_age_and_by_the_whole_name_of_the_module(
@@ -231,26 +238,29 @@ async def test_packages_are_listed_by_age_and_by_the_whole_name_of_the_module(
             "1700000007_site_v2_4f2a9c1",
         ],
     )
-    await store.reserve("site", COMMIT)
+    await store.packages.reserve("site", COMMIT)
 
-    assert await store.packages("site") == [
+    assert await store.packages.ids("site") == [
         "999999999_site_4f2a9c1",
         "1700000010_site_4f2a9c1",
     ]
 
 
 async def test_an_empty_store_has_nothing(store: Store, root: Path) -> None:
-    assert await store.packages("site") == []
-    assert await store.manifest() == ()
-    assert await store.runs() == []
-    assert await store.environment("1700000000_site_4f2a9c1") is None
+    assert await store.packages.ids("site") == []
+    assert await store.manifest.read() == ()
+    assert await store.runs.ids() == []
+    assert await store.manifest.environment("1700000000_site_4f2a9c1") is None
     assert not root.exists()
 
 
-@pytest.mark.parametrize("ask", ["package", "archive"])
-async def test_an_unknown_package_is_a_store_error(store: Store, ask: str) -> None:
+async def test_an_unknown_package_is_a_store_error(
+    store: Store, tmp_path: Path
+) -> None:
     with pytest.raises(StoreError, match="has no package 1700000000_site_4f2a9c1"):
-        await getattr(store, ask)("1700000000_site_4f2a9c1")
+        await store.packages.package("1700000000_site_4f2a9c1")
+    with pytest.raises(StoreError, match="has no package 1700000000_site_4f2a9c1"):
+        await store.packages.archive("1700000000_site_4f2a9c1", tmp_path)
 
 
 # --- The archive's digest ----------------------------------------------------------
@@ -260,11 +270,11 @@ async def test_a_damaged_archive_is_named_with_what_to_do(
     store: Store, tmp_path: Path
 ) -> None:
     package = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
-    path = await store.archive(package.id)
+    path = await store.packages.archive(package.id, tmp_path)
     path.write_bytes(b"damaged")
 
     with pytest.raises(StoreError) as caught:
-        await store.archive(package.id)
+        await store.packages.archive(package.id, tmp_path)
 
     assert str(path) in str(caught.value)
     assert "put it back from a backup, or deploy the commit anew" in str(caught.value)
@@ -285,18 +295,18 @@ async def test_an_archive_is_read_once(
 
     async with anyio.create_task_group() as group:
         for _ in range(4):
-            group.start_soon(store.archive, package.id)
-    await store.archive(package.id)
+            group.start_soon(store.packages.archive, package.id, tmp_path)
+    await store.packages.archive(package.id, tmp_path)
 
     assert len(reads) == 1
 
 
 async def test_a_missing_archive_is_a_store_error(store: Store, tmp_path: Path) -> None:
     package = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
-    (await store.archive(package.id)).unlink()
+    (await store.packages.archive(package.id, tmp_path)).unlink()
 
     with pytest.raises(StoreError, match=r"tar\.zst: No such file .* was it removed\?"):
-        await store.archive(package.id)
+        await store.packages.archive(package.id, tmp_path)
 
 
 # --- MANIFEST --------------------------------------------------------------------
@@ -309,11 +319,11 @@ async def test_manifest_moves_only_the_lines_of_the_modules_deployed(
     api = await publish(store, tmp_path, "1700000000_api_4f2a9c1")
     new = await publish(store, tmp_path, "1700000001_site_4f2a9c1")
     order = ["site", "api"]
-    await store.move_manifest([named(api), named(old)], [], order)
+    await store.manifest.move([named(api), named(old)], [], order)
 
-    await store.move_manifest([named(new)], [], order)
+    await store.manifest.move([named(new)], [], order)
 
-    assert await store.manifest() == (named(new), named(api))
+    assert await store.manifest.read() == (named(new), named(api))
     assert (root / "MANIFEST").read_text() == (
         f"site:1700000001_site_4f2a9c1:/srv/site:{new.sha256}\n"
         f"api:1700000000_api_4f2a9c1:/srv/site:{api.sha256}\n"
@@ -327,13 +337,13 @@ async def test_environments_follow_manifest(
     new = await publish(store, tmp_path, "1700000001_site_4f2a9c1")
     newest = await publish(store, tmp_path, "1700000002_site_4f2a9c1")
     kept = Environment(new.id, {"TOKEN": "it's\n\udce9"}, "digest")
-    await store.move_manifest([named(old)], [Environment(old.id, {})], ["site"])
+    await store.manifest.move([named(old)], [Environment(old.id, {})], ["site"])
 
-    await store.move_manifest([named(new)], [kept], ["site"])
+    await store.manifest.move([named(new)], [kept], ["site"])
 
-    assert await store.environment(new.id) == kept
-    await store.move_manifest([named(newest)], [], ["site"])
-    assert await store.environment(old.id) is None
+    assert await store.manifest.environment(new.id) == kept
+    await store.manifest.move([named(newest)], [], ["site"])
+    assert await store.manifest.environment(old.id) is None
     assert tree(root / "environments") == [f"{new.id}.json"]
 
 
@@ -345,15 +355,15 @@ async def test_environments_of_what_manifest_named_before_stay(
     new = await publish(store, tmp_path, "1700000001_site_4f2a9c1")
     api = await publish(store, tmp_path, "1700000000_api_4f2a9c1")
     kept = Environment(old.id, {"TOKEN": "older"})
-    await store.move_manifest([named(old)], [kept], ["site", "api"])
+    await store.manifest.move([named(old)], [kept], ["site", "api"])
 
     for each in (new, new, api):
-        await store.move_manifest(
+        await store.manifest.move(
             [named(each)], [Environment(each.id, {})], ["site", "api"]
         )
 
-    assert await store.environment(old.id) == kept
-    assert await store.environment(new.id) == Environment(new.id, {})
+    assert await store.manifest.environment(old.id) == kept
+    assert await store.manifest.environment(new.id) == Environment(new.id, {})
 
 
 async def test_an_environment_stays_while_manifest_names_its_package(
@@ -362,24 +372,24 @@ async def test_an_environment_stays_while_manifest_names_its_package(
     site = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
     api = await publish(store, tmp_path, "1700000000_api_4f2a9c1")
     kept = Environment(site.id, {"A": "b"})
-    await store.move_manifest([named(site)], [kept], ["site", "api"])
+    await store.manifest.move([named(site)], [kept], ["site", "api"])
 
-    await store.move_manifest([named(api)], [], ["site", "api"])
+    await store.manifest.move([named(api)], [], ["site", "api"])
 
-    assert await store.environment(site.id) == kept
+    assert await store.manifest.environment(site.id) == kept
 
 
 async def test_manifest_never_names_a_package_that_is_not_there(
     store: Store, tmp_path: Path
 ) -> None:
     package = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
-    await store.move_manifest([named(package)], [], ["site"])
+    await store.manifest.move([named(package)], [], ["site"])
     gone = attrs.evolve(package, id="1700000009_site_4f2a9c1")
 
     with pytest.raises(StoreError, match="has no package 1700000009_site_4f2a9c1"):
-        await store.move_manifest([named(gone)], [], ["site"])
+        await store.manifest.move([named(gone)], [], ["site"])
 
-    assert await store.manifest() == (named(package),)
+    assert await store.manifest.read() == (named(package),)
 
 
 async def test_manifest_never_names_another_archive_than_the_package_has(
@@ -389,9 +399,9 @@ async def test_manifest_never_names_another_archive_than_the_package_has(
     other = attrs.evolve(package, sha256="0" * 64)
 
     with pytest.raises(StoreError, match="is another package"):
-        await store.move_manifest([named(other)], [], ["site"])
+        await store.manifest.move([named(other)], [], ["site"])
 
-    assert await store.manifest() == ()
+    assert await store.manifest.read() == ()
 
 
 async def test_a_damaged_manifest_is_neither_read_nor_replaced(
@@ -401,9 +411,9 @@ async def test_a_damaged_manifest_is_neither_read_nor_replaced(
     (root / "MANIFEST").write_text("site:1700000000\n")
 
     with pytest.raises(StoreError, match=r"MANIFEST, line 1: 'site:1700000000' is not"):
-        await store.manifest()
+        await store.manifest.read()
     with pytest.raises(StoreError, match="MANIFEST, line 1"):
-        await store.move_manifest([named(package)], [], ["site"])
+        await store.manifest.move([named(package)], [], ["site"])
 
     assert (root / "MANIFEST").read_text() == "site:1700000000\n"
 
@@ -414,10 +424,10 @@ async def test_a_manifest_that_is_not_utf_8_is_still_read(
     package = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
     line = named(package, path="/srv/caf\udce9")
 
-    await store.move_manifest([line], [], ["site"])
+    await store.manifest.move([line], [], ["site"])
 
     assert b"/srv/caf\xe9:" in (root / "MANIFEST").read_bytes()
-    assert await store.manifest() == (line,)
+    assert await store.manifest.read() == (line,)
 
 
 MOVER: Final = """
@@ -429,9 +439,9 @@ from ghostasync.stores import DirectoryStore
 async def main(root, *ids):
     store = DirectoryStore(Path(root))
     for each in ids:
-        package = await store.package(each)
+        package = await store.packages.package(each)
         line = ManifestLine(package.module, each, "/srv", package.sha256)
-        await store.move_manifest([line], [], [])
+        await store.manifest.move([line], [], [])
 
 anyio.run(main, *sys.argv[1:])
 """
@@ -448,7 +458,7 @@ async def test_two_processes_that_move_manifest_at_once_lose_no_line(
             command = [sys.executable, "-c", MOVER, str(root), *half]
             group.start_soon(anyio.run_process, command)
 
-    assert {line.package for line in await store.manifest()} == set(ids)
+    assert {line.package for line in await store.manifest.read()} == set(ids)
 
 
 async def test_a_lock_that_never_opens_is_a_store_error(
@@ -460,10 +470,10 @@ async def test_a_lock_that_never_opens_is_a_store_error(
     fcntl.flock(held, fcntl.LOCK_EX)
 
     with pytest.raises(StoreError, match=r"\.lock has been locked by another process"):
-        await store.move_manifest([], [], [])
+        await store.manifest.move([], [], [])
 
     os.close(held)
-    await store.move_manifest([], [], [])
+    await store.manifest.move([], [], [])
 
 
 # --- Prune -----------------------------------------------------------------------
@@ -474,13 +484,13 @@ async def test_prune_keeps_the_newest_and_what_is_named(
 ) -> None:
     ids = [f"170000000{number}_site_4f2a9c1" for number in range(6)]
     await publish_many(store, tmp_path, ids)
-    line = named(await store.package(ids[1]))
-    await store.move_manifest([line], [], ["site"])
+    line = named(await store.packages.package(ids[1]))
+    await store.manifest.move([line], [], ["site"])
 
-    went = await store.prune("site", 2, frozenset({ids[2]}))
+    went = await store.packages.prune("site", 2, frozenset({ids[2]}))
 
     assert went == 2
-    assert await store.packages("site") == [ids[1], ids[2], ids[4], ids[5]]
+    assert await store.packages.ids("site") == [ids[1], ids[2], ids[4], ids[5]]
     assert not [name for name in tree(root) if ids[0] in name or ids[3] in name]
 
 
@@ -495,11 +505,11 @@ async def test_prune_spares_modules_whose_names_begin_alike(
     ]
     await publish_many(store, tmp_path, ["1700000000_site_4f2a9c1", *siblings])
 
-    went = await store.prune("site", 0, frozenset())
+    went = await store.packages.prune("site", 0, frozenset())
 
     assert went == 1
     for package_id in siblings:
-        assert (await store.archive(package_id)).exists()
+        assert (await store.packages.archive(package_id, tmp_path)).exists()
 
 
 async def test_prune_touches_nothing_where_manifest_cannot_be_read(
@@ -509,9 +519,9 @@ async def test_prune_touches_nothing_where_manifest_cannot_be_read(
     (root / "MANIFEST").write_text("?\n")
 
     with pytest.raises(StoreError, match="MANIFEST, line 1"):
-        await store.prune("site", 0, frozenset())
+        await store.packages.prune("site", 0, frozenset())
 
-    assert await store.packages("site") == ["1700000000_site_4f2a9c1"]
+    assert await store.packages.ids("site") == ["1700000000_site_4f2a9c1"]
 
 
 async def test_prune_removes_what_unfinished_builds_left_a_day_ago(
@@ -519,35 +529,37 @@ async def test_prune_removes_what_unfinished_builds_left_a_day_ago(
 ) -> None:
     kept = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
     before = tree(root)
-    left = root / "packages" / f"{await store.reserve('site', COMMIT)}.reserved"
+    left = (
+        root / "packages" / f"{await store.packages.reserve('site', COMMIT)}.reserved"
+    )
     (left.parent / "1700000001_site_4f2a9c1.tar.zst").touch()
     (left.parent / ".abc.tmp").touch()
     (left.parent / "1700000001_site-admin_4f2a9c1.tar.zst").touch()
 
-    assert await store.prune("site", 9, frozenset()) == 0
+    assert await store.packages.prune("site", 9, frozenset()) == 0
     assert left.exists()
 
     make_old(left, monkeypatch)
-    assert await store.prune("site", 9, frozenset()) == 0
+    assert await store.packages.prune("site", 9, frozenset()) == 0
 
     assert tree(root) == sorted(
         [*before, ".lock", "packages/1700000001_site-admin_4f2a9c1.tar.zst"]
     )
-    assert await store.packages("site") == [kept.id]
+    assert await store.packages.ids("site") == [kept.id]
 
 
 # --- Runs ------------------------------------------------------------------------
 
 
 async def test_files_of_a_run_come_back(store: Store) -> None:
-    await store.save(RUN, "report.json", b"{}")
-    await store.save(RUN, "hosts/web1.log", b"one")
-    await store.save(RUN, "hosts/web1.log", b"two")
-    await store.save("20250101T000000Z-ffffff", "report.json", b"[]")
+    await store.runs.save(RUN, "report.json", b"{}")
+    await store.runs.save(RUN, "hosts/web1.log", b"one")
+    await store.runs.save(RUN, "hosts/web1.log", b"two")
+    await store.runs.save("20250101T000000Z-ffffff", "report.json", b"[]")
 
-    assert await store.load(RUN, "report.json") == b"{}"
-    assert await store.load(RUN, "hosts/web1.log") == b"two"
-    assert await store.runs() == ["20250101T000000Z-ffffff", RUN]
+    assert await store.runs.load(RUN, "report.json") == b"{}"
+    assert await store.runs.load(RUN, "hosts/web1.log") == b"two"
+    assert await store.runs.ids() == ["20250101T000000Z-ffffff", RUN]
 
 
 @pytest.mark.parametrize(
@@ -558,9 +570,9 @@ async def test_files_of_a_run_come_back(store: Store) -> None:
 async def test_no_name_leads_out_of_the_runs(
     store: Store, root: Path, run: str, name: str
 ) -> None:
-    await store.save(run, name, b"mine")
+    await store.runs.save(run, name, b"mine")
 
-    assert await store.load(run, name) == b"mine"
+    assert await store.runs.load(run, name) == b"mine"
     (folder,) = (root / "runs").iterdir()
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
     assert [path.name for path in root.iterdir()] == ["runs"]
@@ -568,12 +580,34 @@ async def test_no_name_leads_out_of_the_runs(
 
 async def test_a_file_that_a_run_does_not_have_is_a_store_error(store: Store) -> None:
     with pytest.raises(StoreError, match=r"runs/.*/report\.json: No such file"):
-        await store.load(RUN, "report.json")
+        await store.runs.load(RUN, "report.json")
+
+
+async def test_a_part_that_a_power_failure_has_cut_is_made_whole(
+    store: Store, root: Path
+) -> None:
+    await store.runs.append(RUN, "journal.jsonl", 0, b"one\n")
+    await store.runs.append(RUN, "journal.jsonl", 4, b"two\n")
+    (root / "runs" / RUN / "journal.jsonl").write_bytes(b"one\nt")
+
+    await store.runs.append(RUN, "journal.jsonl", 4, b"two\n")
+
+    assert await store.runs.load(RUN, "journal.jsonl") == b"one\ntwo\n"
+
+
+async def test_a_file_among_the_runs_is_none(store: Store, root: Path) -> None:
+    await store.runs.save(RUN, "report.json", b"{}")
+    (root / "runs" / "notes").touch()
+
+    with pytest.raises(NotInStore, match="Not a directory"):
+        await store.runs.load("notes", "report.json")
+    with pytest.raises(NotInStore, match="too long"):
+        await store.runs.load("x" * 300, "report.json")
 
 
 async def test_a_name_that_is_too_long_is_a_store_error(store: Store) -> None:
     with pytest.raises(StoreError, match=r"too long; choose a shorter name"):
-        await store.save(RUN, "x" * 300, b"")
+        await store.runs.save(RUN, "x" * 300, b"")
 
 
 # --- Disks that refuse -------------------------------------------------------------
@@ -584,24 +618,24 @@ async def test_a_root_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "file" / "store")
 
     with pytest.raises(StoreError, match=r"file/store.*: Not a directory; check"):
-        await store.save(RUN, "report.json", b"")
+        await store.runs.save(RUN, "report.json", b"")
     assert store.url == str(tmp_path / "file" / "store")
 
 
 FILLER: Final = """
 import anyio, sys
 from pathlib import Path
-from ghostasync.errors import StoreError
+from ghostasync.errors import NotInStore, StoreError
 from ghostasync.stores import DirectoryStore
 
 async def main(root):
     store = DirectoryStore(Path(root))
-    await store.save("run", "report.json", b"old")
+    await store.runs.save("run", "report.json", b"old")
     try:
-        await store.save("run", "report.json", bytes(1_000_000))
+        await store.runs.save("run", "report.json", bytes(1_000_000))
     except StoreError as error:
         print(error)
-    print(await store.load("run", "report.json"))
+    print(await store.runs.load("run", "report.json"))
     print(sorted(path.name for path in Path(root).rglob("*")))
 
 anyio.run(main, *sys.argv[1:])

@@ -15,7 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import anyio
 import attrs
@@ -37,6 +37,10 @@ from ..protocols import Source, Store
 from .release import Release, fingerprint
 
 __all__ = ["Builder"]
+
+COPIES: Final = 3
+"""Archives of a module that are kept here, where the store is elsewhere: this
+release, the one before, and what another run may be sending."""
 
 
 @attrs.define(eq=False)
@@ -121,7 +125,7 @@ class Builder:
             StoreError: It is not in the store, or it is damaged.
         """
         started = anyio.current_time()
-        package = await self.store.package(package_id)
+        package = await self.store.packages.package(package_id)
         variables = await self.environment(module, package)
         release = await self._release(module, package, variables)
         self._packaged(release, started, reused=True)
@@ -137,7 +141,7 @@ class Builder:
         variables = self._variables(module, package.revision)
         if self.goal.callers_environment:
             return variables
-        kept = await self.store.environment(package.id)
+        kept = await self.store.manifest.environment(package.id)
         return {
             **(kept.variables if kept else variables),
             "GHOST_ACTION": self.goal.action.value,
@@ -191,7 +195,7 @@ class Builder:
 
     async def _unpacked(self, release: Release) -> Path:
         tree = await self._empty_tree(release.module)
-        archive = await self.store.archive(release.id)
+        archive = await self._archive(release.id, release.module.name)
         await to_thread.run_sync(unpack, archive, tree)
         return tree
 
@@ -209,7 +213,7 @@ class Builder:
             if (wanted := getattr(module, name))
         }
         into = self.folder(module.name)
-        package_id = await self.store.reserve(module.name, revision.commit)
+        package_id = await self.store.packages.reserve(module.name, revision.commit)
         packed = await pack(
             tree,
             package_id=package_id,
@@ -223,32 +227,32 @@ class Builder:
             packed.archive.unlink()
             packed.manifest.unlink()
             return same, True
-        await self.store.publish(packed.package, packed.archive, packed.manifest)
-        # Where the store is on another file system it has copied them.
-        packed.archive.unlink(missing_ok=True)
-        packed.manifest.unlink(missing_ok=True)
+        await self.store.packages.publish(
+            packed.package, packed.archive, packed.manifest
+        )
+        await to_thread.run_sync(_put_by, packed, self._copies(module.name))
         return packed.package, False
 
     async def _same(self, packed: Packed, environment: str) -> Package | None:
         """Return the package that MANIFEST names, where it would deploy equally."""
-        for line in await self.store.manifest():
+        for line in await self.store.manifest.read():
             if line.module == packed.package.module:
                 try:
-                    known = await self.store.package(line.package)
-                    await self.store.archive(line.package)
-                    kept = await self.store.environment(line.package)
+                    known = await self.store.packages.package(line.package)
+                    kept = await self.store.manifest.environment(line.package)
+                    if known.content == packed.package.content and (
+                        kept is not None and kept.digest == environment
+                    ):
+                        await self._archive(known.id, packed.package.module)
+                        return known
                 except StoreError:
                     return None  # lost or damaged: the new one is the cure
-                if known.content == packed.package.content and (
-                    kept is not None and kept.digest == environment
-                ):
-                    return known
         return None
 
     async def _release(
         self, module: Module, package: Package, variables: Mapping[str, str]
     ) -> Release:
-        archive = await self.store.archive(package.id)
+        archive = await self._archive(package.id, module.name)
         spool = self._stack.enter_context(
             contextlib.closing(Spool(archive, package.nbytes))
         )
@@ -273,6 +277,17 @@ class Builder:
                 reused=reused,
             )
         )
+
+    def _copies(self, module: str) -> Path:
+        """Return where a store that is no folder here puts archives to be sent."""
+        return self.folder(module) / "packages"
+
+    async def _archive(self, package_id: str, module: str) -> Path:
+        """Return an archive as a file on this machine."""
+        folder = self._copies(module)
+        found = await self.store.packages.archive(package_id, folder)
+        await to_thread.run_sync(_forget, folder, found)
+        return found
 
     # --- Scripts ---------------------------------------------------------------
 
@@ -336,6 +351,26 @@ class Builder:
                 exit_status=status,
                 tail=listener.tail.text(),
             )
+
+
+def _put_by(packed: Packed, folder: Path) -> None:
+    """Keep the archive of a new package for sending, unless the store has moved it."""
+    packed.manifest.unlink(missing_ok=True)
+    if packed.archive.exists():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        packed.archive.replace(folder / packed.archive.name)
+
+
+def _forget(folder: Path, used: Path) -> None:
+    """Remove copies of archives: those that no run has used lately, or has to."""
+    with contextlib.suppress(OSError):
+        if used.parent == folder:
+            os.utime(used)
+        else:
+            (folder / used.name).unlink(missing_ok=True)
+        copies = sorted(folder.glob("*.tar.zst"), key=lambda each: each.stat().st_mtime)
+        for each in copies[:-COPIES]:
+            each.unlink()
 
 
 def _remove(tree: Path) -> None:

@@ -51,7 +51,8 @@ class Fleet:
 
     *build* makes the releases, *commit* moves MANIFEST once every wave is live within
     the budget; *gate* says, after a wave (its number, its hosts), why the run must not
-    go on, or nothing; *waves* are the selected hosts, cut. *committed* is true once
+    go on, or nothing; *before_first_switch* waits until the first wave is on record
+    elsewhere, too; *waves* are the selected hosts, cut. *committed* is true once
     nothing is taken back any more, *reason* says why not.
     """
 
@@ -61,6 +62,7 @@ class Fleet:
     build: Callable[[], Awaitable[tuple[Release, ...]]]
     commit: Callable[[], Awaitable[None]]
     gate: Callable[[int, tuple[str, ...]], Awaitable[str]]
+    before_first_switch: Callable[[], Awaitable[None]]
     committed: bool = False
     reason: str = ""
     locked: bool = False
@@ -250,6 +252,8 @@ class Fleet:
         self.run.note(e.WaveStarted(number, len(self.waves), names), None)
         if self.reason:
             raise _Stop  # it could not be put on record
+        if not self.switched:
+            await self.before_first_switch()
         self.switched.append(names)
         for ctx in hosts:
             if drained_by_past(ctx):

@@ -28,6 +28,7 @@ __all__ = [
     "git_url",
     "is_run_id",
     "local_path",
+    "local_runs",
     "mirror_dir",
     "package_id",
     "parse_package_id",
@@ -185,6 +186,17 @@ def mirror_dir(cache: Path, url: str) -> Path:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip(".-") or "repository"
     digest = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()
     return cache / "mirrors" / f"{name}-{digest[:12]}"
+
+
+def local_runs(environ: Mapping[str, str], url: str) -> Path:
+    """
+    Return where runs write whose store, at *url*, is no folder of this machine.
+
+    No app is called ``.runs``, so that it may lie beside a store that is one.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", url).strip(".-")[-64:]
+    digest = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()
+    return state_home(environ) / "ghostasync" / ".runs" / f"{name}-{digest[:12]}"
 
 
 def build_dir(cache: Path, app: App, module: str) -> Path:

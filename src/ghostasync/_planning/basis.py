@@ -13,10 +13,11 @@ from pathlib import Path
 import attrs
 
 from .._engine.spec import ModuleToDeploy, RunSpec
-from .._local.paths import app_path, run_id, store_url
+from .._local.paths import app_path, local_runs, run_id, store_url
 from ..config import check_plan, unsupported
 from ..errors import ConfigError
 from ..goal import Converge, Goal
+from ..history.leftovers import hand_in_killed
 from ..history.replay import PastRun
 from ..model import Host, Module, Plan
 from ..protocols import Inventory, ManifestLine, Store
@@ -45,6 +46,7 @@ class Basis:
     manifest: tuple[ManifestLine, ...]
     hosts_of_module: Mapping[str, frozenset[str]]
     inventory: Inventory
+    warnings: tuple[str, ...] = ()
 
     def holder(self, actor: str) -> str:
         """Return what a run that finds a host locked is told of this one."""
@@ -71,7 +73,9 @@ class Task:
     warnings: tuple[str, ...] = ()
 
 
-async def begin(plan: Plan, inventory: Inventory | None = None) -> Basis:
+async def begin(
+    plan: Plan, inventory: Inventory | None = None, store: Store | None = None
+) -> Basis:
     """
     Check the plan, find out its hosts, and open its store.
 
@@ -79,6 +83,8 @@ async def begin(plan: Plan, inventory: Inventory | None = None) -> Basis:
         plan: What goes where.
 
         inventory: Who names the hosts; whom the plan names by default.
+
+        store: Where packages, MANIFEST and runs are kept; the plan's by default.
 
     Raises:
         ConfigError: The plan is wrong or asks for what this version cannot do.
@@ -89,24 +95,43 @@ async def begin(plan: Plan, inventory: Inventory | None = None) -> Basis:
     if problems := check_plan(plan) + unsupported(plan):
         raise ConfigError(problems)
     plan, asked = await with_hosts(plan, inventory, environ)
-    url = store_url(plan.store, environ, plan.base)
-    root = Path(url) / app_path(plan.app)
-    store = DirectoryStore(root)
+    if store is None:
+        url = store_url(plan.store, environ, plan.base)
+        store = DirectoryStore(Path(url) / app_path(plan.app))
+    else:
+        url = store.url
     now = datetime.now(UTC)
     # Runs of the same second sort by time, too.
     token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
     run = run_id(now, token)
+    folder, warnings = await _place(store, run, environ)
     return Basis(
         id=run,
         plan=plan,
         environ=environ,
         store=store,
         store_url=url,
-        folder=root / "runs" / run,
-        manifest=await store.manifest(),
+        folder=folder,
+        warnings=warnings,
+        manifest=await store.manifest.read(),
         hosts_of_module=hosts_of_module(plan),
         inventory=asked,
     )
+
+
+async def _place(
+    store: Store, run: str, environ: Mapping[str, str]
+) -> tuple[Path, tuple[str, ...]]:
+    """
+    Return where the files of *run* are written here, and warnings.
+
+    Where the store keeps them elsewhere, what a killed run on this machine has not
+    handed in is, so that all that is known is read from the store.
+    """
+    if folder := store.runs.folder(run):
+        return folder, ()
+    here = local_runs(environ, store.url)
+    return here / run, await hand_in_killed(store.runs, here)
 
 
 def spec_of_look(

@@ -27,7 +27,7 @@ async def choose_hosts(
         StoreError: The reports of earlier runs cannot be read.
     """
     asked = any("@failed" in expression for expression in limit)
-    last = await last_states(store) if asked else {}
+    last = await last_states(store.runs) if asked else {}
     failed = {name for name, state in last.items() if state not in _FINE}
     return select(plan.hosts, limit, failed)
 

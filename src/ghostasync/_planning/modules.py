@@ -102,7 +102,7 @@ async def to_deploy(
     """
     if package:
         try:
-            await basis.store.package(package)
+            await basis.store.packages.package(package)
         except StoreError as exc:
             raise PlanError(f"package {package}: {exc}") from exc
         return ModuleToDeploy(module, package=package)

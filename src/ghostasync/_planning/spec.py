@@ -17,7 +17,7 @@ from ..errors import ConfigError, PlanError
 from ..goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
 from ..history.reports import still_stranded
 from ..model import Module, Plan
-from ..protocols import Balancer, Inventory, Transport
+from ..protocols import Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
 from .basis import Basis, Task, begin, spec_of_look, this_user
 from .earlier_release import releases_before
@@ -41,13 +41,14 @@ async def plan_run(
     break_lock: bool = False,
     actor: str = "",
     reason: str = "",
+    store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
 ) -> RunSpec:
     """
     Check the plan, choose hosts and modules, and resolve every revision.
 
-    *inventory* and *balancer* take the place of those that the plan names.
+    *store*, *inventory* and *balancer* take the place of those that the plan names.
 
     Raises:
         ConfigError: The plan is wrong or asks for what this version cannot do.
@@ -55,7 +56,7 @@ async def plan_run(
         PlanError: The goal cannot be reached on this plan, or no host is chosen.
         StoreError: The store cannot be read.
     """
-    basis = await begin(plan, inventory)
+    basis = await begin(plan, inventory, store)
     plan = basis.plan
     if problems := check_secrets(plan, basis.environ):
         raise ConfigError(problems)
@@ -84,7 +85,7 @@ async def plan_run(
         follows=task.follows,
         killed=task.killed,
         warnings=task.warnings,
-        stranded=await still_stranded(basis.store),
+        stranded=await still_stranded(basis.store.runs),
         inventory=basis.inventory,
         balancer=balancer or balancer_of(plan),
     )
@@ -93,7 +94,11 @@ async def plan_run(
 
 
 async def plan_look(
-    plan: Plan, *, limit: Sequence[str] = (), inventory: Inventory | None = None
+    plan: Plan,
+    *,
+    limit: Sequence[str] = (),
+    store: Store | None = None,
+    inventory: Inventory | None = None,
 ) -> RunSpec:
     """
     Put together what it takes to look at a fleet: no source is asked.
@@ -103,7 +108,7 @@ async def plan_look(
         PlanError: No host is chosen.
         StoreError: The store cannot be read.
     """
-    basis = await begin(plan, inventory)
+    basis = await begin(plan, inventory, store)
     plan = basis.plan
     chosen, _ = wanted(plan)
     hosts = await choose_hosts(plan, basis.store, limit)
@@ -161,6 +166,7 @@ async def _forward(
         modules=tuple(made),
         limited=bool(limit),
         follows=follows,
+        warnings=basis.warnings,
     )
 
 
@@ -172,7 +178,7 @@ async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
         ids.update(filter(None, task.killed.manifest.values()))
     found: list[str] = []
     for package in sorted(ids):
-        kept = await basis.store.environment(package)
+        kept = await basis.store.manifest.environment(package)
         if kept is not None:
             found += [kept.variables.get(name, "") for name in basis.plan.app.secrets]
     return tuple(found)

@@ -1,42 +1,132 @@
-"""Number and stamp every event, and hand it to whoever observes the run."""
+"""
+The record of a run: its events in order, what hosts and builds print, its report.
+
+How it works: every event becomes a record in one place, and a line of the journal
+before anybody else hears of it. The journal is a file on this machine: no network is
+needed to put on record that a link is about to move, and a store that is away stops no
+way back. A store that is a directory holds that file itself, so nothing is written
+twice. Any other store gets a copy, part by part and in the background; the first link
+waits for it, for some seconds. The rest is handed in at the run's end, or, if the
+process was killed before, by the next run on this machine (``history.leftovers``).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
 
+import anyio
 import attrs
 
 from .. import events as e
 from ..errors import StoreError
+from ..history.leftovers import claim, hand_in_files, mark
+from ..history.reports import REPORT
+from ..history.runs import JOURNAL
+from ..journal import Journal
 from ..machine import HostMachine
-from ..protocols import Observer
+from ..model import Report
+from ..protocols import Observer, RunLog
 
-__all__ = ["Recorder"]
+__all__ = ["END_SECONDS", "Recording"]
+
+FIRST_SWITCH_SECONDS: Final = 5.0
+"""How long the first switch waits for the store to have the journal."""
+
+KEEP_SECONDS: Final = 20.0
+"""How long the store may take for report and logs, at the end of a run."""
+
+END_SECONDS: Final = KEEP_SECONDS + FIRST_SWITCH_SECONDS + 5.0
+"""How long :meth:`Recording.finish` takes at the very most."""
+
+PART_SECONDS: Final = 1.0
+"""Least pause between two parts of a journal: a run tells hundreds of events a second,
+and a store counts requests."""
+
+_SAFE = " @:+,[]"
+"""What stays as it is in the name of a log, besides letters, digits and ``_.-~``."""
+
+_AHEAD = (
+    e.WaveStarted,
+    e.FleetRollbackStarted,
+    e.BeforeSwitchStarted,
+    e.BeforeSwitchPassed,
+)
+"""PREVIOUS of every host must survive a power failure before its link moves, and so
+must what is done once only."""
 
 _log = logging.getLogger("ghostasync")
 
 
 @attrs.define(eq=False)
-class Recorder:
+class Recording:
     """
-    The one place through which events become records.
+    What a run leaves; :meth:`start` makes it.
 
-    *keep* gets every record first (the journal). Where it fails, *alarm* is told, once:
-    a run that is not on record goes no further, but its way back must not depend on
-    the disk that is full. Observers come after; one that raises is dropped and logged,
-    it can never break a deployment.
+    Where the journal cannot be written, *alarm* is told, once: a run that is not on
+    record goes no further, but its way back must not depend on the disk that is full.
+    Observers come after the journal; one that raises is dropped and logged, it can
+    never break a deployment. Output of hosts is best effort: *incomplete* says which
+    log could not be written first.
+
+    Attributes:
+        folder: Where the run writes on this machine. Folders are 0700: output may say
+            more than it should.
+
+        waves: Host names to the numbers of their waves, for their records.
     """
 
     run: str
-    keep: Callable[[e.Record], None]
+    folder: Path
+    runs: RunLog
     observers: list[Observer]
+    _journal: Journal
+    _copy: _Copy | None = None
     alarm: Callable[[str], None] = _log.error
-    broken: bool = False
     waves: dict[str, int] = attrs.field(factory=dict)
     clock: Callable[[], float] = time.time
+    broken: bool = False
+    incomplete: str = ""
     seq: int = 0
+    _claim: int | None = None
+
+    @classmethod
+    def start(
+        cls, run: str, folder: Path, runs: RunLog, observers: Sequence[Observer] = ()
+    ) -> Recording:
+        """
+        Begin the record of a run.
+
+        Args:
+            run: The run's id.
+
+            folder: Where it writes; new, and the store's own where it has one here.
+
+            runs: Where the record is kept in the end.
+
+            observers: Told of every record, in order.
+
+        Raises:
+            StoreError: The folder or the journal cannot be made.
+        """
+        elsewhere = runs.folder(run) != folder
+        try:
+            _make(folder)
+            claimed = claim(folder) if elsewhere else None
+        except OSError as exc:
+            key = "XDG_STATE_HOME" if elsewhere else "store.url"
+            raise StoreError(f"{folder}: {exc.strerror}; check {key}") from exc
+        journal = Journal(folder / JOURNAL)
+        copy = _Copy(run, runs, journal) if elsewhere else None
+        return cls(run, folder, runs, [*observers], journal, copy, claim=claimed)
+
+    # --- Events ----------------------------------------------------------------
 
     def note(self, event: e.Event, machine: HostMachine | None = None) -> None:
         """Take note of *event*; *machine* is the host's, after the event."""
@@ -62,11 +152,14 @@ class Recorder:
         return getattr(event, "wave", None)
 
     def _keep(self, record: e.Record) -> None:
+        ahead = isinstance(record.event, _AHEAD)
         try:
-            self.keep(record)
+            self._journal.append(record, sync=ahead)
         except StoreError as exc:
             self.broken = True
             self.alarm(f"the run cannot be recorded: {exc}")
+        if self._copy is not None:
+            self._copy.wake(at_once=ahead)
 
     def _tell(self, observe: Observer, record: e.Record) -> None:
         try:
@@ -74,3 +167,199 @@ class Recorder:
         except Exception:  # noqa: BLE001  whatever it is, the run goes on
             self.observers.remove(observe)
             _log.exception("observer %r raised and is dropped", observe)
+
+    # --- Output ----------------------------------------------------------------
+
+    def build_log(self, module: str) -> Path:
+        """Return the file for what a module's scripts here print."""
+        return self.folder / "build" / f"{module}.log"
+
+    def host_log(self, host: str) -> Path:
+        """Return the file for what a host's scripts print."""
+        # "%" would be escaped once more by stores; "=" is safe in any name.
+        name = quote(host, safe=_SAFE).replace("%", "=").removeprefix(".") or "_"
+        return self.folder / "hosts" / f"{name}.log"
+
+    def write(self, host: str, data: bytes) -> None:
+        """Append to the log of *host*; never raises."""
+        try:
+            with self.host_log(host).open("ab", buffering=0) as file:
+                file.write(data)
+        except OSError as exc:
+            path = self.host_log(host)
+            self.incomplete = self.incomplete or f"{path}: {exc.strerror}"
+
+    # --- The store -------------------------------------------------------------
+
+    @asynccontextmanager
+    async def copying(self) -> AsyncIterator[None]:
+        """Have the store's copy of the journal follow it, until the body has ended."""
+        if self._copy is None:
+            yield
+            return
+        async with anyio.create_task_group() as tasks:
+            # A way back is shielded, and is to be on record elsewhere as well.
+            scope = anyio.CancelScope(shield=True)
+            tasks.start_soon(self._copy.follow, scope)
+            try:
+                yield
+            finally:
+                scope.cancel()
+
+    async def before_first_switch(self) -> None:
+        """
+        Wait until the store has all that is on record so far, or for some seconds.
+
+        A store that is away does not stop a deployment that is ready: it is warned of.
+        """
+        missing = self._copy and await self._copy.within(FIRST_SWITCH_SECONDS)
+        if missing:
+            text = f"the store has no copy of the journal yet: {missing}; until it has"
+            self.note(e.Warned(f"{text}, only this machine can resume the run"))
+
+    async def finish(self, report: Report) -> None:
+        """
+        Keep the report and all output, tell the run's end, and hand in what is left.
+
+        Bounded in time; what cannot be kept is warned of, and stays on this machine.
+        """
+        missing = await self._keep_files(report)
+        if missing:
+            self.note(e.Warned(missing))
+        if self.incomplete:
+            self.note(e.Warned(f"a log is incomplete: {self.incomplete}"))
+        self.note(
+            e.Finished(
+                outcome=report.outcome.value,
+                exit=report.exit_status,
+                releases=report.releases,
+                hosts={name: host.state.value for name, host in report.hosts.items()},
+                seconds=report.seconds,
+                nbytes=report.nbytes,
+                skew_ms=round(report.skew * 1000, 3),
+                log=report.log,
+                reason=report.reason,
+            )
+        )
+        await self._hand_in_rest(missing)
+
+    async def hand_in(self) -> None:
+        """Have the store keep what a run leaves that ends without a report."""
+        if self._copy is not None:
+            work = hand_in_files(self.runs, self.run, self.folder)
+            await self._hand_in_rest(await _bounded(work))
+
+    async def _hand_in_rest(self, missing: str) -> None:
+        """Hand in the journal's end; *missing* is what the store lacks besides."""
+        if self._copy is None:
+            return
+        missing = await self._copy.within(FIRST_SWITCH_SECONDS) or missing
+        if missing:
+            text = "the store lacks some of run %s: %s; the next run here hands it in"
+            _log.warning(text, self.run, missing)
+        else:
+            mark(self.folder)
+
+    async def _keep_files(self, report: Report) -> str:
+        """Return why the report, or the logs, were not kept; empty where they were."""
+        data = report.to_json().encode()
+        if self._copy is None:
+            missing = await _bounded(self.runs.save(self.run, REPORT, data))
+            return missing and f"the report was not kept: {missing}"
+        try:
+            (self.folder / REPORT).write_bytes(data)
+        except OSError as exc:
+            return f"the report was not kept: {self.folder / REPORT}: {exc.strerror}"
+        missing = await _bounded(hand_in_files(self.runs, self.run, self.folder))
+        return missing and (
+            f"the store lacks the report or a log: {missing}; all are in {self.folder}"
+        )
+
+    def close(self) -> None:
+        """Close the journal and give the folder back; may be called again."""
+        self._journal.close()
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+
+
+@attrs.define(eq=False)
+class _Copy:
+    """
+    A store's copy of a journal.
+
+    A part whose answer was lost is offered again with the same bytes, whatever was
+    written meanwhile: the store may have it.
+    """
+
+    run: str
+    runs: RunLog
+    journal: Journal
+    _nbytes: int = 0
+    _part: bytes = b""
+    _turn: anyio.Lock = attrs.field(factory=anyio.Lock)
+    _news: anyio.Event = attrs.field(factory=anyio.Event)
+    _hurry: anyio.Event = attrs.field(factory=anyio.Event)
+
+    def wake(self, *, at_once: bool) -> None:
+        """Say that the journal has grown."""
+        self._news.set()
+        if at_once:
+            self._hurry.set()
+
+    async def follow(self, scope: anyio.CancelScope) -> None:
+        """Keep the copy up to date until *scope* is cancelled."""
+        with scope:
+            while True:
+                if self._nbytes == self.journal.nbytes:
+                    await self._news.wait()
+                self._news, self._hurry = anyio.Event(), anyio.Event()
+                try:
+                    await self._catch_up()
+                except StoreError as exc:
+                    _log.info("journal of %s: %s; tried again", self.run, exc)
+                with anyio.move_on_after(PART_SECONDS):
+                    await self._hurry.wait()
+
+    async def within(self, seconds: float) -> str:
+        """Bring the copy up to date; return why it is not after *seconds*."""
+        missing = f"no answer within {seconds:g} s"
+        with anyio.move_on_after(seconds):
+            while True:
+                try:
+                    await self._catch_up()
+                except StoreError as exc:
+                    missing = str(exc)
+                else:
+                    return ""
+                await anyio.sleep(PART_SECONDS)
+        return missing
+
+    async def _catch_up(self) -> None:
+        """Hand in what was in the journal at the time of the call."""
+        until = self.journal.nbytes
+        async with self._turn:
+            while self._nbytes < until:
+                self._part = self._part or self.journal.read(self._nbytes)
+                await self.runs.append(self.run, JOURNAL, self._nbytes, self._part)
+                self._nbytes += len(self._part)
+                self._part = b""
+
+
+async def _bounded(work: Coroutine[None, None, None]) -> str:
+    """Return why *work* was not done, empty where it was."""
+    with anyio.move_on_after(KEEP_SECONDS):
+        try:
+            await work
+        except (StoreError, OSError) as exc:
+            return str(exc)
+        return ""
+    return f"no answer within {KEEP_SECONDS:g} s"
+
+
+def _make(folder: Path) -> None:
+    # mkdir(parents=True) gives only the last one its mode.
+    missing = [each for each in folder.parents if not each.exists()]
+    new = (*reversed(missing), folder, folder / "hosts", folder / "build")
+    for each in new:
+        each.mkdir(mode=0o700, exist_ok=each != folder)

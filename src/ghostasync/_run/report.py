@@ -6,8 +6,8 @@ from .._engine.fleet import Fleet
 from .._engine.host import Context
 from ..model import HostReport, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table
-from .folder import RunFolder
 from .outcome import EXIT_STATUS, verdict, verdict_back
+from .record import Recording
 
 __all__ = ["sum_up"]
 
@@ -16,7 +16,7 @@ _WORSE = frozenset({Outcome.STRANDED, Outcome.MIXED})
 
 
 def sum_up(
-    fleet: Fleet, folder: RunFolder, *, seconds: float, exit_status: int | None
+    fleet: Fleet, record: Recording, *, seconds: float, exit_status: int | None
 ) -> Report:
     """
     Return the report of a run that took *seconds*.
@@ -32,12 +32,12 @@ def sum_up(
         outcome=outcome,
         exit_status=exit_status,
         releases={r.module.name: r.id for r in fleet.run.releases},
-        hosts={ctx.name: _host(ctx, fleet.reason, folder) for ctx in fleet.hosts},
+        hosts={ctx.name: _host(ctx, fleet.reason, record) for ctx in fleet.hosts},
         waves=tuple(fleet.switched),
         nbytes=sum(ctx.sent for ctx in fleet.hosts),
         skew=fleet.skew,
         seconds=round(seconds, 3),
-        log=str(folder.path),
+        log=str(record.folder),
         reason=fleet.reason,
     )
 
@@ -81,7 +81,7 @@ def _is_left(fleet: Fleet) -> bool:
     )
 
 
-def _host(ctx: Context, reason: str, folder: RunFolder) -> HostReport:
+def _host(ctx: Context, reason: str, record: Recording) -> HostReport:
     failure, state = ctx.failure, ctx.machine.state
     if failure is not None:
         reason = failure.reason
@@ -93,5 +93,5 @@ def _host(ctx: Context, reason: str, folder: RunFolder) -> HostReport:
         reason=reason,
         exit_status=failure.exit_status if failure else None,
         seconds=round(max(0.0, ctx.ended_at - ctx.began_at), 3),
-        log=str(folder.host_log(ctx.name)),
+        log=str(record.host_log(ctx.name)),
     )

@@ -17,16 +17,14 @@ from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.takeover import still_drained, to_name_again
 from .._local.paths import app_path
 from ..errors import BuildError, GhostasyncError, StoreError
-from ..journal import Journal
 from ..model import Module, Package, Report, State
 from ..protocols import Environment, ManifestLine, Notifier, Observer, Transport
 from .after_wave import pass_after_wave
 from .crew import muster
-from .folder import RunFolder
 from .joined import tell_who_joined
 from .notify import notify, observers_in
 from .outcome import AFTER_ALL_FAILED
-from .record import Recorder
+from .record import END_SECONDS, Recording
 from .report import sum_up
 
 __all__ = ["Run"]
@@ -63,11 +61,11 @@ class Run:
         self._report: Report | None = None
         self._bug: BaseException | None = None
         self._began = time.monotonic()
-        self._folder = RunFolder.create(spec.folder)
-        self._journal = Journal(self._folder.journal)
         observers = [self._remember, *([observe] if observe else [])]
         observers += observers_in(notifiers)
-        self._recorder = Recorder(self.id, self._keep, observers)
+        self._recorder = Recording.start(
+            self.id, spec.folder, spec.store.runs, observers
+        )
         self._fleet = self._make_fleet()
         self._recorder.alarm = self._fleet.abandon
         self._exit_status: int | None = None
@@ -133,8 +131,9 @@ class Run:
         try:
             async with self._builder:
                 releases = await self._build()
+            await self._recorder.hand_in()
         finally:
-            self._journal.close()
+            self._recorder.close()
         return {release.module.name: release.package for release in releases}
 
     async def main(self) -> None:
@@ -147,7 +146,7 @@ class Run:
         except Exception as exc:  # noqa: BLE001  report() raises it
             self._bug = _innermost(exc)
         finally:
-            with anyio.move_on_after(_CLOSING, shield=True):
+            with anyio.move_on_after(END_SECONDS, shield=True):
                 await self._finish()
             with anyio.move_on_after(_CLOSING, shield=True):
                 await self._close()
@@ -181,7 +180,8 @@ class Run:
             alive = anyio.CancelScope(shield=True)
             tasks.start_soon(self._beat, alive)
             try:
-                await self._there_or_back()
+                async with self._recorder.copying():
+                    await self._there_or_back()
             finally:
                 alive.cancel()
 
@@ -195,6 +195,7 @@ class Run:
         for text in self._spec.warnings:
             self._recorder.note(e.Warned(text))
         if self._spec.goal.only_back:
+            await self._recorder.before_first_switch()
             await fleet.revert()
             await self._manifest_back()
             return
@@ -249,7 +250,7 @@ class Run:
         lines = [ManifestLine(m.name, p.id, m.path, p.sha256) for m, p, _ in named]
         kept = [Environment(p.id, seen, digest(seen)) for _, p, seen in named]
         order = [module.name for module in self._spec.plan.modules]
-        await self._spec.store.move_manifest(lines, kept, order)
+        await self._spec.store.manifest.move(lines, kept, order)
         moved = {line.module: line.package for line in lines}
         self._recorder.note(e.ManifestMoved(moved))
         return moved
@@ -267,7 +268,7 @@ class Run:
                 self._recorder.note(e.Warned(f"{still}: {why}"))
                 continue
             try:
-                package = await spec.store.package(old)
+                package = await spec.store.packages.package(old)
                 seen = await self._builder.environment(modules[name], package)
             except StoreError as exc:
                 self._recorder.note(e.Warned(f"{still}: {exc}"))
@@ -302,7 +303,7 @@ class Run:
         for built in self._fleet.run.releases:
             name = built.module.name
             try:
-                await spec.store.prune(
+                await spec.store.packages.prune(
                     name, spec.plan.store.keep, frozenset({built.id})
                 )
             except StoreError as exc:
@@ -320,11 +321,19 @@ class Run:
 
     def _make_fleet(self) -> Fleet:
         run, hosts, waves = muster(
-            self._spec, self._transport, self._folder, self._recorder.note
+            self._spec, self._transport, self._recorder, self._recorder.note
         )
         for number, wave in enumerate(waves, start=1):
             self._recorder.waves.update((ctx.name, number) for ctx in wave)
-        return Fleet(run, hosts, waves, self._build, self._commit, self._gate)
+        return Fleet(
+            run,
+            hosts,
+            waves,
+            self._build,
+            self._commit,
+            self._gate,
+            self._recorder.before_first_switch,
+        )
 
     async def _gate(self, wave: int, hosts: tuple[str, ...]) -> str:
         return await pass_after_wave(self._builder, wave, self._fleet.run.waves, hosts)
@@ -337,24 +346,12 @@ class Run:
             goal=spec.goal,
             actor=spec.actor,
             folder=spec.build_folder,
-            log=self._folder.build_log,
+            log=self._recorder.build_log,
             environ=spec.environ,
             secrets=spec.secrets,
             redactor=self._fleet.run.redactor,
             note=self._recorder.note,
         )
-
-    def _keep(self, record: e.Record) -> None:
-        # PREVIOUS of every host must survive a power failure before its link moves,
-        # and so must what is done once only.
-        ahead = isinstance(
-            record.event,
-            e.WaveStarted
-            | e.FleetRollbackStarted
-            | e.BeforeSwitchStarted
-            | e.BeforeSwitchPassed,
-        )
-        self._journal.append(record, sync=ahead)
 
     def _remember(self, record: e.Record) -> None:
         if not e.is_passing(record.event):
@@ -365,43 +362,24 @@ class Run:
     # --- The end ---------------------------------------------------------------
 
     async def _finish(self) -> None:
-        """Sum the run up: as a report in the store, and as its last event."""
+        """Sum the run up; the record keeps the report, and ends with it."""
         for ctx in self._fleet.hosts:
             if text := still_drained(ctx):
                 self._recorder.note(e.HostWarned(ctx.name, text), ctx.machine)
         report = self._report = sum_up(
             self._fleet,
-            self._folder,
+            self._recorder,
             seconds=time.monotonic() - self._began,
             exit_status=self._exit_status,
         )
-        try:
-            data = report.to_json().encode()
-            await self._spec.store.save(self.id, "report.json", data)
-        except StoreError as exc:
-            self._recorder.note(e.Warned(f"the report was not kept: {exc}"))
-        if self._folder.broken:
-            self._recorder.note(e.Warned(f"a log is incomplete: {self._folder.broken}"))
-        self._recorder.note(
-            e.Finished(
-                outcome=report.outcome.value,
-                exit=report.exit_status,
-                releases=report.releases,
-                hosts={name: host.state.value for name, host in report.hosts.items()},
-                seconds=report.seconds,
-                nbytes=report.nbytes,
-                skew_ms=round(report.skew * 1000, 3),
-                log=report.log,
-                reason=report.reason,
-            )
-        )
+        await self._recorder.finish(report)
 
     async def _close(self) -> None:
         """Give all connections back at once, and with them the locks."""
         try:
             await release(self._fleet.hosts)
         finally:
-            self._journal.close()
+            self._recorder.close()
 
 
 def _innermost(exc: Exception) -> Exception:

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
-from ..errors import StoreError
+from ..errors import NotInStore
 from ..model import State
-from ..protocols import Store
+from ..protocols import RunLog
 
-__all__ = ["last_states", "still_stranded"]
+__all__ = ["REPORT", "last_states", "still_stranded"]
+
+REPORT: Final = "report.json"
 
 _RUNS: Final = 50
 """How many runs are looked at."""
@@ -20,7 +22,7 @@ _STRANDED: Final = State.STRANDED.value
 _IN_ORDER: Final = {State.LIVE.value, State.UNCHANGED.value, State.ROLLED_BACK.value}
 
 
-async def last_states(store: Store) -> dict[str, str]:
+async def last_states(runs: RunLog) -> dict[str, str]:
     """
     Return how each host's last run ended; a run of few hosts hides no other.
 
@@ -30,14 +32,14 @@ async def last_states(store: Store) -> dict[str, str]:
         StoreError: The store cannot be read.
     """
     states: dict[str, str] = {}
-    async for report in _reports(store):
+    async for report in _reports(runs):
         for name, state in _states(report).items():
             if states.get(name) != _STRANDED or state in _IN_ORDER:
                 states[name] = state
     return states
 
 
-async def still_stranded(store: Store) -> frozenset[str]:
+async def still_stranded(runs: RunLog) -> frozenset[str]:
     """
     Return the hosts that no run has put in order since they were stranded.
 
@@ -45,7 +47,7 @@ async def still_stranded(store: Store) -> frozenset[str]:
         StoreError: The store cannot be read.
     """
     stranded: set[str] = set()
-    async for report in _reports(store):
+    async for report in _reports(runs):
         # Reports of large fleets are long, and hosts seldom stranded.
         if not stranded and _STRANDED.encode() not in report:
             continue
@@ -57,11 +59,11 @@ async def still_stranded(store: Store) -> frozenset[str]:
     return frozenset(stranded)
 
 
-async def _reports(store: Store) -> AsyncIterator[bytes]:
+async def _reports(runs: RunLog) -> AsyncIterator[bytes]:
     """Yield the last runs' reports, the oldest first; those under way have none."""
-    for run in list(await store.runs())[-_RUNS:]:
-        with suppress(StoreError):
-            yield await store.load(run, "report.json")
+    for run in list(await runs.ids())[-_RUNS:]:
+        with suppress(NotInStore):
+            yield await runs.load(run, REPORT)
 
 
 def _states(report: bytes) -> dict[str, str]:

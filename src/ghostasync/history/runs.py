@@ -1,4 +1,4 @@
-"""The runs that a store knows: which one is unfinished, and which one serves now."""
+"""The runs that a store knows of: which one is unfinished, and which one serves now."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import io
 from collections.abc import AsyncIterator, Collection
 from itertools import product
 
-from ..errors import StoreError
+from ..errors import NotInStore
 from ..model import State
-from ..protocols import Store
+from ..protocols import RunLog
 from .replay import PastRun, continued, read_run
 
 __all__ = ["JOURNAL", "find_run", "serving_run", "unfinished_run"]
@@ -19,16 +19,16 @@ _RUNS = 200
 JOURNAL = "journal.jsonl"
 
 
-async def find_run(store: Store, run: str) -> PastRun | None:
+async def find_run(runs: RunLog, run: str) -> PastRun | None:
     """
     Return what is known of *run*; None where its journal is lost or says nothing.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    found = await _read(store, run)
+    found = await _read(runs, run)
     while found is not None and found.continues not in {"", *found.ids}:
-        older = await _read(store, found.continues)
+        older = await _read(runs, found.continues)
         if older is None:
             break
         found = continued(found, older)
@@ -36,7 +36,7 @@ async def find_run(store: Store, run: str) -> PastRun | None:
 
 
 async def unfinished_run(
-    store: Store, run: str = "", *, modules: Collection[str] = ()
+    runs: RunLog, run: str = "", *, modules: Collection[str] = ()
 ) -> PastRun | None:
     """
     Return the newest run that has not ended and that nothing has made up for since.
@@ -51,7 +51,7 @@ async def unfinished_run(
     settled: set[tuple[str, str]] = set()
     whole: set[str] = set()
     undone: set[str] = set()
-    async for found in _newest_first(store):
+    async for found in _newest_first(runs):
         if found.is_open:
             left = set(product(found.hosts, set(found.modules) - whole))
             settles = not undone.isdisjoint(found.ids) or left <= settled
@@ -68,7 +68,7 @@ async def unfinished_run(
     return None
 
 
-async def serving_run(store: Store) -> PastRun | None:
+async def serving_run(runs: RunLog) -> PastRun | None:
     """
     Return the run that brought what serves now: the newest that has not been undone.
 
@@ -78,7 +78,7 @@ async def serving_run(store: Store) -> PastRun | None:
     """
     undone_from = ""
     in_line: set[str] = set()
-    async for found in _newest_first(store):
+    async for found in _newest_first(runs):
         if undone_from:
             if undone_from in found.ids:
                 undone_from = ""
@@ -96,19 +96,19 @@ async def serving_run(store: Store) -> PastRun | None:
     return None
 
 
-async def _newest_first(store: Store) -> AsyncIterator[PastRun]:
+async def _newest_first(runs: RunLog) -> AsyncIterator[PastRun]:
     """Yield runs; one that was taken up by another is one with that."""
     part_of: set[str] = set()
-    for run in reversed(list(await store.runs())[-_RUNS:]):
-        found = None if run in part_of else await find_run(store, run)
+    for run in reversed(list(await runs.ids())[-_RUNS:]):
+        found = None if run in part_of else await find_run(runs, run)
         if found is not None:
             part_of.update(found.ids)
             yield found
 
 
-async def _read(store: Store, run: str) -> PastRun | None:
+async def _read(runs: RunLog, run: str) -> PastRun | None:
     try:
-        data = await store.load(run, JOURNAL)
-    except StoreError:
+        data = await runs.load(run, JOURNAL)
+    except NotInStore:
         return None
     return read_run(io.BytesIO(data))

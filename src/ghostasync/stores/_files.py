@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from ..errors import StoreError
 
 __all__ = [
     "TEMPORARY",
+    "append",
     "explained",
     "flush",
     "make_folder",
@@ -94,6 +96,38 @@ def write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
+
+
+def append(path: Path, at: int, data: bytes) -> None:
+    """
+    Add a part to *path*, 0600, that survives power loss; once, if asked twice.
+
+    What a power failure has left of this very part is made whole.
+
+    Raises:
+        StoreError: *at* lies behind the file's end, or other data is there; or the
+            disk failed.
+    """
+    with explained(path):
+        nbytes = path.stat().st_size if path.exists() else 0
+        if at > nbytes:
+            raise StoreError(f"{path} ends at {nbytes}: a part is missing before {at}")
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with io.FileIO(opened, "r+") as file:
+            file.seek(at)
+            there = file.read(len(data))
+            if not data.startswith(there):
+                raise StoreError(f"{path} has another part at {at}, which stays")
+            rest = data[len(there) :]
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(at + len(there))
+                raise
+            os.fsync(file.fileno())
         flush(path.parent)
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from .._local.paths import package_id as package_id_of
-from ..errors import StoreError
+from ..errors import NotInStore, StoreError
 from ..model import Package
 from . import _files, _texts
 
-__all__ = ["Packages"]
+__all__ = ["PackageFolder"]
 
 ARCHIVE: Final = ".tar.zst"
 MANIFEST: Final = ".manifest"
@@ -36,7 +36,7 @@ STALE_SECONDS: Final = 86_400.0
 """When what an unfinished build left may go: longer than any build takes."""
 
 
-class Packages:
+class PackageFolder:
     """The packages in *folder*, of all modules."""
 
     def __init__(self, folder: Path) -> None:
@@ -84,13 +84,14 @@ class Packages:
         Return what is known of a package.
 
         Raises:
-            StoreError: There is no such package, or what is known of it is damaged.
+            NotInStore: There is no such package.
+            StoreError: What is known of it is damaged.
         """
         path = self._file(package_id, KNOWN)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            raise StoreError(
+            raise NotInStore(
                 f"{self._folder} has no package {package_id}; was it pruned?"
             ) from None
         return _texts.load(data, Package, str(path))

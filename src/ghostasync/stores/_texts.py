@@ -25,6 +25,7 @@ __all__ = [
     "dump",
     "file_name",
     "join_manifest",
+    "kept_environments",
     "load",
     "merge",
     "module_of",
@@ -127,6 +128,26 @@ def merge(
     return tuple(
         sorted(lines.values(), key=lambda each: place.get(each.module, len(place)))
     )
+
+
+def kept_environments(
+    ids: Iterable[str], before: Iterable[ManifestLine], now: Iterable[ManifestLine]
+) -> set[str]:
+    """
+    Return which packages (*ids*) keep their environments when MANIFEST moves.
+
+    Those that it names now, and those that it named before; a module whose package
+    stays as it was keeps what was kept for its way back, too.
+    """
+    old = {line.module: line.package for line in before}
+    new = {line.module: line.package for line in now}
+    unmoved = {module for module, package in new.items() if old.get(module) == package}
+    return {
+        each
+        for each in ids
+        if (module := module_of(each)) in unmoved
+        or each in {new.get(module), old.get(module)}
+    }
 
 
 def file_name(name: str) -> str:

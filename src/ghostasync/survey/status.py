@@ -88,7 +88,7 @@ async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
     expected = {
         line.module: line.package for line in spec.manifest if line.module in names
     }
-    last = await last_states(spec.store)
+    last = await last_states(spec.store.runs)
     seen = await looked_at(spec, transport)
     hosts = {
         name: _status(facts, expected, last.get(name, ""))
@@ -96,7 +96,7 @@ async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
     }
     holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
     modules = {module.name for module in spec.plan.modules}
-    killed = await unfinished_run(spec.store, modules=modules)
+    killed = await unfinished_run(spec.store.runs, modules=modules)
     run = _open_run(killed, next(filter(None, holders), ""))
     return FleetStatus(expected, hosts, run)
 

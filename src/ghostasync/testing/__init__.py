@@ -1,5 +1,5 @@
 """
-What tests of deployments need: hosts without machines.
+What tests of deployments need: hosts without machines, and a store without a disk.
 
 Three ways, from the fastest to the truest: :class:`FakeTransport` runs nothing,
 :class:`LocalTransport` runs the real scripts in local processes, and
@@ -11,6 +11,7 @@ from __future__ import annotations
 from ._fake import Answer, Call, FakeTransport, Handler
 from ._inprocess import InProcessFleet
 from ._local import LocalTransport
+from ._memory_store import MemoryStore
 
 __all__ = [
     "Answer",
@@ -19,4 +20,5 @@ __all__ = [
     "Handler",
     "InProcessFleet",
     "LocalTransport",
+    "MemoryStore",
 ]

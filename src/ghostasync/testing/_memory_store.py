@@ -1,0 +1,213 @@
+"""A store that keeps everything in memory: no folder that could be leaned on."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import attrs
+from anyio import to_thread
+
+from .._local.paths import package_id as package_id_of
+from ..errors import NotInStore, StoreError
+from ..model import Package
+from ..protocols import Environment, ManifestLine
+from ..stores import _files, _texts
+
+__all__ = ["MemoryManifest", "MemoryPackages", "MemoryRunLog", "MemoryStore"]
+
+
+class MemoryStore:
+    """
+    The store of one app, gone with this process; any number of runs may share it.
+
+    It is to a directory what a bucket is: other tasks get their turn before each
+    operation, which then happens in one step. ``copy.deepcopy`` gives the store as it
+    is at that moment, under the same *url*.
+    """
+
+    def __init__(self, url: str = "") -> None:
+        self.url = url or f"memory:{secrets.token_hex(6)}"
+        lines: dict[str, ManifestLine] = {}
+        self.packages = MemoryPackages(self.url, lines)
+        self.manifest = MemoryManifest(self.url, self.packages, lines)
+        self.runs = MemoryRunLog(self.url)
+
+
+@attrs.frozen
+class _Published:
+    """What is kept of a package."""
+
+    package: Package
+    archive: bytes = attrs.field(repr=False)
+    manifest: bytes = attrs.field(repr=False)
+
+
+@attrs.define(eq=False)
+class MemoryPackages:
+    """See :class:`ghostasync.protocols.Packages`; *lines* are those of MANIFEST."""
+
+    url: str
+    lines: dict[str, ManifestLine]
+    _reserved: set[str] = attrs.field(factory=set)
+    _known: dict[str, _Published] = attrs.field(factory=dict)
+
+    async def reserve(self, module: str, commit: str) -> str:
+        """Return a package id that nobody has, from now on or from soon after."""
+        await anyio.lowlevel.checkpoint()
+        epoch = int(time.time())
+        while True:
+            found = _texts.check_id(package_id_of(epoch, module, commit))
+            if found not in self._reserved and found not in self._known:
+                self._reserved.add(found)
+                return found
+            epoch += 1
+
+    async def publish(self, package: Package, archive: Path, manifest: Path) -> None:
+        """Add a package; its files stay where they are."""
+        _texts.check_id(package.id)
+        kept = _Published(package, await _read(archive), await _read(manifest))
+        if package.id in self._known:
+            raise StoreError(f"{package.id} exists already and is not replaced")
+        self._known[package.id] = kept
+        self._reserved.discard(package.id)
+
+    async def package(self, package_id: str) -> Package:
+        """Return what is known of a package."""
+        await anyio.lowlevel.checkpoint()
+        return self.published(package_id).package
+
+    async def ids(self, module: str) -> Sequence[str]:
+        """Return the ids of a module's packages, oldest first."""
+        await anyio.lowlevel.checkpoint()
+        mine = (each for each in self._known if _texts.module_of(each) == module)
+        return sorted(mine, key=_texts.age)
+
+    async def archive(self, package_id: str, into: Path) -> Path:
+        """Put a copy of an archive into a folder, unless the right one is there."""
+        kept = self.published(package_id)
+        if hashlib.sha256(kept.archive).hexdigest() != kept.package.sha256:
+            raise StoreError(
+                f"the archive of {package_id} in {self.url} is damaged; deploy the "
+                "commit anew"
+            )
+        path = into / f"{package_id}.tar.zst"
+        await to_thread.run_sync(_materialise, path, kept.archive)
+        return path
+
+    async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
+        """Remove all but the *keep* newest packages and those that are named."""
+        named = protected | {line.package for line in self.lines.values()}
+        gone = _texts.outdated(await self.ids(module), keep, named)
+        for package_id in gone:
+            self._known.pop(package_id, None)
+        return len(gone)
+
+    def published(self, package_id: str) -> _Published:
+        """Return all there is of a package."""
+        kept = self._known.get(_texts.check_id(package_id))
+        if kept is None:
+            raise NotInStore(f"{self.url} has no package {package_id}; was it pruned?")
+        return kept
+
+
+@attrs.define(eq=False)
+class MemoryManifest:
+    """See :class:`ghostasync.protocols.Manifest`; *lines* map modules to theirs."""
+
+    url: str
+    packages: MemoryPackages
+    lines: dict[str, ManifestLine]
+    _environments: dict[str, Environment] = attrs.field(factory=dict)
+
+    async def read(self) -> tuple[ManifestLine, ...]:
+        """Return MANIFEST; empty where there is none yet."""
+        await anyio.lowlevel.checkpoint()
+        return tuple(self.lines.values())
+
+    async def move(
+        self,
+        lines: Sequence[ManifestLine],
+        environments: Sequence[Environment],
+        order: Sequence[str],
+    ) -> None:
+        """Replace or add the given modules' lines, and their environments, at once."""
+        await anyio.lowlevel.checkpoint()
+        for each in lines:
+            if self.packages.published(each.package).package.sha256 != each.sha256:
+                raise StoreError(f"{each.package} in {self.url} is another package")
+        before = tuple(self.lines.values())
+        moved = _texts.merge(before, lines, order)
+        _texts.join_manifest(moved)  # so that every store refuses the same
+        self.lines.clear()
+        self.lines.update((line.module, line) for line in moved)
+        self._environments.update((kept.package, kept) for kept in environments)
+        kept = _texts.kept_environments(self._environments, before, moved)
+        for gone in self._environments.keys() - kept:
+            del self._environments[gone]
+
+    async def environment(self, package_id: str) -> Environment | None:
+        """Return the environment of a package that MANIFEST names or named."""
+        await anyio.lowlevel.checkpoint()
+        return self._environments.get(_texts.check_id(package_id))
+
+
+@attrs.define(eq=False)
+class MemoryRunLog:
+    """See :class:`ghostasync.protocols.RunLog`."""
+
+    url: str
+    _files: dict[str, dict[str, bytes]] = attrs.field(factory=dict)
+
+    def folder(self, run: str) -> None:
+        """Return nothing: no folder of this machine is this store's."""
+
+    async def append(self, run: str, name: str, at: int, data: bytes) -> None:
+        """Add a part of a file; the same one again changes nothing."""
+        await anyio.lowlevel.checkpoint()
+        known = self._files.get(run, {}).get(name, b"")
+        if at > len(known):
+            raise StoreError(f"{run}/{name}: a part is missing before {at}")
+        there = known[at : at + len(data)]
+        if there not in {b"", data}:
+            raise StoreError(f"{run}/{name} has another part at {at}, which stays")
+        if not there:
+            self._files.setdefault(run, {})[name] = known + data
+
+    async def save(self, run: str, name: str, data: bytes) -> None:
+        """Keep a file of a run."""
+        await anyio.lowlevel.checkpoint()
+        self._files.setdefault(run, {})[name] = data
+
+    async def load(self, run: str, name: str) -> bytes:
+        """Return a file of a run."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            return self._files[run][name]
+        except KeyError:
+            raise NotInStore(f"{self.url} has no {name} of run {run}") from None
+
+    async def ids(self) -> Sequence[str]:
+        """Return the ids of known runs, oldest first."""
+        await anyio.lowlevel.checkpoint()
+        return sorted(self._files)
+
+
+async def _read(path: Path) -> bytes:
+    try:
+        return await anyio.Path(path).read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; was it removed?") from error
+
+
+def _materialise(path: Path, data: bytes) -> None:
+    """Have *path* hold *data*; whole at any moment at which it is there."""
+    with _files.explained(path):
+        if not path.exists() or path.read_bytes() != data:
+            _files.make_folder(path.parent)
+            _files.write(path, data)
