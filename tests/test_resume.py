@@ -26,6 +26,7 @@ from ghostasync import (
     Report,
     Resume,
     Revert,
+    Rollback,
     Rollout,
     Script,
     State,
@@ -1067,6 +1068,29 @@ async def test_a_killed_rollback_is_finished_as_one(scene: Scene) -> None:
     assert report.releases == back.releases
     await rollback(scene.plan, transport=scene.fleet.transport)
     assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+@pytest.mark.parametrize("goal", [Rollback(), Converge(), Deploy(packages=["old"])])
+async def test_stored_packages_are_taken_however_early_a_run_of_them_was_killed(
+    scene: Scene, goal: Goal
+) -> None:
+    """None of them had been loaded, so no other record names them."""
+    if isinstance(goal, Deploy):
+        goal = Deploy(packages=[scene.old])
+    scene.version("2")
+    new = (await scene.deploy()).releases["site"]
+    if isinstance(goal, Converge):
+        scene.fleet.hosts["h4"] = FakeHost()
+    await scene.watch(goal)
+    scene.kill(scene.at(e.Started))
+    scene.version("3")
+
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    expected = new if isinstance(goal, Converge) else scene.old
+    assert report.releases == {"site": expected}
+    assert set(scene.fleet.serves.values()) == {expected}
+    assert scene.manifest == expected
 
 
 # --- Races, made certain ------------------------------------------------------------

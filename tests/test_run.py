@@ -18,6 +18,7 @@ from ghostasync import (
     Outcome,
     Plan,
     PlanError,
+    Redeploy,
     Report,
     Rollout,
     Run,
@@ -230,6 +231,29 @@ async def test_concurrency_bounds_the_hosts_that_work(plan: Plan) -> None:
     report, _ = await run(with_rollout(plan, concurrency=2), Counting())
 
     assert (report.outcome, most) == (Outcome.LIVE, 2)
+
+
+async def test_a_redeploy_takes_a_stored_package_and_says_so(
+    plan: Plan, tmp_path: Path
+) -> None:
+    first, _ = await run(plan, Hosts())
+    (tmp_path / "tree" / "index").write_text("2")
+    seen: list[e.Event] = []
+
+    async with start(
+        plan,
+        Redeploy(first.releases.values()),
+        observe=lambda record: seen.append(record.event),
+        transport=FakeTransport(Hosts()),
+    ) as running:
+        report = await running.report()
+
+    assert report.outcome is Outcome.LIVE
+    assert report.releases == first.releases
+    assert [begun.action for begun in seen if isinstance(begun, e.Started)] == [
+        "redeploy"
+    ]
+    assert of(e.Resolved, seen) == []
 
 
 # --- Budgets -------------------------------------------------------------------

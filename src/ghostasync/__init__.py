@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._api import (
     Preview,
+    RunOptions,
     build,
     check,
     converge,
@@ -78,6 +79,7 @@ __all__ = [
     "Rollback",
     "Rollout",
     "Run",
+    "RunOptions",
     "Script",
     "Ssh",
     "State",

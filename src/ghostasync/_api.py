@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Literal, TypedDict, Unpack
 
 import anyio
 import attrs
@@ -29,6 +30,7 @@ from .survey.status import FleetStatus, compare
 
 __all__ = [
     "Preview",
+    "RunOptions",
     "build",
     "check",
     "converge",
@@ -56,6 +58,57 @@ class Preview:
     allowed: int
 
 
+class RunOptions(TypedDict, total=False):
+    """
+    How any run goes about it: keywords of :func:`start`, and of all that call it.
+
+    Keys:
+        limit: Expressions that choose hosts, as for ``--limit``: the terms of one must
+            all hold, several add up. All hosts by default; a killed run is taken up on
+            the hosts that it had.
+
+        wait: Seconds to wait for another run that holds a host; without, the run ends
+            at once, with outcome ``locked``.
+
+        break_lock: Take hosts that another run holds, and end what it runs there.
+
+        actor: Who deploys; scripts see it as ``GHOST_MODULE_USER``. The login by
+            default.
+
+        reason: Why, for the journal.
+
+        observe: Called with every record, in order, on the event loop. Must not block;
+            one that raises is dropped and logged.
+
+        transport: What reaches the hosts; SSH by default.
+
+        store: Where packages, MANIFEST and runs are kept; the plan's by default.
+
+        inventory: Who names the hosts; by default the plan, or whom that names.
+
+        balancer: Who sends visitors to hosts; by default whom the plan names.
+
+        notifiers: Told of the report at the end; or names of such plug-ins.
+
+        on_cancel: ``"rollback"``: an exception in the body of :func:`start`, or its
+            cancellation, puts every link back first. ``"detach"``: the run goes on to
+            its own end first.
+    """
+
+    limit: Sequence[str]
+    wait: float
+    break_lock: bool
+    actor: str
+    reason: str
+    observe: Observer | None
+    transport: Transport | None
+    store: Store | None
+    inventory: Inventory | None
+    balancer: Balancer | None
+    notifiers: Sequence[Notifier | str]
+    on_cancel: Literal["rollback", "detach"]
+
+
 _CLOSING = 5.0
 """Seconds that shared connections get to close."""
 
@@ -79,45 +132,41 @@ async def start(
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
-    on_cancel: str = "rollback",
+    on_cancel: Literal["rollback", "detach"] = "rollback",
 ) -> AsyncGenerator[Run]:
     """
     Start a run and let it go on beside the body; leaving the body waits for its end.
+
+    The keywords are told at :class:`RunOptions`.
 
     Args:
         plan: What goes where.
 
         goal: What the run is for.
 
-        limit: Expressions that choose hosts, as for ``--limit``: the terms of one must
-            all hold, several add up. All hosts by default; a killed run is taken up on
-            the hosts that it had.
+        limit: See there, and so are the others.
 
-        wait: Seconds to wait for another run that holds a host; 0: the run ends at
-            once, with outcome ``locked``.
+        wait: In seconds.
 
-        break_lock: Take hosts that another run holds, and end what it runs there.
+        break_lock: See there.
 
-        actor: Who deploys; scripts see it as ``GHOST_MODULE_USER``. The login by
-            default.
+        actor: See there.
 
-        reason: Why, for the journal.
+        reason: See there.
 
-        observe: Called with every record, in order, on the event loop. Must not block;
-            one that raises is dropped and logged.
+        observe: See there.
 
-        transport: What reaches the hosts; SSH by default.
+        transport: See there.
 
-        store: Where packages, MANIFEST and runs are kept; the plan's by default.
+        store: See there.
 
-        inventory: Who names the hosts; by default the plan, or whom that names.
+        inventory: See there.
 
-        balancer: Who sends visitors to hosts; by default whom the plan names.
+        balancer: See there.
 
-        notifiers: Told of the report at the end; or names of such plug-ins.
+        notifiers: See there.
 
-        on_cancel: ``"rollback"``: an exception in the body, or its cancellation, puts
-            every link back first. ``"detach"``: the run goes on to its own end first.
+        on_cancel: See there.
 
     Raises:
         PlanError: The goal cannot be reached on this plan. No host was changed.
@@ -159,18 +208,7 @@ async def deploy(
     rev: str = "",
     packages: Sequence[str] = (),
     force: bool = False,
-    limit: Sequence[str] = (),
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    store: Store | None = None,
-    inventory: Inventory | None = None,
-    balancer: Balancer | None = None,
-    notifiers: Sequence[Notifier | str] = (),
-    on_cancel: str = "rollback",
+    **options: Unpack[RunOptions],
 ) -> Report:
     """
     Put one release on every host of *plan*, wave by wave.
@@ -188,29 +226,7 @@ async def deploy(
 
         force: Build and deploy again what is unchanged.
 
-        limit: As for :func:`start`, and so are the others.
-
-        wait: In seconds.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        store: See there.
-
-        inventory: See there.
-
-        balancer: See there.
-
-        notifiers: See there.
-
-        on_cancel: See there.
+        **options: See :class:`RunOptions`.
 
     Returns:
         One row per host, in plan order; sizes in bytes, durations in seconds.
@@ -221,41 +237,11 @@ async def deploy(
 
     Source: Ghost's pipeline; rename(2) for the switch.
     """
-    begun = start(
-        plan,
-        Deploy(modules, rev, packages, force),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        store=store,
-        inventory=inventory,
-        balancer=balancer,
-        notifiers=notifiers,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    goal = Deploy(modules, rev, packages, force)
+    return await _to_its_end(start(plan, goal, **options))
 
 
-async def converge(
-    plan: Plan,
-    *,
-    limit: Sequence[str] = (),
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    store: Store | None = None,
-    inventory: Inventory | None = None,
-    balancer: Balancer | None = None,
-    notifiers: Sequence[Notifier | str] = (),
-    on_cancel: str = "rollback",
-) -> Report:
+async def converge(plan: Plan, **options: Unpack[RunOptions]) -> Report:
     """
     Bring hosts to what MANIFEST says, from stored packages; those in line are left.
 
@@ -265,29 +251,7 @@ async def converge(
     Args:
         plan: What goes where.
 
-        limit: As for :func:`start`, and so are the others.
-
-        wait: In seconds.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        store: See there.
-
-        inventory: See there.
-
-        balancer: See there.
-
-        notifiers: See there.
-
-        on_cancel: See there.
+        **options: See :class:`RunOptions`.
 
     Returns:
         As :func:`deploy`.
@@ -296,41 +260,10 @@ async def converge(
         PlanError: MANIFEST is empty, or no host is chosen.
         DeployFailed: More hosts failed than allowed.
     """
-    begun = start(
-        plan,
-        Converge(),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        store=store,
-        inventory=inventory,
-        balancer=balancer,
-        notifiers=notifiers,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Converge(), **options))
 
 
-async def resume(
-    plan: Plan,
-    *,
-    run: str = "",
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    store: Store | None = None,
-    inventory: Inventory | None = None,
-    balancer: Balancer | None = None,
-    notifiers: Sequence[Notifier | str] = (),
-    on_cancel: str = "rollback",
-) -> Report:
+async def resume(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) -> Report:
     """
     Finish a run whose controller was killed.
 
@@ -342,27 +275,7 @@ async def resume(
 
         run: The run's id; the newest that is unfinished by default.
 
-        wait: As for :func:`start`, in seconds, and so are the others.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        store: See there.
-
-        inventory: See there.
-
-        balancer: See there.
-
-        notifiers: See there.
-
-        on_cancel: See there.
+        **options: See :class:`RunOptions`; without *limit*.
 
     Returns:
         As :func:`deploy`.
@@ -371,40 +284,10 @@ async def resume(
         PlanError: There is no such run, or nothing is left to do.
         DeployFailed: More hosts failed than allowed.
     """
-    begun = start(
-        plan,
-        Resume(run),
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        store=store,
-        inventory=inventory,
-        balancer=balancer,
-        notifiers=notifiers,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Resume(run), **options))
 
 
-async def revert(
-    plan: Plan,
-    *,
-    run: str = "",
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    store: Store | None = None,
-    inventory: Inventory | None = None,
-    balancer: Balancer | None = None,
-    notifiers: Sequence[Notifier | str] = (),
-    on_cancel: str = "rollback",
-) -> Report:
+async def revert(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) -> Report:
     """
     Put every host back to what it served before a run whose controller was killed.
 
@@ -414,27 +297,7 @@ async def revert(
         run: The run's id; the newest that is unfinished by default. One whose journal
             is lost is taken back by the records that hosts keep.
 
-        wait: As for :func:`start`, in seconds, and so are the others.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        store: See there.
-
-        inventory: See there.
-
-        balancer: See there.
-
-        notifiers: See there.
-
-        on_cancel: See there.
+        **options: See :class:`RunOptions`; without *limit*.
 
     Returns:
         As :func:`deploy`.
@@ -443,22 +306,7 @@ async def revert(
         PlanError: There is no such run, or it has ended.
         DeployFailed: A host could not be put back.
     """
-    begun = start(
-        plan,
-        Revert(run),
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        store=store,
-        inventory=inventory,
-        balancer=balancer,
-        notifiers=notifiers,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Revert(run), **options))
 
 
 async def rollback(
@@ -466,18 +314,7 @@ async def rollback(
     *,
     run: str = "",
     to: Sequence[str] = (),
-    limit: Sequence[str] = (),
-    wait: float = 0.0,
-    break_lock: bool = False,
-    actor: str = "",
-    reason: str = "",
-    observe: Observer | None = None,
-    transport: Transport | None = None,
-    store: Store | None = None,
-    inventory: Inventory | None = None,
-    balancer: Balancer | None = None,
-    notifiers: Sequence[Notifier | str] = (),
-    on_cancel: str = "rollback",
+    **options: Unpack[RunOptions],
 ) -> Report:
     """
     Take the fleet back to an earlier release, on the road of a deploy.
@@ -492,29 +329,7 @@ async def rollback(
 
         to: Or to these releases, one for each module that goes back; not with *run*.
 
-        limit: As for :func:`start`, and so are the others.
-
-        wait: In seconds.
-
-        break_lock: See there.
-
-        actor: See there.
-
-        reason: See there.
-
-        observe: See there.
-
-        transport: See there.
-
-        store: See there.
-
-        inventory: See there.
-
-        balancer: See there.
-
-        notifiers: See there.
-
-        on_cancel: See there.
+        **options: See :class:`RunOptions`.
 
     Returns:
         As :func:`deploy`.
@@ -524,23 +339,7 @@ async def rollback(
             *run* and *to* are given.
         DeployFailed: More hosts failed than allowed.
     """
-    begun = start(
-        plan,
-        Rollback(run, to),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        observe=observe,
-        transport=transport,
-        store=store,
-        inventory=inventory,
-        balancer=balancer,
-        notifiers=notifiers,
-        on_cancel=on_cancel,
-    )
-    return await _to_its_end(begun)
+    return await _to_its_end(start(plan, Rollback(run, to), **options))
 
 
 # --- Without hosts, or without a change ------------------------------------------
@@ -562,17 +361,17 @@ async def build(
     Args:
         plan: What goes where.
 
-        modules: As for :func:`deploy`, and so are the others.
+        modules: As for :func:`deploy`.
 
-        rev: See there.
+        rev: As for :func:`deploy`.
 
         force: Build again what is unchanged.
 
-        actor: See there.
+        actor: As in :class:`RunOptions`.
 
-        observe: See there.
+        observe: As in :class:`RunOptions`.
 
-        store: See there.
+        store: As in :class:`RunOptions`.
 
     Returns:
         Module names to packages, in app order.
@@ -602,17 +401,17 @@ async def dry_run(
     Args:
         plan: What goes where.
 
-        modules: As for :func:`deploy`, and so are the others.
+        modules: As for :func:`deploy`.
 
-        rev: See there.
+        rev: As for :func:`deploy`.
 
-        packages: See there.
+        packages: As for :func:`deploy`.
 
-        limit: See there.
+        limit: As in :class:`RunOptions`.
 
-        store: See there.
+        store: As in :class:`RunOptions`.
 
-        inventory: See there.
+        inventory: As in :class:`RunOptions`.
 
     Raises:
         PlanError: The plan cannot be carried out.
@@ -648,13 +447,13 @@ async def check(
     Args:
         plan: What goes where.
 
-        limit: As for :func:`start`.
+        limit: As in :class:`RunOptions`.
 
-        transport: As for :func:`start`.
+        transport: As in :class:`RunOptions`.
 
-        store: As for :func:`start`.
+        store: As in :class:`RunOptions`.
 
-        inventory: As for :func:`start`.
+        inventory: As in :class:`RunOptions`.
 
     Returns:
         What would keep a host from taking the plan, in plan order.
@@ -683,13 +482,13 @@ async def status(
     Args:
         plan: What goes where.
 
-        limit: As for :func:`start`.
+        limit: As in :class:`RunOptions`.
 
-        transport: As for :func:`start`.
+        transport: As in :class:`RunOptions`.
 
-        store: As for :func:`start`.
+        store: As in :class:`RunOptions`.
 
-        inventory: As for :func:`start`.
+        inventory: As in :class:`RunOptions`.
 
     Raises:
         PlanError: The plan cannot be carried out.

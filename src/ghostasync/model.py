@@ -360,6 +360,8 @@ class Plan:
 
     *hosts* are all hosts of the inventory, none yet where *inventory* has to be asked;
     *base* is the folder that relative paths of the configuration are relative to.
+    *checked* is set by whoever has read the plan from a file and found nothing wrong;
+    one that was changed since has yet to be.
     """
 
     app: App
@@ -371,6 +373,7 @@ class Plan:
     layout: Layout = Layout()
     rollout: Rollout = Rollout()
     base: Path = attrs.field(factory=Path.cwd)
+    checked: bool = attrs.field(default=False, init=False, eq=False, repr=False)
 
 
 @attrs.frozen

@@ -92,7 +92,7 @@ async def begin(
         StoreError: The store cannot be read.
     """
     environ = dict(os.environ)
-    if problems := check_plan(plan) + unsupported(plan):
+    if problems := check_plan(plan, environ) + unsupported(plan):
         raise ConfigError(problems)
     plan, asked = await with_hosts(plan, inventory, environ)
     if store is None:

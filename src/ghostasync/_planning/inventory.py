@@ -104,6 +104,6 @@ async def with_hosts(
         return plan, asked
     hosts = tuple(await asked.hosts())
     whole = attrs.evolve(plan, hosts=hosts, inventory=InventorySettings())
-    if problems := check_plan(whole):
+    if problems := check_plan(whole, environ):
         raise ConfigError(problems)
     return whole, asked

@@ -134,6 +134,7 @@ def _source(basis: Basis, module: Module) -> Source:
                 cache=cache_home(environ),
                 base=base,
                 keep_git=".git" not in module.exclude,
+                environ=environ,
             )
         case DirectorySource(dir=folder):
             return Directory(module.name, local_path(folder, base, environ))

@@ -122,7 +122,8 @@ def open_transport(plan: Plan, environ: Mapping[str, str]) -> Transport:
     from ..transports.ssh import SshTransport
 
     settings = ssh_files(plan.ssh, plan.base, environ)
-    return SshTransport(settings, login_seconds=plan.rollout.deadlines.connect)
+    seconds = plan.rollout.deadlines.connect
+    return SshTransport(settings, login_seconds=seconds, environ=environ)
 
 
 async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) -> Task:

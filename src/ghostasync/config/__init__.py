@@ -63,7 +63,13 @@ def load_plan(path: Path | str) -> Plan:
     return parse_plan(text, file.absolute().parent, name=str(file))
 
 
-def parse_plan(text: str, base: Path, *, name: str = "ghostasync.toml") -> Plan:
+def parse_plan(
+    text: str,
+    base: Path,
+    *,
+    name: str = "ghostasync.toml",
+    environ: Mapping[str, str] = os.environ,
+) -> Plan:
     """
     Read the text of a configuration.
 
@@ -73,6 +79,8 @@ def parse_plan(text: str, base: Path, *, name: str = "ghostasync.toml") -> Plan:
         base: The folder that relative paths are relative to.
 
         name: What messages call the text where it is no TOML.
+
+        environ: The environment, for ``~`` in the paths of scripts.
 
     Raises:
         ConfigError: It is wrong; ``.problems`` holds one line for each finding.
@@ -85,19 +93,27 @@ def parse_plan(text: str, base: Path, *, name: str = "ghostasync.toml") -> Plan:
     plan, hosts = read_plan(raw, base, found)
     check_values(plan, hosts, found)
     check_together(plan, hosts, found)
-    _check_files(plan, found)
+    _check_files(plan, environ, found)
     if lines := found.lines():
         raise ConfigError(lines)
+    # A frozen value has no other way to say of itself what only its reader knows.
+    object.__setattr__(plan, "checked", True)
     return plan
 
 
-def check_plan(plan: Plan) -> list[str]:
-    """Return what is wrong with a plan that was built in Python, a line each."""
+def check_plan(plan: Plan, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """
+    Return what is wrong with a plan that was built in Python, a line each.
+
+    A plan that was read from a file has been checked, with the places in that file.
+    """
+    if plan.checked:
+        return []
     found = Findings()
     hosts = [f"hosts[{index}]" for index in range(len(plan.hosts))]
     check_values(plan, hosts, found)
     check_together(plan, hosts, found)
-    _check_files(plan, found)
+    _check_files(plan, environ, found)
     return found.lines()
 
 
@@ -132,11 +148,11 @@ def _not_toml(name: str, error: Exception) -> str:
     return f"{name}: is not TOML, {match[2]}: {match[1]}"
 
 
-def _check_files(plan: Plan, found: Findings) -> None:
+def _check_files(plan: Plan, environ: Mapping[str, str], found: Findings) -> None:
     for index, module in enumerate(plan.modules):
         for key in _SCRIPTS:
             file = getattr(module, key).file
-            path = local_path(file, plan.base, os.environ)
+            path = local_path(file, plan.base, environ)
             if file and not os.path.isfile(path):  # noqa: PTH113  never raises
                 where = f"modules[{index}].{key}.file"
                 found.add(where, f"there is no file {path}; allowed: a script's file")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -119,7 +120,9 @@ class Remote:
     password: str | None = attrs.field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, text: str, folder: Path) -> Remote:
+    def parse(
+        cls, text: str, folder: Path, environ: Mapping[str, str] = os.environ
+    ) -> Remote:
         """Read a URL, ``host:path`` or a path, the last relative to *folder*."""
         if match := re.match(r"(https?://)([^/?#]*)@([^/?#]*)", text, re.IGNORECASE):
             base = match[1] + match[3]
@@ -130,7 +133,7 @@ class Remote:
                 username=unquote(name),
                 password=unquote(password) if colon else None,
             )
-        url = git_url(text, folder, os.environ)
+        url = git_url(text, folder, environ)
         if "://" in url or ":" in url.partition("/")[0]:
             # ssh takes no password from a URL, so nothing is lost.
             url = re.sub(r"\A(\w[\w+.-]*://[^/?#@:]*):[^/?#]*@", r"\1@", url)
@@ -154,6 +157,7 @@ class Cli:
 
     module: str
     remote: Remote
+    environ: Mapping[str, str] = attrs.field(default=os.environ, repr=False)
 
     async def run(
         self,
@@ -230,7 +234,7 @@ class Cli:
     def _env(self, allow: str) -> dict[str, str]:
         env = {
             key: value
-            for key, value in os.environ.items()
+            for key, value in self.environ.items()
             if key in REACHING or not key.startswith("GIT_")
         }
         env.pop("DISPLAY", None)  # where ssh would ask; it has no terminal either

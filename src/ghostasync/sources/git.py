@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,8 @@ class Git:
         base: What a repository given as a path is relative to.
 
         keep_git: Whether trees keep their ``.git``, without credentials.
+
+        environ: The environment that git is started in.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Git:
         cache: Path,
         base: Path = Path(),
         keep_git: bool = False,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._module, self._rev, self._keep_git = module, source.rev, keep_git
-        self._remote = Remote.parse(source.git, base)
-        self._git = Cli(module, self._remote)
+        self._remote = Remote.parse(source.git, base, environ)
+        self._git = Cli(module, self._remote, environ)
         self._mirror = Mirror.of(self._git, cache)
 
     async def resolve(self) -> Revision:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +17,10 @@ DEFAULT_KEYS: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
 class KeyRing:
-    """The keys of this machine: those in files, those of the agent."""
+    """The keys of this machine: those in files, those of the *agent* at a socket."""
 
-    def __init__(self) -> None:
-        self.agent = os.environ.get("SSH_AUTH_SOCK", "")
+    def __init__(self, agent: str) -> None:
+        self.agent = agent
         self._read: dict[str, Keys] = {}
 
     def defaults(self) -> Keys:

@@ -8,8 +8,10 @@ and decrypted again for every connection.
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncssh
@@ -25,12 +27,12 @@ __all__ = ["Login", "hop"]
 
 
 class Login:
-    """Finds out, for each host, who logs in where."""
+    """Finds out, for each host, who logs in where; *environ* names the agent."""
 
-    def __init__(self, settings: Ssh) -> None:
+    def __init__(self, settings: Ssh, environ: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
         self._config = _existing(settings.config)
-        self._ring = KeyRing()
+        self._ring = KeyRing(environ.get("SSH_AUTH_SOCK", ""))
         chosen = settings.identity
         self._identity = str(Path(chosen).expanduser()) if chosen else ""
         try:

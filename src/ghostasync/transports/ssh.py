@@ -9,9 +9,10 @@ Rule 3: foreign errors are translated in ``_translate``, and nowhere else.
 from __future__ import annotations
 
 import functools
+import os
 import random
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -85,6 +86,8 @@ class SshTransport:
 
         hosts_each: How many hosts share one connection to their jump host.
 
+        environ: The environment that names the agent.
+
     Raises:
         ConfigError: The identity or ``known_hosts`` cannot be read.
     """
@@ -98,8 +101,9 @@ class SshTransport:
         pauses: Sequence[float] = PAUSES,
         hosts_each: int = HOSTS_EACH,
         stale_seconds: float = STALE_SECONDS,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._login = Login(settings)
+        self._login = Login(settings, environ)
         self._trust = Trust(settings)
         self._handshakes = handshakes or Handshakes(settings.connects)
         self._login_seconds = login_seconds

@@ -1,0 +1,203 @@
+"""A run is described once, and whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ghostasync import (
+    App,
+    Converge,
+    Deploy,
+    DirectorySource,
+    Goal,
+    Host,
+    Module,
+    Plan,
+    PlanError,
+    Resume,
+    Revert,
+    Rollback,
+    StoreSettings,
+    rollback,
+    start,
+)
+from ghostasync import config as configuration
+from ghostasync._engine.spec import RunSpec
+from ghostasync._planning.spec import plan_look, plan_run
+from ghostasync.config import check_plan, parse_plan
+from ghostasync.protocols import Transport
+from ghostasync.testing import FakeTransport
+
+RUN = "20260101T000000Z-abcdef"
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    (tmp_path / "tree").mkdir()
+    module = Module("site", "/srv/site", DirectorySource(str(tmp_path / "tree")))
+    return Plan(
+        app=App("shop", "prod", "web", secrets=("TOKEN",)),
+        modules=(module,),
+        hosts=(Host("h1"), Host("h2")),
+        store=StoreSettings(url=str(tmp_path / "store")),
+        base=tmp_path,
+    )
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "a-secret-of-today")
+
+
+@asynccontextmanager
+async def nobody(spec: RunSpec) -> AsyncIterator[Transport]:
+    raise AssertionError(f"{spec.id} would contact hosts")
+    yield
+
+
+async def test_a_spec_cannot_be_half_filled(plan: Plan) -> None:
+    spec = await plan_run(plan, Deploy(), reach=nobody)
+    whole = {field.name: getattr(spec, field.name) for field in attrs.fields(RunSpec)}
+
+    assert attrs.evolve(spec).id == RunSpec(**whole).id
+    for name in whole:
+        rest = {key: value for key, value in whole.items() if key != name}
+        with pytest.raises(TypeError, match=f"argument: '{name}'"):
+            RunSpec(**rest)
+
+
+async def test_a_spec_does_not_change(plan: Plan) -> None:
+    spec = await plan_run(plan, Deploy(), reach=nobody)
+
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        spec.id = "another"  # type: ignore[misc]
+
+
+async def test_a_spec_says_what_was_asked_for(plan: Plan, tmp_path: Path) -> None:
+    spec = await plan_run(
+        plan,
+        Deploy(["site"], force=True),
+        reach=nobody,
+        limit=["h2"],
+        wait=3,
+        break_lock=True,
+        actor="ada",
+        reason="because",
+    )
+
+    assert spec.goal == Deploy(["site"], force=True)
+    assert [host.name for host in spec.hosts] == ["h2"]
+    assert [host.name for host in spec.fleet] == ["h1", "h2"]
+    assert [chosen.module.name for chosen in spec.modules] == ["site"]
+    assert (spec.limited, spec.wait, spec.break_lock) == (True, 3, True)
+    assert (spec.actor, spec.reason) == ("ada", "because")
+    assert spec.holder.startswith(f"run {spec.id} by ada on ")
+    assert spec.secrets == {"TOKEN": "a-secret-of-today"}
+    assert spec.folder == tmp_path / "store/shop/prod/web/runs" / spec.id
+    assert (spec.follows, spec.killed, spec.warnings) == ("", None, ())
+
+
+async def test_the_environment_is_that_of_the_moment_and_tells_nobody(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = await plan_run(plan, Deploy(), reach=nobody)
+
+    monkeypatch.setenv("TOKEN", "another")
+
+    assert spec.environ == {**os.environ, "TOKEN": "a-secret-of-today"}
+    assert "a-secret-of-today" not in repr(spec)
+
+
+async def test_a_look_has_no_secrets_and_needs_none(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKEN")
+
+    spec = await plan_look(plan, limit=["h1"])
+
+    assert spec.secrets == {}
+    assert spec.goal == Converge()
+    assert [host.name for host in spec.hosts] == ["h1"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        (Converge(), "MANIFEST names no module of this app yet"),
+        (Resume(), "there is no unfinished run: nothing is left to resume"),
+        (Resume(RUN), f"has no journal of a run {RUN}; what its hosts have on record"),
+        (Revert("typo"), "has no run 'typo', and that is no run's id"),
+        (Rollback("typo"), "'typo' is no run's id"),
+        (Deploy(["other"]), "there is no module 'other'; modules: site"),
+        (Deploy(["site@v1"]), "site: its source has no revisions"),
+    ],
+)
+async def test_what_cannot_be_reached_is_refused_before_hosts_are_contacted(
+    plan: Plan, goal: Goal, message: str
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        await plan_run(plan, goal, reach=nobody)
+
+
+@pytest.mark.parametrize("goal", [Resume(), Revert(RUN)])
+async def test_a_killed_run_is_taken_up_on_its_own_hosts(
+    plan: Plan, goal: Goal
+) -> None:
+    with pytest.raises(PlanError, match=r"^limit: a killed run is taken up on the "):
+        await plan_run(plan, goal, reach=nobody, limit=["h1"])
+
+
+async def test_a_rollback_to_a_run_and_to_releases_is_refused_from_python(
+    plan: Plan, tmp_path: Path
+) -> None:
+    transport = FakeTransport(lambda call: pytest.fail(f"{call} was made"))
+
+    with pytest.raises(PlanError, match="say RUN or --to RELEASE, not both"):
+        await rollback(plan, run=RUN, to=["1_site_0000000"], transport=transport)
+    with pytest.raises(PlanError, match="say RUN or --to RELEASE, not both"):
+        async with start(plan, Rollback(run=RUN, to=["1_site_0000000"])):
+            pass
+
+    assert not (tmp_path / "store").exists()
+
+
+TOML = """
+[app]
+name = "shop"
+env = "prod"
+role = "web"
+[inventory]
+hosts = ["h1"]
+[[modules]]
+name = "site"
+path = "/srv/site"
+source = { dir = "." }
+"""
+
+
+async def test_a_plan_is_checked_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its reader, who knows the places; again only where it was changed since."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    plan = parse_plan(TOML, tmp_path)
+    checked: list[Plan] = []
+    monkeypatch.setattr(
+        configuration, "check_values", lambda plan, *_: checked.append(plan)
+    )
+
+    await plan_run(plan, Deploy(), reach=nobody)
+
+    assert checked == []
+    changed = attrs.evolve(plan, hosts=(Host("h1"), Host("h1")))
+    assert not changed.checked
+    assert check_plan(changed) == [
+        'hosts[1]: "h1" is the name of hosts[0] too; allowed: each name once'
+    ]
+    assert checked == [changed]
