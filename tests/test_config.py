@@ -20,12 +20,14 @@ from ghostasync.config import (
 from ghostasync.errors import ConfigError
 from ghostasync.model import (
     App,
+    BalancerSettings,
     Deadlines,
     DirectorySource,
     Gate,
     GitSource,
     Hook,
     Host,
+    InventorySettings,
     Layout,
     Module,
     Plan,
@@ -219,6 +221,38 @@ def test_hosts_are_names_with_ranges_and_tables() -> None:
         Host("h1", "127.0.0.1", 2201, "x"),
         Host("db1", labels={"az": "a"}),
         Host("db2", labels={"az": "a"}),
+    )
+
+
+def test_hosts_may_come_from_a_command_or_a_plug_in() -> None:
+    command = parse_plan(SMALLEST + '[inventory]\ncommand = "hosts --json"', BASE)
+    plugin = parse_plan(
+        SMALLEST + '[inventory]\nplugin = "ec2"\ntags = { Role = "web" }\nhost = 3',
+        BASE,
+    )
+
+    assert command.inventory == InventorySettings("hosts --json")
+    assert plugin.inventory == InventorySettings(
+        plugin="ec2", options={"tags": {"Role": "web"}, "host": 3}
+    )
+    assert command.hosts == plugin.hosts == ()
+
+
+def test_what_depends_on_hosts_waits_for_an_inventory_that_is_to_be_asked() -> None:
+    text = SMALLEST + 'hosts = "role=web"\n[rollout]\nspread_by = "az"\n'
+
+    plan = parse_plan(text + '[inventory]\ncommand = "x"', BASE)
+
+    assert (plan.rollout.spread_by, plan.hosts) == ("az", ())
+
+
+def test_a_balancer_takes_the_keys_beside_its_kind() -> None:
+    text = '[rollout]\nbalancer = { kind = "haproxy", sockets = ["/a", "/b"] }'
+
+    plan = parse_plan(SMALLEST + text, BASE)
+
+    assert plan.rollout.balancer == BalancerSettings(
+        "haproxy", {"sockets": ["/a", "/b"]}
     )
 
 

@@ -320,6 +320,59 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             ),
         ),
         (
+            "rollout",
+            'balancer = "haproxy"',
+            'rollout.balancer: is "haproxy"; allowed: a table with kind = "…"',
+        ),
+        (
+            "rollout",
+            'balancer = { socket = "x" }',
+            "rollout.balancer.kind: is missing; allowed: a plug-in's name",
+        ),
+        (
+            "rollout",
+            'balancer = { kind = "a b" }',
+            'rollout.balancer.kind: is "a b"; allowed: the name of a plug-in',
+        ),
+        (
+            "rollout",
+            'balancer = { kind = "x" }\ndrain = { run = "y" }',
+            "rollout.balancer: is set beside rollout.drain; allowed: one of them",
+        ),
+        (
+            "rollout",
+            'balancer = { kind = "x" }\nundrain = { run = "y" }',
+            "rollout.balancer: is set beside rollout.undrain; allowed: one of them",
+        ),
+        (
+            "inventory",
+            'command = "x"\nhosts = ["a"]',
+            "inventory.command: is set beside inventory.hosts; allowed: one of them",
+        ),
+        (
+            "inventory",
+            'command = "x"\nplugin = "y"',
+            "inventory.plugin: is set beside inventory.command; allowed: one of them",
+        ),
+        (
+            "inventory",
+            'plugin = "../x"',
+            'inventory.plugin: is "../x"; allowed: the name of a plug-in',
+        ),
+        (
+            "inventory",
+            'comand = "x"',
+            (
+                "inventory.comand: is unknown (did you mean command?);"
+                " allowed: command, plugin, hosts"
+            ),
+        ),
+        (
+            "inventory",
+            'hosts = [{ name = "a", labels = { az = "x\\ny" } }]',
+            ('inventory.hosts[0].labels.az: is "x\\ny"; allowed: a string of one line'),
+        ),
+        (
             "modules",
             'hosts = "@failed"',
             f'modules[0].hosts: is "@failed"; allowed: {SELECTION}',
@@ -576,5 +629,7 @@ def test_waves_are_spread_by_a_label_that_hosts_have(
 def test_every_key_that_is_not_true_or_false_has_a_rule() -> None:
     for cls, rules in RULES.items():
         kinds = {"bool", "Source", "Script", "Verify", "Deadlines", "Hook", "Gate"}
+        # A plug-in alone knows its own keys.
+        kinds |= {"BalancerSettings", "Mapping[str, object]"}
         fields = attrs.fields_dict(cls)
         assert set(rules) == {n for n, f in fields.items() if str(f.type) not in kinds}

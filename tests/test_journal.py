@@ -368,6 +368,19 @@ def test_progress_is_not_written(path: Path) -> None:
     assert path.read_bytes() == b""
 
 
+def test_whole_lines_are_read_from_where_a_copy_ends(path: Path) -> None:
+    first, second, third, *_ = story()
+    with Journal(path) as journal:
+        journal.append(first)
+        copied = journal.nbytes
+        journal.append(second)
+        with path.open("ab") as file:
+            file.write(line(third).encode()[:20])
+
+        assert journal.read(copied) == line(second).encode() + b"\n"
+        assert journal.read(journal.nbytes) == b""
+
+
 def test_a_journal_is_private(path: Path) -> None:
     write(path, story())
 

@@ -11,12 +11,15 @@ import attrs
 import pytest
 
 from ghostasync import (
+    Host,
+    Layout,
     Outcome,
     Plan,
     PlanError,
     Report,
     Script,
     State,
+    Verify,
     build,
     check,
     converge,
@@ -28,11 +31,13 @@ from ghostasync import (
     status,
 )
 from ghostasync import events as e
-from ghostasync import revert as back
+from ghostasync import (
+    revert as take_back,
+)
 from ghostasync.history.replay import PastRun
 from ghostasync.history.reports import last_states
 from ghostasync.history.runs import find_run, unfinished_run
-from ghostasync.testing import Answer, Call, MemoryStore
+from ghostasync.testing import Answer, Call, LocalTransport, MemoryStore
 from tests.test_resume import HOSTS, FakeHost, Fleet, plan
 
 __all__ = ["plan"]
@@ -80,8 +85,9 @@ class Team:
         self.fleet.hosts, self.store = copy.deepcopy((moment.hosts, moment.store))
 
     async def resume(self, *, revert: bool = False) -> Report:
-        way = back if revert else resume
-        return await way(self.plan, transport=self.fleet.transport, store=self.store)
+        take_up = take_back if revert else resume
+        transport = self.fleet.transport
+        return await take_up(self.plan, transport=transport, store=self.store)
 
     async def named(self) -> list[str]:
         return [line.package for line in await self.store.manifest.read()]
@@ -273,3 +279,38 @@ async def test_a_package_is_built_into_the_store_that_is_given(team: Team) -> No
 
     assert await team.store.packages.ids("site") == [built["site"].id]
     assert set(seen.modules) == {"site"}
+
+
+async def test_real_hosts_are_sent_what_only_memory_keeps(
+    team: Team, tmp_path: Path
+) -> None:
+    module = attrs.evolve(
+        team.plan.modules[0],
+        path="~/site",
+        pre_deploy=Script(inline="ls -a"),
+        verify=Verify(command="grep . index", interval=0.01),
+    )
+    layout, hosts = Layout(root="~/ghost"), (Host("h1"), Host("h2"))
+    plan = attrs.evolve(team.plan, modules=(module,), layout=layout, hosts=hosts)
+    transport = LocalTransport(tmp_path / "hosts")
+
+    def served() -> set[str]:
+        homes = map(transport.home, ("h1", "h2"))
+        return {(home / "site" / "index").read_text() for home in homes}
+
+    try:
+        for version in ("1", "2"):
+            (tmp_path / "tree" / "index").write_text(version)
+            await deploy(plan, transport=transport, store=team.store)
+            assert served() == {version}
+        team.sit_at("second")
+
+        await rollback(plan, transport=transport, store=team.store)
+        now = await status(plan, transport=transport, store=team.store)
+    finally:
+        await transport.aclose()
+
+    assert served() == {"1"}
+    assert {host.state for host in now.hosts.values()} == {"in-line"}
+    second = (await team.store.runs.ids())[1]
+    assert b"index\n" in await team.store.runs.load(second, "hosts/h2.log")

@@ -17,6 +17,7 @@ from ghostasync._local.paths import (
     git_url,
     is_run_id,
     local_path,
+    local_runs,
     mirror_dir,
     package_id,
     parse_package_id,
@@ -199,6 +200,18 @@ def test_mirrors_of_different_urls_are_apart() -> None:
 
     assert mirror_dir(cache, "a:site") != mirror_dir(cache, "b:site")
     assert mirror_dir(cache, "a:site") == mirror_dir(cache, "a:site")
+
+
+def test_runs_of_different_stores_are_apart() -> None:
+    urls = ["s3://shop/a", "s3://shop/b", "s3://shop-a", "memory:1"]
+
+    folders = [local_runs(HOME, url) for url in urls]
+
+    assert len(set(folders)) == len(urls)
+    assert {path.parent for path in folders} == {
+        Path("/home/u/.local/state/ghostasync/.runs")
+    }
+    assert folders[0].name.startswith("s3-shop-a-")
 
 
 def test_a_module_is_always_built_in_the_same_folder() -> None:

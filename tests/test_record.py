@@ -17,6 +17,7 @@ from ghostasync.errors import StoreError
 from ghostasync.history import leftovers
 from ghostasync.history.leftovers import claim, hand_in_killed
 from ghostasync.model import Outcome, Report
+from ghostasync.protocols import RunLog
 from ghostasync.stores import DirectoryStore
 from ghostasync.testing import MemoryStore
 from ghostasync.testing._memory_store import MemoryRunLog
@@ -25,6 +26,13 @@ RUN = "20260101T000000Z-0a1b2c"
 JOURNAL = "journal.jsonl"
 
 Append = Callable[[str, str, int, bytes], Awaitable[None]]
+
+
+def folder_in(runs: RunLog) -> Path:
+    """Return the folder for a run in a store that is one."""
+    folder = runs.folder(RUN)
+    assert folder is not None
+    return folder
 
 
 @attrs.define(eq=False)
@@ -99,7 +107,8 @@ async def away(*_: object) -> None:
 
 async def test_a_run_writes_into_a_store_that_is_a_folder(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
-    recording = Recording.start(RUN, store.runs.folder(RUN), store.runs)
+    folder = folder_in(store.runs)
+    recording = Recording.start(RUN, folder, store.runs)
 
     async with recording.copying():
         recording.note(e.Warned("hello"))
@@ -108,7 +117,7 @@ async def test_a_run_writes_into_a_store_that_is_a_folder(tmp_path: Path) -> Non
     await recording.finish(report(recording))
     recording.close()
 
-    assert sorted(path.name for path in store.runs.folder(RUN).iterdir()) == [
+    assert sorted(path.name for path in folder.iterdir()) == [
         "build",
         "hosts",
         JOURNAL,
@@ -124,7 +133,7 @@ async def test_a_log_is_found_under_the_same_name_in_any_store(
     tmp_path: Path, desk: Desk, host: str
 ) -> None:
     near = DirectoryStore(tmp_path / "store").runs
-    for runs, path in ((near, near.folder(RUN)), (desk.runs, desk.folder / RUN)):
+    for runs, path in ((near, folder_in(near)), (desk.runs, desk.folder / RUN)):
         recording = Recording.start(RUN, path, runs)
         recording.write(host, b"out")
         await recording.finish(report(recording))
@@ -149,7 +158,7 @@ async def test_a_folder_that_cannot_be_made_is_told_with_what_to_look_at(
     store = DirectoryStore(tmp_path / "file")
 
     with pytest.raises(StoreError, match=r"Not a directory; check store\.url"):
-        Recording.start(RUN, store.runs.folder(RUN), store.runs)
+        Recording.start(RUN, folder_in(store.runs), store.runs)
     with pytest.raises(StoreError, match="Not a directory; check XDG_STATE_HOME"):
         Recording.start(RUN, tmp_path / "file" / RUN, MemoryStore().runs)
 

@@ -19,11 +19,12 @@ from ._engine.spec import RunSpec
 from ._engine.waves import allowed, cut
 from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
+from ._run.notify import notifiers_of
 from ._run.run import Run
 from .errors import DeployFailed
 from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
 from .model import Package, Plan, Report, Revision
-from .protocols import Observer, Store, Transport
+from .protocols import Balancer, Inventory, Notifier, Observer, Store, Transport
 from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
 
@@ -83,6 +84,12 @@ class RunOptions(TypedDict, total=False):
 
         store: Where packages, MANIFEST and runs are kept; the plan's by default.
 
+        inventory: Who names the hosts; by default the plan, or whom that names.
+
+        balancer: Who sends visitors to hosts; by default whom the plan names.
+
+        notifiers: Told of the report at the end; or names of such plug-ins.
+
         on_cancel: ``"rollback"``: an exception in the body of :func:`start`, or its
             cancellation, puts every link back first. ``"detach"``: the run goes on to
             its own end first.
@@ -96,6 +103,9 @@ class RunOptions(TypedDict, total=False):
     observe: Observer | None
     transport: Transport | None
     store: Store | None
+    inventory: Inventory | None
+    balancer: Balancer | None
+    notifiers: Sequence[Notifier | str]
     on_cancel: Literal["rollback", "detach"]
 
 
@@ -119,6 +129,9 @@ async def start(
     observe: Observer | None = None,
     transport: Transport | None = None,
     store: Store | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+    notifiers: Sequence[Notifier | str] = (),
     on_cancel: Literal["rollback", "detach"] = "rollback",
 ) -> AsyncGenerator[Run]:
     """
@@ -147,26 +160,35 @@ async def start(
 
         store: See there.
 
+        inventory: See there.
+
+        balancer: See there.
+
+        notifiers: See there.
+
         on_cancel: See there.
 
     Raises:
         PlanError: The goal cannot be reached on this plan. No host was changed.
         StoreError: The store cannot be used.
     """
+    told = notifiers_of(notifiers, plan)
     spec = await plan_run(
         plan,
         goal,
         reach=partial(_look_through, transport),
-        store=store,
         limit=limit,
         wait=wait,
         break_lock=break_lock,
         actor=actor,
         reason=reason,
+        store=store,
+        inventory=inventory,
+        balancer=balancer,
     )
     failure: BaseException | None = None
     async with _carrier(spec, transport, len(spec.hosts)) as carrier:
-        run = Run(spec, carrier, observe)
+        run = Run(spec, carrier, observe, told)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_carry, run, on_cancel)
             try:
@@ -371,6 +393,7 @@ async def dry_run(
     packages: Sequence[str] = (),
     limit: Sequence[str] = (),
     store: Store | None = None,
+    inventory: Inventory | None = None,
 ) -> Preview:
     """
     Say what a deploy would do; sources are asked, hosts are not.
@@ -388,12 +411,16 @@ async def dry_run(
 
         store: As in :class:`RunOptions`.
 
+        inventory: As in :class:`RunOptions`.
+
     Raises:
         PlanError: The plan cannot be carried out.
         SourceError: A source could not be asked.
     """
     goal = Deploy(modules, rev, packages)
-    spec = await _plan_forward(plan, goal, limit=limit, store=store)
+    spec = await _plan_forward(
+        plan, goal, limit=limit, store=store, inventory=inventory
+    )
     for chosen in spec.modules:
         if chosen.error is not None:
             raise chosen.error
@@ -412,6 +439,7 @@ async def check(
     limit: Sequence[str] = (),
     transport: Transport | None = None,
     store: Store | None = None,
+    inventory: Inventory | None = None,
 ) -> tuple[Finding, ...]:
     """
     Look at every host with the deploy's own eyes; nothing that lasts is changed.
@@ -425,13 +453,17 @@ async def check(
 
         store: As in :class:`RunOptions`.
 
+        inventory: As in :class:`RunOptions`.
+
     Returns:
         What would keep a host from taking the plan, in plan order.
 
     Raises:
         PlanError: The plan cannot be carried out.
     """
-    spec = await _plan_forward(plan, Deploy(), limit=limit, store=store)
+    spec = await _plan_forward(
+        plan, Deploy(), limit=limit, store=store, inventory=inventory
+    )
     async with _look_through(transport, spec) as carrier:
         return await find(spec, carrier)
 
@@ -442,6 +474,7 @@ async def status(
     limit: Sequence[str] = (),
     transport: Transport | None = None,
     store: Store | None = None,
+    inventory: Inventory | None = None,
 ) -> FleetStatus:
     """
     Compare what hosts serve with what MANIFEST says; takes no lock.
@@ -455,11 +488,13 @@ async def status(
 
         store: As in :class:`RunOptions`.
 
+        inventory: As in :class:`RunOptions`.
+
     Raises:
         PlanError: The plan cannot be carried out.
         StoreError: The store cannot be read.
     """
-    spec = await plan_look(plan, limit=limit, store=store)
+    spec = await plan_look(plan, limit=limit, store=store, inventory=inventory)
     async with _look_through(transport, spec) as carrier:
         return await compare(spec, carrier)
 
@@ -474,11 +509,18 @@ async def _plan_forward(
     limit: Sequence[str] = (),
     actor: str = "",
     store: Store | None = None,
+    inventory: Inventory | None = None,
 ) -> RunSpec:
     """Return the spec of a deploy that is not carried out on hosts."""
     reach = partial(_look_through, None)
     return await plan_run(
-        plan, goal, reach=reach, store=store, limit=limit, actor=actor
+        plan,
+        goal,
+        reach=reach,
+        limit=limit,
+        actor=actor,
+        store=store,
+        inventory=inventory,
     )
 
 

@@ -18,6 +18,7 @@ import attrs
 __all__ = [
     "Action",
     "App",
+    "BalancerSettings",
     "Deadlines",
     "DirectorySource",
     "Gate",
@@ -25,6 +26,7 @@ __all__ = [
     "Hook",
     "Host",
     "HostReport",
+    "InventorySettings",
     "Layout",
     "Module",
     "Outcome",
@@ -182,6 +184,18 @@ class Hook:
 
 
 @attrs.frozen
+class BalancerSettings:
+    """
+    The plug-in that takes hosts out of a balancer; an empty *kind*: the two hooks.
+
+    *options* are the other keys of the table: the plug-in knows what they mean.
+    """
+
+    kind: str = ""
+    options: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class Gate:
     """A command on the controller that a rollout has to pass; as in :class:`Hook`."""
 
@@ -209,6 +223,7 @@ class Rollout:
     min_serving: int | str = 0
     drain: Hook = Hook()
     undrain: Hook = Hook()
+    balancer: BalancerSettings = BalancerSettings()
     soak: float = 0
     after_wave: Gate = Gate()
     max_failures: int | str = 0
@@ -228,6 +243,20 @@ class Host:
     port: int = 0
     user: str = ""
     labels: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class InventorySettings:
+    """
+    Who is asked for the hosts when a run is planned: a command or a plug-in.
+
+    Neither: the plan lists its hosts itself. *options* are the other keys of the table:
+    the plug-in knows what they mean.
+    """
+
+    command: str = ""
+    plugin: str = ""
+    options: Mapping[str, object] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -336,14 +365,16 @@ class Plan:
     """
     Everything a run needs to know, in the order a person would say it.
 
-    *hosts* are all hosts of the inventory; *base* is the folder that relative
-    paths of the configuration are relative to. *checked* is set by whoever has read the
-    plan from a file and found nothing wrong; one that was changed since has yet to be.
+    *hosts* are all hosts of the inventory, none yet where *inventory* has to be asked;
+    *base* is the folder that relative paths of the configuration are relative to.
+    *checked* is set by whoever has read the plan from a file and found nothing wrong;
+    one that was changed since has yet to be.
     """
 
     app: App
     modules: tuple[Module, ...]
-    hosts: tuple[Host, ...]
+    hosts: tuple[Host, ...] = ()
+    inventory: InventorySettings = InventorySettings()
     store: StoreSettings = StoreSettings()
     ssh: Ssh = Ssh()
     layout: Layout = Layout()

@@ -1,5 +1,6 @@
 """
-The seams: what a transport, store, source, inventory or observer must offer.
+The seams: what a transport, store, source, inventory, balancer, notifier or observer
+must offer.
 
 Each is a :class:`typing.Protocol` of a few methods; there are no base classes. The
 engine never imports an implementation, ``_api`` hands them in.
@@ -9,19 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import attrs
 
 from .events import Record
-from .model import Host, Package, Revision
+from .model import Host, Package, Report, Revision
 
 __all__ = [
+    "Balancer",
     "Channel",
     "Environment",
+    "HostAccess",
     "Inventory",
     "Manifest",
     "ManifestLine",
+    "Notifier",
     "Observer",
     "OnOutput",
     "Packages",
@@ -330,8 +334,76 @@ class Store(Protocol):
         """What was done."""
 
 
+@runtime_checkable
 class Inventory(Protocol):
     """Where hosts come from."""
 
     async def hosts(self) -> Sequence[Host]:
-        """Return all hosts of the app, in a stable order."""
+        """
+        Return all hosts of the app, in a stable order: as they are now.
+
+        Asked when a run is planned, and again when MANIFEST has moved. It need not
+        bound its time.
+
+        Raises:
+            PlanError: The hosts cannot be found out; one line that says why.
+        """
+
+
+class HostAccess(Protocol):
+    """One host on its way, for its balancer: who it is, and what may be run for it."""
+
+    @property
+    def host(self) -> Host:
+        """The host."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What commands see: the app's variables, secrets and ``GHOST_*``."""
+
+    async def run(self, text: str, *, on: Literal["controller", "host"]) -> None:
+        """
+        Run a script here or on the host; its output goes to the host's log.
+
+        Without ``#!`` it is for ``/bin/sh``. It is ended at its deadline,
+        ``rollout.deadlines.drain`` or ``undrain``, with all that it has started.
+
+        Raises:
+            HostError: It failed, took too long, or the connection died.
+        """
+
+
+@runtime_checkable
+class Balancer(Protocol):
+    """Who sends visitors to hosts."""
+
+    async def drain(self, access: HostAccess) -> None:
+        """
+        Take a host out, and return when no visitor is at work on it any more.
+
+        Raises:
+            HostError: It could not be done. It may be half done: the host is put back.
+        """
+
+    async def undrain(self, access: HostAccess) -> None:
+        """
+        Put a host back that has proven its health, and return when it is in.
+
+        Also called for a host that is in already, after a drain that failed.
+
+        Raises:
+            HostError: It could not be done.
+        """
+
+
+@runtime_checkable
+class Notifier(Protocol):
+    """
+    Told what came of a run. A notifier that can be called is an :data:`Observer` too.
+
+    Neither its errors nor its slowness touch the run: it is told when the run is over
+    and has given its hosts back, has a few seconds, and what it raises is logged.
+    """
+
+    async def notify(self, report: Report) -> None:
+        """Tell somebody of *report*."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from anyio import connect_tcp, to_thread
+from anyio import connect_tcp, create_task_group, create_tcp_listener, to_thread
+from anyio.abc import SocketAttribute, SocketStream
 
 from ghostasync.testing import InProcessFleet
 
@@ -117,6 +120,58 @@ async def test_the_portal_tells_everything_to_who_comes_late(folder: Path) -> No
     events = [json.loads(line)["event"] for line in received.splitlines()]
     assert (events[0], events[-1]) == ("Started", "Finished")
     assert (process.returncode, out.strip()) == (0, "live")
+
+
+async def test_what_runs_leave_can_be_kept_anywhere(folder: Path) -> None:
+    first = await _output(_start(folder, "custom_store.py"))
+    (folder / "tree" / "index.html").write_text("hello again")
+    second = await _output(_start(folder, "custom_store.py"))
+
+    assert first == second == ""
+    with closing(sqlite3.connect(folder / "runs.db")) as db:
+        rows = db.execute("select run, data from parts where name = 'report.json'")
+        reports = {run: json.loads(data) for run, data in rows}
+    assert [report["outcome"] for report in reports.values()] == ["live", "live"]
+    assert not (folder / "store" / "runs").exists()
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_a_chat_is_told_what_came_of_it(folder: Path, *, works: bool) -> None:
+    if not works:
+        config = folder / "ghostasync.toml"
+        hook = '\npre_deploy = { inline = "echo no disk; exit 3" }\n'
+        config.write_text(config.read_text() + hook)
+    said = bytearray()
+
+    async def take(stream: SocketStream) -> None:
+        async with stream:
+            while b"}" not in said:
+                said.extend(await stream.receive())
+            await stream.send(b"HTTP/1.0 200 OK\r\n\r\n")
+
+    server = await create_tcp_listener(local_host="127.0.0.1")
+    port = server.extra(SocketAttribute.local_port)
+    async with server, create_task_group() as tasks:
+        tasks.start_soon(server.serve, take)
+        process = _start(folder, "notifier.py", f"http://127.0.0.1:{port}/")
+        out = await _output(process)
+        tasks.cancel_scope.cancel()
+
+    first, *more = json.loads(said.partition(b"\r\n\r\n")[2])["text"].split("\n")
+    assert process.returncode == (0 if works else 1), out
+    if works:
+        assert re.fullmatch(r"live: \d+_site_\w+", first)
+        assert more == []
+    else:
+        assert first.startswith("failed: ")
+        assert "host-1: pre_deploy of site exited 3: no disk" in more
+
+
+@pytest.mark.parametrize(
+    "name", ["custom_inventory.py", "custom_store.py", "notifier.py"]
+)
+def test_examples_of_what_can_be_handed_in_are_short(name: str) -> None:
+    assert len((EXAMPLES / name).read_text().splitlines()) < 60
 
 
 def test_hosts_can_come_from_anywhere(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from ghostasync.protocols import Environment, ManifestLine, Store
 from ghostasync.stores import DirectoryStore
 from ghostasync.testing import MemoryStore
 
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 COMMIT: Final = "4f2a9c1" + "0" * 33
 OLD: Final = "1700000000_site_4f2a9c1"
 NEW: Final = "1700000001_site_4f2a9c1"
@@ -69,7 +72,19 @@ def memory(_: Path) -> Store:
     return MemoryStore()
 
 
-@pytest.fixture(params=[directory, memory])
+def with_runs_elsewhere(folder: Path) -> Store:
+    """Return a store as the example makes it."""
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        example = importlib.import_module("custom_store")
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    store = DirectoryStore(folder)
+    store.runs = example.SqliteRunLog(folder.with_suffix(".db"))
+    return store
+
+
+@pytest.fixture(params=[directory, memory, with_runs_elsewhere])
 def make(request: pytest.FixtureRequest) -> Callable[[Path], Store]:
     found: Callable[[Path], Store] = request.param
     return found

@@ -16,7 +16,7 @@ import anyio
 import attrs
 import pytest
 
-from ghostasync.errors import StoreError
+from ghostasync.errors import NotInStore, StoreError
 from ghostasync.model import Package, Revision
 from ghostasync.protocols import Environment, ManifestLine, Store
 from ghostasync.stores import DirectoryStore, _files, _packages, directory
@@ -122,6 +122,7 @@ async def test_everything_is_private_whatever_the_umask(
         )
         await store.manifest.move([named(package)], [Environment(package.id, {})], [])
         await store.runs.save(RUN, "hosts/web1.log", b"hello")
+        await store.runs.append(RUN, "journal.jsonl", 0, b"hello")
         await store.packages.reserve("site", COMMIT)
     finally:
         os.umask(before)
@@ -582,6 +583,28 @@ async def test_a_file_that_a_run_does_not_have_is_a_store_error(store: Store) ->
         await store.runs.load(RUN, "report.json")
 
 
+async def test_a_part_that_a_power_failure_has_cut_is_made_whole(
+    store: Store, root: Path
+) -> None:
+    await store.runs.append(RUN, "journal.jsonl", 0, b"one\n")
+    await store.runs.append(RUN, "journal.jsonl", 4, b"two\n")
+    (root / "runs" / RUN / "journal.jsonl").write_bytes(b"one\nt")
+
+    await store.runs.append(RUN, "journal.jsonl", 4, b"two\n")
+
+    assert await store.runs.load(RUN, "journal.jsonl") == b"one\ntwo\n"
+
+
+async def test_a_file_among_the_runs_is_none(store: Store, root: Path) -> None:
+    await store.runs.save(RUN, "report.json", b"{}")
+    (root / "runs" / "notes").touch()
+
+    with pytest.raises(NotInStore, match="Not a directory"):
+        await store.runs.load("notes", "report.json")
+    with pytest.raises(NotInStore, match="too long"):
+        await store.runs.load("x" * 300, "report.json")
+
+
 async def test_a_name_that_is_too_long_is_a_store_error(store: Store) -> None:
     with pytest.raises(StoreError, match=r"too long; choose a shorter name"):
         await store.runs.save(RUN, "x" * 300, b"")
@@ -602,7 +625,7 @@ async def test_a_root_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:
 FILLER: Final = """
 import anyio, sys
 from pathlib import Path
-from ghostasync.errors import StoreError
+from ghostasync.errors import NotInStore, StoreError
 from ghostasync.stores import DirectoryStore
 
 async def main(root):

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 
 from ..model import Action, App, Module, Revision
 
-__all__ = ["FALLBACK_EPOCH", "digest", "exports", "module_variables", "run_variables"]
+__all__ = [
+    "FALLBACK_EPOCH",
+    "app_variables",
+    "digest",
+    "exports",
+    "module_variables",
+    "run_variables",
+]
 
 FALLBACK_EPOCH = 315532800
 """``SOURCE_DATE_EPOCH`` where a source has no commit: 1980, which zip can hold."""
@@ -45,16 +52,23 @@ def run_variables(
     """Return what commands see that belong to no module: its variables are empty."""
     unknown = ("NAME", "PATH", "REPO", "REV", "COMMIT", "COMMIT_MESSAGE")
     return {
-        **app.env_vars,
+        **app_variables(app),
         **secrets,
+        **{f"GHOST_MODULE_{name}": "" for name in unknown},
+        "GHOST_MODULE_USER": actor,
+        "GHOST_ACTION": action.value,
+    }
+
+
+def app_variables(app: App) -> dict[str, str]:
+    """Return what every command sees, be there a run or not."""
+    return {
+        **app.env_vars,
         "GHOST_APP": app.name,
         "GHOST_ENV": app.env,
         "GHOST_ROLE": app.role,
         "GHOST_ENV_COLOR": app.color,
         "GHOST_ACTIVE_COLOR": app.active_color,
-        **{f"GHOST_MODULE_{name}": "" for name in unknown},
-        "GHOST_MODULE_USER": actor,
-        "GHOST_ACTION": action.value,
     }
 
 

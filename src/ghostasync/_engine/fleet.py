@@ -53,14 +53,17 @@ class Fleet:
     """
     The hosts of a run, and the tasks that take them forward or back.
 
-    *forward* is the scope of everything before the way back; *skew* is the time from
-    the first to the last link of the widest wave, in seconds.
+    *record* puts an event on record, and *on_record* waits until the store has what a
+    resumption on another machine needs. *forward* is the scope of everything before the
+    way back; *skew* is the time from the first to the last link of the widest wave, in
+    seconds.
     """
 
     run: RunContext
     hosts: Mapping[str, HostRun]
     policy: Policy
     record: Record
+    on_record: Callable[[], Awaitable[None]]
     waits_until: float = 0.0
     skew: float = 0.0
     forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
@@ -268,6 +271,7 @@ class Fleet:
         self.require_going_on()
 
     async def _go_live(self, ctx: HostRun) -> None:
+        await self.on_record()
         await advance(ctx, until=S.ROLLING_BACK)
 
     async def soak(self, number: int) -> None:

@@ -18,7 +18,7 @@ from ..fold import HostState, RunState
 from ..goal import Goal
 from ..history.replay import PastRun
 from ..model import Deadlines, Host, Module, Plan, State
-from ..protocols import Channel
+from ..protocols import Balancer, Channel
 from .spec import RunSpec
 
 __all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
@@ -115,6 +115,11 @@ class RunContext:
     def killed(self) -> PastRun | None:
         """The killed run that this one takes up; None where it is a new one."""
         return self.spec.killed
+
+    @property
+    def balancer(self) -> Balancer | None:
+        """Who sends visitors to hosts; None where nobody is told of a deploy."""
+        return self.spec.balancer
 
     @property
     def deadlines(self) -> Deadlines:

@@ -12,7 +12,7 @@ from ..errors import SourceError
 from ..goal import Goal
 from ..history.replay import PastRun
 from ..model import Host, Module, Plan, Revision
-from ..protocols import ManifestLine, Source, Store
+from ..protocols import Balancer, Inventory, ManifestLine, Source, Store
 
 __all__ = ["ModuleToDeploy", "RunSpec"]
 
@@ -45,7 +45,8 @@ class RunSpec:
     one resumes, takes back or goes back from; *killed* is all that is known of it where
     this one takes it up. *holder* is what others are told who find a host locked.
     *warnings* are for whoever follows the run; *stranded* are hosts that an earlier run
-    left so: they have to prove themselves, whatever they serve.
+    left so: they have to prove themselves, whatever they serve. *inventory* named the
+    hosts and can be asked again; without a *balancer* nobody is told of a deploy.
     """
 
     id: str
@@ -71,6 +72,8 @@ class RunSpec:
     killed: PastRun | None
     warnings: tuple[str, ...]
     stranded: frozenset[str]
+    inventory: Inventory
+    balancer: Balancer | None
 
     @property
     def fleet(self) -> tuple[Host, ...]:

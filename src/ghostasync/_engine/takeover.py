@@ -126,8 +126,8 @@ def drained_by_killed_run(ctx: HostRun) -> bool:
 
     One that was stranded stays so: a person has to look first.
     """
-    past, rollout = ctx.run.killed, ctx.run.plan.rollout
-    return bool(rollout.drain and past and ctx.name in past.drained)
+    killed = ctx.run.killed
+    return bool(ctx.run.balancer and killed and ctx.name in killed.drained)
 
 
 def adopt_killed_moves(ctx: HostRun) -> bool:

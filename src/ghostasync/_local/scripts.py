@@ -52,6 +52,7 @@ async def run(
     cwd: Path,
     env: Mapping[str, str],
     output: OnOutput,
+    errors: OnOutput | None = None,
     deadline: float | None = None,
     what: str,
 ) -> int:
@@ -67,6 +68,8 @@ async def run(
 
         output: Gets stdout and stderr as they come, merged.
 
+        errors: Gets stderr instead, where it is given.
+
         deadline: Seconds it may take; None for no end.
 
         what: How errors call it.
@@ -77,7 +80,8 @@ async def run(
     Raises:
         BuildError: It could not be started, or was not done within *deadline*.
     """
-    status = await execute(Command(argv, cwd, env, what), (output,), deadline)
+    sinks = (output, errors) if errors else (output,)
+    status = await execute(Command(argv, cwd, env, what), sinks, deadline)
     if status is None:
         raise BuildError(f"{what} not done within {deadline:g} s")
     return status
@@ -89,6 +93,7 @@ async def script(
     cwd: Path,
     env: Mapping[str, str],
     output: OnOutput,
+    errors: OnOutput | None = None,
     deadline: float | None = None,
     what: str,
     scratch: Path | None = None,
@@ -106,7 +111,13 @@ async def script(
         file.write_bytes(text)
         argv = (file,) if text.startswith(b"#!") else ("/bin/sh", file)
         return await run(
-            argv, cwd=cwd, env=env, output=output, deadline=deadline, what=what
+            argv,
+            cwd=cwd,
+            env=env,
+            output=output,
+            errors=errors,
+            deadline=deadline,
+            what=what,
         )
     except BuildError as error:
         if not isinstance(error.__cause__, FileNotFoundError) or not cwd.is_dir():

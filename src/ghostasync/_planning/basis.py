@@ -20,9 +20,10 @@ from ..goal import Converge, Goal
 from ..history.leftovers import hand_in_killed
 from ..history.replay import PastRun
 from ..model import Host, Module, Plan
-from ..protocols import ManifestLine, Store
+from ..protocols import Inventory, ManifestLine, Store
 from ..stores.directory import DirectoryStore
 from .hosts import hosts_of_module
+from .inventory import with_hosts
 
 __all__ = ["Basis", "Task", "begin", "spec_of_look", "this_user"]
 
@@ -30,7 +31,8 @@ __all__ = ["Basis", "Task", "begin", "spec_of_look", "this_user"]
 @attrs.frozen(kw_only=True)
 class Basis:
     """
-    What is known before a goal is looked at: the plan, this process, store, MANIFEST.
+    What is known before a goal is looked at: the plan with all its hosts, the
+    *inventory* that named them, this process, store, MANIFEST.
 
     *id* is that of the run to be; the environment is read here, once.
     """
@@ -41,9 +43,10 @@ class Basis:
     store: Store
     store_url: str
     folder: Path
-    warnings: tuple[str, ...]
     manifest: tuple[ManifestLine, ...]
     hosts_of_module: Mapping[str, frozenset[str]]
+    inventory: Inventory
+    warnings: tuple[str, ...] = ()
 
     def holder(self, actor: str) -> str:
         """Return what a run that finds a host locked is told of this one."""
@@ -70,17 +73,28 @@ class Task:
     warnings: tuple[str, ...] = ()
 
 
-async def begin(plan: Plan, store: Store | None = None) -> Basis:
+async def begin(
+    plan: Plan, inventory: Inventory | None = None, store: Store | None = None
+) -> Basis:
     """
-    Check the plan, and open its store, or take *store* instead.
+    Check the plan, find out its hosts, and open its store.
+
+    Args:
+        plan: What goes where.
+
+        inventory: Who names the hosts; whom the plan names by default.
+
+        store: Where packages, MANIFEST and runs are kept; the plan's by default.
 
     Raises:
         ConfigError: The plan is wrong or asks for what this version cannot do.
+        PlanError: The inventory cannot be asked, or names no host.
         StoreError: The store cannot be read.
     """
     environ = dict(os.environ)
     if problems := check_plan(plan, environ) + unsupported(plan):
         raise ConfigError(problems)
+    plan, asked = await with_hosts(plan, inventory, environ)
     if store is None:
         url = store_url(plan.store, environ, plan.base)
         store = DirectoryStore(Path(url) / app_path(plan.app))
@@ -101,6 +115,7 @@ async def begin(plan: Plan, store: Store | None = None) -> Basis:
         warnings=warnings,
         manifest=await store.manifest.read(),
         hosts_of_module=hosts_of_module(plan),
+        inventory=asked,
     )
 
 
@@ -110,8 +125,8 @@ async def _place(
     """
     Return where the files of *run* are written here, and warnings.
 
-    A store elsewhere is first handed what a run that was killed on this machine still
-    owes it, so that all that is known is read from the store.
+    Where the store keeps them elsewhere, what a killed run on this machine has not
+    handed in is, so that all that is known is read from the store.
     """
     if folder := store.runs.folder(run):
         return folder, ()
@@ -152,6 +167,8 @@ def spec_of_look(
         killed=None,
         warnings=(),
         stranded=frozenset(),
+        inventory=basis.inventory,
+        balancer=None,
     )
 
 

@@ -71,17 +71,17 @@ async def releases_before(
 
 async def _undone(basis: Basis, run: str) -> PastRun | None:
     """Return the run to go back from; None where no journal tells of it."""
-    store = basis.store.runs
+    runs = basis.store.runs
     if run:
-        return await find_run(store, run)
+        return await find_run(runs, run)
     modules = {module.name for module in basis.plan.modules}
-    killed = await unfinished_run(store, modules=modules)
+    killed = await unfinished_run(runs, modules=modules)
     if killed and killed.changed:
         raise PlanError(
             f"run {killed.id} has not ended; if it was killed, `ghostasync resume "
             "--revert` puts back what it did, and `ghostasync resume` finishes it"
         )
-    past = await serving_run(store)
+    past = await serving_run(runs)
     if past is None or past.limited or past.finished is None:
         return past
     named = {line.module: line.package for line in basis.manifest}

@@ -8,7 +8,6 @@ from .._engine.waves import needed
 from ..config.selection import named, select
 from ..errors import PlanError
 from ..history.reports import last_states
-from ..inventories.static import Static
 from ..model import Host, Module, Plan, State
 from ..protocols import Store
 
@@ -27,11 +26,10 @@ async def choose_hosts(
         PlanError: An expression names nothing, or no host is left.
         StoreError: The reports of earlier runs cannot be read.
     """
-    inventory = await Static(plan.hosts).hosts()
     asked = any("@failed" in expression for expression in limit)
     last = await last_states(store.runs) if asked else {}
     failed = {name for name, state in last.items() if state not in _FINE}
-    return select(inventory, limit, failed)
+    return select(plan.hosts, limit, failed)
 
 
 def hosts_of_module(plan: Plan) -> dict[str, frozenset[str]]:

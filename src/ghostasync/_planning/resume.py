@@ -60,6 +60,7 @@ async def take_up(basis: Basis, asked: Resume | Revert) -> Task:
         follows=past.id,
         killed=past,
         warnings=(
+            *basis.warnings,
             *(f"{name} is not in the inventory any more" for name in gone),
             *(_is_new(name, manifest_stands=manifest_stands) for name in new),
         ),
@@ -140,18 +141,18 @@ async def _as_it_was(
 
 async def _killed(basis: Basis, asked: Resume | Revert) -> PastRun:
     """Return the run to take up; one whose journal is lost is known by its id alone."""
-    store, modules = basis.store.runs, {module.name for module in basis.plan.modules}
+    runs, modules = basis.store.runs, {module.name for module in basis.plan.modules}
     if not asked.run:
-        past = await unfinished_run(store, modules=modules)
+        past = await unfinished_run(runs, modules=modules)
         if past is None:
             raise PlanError("there is no unfinished run: nothing is left to resume")
         return past
-    past = await find_run(store, asked.run)
+    past = await find_run(runs, asked.run)
     if past is None:
         return _lost(basis, asked)
     if not past.is_open and past.finished is not None:
         raise PlanError(_has_ended(past, past.finished.outcome))
-    newest = await unfinished_run(store, past.id, modules=modules)
+    newest = await unfinished_run(runs, past.id, modules=modules)
     if newest is None and isinstance(asked, Resume):
         raise PlanError(
             f"run {past.id} was not finished, but a later run has gone live: nothing "

@@ -17,7 +17,8 @@ from ..errors import ConfigError, PlanError
 from ..goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
 from ..history.reports import still_stranded
 from ..model import Module, Plan
-from ..protocols import Store, Transport
+from ..protocols import Balancer, Inventory, Store, Transport
+from .balancer import balancer_of
 from .basis import Basis, Task, begin, spec_of_look, this_user
 from .earlier_release import releases_before
 from .hosts import choose_hosts, leave_enough, place
@@ -35,15 +36,19 @@ async def plan_run(
     goal: Goal,
     *,
     reach: Reach,
-    store: Store | None = None,
     limit: Sequence[str] = (),
     wait: float = 0.0,
     break_lock: bool = False,
     actor: str = "",
     reason: str = "",
+    store: Store | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
 ) -> RunSpec:
     """
     Check the plan, choose hosts and modules, and resolve every revision.
+
+    *store*, *inventory* and *balancer* take the place of those that the plan names.
 
     Raises:
         ConfigError: The plan is wrong or asks for what this version cannot do.
@@ -51,7 +56,8 @@ async def plan_run(
         PlanError: The goal cannot be reached on this plan, or no host is chosen.
         StoreError: The store cannot be read.
     """
-    basis = await begin(plan, store)
+    basis = await begin(plan, inventory, store)
+    plan = basis.plan
     if problems := check_secrets(plan, basis.environ):
         raise ConfigError(problems)
     task = await _task(basis, goal, limit, reach)
@@ -78,15 +84,21 @@ async def plan_run(
         old_secrets=await _old_secrets(basis, task),
         follows=task.follows,
         killed=task.killed,
-        warnings=(*basis.warnings, *task.warnings),
+        warnings=task.warnings,
         stranded=await still_stranded(basis.store.runs),
+        inventory=basis.inventory,
+        balancer=balancer or balancer_of(plan),
     )
     leave_enough(plan, spec.fleet)
     return spec
 
 
 async def plan_look(
-    plan: Plan, *, store: Store | None = None, limit: Sequence[str] = ()
+    plan: Plan,
+    *,
+    limit: Sequence[str] = (),
+    store: Store | None = None,
+    inventory: Inventory | None = None,
 ) -> RunSpec:
     """
     Put together what it takes to look at a fleet: no source is asked.
@@ -96,7 +108,8 @@ async def plan_look(
         PlanError: No host is chosen.
         StoreError: The store cannot be read.
     """
-    basis = await begin(plan, store)
+    basis = await begin(plan, inventory, store)
+    plan = basis.plan
     chosen, _ = wanted(plan)
     hosts = await choose_hosts(plan, basis.store, limit)
     hosts, modules = place(hosts, chosen, basis.hosts_of_module)
@@ -154,6 +167,7 @@ async def _forward(
         modules=tuple(made),
         limited=bool(limit),
         follows=follows,
+        warnings=basis.warnings,
     )
 
 

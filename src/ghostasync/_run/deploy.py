@@ -14,6 +14,7 @@ from ..errors import StoreError
 from ..events import Resolved, Warned
 from .after_all import AfterAll
 from .after_wave import pass_after_wave
+from .joined import tell_who_joined
 from .manifest import ManifestMove
 from .record import Recording
 
@@ -23,7 +24,6 @@ __all__ = ["deploy", "make_releases", "revert"]
 async def deploy(
     fleet: Fleet,
     builder: Builder,
-    record: Recording,
     manifest: ManifestMove,
     after_all: AfterAll,
 ) -> None:
@@ -37,7 +37,6 @@ async def deploy(
         with fleet.forward:
             await fleet.gather(lambda: make_releases(fleet, builder))
             fleet.judge()
-            await record.before_first_switch()
             await fleet.pass_before_switch()
             for number in fleet.waves:
                 await fleet.switch(number)
@@ -56,6 +55,7 @@ async def deploy(
         await after_all.run()
         await fleet.prune()
         await _prune_store(fleet)
+        await tell_who_joined(fleet)
 
 
 async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> None:

@@ -56,7 +56,7 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     for number, wave in enumerate(policy.rules.waves, start=1):
         for name in wave:
             hosts[name].wave = record.waves[name] = number
-    fleet = Fleet(run, hosts, policy, record.note)
+    fleet = Fleet(run, hosts, policy, record.note, record.before_first_switch)
     record.alarm = fleet.abandon
     return fleet
 
@@ -64,7 +64,7 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
 def rules_of(spec: RunSpec) -> Rules:
     """Return what the policy of a run decides by: its plan, in numbers and names."""
     rollout, killed = spec.plan.rollout, spec.killed
-    drained = killed.drained if killed and rollout.drain else ()
+    drained = killed.drained if killed and spec.balancer else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable
     waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
     return Rules(

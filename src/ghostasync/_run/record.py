@@ -33,13 +33,16 @@ from ..journal import Journal
 from ..model import Report, State
 from ..protocols import Observer, RunLog
 
-__all__ = ["Recording"]
+__all__ = ["END_SECONDS", "Recording"]
 
 FIRST_SWITCH_SECONDS: Final = 5.0
 """How long the first switch waits for the store to have the journal."""
 
 KEEP_SECONDS: Final = 20.0
 """How long the store may take for report and logs, at the end of a run."""
+
+END_SECONDS: Final = KEEP_SECONDS + FIRST_SWITCH_SECONDS + 5.0
+"""How long :meth:`Recording.finish` takes at the very most."""
 
 PART_SECONDS: Final = 1.0
 """Least pause between two parts of a journal: a run tells hundreds of events a second,
@@ -91,7 +94,6 @@ class Recording:
     incomplete: str = ""
     seq: int = 0
     _claim: int | None = None
-    _files_kept: bool = False
 
     @classmethod
     def start(
@@ -207,12 +209,15 @@ class Recording:
         """
         Wait until the store has all that is on record so far, or for some seconds.
 
-        A store that is away does not stop a deployment that is ready: it is warned of.
+        Every host of the first wave asks; all wait for the same copy, once. A store
+        that is away does not stop a deployment that is ready: it is warned of.
         """
-        missing = self._copy and await self._copy.within(FIRST_SWITCH_SECONDS)
-        if missing:
-            text = f"the store has no copy of the journal yet: {missing}; until it has"
-            self.note(e.Warned(f"{text}, only this machine can resume the run"))
+        async with self._first:
+            copy, self._awaited = (None if self._awaited else self._copy), True
+            missing = copy and await copy.within(FIRST_SWITCH_SECONDS)
+            if missing:
+                text = f"the store has no copy of the journal yet: {missing}; until it"
+                self.note(e.Warned(f"{text} has, only this machine can resume the run"))
 
     async def finish(self, report: Report) -> None:
         """
@@ -220,7 +225,8 @@ class Recording:
 
         Bounded in time; what cannot be kept is warned of, and stays on this machine.
         """
-        if missing := await self._keep_files(report):
+        missing = await self._keep_files(report)
+        if missing:
             self.note(e.Warned(missing))
         if self.incomplete:
             self.note(e.Warned(f"a log is incomplete: {self.incomplete}"))
@@ -237,15 +243,19 @@ class Recording:
                 reason=report.reason,
             )
         )
-        await self.hand_in()
+        await self._hand_in_rest(missing)
 
     async def hand_in(self) -> None:
-        """Give the store what it lacks; what it does not take is left to a next run."""
+        """Have the store keep what a run leaves that ends without a report."""
+        if self._copy is not None:
+            work = hand_in_files(self.runs, self.run, self.folder)
+            await self._hand_in_rest(await _bounded(work))
+
+    async def _hand_in_rest(self, missing: str) -> None:
+        """Hand in the journal's end; *missing* is what the store lacks besides."""
         if self._copy is None:
             return
-        missing = await self._copy.within(FIRST_SWITCH_SECONDS)
-        if not (missing or self._files_kept):
-            missing = await _bounded(hand_in_files(self.runs, self.run, self.folder))
+        missing = await self._copy.within(FIRST_SWITCH_SECONDS) or missing
         if missing:
             text = "the store lacks some of run %s: %s; the next run here hands it in"
             _log.warning(text, self.run, missing)
@@ -263,7 +273,6 @@ class Recording:
         except OSError as exc:
             return f"the report was not kept: {self.folder / REPORT}: {exc.strerror}"
         missing = await _bounded(hand_in_files(self.runs, self.run, self.folder))
-        self._files_kept = not missing
         return missing and (
             f"the store lacks the report or a log: {missing}; all are in {self.folder}"
         )

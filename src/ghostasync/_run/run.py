@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import anyio
 
@@ -14,12 +14,13 @@ from .._engine.spec import RunSpec
 from .._engine.takeover import still_drained
 from .._local.paths import app_path
 from ..model import Package, Report
-from ..protocols import Observer, Transport
+from ..protocols import Notifier, Observer, Transport
 from .after_all import AfterAll
 from .deploy import deploy, make_releases, revert
 from .fleet import fleet_of
 from .manifest import ManifestMove
-from .record import Recording
+from .notify import notify, observers_in
+from .record import END_SECONDS, Recording
 from .report import sum_up
 
 __all__ = ["Run"]
@@ -41,8 +42,10 @@ class Run:
         spec: RunSpec,
         transport: Transport | None,
         observe: Observer | None,
+        notifiers: Sequence[Notifier] = (),
     ) -> None:
         self.id = spec.id
+        self._notifiers = notifiers
         self._spec = spec
         self._records: list[e.Record] = []
         self._news = anyio.Event()
@@ -51,6 +54,7 @@ class Run:
         self._bug: BaseException | None = None
         self._began = time.monotonic()
         observers = [self._remember, *([observe] if observe else [])]
+        observers += observers_in(notifiers)
         self._record = Recording.start(self.id, spec.folder, spec.store.runs, observers)
         self._fleet = fleet_of(spec, transport, self._record)
         self._builder = self._make_builder()
@@ -132,13 +136,14 @@ class Run:
         except Exception as exc:  # noqa: BLE001  report() raises it
             self._bug = _innermost(exc)
         finally:
-            # The recording has its own deadlines for a store that does not answer.
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(END_SECONDS, shield=True):
                 await self._finish()
             with anyio.move_on_after(_CLOSING, shield=True):
                 await self._close()
             self._done.set()
             self._news.set()
+            if self._report is not None:
+                await notify(self._notifiers, self._report)
 
     async def _carry_out(self) -> None:
         self._fleet.note(self._started())
@@ -187,9 +192,7 @@ class Run:
         if self._spec.goal.only_back:
             await revert(self._fleet, self._record, manifest)
         else:
-            await deploy(
-                self._fleet, self._builder, self._record, manifest, self._after_all
-            )
+            await deploy(self._fleet, self._builder, manifest, self._after_all)
 
     def _make_builder(self) -> Builder:
         spec = self._spec

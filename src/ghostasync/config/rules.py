@@ -8,7 +8,7 @@ rules hold for plans that are built in Python too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -23,12 +23,14 @@ from .._engine.waves import (
 from ..model import (
     NAME_PATTERN,
     App,
+    BalancerSettings,
     Deadlines,
     DirectorySource,
     Gate,
     GitSource,
     Hook,
     Host,
+    InventorySettings,
     Layout,
     Module,
     Plan,
@@ -41,7 +43,7 @@ from ..model import (
 )
 from .structure import Findings, at
 
-__all__ = ["RULES", "Rule", "allowed", "check_values"]
+__all__ = ["RULES", "Rule", "allowed", "check_hosts", "check_values"]
 
 
 @attrs.frozen
@@ -85,6 +87,8 @@ def _words(*words: str) -> Rule:
 _READONLY: Final = "BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID"
 
 _LINE: Final = r"[^\x00-\x1f\x7f]*"
+# What JSON may hold and no encoding has, too: half of a surrogate pair.
+_WORD: Final = r"[^\x00-\x1f\x7f\ud800-\udfff]*"
 _FULL: Final = r"(?=.*\S)"
 _STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+"
 _PLACE: Final = r"(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+"
@@ -129,6 +133,7 @@ _PLAIN: Final = _text("a string of one line", _LINE)
 _ARGUMENT: Final = _text(
     "a string of one line that does not start with -", rf"(?!-){_LINE}"
 )
+_FIELD: Final = _text(_ARGUMENT.allowed, rf"(?!-){_WORD}")
 _NO_NUL: Final = _text("a string without NUL", r"[^\x00]*")
 _TARGET: Final = _text(
     'an absolute path, or one in "~/", without "..", ":", "//" or "/" at its end',
@@ -150,6 +155,8 @@ _HOSTS: Final = Rule(
         else bool(value) and all(item and "@" not in item for item in value)
     ),
 )
+_PLUGIN: Final = _text("the name of a plug-in", rf"(?:{NAME_PATTERN})?")
+_LABEL: Final = _text("a string of one line", _WORD)
 _S3: Final = _text('"s3://bucket/prefix"', _BUCKET)
 
 RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
@@ -197,6 +204,8 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "concurrency": _whole(1),
         "confirm": _SILENCE,
     },
+    BalancerSettings: {"kind": _PLUGIN},
+    InventorySettings: {"command": _NO_NUL, "plugin": _PLUGIN},
     Hook: {"run": _NO_NUL, "on": _words("controller", "host")},
     Gate: {"run": _NO_NUL},
     Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
@@ -206,9 +215,9 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
             " user and port have keys of their own",
             r"[A-Za-z0-9_:][A-Za-z0-9._:%-]*",
         ),
-        "address": _ARGUMENT,
+        "address": _FIELD,
         "port": _PORT,
-        "user": _ARGUMENT,
+        "user": _FIELD,
         "labels": _text(
             "names without spaces, comma, = ! @ in them", r"[^\s,=!@\x00]+", each=True
         ),
@@ -257,12 +266,20 @@ def allowed(cls: type, name: str) -> str:
 
 def check_values(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
     """Note every value of *plan* that breaks its rule; *hosts* are their places."""
-    for name in ("app", "store", "ssh", "layout", "rollout"):
+    for name in ("app", "store", "ssh", "layout", "rollout", "inventory"):
         _walk(getattr(plan, name), name, found)
     for index, module in enumerate(plan.modules):
         _walk(module, f"modules[{index}]", found)
-    for where, host in zip(hosts, plan.hosts, strict=True):
+    check_hosts(zip(hosts, plan.hosts, strict=True), found)
+
+
+def check_hosts(located: Iterable[tuple[str, Host]], found: Findings) -> None:
+    """Note every value of hosts that breaks its rule, each with its place."""
+    for where, host in located:
         _walk(host, where, found)
+        for name, text in host.labels.items():
+            if not _LABEL.accepts(text):
+                found.wrong(at(at(where, "labels"), name), text, _LABEL.allowed)
 
 
 def _walk(value: attrs.AttrsInstance, where: str, found: Findings) -> None:

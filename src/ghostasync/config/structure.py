@@ -7,10 +7,11 @@ finds everything that is wrong with a file.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,13 @@ _STEP: Final = re.compile(r"[.\[]")
 _NUMBER: Final = re.compile(r"\[([0-9]{1,9})\]")
 _LONGEST: Final = 60
 _INT_BITS: Final = 64
+
+
+@functools.cache
+def _hints(cls: type) -> Mapping[str, object]:
+    """Return the types of a class's fields: for thousands of hosts found out once."""
+    return get_type_hints(cls)
+
 
 _KINDS: Final[Mapping[object, str]] = {
     bool: "true or false",
@@ -66,6 +74,14 @@ class Findings:
     def wrong(self, where: str, value: object, allowed: str) -> None:
         """Note that *value* is none of what is *allowed*."""
         self.add(where, f"is {show(value)}; allowed: {allowed}")
+
+    def twice(self, named: Sequence[tuple[str, str]]) -> None:
+        """Note each place in *named* whose name stands at an earlier one too."""
+        first: dict[str, str] = {}
+        for where, name in named:
+            if name and first.setdefault(name, where) is not where:
+                text = f"{show(name)} is the name of {first[name]} too"
+                self.add(where, f"{text}; allowed: each name once")
 
     def spoiled(self, where: str) -> bool:
         """Tell whether something is noted at *where* or around it."""
@@ -123,7 +139,7 @@ class Reader:
 
     def table(self, cls: type[T], raw: object, where: str) -> T:
         """Return the *cls* that *raw* describes, defaults where it is wrong."""
-        hints, fields = get_type_hints(cls), attrs.fields_dict(cls)
+        hints, fields = _hints(cls), attrs.fields_dict(cls)
         given = self.keys(raw, tuple(fields), where)
         values = {}
         for name, field in fields.items():

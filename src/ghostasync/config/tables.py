@@ -2,7 +2,7 @@
 The tables of ``ghostasync.toml``, and the values they become.
 
 The keys of most tables are the fields of the class; the exceptions are here: scripts
-and sources have short forms, hosts have ranges, and ``[inventory]`` is no class.
+and sources have short forms, hosts have ranges, and plug-ins have keys of their own.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Final
 
 import attrs
 
-from ..errors import PlanError
-from ..inventories.static import expand
 from ..model import (
     App,
+    BalancerSettings,
     Deadlines,
     DirectorySource,
     Gate,
     GitSource,
     Hook,
     Host,
+    InventorySettings,
     Layout,
     Module,
     Plan,
@@ -34,8 +34,9 @@ from ..model import (
     StoreSettings,
     Verify,
 )
+from .hosts import read_rows
 from .rules import allowed
-from .structure import Findings, Reader, at, show
+from .structure import Findings, Reader, at
 
 __all__ = ["read_plan"]
 
@@ -63,7 +64,7 @@ _SOURCE_KEYS: Final = ("git", "rev", "dir", "s3")
 _SOURCE_ALLOWED: Final = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
 _SCRIPT_KEYS: Final = ("path", "inline", "file", "run_as")
 _SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
-_HOST_ALLOWED: Final = 'a string like "web[001-300]", or a table with name'
+_INVENTORY_KEYS: Final = ("command", "plugin", "hosts")
 
 
 def read_plan(
@@ -73,18 +74,21 @@ def read_plan(
     reader = Reader(
         found,
         _homes(),
-        {Script: _script, Source: _source},
+        {Script: _script, Source: _source, BalancerSettings: _balancer},
         {str: "", Source: DirectorySource("")},
         _hint,
     )
     reader.keys(raw, _TOP, "")
     if "app" not in raw:
         found.add("app", "is missing; allowed: a table with name, env and role")
-    hosts = list(_hosts(reader, raw.get("inventory", {})))
+    inventory = raw.get("inventory", {})
+    settings = _inventory(reader, inventory)
+    hosts = list(_hosts(reader, inventory))
     plan = Plan(
         app=reader.table(App, raw.get("app", {}), "app"),
         modules=tuple(_modules(reader, raw)),
         hosts=tuple(host for _, host in hosts),
+        inventory=settings,
         store=reader.table(StoreSettings, raw.get("store", {}), "store"),
         ssh=reader.table(Ssh, raw.get("ssh", {}), "ssh"),
         layout=reader.table(Layout, raw.get("layout", {}), "layout"),
@@ -106,6 +110,9 @@ def _homes() -> Mapping[str, tuple[str, ...]]:
     homes |= dict.fromkeys(_SOURCE_KEYS, ("modules.source",))
     homes |= dict.fromkeys(("address", "labels"), ("inventory.hosts",))
     homes["hosts"] = ("[inventory]", "[[modules]]")
+    homes["command"] = ("[inventory]", "modules.verify")
+    homes["plugin"] = ("[inventory]",)
+    homes["kind"] = ("rollout.balancer",)
     # A name is asked for in too many tables to be of help.
     del homes["name"]
     return homes
@@ -150,35 +157,34 @@ def _source(reader: Reader, raw: object, where: str) -> Source | None:
     return reader.table(_SOURCES[kind], mine, where)
 
 
+def _balancer(reader: Reader, raw: object, where: str) -> BalancerSettings | None:
+    """Read a table of a plug-in: it gives *kind*, the plug-in knows the other keys."""
+    if not isinstance(raw, dict):
+        reader.found.wrong(where, raw, 'a table with kind = "…"')
+        return None
+    if raw and "kind" not in raw:
+        reader.found.add(at(where, "kind"), "is missing; allowed: a plug-in's name")
+    mine = {key: value for key, value in raw.items() if key == "kind"}
+    options = {key: value for key, value in raw.items() if key != "kind"}
+    settings = reader.table(BalancerSettings, mine, where)
+    return attrs.evolve(settings, options=options)
+
+
+def _inventory(reader: Reader, raw: object) -> InventorySettings:
+    """Read who is asked for hosts; beside *plugin* stand the keys of the plug-in."""
+    options: dict[str, object] = {}
+    if isinstance(raw, dict) and "plugin" in raw:
+        options = {k: v for k, v in raw.items() if k not in _INVENTORY_KEYS}
+        raw = {k: v for k, v in raw.items() if k in _INVENTORY_KEYS}
+    given = reader.keys(raw, _INVENTORY_KEYS, "inventory")
+    mine = {key: value for key, value in given.items() if key != "hosts"}
+    settings = reader.table(InventorySettings, mine, "inventory")
+    return attrs.evolve(settings, options=options)
+
+
 def _hosts(reader: Reader, raw: object) -> Iterator[tuple[str, Host]]:
-    given = reader.keys(raw, ("hosts",), "inventory")
-    entries = given.get("hosts", [])
-    if not isinstance(entries, list):
-        reader.found.wrong("inventory.hosts", entries, "an array of hosts")
-        return
-    for index, entry in enumerate(entries):
-        where = f"inventory.hosts[{index}]"
-        if isinstance(entry, str):
-            pattern = Host(entry)
-        elif isinstance(entry, dict):
-            pattern = reader.table(Host, entry, where)
-        else:
-            reader.found.wrong(where, entry, _HOST_ALLOWED)
-            continue
-        if not reader.found.spoiled(at(where, "name")):
-            yield from ((where, host) for host in _expanded(reader, pattern, where))
-
-
-def _expanded(reader: Reader, pattern: Host, where: str) -> Iterator[Host]:
-    try:
-        names = expand(pattern.name)
-    except PlanError as error:
-        reader.found.add(where, str(error))
-        return
-    if len(names) > 1 and pattern.address:
-        name = show(pattern.name)
-        reader.found.add(
-            where, f"gives one address to all of {name}; allowed: one each"
-        )
-    for name in names:
-        yield attrs.evolve(pattern, name=name)
+    rows = raw.get("hosts", []) if isinstance(raw, dict) else []
+    if isinstance(rows, list):
+        yield from read_rows(reader, rows, "inventory.hosts")
+    else:
+        reader.found.wrong("inventory.hosts", rows, "an array of hosts")

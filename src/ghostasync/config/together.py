@@ -19,11 +19,10 @@ Located = tuple[str, str]
 def check_together(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
     """Note what contradicts itself in *plan*; *hosts* are the places of its hosts."""
     _environment(plan.app, found)
-    if plan.ssh.jump and plan.ssh.proxy_command:
-        found.add("ssh.proxy_command", "is set beside ssh.jump; allowed: one of them")
+    _alone(plan, found)
     names = [(f"modules[{i}].name", m.name) for i, m in enumerate(plan.modules)]
-    _twice(names, found)
-    _twice([(w, h.name) for w, h in zip(hosts, plan.hosts, strict=True)], found)
+    found.twice(names)
+    found.twice([(w, h.name) for w, h in zip(hosts, plan.hosts, strict=True)])
     paths = [(f"modules[{i}].path", m.path) for i, m in enumerate(plan.modules)]
     _apart([("layout.root", plan.layout.root), *paths], found)
     for index, module in enumerate(plan.modules):
@@ -31,6 +30,28 @@ def check_together(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
         _here(module, f"modules[{index}]", found)
         _placed(plan, module, f"modules[{index}].hosts", found)
     _spread(plan, found)
+
+
+def _alone(plan: Plan, found: Findings) -> None:
+    """Note what is set beside a key that does the same."""
+    ssh, rollout, inventory = plan.ssh, plan.rollout, plan.inventory
+    rivals: list[list[tuple[str, object]]] = [
+        [("ssh.jump", ssh.jump), ("ssh.proxy_command", ssh.proxy_command)],
+        [
+            ("inventory.hosts", plan.hosts),
+            ("inventory.command", inventory.command),
+            ("inventory.plugin", inventory.plugin),
+        ],
+        [("rollout.drain", rollout.drain), ("rollout.balancer", rollout.balancer.kind)],
+        [
+            ("rollout.undrain", rollout.undrain),
+            ("rollout.balancer", rollout.balancer.kind),
+        ],
+    ]
+    for keys in rivals:
+        first, *others = [key for key, value in keys if value] or [""]
+        for other in others:
+            found.add(other, f"is set beside {first}; allowed: one of them")
 
 
 def _here(module: Module, where: str, found: Findings) -> None:
@@ -59,14 +80,6 @@ def _environment(app: App, found: Findings) -> None:
         if name in app.env_vars:
             where = f"app.secrets[{index}]"
             found.add(where, f"{show(name)} is in app.env_vars too; allowed: one place")
-
-
-def _twice(named: Sequence[Located], found: Findings) -> None:
-    first: dict[str, str] = {}
-    for where, name in named:
-        if name and first.setdefault(name, where) is not where:
-            text = f"{show(name)} is the name of {first[name]} too"
-            found.add(where, f"{text}; allowed: each name once")
 
 
 def _shared(module: Module, where: str) -> Iterator[Located]:

@@ -140,4 +140,5 @@ def _left(folder: Path) -> list[Path]:
     done = [path for path in runs if (path / _DONE).exists()]
     for path in done[:-KEEP]:
         shutil.rmtree(path, ignore_errors=True)
-    return [path for path in runs if path not in done]
+    # A run has claimed its folder before it has a journal.
+    return [path for path in runs if (path / JOURNAL).exists() and path not in done]

@@ -13,6 +13,7 @@ What blocks runs in worker threads. MANIFEST has a lock, which holds across proc
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ import attrs
 from .._local.scripts import locked
 from ..errors import NotInStore, StoreError
 from ..model import Package
-from ..protocols import Environment, ManifestLine
+from ..protocols import Environment, ManifestLine, RunLog
 from . import _files, _texts
 from ._packages import PackageFolder
 
@@ -39,6 +40,8 @@ __all__ = [
 LOCK_SECONDS: Final = 30.0
 """How long to wait for MANIFEST; others hold its lock for some milliseconds."""
 
+_NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+
 _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
 
@@ -48,7 +51,8 @@ class DirectoryStore:
     The store of one app, env, role and color in the folder *root*.
 
     Folders are made when something is put in, 0700; files are 0600. Any number of
-    stores, in any number of processes, may work on the same folder.
+    stores, in any number of processes, may work on the same folder. Its *runs* may be
+    replaced by another run log: packages and MANIFEST do not need them.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,7 +60,7 @@ class DirectoryStore:
         self.url = str(root)
         self.manifest = DirectoryManifest(folder, packages)
         self.packages = DirectoryPackages(folder, packages, self.manifest)
-        self.runs = DirectoryRunLog(folder)
+        self.runs: RunLog = DirectoryRunLog(folder)
 
 
 @attrs.frozen(eq=False)
@@ -274,5 +278,7 @@ def _save(path: Path, data: bytes) -> None:
 def _load(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotInStore(f"{path}: {error.strerror}; was it removed?") from None
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            raise NotInStore(f"{path}: {error.strerror}; was it removed?") from None
+        raise

@@ -9,8 +9,7 @@ import attrs
 from .._engine.host import HostRun
 from .._engine.look import ask_each, facts_of
 from .._engine.spec import RunSpec
-from .._engine.stages._rights import rights
-from .._engine.stages.check import findings
+from .._engine.stages.check import findings, rights
 from ..errors import HostError
 from ..protocols import Transport
 from .scripts import complaints

@@ -15,9 +15,8 @@ from ..._remote.facts import Facts, Target, parse_facts
 from ...errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ...model import Module
 from ..host import HostRun
-from ._rights import rights
 
-__all__ = ["check", "findings", "inspect", "take_lock"]
+__all__ = ["check", "findings", "inspect", "rights", "take_lock"]
 
 STALE: Final = 90
 """Seconds without a beat, by the host's clock, after which a lock may be taken over."""
@@ -182,6 +181,30 @@ def _module(
             f"{module.name} is owned by {module.uid}:{module.gid}, which needs root: "
             "log in as root or set ssh.sudo"
         )
+
+
+async def rights(ctx: HostRun) -> list[str]:
+    """Return what keeps scripts from running as other users, each with what to do."""
+    users = {user: m.name for m in ctx.modules for user in sorted(m.users)}
+    users.pop(ctx.login, None)
+    return [
+        finding
+        for user, module in users.items()
+        if (finding := await _run_as_finding(ctx, user, module))
+    ]
+
+
+async def _run_as_finding(ctx: HostRun, user: str, module: str) -> str:
+    try:
+        await query(ctx.session, "change_user", user, "exit 0", sudo=ctx.sudo)
+    except RemoteError as exc:
+        why = exc.tail.strip() or str(exc)
+    else:
+        return ""
+    finding = f"scripts of {module} cannot run as {user}: {why}"
+    if ctx.login == "root" or why.startswith("there is no user"):
+        return finding
+    return f"{finding}; add to sudoers: {ctx.login} ALL=({user}) NOPASSWD: ALL"
 
 
 def _login(ctx: HostRun) -> str:

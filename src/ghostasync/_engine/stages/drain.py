@@ -1,33 +1,47 @@
-"""DRAINING and UNDRAINING: take a host out of its balancers, and put it back."""
+"""DRAINING and UNDRAINING: have the balancer take a host out, and put it back."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal
 
 import anyio
 import attrs
 
 from ... import events as e
-from ...errors import ConnectionDied, HostError, LockHeld
+from ..._remote.call import query
+from ...errors import ConnectionDied, DeadlinePassed, HostError, LockHeld
+from ...model import Action, Host
+from ...model import State as S  # noqa: N817  as in the table
+from ...protocols import HostAccess
 from ..host import HostRun
-from ._hook import require_lock, run_hook
+from ..scripts import Job, run_here, run_script
 from .confirm import disarm
 
 __all__ = ["drain", "drain_to_go_back", "undrain"]
 
+ENDING: Final = 30.0
+"""Seconds that a balancer gets beyond the deadline: a script that has passed it is
+ended by then, and says what it printed last."""
+
+_Key = Literal["drain", "undrain"]
+
 
 async def drain(ctx: HostRun) -> e.Drained:
     """
-    Take the host out of its balancers; without a command it is out already.
+    Take the host out of its balancer; without one it is out already.
 
     Raises:
-        HostError: The command failed or took too long; the host may be half drained.
+        HostError: It failed or took too long; the host may be half drained.
     """
-    if not ctx.run.plan.rollout.drain:
+    balancer = ctx.run.balancer
+    if balancer is None:
         return e.Drained(ctx.name)
     started = anyio.current_time()
-    await require_lock(ctx)
-    # Before it is: what is half drained must be put back too.
+    await _require_lock(ctx)
+    # A host that is half drained must be put back too.
     ctx.undo = attrs.evolve(ctx.undo, drained=True)
-    await run_hook(ctx, "drain")
+    await _ask(ctx, "drain", balancer.drain)
     return e.Drained(ctx.name, seconds=anyio.current_time() - started)
 
 
@@ -45,17 +59,100 @@ async def drain_to_go_back(ctx: HostRun) -> None:
 
 async def undrain(ctx: HostRun) -> e.Undrained:
     """
-    Put the host back into its balancers; it needs no timer any more.
+    Put the host back into its balancer; it needs no timer any more.
 
     Raises:
-        HostError: The command failed or took too long.
+        HostError: It failed or took too long.
     """
-    started = anyio.current_time()
+    started, balancer = anyio.current_time(), ctx.run.balancer
     await disarm(ctx)
-    if not ctx.run.plan.rollout.undrain:
-        ctx.undo = attrs.evolve(ctx.undo, drained=False)
-        return e.Undrained(ctx.name)
-    await require_lock(ctx)
-    await run_hook(ctx, "undrain")
+    if balancer is not None:
+        await _require_lock(ctx)
+        await _ask(ctx, "undrain", balancer.undrain)
     ctx.undo = attrs.evolve(ctx.undo, drained=False)
-    return e.Undrained(ctx.name, seconds=anyio.current_time() - started)
+    seconds = anyio.current_time() - started if balancer else 0.0
+    return e.Undrained(ctx.name, seconds=seconds)
+
+
+async def _require_lock(ctx: HostRun) -> None:
+    """
+    Make sure that the host is this run's still, before something is done in its name.
+
+    Raises:
+        LockHeld: Another run has taken it over; it may be in good health by now.
+        ConnectionDied: Nobody knows.
+    """
+    await query(ctx.session, "assert_lock", sudo=ctx.sudo)
+
+
+async def _ask(
+    ctx: HostRun, key: _Key, do: Callable[[HostAccess], Awaitable[None]]
+) -> None:
+    """
+    Have a balancer do its work within bounds, and make its errors the host's.
+
+    Raises:
+        HostError: It did not do it.
+    """
+    seconds = getattr(ctx.run.deadlines, key)
+    async with ctx.run.work_slots:
+        try:
+            with anyio.move_on_after(seconds + ENDING) as scope:
+                await do(_Access(ctx, key))
+        except HostError:
+            raise
+        except Exception as exc:  # somebody else's code may raise anything
+            raise HostError(ctx.name, f"{key}: the balancer failed: {exc!r}") from exc
+    if scope.cancelled_caught:
+        raise DeadlinePassed(ctx.name, key, seconds, what=key)
+
+
+@attrs.frozen
+class _Access:
+    """A host of this run as its balancer sees it."""
+
+    ctx: HostRun
+    key: _Key
+
+    @property
+    def host(self) -> Host:
+        """The host."""
+        return self.ctx.host
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What commands see that are about this host."""
+        host, run = self.ctx.host, self.ctx.run
+        going_back = self.ctx.state is S.ROLLING_BACK
+        action = {"GHOST_ACTION": Action.ROLLBACK.value} if going_back else {}
+        return {
+            **run.variables,
+            **action,
+            "GHOST_HOST": host.name,
+            "GHOST_HOST_ADDRESS": host.address or host.name,
+            "GHOST_HOST_LABELS": "\n".join(f"{k}={v}" for k, v in host.labels.items()),
+            "GHOST_WAVE": str(self.ctx.wave or ""),
+            "GHOST_WAVES": str(run.waves or ""),
+        }
+
+    async def run(self, text: str, *, on: Literal["controller", "host"]) -> None:
+        """
+        Run a script of the balancer here or on the host, within its deadline.
+
+        Raises:
+            HostError: It failed, took too long, or could not be run.
+        """
+        run, there = self.ctx.run, on == "host"
+        job = Job(
+            module="",
+            script=self.key,
+            cwd="/" if there else str(run.plan.base),
+            # It belongs to no release: all that it sees goes with the call.
+            meta="/dev",
+            environment="null",
+            key=self.key,
+            seconds=getattr(run.deadlines, self.key),
+            text=text,
+            overrides=self.variables,
+        )
+        await (run_script if there else run_here)(self.ctx, job)

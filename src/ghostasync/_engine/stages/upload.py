@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
+from typing import Final
 
 import anyio
 import attrs
@@ -14,15 +14,20 @@ from ..._build.release import Release
 from ..._remote.call import call
 from ..._remote.facts import Target
 from ..._remote.script import as_user, quote
-from ...errors import DeadlinePassed, PackageError, Refused
+from ...errors import Refused
 from ...model import Action, Module
 from ...protocols import Channel
+from ..delivery import Delivery
+from ..delivery.push import Push
 from ..host import HostRun
 from ..takeover import move_of, moved_by_killed_run, resume
 from .check import inspect
 from .prune import prune
 
 __all__ = ["upload"]
+
+_DELIVERY: Final[Delivery] = Push()
+"""How every release gets to every host."""
 
 _SPARE_BYTES = 16 << 20
 _SPARE_INODES = 64
@@ -57,7 +62,7 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
         ctx.attempt.facts = await inspect(ctx)
     _require_room(ctx, missing)
     for release in missing:
-        await _send(ctx, release)
+        await _DELIVERY.deliver(ctx, release)
     for release in ctx.attempt.to_deploy:
         await _keep_environment(ctx, release)
     return e.Uploaded(
@@ -111,44 +116,6 @@ def _require_room(ctx: HostRun, missing: list[Release]) -> None:
             ctx.name,
             f"{ctx.paths.root} has {left} inodes free, the release needs {inodes}",
         )
-
-
-async def _send(ctx: HostRun, release: Release) -> None:
-    module = release.module
-    encoding = "zstd" if "zstd" in ctx.known.tools else "gzip"
-    try:
-        encoded = await release.spool.encoded(encoding)
-    except PackageError as exc:
-        raise Refused(ctx.name, f"the package cannot be read here: {exc}") from exc
-    owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
-    shared = [f"d:{path}" for path in module.shared_dirs]
-    shared += [f"f:{path}" for path in module.shared_files]
-    patience = ctx.run.deadlines.stall
-
-    async def stream(channel: Channel) -> None:
-        with anyio.fail_after(patience) as scope:
-            for chunk in encoded.chunks():
-                await channel.write(chunk)
-                ctx.attempt.sent += len(chunk)
-                scope.deadline = anyio.current_time() + patience
-        channel.write_eof()
-
-    try:
-        await call(
-            ctx.session,
-            "receive",
-            ctx.paths.module(module.name),
-            release.id,
-            encoding,
-            "keep" if owned else "drop",
-            ctx.run.plan.layout.proof,
-            *shared,
-            sudo=ctx.sudo,
-            feed=stream,
-            output=functools.partial(ctx.run.logs.write, ctx.name),
-        )
-    except TimeoutError:
-        raise DeadlinePassed(ctx.name, "stall", patience) from None
 
 
 async def _keep_environment(ctx: HostRun, release: Release) -> None:

@@ -1,0 +1,31 @@
+"""
+How the bytes of a release get to a host: a file for each way.
+
+A stage has found out by then that the host lacks the release and has room for it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..._build.release import Release
+from ..host import HostRun
+
+__all__ = ["Delivery"]
+
+
+class Delivery(Protocol):
+    """One way to get a release to a host."""
+
+    async def deliver(self, ctx: HostRun, release: Release) -> None:
+        """
+        Return when the release is whole on the host, and on its disk.
+
+        Bytes that go over the network are counted in ``ctx.attempt.sent`` as they go.
+
+        Raises:
+            Refused: The package cannot be read here.
+            DeadlinePassed: Nothing moved for ``rollout.deadlines.stall``.
+            RemoteError: The host could not extract it, or it did not arrive whole.
+            ConnectionDied: The connection is gone.
+        """

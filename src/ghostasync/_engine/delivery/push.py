@@ -1,0 +1,73 @@
+"""Push: stream the package into tar on the host, and have it proven whole."""
+
+from __future__ import annotations
+
+import functools
+
+import anyio
+import attrs
+
+from ..._build.release import Release
+from ..._remote.call import call
+from ...errors import DeadlinePassed, PackageError, Refused
+from ...model import Module
+from ...protocols import Channel
+from ..host import HostRun
+
+__all__ = ["Push"]
+
+
+@attrs.frozen
+class Push:
+    """One archive here, read once for each host, at the host's own pace."""
+
+    async def deliver(self, ctx: HostRun, release: Release) -> None:
+        """
+        Send the archive in an encoding that the host has a decoder for.
+
+        Raises:
+            Refused: The package cannot be read here.
+            DeadlinePassed: The host took nothing for ``rollout.deadlines.stall``.
+            RemoteError: The host could not extract it, or it did not arrive whole.
+            ConnectionDied: The connection is gone.
+        """
+        module = release.module
+        encoding = "zstd" if "zstd" in ctx.known.tools else "gzip"
+        try:
+            encoded = await release.spool.encoded(encoding)
+        except PackageError as exc:
+            text = f"the package cannot be read here: {exc}"
+            raise Refused(ctx.name, text) from exc
+        owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
+        patience = ctx.run.deadlines.stall
+
+        async def stream(channel: Channel) -> None:
+            with anyio.fail_after(patience) as scope:
+                for chunk in encoded.chunks():
+                    await channel.write(chunk)
+                    ctx.attempt.sent += len(chunk)
+                    scope.deadline = anyio.current_time() + patience
+            channel.write_eof()
+
+        try:
+            await call(
+                ctx.session,
+                "receive",
+                ctx.paths.module(module.name),
+                release.id,
+                encoding,
+                "keep" if owned else "drop",
+                ctx.run.plan.layout.proof,
+                *_shared(module),
+                sudo=ctx.sudo,
+                feed=stream,
+                output=functools.partial(ctx.run.logs.write, ctx.name),
+            )
+        except TimeoutError:
+            raise DeadlinePassed(ctx.name, "stall", patience) from None
+
+
+def _shared(module: Module) -> list[str]:
+    """Return what releases share, as ``receive.sh`` takes it."""
+    folders = [f"d:{path}" for path in module.shared_dirs]
+    return folders + [f"f:{path}" for path in module.shared_files]

@@ -1,0 +1,91 @@
+"""
+Plug-ins by name: what installed distributions register as ``ghostasync.<folder>``.
+
+An entry point leads to a factory. It is called with the keys that stand beside its name
+in the configuration, and with the plan; a plan whose inventory has yet to be asked has
+no hosts. Nothing is looked for before a name is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Final
+
+from .errors import PlanError
+from .model import Plan
+from .protocols import Balancer, Inventory, Notifier
+
+__all__ = ["balancer", "inventory", "notifier"]
+
+Options = Mapping[str, object]
+Factory = Callable[[Options, Plan], object]
+
+_KEYS: Final = {
+    "inventories": "inventory.plugin",
+    "balancers": "rollout.balancer.kind",
+    "notifiers": "notifiers",
+}
+"""The key or argument that names a plug-in of each folder, for messages."""
+
+
+def inventory(name: str, options: Options, plan: Plan) -> Inventory:
+    """
+    Return the inventory that is registered as *name*.
+
+    Raises:
+        PlanError: There is none, or it cannot be made of *options*.
+    """
+    made = _make("inventories", name, options, plan)
+    if not isinstance(made, Inventory):
+        raise _unfit("inventories", name, "hosts")
+    return made
+
+
+def balancer(name: str, options: Options, plan: Plan) -> Balancer:
+    """
+    Return the balancer that is registered as *name*.
+
+    Raises:
+        PlanError: There is none, or it cannot be made of *options*.
+    """
+    made = _make("balancers", name, options, plan)
+    if not isinstance(made, Balancer):
+        raise _unfit("balancers", name, "drain and undrain")
+    return made
+
+
+def notifier(name: str, plan: Plan) -> Notifier:
+    """
+    Return the notifier that is registered as *name*.
+
+    Raises:
+        PlanError: There is none, or it cannot be made.
+    """
+    made = _make("notifiers", name, {}, plan)
+    if not isinstance(made, Notifier):
+        raise _unfit("notifiers", name, "notify")
+    return made
+
+
+def _make(folder: str, name: str, options: Options, plan: Plan) -> object:
+    key, found = _KEYS[folder], entry_points(group=f"ghostasync.{folder}")
+    registered = {entry.value: entry for entry in found.select(name=name)}
+    if not registered:
+        installed = ", ".join(sorted(found.names)) or "none"
+        raise PlanError(f'{key}: there is no plug-in "{name}"; installed: {installed}')
+    if len(registered) > 1:
+        places = " and ".join(sorted(registered))
+        raise PlanError(f'{key}: "{name}" is registered twice: {places}')
+    (entry,) = registered.values()
+    try:
+        factory: Factory = entry.load()
+        return factory(options, plan)
+    except PlanError:
+        raise
+    except Exception as exc:  # somebody else's code may raise anything
+        raise PlanError(f'{key}: "{name}" cannot be used: {exc!r}') from exc
+
+
+def _unfit(folder: str, name: str, methods: str) -> PlanError:
+    return PlanError(f'{_KEYS[folder]}: "{name}" made something without {methods}')

@@ -1,0 +1,44 @@
+"""The balancer that the plan's own commands talk to: ``rollout.drain``, ``undrain``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from ..model import Hook
+from ..protocols import HostAccess
+
+__all__ = ["Commands"]
+
+
+@attrs.frozen
+class Commands:
+    """Run a command for each host, here or there; an empty one is done at once."""
+
+    out: Hook
+    back: Hook
+
+    async def drain(self, access: HostAccess) -> None:
+        """
+        Run the command that takes a host out.
+
+        Raises:
+            HostError: It failed, took too long, or could not be run.
+        """
+        await _run(self.out, access)
+
+    async def undrain(self, access: HostAccess) -> None:
+        """
+        Run the command that puts a host back.
+
+        Raises:
+            HostError: It failed, took too long, or could not be run.
+        """
+        await _run(self.back, access)
+
+
+async def _run(hook: Hook, access: HostAccess) -> None:
+    where: Literal["controller", "host"] = "host" if hook.on == "host" else "controller"
+    if hook:
+        await access.run(hook.run, on=where)
