@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, get_type_hints
+from typing import Final, get_args, get_type_hints
 
 import attrs
 import pytest
@@ -49,6 +49,7 @@ VALUES: Final[dict[object, st.SearchStrategy[object]]] = {
     float: reals,
     bool: st.booleans(),
     State: st.sampled_from(State),
+    e.Cause: st.sampled_from(get_args(e.Cause)),
     Revision: st.builds(Revision, texts, texts, texts, texts, counts),
     tuple[str, ...]: st.lists(texts).map(tuple),
     Mapping[str, str]: st.dictionaries(texts, texts),

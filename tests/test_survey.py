@@ -83,7 +83,7 @@ async def test_a_run_that_never_touched_a_stranded_host_leaves_it_so(
 
     found = await status(plan, transport=FakeTransport(hosts))
 
-    assert states(refused)["h2"] is State.FAILED
+    assert states(refused)["h2"] is State.HALTED
     assert found.hosts["h2"].state == "stranded"
 
 

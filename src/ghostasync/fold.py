@@ -90,7 +90,8 @@ class RunState(Generic[H]):
 
     *packages*, *revisions* and *migrated* are by module: what it was packaged as, what
     its source resolved to, and whether its before_switch has passed. *waves* are those
-    that have begun, in order.
+    that have begun, in order. *stopped* has the first reason and the gravest cause; the
+    run is *locked* where another one holds a host of it, whatever else stopped it.
     """
 
     make_host: Callable[[str], H]
@@ -104,6 +105,7 @@ class RunState(Generic[H]):
     waves: list[e.WaveStarted] = attrs.field(factory=list)
     waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
     stopped: e.Stopped | None = None
+    locked: bool = False
     going_back: e.FleetRollbackStarted | None = None
     committed: bool = False
     manifest: e.ManifestMoved | None = None
@@ -121,13 +123,13 @@ class RunState(Generic[H]):
             self.host(event.host).note(event)
         elif isinstance(event, e.Started):
             self.started = event
-            self._begin(event.hosts)
+            self._fold_hosts(event.hosts)
         elif isinstance(event, e.LockAwaited):
             # The run held nothing while it waited, and began again with these hosts.
-            self._begin(event.hosts or tuple(self.hosts))
+            self._fold_hosts(event.hosts or tuple(self.hosts))
         else:
-            self._modules(event)
-            self._rollout(event)
+            self._fold_modules(event)
+            self._fold_rollout(event)
 
     def after(self, event: e.Event) -> S | None:
         """
@@ -151,11 +153,11 @@ class RunState(Generic[H]):
         """Return the names of the hosts in one of *states*, in the run's order."""
         return [name for name, host in self.hosts.items() if host.state in states]
 
-    def _begin(self, names: Iterable[str]) -> None:
+    def _fold_hosts(self, names: Iterable[str]) -> None:
         for name in names:
             self.hosts[name] = self.make_host(name)
 
-    def _modules(self, event: e.RunEvent) -> None:
+    def _fold_modules(self, event: e.RunEvent) -> None:
         match event:
             case e.Resolved(module=module, revision=revision):
                 self.revisions[module] = revision
@@ -166,7 +168,7 @@ class RunState(Generic[H]):
             case e.AfterAllFailed():
                 self.after_all = event
 
-    def _rollout(self, event: e.RunEvent) -> None:
+    def _fold_rollout(self, event: e.RunEvent) -> None:
         match event:
             case e.WaveStarted():
                 self.waves.append(event)
@@ -177,6 +179,7 @@ class RunState(Generic[H]):
                 first = self.stopped or event
                 gravest = max(first.cause, cause, key=_CAUSES.index)
                 self.stopped = attrs.evolve(first, cause=gravest)
+                self.locked = self.locked or cause == "locked"
             case e.FleetRollbackStarted():
                 self.going_back = event
             case e.Committed():

@@ -199,7 +199,7 @@ def test_elapsed_time_stops_with_the_run() -> None:
 def test_waves_are_remembered_with_how_they_ended() -> None:
     board = folded(failed_run(300).records)
 
-    assert (board.wave, board.waves) == (2, 5)
+    assert (board.wave, board.wave_count) == (2, 5)
     assert {n: w.failed for n, w in board.waves_over.items()} == {1: 0, 2: 20}
 
 

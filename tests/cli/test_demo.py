@@ -66,7 +66,7 @@ def test_the_first_ctrl_c_puts_every_link_back(demo: list[str]) -> None:
     last = json.loads(rest.splitlines()[-1])
     assert (last["event"], last["outcome"]) == ("Finished", "interrupted")
     assert (last["exit"], process.returncode) == (130, 130)
-    assert set(last["hosts"].values()) <= {"ROLLED_BACK", "READY", "FAILED"}
+    assert set(last["hosts"].values()) <= {"ROLLED_BACK", "HALTED", "FAILED"}
     assert err.startswith(b"ghostasync: interrupted: SIGINT")
 
 

@@ -352,7 +352,7 @@ def test_success_is_one_line(states: list[S], waves: int, line: str) -> None:
         seconds=41.2,
     )
     board = folded([])
-    board.waves = waves
+    board.waves = [e.WaveStarted(n, waves, ()) for n in range(1, waves + 1)]
 
     assert success(report, board) == line
     assert is_clean(report)

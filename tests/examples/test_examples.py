@@ -164,7 +164,9 @@ async def test_a_chat_is_told_what_came_of_it(folder: Path, *, works: bool) -> N
         assert more == []
     else:
         assert first.startswith("failed: ")
-        assert "host-1: pre_deploy of site exited 3: no disk" in more
+        # The budget is spent with the first host that fails, whichever that is.
+        failed = {re.sub("host-[0-9]", "HOST", line) for line in more}
+        assert failed == {"HOST: pre_deploy of site exited 3: no disk"}
 
 
 @pytest.mark.parametrize(

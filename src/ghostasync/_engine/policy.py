@@ -103,7 +103,7 @@ class Policy:
     @property
     def locked(self) -> bool:
         """Whether the run stopped because another one holds a host."""
-        return self.run.stopped is not None and self.run.stopped.cause == "locked"
+        return self.run.locked
 
     @property
     def final(self) -> bool:

@@ -94,6 +94,8 @@ class Recording:
     incomplete: str = ""
     seq: int = 0
     _claim: int | None = None
+    _awaited: bool = False
+    _first: anyio.Lock = attrs.field(factory=anyio.Lock)
 
     @classmethod
     def start(

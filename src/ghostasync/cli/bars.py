@@ -34,6 +34,7 @@ _TALLIES: Final = (
     (S.DRAINING, "draining", "cyan"),
     (S.UNDRAINING, "undraining", "cyan"),
     (S.UNCHANGED, "unchanged", "green"),
+    (S.HALTED, "halted", "yellow"),
     (S.FAILED, "failed", "red"),
     (S.ROLLING_BACK, "going back", "yellow"),
     (S.ROLLED_BACK, "back as before", "yellow"),
@@ -152,12 +153,12 @@ def _stripe(done: float, room: int, style: str, glyphs: Glyphs) -> Text:
 
 def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
     """Draw one stripe a wave, the present one as far as it is live."""
-    label = f" {f'wave {board.wave}/{board.waves}':{_LABEL - 1}}"
+    label = f" {f'wave {board.wave}/{board.wave_count}':{_LABEL - 1}}"
     tail = f"        {plural(len(board.wave_hosts), 'host'):<25}"[: width - _LABEL]
     tail = tail if width >= _WIDE else f"  {len(board.wave_hosts):4}"
     room = max(4, width - _LABEL - len(tail) - 1)
-    shown = min(board.waves, room // 2)
-    first = max(1, min(board.wave - shown // 2, board.waves - shown + 1))
+    shown = min(board.wave_count, room // 2)
+    first = max(1, min(board.wave - shown // 2, board.wave_count - shown + 1))
     line = Text.assemble((label, "bold"))
     for place in range(shown):
         wave = first + place
@@ -195,5 +196,5 @@ def tallies(board: Board, glyphs: Glyphs) -> Iterator[Text]:
     if len(line) > 1:
         yield line
     if board.stopped and not board.finished:
-        yield Text(f" {plain(board.stopped)}", "red")
+        yield Text(f" {plain(board.stopped.reason)}", "red")
     yield from (Text(f" ! {plain(text)}", "yellow") for text in board.warnings[-2:])

@@ -38,7 +38,7 @@ def lines(
     drawn += [Text(), *pipeline(board, width, glyphs), Text()]
     if not board.finished:
         drawn.append(bar(board, width, glyphs))
-    if board.waves > 1:
+    if board.wave_count > 1:
         drawn.append(waves(board, width, glyphs))
     if not board.finished:
         drawn += gate(board, now)

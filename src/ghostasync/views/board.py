@@ -9,38 +9,32 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import attrs
 
 from .. import events as e
+from ..fold import HostState, RunState
+from ..machine import RESTING, SPARED
 from ..model import State as S  # noqa: N817  as in the table of states
 from .folding import Failures
 from .text import last_lines
 
 __all__ = ["Board", "GateRow", "HostRow", "ModuleRow"]
 
-_RESTING: Final = frozenset(
-    {S.READY, S.LIVE, S.UNCHANGED, S.FAILED, S.ROLLED_BACK, S.STRANDED}
-)
-_OVER: Final = frozenset({S.UNCHANGED, S.FAILED, S.LIVE, S.ROLLING_BACK})
 _NOT_UPLOADED: Final = frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})
 _RATE_WINDOW: Final = 5.0
 """Seconds over which the transfer rate is averaged: steady to read, yet current."""
 
 
 @attrs.define
-class HostRow:
+class HostRow(HostState):
     """One host: where it is, since when, and the last it said."""
 
-    name: str
-    state: S = S.CONNECTING
     since: float = 0.0
     nbytes: int = 0
     line: str = ""
-    serves: Mapping[str, str] | None = None
-    """Module to release id as last seen by this run; None where it never said."""
 
 
 @attrs.define
@@ -69,27 +63,18 @@ class GateRow:
 
 
 @attrs.define
-class Board:
+class Board(RunState[HostRow]):
     """The whole run; :meth:`apply` is the only way to change it."""
 
+    make_host: Callable[[str], HostRow] = HostRow.of
     run: str = ""
-    started: e.Started | None = None
-    finished: e.Finished | None = None
     modules: dict[str, ModuleRow] = attrs.field(factory=dict)
-    hosts: dict[str, HostRow] = attrs.field(factory=dict)
     counts: Counter[S] = attrs.field(factory=Counter)
     failures: Failures = attrs.field(factory=Failures)
     warnings: list[str] = attrs.field(factory=list)
-    wave: int = 0
-    waves: int = 0
-    wave_hosts: tuple[str, ...] = ()
-    waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
     soaking: bool = False
     gate: GateRow | None = None
-    stopped: str = ""
     waiting: str = ""
-    going_back: e.FleetRollbackStarted | None = None
-    after_all: e.AfterAllFailed | None = None
     nbytes: int = 0
     uploaded: int = 0
     switched: int = 0
@@ -102,15 +87,22 @@ class Board:
 
     def apply(self, record: e.Record) -> None:
         """Take note of *record*; records come in order."""
-        self.at = record.at
-        if isinstance(record.event, e.HostEvent):
-            self._host(record, record.event)
-        elif isinstance(record.event, e.Started):
-            self._begin(record, record.event)
+        self.at, event = record.at, record.event
+        if isinstance(event, e.HostEvent):
+            row = self.host(event.host)
+            before = row.state
+            self.fold(event)
+            self._host(row, event)
+            if row.state is not before:
+                self._moved(row, before)
+            return
+        self.fold(event)
+        if isinstance(event, e.Started):
+            self._start(record, event)
         else:
-            self._packaging(record.event)
-            self._gates(record.event)
-            self._rollout(record.event)
+            self._packaging(event)
+            self._gates(event)
+            self._rollout(event)
 
     # --- What is asked of it ---------------------------------------------------
 
@@ -186,22 +178,42 @@ class Board:
         """How many hosts are on their way, those that wait for a package included."""
         return len(self._active)
 
+    @property
+    def wave(self) -> int:
+        """The number of the present wave; 0 before the first."""
+        return self.waves[-1].wave if self.waves else 0
+
+    @property
+    def wave_count(self) -> int:
+        """How many waves there are; 0 while nobody has said."""
+        return self.waves[-1].waves if self.waves else 0
+
+    @property
+    def wave_hosts(self) -> tuple[str, ...]:
+        """The hosts of the present wave."""
+        return self.waves[-1].hosts if self.waves else ()
+
     # --- How it gets there -----------------------------------------------------
 
-    def _begin(self, record: e.Record, event: e.Started) -> None:
-        self.run, self.began, self.started = record.run, record.at, event
+    def _start(self, record: e.Record, event: e.Started) -> None:
+        self.run, self.began = record.run, record.at
         made = () if event.revert else event.modules
         self.modules = {name: ModuleRow(name) for name in made}
-        self.hosts = {name: HostRow(name, since=record.at) for name in event.hosts}
-        self._active = dict(self.hosts)
-        self.counts = Counter({S.CONNECTING: len(self.hosts)})
+        self._recount(self.hosts)
 
-    def _host(self, record: e.Record, event: e.HostEvent) -> None:
-        row = self.hosts.setdefault(event.host, HostRow(event.host, since=record.at))
+    def _recount(self, begun: Iterable[str]) -> None:
+        """Count hosts anew, of which some have begun just now."""
+        for name in begun:
+            self.hosts[name].since = self.at
+        rows = self.hosts.values()
+        self.counts = Counter(row.state for row in rows)
+        self._active = {row.name: row for row in rows if row.state not in RESTING}
+        self.uploaded = 0
+        self._spared = sum(row.state in SPARED for row in rows)
+
+    def _host(self, row: HostRow, event: e.HostEvent) -> None:
         self.waiting = ""
         match event:
-            case e.Checked(live=serves) | e.RolledBack(to=serves):
-                row.serves = serves
             case e.Uploaded():
                 row.nbytes = event.nbytes
                 self.uploaded += 1
@@ -215,16 +227,13 @@ class Board:
                 self.warnings.append(f"{row.name}: {event.text}")
             case e.Switched():
                 self.switched += 1
-        if record.state is not None and record.state is not row.state:
-            self._move(row, record.state, record.at)
 
-    def _move(self, row: HostRow, state: S, at: float) -> None:
-        self.counts[row.state] -= 1
-        self.counts[state] += 1
-        before = row.state
-        row.state, row.since, row.line = state, at, ""
-        self._spared += state in _OVER and before in _NOT_UPLOADED
-        if state in _RESTING:
+    def _moved(self, row: HostRow, before: S) -> None:
+        self.counts[before] -= 1
+        self.counts[row.state] += 1
+        row.since, row.line = self.at, ""
+        self._spared += row.state in SPARED and before in _NOT_UPLOADED
+        if row.state in RESTING:
             self._active.pop(row.name, None)
         else:
             self._active[row.name] = row
@@ -275,33 +284,20 @@ class Board:
                 self.nbytes, self._sending = event.nbytes, event.sent
                 self._sample()
             case e.WaveStarted():
-                self.wave, self.waves = event.wave, event.waves
-                self.wave_hosts, self.soaking = event.hosts, False
+                self.soaking = False
             case e.WaveFinished():
-                self.waves_over[event.wave] = event
-                self.soaking = event.wave < self.waves
-            case e.Stopped():
-                self.stopped = event.reason
-            case e.FleetRollbackStarted():
-                self.going_back = event
+                self.soaking = event.wave < self.wave_count
             case e.AfterAllFailed():
-                self.after_all = event
                 self.warnings.append(event.reason)
             case e.LockAwaited(host=name, holder=holder, hosts=again):
                 self.waiting = f"{name}: {holder}"
-                self._start_over(again)
+                self._recount(again)
+                for host in again:
+                    self.failures.forget(host)
             case e.Warned():
                 self.warnings.append(event.text)
             case e.Finished():
-                self.finished, self.nbytes, self._sending = event, event.nbytes, {}
-
-    def _start_over(self, names: Iterable[str]) -> None:
-        """Have hosts wait to be connected, as when the run began."""
-        for name in names:
-            self._move(self.hosts[name], S.CONNECTING, self.at)
-            self.failures.forget(name)
-        self.uploaded = 0
-        self._spared = sum(row.state in _OVER for row in self.hosts.values())
+                self.nbytes, self._sending = event.nbytes, {}
 
     def _sample(self) -> None:
         self._samples.append((self.at, self.nbytes))

@@ -99,9 +99,9 @@ def success(report: Report, board: Board) -> str:
     parts = [f"{plural(live, 'host')} live {took}"]
     if same:
         parts.append(f"{same} unchanged")
-    if board.waves > 1:
+    if board.wave_count > 1:
         parts.append(
-            f"{board.waves} waves, the widest switched within {span(report.skew)}"
+            f"{board.wave_count} waves, the widest switched within {span(report.skew)}"
         )
     elif live > 1:
         parts.append(f"old and new together for {span(report.skew)}")
