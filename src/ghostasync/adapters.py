@@ -9,7 +9,6 @@ no hosts. Nothing is looked for before a name is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import Final
 
 from .errors import PlanError
