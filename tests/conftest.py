@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,20 @@ SMALL_FILE_CALLS = ("io.", "os.")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def what_is_left_open_is_found(request: pytest.FixtureRequest) -> Iterator[None]:
+    """
+    Fail the test that left a socket, a transport or a file open, and no later one.
+
+    A transport lies in a circle with its protocol. It warns when the circle is
+    collected, which otherwise happens by chance, in another test.
+    """
+    gc.freeze()  # what others made costs nothing to collect
+    yield
+    request.node.funcargs.clear()  # pytest keeps them a little longer
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
