@@ -68,10 +68,12 @@ class Console:
         *args: str,
         prefix: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
+        quick: Mapping[str, float] | None = None,
     ) -> Iterator[Command]:
         """Start a command; its stdout is a pipe to read events from."""
         folder = str(self.world.folder)
-        with Command(Order(args, folder, self._env(env or {}), prefix)) as process:
+        order = Order(args, folder, self._env(env or {}), prefix, quick or {})
+        with Command(order) as process:
             try:
                 yield process
             finally:
