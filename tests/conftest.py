@@ -10,6 +10,14 @@ from hypothesis import settings
 
 TEST_SECONDS = 240
 
+POLLS = {
+    "_engine.locks._POLL_EVERY": (0.01, 0.05),
+    "_engine.rollback._LOOK_EVERY": 0.02,
+    "_engine.stages.reconnect._PAUSE": 0.02,
+    "_engine.stages.rollback._PAUSE": 0.02,
+}
+"""Seconds between two looks at what a host in memory knows at once."""
+
 # A machine that others keep busy is no reason to fail.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -35,6 +43,12 @@ def what_is_left_open_is_found(request: pytest.FixtureRequest) -> Iterator[None]
     yield
     request.node.funcargs.clear()  # pytest keeps them a little longer
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def polls_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in POLLS.items():
+        monkeypatch.setattr(f"ghostasync.{name}", seconds)
 
 
 @pytest.fixture(autouse=True)
