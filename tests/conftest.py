@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,14 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 TEST_SECONDS = 240
+
+POLLS = {
+    "_engine.locks._POLL_EVERY": (0.01, 0.05),
+    "_engine.rollback._LOOK_EVERY": 0.02,
+    "_engine.stages.reconnect._PAUSE": 0.02,
+    "_engine.stages.rollback._PAUSE": 0.02,
+}
+"""Seconds between two looks at what a host in memory knows at once."""
 
 # A machine that others keep busy is no reason to fail.
 settings.register_profile("unhurried", deadline=None)
@@ -20,6 +29,26 @@ SMALL_FILE_CALLS = ("io.", "os.")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def what_is_left_open_is_found(request: pytest.FixtureRequest) -> Iterator[None]:
+    """
+    Fail the test that left a socket, a transport or a file open, and no later one.
+
+    A transport lies in a circle with its protocol. It warns when the circle is
+    collected, which otherwise happens by chance, in another test.
+    """
+    gc.freeze()  # what others made costs nothing to collect
+    yield
+    request.node.funcargs.clear()  # pytest keeps them a little longer
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def polls_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in POLLS.items():
+        monkeypatch.setattr(f"ghostasync.{name}", seconds)
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any
 import attrs
 
 from ghostasync import Module, Plan, Script
+from tests.fleet.command import WARNINGS, Command
+from tests.fleet.forkserver import Order
 from tests.fleet.world import SECRET, World
 
 __all__ = ["Console", "Outcome"]
@@ -68,17 +68,12 @@ class Console:
         *args: str,
         prefix: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
-    ) -> Iterator[subprocess.Popen[str]]:
+        quick: Mapping[str, float] | None = None,
+    ) -> Iterator[Command]:
         """Start a command; its stdout is a pipe to read events from."""
-        with subprocess.Popen(
-            [*prefix, sys.executable, "-m", "ghostasync", *args],
-            cwd=self.world.folder,
-            env=self._env(env or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+        folder = str(self.world.folder)
+        order = Order(args, folder, self._env(env or {}), prefix, quick or {})
+        with Command(order) as process:
             try:
                 yield process
             finally:
@@ -100,8 +95,8 @@ class Console:
             "HOME": str(folder),
             "XDG_CACHE_HOME": str(folder / "cache"),
             "TOKEN": SECRET,
-            "PYTHONWARNINGS": "error",
             **more,
+            **WARNINGS,
         }
 
 

@@ -165,11 +165,15 @@ class Ground:
 
     @contextmanager
     def deploying(
-        self, *args: str, command: str = "deploy", prefix: tuple[str, ...] = ()
+        self,
+        *args: str,
+        command: str = "deploy",
+        prefix: tuple[str, ...] = (),
+        quick: Mapping[str, float] | None = None,
     ) -> Iterator[Running]:
         """Start a deploy; it is killed where the body leaves it behind."""
         words = (command, "--output", "json", *args)
-        with self.console.running(*words, prefix=prefix) as process:
+        with self.console.running(*words, prefix=prefix, quick=quick) as process:
             yield Running(process)
 
     def deploy(self, *args: str, command: str = "deploy") -> Outcome:

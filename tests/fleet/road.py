@@ -18,6 +18,7 @@ import attrs
 from anyio.from_thread import BlockingPortal
 
 from ghostasync.model import Host
+from tests.fleet.ports import reserve
 
 __all__ = ["Road"]
 
@@ -108,9 +109,10 @@ class Road:
         self._arrived = threading.Event()
         self._holding = False
         self._server: asyncio.Server | None = None
-        self._port = 0
-        self.open()
+        self._held = reserve(address)
+        self._port = self._held.getsockname()[1]
         self.host = attrs.evolve(host, address=address, port=self._port)
+        self.open()
 
     def open(self) -> None:
         """Let newcomers in, as it does from the beginning."""
@@ -153,6 +155,7 @@ class Road:
         """Close the road for good."""
         self.reset()
         self.shut()
+        self._held.close()
 
     async def _listen(self) -> None:
         if self._server is None:
@@ -160,7 +163,6 @@ class Road:
             self._server = await loop.create_server(
                 self._arrive, self._address, self._port
             )
-            self._port = self._server.sockets[0].getsockname()[1]
 
     async def _close_server(self) -> None:
         if self._server is not None:

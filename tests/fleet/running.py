@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import threading
 from typing import Any, Final
 
+from tests.fleet.command import Command
 from tests.fleet.console import Outcome
 
 __all__ = ["ENDING", "Running"]
@@ -20,7 +20,7 @@ within 60."""
 class Running:
     """A command at work; its events are read as they come."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Command) -> None:
         self.process = process
         self._lines: list[str] = []
         self._errors: list[str] = []

@@ -12,10 +12,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -32,6 +32,7 @@ from tests.fleet.layout import (
     poor_tools,
     write_key,
 )
+from tests.fleet.ports import reserve
 from tests.fleet.processes import command_line, descendants, send
 
 __all__ = ["SSHD", "SshdFleet", "namespaces_work"]
@@ -138,13 +139,15 @@ class SshdFleet:
         self._options = {**CONFIG, **(options or {})}
         self._servers: dict[str, _Server] = {}
         self._known: dict[str, str] = {}
+        self._ports = ExitStack()
         folder.mkdir(parents=True, exist_ok=True)
         if self.isolated:
             Path("/ghost").mkdir(exist_ok=True)  # a place to mount on
         Path("/run/sshd").mkdir(exist_ok=True)
         self._client_key = write_key(folder / "client_key")
-        for number, port in enumerate(_free_ports(count, address), 1):
-            self._lay_out(Host(f"h{number}", address, port))
+        for number in range(1, count + 1):
+            held = self._ports.enter_context(reserve(address))
+            self._lay_out(Host(f"h{number}", address, held.getsockname()[1]))
         self._write_known_hosts()
 
     @property
@@ -246,9 +249,14 @@ class SshdFleet:
         """End all hosts; their mounts and processes go with them."""
         for name in self._servers:
             self.kill(name)
+        self._ports.close()
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -365,12 +373,3 @@ def _in_turn(items: Sequence[Item], number: int) -> Item | None:
 
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
-
-
-def _free_ports(count: int, address: str) -> list[int]:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    held = [socket.create_server((address, 0), family=family) for _ in range(count)]
-    ports: list[int] = [server.getsockname()[1] for server in held]
-    for server in held:
-        server.close()
-    return ports

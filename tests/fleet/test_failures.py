@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 import attrs
@@ -12,6 +11,7 @@ import pytest
 
 from ghostasync import Plan, Rollout, Script, Verify
 from ghostasync.model import Deadlines
+from tests.fleet.command import Command
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
 from tests.fleet.world import SCRIPTS, World
@@ -470,8 +470,7 @@ def test_a_run_under_limit_does_not_move_the_manifest(stage: Stage) -> None:
 # --- Lock and signals ----------------------------------------------------------
 
 
-def _wait_for(process: subprocess.Popen[str], event: str) -> None:
-    assert process.stdout
+def _wait_for(process: Command, event: str) -> None:
     for line in process.stdout:
         if json.loads(line)["event"] == event:
             return
@@ -500,7 +499,6 @@ def test_a_lost_terminal_never_stops_a_run(stage: Stage) -> None:
     with stage.console.running("deploy", "--output", "json") as process:
         _wait_for(process, "Uploaded")
         process.send_signal(signal.SIGHUP)
-        assert process.stdout
         process.stdout.close()
 
         assert process.wait(timeout=40) == 0

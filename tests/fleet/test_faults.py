@@ -229,18 +229,23 @@ def _dns(scene: Scene) -> None:
 class Fault:
     """
     What happens; *deadlines* is not empty where only time tells that it did: what a
-    user sets who does not want to wait long, besides what the moment has.
+    user sets who does not want to wait long, besides what the moment has. *quick* has
+    the seconds that the engine itself waits for a host that says nothing any more.
     """
 
     strike: Callable[[Scene], None]
     deadlines: Mapping[str, float] = attrs.field(factory=dict)
+    quick: Mapping[str, float] = attrs.field(factory=dict)
+
+
+SILENT: Final = {"_remote.call.GRACE": 3, "_remote.call.ANSWER": 2}
 
 
 FAULTS: Final = {
     "reset": Fault(_reset),
-    "half-open": Fault(_half_open, {"rollback": 20, "connect": 5}),
-    "killed": Fault(_killed, {"rollback": 6, "connect": 5}),
-    "stopped": Fault(_stopped, {"rollback": 6, "connect": 5}),
+    "half-open": Fault(_half_open, {"rollback": 20, "connect": 5}, SILENT),
+    "killed": Fault(_killed, {"rollback": 6, "connect": 5}, SILENT),
+    "stopped": Fault(_stopped, {"rollback": 6, "connect": 5}, SILENT),
     "disk full": Fault(_disk_full),
     "fails": Fault(_fails),
     "hangs": Fault(_hangs, {"rollback": 6}),
@@ -528,7 +533,7 @@ def _suffer(
     ground.commit()
     begin = gates.enter_context(ground.gate(*moment.begin)) if moment.begin else None
     gate = _arm(ground, moment, gates)
-    with ground.deploying() as running:
+    with ground.deploying(quick=fault.quick) as running:
         running.until("Started")
         if begin is not None:
             begin.wait()

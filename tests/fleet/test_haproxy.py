@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -21,6 +21,7 @@ import pytest
 from ghostasync import Hook, Rollout, Verify
 from tests.fleet.conftest import StartFleet, need
 from tests.fleet.console import Console
+from tests.fleet.ports import reserve
 from tests.fleet.world import World
 
 pytestmark = pytest.mark.fleet
@@ -40,6 +41,7 @@ defaults
   timeout client 30s
   timeout server 30s
   timeout queue 5s
+  timeout check 5s
 frontend shop
   bind 127.0.0.1:{port}
   default_backend shop
@@ -135,19 +137,18 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in held]
-    for server in held:
-        server.close()
-    return ports
+@pytest.fixture
+def reserved() -> Iterator[list[socket.socket]]:
+    """Ports for the balancer and for each host."""
+    with ExitStack() as ports:
+        yield [ports.enter_context(reserve()) for _ in ("front", *HOSTS)]
 
 
 def test_visitors_of_a_balanced_fleet_see_no_error(
-    sshd_fleet: StartFleet, tmp_path: Path
+    sshd_fleet: StartFleet, tmp_path: Path, reserved: list[socket.socket]
 ) -> None:
     need(Path("/usr/sbin/haproxy").exists(), "needs haproxy")
-    front, *ports = free_ports(1 + len(HOSTS))
+    front, *ports = [port.getsockname()[1] for port in reserved]
     servers = dict(zip(HOSTS, ports, strict=True))
     world = World.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
     site = world.repositories["site"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from itertools import groupby
@@ -14,6 +13,7 @@ import attrs
 import pytest
 
 from ghostasync import Ssh
+from tests.fleet.command import Command
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
 from tests.fleet.layout import USER, tools_but
@@ -86,15 +86,14 @@ def until(ready: Callable[[], bool], seconds: float = 40) -> None:
         time.sleep(0.05)
 
 
-def _read_until(process: subprocess.Popen[str], event: str) -> None:
-    assert process.stdout
+def _read_until(process: Command, event: str) -> None:
     for line in process.stdout:
         if json.loads(line)["event"] == event:
             return
     raise AssertionError(f"{event} never came")
 
 
-def end_of(process: subprocess.Popen[str]) -> Outcome:
+def end_of(process: Command) -> Outcome:
     out, err = process.communicate(timeout=60)
     return Outcome(process.returncode, out, err)
 

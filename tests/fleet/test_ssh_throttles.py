@@ -36,33 +36,52 @@ class Penalty:
     @asynccontextmanager
     async def front(self, fleet: SshdFleet) -> AsyncIterator[Host]:
         port = fleet.hosts[0].port
+        serving: set[asyncio.Task[None]] = set()
 
         async def serve(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         ) -> None:
             self.visits.append(anyio.current_time())
             self.left -= 1
-            if self.left >= 0:
-                writer.write(self.says)
-            else:
+            if self.left < 0:
                 there, back = await asyncio.open_connection("127.0.0.1", port)
                 await asyncio.gather(_pump(reader, back), _pump(there, writer))
-            writer.close()
+                return
+            async with _closed(writer):
+                writer.write(self.says)
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(serve(reader, writer))
+            serving.add(task)
+
+        server = await asyncio.start_server(visit, "127.0.0.1", 0)
         try:
             at = server.sockets[0].getsockname()[1]
             yield attrs.evolve(fleet.hosts[0], port=at)
         finally:
             server.close()
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _closed(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """Close a connection in the end, and wait for that."""
+    try:
+        yield
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async with _closed(writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +163,8 @@ async def test_a_proxy_command_that_logs_in_to_one_server_is_throttled_for_all(
     command = f"ssh -F none {known} -o BatchMode=yes -W %h:%p {who}"
     settings = attrs.evolve(fleet.ssh, proxy_command=command)
     handshakes = Handshakes(per_endpoint=2)
-    transport = SshTransport(settings, handshakes=handshakes, pauses=[0.3] * 20)
+    # On a busy machine a login takes seconds, and nobody else is let in meanwhile.
+    transport = SshTransport(settings, handshakes=handshakes, pauses=[0.3] * 200)
     sessions = [connect.session(transport, host) for host in behind * 3]
 
     async with anyio.create_task_group() as tasks:

@@ -20,7 +20,7 @@ from ..errors import Unreachable
 from ._target import Target
 from ._wire import Wire
 
-__all__ = ["HOSTS_EACH", "Bastion", "Gate", "Line"]
+__all__ = ["HOSTS_EACH", "Bastion", "Gate", "Line", "Place"]
 
 HOSTS_EACH: Final = 64
 """Hosts that share one connection before the next is opened."""
@@ -41,18 +41,27 @@ class Line:
     """One connection to the bastion, and the hosts on it."""
 
     gate: Gate
-    coming: int = 0
+    coming: set[object] = attrs.field(factory=set)
     wires: weakref.WeakSet[Wire] = attrs.field(factory=weakref.WeakSet)
 
     @property
     def hosts(self) -> int:
         """How many use it; those whose road has ended do not."""
-        return self.coming + sum(not wire.lost for wire in self.wires)
+        return len(self.coming) + sum(not wire.lost for wire in self.wires)
+
+
+@attrs.frozen
+class Place:
+    """One host's place on a line; from when there is a road, the road is counted."""
+
+    line: Line
+    host: object
 
     async def tunnel(self, target: Target) -> Wire:
         """Open a road to *target*."""
-        wire = await self.gate.tunnel(target)
-        self.wires.add(wire)
+        wire = await self.line.gate.tunnel(target)
+        self.line.wires.add(wire)
+        self.line.coming.discard(self.host)
         return wire
 
 
@@ -74,21 +83,21 @@ class Bastion:
         self._failure: Unreachable | None = None
 
     @contextlib.asynccontextmanager
-    async def line(self) -> AsyncIterator[Line]:
+    async def place(self) -> AsyncIterator[Place]:
         """
-        Take a connection with room for one more host, and open it where it is not.
+        Take a place on a connection with room for it, and open that where it is not.
 
         Raises:
             Unreachable: There is no connection to the bastion.
         """
-        line = self._with_room()
-        line.coming += 1
+        line, host = self._with_room(), object()
+        line.coming.add(host)
         try:
             if not line.gate.is_open:
                 await self._open(line)
-            yield line
+            yield Place(line, host)
         finally:
-            line.coming -= 1
+            line.coming.discard(host)
 
     async def close(self) -> None:
         """Close all connections in an orderly way."""

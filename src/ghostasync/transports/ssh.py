@@ -178,8 +178,8 @@ class SshTransport:
         """Open a road to the server and wait for the first line that it sends."""
         if target.jump:
             try:
-                async with self._bastion(target.jump).line() as line:
-                    return await self._greeted(host, line.tunnel(target))
+                async with self._bastion(target.jump).place() as place:
+                    return await self._greeted(host, place.tunnel(target))
             except Unreachable as exc:
                 raise exc if exc.host == host.name else behind(host, exc) from exc
         if target.proxy_command:
