@@ -91,7 +91,10 @@ async def test_scripts_of_a_git_source_are_read_at_the_revision(
     old = repository.git("rev-parse", "HEAD")
     repository.script("post_deploy", "#!/bin/bash\ngit pull\n")
     repository.commit("2")
-    pre, post = Script(path="deploy/pre_deploy"), Script(path="deploy/post_deploy")
+    pre, post = (
+        Script(path="deploy/pre_deploy"),
+        Script(path="deploy/post_deploy"),
+    )
 
     def module(rev: str) -> Module:
         source = GitSource(str(repository.path), rev)

@@ -34,7 +34,7 @@ from ghostasync import events as e
 from ghostasync import (
     revert as take_back,
 )
-from ghostasync.history.replay import PastRun
+from ghostasync.history.past_run import PastRun
 from ghostasync.history.reports import last_states
 from ghostasync.history.runs import find_run, unfinished_run
 from ghostasync.testing import Answer, Call, LocalTransport, MemoryStore

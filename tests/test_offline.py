@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.lint.offline import Line, complaint, findings, warning
+from ghostasync.lint.offline import ShellLine, complaint, findings, warning
 
 
 def on_hosts(text: str) -> list[str]:
@@ -314,12 +314,12 @@ def test_lines_are_those_of_the_script() -> None:
     text = "#!/bin/sh\nset -e\ncurl x\n\nsudo \\\n  npm ci\nsh <<E\n\nwget y\nE\n"
 
     assert findings(text, "post_deploy") == (
-        Line(3, "curl"), Line(5, "npm ci"), Line(9, "wget"),
+        ShellLine(3, "curl"), ShellLine(5, "npm ci"), ShellLine(9, "wget"),
     )  # fmt: skip
 
 
 def test_a_complaint_names_some_lines_and_counts_the_rest() -> None:
-    found = [Line(number, "curl") for number in range(1, 9)]
+    found = [ShellLine(number, "curl") for number in range(1, 9)]
 
     said = complaint("pre_deploy", found)
 

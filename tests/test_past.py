@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostasync import events as e
-from ghostasync.history.replay import PastRun, continued, read_run
+from ghostasync.history.past_run import PastRun, continued
+from ghostasync.history.replay import read_run
 from ghostasync.history.runs import find_run, serving_run, unfinished_run
 from ghostasync.journal import line
 from ghostasync.model import Revision, State

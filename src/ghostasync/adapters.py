@@ -70,6 +70,9 @@ def notifier(name: str, plan: Plan) -> Notifier:
 def _make(folder: str, name: str, options: Options, plan: Plan) -> object:
     # Reading what is installed takes 6 ms, and few plans name a plug-in.
 
+    # Reading what is installed takes 6 ms, and few plans name a plug-in.
+    from importlib.metadata import entry_points
+
     key, found = _KEYS[folder], entry_points(group=f"ghostasync.{folder}")
     registered = {entry.value: entry for entry in found.select(name=name)}
     if not registered:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ghostasync import events as e
-from ghostasync.cli.lines import Teller
+from ghostasync.cli.lines import LineWriter
 from ghostasync.model import State
 
 from .story import NEW, OLD, RUN, Story, folded, good_run, names
@@ -14,7 +14,7 @@ from .story import NEW, OLD, RUN, Story, folded, good_run, names
 
 def told(story: Story) -> list[str]:
     """The lines of a run without their time of day."""
-    board, teller = folded([]), Teller()
+    board, teller = folded([]), LineWriter()
     said = []
     for record in story.records:
         board.apply(record)
@@ -99,7 +99,7 @@ def test_what_matters_is_one_line(event: e.Event, line: str) -> None:
     story.start()
     board = folded(story.records)
 
-    said = list(Teller().tell(e.Record(2, 0.0, RUN, event), board))
+    said = list(LineWriter().tell(e.Record(2, 0.0, RUN, event), board))
 
     assert [text.split(" ", 1)[1] for text in said] == [line]
 
@@ -122,7 +122,7 @@ def test_what_matters_is_one_line(event: e.Event, line: str) -> None:
 def test_steps_on_the_way_are_left_out(event: e.Event) -> None:
     board = folded(good_run(1).records)
 
-    assert list(Teller().tell(e.Record(2, 0.0, RUN, event), board)) == []
+    assert list(LineWriter().tell(e.Record(2, 0.0, RUN, event), board)) == []
 
 
 def test_every_line_begins_with_the_local_time_of_day() -> None:
@@ -130,7 +130,7 @@ def test_every_line_begins_with_the_local_time_of_day() -> None:
     story.start()
     record = story.records[0]
 
-    (line,) = Teller().tell(record, folded([record]))
+    (line,) = LineWriter().tell(record, folded([record]))
 
     assert line.startswith(time.strftime("%H:%M:%S ", time.localtime(record.at)))
     assert re.match(r"\d\d:\d\d:\d\d run ", line)

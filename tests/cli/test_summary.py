@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ghostasync import events as e
 from ghostasync.model import HostReport, Outcome, Report
 from ghostasync.model import State as S  # noqa: N817  as in the table
-from ghostasync.views.summary import MAX_LINES, Command, failure, is_clean, success
+from ghostasync.views.summary import MAX_LINES, TypedCommand, failure, is_clean, success
 
 from .story import (
     NEW,
@@ -25,7 +25,7 @@ from .story import (
     report_of,
 )
 
-THIS = Command.typed(
+THIS = TypedCommand.typed(
     ["--config", "shop file.toml", "deploy", "site@main"], Path("s.toml")
 )
 
@@ -278,7 +278,9 @@ def test_who_holds_the_lock_is_said_once_and_how_to_wait(
     story.tell(e.Halted("web3", held))
     story.finish("locked", 4, f"web1: {held}")
 
-    lines = failure(report_of(story), folded(story.records), Command.typed(typed, None))
+    lines = failure(
+        report_of(story), folded(story.records), TypedCommand.typed(typed, None)
+    )
 
     assert lines[:2] == ["ghostasync: locked", f"  web[1-2]  checking: {held}"]
     assert "\n".join(lines).count("another run") == 1
@@ -308,7 +310,7 @@ def test_a_partial_run_is_a_success_that_says_what_is_missing() -> None:
 
 @pytest.mark.parametrize("output", [["--output", "json"], ["--output=json"]])
 def test_what_to_type_next_is_for_people(output: list[str]) -> None:
-    again = Command.typed([*output, "deploy", "site", "--force"], None)
+    again = TypedCommand.typed([*output, "deploy", "site", "--force"], None)
 
     assert again.this == "ghostasync deploy site --force"
 

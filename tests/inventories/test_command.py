@@ -13,14 +13,14 @@ import pytest
 from anyio import to_thread
 
 from ghostasync import App, Host, PlanError
-from ghostasync.inventories.command import Command
+from ghostasync.inventories.command import CommandInventory
 
 SHOP = App("shop", "prod", "web", env_vars={"REGION": "eu"}, secrets=("TOKEN",))
 
 
-def command(text: str, cwd: Path) -> Command:
+def command(text: str, cwd: Path) -> CommandInventory:
     environ = {"PATH": os.environ["PATH"], "TOKEN": "hunter2-hunter2"}
-    return Command(text, SHOP, cwd, environ)
+    return CommandInventory(text, SHOP, cwd, environ)
 
 
 async def refusal(text: str, cwd: Path) -> str:

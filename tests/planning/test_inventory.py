@@ -21,7 +21,7 @@ from ghostasync import (
     StoreSettings,
     dry_run,
 )
-from ghostasync._planning.inventory import Checked, with_hosts
+from ghostasync._planning.inventory import CheckedInventory, with_hosts
 from ghostasync.errors import ConfigError
 from ghostasync.inventories.static import Static
 from ghostasync.model import InventorySettings
@@ -151,11 +151,11 @@ async def test_an_inventory_that_does_not_answer_is_given_up() -> None:
             raise AssertionError
 
     with pytest.raises(PlanError, match=r"^inventory: did not answer within 0\.01 s$"):
-        await Checked(Silent(), "inventory", seconds=0.01).hosts()
+        await CheckedInventory(Silent(), "inventory", seconds=0.01).hosts()
 
 
 async def test_its_own_lack_of_patience_is_its_failure() -> None:
-    inventory = Checked(Mine(TimeoutError("in pages")), "inventory.plugin")
+    inventory = CheckedInventory(Mine(TimeoutError("in pages")), "inventory.plugin")
 
     with pytest.raises(PlanError, match=r"^inventory\.plugin: failed: TimeoutError"):
         await inventory.hosts()

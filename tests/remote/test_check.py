@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync._remote.facts import Facts, Switch, Target, parse_facts
+from ghostasync._remote.facts import Facts, ModuleState, SwitchRecord, parse_facts
 from tests.remote.shells import SHELLS, read, run, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
@@ -49,11 +49,15 @@ class Books:
         assert (status, err) == (0, "")
         return parse_facts(said, {str(self.folder): "site"})
 
-    def target_facts(self, shell: str) -> Target:
+    def target_facts(self, shell: str) -> ModuleState:
         return self.check(shell).targets["site"]
 
-    def record(self, name: str, previous: str, new: str, aside: str = "") -> Switch:
-        return Switch(name, self.release(previous), self.release(new), aside, "f00d")
+    def record(
+        self, name: str, previous: str, new: str, aside: str = ""
+    ) -> SwitchRecord:
+        return SwitchRecord(
+            name, self.release(previous), self.release(new), aside, "f00d"
+        )
 
 
 @pytest.fixture

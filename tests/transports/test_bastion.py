@@ -5,14 +5,14 @@ from contextlib import AsyncExitStack
 import attrs
 
 from ghostasync.transports._bastion import Bastion
-from ghostasync.transports._target import Target
-from ghostasync.transports._wire import Wire
+from ghostasync.transports._endpoint import Endpoint
+from ghostasync.transports._stream import Stream
 
-WEB1 = Target("web1", 22, "root")
+WEB1 = Endpoint("web1", 22, "root")
 
 
 @attrs.define(eq=False)
-class Gate:
+class JumpSession:
     """A connection to a bastion that is open once it was opened."""
 
     is_open: bool = False
@@ -20,18 +20,18 @@ class Gate:
     async def open(self) -> None:
         self.is_open = True
 
-    async def tunnel(self, _: Target) -> Wire:
-        return Wire()
+    async def tunnel(self, _: Endpoint) -> Stream:
+        return Stream()
 
     async def close(self) -> None:
         self.is_open = False
 
 
 async def test_a_host_that_waits_for_its_greeting_takes_one_place() -> None:
-    gates: list[Gate] = []
+    gates: list[JumpSession] = []
 
-    def connect() -> Gate:
-        gates.append(Gate())
+    def connect() -> JumpSession:
+        gates.append(JumpSession())
         return gates[-1]
 
     bastion = Bastion(connect, hosts_each=2)

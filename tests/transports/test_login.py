@@ -6,8 +6,8 @@ import asyncssh
 import pytest
 
 from ghostasync.model import Host, Ssh
+from ghostasync.transports._endpoint import Endpoint, Keys
 from ghostasync.transports._login import Login, hop
-from ghostasync.transports._target import Keys, Target
 from ghostasync.transports._trust import Trust
 
 
@@ -26,8 +26,10 @@ def configured(tmp_path: Path, text: str) -> str:
 def test_the_host_overrides_the_settings() -> None:
     login = Login(Ssh(user="all", port=2200, config=False))
 
-    assert login.target(Host("a")) == Target("a", 2200, "all")
-    assert login.target(Host("a", "10.0.0.1", 22, "me")) == Target("10.0.0.1", 22, "me")
+    assert login.target(Host("a")) == Endpoint("a", 2200, "all")
+    assert login.target(Host("a", "10.0.0.1", 22, "me")) == Endpoint(
+        "10.0.0.1", 22, "me"
+    )
 
 
 def test_without_a_user_it_is_the_one_who_runs_us(
@@ -47,7 +49,7 @@ def test_the_configuration_fills_in_what_the_plan_leaves_open(tmp_path: Path) ->
 
     target = Login(Ssh(config=config)).target(Host("a"))
 
-    assert target == Target("10.0.0.1", 2201, "b", jump="d@e:2202", alias="c")
+    assert target == Endpoint("10.0.0.1", 2201, "b", jump="d@e:2202", alias="c")
 
 
 def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
     key.write_private_key(tmp_path / "key")
     login = Login(Ssh("me", 2300, "~/key", config=config))
 
-    assert login.target(Host("a")) == Target(
+    assert login.target(Host("a")) == Endpoint(
         "a", 2300, "me", keys=Keys((key,)), identity=str(tmp_path / "key")
     )
 
@@ -66,7 +68,7 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
 def test_a_jump_host_is_reached_directly(tmp_path: Path) -> None:
     config = configured(tmp_path, "Host *\n ProxyJump e\n User b\n")
 
-    assert Login(Ssh(config=config)).target(Host("e"), "") == Target("e", 22, "b")
+    assert Login(Ssh(config=config)).target(Host("e"), "") == Endpoint("e", 22, "b")
 
 
 def test_a_proxy_command_has_its_tokens_filled_in() -> None:
@@ -125,7 +127,7 @@ def test_the_configuration_chooses_the_agent(
 def test_a_key_that_cannot_be_written_down_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = Ssh(known_hosts=str(tmp_path / "file/known"), host_keys="accept-new")
-    trust, target = Trust(settings), Target("a", 22, "me")
+    trust, target = Trust(settings), Endpoint("a", 22, "me")
     trust.accept(target, asyncssh.generate_private_key("ssh-ed25519"))
 
     with pytest.raises(ValueError, match=rf"ssh\.known_hosts: {tmp_path}/file"):
@@ -135,17 +137,17 @@ def test_a_key_that_cannot_be_written_down_is_not_believed(tmp_path: Path) -> No
 
 
 def test_a_target_is_known_by_alias_and_port() -> None:
-    assert Target("a", 22, "me").known_as == "a"
-    assert Target("a", 2201, "me", alias="b").known_as == "[b]:2201"
+    assert Endpoint("a", 22, "me").known_as == "a"
+    assert Endpoint("a", 2201, "me", alias="b").known_as == "[b]:2201"
 
 
 def test_hosts_that_may_log_in_to_one_server_share_its_handshakes() -> None:
-    relay = Target("a", 22, "me", proxy_command="ssh -W a:22 gate")
-    other = Target("b", 2201, "me", proxy_command="ssh -W b:2201 gate")
+    relay = Endpoint("a", 22, "me", proxy_command="ssh -W a:22 gate")
+    other = Endpoint("b", 2201, "me", proxy_command="ssh -W b:2201 gate")
 
     assert relay.endpoint == other.endpoint == "through ssh -W *:* gate"
-    assert Target("a", 22, "me").endpoint == "a:22"
-    assert Target("a", 22, "me", jump="gate").endpoint == "a:22 through gate"
+    assert Endpoint("a", 22, "me").endpoint == "a:22"
+    assert Endpoint("a", 22, "me", jump="gate").endpoint == "a:22 through gate"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_a_named_key_that_is_missing_is_passed_over_as_ssh_does(tmp_path: Path) 
 
 def test_a_key_is_accepted_only_where_none_is_known(tmp_path: Path) -> None:
     trust = Trust(Ssh(known_hosts=str(tmp_path / "new"), host_keys="accept-new"))
-    target = Target("a", 22, "me")
+    target = Endpoint("a", 22, "me")
     first, second = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
 
     assert trust.accept(target, first)
@@ -203,4 +205,4 @@ def test_strict_accepts_no_new_key(tmp_path: Path) -> None:
 
     key = asyncssh.generate_private_key("ssh-ed25519")
 
-    assert not trust.accept(Target("a", 22, "me"), key)
+    assert not trust.accept(Endpoint("a", 22, "me"), key)

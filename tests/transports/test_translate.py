@@ -8,16 +8,16 @@ import asyncssh
 import attrs
 
 from ghostasync.model import Host, Ssh
-from ghostasync.transports._target import Target
+from ghostasync.transports._endpoint import Endpoint
 from ghostasync.transports._translate import unreachable
 from ghostasync.transports._trust import Trust
 
-TARGET = Target("10.0.0.1", 2201, "me")
+TARGET = Endpoint("10.0.0.1", 2201, "me")
 REFUSED = asyncssh.PermissionDenied("no")
 WRONG = asyncssh.HostKeyNotVerifiable("no")
 
 
-def told(known: Path, exc: Exception, target: Target = TARGET) -> str:
+def told(known: Path, exc: Exception, target: Endpoint = TARGET) -> str:
     trust = Trust(Ssh(known_hosts=str(known)))
     return str(unreachable(Host("web1"), target, trust, exc))
 

@@ -32,7 +32,7 @@ from .stages.connect import connect
 from .stages.prune import prune
 from .takeover import adopt_killed_moves, drained_by_killed_run
 
-__all__ = ["Fleet", "Stopped"]
+__all__ = ["Fleet", "GoesNoFurther"]
 
 _Args = TypeVarTuple("_Args")
 
@@ -44,7 +44,7 @@ Record = Callable[[e.Event, S | None], None]
 """Puts an event on record, with the host's state after it."""
 
 
-class Stopped(Exception):
+class GoesNoFurther(Exception):
     """The run goes no further; why is on record."""
 
 
@@ -112,10 +112,10 @@ class Fleet:
         Return where the run may go on.
 
         Raises:
-            Stopped: It may not.
+            GoesNoFurther: It may not.
         """
         if self.policy.reason:
-            raise Stopped
+            raise GoesNoFurther
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -154,7 +154,7 @@ class Fleet:
         Build once and bring every host to READY, all at the same time.
 
         Raises:
-            Stopped: The run goes no further.
+            GoesNoFurther: The run goes no further.
         """
         self.waits_until = anyio.current_time() + self.run.spec.wait
         with anyio.CancelScope() as self._step:
@@ -224,7 +224,7 @@ class Fleet:
         Say what the first phase amounts to.
 
         Raises:
-            Stopped: No link moves.
+            GoesNoFurther: No link moves.
         """
         self.note(self.policy.judge())
         self.require_going_on()
@@ -242,7 +242,7 @@ class Fleet:
         Run each module's before_switch, once for the fleet.
 
         Raises:
-            Stopped: One failed, and no link moves.
+            GoesNoFurther: One failed, and no link moves.
         """
         in_order = [ctx for number in self.waves for ctx in self._wave(number)]
         await pass_before_switch(self.run, in_order)
@@ -253,7 +253,7 @@ class Fleet:
         Take one wave from READY to LIVE.
 
         Raises:
-            Stopped: The run goes no further.
+            GoesNoFurther: The run goes no further.
         """
         hosts = [ctx for ctx in self._wave(number) if ctx.state is S.READY]
         if not hosts:
@@ -279,7 +279,7 @@ class Fleet:
         Watch a wave for a while, then have it prove its health again.
 
         Raises:
-            Stopped: The run goes no further.
+            GoesNoFurther: The run goes no further.
         """
         seconds = self.run.plan.rollout.soak
         live = [self.hosts[name] for name in self.live_in(number)]

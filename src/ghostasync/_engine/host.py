@@ -12,11 +12,11 @@ from .._build.release import Release
 from .._local.paths import HostPaths
 from .._local.redact import Redactor
 from .._remote.facts import Facts, Identity
-from .._remote.fence import Guarded
+from .._remote.fence import FencedSession
 from ..events import Event, HostWarned
 from ..fold import HostState, RunState
 from ..goal import Goal
-from ..history.replay import PastRun
+from ..history.past_run import PastRun
 from ..model import Deadlines, Host, Module, Plan, State
 from ..protocols import Balancer, Channel
 from .spec import RunSpec
@@ -159,7 +159,7 @@ class HostRun:
     """
 
     host: Host
-    session: Guarded
+    session: FencedSession
     run: RunContext
     wave: int = 0
     attempt: Attempt = attrs.field(factory=Attempt)

@@ -9,7 +9,7 @@ import anyio
 
 from .._local.redact import Redactor
 from .._remote.facts import Facts
-from .._remote.fence import Guarded
+from .._remote.fence import FencedSession
 from ..errors import HostError
 from ..events import Event
 from ..fold import HostState, RunState
@@ -73,7 +73,9 @@ async def ask_each(
     contexts = [
         HostRun(
             host,
-            Guarded(transport.session(host), run.id, f"{spec.holder} as {host.name}"),
+            FencedSession(
+                transport.session(host), run.id, f"{spec.holder} as {host.name}"
+            ),
             run,
         )
         for host in spec.hosts

@@ -14,13 +14,21 @@ from .. import events as e
 from .._build.release import Release
 from .._local.redact import Redacting
 from .._local.scripts import Tail, script
-from .._remote.call import supervise
+from .._remote.call import query, supervise
 from .._remote.script import as_user
-from ..errors import BuildError, ConnectionDied, DeadlinePassed, HostError, RemoteError
+from ..errors import (
+    BuildError,
+    ConnectionDied,
+    DeadlinePassed,
+    HostError,
+    LockHeld,
+    RemoteError,
+)
+from ..model import Module
 from ..protocols import OnOutput
 from .host import HostRun
 
-__all__ = ["Job", "job_of", "run_here", "run_script"]
+__all__ = ["ScriptCall", "healthy", "run_here", "run_script", "script_call"]
 
 HostScript = Literal["pre_deploy", "before_switch", "post_deploy"]
 """The scripts of a release that run on hosts; their deadlines have the same names."""
@@ -30,7 +38,7 @@ _SHOW_EVERY = 0.5
 
 
 @attrs.frozen
-class Job:
+class ScriptCall:
     """
     One script on one host.
 
@@ -67,13 +75,13 @@ class Job:
         return (self.cwd, file, text, environment, *pairs)
 
 
-def job_of(
+def script_call(
     ctx: HostRun, release: Release, key: HostScript, *, serves: bool = False
-) -> Job:
+) -> ScriptCall:
     """Return the script *key* of a release, of one that *serves* or does not yet."""
     name, script = release.module.name, getattr(release.module, key)
     at = ctx.target(release.module) if serves else ctx.paths.release(name, release.id)
-    return Job(
+    return ScriptCall(
         module=name,
         script=key,
         cwd=at,
@@ -90,7 +98,7 @@ class _Listener:
     """Pass a script's output on: all of it to the log, its end to events."""
 
     ctx: HostRun
-    job: Job
+    job: ScriptCall
     stream: Redacting
     tail: Tail = attrs.field(factory=Tail)
     shown_at: float = 0.0
@@ -122,7 +130,7 @@ class _Listener:
         self.ctx.run.logs.write(self.ctx.name, line.encode())
 
 
-async def run_script(ctx: HostRun, job: Job) -> None:
+async def run_script(ctx: HostRun, job: ScriptCall) -> None:
     """
     Run *job* and wait for its end.
 
@@ -143,10 +151,10 @@ async def run_script(ctx: HostRun, job: Job) -> None:
             seconds=job.seconds,
         )
 
-    await _heard(ctx, job, there)
+    await _run_with_output(ctx, job, there)
 
 
-async def run_here(ctx: HostRun, job: Job) -> None:
+async def run_here(ctx: HostRun, job: ScriptCall) -> None:
     """
     Run *job*'s text on this machine, in a host's name, and wait for its end.
 
@@ -167,13 +175,13 @@ async def run_here(ctx: HostRun, job: Job) -> None:
         return None
 
     try:
-        await _heard(ctx, job, here)
+        await _run_with_output(ctx, job, here)
     except BuildError as exc:
         raise HostError(ctx.name, str(exc)) from exc
 
 
-async def _heard(
-    ctx: HostRun, job: Job, start: Callable[[OnOutput], Awaitable[int | None]]
+async def _run_with_output(
+    ctx: HostRun, job: ScriptCall, start: Callable[[OnOutput], Awaitable[int | None]]
 ) -> None:
     """Run a script with someone to listen to it; tell how it ended."""
     heading = f"--- {job.what} in {job.cwd}\n"
@@ -193,3 +201,54 @@ async def _heard(
         raise DeadlinePassed(ctx.name, job.key, job.seconds, what=job.what, tail=tail)
     if status:
         raise RemoteError(ctx.name, job.what, status, tail)
+
+
+# --- Health ----------------------------------------------------------------------
+
+
+async def healthy(ctx: HostRun, module: Module, meta: str) -> None:
+    """Return once the health check of *module* passes, with *meta*'s environment."""
+    if not module.verify:
+        return None
+    seconds = ctx.run.deadlines.verify
+    last: HostError | None = None
+    with anyio.move_on_after(seconds):
+        while True:
+            try:
+                return await _attempt(ctx, module, meta)
+            except (ConnectionDied, LockHeld):
+                raise
+            except HostError as exc:
+                last = exc
+            await anyio.sleep(module.verify.interval)
+    status, tail = None, "no attempt ended"
+    if isinstance(last, RemoteError):
+        status, tail = last.status, last.tail
+    elif isinstance(last, DeadlinePassed):
+        tail = f"{last.tail.rstrip()}\n{last}".lstrip()
+    elif last:
+        tail = str(last)
+    what = f"verify of {module.name} did not pass within {seconds:g} s; it last"
+    raise RemoteError(ctx.name, what, status, tail)
+
+
+async def _attempt(ctx: HostRun, module: Module, meta: str) -> None:
+    check = module.verify
+    if check.command:
+        job = ScriptCall(
+            module=module.name,
+            script="verify",
+            cwd=ctx.target(module),
+            meta=meta,
+            key="verify",
+            seconds=check.attempt_timeout,
+            text=check.command,
+            run_as=check.run_as,
+        )
+        await run_script(ctx, job)
+    if check.url:
+        timeout = f"{check.attempt_timeout:g}"
+        with anyio.move_on_after(check.attempt_timeout + 1) as scope:
+            await query(ctx.session, "fetch", check.url, timeout)
+        if scope.cancelled_caught:
+            raise RemoteError(ctx.name, "fetch", None, "no answer")

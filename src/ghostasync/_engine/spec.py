@@ -10,7 +10,7 @@ import attrs
 from .._local.paths import build_dir, cache_home
 from ..errors import SourceError
 from ..goal import Goal
-from ..history.replay import PastRun
+from ..history.past_run import PastRun
 from ..model import Host, Module, Plan, Revision
 from ..protocols import Balancer, Inventory, ManifestLine, Source, Store
 

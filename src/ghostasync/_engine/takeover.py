@@ -9,7 +9,7 @@ import attrs
 
 from .. import events as e
 from .._build.release import Release
-from .._remote.facts import Switch
+from .._remote.facts import SwitchRecord
 from ..model import Module, State
 from .host import HostRun, Move, Undo
 
@@ -31,7 +31,7 @@ _SETTLED: Final = frozenset(
 """Where a host was put back into its balancers, or it was said that it was not."""
 
 
-def moved_by_killed_run(ctx: HostRun, module: Module) -> Switch | None:
+def moved_by_killed_run(ctx: HostRun, module: Module) -> SwitchRecord | None:
     """
     Return how the run that this one takes up moved a link; None where it did not.
 
@@ -47,7 +47,7 @@ def moved_by_killed_run(ctx: HostRun, module: Module) -> Switch | None:
     if previous is None or not served or ctx.name not in past.changed:
         return None
     adopted = previous == _aside(ctx.target(module), target.live)
-    return Switch(
+    return SwitchRecord(
         run=past.id,
         previous="" if adopted else previous,
         new=target.link,
@@ -182,7 +182,7 @@ def manifest_before_killed_run(
     return found
 
 
-def _serves(ctx: HostRun, release: Release, record: Switch | None) -> bool:
+def _serves(ctx: HostRun, release: Release, record: SwitchRecord | None) -> bool:
     """Tell whether a host serves a release, with the environment that it is to have."""
     target = ctx.known.targets[release.module.name]
     proven = record.fingerprint if record else target.fingerprint

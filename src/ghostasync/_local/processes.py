@@ -23,7 +23,7 @@ from anyio.abc import Process
 from ..errors import BuildError
 from ..protocols import OnOutput
 
-__all__ = ["Command", "execute"]
+__all__ = ["Program", "execute"]
 
 GRACE: Final = 5.0
 """Seconds between TERM and KILL, and again for the KILL to show."""
@@ -41,7 +41,7 @@ WATCH: Final = 'read -r _ || { kill -s TERM -- -"$1"; sleep 5; kill -s KILL -- -
 
 
 @attrs.frozen
-class Command:
+class Program:
     """A program to start; *what* is how errors call it. No shell sees *argv*."""
 
     argv: Sequence[str | bytes | Path]
@@ -51,7 +51,7 @@ class Command:
 
 
 async def execute(
-    command: Command, sinks: Sequence[OnOutput], deadline: float | None = None
+    command: Program, sinks: Sequence[OnOutput], deadline: float | None = None
 ) -> int | None:
     """
     Run a program, stdin from ``/dev/null``, and wait until it has ended.
@@ -127,7 +127,7 @@ class _Pipe:
         os.close(self._reader)
 
 
-async def _start(command: Command, stdin: int, outs: tuple[int, int]) -> Process:
+async def _start(command: Program, stdin: int, outs: tuple[int, int]) -> Process:
     if why := _unfit(command):
         raise BuildError(f"{command.what} could not be started: {why}")
     try:
@@ -147,7 +147,7 @@ async def _start(command: Command, stdin: int, outs: tuple[int, int]) -> Process
         raise BuildError(f"{command.what} could not be started: {why}") from error
 
 
-def _unfit(command: Command) -> str:
+def _unfit(command: Program) -> str:
     """Say what no program can be given; some event loops would cut it short."""
     if any(b"\0" in os.fsencode(part) for part in command.argv):
         return "an argument holds a NUL"
@@ -162,7 +162,7 @@ async def _guarded(process: Process) -> AsyncIterator[None]:
     """Never leave without *process* having ended, not even by being killed."""
     reader, writer = os.pipe()
     argv = ("/bin/sh", "-c", WATCH, "ghost-watch", str(process.pid))
-    command = Command(argv, Path("/"), {"PATH": os.defpath}, "the watch")
+    command = Program(argv, Path("/"), {"PATH": os.defpath}, "the watch")
     watch: Process | None = None
     try:
         try:

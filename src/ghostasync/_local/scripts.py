@@ -19,7 +19,7 @@ import anyio
 
 from ..errors import BuildError
 from ..protocols import OnOutput
-from .processes import Command, execute
+from .processes import Program, execute
 
 __all__ = ["Tail", "capture", "locked", "run", "script"]
 
@@ -81,7 +81,7 @@ async def run(
         BuildError: It could not be started, or was not done within *deadline*.
     """
     sinks = (output, errors) if errors else (output,)
-    status = await execute(Command(argv, cwd, env, what), sinks, deadline)
+    status = await execute(Program(argv, cwd, env, what), sinks, deadline)
     if status is None:
         raise BuildError(f"{what} not done within {deadline:g} s")
     return status
@@ -149,7 +149,7 @@ async def capture(
         if len(kept) <= limit:
             kept.extend(data)
 
-    status = await execute(Command(argv, cwd, env, what), (keep, errors.feed))
+    status = await execute(Program(argv, cwd, env, what), (keep, errors.feed))
     if status:
         raise BuildError(
             f"{what} exited {status}", exit_status=status, tail=errors.text()

@@ -18,7 +18,7 @@ from ..config import check_plan, unsupported
 from ..errors import ConfigError
 from ..goal import Converge, Goal
 from ..history.leftovers import hand_in_killed
-from ..history.replay import PastRun
+from ..history.past_run import PastRun
 from ..model import Host, Module, Plan
 from ..protocols import Inventory, ManifestLine, Store
 from ..stores.directory import DirectoryStore

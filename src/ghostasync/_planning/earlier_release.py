@@ -12,7 +12,7 @@ from .._local.paths import is_run_id, parse_package_id
 from .._remote.facts import Facts
 from ..errors import PlanError
 from ..goal import Rollback
-from ..history.replay import PastRun
+from ..history.past_run import PastRun
 from ..history.runs import find_run, serving_run, unfinished_run
 from ..model import State
 from ..protocols import Transport

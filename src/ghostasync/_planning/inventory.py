@@ -16,12 +16,12 @@ from .. import adapters
 from ..config import check_plan
 from ..config.hosts import require_hosts
 from ..errors import ConfigError, PlanError
-from ..inventories.command import Command
+from ..inventories.command import CommandInventory
 from ..inventories.static import Static
 from ..model import Host, InventorySettings, Plan
 from ..protocols import Inventory
 
-__all__ = ["ASK_SECONDS", "Checked", "inventory_of", "with_hosts"]
+__all__ = ["ASK_SECONDS", "CheckedInventory", "inventory_of", "with_hosts"]
 
 ASK_SECONDS: Final = 60.0
 """How long an inventory may take: a cloud's answer for thousands of hosts comes in
@@ -29,7 +29,7 @@ pages, each of which may be throttled for some seconds."""
 
 
 @attrs.frozen
-class Checked:
+class CheckedInventory:
     """
     An inventory that somebody else has made: asked within a deadline, never believed.
 
@@ -72,10 +72,10 @@ def inventory_of(plan: Plan, environ: Mapping[str, str]) -> Inventory:
     settings = plan.inventory
     if settings.plugin:
         made = adapters.inventory(settings.plugin, settings.options, plan)
-        return Checked(made, "inventory.plugin")
+        return CheckedInventory(made, "inventory.plugin")
     if settings.command:
-        command = Command(settings.command, plan.app, plan.base, environ)
-        return Checked(command, "inventory.command")
+        command = CommandInventory(settings.command, plan.app, plan.base, environ)
+        return CheckedInventory(command, "inventory.command")
     return Static(plan.hosts)
 
 
@@ -99,7 +99,7 @@ async def with_hosts(
     if inventory is None:
         asked = inventory_of(plan, environ)
     else:
-        asked = Checked(inventory, "inventory")
+        asked = CheckedInventory(inventory, "inventory")
     if isinstance(asked, Static):
         return plan, asked
     hosts = tuple(await asked.hosts())

@@ -10,7 +10,7 @@ from .._engine.spec import ModuleToDeploy
 from .._local.paths import is_run_id
 from ..errors import PlanError, StoreError
 from ..goal import Converge, Deploy, Redeploy, Resume, Revert, Rollback
-from ..history.replay import PastRun
+from ..history.past_run import PastRun
 from ..history.runs import find_run, unfinished_run
 from ..model import Action, Host, Module, State
 from .basis import Basis, Task

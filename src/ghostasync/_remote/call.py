@@ -12,7 +12,7 @@ import attrs
 from .._local.scripts import Tail
 from ..errors import ConnectionDied, HostError, LockHeld, NeverSent, RemoteError
 from ..protocols import Channel, OnOutput, Session
-from .fence import Guarded
+from .fence import FencedSession
 from .frame import Frame
 from .script import LOST, command_line, render
 
@@ -58,7 +58,7 @@ class _Exchange:
 
     async def start(self, args: tuple[str, ...], *, sudo: bool) -> Channel:
         session = self.session
-        fence = session.fence(self.name) if isinstance(session, Guarded) else None
+        fence = session.fence(self.name) if isinstance(session, FencedSession) else None
         text = render(self.name, args, self.frame.nonce, fence)
         try:
             channel = await session.execute(
@@ -181,7 +181,7 @@ class _Exchange:
         """Return why the lock is not ours any more: another's, or its holder died."""
         session, mark = self.session, f"\n{self.frame.nonce} lost "
         who = self.stray.text().rpartition(mark)[2].partition("\n")[0]
-        if isinstance(session, Guarded) and who not in {"", session.holder}:
+        if isinstance(session, FencedSession) and who not in {"", session.holder}:
             return LockHeld(host, who)
         return ConnectionDied(host, "the process that held the lock has died")
 

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-__all__ = ["Facts", "Identity", "Switch", "Target", "parse_facts", "parse_identity"]
+__all__ = [
+    "Facts",
+    "Identity",
+    "ModuleState",
+    "SwitchRecord",
+    "parse_facts",
+    "parse_identity",
+]
 
 
 @attrs.frozen
@@ -20,7 +27,7 @@ class Identity:
 
 
 @attrs.frozen
-class Switch:
+class SwitchRecord:
     """
     The host's own record of the last move of one link; see ``record_moves.sh``.
 
@@ -36,7 +43,7 @@ class Switch:
 
 
 @attrs.frozen
-class Target:
+class ModuleState:
     """
     What one module looks like on a host.
 
@@ -53,7 +60,7 @@ class Target:
     fingerprint: str = ""
     unwritable: str = ""
     releases: frozenset[str] = frozenset()
-    record: Switch | None = None
+    record: SwitchRecord | None = None
     before: str = ""
 
 
@@ -73,7 +80,7 @@ class Facts:
     unwritable: str
     free_bytes: int | None
     free_inodes: int | None
-    targets: Mapping[str, Target]
+    targets: Mapping[str, ModuleState]
     holder: str = ""
     ends_logins: bool = False
 
@@ -144,10 +151,12 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
     )
 
 
-def _target(said: Mapping[str, str], folder: str, releases: frozenset[str]) -> Target:
+def _target(
+    said: Mapping[str, str], folder: str, releases: frozenset[str]
+) -> ModuleState:
     link = said.get("link", "")
     head, _, tail = link.rpartition("/")
-    return Target(
+    return ModuleState(
         kind=said.get("target", "absent"),
         link=link,
         live=tail if head == folder else "",
@@ -160,10 +169,10 @@ def _target(said: Mapping[str, str], folder: str, releases: frozenset[str]) -> T
     )
 
 
-def _switch(said: Mapping[str, str]) -> Switch | None:
+def _switch(said: Mapping[str, str]) -> SwitchRecord | None:
     if "record-run" not in said or "record-new" not in said:
         return None
-    return Switch(
+    return SwitchRecord(
         run=said["record-run"],
         previous=said.get("record-previous", ""),
         new=said["record-new"],

@@ -10,9 +10,9 @@ from ..model import Host
 from ..protocols import Channel, OnOutput, Session
 from .script import Fence, quote
 
-__all__ = ["Guarded", "app_word"]
+__all__ = ["FencedSession", "app_word"]
 
-_FREE = frozenset({"check", "fetch", "lock", "probe"})
+UNFENCED = frozenset({"check", "fetch", "lock", "probe"})
 """Scripts that change nothing, or take the lock themselves."""
 
 
@@ -22,7 +22,7 @@ def app_word(app_dir: str) -> str:
 
 
 @attrs.define(eq=False)
-class Guarded:
+class FencedSession:
     """
     A :class:`protocols.Session` that marks what it executes with ``RUN@APP``.
 
@@ -50,7 +50,7 @@ class Guarded:
 
     def fence(self, name: str) -> Fence | None:
         """Return what the script *name* has to find on the host before it begins."""
-        if not self.app_dir or name in _FREE:
+        if not self.app_dir or name in UNFENCED:
             return None
         file, holder = f"{self.app_dir}/.ghost/holder", self.holder
         return Fence(quote(file), quote(holder), self.pid.encode())

@@ -30,6 +30,8 @@ class AfterAll:
     def is_to_come(self) -> None:
         """Say that the run is about to be live for good."""
         state, releases = self.fleet.policy.run, self.fleet.run.releases
+        if not self.fleet.run.goal.moves_manifest:
+            return  # it belongs to releases that are new to the fleet
         # A fleet that served it all before is not told twice.
         moved = state.waves or any(host.moved for host in state.hosts.values())
         self.due = bool(moved) and any(r.module.after_all_deploy for r in releases)

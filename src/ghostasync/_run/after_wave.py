@@ -22,7 +22,7 @@ async def pass_after_wave(fleet: Fleet, builder: Builder, wave: int) -> None:
     Run after_wave here, once wave number *wave* is live; where none began, pass.
 
     Raises:
-        Stopped: It failed.
+        GoesNoFurther: It failed.
     """
     rollout, started = builder.plan.rollout, anyio.current_time()
     hosts = fleet.live_in(wave)

@@ -7,11 +7,15 @@ gets from one state to the next is in ``_engine/stages``.
 
 from __future__ import annotations
 
+from typing import Final
+
+import anyio
+
 from .._build.builder import Builder
 from .._build.release import Release
-from .._engine.fleet import Fleet, Stopped
-from ..errors import StoreError
-from ..events import Resolved, Warned
+from .._engine.fleet import Fleet, GoesNoFurther
+from ..errors import GhostasyncError, StoreError
+from ..events import Committed, Resolved, Warned
 from .after_all import AfterAll
 from .after_wave import pass_after_wave
 from .joined import tell_who_joined
@@ -19,6 +23,9 @@ from .manifest import ManifestMove
 from .record import Recording
 
 __all__ = ["deploy", "make_releases", "revert"]
+
+COMMIT_SECONDS: Final = 60
+"""How long the store may take to move MANIFEST; the fleet goes back then."""
 
 
 async def deploy(
@@ -42,8 +49,8 @@ async def deploy(
                 await fleet.switch(number)
                 await fleet.soak(number)
                 await pass_after_wave(fleet, builder, number)
-            await manifest.commit()
-    except Stopped:
+            await _commit(fleet, manifest, after_all)
+    except GoesNoFurther:
         pass  # why is on record
     except BaseException as exc:
         fleet.give_up(exc)
@@ -78,6 +85,27 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
     if not fleet.policy.reason:
         await fleet.revert()
         await manifest.move_back()
+
+
+async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> None:
+    """
+    Make the run final, or have it taken back: nothing in between is left behind.
+
+    Raises:
+        GoesNoFurther: MANIFEST could not be moved.
+    """
+    with anyio.CancelScope(shield=True):
+        after_all.is_to_come()
+        try:
+            with anyio.fail_after(COMMIT_SECONDS):
+                await manifest.follow()
+        except (GhostasyncError, OSError) as exc:
+            # Live hosts that MANIFEST does not name would be a fleet at odds with its
+            # own next member. TimeoutError is an OSError too.
+            after_all.due = False
+            fleet.abandon(f"MANIFEST could not be moved: {exc}")
+            raise GoesNoFurther from exc
+        fleet.note(Committed())
 
 
 async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:

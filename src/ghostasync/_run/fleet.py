@@ -11,7 +11,7 @@ from .._engine.policy import Policy, Rules
 from .._engine.spec import RunSpec
 from .._engine.waves import allowed, cut, needed
 from .._local.redact import Redactor
-from .._remote.fence import Guarded
+from .._remote.fence import FencedSession
 from ..protocols import Transport
 from .record import Recording
 
@@ -51,7 +51,7 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
         if transport is None:
             raise RuntimeError("a run without a transport has no hosts")
         holder = f"{spec.holder} as {host.name}"
-        session = Guarded(transport.session(host), spec.id, holder)
+        session = FencedSession(transport.session(host), spec.id, holder)
         hosts[host.name] = HostRun(host, session, run)
     for number, wave in enumerate(policy.rules.waves, start=1):
         for name in wave:

@@ -10,23 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import anyio
 import attrs
 
 from .. import events as e
 from .._build.builder import Builder
 from .._build.environment import digest
-from .._engine.fleet import Fleet, Stopped
+from .._engine.fleet import Fleet
 from .._engine.takeover import manifest_before_killed_run
-from ..errors import GhostasyncError, StoreError
+from ..errors import StoreError
 from ..model import Module, Package, State
 from ..protocols import Environment, ManifestLine
-from .after_all import AfterAll
 
 __all__ = ["ManifestMove"]
-
-COMMIT_SECONDS: Final = 60
-"""How long the store may take to move MANIFEST; the fleet goes back then."""
 
 _NOT_BACK: Final = (State.FAILED, State.HALTED, State.STRANDED)
 
@@ -46,34 +41,18 @@ class ManifestMove:
 
     fleet: Fleet
     builder: Builder
-    after_all: AfterAll
 
-    async def commit(self) -> None:
+    async def follow(self) -> None:
         """
-        Make the run final, or have it taken back: nothing in between is left behind.
+        Have MANIFEST name what the fleet serves now, where that is the run's business.
 
         Raises:
-            Stopped: MANIFEST could not be moved.
+            StoreError: It could not be moved, and is as it was.
         """
-        with anyio.CancelScope(shield=True):
-            self.after_all.is_to_come()
-            try:
-                with anyio.fail_after(COMMIT_SECONDS):
-                    await self._follow()
-            except (GhostasyncError, OSError) as exc:
-                # Live hosts that MANIFEST does not name would be a fleet at odds with
-                # its own next member. TimeoutError is an OSError too.
-                self.after_all.due = False
-                self.fleet.abandon(f"MANIFEST could not be moved: {exc}")
-                raise Stopped from exc
-            self.fleet.note(e.Committed())
-
-    async def _follow(self) -> None:
-        """Have MANIFEST name what the fleet serves now, where that is its business."""
         run = self.fleet.run
         if not run.goal.moves_manifest:
-            self.after_all.due = False
-        elif run.spec.limited:
+            return
+        if run.spec.limited:
             self.fleet.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
         else:
             named = [_Named(r.module, r.package, r.variables) for r in run.releases]

@@ -188,7 +188,7 @@ class Run:
                 tasks.start_soon(self._fleet.sample)
 
     async def _there_or_back(self) -> None:
-        manifest = ManifestMove(self._fleet, self._builder, self._after_all)
+        manifest = ManifestMove(self._fleet, self._builder)
         if self._spec.goal.only_back:
             await revert(self._fleet, self._record, manifest)
         else:

@@ -12,7 +12,7 @@ import ghostasync as api
 from .. import Run
 from ..goal import Converge, Goal, Resume, Revert, Rollback
 from ..model import Plan, Report
-from ..views.summary import Command, failure, is_clean, success
+from ..views.summary import TypedCommand, failure, is_clean, success
 from . import tables
 from .frontend import FrontEnd
 from .options import (
@@ -214,7 +214,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
         options: As everywhere.
     """
     fleet = run_async(partial(api.status, options.plan(), limit=limit))
-    command = Command.typed(sys.argv[1:], options.config)
+    command = TypedCommand.typed(sys.argv[1:], options.config)
     as_json = options.output == "json"
     said = [tables.status_json(fleet)] if as_json else tables.status(fleet, command)
     show(said, sys.stdout)
@@ -246,11 +246,11 @@ def _run(
             )
 
         report = run_async(partial(conduct, front, begin))
-    closing(report, front, Command.typed(sys.argv[1:], options.config))
+    closing(report, front, TypedCommand.typed(sys.argv[1:], options.config))
     return report.exit_status
 
 
-def closing(report: Report, front: FrontEnd, command: Command | None) -> None:
+def closing(report: Report, front: FrontEnd, command: TypedCommand | None) -> None:
     """Say the last words: success on stdout, what went wrong on stderr."""
     if report.exit_status == 0 and front.output != "json":
         show([success(report, front.board)], sys.stdout)

@@ -12,7 +12,7 @@ import anyio
 from .. import journal
 from ..events import Record, is_passing
 from ..views.board import Board
-from .lines import Teller
+from .lines import LineWriter
 from .options import Output
 from .sink import Sink
 
@@ -36,7 +36,7 @@ class FrontEnd:
     def __init__(self, output: Output, stream: TextIO) -> None:
         self.output = _KINDS[can_draw(stream)] if output == "auto" else output
         self.board = Board()
-        self._teller = Teller()
+        self._teller = LineWriter()
         self._sink = Sink(stream)
         self._screen = self._drawn(stream.encoding) if self.output == "board" else None
         self._stack = contextlib.ExitStack()

@@ -14,7 +14,7 @@ from ..views.board import Board
 from ..views.folding import short_hosts
 from ..views.text import last_lines, plain, plural, size, span
 
-__all__ = ["Teller"]
+__all__ = ["LineWriter"]
 
 _WORDS: Final[dict[type[e.HostEvent], str]] = {
     e.Unchanged: "unchanged",
@@ -27,7 +27,7 @@ _WIDEST: Final = 24
 
 
 @attrs.define
-class Teller:
+class LineWriter:
     """Says what records say; it remembers what of a build's output was told."""
 
     _told: dict[str, list[str]] = attrs.field(factory=dict)

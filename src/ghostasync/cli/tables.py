@@ -14,7 +14,7 @@ from ..model import Revision
 from ..survey.check import Finding
 from ..survey.status import FleetStatus, HostStatus, OpenRun
 from ..views.folding import fold_hosts, short_hosts
-from ..views.summary import Command
+from ..views.summary import TypedCommand
 from ..views.text import plain, plural
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "status_json",
 ]
 
-COMMAND: Final = Command()
+COMMAND: Final = TypedCommand()
 _WIDTH: Final = 48
 """Cells for host ranges; longer ones are counted."""
 
@@ -80,7 +80,7 @@ def findings_json(found: Iterable[Finding]) -> Iterator[str]:
         )
 
 
-def status(fleet: FleetStatus, command: Command = COMMAND) -> Iterator[str]:
+def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]:
     """
     Say what is expected, then what hosts serve, those alike in one line.
 
@@ -125,7 +125,7 @@ def _more(host: HostStatus) -> str:
     return "; ".join(text for text in host.text.split("; ") if text not in told)
 
 
-def _open_run(fleet: FleetStatus, run: OpenRun, command: Command) -> Iterator[str]:
+def _open_run(fleet: FleetStatus, run: OpenRun, command: TypedCommand) -> Iterator[str]:
     """Say that a run goes on, or where it was killed and what to type."""
     if run.holder:
         yield plain(f"{run.holder} is going on")

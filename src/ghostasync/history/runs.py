@@ -9,7 +9,8 @@ from itertools import product
 from ..errors import NotInStore
 from ..model import State
 from ..protocols import RunLog
-from .replay import PastRun, continued, read_run
+from .past_run import PastRun, continued
+from .replay import read_run
 
 __all__ = ["JOURNAL", "find_run", "serving_run", "unfinished_run"]
 

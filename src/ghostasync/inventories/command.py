@@ -17,7 +17,7 @@ from ..config.hosts import hosts_of
 from ..errors import BuildError, ConfigError, PlanError
 from ..model import App, Host
 
-__all__ = ["Command"]
+__all__ = ["CommandInventory"]
 
 _KEY: Final = "inventory.command"
 _MOST_BYTES: Final = 64 << 20
@@ -25,7 +25,7 @@ _MOST_BYTES: Final = 64 << 20
 
 
 @attrs.frozen
-class Command:
+class CommandInventory:
     """
     An inventory that a shell command, or a script with ``#!``, prints as JSON.
 

@@ -16,9 +16,9 @@ from typing import Final
 import attrs
 
 from .rules import INSTALLERS, NETWORK, Call
-from .shell import Command, read
+from .shell import ShellCommand, read
 
-__all__ = ["Line", "complaint", "findings", "warning"]
+__all__ = ["ShellLine", "complaint", "findings", "warning"]
 
 LIMIT: Final = 1 << 17
 """Characters of a script that are looked at; what is longer holds data."""
@@ -77,7 +77,7 @@ _LOOKS_UP: Final = frozenset({"-v", "-V"})
 
 
 @attrs.frozen
-class Line:
+class ShellLine:
     """A finding: the command, as in ``pip install``, and the line where it begins."""
 
     number: int
@@ -92,7 +92,7 @@ def warning(key: str, text: bytes) -> str:
     return complaint(key, found) if found else ""
 
 
-def findings(text: str, key: str) -> tuple[Line, ...]:
+def findings(text: str, key: str) -> tuple[ShellLine, ...]:
     """
     Return what a script should not do, in the order of its lines; never raises.
 
@@ -109,7 +109,7 @@ def findings(text: str, key: str) -> tuple[Line, ...]:
     return tuple(sorted(found, key=lambda line: line.number))
 
 
-def complaint(key: str, found: Sequence[Line]) -> str:
+def complaint(key: str, found: Sequence[ShellLine]) -> str:
     """Say in one line what was found in a script."""
     calls = ", ".join(f"{line.command} (line {line.number})" for line in found[:SHOWN])
     if len(found) > SHOWN:
@@ -135,7 +135,7 @@ class _Inspector:
     known: dict[str, str] = attrs.field(factory=dict)
     depth: int = 0
 
-    def look(self, text: str, line: int) -> Iterator[Line]:
+    def look(self, text: str, line: int) -> Iterator[ShellLine]:
         script = read(text, line)
         allowed = {at for at, said in script.comments.items() if ALLOW.search(said)}
         alone = {command.last for command in script.commands}
@@ -147,7 +147,7 @@ class _Inspector:
                 continue
             yield from self._judge(command)
 
-    def _judge(self, command: Command) -> Iterator[Line]:
+    def _judge(self, command: ShellCommand) -> Iterator[ShellLine]:
         variables, words = self._run(command.words)
         if not words:
             self._remember(command.words)
@@ -166,21 +166,21 @@ class _Inspector:
         self._remember(command.words)
 
     def _matched(
-        self, command: Command, variables: Mapping[str, str], words: Sequence[str]
-    ) -> Iterator[Line]:
+        self, command: ShellCommand, variables: Mapping[str, str], words: Sequence[str]
+    ) -> Iterator[ShellLine]:
         name = _program(words[0])
         rule = self.rules.get(name)
         if rule and (said := rule(words, {**self.known, **variables})):
-            yield Line(command.line, said)
+            yield ShellLine(command.line, said)
 
-    def _found(self, command: Command, args: Sequence[str]) -> Iterator[Line]:
+    def _found(self, command: ShellCommand, args: Sequence[str]) -> Iterator[ShellLine]:
         for at, word in enumerate(args):
             if word in {"-exec", "-execdir", "-ok", "-okdir"}:
-                inner = Command(tuple(args[at + 1 :]), command.line, command.last)
+                inner = ShellCommand(tuple(args[at + 1 :]), command.line, command.last)
                 yield from self._judge(inner)
                 return
 
-    def _within(self, text: str, line: int) -> Iterator[Line]:
+    def _within(self, text: str, line: int) -> Iterator[ShellLine]:
         if self.depth < NESTED:
             self.depth += 1
             yield from self.look(text, line)

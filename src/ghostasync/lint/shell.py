@@ -17,7 +17,7 @@ import attrs
 
 from .shell_words import DEPTH, Words
 
-__all__ = ["Command", "Script", "read"]
+__all__ = ["ShellCommand", "ShellScript", "read"]
 
 _OPENERS: Final = frozenset(
     {"if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}"}
@@ -33,7 +33,7 @@ _SEPARATOR: Final = re.compile(r";;&|;;|;&|;|&&|\|\||\|&|&|\||\n|\(|\)")
 
 
 @attrs.define(eq=False)
-class Command:
+class ShellCommand:
     """
     One simple command: its *words* without quotes, expansions as they were written.
 
@@ -46,23 +46,23 @@ class Command:
     last: int
     stdin: str = ""
     stdin_line: int = 0
-    feeder: Command | None = None
+    feeder: ShellCommand | None = None
 
 
 @attrs.frozen
-class Script:
+class ShellScript:
     """The commands of a script, and its comments by their line."""
 
-    commands: tuple[Command, ...]
+    commands: tuple[ShellCommand, ...]
     comments: dict[int, str]
 
 
-def read(text: str, line: int = 1) -> Script:
+def read(text: str, line: int = 1) -> ShellScript:
     """Read *text*, whose first line has the number *line*; never raises."""
     reader = _Reader(text, line)
     while not reader.done:
         reader.commands_until("")
-    return Script(tuple(reader.found), reader.comments)
+    return ShellScript(tuple(reader.found), reader.comments)
 
 
 @attrs.define(eq=False)
@@ -72,7 +72,7 @@ class _Pending:
     delimiter: str
     tabs: bool
     quoted: bool
-    owner: list[Command] = attrs.field(factory=list)
+    owner: list[ShellCommand] = attrs.field(factory=list)
 
 
 @attrs.define(eq=False)
@@ -95,7 +95,7 @@ class _Series:
     """
 
     draft: _Draft = attrs.field(factory=_Draft)
-    feeder: Command | None = None
+    feeder: ShellCommand | None = None
     cases: list[bool] = attrs.field(factory=list)
 
     @property
@@ -106,7 +106,7 @@ class _Series:
 class _Reader(Words):
     def __init__(self, text: str, line: int, depth: int = 0) -> None:
         super().__init__(text, line, depth)
-        self.found: list[Command] = []
+        self.found: list[ShellCommand] = []
         self.comments: dict[int, str] = {}
         self.pending: list[_Pending] = []
 
@@ -188,13 +188,15 @@ class _Reader(Words):
             return word in _OPENERS
         return True
 
-    def _finish(self, series: _Series) -> Command | None:
+    def _finish(self, series: _Series) -> ShellCommand | None:
         """Note the command that has been read, if there is one."""
         draft, series.draft = series.draft, _Draft()
         if not draft.words:
             return None
         words, last = tuple(draft.words), self.line(draft.end)
-        command = Command(words, self.line(draft.start), last, feeder=series.feeder)
+        command = ShellCommand(
+            words, self.line(draft.start), last, feeder=series.feeder
+        )
         self.found.append(command)
         for pending in draft.pending:
             pending.owner.append(command)

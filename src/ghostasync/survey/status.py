@@ -12,7 +12,7 @@ from .._engine.look import looked_at
 from .._engine.spec import RunSpec
 from .._remote.facts import Facts
 from ..errors import HostError
-from ..history.replay import PastRun
+from ..history.past_run import PastRun
 from ..history.reports import last_states
 from ..history.runs import unfinished_run
 from ..model import State

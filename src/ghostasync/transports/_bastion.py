@@ -17,32 +17,32 @@ import anyio
 import attrs
 
 from ..errors import Unreachable
-from ._target import Target
-from ._wire import Wire
+from ._endpoint import Endpoint
+from ._stream import Stream
 
-__all__ = ["HOSTS_EACH", "Bastion", "Gate", "Line", "Place"]
+__all__ = ["HOSTS_EACH", "Bastion", "JumpConnection", "JumpSession", "Place"]
 
 HOSTS_EACH: Final = 64
 """Hosts that share one connection before the next is opened."""
 
 
-class Gate(Protocol):
+class JumpSession(Protocol):
     """One connection to the bastion, opened when asked for; an ``SshSession``."""
 
     @property
     def is_open(self) -> bool: ...
     async def open(self) -> None: ...
-    async def tunnel(self, target: Target) -> Wire: ...
+    async def tunnel(self, target: Endpoint) -> Stream: ...
     async def close(self) -> None: ...
 
 
 @attrs.define(eq=False)
-class Line:
+class JumpConnection:
     """One connection to the bastion, and the hosts on it."""
 
-    gate: Gate
+    gate: JumpSession
     coming: set[object] = attrs.field(factory=set)
-    wires: weakref.WeakSet[Wire] = attrs.field(factory=weakref.WeakSet)
+    wires: weakref.WeakSet[Stream] = attrs.field(factory=weakref.WeakSet)
 
     @property
     def hosts(self) -> int:
@@ -54,10 +54,10 @@ class Line:
 class Place:
     """One host's place on a line; from when there is a road, the road is counted."""
 
-    line: Line
+    line: JumpConnection
     host: object
 
-    async def tunnel(self, target: Target) -> Wire:
+    async def tunnel(self, target: Endpoint) -> Stream:
         """Open a road to *target*."""
         wire = await self.line.gate.tunnel(target)
         self.line.wires.add(wire)
@@ -73,11 +73,11 @@ class Bastion:
     """
 
     def __init__(
-        self, connect: Callable[[], Gate], hosts_each: int = HOSTS_EACH
+        self, connect: Callable[[], JumpSession], hosts_each: int = HOSTS_EACH
     ) -> None:
         self._connect = connect
         self._hosts_each = hosts_each
-        self._lines: list[Line] = []
+        self._lines: list[JumpConnection] = []
         self._opening = anyio.Lock()
         self._tries = 0
         self._failure: Unreachable | None = None
@@ -105,14 +105,14 @@ class Bastion:
             while self._lines:
                 tasks.start_soon(self._lines.pop().gate.close)
 
-    def _with_room(self) -> Line:
+    def _with_room(self) -> JumpConnection:
         for line in self._lines:
             if line.hosts < self._hosts_each:
                 return line
-        self._lines.append(Line(self._connect()))
+        self._lines.append(JumpConnection(self._connect()))
         return self._lines[-1]
 
-    async def _open(self, line: Line) -> None:
+    async def _open(self, line: JumpConnection) -> None:
         """Open one at a time; who waited meanwhile shares a failure."""
         seen = self._tries
         async with self._opening:

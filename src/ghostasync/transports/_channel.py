@@ -11,7 +11,7 @@ import asyncssh
 
 from ..errors import ConnectionDied
 from ..protocols import OnOutput
-from ._wire import Wire
+from ._stream import Stream
 
 __all__ = ["SshChannel"]
 
@@ -29,7 +29,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
     """The callbacks of one exec channel; see :class:`protocols.Channel`."""
 
     def __init__(
-        self, host: str, wire: Wire, output: OnOutput, errors: OnOutput
+        self, host: str, wire: Stream, output: OnOutput, errors: OnOutput
     ) -> None:
         self._host = host
         self._wire = wire

@@ -9,7 +9,7 @@ from typing import Final
 import asyncssh
 import attrs
 
-from ._target import Identity, Keys
+from ._endpoint import Keys, PrivateKey
 
 __all__ = ["KeyRing"]
 
@@ -25,7 +25,7 @@ class KeyRing:
 
     def defaults(self) -> Keys:
         """Return ssh's default keys, and all that the agent has."""
-        found: list[Identity] = []
+        found: list[PrivateKey] = []
         for name in DEFAULT_KEYS:
             with contextlib.suppress(OSError, ValueError):
                 found += self.read(f"~/.ssh/{name}").own

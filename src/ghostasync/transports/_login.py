@@ -19,9 +19,9 @@ import attrs
 
 from ..errors import ConfigError
 from ..model import Host, Ssh
+from ._endpoint import DEFAULT_PORT, Endpoint, Keys
 from ._files import unusable
 from ._keys import KeyRing
-from ._target import DEFAULT_PORT, Keys, Target
 
 __all__ = ["Login", "hop"]
 
@@ -51,7 +51,7 @@ class Login:
         """Whether :meth:`target` reads files, and so belongs in a thread."""
         return self._config is not None
 
-    def target(self, host: Host, jump: str | None = None) -> Target:
+    def target(self, host: Host, jump: str | None = None) -> Endpoint:
         """
         Return where *host* is; *jump* is given for a jump host: what comes before it.
 
@@ -60,7 +60,7 @@ class Login:
             OSError: It cannot be read.
         """
         settings = self._settings
-        asked = Target(
+        asked = Endpoint(
             address=host.address or host.name,
             port=host.port or settings.port,
             user=host.user or settings.user,
@@ -80,8 +80,8 @@ class Login:
         return attrs.evolve(asked, proxy_command=_filled(asked))
 
     def _configured(
-        self, asked: Target, port: int, config: Path, *, hop: bool
-    ) -> Target:
+        self, asked: Endpoint, port: int, config: Path, *, hop: bool
+    ) -> Endpoint:
         """Fill in what ``~/.ssh/config`` says and the plan does not."""
         found = asyncssh.SSHClientConnectionOptions(
             host=asked.address,
@@ -167,7 +167,7 @@ def _user() -> str:
         raise ValueError("who runs this has no name here: set ssh.user") from exc
 
 
-def _filled(target: Target) -> str:
+def _filled(target: Endpoint) -> str:
     """Fill in the tokens that ssh knows in a proxy command."""
     values = {"%%": "%", "%h": target.address, "%p": str(target.port)}
     values |= {"%r": target.user, "%n": target.address}

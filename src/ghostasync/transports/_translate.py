@@ -10,7 +10,7 @@ import asyncssh
 
 from ..errors import Unreachable
 from ..model import Host
-from ._target import Target
+from ._endpoint import Endpoint
 from ._trust import Trust
 
 __all__ = ["HungUp", "TryLater", "behind", "not_forwarded", "one_line", "unreachable"]
@@ -37,7 +37,7 @@ class HungUp(TryLater):
 
 def unreachable(
     host: Host,
-    target: Target,
+    target: Endpoint,
     trust: Trust,
     exc: Exception,
 ) -> Unreachable:
@@ -77,7 +77,7 @@ def behind(host: Host, exc: Unreachable) -> Unreachable:
     return Unreachable(host.name, text, retriable=exc.retriable, denied=exc.denied)
 
 
-def not_forwarded(host: str, target: Target, exc: Exception) -> Exception:
+def not_forwarded(host: str, target: Endpoint, exc: Exception) -> Exception:
     """Say why the jump host *host* opened no road to *target*."""
     text = f"jump host {host}: {one_line(exc)}"
     code = exc.code if isinstance(exc, asyncssh.ChannelOpenError) else None
@@ -95,7 +95,7 @@ def one_line(exc: Exception) -> str:
     return " ".join(str(exc).split()) or type(exc).__name__
 
 
-def _refused(target: Target) -> str:
+def _refused(target: Endpoint) -> str:
     keys = target.keys
     if keys.locked and not keys.own:
         key = keys.locked[0]
@@ -114,7 +114,7 @@ def _refused(target: Target) -> str:
     )
 
 
-def _wrong_key(target: Target, trust: Trust, reason: str) -> str:
+def _wrong_key(target: Endpoint, trust: Trust, reason: str) -> str:
     file = shlex.quote(str(trust.path))
     if trust.knows(target) or "another run" in reason:
         return (

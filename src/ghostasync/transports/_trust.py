@@ -10,10 +10,10 @@ import asyncssh
 
 from ..errors import ConfigError
 from ..model import Ssh
+from ._endpoint import DEFAULT_PORT, Endpoint
 from ._files import unusable
-from ._target import DEFAULT_PORT, Target
 
-__all__ = ["Doorkeeper", "Trust"]
+__all__ = ["HostKeyCheck", "Trust"]
 
 GLOBAL_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts"
 
@@ -29,19 +29,19 @@ class Trust:
         if settings.host_keys != "insecure":
             self.known_hosts = _read([self.path, Path(GLOBAL_KNOWN_HOSTS)])
 
-    def knows(self, target: Target) -> bool:
+    def knows(self, target: Endpoint) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
         if target.known_as in self._accepted:
             return True
         return self.known_hosts is not None and bool(_keys(self.known_hosts, target))
 
-    def accept(self, target: Target, key: asyncssh.SSHKey) -> bool:
+    def accept(self, target: Endpoint, key: asyncssh.SSHKey) -> bool:
         """Tell whether *key*, which is not in ``known_hosts``, is believed."""
         if self.accepts_new and not self.knows(target):
             self._accepted[target.known_as] = key
         return self._accepted.get(target.known_as) == key
 
-    def save(self, target: Target) -> None:
+    def save(self, target: Endpoint) -> None:
         """
         Append an accepted key to ``known_hosts``; blocks, so call it in a thread.
 
@@ -60,7 +60,7 @@ class Trust:
             self._accepted.pop(target.known_as)
             raise
 
-    def _append(self, target: Target, key: asyncssh.SSHKey) -> None:
+    def _append(self, target: Endpoint, key: asyncssh.SSHKey) -> None:
         algorithm, data, *_ = key.export_public_key("openssh").decode().split()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.path.open("a+", encoding="utf-8") as file:
@@ -78,10 +78,10 @@ class Trust:
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
 
 
-class Doorkeeper(asyncssh.SSHClient):
+class HostKeyCheck(asyncssh.SSHClient):
     """Asks :class:`Trust` about a host key that ``known_hosts`` does not have."""
 
-    def __init__(self, trust: Trust, target: Target) -> None:
+    def __init__(self, trust: Trust, target: Endpoint) -> None:
         self._trust, self._target = trust, target
         self.learned = False
 
@@ -109,7 +109,7 @@ def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:
     return found
 
 
-def _keys(known: asyncssh.SSHKnownHosts, target: Target) -> list[asyncssh.SSHKey]:
+def _keys(known: asyncssh.SSHKnownHosts, target: Endpoint) -> list[asyncssh.SSHKey]:
     """Return the keys, of hosts and of authorities, that *known* has for a host."""
     name = target.alias or target.address
     port = None if target.port == DEFAULT_PORT else target.port

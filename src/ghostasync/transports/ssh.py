@@ -24,15 +24,15 @@ from ..model import Host, Ssh
 from ..protocols import OnOutput
 from ._bastion import HOSTS_EACH, Bastion
 from ._channel import SshChannel
+from ._endpoint import Endpoint
 from ._files import unusable
-from ._handover import Handover, Tunnelled
 from ._handshakes import Handshakes
 from ._login import Login, hop
+from ._open_tunnel import OpenTunnel, Tunnelled
 from ._resolve import Address, resolve
-from ._target import Target
+from ._stream import Stream, dial, spawn
 from ._translate import HungUp, TryLater, behind, not_forwarded, one_line, unreachable
-from ._trust import Doorkeeper, Trust
-from ._wire import Wire, dial, spawn
+from ._trust import HostKeyCheck, Trust
 
 __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 
@@ -111,7 +111,7 @@ class SshTransport:
         self._hosts_each = hosts_each
         self._bastions: dict[str, Bastion] = {}
         self._stale_seconds = stale_seconds
-        self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
+        self._wires: weakref.WeakSet[Stream] = weakref.WeakSet()
 
     def session(self, host: Host) -> SshSession:
         """Return a handle on *host*; nothing is contacted yet."""
@@ -141,7 +141,7 @@ class SshTransport:
                 await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter
         return await self._attempt(host, target)
 
-    async def _target(self, host: Host, jump: str | None) -> Target:
+    async def _target(self, host: Host, jump: str | None) -> Endpoint:
         find = functools.partial(self._login.target, host, jump)
         try:
             if self._login.reads_files:
@@ -150,7 +150,7 @@ class SshTransport:
         except (OSError, ValueError) as exc:
             raise Unreachable(host.name, f"ssh configuration: {unusable(exc)}") from exc
 
-    async def _attempt(self, host: Host, target: Target) -> _Connection:
+    async def _attempt(self, host: Host, target: Endpoint) -> _Connection:
         endpoint = self._handshakes.endpoint(target.endpoint)
         try:
             async with endpoint.places:
@@ -174,7 +174,7 @@ class SshTransport:
         endpoint.speed_up()
         return connection
 
-    async def _reach(self, host: Host, target: Target) -> Wire:
+    async def _reach(self, host: Host, target: Endpoint) -> Stream:
         """Open a road to the server and wait for the first line that it sends."""
         if target.jump:
             try:
@@ -192,7 +192,7 @@ class SshTransport:
             with anyio.fail_after(self._login_seconds):
                 return await resolve(address)
 
-    async def _greeted(self, host: Host, opening: Awaitable[Wire]) -> Wire:
+    async def _greeted(self, host: Host, opening: Awaitable[Stream]) -> Stream:
         with anyio.fail_after(self._login_seconds):
             wire = await opening
             self._wires.add(wire)
@@ -216,8 +216,8 @@ class SshTransport:
             )
         return self._bastions[jump]
 
-    async def _log_in(self, target: Target, wire: Wire) -> _Connection:
-        doorkeeper = Doorkeeper(self._trust, target)
+    async def _log_in(self, target: Endpoint, wire: Stream) -> _Connection:
+        doorkeeper = HostKeyCheck(self._trust, target)
         with anyio.fail_after(self._login_seconds):
             connection = await asyncssh.connect(
                 target.address,
@@ -229,7 +229,7 @@ class SshTransport:
                 known_hosts=self._trust.known_hosts,
                 host_key_alias=target.alias,
                 client_factory=lambda: doorkeeper,
-                tunnel=Handover(wire),
+                tunnel=OpenTunnel(wire),
                 **SHARED_OPTIONS,
             )
         if doorkeeper.learned:
@@ -237,7 +237,7 @@ class SshTransport:
         return connection, wire
 
 
-_Connection = tuple[asyncssh.SSHClientConnection, Wire]
+_Connection = tuple[asyncssh.SSHClientConnection, Stream]
 
 
 class SshSession:
@@ -281,7 +281,7 @@ class SshSession:
             raise
         return channel
 
-    async def tunnel(self, target: Target) -> Wire:
+    async def tunnel(self, target: Endpoint) -> Stream:
         """
         Open a TCP connection from this host to *target*.
 

@@ -17,7 +17,7 @@ from .board import Board
 from .folding import Failure, Failures, short_hosts
 from .text import last_lines, plural, size, span
 
-__all__ = ["MAX_LINES", "Command", "failure", "is_clean", "success"]
+__all__ = ["MAX_LINES", "TypedCommand", "failure", "is_clean", "success"]
 
 MAX_LINES: Final = 8
 """What a failed run may print at its end."""
@@ -41,7 +41,7 @@ _NAMED: Final = 80
 
 
 @attrs.frozen
-class Command:
+class TypedCommand:
     """What the user typed, to be typed again; *patient* is the same with --wait."""
 
     this: str = "ghostasync deploy"
@@ -49,7 +49,7 @@ class Command:
     patient: str = f"ghostasync deploy --wait {_WAIT}"
 
     @classmethod
-    def typed(cls, tokens: Sequence[str], config: Path | None) -> Command:
+    def typed(cls, tokens: Sequence[str], config: Path | None) -> TypedCommand:
         """Make the command of its *tokens*, quoted for a shell, for people to see."""
         chosen = shlex.join(["--config", str(config)]) if config else ""
         tokens = _without("--output", tokens)
@@ -109,7 +109,7 @@ def success(report: Report, board: Board) -> str:
     return "; ".join(parts)
 
 
-def failure(report: Report, board: Board, command: Command | None) -> list[str]:
+def failure(report: Report, board: Board, command: TypedCommand | None) -> list[str]:
     """
     Say in at most :data:`MAX_LINES` lines why a run failed and what to do now.
 
@@ -250,7 +250,7 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
     return next((host.log for host in hosts if host.log), report.log)
 
 
-def _next(report: Report, board: Board, command: Command) -> str:
+def _next(report: Report, board: Board, command: TypedCommand) -> str:
     if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return _look(report, board, command)
     if report.outcome is Outcome.PARTIAL:
@@ -260,7 +260,7 @@ def _next(report: Report, board: Board, command: Command) -> str:
     return _again(board, command)
 
 
-def _again(board: Board, command: Command) -> str:
+def _again(board: Board, command: TypedCommand) -> str:
     """Return what to type after a failure that left all as it was."""
     for row in board.modules.values():
         if row.failed:
@@ -275,7 +275,7 @@ def _again(board: Board, command: Command) -> str:
     return command.this
 
 
-def _look(report: Report, board: Board, command: Command) -> str:
+def _look(report: Report, board: Board, command: TypedCommand) -> str:
     started = board.started
     stranded = [h for h, row in report.hosts.items() if row.state is S.STRANDED]
     # One that only goes back may leave MANIFEST at what it takes back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import events as e
 from ..host import HostRun
-from ..scripts import job_of, run_script
+from ..scripts import run_script, script_call
 
 __all__ = ["activate"]
 
@@ -19,5 +19,5 @@ async def activate(ctx: HostRun) -> e.Activated:
     """
     for release in ctx.attempt.to_deploy:
         if "post_deploy" in release.package.scripts:
-            await run_script(ctx, job_of(ctx, release, "post_deploy", serves=True))
+            await run_script(ctx, script_call(ctx, release, "post_deploy", serves=True))
     return e.Activated(ctx.name)

@@ -8,7 +8,7 @@ from ... import events as e
 from ..._build.release import Release
 from ...errors import DeadlinePassed, HostError, RemoteError
 from ..host import HostRun
-from ..scripts import job_of, run_script
+from ..scripts import run_script, script_call
 
 __all__ = ["before_switch"]
 
@@ -20,7 +20,7 @@ async def before_switch(ctx: HostRun, release: Release) -> None:
     It sees what pre-deploy saw: the new release, in a folder that is not served yet.
     """
     name, started = release.module.name, anyio.current_time()
-    job = job_of(ctx, release, "before_switch")
+    job = script_call(ctx, release, "before_switch")
     ctx.run.note(e.BeforeSwitchStarted(name, ctx.name))
     try:
         async with ctx.run.work_slots:

@@ -11,7 +11,7 @@ import anyio
 
 from ... import events as e
 from ..._remote.call import hold, query
-from ..._remote.facts import Facts, Target, parse_facts
+from ..._remote.facts import Facts, ModuleState, parse_facts
 from ...errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ...model import Module
 from ..host import HostRun
@@ -159,7 +159,7 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
 
 
 def _module(
-    ctx: HostRun, facts: Facts, module: Module, target: Target
+    ctx: HostRun, facts: Facts, module: Module, target: ModuleState
 ) -> Iterator[str]:
     path = ctx.target(module)
     if target.unwritable:

@@ -15,7 +15,7 @@ from ...model import Action, Host
 from ...model import State as S  # noqa: N817  as in the table
 from ...protocols import HostAccess
 from ..host import HostRun
-from ..scripts import Job, run_here, run_script
+from ..scripts import ScriptCall, run_here, run_script
 from .confirm import disarm
 
 __all__ = ["drain", "drain_to_go_back", "undrain"]
@@ -143,7 +143,7 @@ class _Access:
             HostError: It failed, took too long, or could not be run.
         """
         run, there = self.ctx.run, on == "host"
-        job = Job(
+        job = ScriptCall(
             module="",
             script=self.key,
             cwd="/" if there else str(run.plan.base),

@@ -7,7 +7,7 @@ import attrs
 from ... import events as e
 from ..._remote.call import call
 from ..host import HostRun
-from ..scripts import job_of, run_script
+from ..scripts import run_script, script_call
 from ..takeover import move_of, moved_by_killed_run
 
 __all__ = ["prepare"]
@@ -28,7 +28,7 @@ async def prepare(ctx: HostRun) -> e.Prepared:
         # Where the old code does not serve any more, a run that was killed ran it.
         serves = ctx.known.targets[move.module].link == move.new != move.previous
         if "pre_deploy" in release.package.scripts and not serves:
-            await run_script(ctx, job_of(ctx, release, "pre_deploy"))
+            await run_script(ctx, script_call(ctx, release, "pre_deploy"))
         record = moved_by_killed_run(ctx, release.module)
         moved = "moved" if record is not None and record.new == move.new else ""
         args += [move.folder, move.previous, move.new, move.aside]

@@ -12,11 +12,10 @@ from ..._remote.call import query
 from ...errors import ConnectionDied, DeadlinePassed, StillRunning, Unreachable
 from ...model import Action, Verify
 from ..host import HostRun, Move
-from ..scripts import Job, run_script
+from ..scripts import ScriptCall, healthy, run_script
 from .check import take_lock
 from .confirm import disarm_to_go_back
 from .drain import drain_to_go_back, undrain
-from .verify import healthy
 
 __all__ = ["rollback"]
 
@@ -138,7 +137,7 @@ async def _reactivate(ctx: HostRun, item: _Restored) -> None:
             "GHOST_FAILED_RELEASE_ID": move.new.rpartition("/")[2],
             "GHOST_WAVE": str(ctx.wave or ""),
         }
-        job = Job(
+        job = ScriptCall(
             module=move.module,
             script="post_deploy",
             cwd=move.target,

@@ -12,7 +12,7 @@ from ... import events as e
 from ..._build.environment import exports
 from ..._build.release import Release
 from ..._remote.call import call
-from ..._remote.facts import Target
+from ..._remote.facts import ModuleState
 from ..._remote.script import as_user, quote
 from ...errors import Refused
 from ...model import Action, Module
@@ -82,7 +82,7 @@ def _note_killed_moves(ctx: HostRun) -> None:
         ctx.run.note(e.KilledRunFound(ctx.name, moved=True))
 
 
-def _target(ctx: HostRun, module: Module) -> Target:
+def _target(ctx: HostRun, module: Module) -> ModuleState:
     return ctx.known.targets[module.name]
 
 

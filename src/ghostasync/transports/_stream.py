@@ -2,7 +2,7 @@
 The road below an SSH connection: a TCP socket, a channel of a bastion, or the pipes
 of a proxy command.
 
-A :class:`Wire` is the protocol of the road and the transport of the SSH connection.
+A :class:`Stream` is the protocol of the road and the transport of the SSH connection.
 It stands between the two because asyncssh ignores back-pressure and writes each
 packet on its own: 256 KiB are 16 calls of send(2) without it and one with it.
 
@@ -18,20 +18,20 @@ from typing import Final, Protocol, cast
 
 from ._resolve import Address
 
-__all__ = ["Road", "Upper", "Wire", "dial", "spawn"]
+__all__ = ["Carrier", "Peer", "Stream", "dial", "spawn"]
 
 GREETING_LIMIT: Final = 65536
 """Bytes a peer may send before its version line; RFC 4253 sets no limit."""
 
 
-class Road(Protocol):
+class Carrier(Protocol):
     """What carries the bytes: an asyncio transport, or what looks like one."""
 
     def write(self, data: bytes, /) -> None: ...
     def abort(self) -> None: ...
 
 
-class Upper(Protocol):
+class Peer(Protocol):
     """What speaks over the wire; an SSH connection does."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
@@ -40,7 +40,7 @@ class Upper(Protocol):
     def connection_lost(self, exc: Exception | None) -> None: ...
 
 
-class Wire(asyncio.Protocol, asyncio.Transport):
+class Stream(asyncio.Protocol, asyncio.Transport):
     """
     One connection's bytes, both ways.
 
@@ -57,14 +57,14 @@ class Wire(asyncio.Protocol, asyncio.Transport):
         self.lost = False
         self._info = info
         self._loop = asyncio.get_running_loop()
-        self._road: Road | None = None
-        self._upper: Upper | None = None
+        self._road: Carrier | None = None
+        self._upper: Peer | None = None
         self._early = bytearray()
         self._greeted = asyncio.Event()
         self._spoke = False
         self._packets: list[bytes] = []
 
-    def attach(self, upper: Upper) -> None:
+    def attach(self, upper: Peer) -> None:
         """Hand the wire to *upper*, along with what has arrived so far."""
         self._upper = upper
         upper.connection_made(self)
@@ -86,7 +86,7 @@ class Wire(asyncio.Protocol, asyncio.Transport):
 
     # The road's side.
 
-    def connection_made(self, transport: asyncio.BaseTransport | Road) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | Carrier) -> None:
         if isinstance(transport, asyncio.WriteTransport):
             self._info = self._info or transport.get_extra_info
         self._road = transport  # type: ignore[assignment]  # asyncio says Base only
@@ -163,7 +163,7 @@ class _Pipes(asyncio.SubprocessProtocol):
     """Make a road of a process's stdin and stdout."""
 
     def __init__(self) -> None:
-        self.wire = Wire()
+        self.wire = Stream()
         self._process: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
 
@@ -201,7 +201,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.wire.connection_lost(exc)
 
 
-async def dial(places: Sequence[Address], port: int) -> Wire:
+async def dial(places: Sequence[Address], port: int) -> Stream:
     """
     Open a TCP connection to the first of a host's addresses that can be reached.
 
@@ -213,11 +213,11 @@ async def dial(places: Sequence[Address], port: int) -> Wire:
     for place in places:
         try:
             _, wire = await loop.create_connection(
-                Wire, place.address, port, family=place.family
+                Stream, place.address, port, family=place.family
             )
         except ConnectionResetError:
             # It let us in and hung up before we could look: it said nothing.
-            wire = Wire()
+            wire = Stream()
             wire.connection_lost(None)
         except OSError as exc:
             failure = failure or exc
@@ -226,7 +226,7 @@ async def dial(places: Sequence[Address], port: int) -> Wire:
     raise failure or OSError("the name has no address")
 
 
-async def spawn(command: str) -> Wire:
+async def spawn(command: str) -> Stream:
     """
     Start a proxy command, without a shell, in a session of its own.
 

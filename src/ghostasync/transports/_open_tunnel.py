@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import asyncssh
 
-from ._wire import Wire
+from ._stream import Stream
 
-__all__ = ["Handover", "Tunnelled"]
+__all__ = ["OpenTunnel", "Tunnelled"]
 
 
-class Handover:
+class OpenTunnel:
     """What ``asyncssh.connect`` takes as *tunnel*: a wire that is open already."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Stream) -> None:
         self._wire = wire
 
     async def create_connection(
@@ -22,7 +22,7 @@ class Handover:
         factory: Callable[[], asyncssh.SSHClientConnection],
         host: str,  # noqa: ARG002  the wire leads there
         port: int,  # noqa: ARG002
-    ) -> tuple[Wire, asyncssh.SSHClientConnection]:
+    ) -> tuple[Stream, asyncssh.SSHClientConnection]:
         connection = factory()
         _send_no_decoys(connection)
         self._wire.attach(connection)
@@ -50,7 +50,7 @@ class Tunnelled(asyncssh.SSHTCPSession[bytes]):
 
     def __init__(self) -> None:
         # The channel would tell of the bastion's socket, which is not ours.
-        self.wire = Wire(info=lambda _: None)
+        self.wire = Stream(info=lambda _: None)
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         self.wire.connection_made(chan)

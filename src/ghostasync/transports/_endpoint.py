@@ -8,11 +8,11 @@ from typing import Final
 import asyncssh
 import attrs
 
-__all__ = ["DEFAULT_PORT", "Identity", "Keys", "Target"]
+__all__ = ["DEFAULT_PORT", "Endpoint", "Keys", "PrivateKey"]
 
 DEFAULT_PORT: Final = 22
 
-Identity = asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]
+PrivateKey = asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]
 """A private key, alone or with its certificate; a key pair would be mutable."""
 
 
@@ -25,14 +25,14 @@ class Keys:
     may be asked for, empty for all; *locked* the files whose passphrase nobody told us.
     """
 
-    own: tuple[Identity, ...] = ()
+    own: tuple[PrivateKey, ...] = ()
     agent: str = ""
     only: tuple[asyncssh.SSHKey | asyncssh.SSHCertificate, ...] = ()
     locked: tuple[str, ...] = ()
 
 
 @attrs.frozen
-class Target:
+class Endpoint:
     """
     Where a connection goes, once ``~/.ssh/config`` has had its say.
 

@@ -11,10 +11,10 @@ import anyio
 import pytest
 
 from ghostasync.transports._resolve import resolve
-from ghostasync.transports._wire import Wire, dial, spawn
+from ghostasync.transports._stream import Stream, dial, spawn
 
 
-class Road:
+class Carrier:
     """Records what is sent, and can be made to fail."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Road:
         self.aborted = True
 
 
-class Upper:
+class Peer:
     """Records what arrives."""
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Upper:
         self.heard.append("lost")
 
 
-async def wire_on(road: Road) -> Wire:
-    wire = Wire()
+async def wire_on(road: Carrier) -> Stream:
+    wire = Stream()
     wire.connection_made(road)
     return wire
 
 
 async def test_packets_of_one_turn_go_out_together() -> None:
-    road = Road()
+    road = Carrier()
     wire = await wire_on(road)
 
     wire.write(b"a")
@@ -68,7 +68,7 @@ async def test_packets_of_one_turn_go_out_together() -> None:
 
 
 async def test_an_abort_sends_what_was_written_first() -> None:
-    road = Road()
+    road = Carrier()
     wire = await wire_on(road)
     wire.write(b"goodbye")
 
@@ -78,7 +78,7 @@ async def test_an_abort_sends_what_was_written_first() -> None:
 
 
 async def test_nothing_is_sent_once_the_road_has_ended() -> None:
-    road = Road()
+    road = Carrier()
     wire = await wire_on(road)
     wire.connection_lost(None)
 
@@ -89,7 +89,7 @@ async def test_nothing_is_sent_once_the_road_has_ended() -> None:
 
 
 async def test_a_road_that_cannot_be_written_to_is_lost() -> None:
-    road = Road()
+    road = Carrier()
     wire = await wire_on(road)
     road.broken = True
 
@@ -100,7 +100,7 @@ async def test_a_road_that_cannot_be_written_to_is_lost() -> None:
 
 
 async def test_what_arrives_early_is_handed_on() -> None:
-    wire, upper = await wire_on(Road()), Upper()
+    wire, upper = await wire_on(Carrier()), Peer()
     wire.data_received(b"welcome\r\nSSH-2.0-x\r\n")
 
     wire.attach(upper)
@@ -112,7 +112,7 @@ async def test_what_arrives_early_is_handed_on() -> None:
 
 
 async def test_a_road_that_ended_early_is_told() -> None:
-    wire, upper = await wire_on(Road()), Upper()
+    wire, upper = await wire_on(Carrier()), Peer()
     wire.connection_lost(None)
 
     wire.attach(upper)
@@ -121,7 +121,7 @@ async def test_a_road_that_ended_early_is_told() -> None:
 
 
 async def test_the_version_line_may_come_in_pieces_after_others() -> None:
-    wire = await wire_on(Road())
+    wire = await wire_on(Carrier())
     for piece in (b"welcome\r", b"\nSS"):
         wire.data_received(piece)
     with anyio.move_on_after(0.01) as waiting:
@@ -134,7 +134,7 @@ async def test_the_version_line_may_come_in_pieces_after_others() -> None:
 
 
 async def test_a_road_that_ends_before_the_version_line_was_no_greeting() -> None:
-    wire = await wire_on(Road())
+    wire = await wire_on(Carrier())
     wire.data_received(b"Exceeded MaxStartups\r\n")
     wire.connection_lost(None)
 
@@ -143,7 +143,7 @@ async def test_a_road_that_ends_before_the_version_line_was_no_greeting() -> Non
 
 
 async def test_a_peer_that_never_greets_is_left() -> None:
-    road = Road()
+    road = Carrier()
     wire = await wire_on(road)
 
     for _ in range(70):
@@ -154,7 +154,7 @@ async def test_a_peer_that_never_greets_is_left() -> None:
 
 
 async def test_a_congested_road_is_told_until_it_ends() -> None:
-    wire = await wire_on(Road())
+    wire = await wire_on(Carrier())
 
     wire.pause_writing()
     assert not wire.writable.is_set()
@@ -168,7 +168,7 @@ async def test_a_congested_road_is_told_until_it_ends() -> None:
 
 async def test_a_process_is_a_road(tmp_path: Path) -> None:
     echo = "import os;[os.write(1,d) for d in iter(lambda:os.read(0,65536),b'')]"
-    wire, upper = await spawn(f'{sys.executable} -c "{echo}"'), Upper()
+    wire, upper = await spawn(f'{sys.executable} -c "{echo}"'), Peer()
     wire.write(b"SSH-2.0-echo\r\n")
 
     assert await wire.greeted()

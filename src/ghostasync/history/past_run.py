@@ -1,0 +1,141 @@
+"""
+What is known of an earlier run: the value that planning and the engine go by.
+
+A run that resumes another one counts as one with it; :func:`continued` says what is
+true of both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from .. import events as e
+from ..machine import LEFT_ALONE, MAY_BE_DRAINED, MAY_HAVE_MOVED, NOT_MOVED
+from ..model import Revision
+from ..model import State as S  # noqa: N817  as in the table
+
+__all__ = ["PastRun", "continued"]
+
+_WENT_LIVE: Final = frozenset({"live", "unchanged", "partial"})
+
+
+@attrs.frozen
+class PastRun:
+    """
+    One run, as far as it got. A run that resumes another one counts as one with it.
+
+    *ids* are the run's own and those of the runs whose work it took up, the newest
+    first; *continues* is the next of these, where that is not read in yet, and *undoes*
+    the run that this one rolls back; empty where there is none.
+    *manifest* is what MANIFEST named for its modules before, *packages* what they got;
+    *migrated* are the modules whose before_switch has passed;
+    *states* and *previous* are by host: how far it came, and what its links said before
+    (module to text). *began* is in POSIX seconds.
+    """
+
+    ids: tuple[str, ...]
+    action: str = ""
+    actor: str = ""
+    began: float = 0.0
+    modules: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    continues: str = ""
+    undoes: str = ""
+    limited: bool = False
+    force: bool = False
+    revert: bool = False
+    manifest: Mapping[str, str] = attrs.field(factory=dict)
+    packages: Mapping[str, str] = attrs.field(factory=dict)
+    revisions: Mapping[str, Revision] = attrs.field(factory=dict)
+    states: Mapping[str, S] = attrs.field(factory=dict)
+    previous: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    switching: bool = False
+    committed: bool = False
+    migrated: frozenset[str] = frozenset()
+    going_back: bool = False
+    finished: e.Finished | None = None
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.ids[0]
+
+    @property
+    def went_live(self) -> bool:
+        """Whether it ended with all that it was for, within its budgets."""
+        return self.finished is not None and self.finished.outcome in _WENT_LIVE
+
+    @property
+    def brought(self) -> bool:
+        """Whether it took hosts to what MANIFEST did not name before."""
+        return any(self.manifest.get(m) != p for m, p in self.packages.items())
+
+    def in_state(self, *states: S) -> tuple[str, ...]:
+        """Return the hosts whose last known state is one of these, in order."""
+        return tuple(host for host in self.hosts if self.states.get(host) in states)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The hosts whose links may have moved, and may not be back."""
+        return self.in_state(*MAY_HAVE_MOVED)
+
+    @property
+    def drained(self) -> tuple[str, ...]:
+        """The hosts that it may have left drained; one that was stranded stays so."""
+        return self.in_state(*MAY_BE_DRAINED)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left to do: it was killed, or its resumption failed."""
+        if self.finished is None:
+            return True
+        if len(self.ids) == 1 or self.went_live:
+            return False
+        drained = self.in_state(S.DRAINING)
+        return bool(self.changed or drained or self.finished.outcome == "locked")
+
+
+def continued(newer: PastRun, older: PastRun) -> PastRun:
+    """Return *newer* as one with *older*, the run whose work it took up."""
+    states = {
+        host: _now(state, older.states.get(host, state))
+        for host, state in newer.states.items()
+    }
+    # One that was not dead at all has ended by itself, beside what was to resume it.
+    idle = MAY_HAVE_MOVED.isdisjoint(newer.states.values())
+    finished = older.finished if idle and older.finished else newer.finished
+    return attrs.evolve(
+        newer,
+        ids=(*newer.ids, *older.ids),
+        action=newer.action if newer.revert else older.action,
+        began=older.began,
+        limited=older.limited,
+        continues=older.continues,
+        undoes=newer.undoes or older.undoes,
+        going_back=newer.going_back or older.going_back,
+        manifest=older.manifest or newer.manifest,
+        packages={**older.packages, **newer.packages},
+        revisions={**older.revisions, **newer.revisions},
+        states=states,
+        previous={
+            host: {**older.previous.get(host, {}), **newer.previous.get(host, {})}
+            for host in {**older.previous, **newer.previous}
+        },
+        switching=newer.switching or older.switching,
+        committed=newer.committed or older.committed,
+        migrated=newer.migrated | older.migrated,
+        finished=finished,
+    )
+
+
+def _now(state: S, before: S) -> S:
+    """Return what is true of a host that two runs in a row had to do with."""
+    if state not in NOT_MOVED or before not in MAY_HAVE_MOVED | {S.DRAINING}:
+        return state
+    if before is S.LIVE and state not in LEFT_ALONE:
+        # Its environment may have been replaced: it has to prove itself again.
+        return S.ACTIVATING
+    return before
