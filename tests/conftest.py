@@ -12,7 +12,6 @@ TEST_SECONDS = 240
 
 POLLS = {
     "_engine.locks._POLL_EVERY": (0.01, 0.05),
-    "_engine.rollback._LOOK_EVERY": 0.02,
     "_engine.stages.reconnect._PAUSE": 0.02,
     "_engine.stages.rollback._PAUSE": 0.02,
 }

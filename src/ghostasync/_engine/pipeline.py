@@ -31,11 +31,12 @@ from .host import HostRun
 from .stages.activate import activate
 from .stages.check import check
 from .stages.connect import connect
-from .stages.drain import drain, undrain
+from .stages.drain import drain
 from .stages.prepare import prepare
 from .stages.reconnect import reconnect
 from .stages.rollback import rollback
 from .stages.switch import switch
+from .stages.undrain import undrain
 from .stages.upload import upload
 from .stages.verify import verify
 

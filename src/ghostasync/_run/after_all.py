@@ -7,7 +7,7 @@ import attrs
 
 from .. import events as e
 from .._build.builder import Builder
-from .._engine.fleet import Fleet
+from .._engine.host import RunContext
 from ..errors import BuildError, GhostasyncError
 
 __all__ = ["AfterAll"]
@@ -22,15 +22,15 @@ class AfterAll:
     from running, a cancellation included, ends the run with its own exit status.
     """
 
-    fleet: Fleet
+    context: RunContext
     builder: Builder
     due: bool = False
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def is_to_come(self) -> None:
         """Say that the run is about to be live for good."""
-        state, releases = self.fleet.policy.run, self.fleet.run.releases
-        if not self.fleet.run.goal.moves_manifest:
+        state, releases = self.context.state, self.context.releases
+        if not self.context.goal.moves_manifest:
             return  # it belongs to releases that are new to the fleet
         # A fleet that served it all before is not told twice.
         moved = state.waves or any(host.moved for host in state.hosts.values())
@@ -43,11 +43,11 @@ class AfterAll:
         reason, tail = "after_all_deploy was interrupted", ""
         try:
             with self.scope:
-                for release in self.fleet.run.releases:
+                for release in self.context.releases:
                     await self.builder.after_all(release)
                 self.due, reason = False, ""
         except (GhostasyncError, OSError) as exc:
             reason, tail = str(exc), exc.tail if isinstance(exc, BuildError) else ""
         finally:
             if reason:
-                self.fleet.note(e.AfterAllFailed(reason, tail))
+                self.context.note(e.AfterAllFailed(reason, tail))

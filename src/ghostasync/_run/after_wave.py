@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import anyio
 
 from .. import events as e
 from .._build.builder import Builder
 from .._build.environment import run_variables
-from .._engine.fleet import Fleet
+from .._engine.host import RunContext
 from .._local.output import Listener
 from .._local.scripts import script
 from ..errors import BuildError
 
-__all__ = ["pass_after_wave"]
+__all__ = ["run_after_wave"]
 
 
-async def pass_after_wave(fleet: Fleet, builder: Builder, wave: int) -> None:
-    """
-    Run after_wave here, once wave number *wave* is live; where none began, pass.
-
-    Raises:
-        GoesNoFurther: It failed.
-    """
+async def run_after_wave(
+    run: RunContext, builder: Builder, wave: int, hosts: Sequence[str]
+) -> None:
+    """Run after_wave here, once *hosts* of a wave are live; how it ends is an event."""
     rollout, started = builder.plan.rollout, anyio.current_time()
-    hosts = fleet.live_in(wave)
     if not (rollout.after_wave and hosts):
         return
     variables = {
@@ -36,12 +33,12 @@ async def pass_after_wave(fleet: Fleet, builder: Builder, wave: int) -> None:
             secrets=builder.secrets,
         ),
         "GHOST_WAVE": str(wave),
-        "GHOST_WAVES": str(len(fleet.waves)),
+        "GHOST_WAVES": str(run.waves),
         "GHOST_WAVE_HOSTS": " ".join(hosts),
     }
-    fleet.note(e.AfterWaveStarted(wave))
+    run.note(e.AfterWaveStarted(wave))
     log, stream = builder.log("after_wave"), builder.redactor.stream()
-    listener = Listener("", "after_wave", log, stream, fleet.note)
+    listener = Listener("", "after_wave", log, stream, run.note)
     try:
         with listener:
             status = await script(
@@ -57,7 +54,6 @@ async def pass_after_wave(fleet: Fleet, builder: Builder, wave: int) -> None:
     else:
         reason = f"after_wave exited {status}" if status else ""
     if reason:
-        fleet.note(e.AfterWaveFailed(wave, reason, status, listener.tail.text()))
+        run.note(e.AfterWaveFailed(wave, reason, status, listener.tail.text()))
     else:
-        fleet.note(e.AfterWavePassed(wave, anyio.current_time() - started))
-    fleet.require_going_on()
+        run.note(e.AfterWavePassed(wave, anyio.current_time() - started))

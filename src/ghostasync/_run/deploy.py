@@ -17,7 +17,7 @@ from .._engine.fleet import Fleet, GoesNoFurther
 from ..errors import GhostasyncError, StoreError
 from ..events import Committed, Resolved, Warned
 from .after_all import AfterAll
-from .after_wave import pass_after_wave
+from .after_wave import run_after_wave
 from .joined import tell_who_joined
 from .manifest import ManifestMove
 from .record import Recording
@@ -48,7 +48,8 @@ async def deploy(
             for number in fleet.waves:
                 await fleet.switch(number)
                 await fleet.soak(number)
-                await pass_after_wave(fleet, builder, number)
+                await run_after_wave(fleet.run, builder, number, fleet.live_in(number))
+                fleet.require_going_on()
             await _commit(fleet, manifest, after_all)
     except GoesNoFurther:
         pass  # why is on record
@@ -62,7 +63,7 @@ async def deploy(
         await after_all.run()
         await fleet.prune()
         await _prune_store(fleet)
-        await tell_who_joined(fleet)
+        await tell_who_joined(fleet.run)
 
 
 async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 
 from .. import events as e
-from .._engine.fleet import Fleet
+from .._engine.host import RunContext
 from ..errors import PlanError
 
 __all__ = ["tell_who_joined"]
@@ -22,9 +22,9 @@ AGAIN_SECONDS: Final = 15.0
 """How long the inventory may take here: the fleet is live, and somebody waits."""
 
 
-async def tell_who_joined(fleet: Fleet) -> None:
+async def tell_who_joined(run: RunContext) -> None:
     """Ask the inventory again, and warn of hosts that the run has never seen."""
-    spec = fleet.run.spec
+    spec = run.spec
     # A run that leaves MANIFEST alone has promised new hosts nothing.
     if spec.limited or not spec.goal.moves_manifest:
         return
@@ -34,11 +34,9 @@ async def tell_who_joined(fleet: Fleet) -> None:
             now = await spec.inventory.hosts()
     except (PlanError, TimeoutError) as exc:
         why = str(exc) or f"no answer within {AGAIN_SECONDS:g} s"
-        fleet.note(e.Warned(f"who has joined meanwhile is not known: {why}"))
+        run.note(e.Warned(f"who has joined meanwhile is not known: {why}"))
         return
     new = [host.name for host in now if host.name not in known]
     if new:
         cure = f"ghostasync converge {shlex.join(new)}"
-        fleet.note(
-            e.Warned(f"joined since the run was planned: {' '.join(new)}: {cure}")
-        )
+        run.note(e.Warned(f"joined since the run was planned: {' '.join(new)}: {cure}"))

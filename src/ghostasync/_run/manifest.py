@@ -7,7 +7,7 @@ host that autoscaling adds gets the new release, so the fleet has to stay there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -15,7 +15,7 @@ import attrs
 from .. import events as e
 from .._build.builder import Builder
 from .._build.environment import digest
-from .._engine.fleet import Fleet
+from .._engine.host import HostRun, RunContext
 from .._engine.takeover import manifest_before_killed_run
 from ..errors import StoreError
 from ..model import Module, Package, State
@@ -39,7 +39,8 @@ class _Named:
 class ManifestMove:
     """Moves MANIFEST for one run."""
 
-    fleet: Fleet
+    run: RunContext
+    hosts: Sequence[HostRun]
     builder: Builder
 
     async def follow(self) -> None:
@@ -49,18 +50,18 @@ class ManifestMove:
         Raises:
             StoreError: It could not be moved, and is as it was.
         """
-        run = self.fleet.run
+        run = self.run
         if not run.goal.moves_manifest:
             return
         if run.spec.limited:
-            self.fleet.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
+            self.run.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
         else:
             named = [_Named(r.module, r.package, r.variables) for r in run.releases]
             moved = await self._move(named)
             run.protected = {m: frozenset({p}) for m, p in moved.items()}
 
     def _why_limited(self) -> str:
-        run = self.fleet.run
+        run = self.run
         packages = " ".join(f"--package {release.id}" for release in run.releases)
         whole = f"ghostasync deploy {packages}"
         if run.killed is None or run.killed.limited:
@@ -69,29 +70,28 @@ class ManifestMove:
 
     async def move_back(self) -> None:
         """Have MANIFEST name again what it named before the run that is taken back."""
-        spec, named = self.fleet.run.spec, []
-        left = bool(self.fleet.policy.run.in_state(*_NOT_BACK))
+        spec, named = self.run.spec, []
+        left = bool(self.run.state.in_state(*_NOT_BACK))
         now = {line.module: line.package for line in spec.manifest}
         modules = {chosen.module.name: chosen.module for chosen in spec.modules}
-        hosts = list(self.fleet.hosts.values())
-        for name, old in manifest_before_killed_run(hosts, now).items():
+        for name, old in manifest_before_killed_run(self.hosts, now).items():
             still = f"MANIFEST still names {now[name]}"
             if left or not old:
                 why = "not every host is back" if left else "no one release was before"
-                self.fleet.note(e.Warned(f"{still}: {why}"))
+                self.run.note(e.Warned(f"{still}: {why}"))
                 continue
             try:
                 package = await spec.store.packages.package(old)
                 seen = await self.builder.environment(modules[name], package)
             except StoreError as exc:
-                self.fleet.note(e.Warned(f"{still}: {exc}"))
+                self.run.note(e.Warned(f"{still}: {exc}"))
             else:
                 named.append(_Named(modules[name], package, seen))
         try:
             if named:
                 await self._move(named)
         except StoreError as exc:
-            self.fleet.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
+            self.run.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
 
     async def _move(self, named: list[_Named]) -> dict[str, str]:
         lines = [
@@ -101,9 +101,9 @@ class ManifestMove:
         kept = [
             Environment(n.package.id, n.variables, digest(n.variables)) for n in named
         ]
-        spec = self.fleet.run.spec
+        spec = self.run.spec
         order = [module.name for module in spec.plan.modules]
         await spec.store.manifest.move(lines, kept, order)
         moved = {line.module: line.package for line in lines}
-        self.fleet.note(e.ManifestMoved(moved))
+        self.run.note(e.ManifestMoved(moved))
         return moved

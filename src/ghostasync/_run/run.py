@@ -58,7 +58,7 @@ class Run:
         self._record = Recording.start(self.id, spec.folder, spec.store.runs, observers)
         self._fleet = fleet_of(spec, transport, self._record)
         self._builder = self._make_builder()
-        self._after_all = AfterAll(self._fleet, self._builder)
+        self._after_all = AfterAll(self._fleet.run, self._builder)
 
     # --- For users -------------------------------------------------------------
 
@@ -188,7 +188,9 @@ class Run:
                 tasks.start_soon(self._fleet.sample)
 
     async def _there_or_back(self) -> None:
-        manifest = ManifestMove(self._fleet, self._builder)
+        manifest = ManifestMove(
+            self._fleet.run, list(self._fleet.hosts.values()), self._builder
+        )
         if self._spec.goal.only_back:
             await revert(self._fleet, self._record, manifest)
         else:

@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 import attrs
 
-__all__ = ["Endpoint", "Handshakes"]
+__all__ = ["Handshakes", "ServerLimit"]
 
 PER_ENDPOINT: Final = 8
 """Handshakes at once with one server, which drops some from ten on (MaxStartups)."""
@@ -24,7 +24,7 @@ PATIENCE: Final = 3.0
 
 
 @attrs.define(eq=False)
-class Endpoint:
+class ServerLimit:
     """The logins under way with one server: half when it hangs up, one more later."""
 
     most: int
@@ -58,13 +58,13 @@ class Handshakes:
         self.working = anyio.CapacityLimiter(connects or 4 * cores)
         self.lookups = anyio.CapacityLimiter(LOOKUPS)
         self._per_endpoint = min(per_endpoint, connects or per_endpoint)
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: dict[str, ServerLimit] = {}
 
-    def endpoint(self, name: str) -> Endpoint:
+    def endpoint(self, name: str) -> ServerLimit:
         """Return what is known of one server."""
         if name not in self._endpoints:
             most = self._per_endpoint
-            self._endpoints[name] = Endpoint(most, anyio.CapacityLimiter(most))
+            self._endpoints[name] = ServerLimit(most, anyio.CapacityLimiter(most))
         return self._endpoints[name]
 
     @contextlib.asynccontextmanager

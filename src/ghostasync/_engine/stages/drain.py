@@ -1,4 +1,4 @@
-"""DRAINING and UNDRAINING: have the balancer take a host out, and put it back."""
+"""DRAINING: have the balancer take a host out; and how it is put back."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from ...model import State as S  # noqa: N817  as in the table
 from ...protocols import HostAccess
 from ..host import HostRun
 from ..scripts import ScriptCall, run_here, run_script
-from .confirm import disarm
 
-__all__ = ["drain", "drain_to_go_back", "undrain"]
+__all__ = ["drain", "drain_to_go_back", "put_back"]
 
 ENDING: Final = 30.0
 """Seconds that a balancer gets beyond the deadline: a script that has passed it is
@@ -57,21 +56,19 @@ async def drain_to_go_back(ctx: HostRun) -> None:
         ctx.warn(f"goes back with visitors on it: {exc}")
 
 
-async def undrain(ctx: HostRun) -> e.Undrained:
+async def put_back(ctx: HostRun) -> float:
     """
-    Put the host back into its balancer; it needs no timer any more.
+    Put the host back into its balancer; return how long that took, in seconds.
 
     Raises:
         HostError: It failed or took too long.
     """
     started, balancer = anyio.current_time(), ctx.run.balancer
-    await disarm(ctx)
     if balancer is not None:
         await _require_lock(ctx)
         await _ask(ctx, "undrain", balancer.undrain)
     ctx.undo = attrs.evolve(ctx.undo, drained=False)
-    seconds = anyio.current_time() - started if balancer else 0.0
-    return e.Undrained(ctx.name, seconds=seconds)
+    return anyio.current_time() - started if balancer else 0.0
 
 
 async def _require_lock(ctx: HostRun) -> None:

@@ -14,8 +14,8 @@ from ...model import Action, Verify
 from ..host import HostRun, Move
 from ..scripts import ScriptCall, healthy, run_script
 from .check import take_lock
-from .confirm import disarm_to_go_back
-from .drain import drain_to_go_back, undrain
+from .confirm import disarm, disarm_to_go_back
+from .drain import drain_to_go_back, put_back
 
 __all__ = ["rollback"]
 
@@ -52,7 +52,8 @@ async def rollback(ctx: HostRun) -> e.RolledBack:
         await drain_to_go_back(ctx)
         await _undo(ctx)
     if ctx.undo.drained:
-        await undrain(ctx)
+        await disarm(ctx)
+        await put_back(ctx)
     return e.RolledBack(ctx.name, to=served)
 
 
