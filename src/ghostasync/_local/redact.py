@@ -24,8 +24,8 @@ SHORTEST_LINE: Final = 8
 """
 Characters from which on a line of a multi-line secret is a secret too.
 
-Shells print ``$KEY`` without its newlines. Shorter lines (``}``, ``EOF``) would mask too
-much.
+Shells print ``$KEY`` without its newlines. Shorter lines (``}``, ``EOF``) would mask
+too much.
 """
 
 
