@@ -79,7 +79,7 @@ def _make(folder: str, name: str, options: Options, plan: Plan) -> object:
     if not registered:
         installed = ", ".join(sorted(entries.names)) or "none"
         raise PlanError(f'{key}: there is no plug-in "{name}"; installed: {installed}')
-    # Which of two plug-ins came first would depend on the order of sys.path.
+    # sys.path would decide which of two plug-ins comes first, so neither is taken.
     if len(registered) > 1:
         places = " and ".join(sorted(registered))
         raise PlanError(f'{key}: "{name}" is registered twice: {places}')

@@ -99,14 +99,14 @@ class Redacting:
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:
-    seen = {""}
+    yielded = {""}
     for secret in secrets:
-        lines = secret.splitlines()
-        parts = (line.strip() for line in lines) if len(lines) > 1 else ()
-        long = (part for part in parts if len(part) >= SHORTEST_LINE)
+        lines = [line.strip() for line in secret.splitlines()]
+        # A secret of one line gives no form here that is not there already.
+        long = [line for line in lines if len(line) >= SHORTEST_LINE]
         for form in (secret, secret.strip(), *long):
-            if form.strip() and form not in seen:
-                seen.add(form)
+            if form.strip() and form not in yielded:
+                yielded.add(form)
                 yield form
 
 

@@ -1,7 +1,7 @@
 """
 The rules for programs that reach out, or that install: one rule for each program.
 
-A rule is given the words of a call and the variables that are known there. It returns
+A rule is given the words of a call and the variables that are known there, and returns
 the name of the call, as in ``pip install``, or nothing where the call does no harm.
 """
 

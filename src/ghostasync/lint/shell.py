@@ -3,7 +3,8 @@ The reader of shell scripts: their commands, with lines and words.
 
 The reader knows sh and the parts of bash that people use: comments, quotes, expansions,
 here-documents and the places where a command begins, so that text is not taken for
-commands. It never raises: text that it does not understand gives fewer commands.
+commands. The reader never raises: text that it does not understand gives fewer
+commands.
 
 How it works: a script is a series of simple commands between separators; keywords such
 as ``if`` and ``do`` are passed over, since a command may begin behind them. A
@@ -68,7 +69,7 @@ def read(text: str, line: int = 1) -> ShellScript:
     reader = _Reader(text, line)
     while not reader.done:
         reader.commands_until("")
-    return ShellScript(tuple(reader.found), reader.comments)
+    return ShellScript(tuple(reader.commands), reader.comments)
 
 
 @attrs.define(eq=False)
@@ -112,7 +113,7 @@ class _Series:
 class _Reader(Words):
     def __init__(self, text: str, line: int, depth: int = 0) -> None:
         super().__init__(text, line, depth)
-        self.found: list[ShellCommand] = []
+        self.commands: list[ShellCommand] = []
         self.comments: dict[int, str] = {}
         self.pending: list[_Pending] = []
 
@@ -207,7 +208,7 @@ class _Reader(Words):
         command = ShellCommand(
             words, self.line(draft.start), last, feeder=series.feeder
         )
-        self.found.append(command)
+        self.commands.append(command)
         for pending in draft.pending:
             pending.owner.append(command)
         return command
@@ -267,7 +268,7 @@ class _Reader(Words):
         if self.depth < DEPTH:
             inner = _Reader(body, line, self.depth + 1)
             inner.expandable("")
-            self.found += inner.found
+            self.commands += inner.commands
 
     def substituted(self, body: str, line: int) -> None:
         """Read the commands in *body*, between backticks that begin at *line*."""
@@ -275,7 +276,7 @@ class _Reader(Words):
             inner = _Reader(body, line, self.depth + 1)
             while not inner.done:
                 inner.commands_until("")
-            self.found += inner.found
+            self.commands += inner.commands
 
     # --- What holds no commands -----------------------------------------------------
 

@@ -126,10 +126,10 @@ def append(path: Path, at: int, data: bytes) -> None:
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with io.FileIO(opened, "r+") as file:
             file.seek(at)
-            there = file.read(len(data))
-            if not data.startswith(there):
+            present = file.read(len(data))
+            if not data.startswith(present):
                 raise StoreError(f"{path} has another part at {at}, which stays")
-            rest = data[len(there) :]
+            rest = data[len(present) :]
             try:
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -137,7 +137,7 @@ def append(path: Path, at: int, data: bytes) -> None:
                 # On a full disk the file ends as it did. Where it cannot even be cut,
                 # the next try completes the part, and the first error is the cause.
                 with suppress(OSError):
-                    file.truncate(at + len(there))
+                    file.truncate(at + len(present))
                 raise
             os.fsync(file.fileno())
         flush(path.parent)

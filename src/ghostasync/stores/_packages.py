@@ -123,8 +123,8 @@ class PackageFolder:
         # inode, size or time, is read again.
         with self._verifying:
             facts = path.stat()
-            seen = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-            if self._verified.get(package_id) == seen:
+            stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+            if self._verified.get(package_id) == stamp:
                 return path
             digest = _files.sha256(path)
             if digest != package.sha256:
@@ -133,7 +133,7 @@ class PackageFolder:
                     f"{package.sha256[:12]}…); put it back from a backup, or deploy "
                     "the commit anew"
                 )
-            self._verified[package_id] = seen
+            self._verified[package_id] = stamp
         return path
 
     def prune(self, module: str, keep: int, named: frozenset[str]) -> int:

@@ -167,7 +167,7 @@ def file_name(name: str) -> str:
     """
     if name in {"", ".", ".."}:
         return "%" + name
-    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name)
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def dump(kept: Package | Environment) -> bytes:

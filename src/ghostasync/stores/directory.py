@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 LOCK_SECONDS: Final = 30.0
-"""How long to wait for MANIFEST; others hold its lock for some milliseconds."""
+"""Seconds to wait for MANIFEST; its lock is held for some milliseconds at a time."""
 
 _NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 

@@ -67,7 +67,7 @@ class InProcessFleet:
 
     @property
     def ssh(self) -> Ssh:
-        """How to log in to them: a key and known hosts of their own, strictly."""
+        """The settings to log in with: a key and known hosts of the fleet, strictly."""
         return Ssh(
             user="ghost",
             identity=str(self._root / "client_key"),

@@ -183,10 +183,10 @@ class MemoryRunLog:
         if at > len(known):
             raise StoreError(f"{run}/{name}: a part is missing before {at}")
         # A part is there whole or not at all: unlike a disk, memory keeps no halves.
-        there = known[at : at + len(data)]
-        if there not in {b"", data}:
+        present = known[at : at + len(data)]
+        if present not in {b"", data}:
             raise StoreError(f"{run}/{name} has another part at {at}, which stays")
-        if not there:
+        if not present:
             self._files.setdefault(run, {})[name] = known + data
 
     async def save(self, run: str, name: str, data: bytes) -> None:

@@ -75,10 +75,10 @@ class Process(asyncio.SubprocessProtocol):
         # Children may hold the output as long as they live, as on a real host: they are
         # listened to until they pause.
         while not self._silent.is_set():
-            seen = self._nbytes
+            nbytes_before = self._nbytes
             with anyio.move_on_after(QUIET_SECONDS):
                 await self._silent.wait()
-            if seen == self._nbytes:
+            if nbytes_before == self._nbytes:
                 break
         self.abort()
         return self.returncode
@@ -115,8 +115,8 @@ class Process(asyncio.SubprocessProtocol):
     def pause_output(self, paused: bool) -> None:
         """Stop reading what the command writes, or go on."""
         for fd in self._open:
-            if found := self._pipe(fd):
-                pipe = cast("asyncio.ReadTransport", found)
+            if transport := self._pipe(fd):
+                pipe = cast("asyncio.ReadTransport", transport)
                 (pipe.pause_reading if paused else pipe.resume_reading)()
 
     # --- Callbacks of asyncio ------------------------------------------------------

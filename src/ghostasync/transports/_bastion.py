@@ -55,7 +55,7 @@ class JumpConnection:
 
     @property
     def hosts(self) -> int:
-        """How many hosts use the connection; hosts whose stream has ended do not."""
+        """The number of hosts on the connection; a host whose stream ended is off."""
         return len(self.arriving) + sum(not stream.lost for stream in self.streams)
 
 

@@ -26,10 +26,10 @@ WRITE_STEP: Final = 256 * 1024
 """Bytes written before other tasks get their turn: eight full SSH packets."""
 
 LATE_OUTPUT_SECONDS: Final = 0.2
-"""How long output may pause between a command's end and that of its channel."""
+"""Seconds of silence after a command's end that complete its output."""
 
 LATE_OUTPUT_ROUNDS: Final = 50
-"""How many such pauses a child that never stops printing is listened to for."""
+"""Number of such waits: a child that never stops printing is left after 10 s."""
 
 
 class SshChannel(asyncssh.SSHClientSession[bytes]):

@@ -58,7 +58,7 @@ host of a large fleet may wait that long.
 """
 
 CLOSE_SECONDS: Final = 3.0
-"""How long an orderly close may take."""
+"""Seconds that an orderly close may take."""
 
 SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differently
     # By default asyncssh would look for ~/.ssh/config, for each connection anew.
