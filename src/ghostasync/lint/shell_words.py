@@ -14,8 +14,11 @@ from typing import Final
 __all__ = ["DEPTH", "Words"]
 
 DEPTH: Final = 40
-"""Substitutions within substitutions that are followed: a hostile script may nest them
-deeper than Python's stack."""
+"""
+Substitutions within substitutions that are followed.
+
+A hostile script may nest them deeper than Python's stack.
+"""
 
 _PLAIN: Final = re.compile(r"[^\s\\'\"`$;&|()<>#{}\[\]=!]+")
 _TAKES_LIST: Final = re.compile(r"^[A-Za-z_]\w*(\[[^\]]*\])?\+?=$|[?*+@!]$")

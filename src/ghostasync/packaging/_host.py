@@ -1,5 +1,5 @@
-r"""The files ``ghost/seal`` and ``ghost/settle``, by which a host proves and settles a
-release.
+r"""
+The files ``ghost/seal`` and ``ghost/settle``, which prove and settle a release.
 
 A host lists the files that tar left and compares the list with what was packaged. Both
 files here are sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it

@@ -1,6 +1,5 @@
 """
-The way into each host: the plan's settings, and ``~/.ssh/config`` where the plan is
-silent.
+The way into each host, as the plan says, or else ``~/.ssh/config``.
 
 Keys are parsed once per transport and shared: a path handed to asyncssh would be read
 and decrypted again for every connection.

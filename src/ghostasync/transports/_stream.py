@@ -74,8 +74,7 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         if self._early:
             peer.data_received(bytes(self._early))
             self._early.clear()
-        # A carrier that ended before tells nobody any more: the peer would wait for
-        # ever.
+        # A carrier that ended before tells nobody any more, and the peer would wait.
         if self.lost:
             peer.connection_lost(None)
 
