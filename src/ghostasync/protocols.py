@@ -414,21 +414,20 @@ class Balancer(Protocol):
 @runtime_checkable
 class Sparing(Protocol):
     """
-    A :class:`Balancer` that may have nothing to do; then nobody asks the host either.
+    A :class:`Balancer` that may have nothing to do; its hosts are not asked then either.
 
-    Without this every host is asked first whether it is the run's still, and one that
-    is out of reach cannot go back to its balancer.
+    For any other balancer each host is asked first whether it is the run's still, and a
+    host that is out of reach cannot go back.
     """
 
     def has_work(self, key: Literal["drain", "undrain"]) -> bool:
-        """Tell whether the method of this name does anything at all."""
+        """Tell whether the method called *key* does anything at all."""
 
 
 @runtime_checkable
 class Notifier(Protocol):
     """
-    A listener to the outcome of runs; one that can be called is an :data:`Observer`
-    too.
+    A listener to the outcome of runs; a callable one is an :data:`Observer` too.
 
     Neither the errors of a notifier nor its slowness touch the run: a notifier is
     called when the run is over and has given its hosts back, has a few seconds, and its

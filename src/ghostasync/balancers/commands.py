@@ -24,7 +24,7 @@ class Commands:
     back: Hook
 
     def has_work(self, key: Literal["drain", "undrain"]) -> bool:
-        """Tell whether there is a command for this."""
+        """Tell whether there is a command for *key*."""
         return bool(self.out if key == "drain" else self.back)
 
     async def drain(self, access: HostAccess) -> None:
@@ -48,6 +48,6 @@ class Commands:
 
 async def _run(hook: Hook, access: HostAccess) -> None:
     where: Literal["controller", "host"] = "host" if hook.on == "host" else "controller"
-    # A plan without drain runs nothing here, not even a script that succeeds at once.
+    # Only one of the two commands may be there.
     if hook:
         await access.run(hook.run, on=where)
