@@ -414,7 +414,7 @@ class Balancer(Protocol):
 @runtime_checkable
 class Sparing(Protocol):
     """
-    A :class:`Balancer` that may have nothing to do; its hosts are not asked then either.
+    A :class:`Balancer` that may have nothing to do, and then asks no host.
 
     For any other balancer each host is asked first whether it is the run's still, and a
     host that is out of reach cannot go back.
