@@ -1,21 +1,21 @@
 """
-Random runs of a simulated fleet: the policy is asked, and whatever it allows happens.
+Random runs of a simulated fleet, then one rule at a time.
 
-The fleet here knows the table of states and nothing else. It is driven as the one page
-of ``_run/deploy.py`` drives the real one, and hypothesis chooses what happens next.
+The runs are those of ``simulation.py``: the policy is asked, and whatever it allows
+happens. Each property is stated by the fleet's own book, not by the policy's.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghostasync import events as e
@@ -31,289 +31,399 @@ from ghostasync._engine.commands import (
     encode,
 )
 from ghostasync._engine.policy import DENIALS, Policy, Rules
-from ghostasync.machine import MAY_HAVE_MOVED, RESTING, SWITCHED, TRANSITIONS
+from ghostasync.machine import AFTER_SWITCH, MAY_HAVE_MOVED, RESTING, SWITCHED
+from ghostasync.model import Outcome
 from ghostasync.model import State as S  # noqa: N817  as in the table
+
+from .simulation import FORWARD, Entry, Place, Simulation, Truth, simulate
 
 HOSTS = tuple(f"web{n}" for n in range(1, 8))
 
-FORWARD: Final[dict[S, Callable[[str], e.HostEvent]]] = {
-    S.CONNECTING: e.Connected,
-    S.CHECKING: lambda host: e.Checked(host, live={"site": "old"}),
-    S.UPLOADING: e.Uploaded,
-    S.PREPARING: lambda host: e.Prepared(host, previous={"site": "old"}),
-    S.DRAINING: e.Drained,
-    S.SWITCHING: e.Switched,
-    S.ACTIVATING: e.Activated,
-    S.VERIFYING: e.Verified,
-    S.UNDRAINING: e.Undrained,
-    S.ROLLING_BACK: lambda host: e.RolledBack(host, to={"site": "old"}),
-}
+runs = st.integers(0, 2**32).map(simulate)
+some = settings(max_examples=200)
 
 
-class Over(Exception):
-    """The run goes no further."""
+def told(run: Simulation) -> Iterator[tuple[Entry, Truth]]:
+    """Yield each event of a run with what was so once it had happened."""
+    truth = Truth(run.rules)
+    for entry in run.log:
+        truth.note(entry.event)
+        yield entry, truth
 
 
-@attrs.define(eq=False)
-class Simulation:
-    """A fleet that does what the policy says, one random event after the other."""
+def since_stop(run: Simulation) -> list[Entry]:
+    """Return what was said once the run had stopped, the word itself included."""
+    log, stops = run.log, (n for n, x in enumerate(run.events) if type(x) is e.Stopped)
+    return log[next(stops, len(log)) :]
 
-    policy: Policy
-    draw: Callable[[st.SearchStrategy[object]], object]
-    events: list[e.Event] = attrs.field(factory=list)
-    commands: list[Command] = attrs.field(factory=list)
-    at_work: list[str] = attrs.field(factory=list)
-    cut: bool = False
-    awaited: AwaitLock | None = None
-    most_away: int = 0
 
-    def note(self, event: e.Event) -> None:
-        self.events.append(event)
-        for command in self.policy.feed(event):
-            self.commands.append(command)
-            self.carry_out(command)
+def first_stop(run: Simulation) -> Stop | None:
+    return next((c for c in run.commands if isinstance(c, Stop)), None)
 
-    def state(self, host: str) -> S:
-        return self.policy.run.host(host).state
 
-    def carry_out(self, command: Command) -> None:
-        match command:
-            case Stop():
-                self.note(e.Stopped(command.reason, command.cause))
-                self.cut = self.cut or command.at_once
-            case Admit(host=host) if not self.policy.reason:
-                self.note(e.Admitted(host, 1))
-                self.at_work.append(host)
-            case TakeBack(host=host, reason=reason):
-                if self.state(host) is not S.ROLLING_BACK:
-                    self.note(e.RollbackRequested(host, reason))
-                self.at_work.append(host)
-            case AwaitLock():
-                self.awaited = command
+# --- What runs there are -------------------------------------------------------------
 
-    def chance(self, percent: int) -> bool:
-        return int(str(self.draw(st.integers(0, 99)))) < percent
 
-    def failure(self, host: str) -> e.Failed:
-        stage = self.state(host)
-        left = stage in {S.CONNECTING, S.CHECKING}
-        return e.Failed(
-            host,
-            "it broke",
-            stage,
-            unreachable=stage is S.CONNECTING and self.chance(50),
-            locked=left and stage is S.CHECKING and self.chance(30),
-        )
+def test_simulated_runs_come_to_every_end_and_through_every_state() -> None:
+    """Else the properties below would be true of nothing."""
+    ends, states, said = Counter[Outcome](), Counter[S](), Counter[str]()
+    reverts = Counter[Outcome]()
+    seeds = 600
+    for seed in range(seeds):
+        run = simulate(seed)
+        (reverts if run.rules.only_back else ends)[run.outcome] += 1
+        states.update({s for entry in run.log for s in entry.place.states.values()})
+        said.update({type(told).__name__ for told in (*run.events, *run.commands)})
+        said.update(_rare(run))
 
-    def step(self) -> None:
-        """Let one host at work do its next thing."""
-        host = str(self.draw(st.sampled_from(self.at_work)))
-        if self.state(host) in RESTING:
-            self.at_work.remove(host)
-            return
-        odds = 20 if self.state(host) is S.ROLLING_BACK else 8
-        if self.chance(odds):
-            self.note(self.failure(host))
-            if self.state(host) is S.ROLLING_BACK:
-                self.at_work.remove(host)
-        elif self.state(host) is S.UPLOADING and self.chance(10):
-            self.note(e.Unchanged(host))
-        elif self.chance(5):
-            self.note(e.Disconnected(host, "lost"))
-            self.note(e.Reconnected(host, 1.0))
-        else:
-            self.note(FORWARD[self.state(host)](host))
+    least = seeds // 100
+    assert set(ends) == set(Outcome)
+    assert min(ends[o] for o in set(Outcome) - {Outcome.UNCHANGED}) >= least, ends
+    assert ends[Outcome.LIVE] + ends[Outcome.PARTIAL] >= seeds // 5
+    assert set(reverts) >= set(Outcome) - {Outcome.PARTIAL, Outcome.MIXED}
+    assert set(states) == set(S)
+    assert min(states.values()) >= 2 * least, states
+    assert min(said[kind] for kind in _KINDS) >= least, said
+    assert min(said[kind] for kind in _RARE) >= 2, said
 
-    def until_all_rest(self) -> None:
-        while self.at_work and not self.cut and self.awaited is None:
-            if self.chance(1) and not self.policy.final:
-                self.note(e.Stopped("interrupted", "interrupted"))
-                self.cut = True
-                break
-            self.step()
-        for host in self.at_work if self.cut or self.awaited else ():
-            self.cancel(host)
-        self.at_work.clear()
 
-    def cancel(self, host: str) -> None:
-        reason = self.policy.reason or "interrupted"
-        ways = TRANSITIONS[self.state(host)]
-        if e.Halted in ways and self.state(host) not in RESTING:
-            self.note(e.Halted(host, reason))
-        elif e.RollbackRequested in ways and self.state(host) not in RESTING:
-            self.note(e.RollbackRequested(host, reason))
+_KINDS: Final = tuple(
+    kind.__name__
+    for kind in (
+        *(Admit, AwaitLock, Leave, Stop, TakeBack),
+        *(e.AfterWaveFailed, e.BeforeSwitchFailed, e.BuildFailed, e.Committed),
+        *(e.Disconnected, e.FleetRollbackStarted, e.HostWarned, e.KilledRunFound),
+        *(e.LockAwaited, e.Reconnected, e.Resumed, e.Soaked, e.Unchanged),
+    )
+)
+_RARE: Final = (
+    "stopped on the way back",
+    "stopped while hosts of the way back wait",
+    "stopped while hosts of a wave wait",
+    "locked though it was adopted",
+    "live after a wait for a lock",
+    "failed as often as allowed",
+    "left where it was to go back",
+    "logins refused",
+    "drained hosts first",
+)
 
-    # --- The page --------------------------------------------------------------
 
-    def deploy(self) -> None:
-        with contextlib.suppress(Over):
-            self.forward()
-        self.go_back()
+def _rare(run: Simulation) -> set[str]:
+    """Return which of the cases that matter a run has in it."""
+    found = set[str]()
+    for entry, truth in told(run):
+        if isinstance(entry.event, e.Stopped):
+            waits = [h for h, s in truth.states.items() if s is S.LIVE]
+            found |= {"stopped on the way back"} if truth.back else set()
+            if truth.back and set(waits) & set(truth.back.hosts):
+                found.add("stopped while hosts of the way back wait")
+            if truth.waves and S.READY in {truth.states[h] for h in _begun(run)}:
+                found.add("stopped while hosts of a wave wait")
+        if isinstance(entry.event, e.FleetRollbackStarted):
+            idle = truth.groups()[:1]
+            if idle and set(idle[0]) <= set(run.rules.drained):
+                found.add("drained hosts first")
+    truth, stop = run.truth, first_stop(run)
+    if "locked" in truth.causes and truth.adopted:
+        found.add("locked though it was adopted")
+    if truth.committed:
+        if any(isinstance(x, e.LockAwaited) for x in run.events):
+            found.add("live after a wait for a lock")
+        if 0 < len(truth.failed) == run.rules.max_failures:
+            found.add("failed as often as allowed")
+    if run.left:
+        found.add("left where it was to go back")
+    if stop and "refused" in stop.reason:
+        found.add("logins refused")
+    return found
 
-    def forward(self) -> None:
-        self.note(e.Started("deploy", "shop/prod/web", ("site",), HOSTS))
-        self.gather()
-        self.note(self.policy.judge())
-        self.go_on()
-        for number, wave in enumerate(self.policy.rules.waves, start=1):
-            self.switch(number, wave)
-        self.note(e.Committed())
 
-    def gather(self) -> None:
-        while True:
-            self.awaited = None
-            names = [host for host in HOSTS if self.state(host) is S.CONNECTING]
-            self.at_work = list(names)
-            self.until_all_rest()
-            if self.awaited is None or self.policy.reason:
-                return self.go_on()
-            patience = 30.0 if self.chance(50) else 0.0
-            self.note(
-                e.LockAwaited(self.awaited.host, "run x", patience, self.awaited.hosts)
+def _begun(run: Simulation) -> set[str]:
+    """Return the hosts of all waves that have begun."""
+    return {h for x in run.events if isinstance(x, e.WaveStarted) for h in x.hosts}
+
+
+# --- Properties of every run ---------------------------------------------------------
+
+
+@some
+@given(runs)
+def test_a_run_never_goes_live_with_more_failures_than_allowed(run: Simulation) -> None:
+    for entry, truth in told(run):
+        if isinstance(entry.event, e.Committed):
+            assert truth.over_budget() is None
+            assert S.STRANDED not in truth.states.values()
+
+
+@some
+@given(runs)
+def test_a_budget_stops_the_run_with_the_failure_that_spends_it(
+    run: Simulation,
+) -> None:
+    if run.rules.only_back:
+        return
+    for entry, truth in told(run):
+        failure = entry.event
+        if isinstance(failure, e.Failed) and not (truth.causes or failure.locked):
+            stops = [c for c in entry.commands if isinstance(c, Stop)]
+            assert bool(stops) >= bool(truth.over_budget())
+
+
+@some
+@given(runs)
+def test_every_stop_has_a_reason_that_is_true(run: Simulation) -> None:
+    for entry, truth in told(run):
+        for stop in entry.commands:
+            if isinstance(stop, Stop):
+                assert _is_true(stop, entry.event, truth), stop
+                assert stop.at_once == (run.rules.together or not truth.waves)
+
+
+def _is_true(stop: Stop, event: e.Event, truth: Truth) -> bool:
+    """Tell whether what a command to stop says is so."""
+    rules, reason = truth.rules, stop.reason
+    failed = {host for host, state in truth.states.items() if state is S.FAILED}
+    if found := re.fullmatch(r"(\d+) hosts? (?:failed|unreachable), (\d+) allowed", reason):
+        return truth.over_budget() == (int(found[1]), int(found[2]))
+    if found := re.fullmatch(r"(\S+) failed in the first wave", reason):
+        return truth.waves == 1 < len(rules.waves) and found[1] in truth.failed
+    if found := re.fullmatch(r"every host of wave (\d+) failed", reason):
+        wave = rules.waves[int(found[1]) - 1]
+        return not {truth.states[host] for host in wave} & {S.LIVE, S.READY}
+    if reason == "every host failed":
+        return failed == set(truth.states)
+    if found := re.fullmatch(r"the first (\d+) hosts all refused the login", reason):
+        denied = sum(failure.denied for failure in truth.failed.values())
+        rest = {s for h, s in truth.states.items() if h not in truth.failed}
+        return denied == int(found[1]) >= DENIALS and rest <= {S.CONNECTING}
+    if found := re.fullmatch(r"(\d+) hosts? must serve and no more than (\d+) .*", reason):
+        return rules.min_serving == int(found[1]) >= int(found[2])
+    if found := re.fullmatch(r"(\S+) is stranded", reason):
+        return truth.states[found[1]] is S.STRANDED
+    if stop.cause == "locked":
+        return isinstance(event, e.Failed) and event.locked
+    return isinstance(event, e.BuildFailed | e.BeforeSwitchFailed | e.AfterWaveFailed)
+
+
+@some
+@given(runs)
+def test_a_gate_that_fails_stops_the_run(run: Simulation) -> None:
+    for entry in run.log:
+        if isinstance(
+            entry.event, e.BuildFailed | e.BeforeSwitchFailed | e.AfterWaveFailed
+        ):
+            assert entry.place.reason or any(
+                isinstance(c, Stop) and entry.event.reason in c.reason
+                for c in entry.commands
             )
 
-    def switch(self, number: int, wave: tuple[str, ...]) -> None:
-        ready = tuple(host for host in wave if self.state(host) is S.READY)
-        if not ready:
-            return
-        waves = len(self.policy.rules.waves)
-        self.note(e.WaveStarted(number, waves, ready))
-        self.until_all_rest()
-        live = [host for host in ready if self.state(host) is S.LIVE]
-        self.note(e.WaveFinished(number, len(live), len(ready) - len(live)))
-        self.go_on()
-        for host in live:
-            if self.chance(10):
-                self.note(e.Failed(host, "unhealthy", S.LIVE))
-        self.until_all_rest()
-        self.go_on()
 
-    def go_on(self) -> None:
-        if self.policy.reason:
-            raise Over
+@some
+@given(runs)
+def test_nothing_is_admitted_awaited_or_switched_after_a_stop(run: Simulation) -> None:
+    """A link that is on its way already may get there: half a switch is worse."""
+    later = since_stop(run)
+    stop = first_stop(run)
+    at_once = not stop or stop.at_once or set(run.truth.causes) != {"policy"}
 
-    def go_back(self) -> None:
-        if not self.policy.reason or self.policy.final:
-            return
-        self.cut = False
-        back = self.policy.way_back()
-        for host in HOSTS:
-            if self.state(host) is S.READY and host not in (back.hosts if back else ()):
-                self.note(e.Halted(host, self.policy.reason))
-        if back is not None:
-            self.note(back)
-            while self.at_work:
-                self.step()
+    said = [c for entry in later for c in entry.commands]
+    assert not [c for c in said if isinstance(c, Admit | AwaitLock | Stop)]
+    assert not [x for x in later if isinstance(x.event, e.Admitted | e.WaveStarted)]
+    assert not [x for x in later if isinstance(x.event, e.Committed)]
+    if at_once and run.rules.together:
+        on_its_way = {h for h, s in later[0].place.states.items() if s is S.SWITCHING} if later else set()
+        switched = {x.event.host for x in later if isinstance(x.event, e.Switched)}
+        assert switched <= on_its_way
 
 
-@st.composite
-def rules(draw: st.DrawFn) -> Rules:
-    order = draw(st.permutations(HOSTS))
-    cuts = sorted(draw(st.sets(st.integers(1, len(HOSTS) - 1), max_size=3)))
-    edges = [0, *cuts, len(HOSTS)]
-    waves = tuple(tuple(order[a:b]) for a, b in itertools.pairwise(edges))
-    return Rules(
-        waves=waves,
-        max_failures=draw(st.integers(0, 3)),
-        max_unreachable=draw(st.none() | st.integers(0, 3)),
-        together=draw(st.booleans()),
-        min_serving=draw(st.integers(0, 6)),
-        serving=HOSTS,
-        patient=draw(st.booleans()),
-    )
+@some
+@given(runs)
+def test_nothing_is_done_once_the_run_is_committed(run: Simulation) -> None:
+    for entry, truth in told(run):
+        if truth.committed:
+            assert entry.commands == ()
+            assert entry.place.final
+            assert (entry.place.way_back, entry.place.unseen) == (None, ())
 
 
-@st.composite
-def runs(draw: st.DrawFn) -> Simulation:
-    simulation = Simulation(Policy(draw(rules())), draw)
-    simulation.deploy()
-    return simulation
-
-
-@given(runs())
-def test_a_run_never_goes_live_with_more_failures_than_allowed(run: Simulation) -> None:
-    folded, limits = run.policy.run, run.policy.rules
-    failed = [host for host in folded.hosts.values() if host.failure]
-    counted = [
-        host
-        for host in failed
-        if limits.max_unreachable is None
-        or not (host.failure and host.failure.unreachable)
-    ]
-
-    if folded.committed:
-        assert len(counted) <= limits.max_failures
-        assert len(failed) - len(counted) <= (limits.max_unreachable or 0)
-        assert not folded.in_state(S.STRANDED)
-
-
-@given(runs())
-def test_nothing_is_admitted_or_switched_after_a_stop_at_once(run: Simulation) -> None:
-    stopped = next(
-        (n for n, event in enumerate(run.events) if isinstance(event, e.Stopped)),
-        len(run.events),
-    )
-    later = run.events[stopped:]
-
-    assert not [
-        event for event in later if isinstance(event, e.Admitted | e.WaveStarted)
-    ]
-    if run.policy.rules.together:
-        assert not [event for event in later if isinstance(event, e.Switched)]
-
-
-@given(runs())
+@some
+@given(runs)
 def test_every_host_that_may_have_moved_is_on_the_way_back(run: Simulation) -> None:
-    folded, limits = run.policy.run, run.policy.rules
-    if folded.committed or not folded.stopped:
-        return
-    alive = {S.ROLLED_BACK, S.STRANDED, S.HALTED, S.FAILED, S.UNCHANGED}
-    if not limits.together and folded.stopped.cause == "policy":
-        alive.add(S.LIVE)
-    if limits.min_serving:
-        alive.add(S.LIVE)  # left as it is, said aloud: nobody else could serve
-        left = {c.host for c in run.commands if isinstance(c, Leave)}
-        mixed = set(folded.in_state(S.LIVE)) - left
-        assert not mixed or not (limits.together or folded.stopped.cause != "policy")
-
-    assert {host.state for host in folded.hosts.values()} <= alive
-    switched = {event.host for event in run.events if isinstance(event, e.Admitted)}
-    assert all(
-        folded.hosts[host].state in {S.ROLLED_BACK, S.STRANDED, S.LIVE}
-        for host in switched
-    )
+    """A host that stays does so by a rule, or because another run holds the fleet."""
+    for entry, truth in told(run):
+        if isinstance(entry.event, e.FleetRollbackStarted):
+            assert set(entry.event.hosts) == truth.to_go_back()
+            assert len(set(entry.event.hosts)) == len(entry.event.hosts)
+    if run.truth.causes and not run.truth.back:
+        assert not run.truth.to_go_back()
 
 
-@given(runs())
-def test_enough_hosts_serve_at_any_moment(run: Simulation) -> None:
-    """Whatever fails by itself is no choice of the policy; what it lets go, is."""
-    policy, least = Policy(run.policy.rules), run.policy.rules.min_serving
-    for event in run.events:
-        before = len(policy.serving)
-        commands = policy.feed(event)
-        if any(isinstance(c, Admit) for c in commands) and least:
-            assert len(policy.serving) >= least or len(policy.serving) >= before
+@some
+@given(runs)
+def test_every_run_ends_with_every_host_at_rest(run: Simulation) -> None:
+    """On its way back each host got there, is stranded, or was left, said aloud."""
+    truth, states = run.truth, run.truth.states
+
+    assert set(states.values()) <= RESTING - {S.READY}
+    for host in truth.back.hosts if truth.back else ():
+        back = states[host] in {S.ROLLED_BACK, S.STRANDED}
+        assert back != (host in run.left)
+    if truth.causes and not truth.committed:
+        live = {host for host, state in states.items() if state is S.LIVE}
+        begun = set(truth.back.hosts) if truth.back else set()
+        assert not (live - run.left) & begun
 
 
-@given(runs())
-def test_a_policy_fed_with_a_journal_is_where_the_run_was(run: Simulation) -> None:
-    """The records are written and read back, so nothing but plain data is needed."""
-    lines = [
-        journal.line(e.Record(seq=n, at=0.0, run="r", event=event))
-        for n, event in enumerate(run.events, start=1)
-    ]
-    again = Policy(run.policy.rules)
-    for line in lines:
-        again.feed(journal.decode(line).event)
+@some
+@given(runs)
+def test_hosts_look_at_what_a_killed_run_did_before_they_stay(run: Simulation) -> None:
+    """Nobody knows what they serve, and they could be asked: so they are."""
+    rules, known = run.rules, {*run.rules.changed, *run.rules.drained}
+    for entry, truth in told(run):
+        asked = {
+            host
+            for host, state in truth.states.items()
+            if state in {S.FAILED, S.HALTED}
+            and host in known
+            and not (host in truth.failed and truth.failed[host].unreachable)
+        }
+        ours = not truth.committed and "locked" not in truth.causes
+        assert set(entry.place.unseen) == (asked if ours else set()), rules
 
-    assert again.run.hosts == run.policy.run.hosts
-    assert again.reason == run.policy.reason
-    assert (again.serving, again.away) == (run.policy.serving, run.policy.away)
-    assert again.way_back() == run.policy.way_back()
-    assert again.final == run.policy.final
+
+@some
+@given(runs)
+def test_enough_hosts_serve_whatever_the_policy_lets_go(run: Simulation) -> None:
+    """What fails by itself is no choice of the policy."""
+    least = run.rules.min_serving
+    for entry, truth in told(run):
+        for command in entry.commands:
+            if isinstance(command, Admit | TakeBack) and command.host in truth.up:
+                truth.up.discard(command.host)
+                assert len(truth.up) >= least or not least
 
 
-@given(runs())
+@some
+@given(runs)
+def test_a_host_is_left_only_where_nobody_else_could_ever_serve(
+    run: Simulation,
+) -> None:
+    for entry, truth in told(run):
+        for command in entry.commands:
+            if isinstance(command, Leave):
+                assert truth.back is not None
+                assert command.host in truth.up
+                assert len(truth.up) <= run.rules.min_serving
+                assert not {
+                    host
+                    for host, state in truth.states.items()
+                    if state in AFTER_SWITCH - {S.LIVE}
+                }
+
+
+@some
+@given(runs)
+def test_nobody_is_let_go_twice(run: Simulation) -> None:
+    admitted, back = list[str](), list[str]()
+    for entry, truth in told(run):
+        if isinstance(entry.event, e.LockAwaited):
+            assert not admitted
+        hosts = [c.host for c in entry.commands if isinstance(c, Admit)]
+        taken = [c.host for c in entry.commands if isinstance(c, TakeBack | Leave)]
+        assert {truth.states[host] for host in hosts} <= {S.READY}
+        admitted += hosts
+        back += taken
+
+    assert len(admitted) == len(set(admitted))
+    assert len(back) == len(set(back))
+
+
+@some
+@given(runs)
+def test_waves_go_back_in_reverse_and_none_waits_for_a_host_out_of_reach(
+    run: Simulation,
+) -> None:
+    taken, lost, groups = set[str](), set[str](), list[list[str]]()
+    for entry, truth in told(run):
+        if truth.back is None:
+            continue
+        if isinstance(entry.event, e.FleetRollbackStarted):
+            groups = truth.groups()
+            moving = [h for h, s in truth.states.items() if s is S.ROLLING_BACK]
+            at_once = [c.host for c in entry.commands if isinstance(c, TakeBack)]
+            assert at_once[: len(moving)] == [h for h in truth.back.hosts if h in moving]
+        lost |= set(truth.states) - truth.reach
+        asked = [c.host for c in entry.commands if isinstance(c, TakeBack | Leave)]
+        for host in asked:
+            assert host in truth.back.hosts
+            before = next((groups[n - 1] for n, g in enumerate(groups) if n and host in g), [])
+            assert not [h for h in before if _waits(h, truth) and h not in run.left | lost]
+        taken |= set(asked)
+        rest = [group for group in groups if not taken.issuperset(group)]
+        nested = any(entry.commands)
+        if rest and not nested:
+            _assert_waits(rest[0], groups, taken, truth)
+
+
+def _waits(host: str, truth: Truth) -> bool:
+    return truth.states[host] not in {S.ROLLED_BACK, S.STRANDED}
+
+
+def _assert_waits(
+    group: list[str], groups: list[list[str]], taken: set[str], truth: Truth
+) -> None:
+    """Assert that there is a reason why *group* is not on its way yet."""
+    before = groups[: groups.index(group)]
+    busy = {
+        host
+        for earlier in before
+        for host in earlier
+        if host in truth.reach and _waits(host, truth)
+    }
+    least = truth.rules.min_serving
+    full = least and len(truth.up) <= least
+    away = {h for h, s in truth.states.items() if s is S.ROLLING_BACK}
+    assert busy or (full and away), (group, taken)
+
+
+@some
+@given(runs)
+def test_a_killed_run_is_taken_back_without_a_word_about_what_fails(
+    run: Simulation,
+) -> None:
+    if run.rules.only_back:
+        stops = [c for c in run.commands if isinstance(c, Stop)]
+        assert {stop.cause for stop in stops} <= {"locked"}
+        assert not [c for c in run.commands if isinstance(c, Admit | AwaitLock)]
+        if run.truth.back:
+            assert not run.truth.causes
+
+
+@some
+@given(runs)
+def test_a_policy_fed_with_a_journal_is_where_the_run_was_at_every_event(
+    run: Simulation,
+) -> None:
+    """
+    The records are written and read back, so nothing but plain data is needed.
+
+    A run that is cut behind any of them goes on as if it had not been.
+    """
+    again = Policy(run.rules)
+    for number, entry in enumerate(run.log, start=1):
+        record = e.Record(seq=number, at=0.0, run="r", event=entry.event)
+        read = journal.decode(journal.line(record)).event
+
+        assert read == entry.event
+        assert again.feed(read) == entry.commands
+        assert Place.of(again) == entry.place
+
+    assert again.run == run.policy.run
+
+
+@some
+@given(runs)
 def test_every_command_round_trips_through_json(run: Simulation) -> None:
     for command in run.commands:
         assert decode(json.loads(json.dumps(encode(command)))) == command
@@ -324,22 +434,21 @@ def test_what_is_no_command_is_refused() -> None:
         decode({"command": "Reboot", "host": "web1"})
 
 
-@given(runs())
+@some
+@given(runs)
 def test_a_cut_run_whose_events_end_anywhere_knows_who_may_have_moved(
     run: Simulation,
 ) -> None:
     """A resumption asks these hosts: none that was switched may be missing."""
-    policy, moved = Policy(run.policy.rules), set[str]()
-    for event in run.events:
-        policy.feed(event)
-        if isinstance(event, e.Switched):
-            moved.add(event.host)
-        if isinstance(event, e.RolledBack):
-            moved.discard(event.host)
+    moved = set[str]()
+    for entry in run.log:
+        if isinstance(entry.event, e.Switched):
+            moved.add(entry.event.host)
+        if isinstance(entry.event, e.RolledBack):
+            moved.discard(entry.event.host)
 
-        known = set(policy.run.in_state(*MAY_HAVE_MOVED))
-
-        assert moved <= known
+        states = entry.place.states
+        assert {states[host] for host in moved} <= MAY_HAVE_MOVED
 
 
 # --- One rule at a time ------------------------------------------------------------
