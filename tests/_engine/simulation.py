@@ -154,7 +154,7 @@ class Truth:
             return
         if now in {S.LIVE, S.ROLLED_BACK}:
             self.up.add(host)
-        elif now is S.STRANDED or before is S.LIVE:
+        elif now not in {S.UNCHANGED, *NOT_SWITCHED, *_EARLY}:
             self.up.discard(host)
         if now in {S.ROLLED_BACK, S.STRANDED}:
             self.touched.discard(host)
