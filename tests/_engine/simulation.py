@@ -80,11 +80,11 @@ class Weather:
 
     @classmethod
     def of(cls, dice: random.Random) -> Weather:
-        locked = dice.choice((0, 0, 0, 0.1))
+        locked, barred = dice.choice((0, 0, 0.1)), dice.random() < 0.06
         return cls(
             fails=dice.choice((0, 0.004, 0.01, 0.03)),
-            unreachable=dice.choice((0, 0, 0.05, 0.2)),
-            denied=dice.choice((0.1, 0.1, 1)) if not locked else 0.1,
+            unreachable=0.9 if barred else dice.choice((0, 0, 0.05, 0.2)),
+            denied=1 if barred else 0.1,
             locked=locked,
             drops=dice.choice((0, 0.03, 0.1)),
             unhealthy=dice.choice((0, 0.02, 0.1)),
@@ -262,9 +262,13 @@ class Entry:
 def _rules(dice: random.Random) -> tuple[Rules, dict[str, S]]:
     """Return rules, and where a killed run left its hosts; empty where there is none."""
     hosts = [f"web{n}" for n in range(1, dice.randint(3, 10))]
-    cuts = sorted(dice.sample(range(1, len(hosts)), min(dice.randint(0, 4), len(hosts) - 1)))
+    cuts = sorted(
+        dice.sample(range(1, len(hosts)), min(dice.randint(0, 4), len(hosts) - 1))
+    )
     order = dice.sample(hosts, len(hosts))
-    waves = tuple(tuple(order[a:b]) for a, b in zip([0, *cuts], [*cuts, None], strict=True))
+    waves = tuple(
+        tuple(order[a:b]) for a, b in zip([0, *cuts], [*cuts, None], strict=True)
+    )
     killed, odds = dice.random() < 0.4, [n for _, n in _KILLED_IN]
     states = [state for state, _ in _KILLED_IN]
     past = {host: dice.choices(states, odds)[0] for host in hosts} if killed else {}
@@ -562,7 +566,9 @@ class Simulation:
         while True:
             self.awaited = None
             self.at_work = [
-                host for host, state in self.truth.states.items() if state is S.CONNECTING
+                host
+                for host, state in self.truth.states.items()
+                if state is S.CONNECTING
             ]
             self.work()
             if self.awaited is None or self.policy.reason:
@@ -642,7 +648,9 @@ class Simulation:
             self.find(host)
 
     def find(self, host: str) -> bool:
-        moved = host in self.rules.changed and self.chance(0.9)
+        moved = host in self.truth.adopted or (
+            host in self.rules.changed and self.chance(0.9)
+        )
         drained = not moved and host in self.rules.drained
         self.note(e.KilledRunFound(host, moved, drained))
         return moved or drained
