@@ -49,7 +49,7 @@ NOT_SWITCHED: Final = frozenset({S.CHECKING, S.READY, S.HALTED, S.FAILED})
 
 _KILLED_IN: Final = (
     (S.READY, 4),
-    (S.DRAINING, 2),
+    (S.DRAINING, 4),
     (S.SWITCHING, 2),
     (S.VERIFYING, 2),
     (S.LIVE, 6),
@@ -80,7 +80,7 @@ class Weather:
 
     @classmethod
     def of(cls, dice: random.Random) -> Weather:
-        locked, barred = dice.choice((0, 0, 0.1)), dice.random() < 0.06
+        locked, barred = dice.choice((0, 0, 0.15)), dice.random() < 0.06
         return cls(
             fails=dice.choice((0, 0.004, 0.01, 0.03)),
             unreachable=0.9 if barred else dice.choice((0, 0, 0.05, 0.2)),
@@ -260,15 +260,14 @@ class Entry:
 
 
 def _rules(dice: random.Random) -> tuple[Rules, dict[str, S]]:
-    """Return rules, and where a killed run left its hosts; empty where there is none."""
+    """Return rules, and where a killed run left its hosts, if there was one."""
     hosts = [f"web{n}" for n in range(1, dice.randint(3, 10))]
     cuts = sorted(
         dice.sample(range(1, len(hosts)), min(dice.randint(0, 4), len(hosts) - 1))
     )
     order = dice.sample(hosts, len(hosts))
-    waves = tuple(
-        tuple(order[a:b]) for a, b in zip([0, *cuts], [*cuts, None], strict=True)
-    )
+    edges = zip([0, *cuts], [*cuts, None], strict=True)
+    waves = tuple(tuple(order[a:b]) for a, b in edges)
     killed, odds = dice.random() < 0.4, [n for _, n in _KILLED_IN]
     states = [state for state, _ in _KILLED_IN]
     past = {host: dice.choices(states, odds)[0] for host in hosts} if killed else {}
@@ -496,11 +495,12 @@ class Simulation:
 
     def forward(self, host: str) -> None:
         state, past = self.state(host), self.past.get(host)
+        same = self.weather.unchanged
         if state is not S.UPLOADING:
             self.note(FORWARD[state](host))
         elif past is S.LIVE and self.chance(0.8):
             self.note(e.Resumed(host, {"site": "old"}))
-        elif host not in self.rules.changed and self.chance(self.weather.unchanged):
+        elif host not in self.rules.changed and self.chance(same):
             self.note(e.Unchanged(host))
         else:
             if host in self.rules.changed and self.chance(0.7):

@@ -200,7 +200,6 @@ class Policy:
             case e.BuildFailed() | e.BeforeSwitchFailed() | e.AfterWaveFailed():
                 yield from self._stop(_barred(event))
             case e.WaveStarted() if not self.reason:
-                self.away.update(set(event.hosts).intersection(self.rules.drained))
                 self._ask(event.hosts)
             case e.WaveFinished(live=0):
                 yield from self._stop(f"every host of wave {event.wave} failed")
