@@ -813,6 +813,32 @@ def test_a_host_that_is_begun_again_with_serves_again_unless_it_is_drained() -> 
     assert (lost, policy.serving) == (set(), {"a"})
 
 
+def test_hosts_of_a_killed_run_stay_where_another_run_holds_one() -> None:
+    policy = started(Rules(waves=(("a", "b"),), changed=("a", "b")))
+    for host in "ab":
+        brought(policy, host, S.UPLOADING)
+    policy.feed(e.Resumed("a"))
+    policy.feed(e.KilledRunFound("b", moved=True))
+    policy.feed(e.Stopped("c: run x", "locked"))
+    policy.feed(e.Halted("b", "c: run x"))
+
+    assert policy.way_back() is None
+
+
+def test_a_run_that_stops_says_so_once_and_lets_nobody_go() -> None:
+    """The host that is lost leaves no room for the one that waits, either."""
+    rules = Rules(waves=(("a", "b"),), min_serving=1, serving=("a", "b"))
+    policy = started(rules)
+    for host in "ab":
+        brought(policy, host, S.READY)
+    policy.feed(e.WaveStarted(1, 1, ("a", "b")))
+    brought(policy, "a", S.VERIFYING)
+
+    said = policy.feed(e.Failed("a", "denied", S.VERIFYING, unreachable=True))
+
+    assert said == (Stop("1 host failed, 0 allowed"),)
+
+
 # --- How many serve ------------------------------------------------------------------
 
 FOUR = ("h1", "h2", "h3", "h4")
