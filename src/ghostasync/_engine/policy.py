@@ -278,7 +278,8 @@ class Policy:
         if (limit := self.rules.max_unreachable) is not None:
             unreachable = [host for host in failed if _is_away(host)]
             if len(unreachable) > limit:
-                return f"{len(unreachable)} hosts unreachable, {limit} allowed"
+                names = "host" if len(unreachable) == 1 else "hosts"
+                return f"{len(unreachable)} {names} unreachable, {limit} allowed"
             failed = [host for host in failed if host not in unreachable]
         if len(failed) > self.rules.max_failures:
             names = "host" if len(failed) == 1 else "hosts"
