@@ -1,4 +1,4 @@
-"""The fleet of a run: its hosts, each with its session, and the rules it goes by."""
+"""The fleet of a run, put together: hosts, each with its session, and the rules."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     Args:
         spec: The run.
 
-        transport: Who reaches its hosts; None where it has none.
+        transport: The way to its hosts; None in a run without hosts.
 
-        record: Where its events and the output of its hosts go.
+        record: The record that its events and the output of its hosts go to.
     """
     policy = Policy(rules_of(spec))
     run = RunContext(
@@ -62,7 +62,9 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
 
 
 def rules_of(spec: RunSpec) -> Rules:
-    """Return what the policy of a run decides by: its plan, in numbers and names."""
+    """Return the rules of a run's policy: its plan, in numbers and names of hosts."""
+    # Drained hosts mean nothing to a run without a balancer: it could not put them
+    # back.
     rollout, killed = spec.plan.rollout, spec.killed
     drained = killed.drained if killed and spec.balancer else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable
