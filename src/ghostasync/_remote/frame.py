@@ -28,7 +28,7 @@ class Frame:
     _held: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the output that is certain by now, of *data* and of bytes held back."""
+        """Return the output that is certain by now; the rest of *data* is held back."""
         if self.status is not None:
             return b""
         self._held += data
