@@ -83,11 +83,11 @@ class Builder:
         Fetch, build, package and store one module.
 
         Args:
-            module: What to build.
+            module: The module to build.
 
-            source: Where its tree comes from.
+            source: The source of its tree.
 
-            revision: What *source* resolved to.
+            revision: The revision that *source* resolved to.
 
             reuse: Whether the package that MANIFEST names is taken in place of a new
                 one with the same content and environment.
@@ -124,7 +124,7 @@ class Builder:
         Take a stored package instead of building one.
 
         Raises:
-            StoreError: It is not in the store, or it is damaged.
+            StoreError: The package is not in the store, or it is damaged.
         """
         started = anyio.current_time()
         package = await self.store.packages.package(package_id)
@@ -157,7 +157,7 @@ class Builder:
         Run a module's after_all_deploy in its build folder, once.
 
         Raises:
-            BuildError: It failed.
+            BuildError: The script is missing, could not be started, or failed.
         """
         module = release.module
         if not module.after_all_deploy:

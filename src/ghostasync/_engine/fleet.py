@@ -106,7 +106,8 @@ class Fleet:
 
     def give_up(self, exc: BaseException) -> None:
         """Stop because of a cancellation or a bug; the caller then goes back."""
-        # A bug walks the same road as a cancellation: links have moved in both cases.
+        # A bug walks the same road as a cancellation: links may have moved in both
+        # cases.
         cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
         reason = "interrupted" if cancelled else f"a bug: {exc!r}"
         self._abandon(reason, "interrupted" if cancelled else "abandoned")
@@ -118,10 +119,10 @@ class Fleet:
 
     def require_going_on(self) -> None:
         """
-        Return where the run may go on.
+        Do nothing, as long as the run may go on.
 
         Raises:
-            GoesNoFurther: It may not.
+            GoesNoFurther: The run has stopped.
         """
         if self.policy.reason:
             raise GoesNoFurther
@@ -257,7 +258,7 @@ class Fleet:
         Run each module's before_switch, once for the fleet.
 
         Raises:
-            GoesNoFurther: One failed, and no link moves.
+            GoesNoFurther: A before_switch failed, and no link moves.
         """
         in_order = [ctx for number in self.waves for ctx in self._wave(number)]
         await pass_before_switch(self.run, in_order)

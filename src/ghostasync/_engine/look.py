@@ -55,7 +55,7 @@ async def facts_of(ctx: HostRun) -> Facts:
     Connect to a host and return its facts; no lock is taken.
 
     Raises:
-        HostError: It cannot be reached, or does not answer within both deadlines.
+        HostError: The host cannot be reached, or does not answer within both deadlines.
     """
     deadlines = ctx.run.deadlines
     with anyio.move_on_after(deadlines.connect + deadlines.check):
@@ -70,8 +70,8 @@ async def ask_each(
     """
     Return what *look* returns for every host, in plan order.
 
-    At most ``rollout.concurrency`` hosts are asked at a time. What *look* raises ends
-    the looks at all others.
+    At most ``rollout.concurrency`` hosts are asked at a time. An exception of *look*
+    ends the looks at all others.
     """
     run = RunContext(
         spec=spec,

@@ -2,9 +2,9 @@
 The pipeline of one host: its state selects the stage, the stage's event the next state.
 
 How it works. Every way out of a stage is an event. An error of the host becomes
-``Failed``. Where the run stops for reasons that are not the host's, the event is
-``Halted`` or ``RollbackRequested``; right of the switch the host then walks the way
-back before a cancellation or a bug is raised again. A stage whose connection dies is
+``Failed``. A host whose run stops for other reasons gets ``Halted``, or, right of the
+switch, ``RollbackRequested``: it then walks the way back before a cancellation or a bug
+is raised again. A stage whose connection dies is
 begun again on a new connection, so every stage can be repeated.
 """
 

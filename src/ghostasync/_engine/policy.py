@@ -252,8 +252,8 @@ class Policy:
         elif self.rules.only_back:
             return  # a host that cannot be looked at keeps no other from its way back
         elif state is S.STRANDED:
-            # Whatever the budget: the host's way back has failed, a person must look,
-            # and the run must not bring more hosts to where they need one.
+            # The host's way back has failed and a person must look: whatever the budget
+            # allows, the run must not bring more hosts to where they need one.
             yield from self._stop(f"{event.host} is stranded")
         elif state is S.FAILED:
             yield from self._stop(self._over_budget() or self._turned_away())

@@ -237,7 +237,8 @@ async def healthy(ctx: HostRun, module: Module, meta: str) -> None:
     Return once the health check of *module* passes, with *meta*'s environment.
 
     Raises:
-        RemoteError: It did not pass within ``deadlines.verify``; how its last attempt
+        RemoteError: The check did not pass within ``deadlines.verify``; how its last
+        attempt
             ended is in the text, its output in ``.tail``.
         ConnectionDied, LockHeld: The host was lost meanwhile.
     """

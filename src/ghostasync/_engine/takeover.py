@@ -51,8 +51,8 @@ def moved_by_killed_run(ctx: HostRun, module: Module) -> SwitchRecord | None:
     # A record of another run means that this other run has moved the link since.
     if target.record is not None:
         return target.record if target.record.run in killed.ids else None
-    # The journal alone says what was to happen. It counts where the host may have been
-    # switched and its link leads to what the killed run had packaged.
+    # The journal alone says what was to happen. Its word counts where the host may have
+    # been switched and the link leads to a package of the killed run.
     previous = killed.previous.get(ctx.name, {}).get(module.name)
     served = target.live and target.live == killed.packages.get(module.name)
     if previous is None or not served or ctx.name not in killed.changed:

@@ -138,7 +138,7 @@ def spec_of_look(
     """
     Return the spec of a run that looks at *hosts*, and ends before it changes anything.
 
-    Its goal is a converge, the goal that asks no source. It has no secrets and keeps no
+    Its goal is a converge, which asks no source. A look has no secrets and keeps no
     record.
     """
     actor = this_user()

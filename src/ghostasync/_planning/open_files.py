@@ -33,8 +33,8 @@ def needed(ssh: Ssh, connections: int) -> int:
     """
     Return how many files *connections* to hosts at once take.
 
-    A ``jump`` host has one socket for all that are behind it. What ``~/.ssh/config``
-    says of single hosts is not looked at.
+    A ``jump`` host has one socket for all that are behind it. Settings of
+    ``~/.ssh/config`` for single hosts are not looked at.
     """
     each = PROXIED if ssh.proxy_command else 0 if ssh.jump else 1
     return connections * each + SPARE

@@ -158,7 +158,7 @@ async def _killed(basis: Basis, asked: Resume | Revert) -> PastRun:
     Return the killed run to take up, with the runs that have taken it up before.
 
     Raises:
-        PlanError: There is none, it has ended, or a later run has gone live.
+        PlanError: There is no such run, it has ended, or a later run has gone live.
     """
     runs, modules = basis.store.runs, {module.name for module in basis.plan.modules}
     if not asked.run:

@@ -7,8 +7,8 @@ and stderr, is kept for errors. A script has ended when the frame's closing line
 come, though children of it may hold the channel open: waiting for the channel's own end
 would hang on a daemon that a post-deploy has left. A script that is not wanted any more
 is told so by the end of its stdin, for signals do not reach everything, and is waited
-for, so that it can clean up. Where nothing is heard by then, the host is asked who it
-is: a script that hangs is told from a connection that is dead.
+for, so that it can clean up. A host that does not answer by then is asked who it is:
+that tells a script that hangs from a connection that is dead.
 """
 
 from __future__ import annotations

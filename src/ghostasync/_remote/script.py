@@ -122,7 +122,7 @@ def as_user(
     """
     Return sh that runs *file*, or else *text*, as *user* of the host.
 
-    It ends up in an argument list there, so *more* variables must hold no secret.
+    The text ends up in an argument list there, so *more* must hold no secret.
 
     Args:
         user: The user that runs it; the login must be allowed to change to it.
@@ -152,7 +152,7 @@ def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
     """
     Return the script of a timer, which puts links back where no beat comes.
 
-    It holds the texts of ``restore.sh`` and ``run.sh``: when it needs them, no
+    The text holds those of ``restore.sh`` and ``run.sh``: when the timer needs them, no
     controller is left that could send them.
 
     Args:
@@ -184,10 +184,11 @@ def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
     """
     Return the command for the login shell: constant but for a name and a number.
 
-    It parses alike in sh, bash, zsh, fish and csh. The reader, ``parts/bytes.sh``, has
-    to leave the rest of stdin alone: ``dd`` does, in a few reads where it knows
-    ``fullblock`` (GNU, busybox, toybox), else with one for each byte, which takes ten
-    times as long. Source: FIELD, facts that were run, and ``benchmarks/skew.py``.
+    The command parses alike in sh, bash, zsh, fish and csh. The reader,
+    ``parts/bytes.sh``, has to leave the rest of stdin alone: ``dd`` does, in a few
+    reads where it knows ``fullblock`` (GNU, busybox, toybox), else with one for each
+    byte, which takes ten times as long. Source: FIELD, facts that were run, and
+    ``benchmarks/skew.py``.
     """
     prefix = "exec sudo -n " if sudo else "exec "
     reader = body("parts/bytes").decode().replace('"$nbytes"', str(nbytes))

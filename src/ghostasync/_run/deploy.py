@@ -62,8 +62,8 @@ async def deploy(
         # In every case: the policy knows whether anything is to be taken back, and
         # nothing is once the run is committed.
         await fleet.go_back()
-    # What follows may only warn, or end with a status of its own: the fleet is live,
-    # and hosts that boot get its releases.
+    # The fleet is live, and hosts that boot get its releases: a failure from here on
+    # only warns, or ends the run with a status of its own.
     if fleet.policy.run.committed:
         await after_all.run()
         await fleet.prune()

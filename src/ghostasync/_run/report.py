@@ -91,7 +91,7 @@ def verdict(
 
         locked: Whether another run had a host's lock.
     """
-    # Whatever else became of the run: a stranded host needs a person.
+    # A stranded host needs a person, whatever else became of the run.
     if S.STRANDED in states:
         return Outcome.STRANDED
     # A run commits only within its budgets, so failures left here were allowed.

@@ -26,7 +26,7 @@ __all__ = ["Push"]
 
 @attrs.frozen
 class Push:
-    """One archive here, read once for each host, at the host's own pace."""
+    """The delivery of an archive on this machine, at each host's own pace."""
 
     async def deliver(self, ctx: HostRun, release: Release) -> None:
         """

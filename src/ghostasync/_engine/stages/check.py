@@ -3,9 +3,9 @@ CHECKING: take the host's lock, then find out whether it is fit for the plan.
 
 How it works. All hosts are asked for their locks at once, and none is waited for here.
 Two runs that begin together may then each hold some hosts; of these the older run asks
-again for a while and the younger gives all back, so that one of them goes on. What the
-host is and has comes in one answer of ``check.sh``; every finding in it is told, not
-only the first, each with what to do.
+again for a while and the younger gives all back, so that one of them goes on. All facts
+of the host come in one answer of ``check.sh``; every finding in it is told, not only
+the first, each with what to do.
 """
 
 from __future__ import annotations

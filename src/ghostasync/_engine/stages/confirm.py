@@ -1,11 +1,11 @@
 """
 SWITCHING to UNDRAINING, with ``confirm``: a timer puts links back where nobody is left.
 
-How it works. SWITCHING starts a timer on the host before the first link moves. It waits
-for the run's beats; after ``rollout.confirm`` seconds without one it puts the links
-back by itself and runs the old post-deploys. UNDRAINING stops it, and so does a way
-back. Whoever renames the file ``timer`` first, the timer or ``timer_stop.sh``, has
-decided (``_remote/timer.sh``).
+How it works. SWITCHING starts a timer on the host before the first link moves. The
+timer waits for the run's beats; after ``rollout.confirm`` seconds without one it puts
+the links back by itself and runs the old post-deploys. UNDRAINING stops it, and so does
+a way back. The timer and ``timer_stop.sh`` rename the same file; the one that succeeds
+has the links (``_remote/timer.sh``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ ROLLING_BACK: put the links back as they were, and have the old code prove itsel
 
 How it works. ``restore.sh`` moves each link that is at its new release back to where it
 was, and tells for each whether it moved and what the release that serves again has: a
-post-deploy, and how it proves its health. Those come from the old release's own
+post-deploy, and how it proves its health. Both come from the old release's own
 records, not from this run's plan. Links go back under one deadline, in which a host
 that is out of reach is called again and again; scripts come after, with their own.
 """
