@@ -1,10 +1,12 @@
 """
-Turn sources into packages on this machine, once for the whole fleet.
+The builder: it turns sources into packages on this machine, once for the whole fleet.
 
-A module is always built in the same folder: a path that changed would be baked into
-virtual environments and compiled files, and every release would differ from the last.
-The folder is locked and emptied; the lock is held for as long as the builder is open,
-for ``after_all_deploy`` runs there too.
+How it works. A module is always built in the same folder: a path that changed would be
+baked into virtual environments and compiled files, and every release would differ from
+the last. The folder is locked and emptied; the lock is held for as long as the builder
+is open, for ``after_all_deploy`` runs there too. A tree that comes out as the package
+that MANIFEST names already, with the same environment, is not packaged again: that
+package is taken.
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ from .release import Release, fingerprint
 __all__ = ["Builder"]
 
 COPIES: Final = 3
-"""Archives of a module that are kept here, where the store is elsewhere: this
-release, the one before, and what another run may be sending."""
+"""Archives of a module that are kept here, where the store is elsewhere: this release,
+the one before, and one that another run may be sending."""
 
 
 @attrs.define(eq=False)
 class Builder:
     """
-    The controller's side of a run; an asynchronous context manager.
+    The builder of one run; an asynchronous context manager.
 
     *folder* maps a module's name to its build folder, *log* to the file for its full
-    output; *environ* is the environment that scripts here start from.
+    output; *environ* is the environment that scripts on this machine start from.
     """
 
     plan: Plan
@@ -81,14 +83,14 @@ class Builder:
         Fetch, build, package and store one module.
 
         Args:
-            module: What to build.
+            module: The module to build.
 
-            source: Where its tree comes from.
+            source: The source of its tree.
 
-            revision: What *source* resolved to.
+            revision: The revision that *source* resolved to.
 
-            reuse: Whether a package that MANIFEST names already is taken instead
-                where it would deploy equally.
+            reuse: Whether the package that MANIFEST names is taken in place of a new
+                one with the same content and environment.
 
         Raises:
             SourceError: The tree could not be fetched.
@@ -106,12 +108,12 @@ class Builder:
             epoch = str(revision.epoch or FALLBACK_EPOCH)
             extra = {"SOURCE_DATE_EPOCH": epoch}
             seconds = self.plan.rollout.deadlines.build
-            await self._script(
+            await self._run_script(
                 module, "buildpack", text, tree, {**variables, **extra}, seconds=seconds
             )
         if module.after_all_deploy:
-            # One that is missing must be known before a link moves.
-            self._text(module, "after_all_deploy", module.after_all_deploy, tree)
+            # A script that is missing must be known before a link moves.
+            self._script_text(module, "after_all_deploy", module.after_all_deploy, tree)
         package, reused = await self._package(module, revision, tree, variables, reuse)
         release = await self._release(module, package, variables)
         self._packaged(release, started, reused=reused)
@@ -122,7 +124,7 @@ class Builder:
         Take a stored package instead of building one.
 
         Raises:
-            StoreError: It is not in the store, or it is damaged.
+            StoreError: The package is not in the store, or it is damaged.
         """
         started = anyio.current_time()
         package = await self.store.packages.package(package_id)
@@ -133,14 +135,17 @@ class Builder:
 
     async def environment(self, module: Module, package: Package) -> dict[str, str]:
         """
-        Return what the scripts of a stored package are to see.
+        Return the environment for the scripts of a stored package.
 
-        A run that goes back to it, or on with it, takes the environment it was last
-        deployed with, where the store has that still.
+        Raises:
+            StoreError: The store cannot be read.
         """
         variables = self._variables(module, package.revision)
         if self.goal.callers_environment:
             return variables
+        # A rollback, a converge or a resumption takes the environment that the package
+        # was last deployed with, where the store still has it: variables that have
+        # changed since belong to a newer release.
         kept = await self.store.manifest.environment(package.id)
         return {
             **(kept.variables if kept else variables),
@@ -152,22 +157,27 @@ class Builder:
         Run a module's after_all_deploy in its build folder, once.
 
         Raises:
-            BuildError: It failed.
+            BuildError: The script is missing, could not be started, or failed.
         """
         module = release.module
         if not module.after_all_deploy:
             return
         tree = self._trees.get(module.name) or await self._unpacked(release)
-        text = self._text(module, "after_all_deploy", module.after_all_deploy, tree)
+        text = self._script_text(module, "after_all_deploy", module.after_all_deploy, tree)
         seconds = self.plan.rollout.deadlines.after_all_deploy
-        await self._script(
+        await self._run_script(
             module, "after_all_deploy", text, tree, release.variables, seconds=seconds
         )
 
     # --- Steps -----------------------------------------------------------------
 
     async def _empty_tree(self, module: Module) -> Path:
-        """Take a module's build folder for this run; another run may have it still."""
+        """
+        Lock and empty a module's build folder for this run.
+
+        Raises:
+            BuildError: Another run has it, for longer than ``deadlines.build``.
+        """
         folder = self.folder(module.name)
         seconds = self.plan.rollout.deadlines.build
         with anyio.move_on_after(seconds) as scope:
@@ -213,6 +223,7 @@ class Builder:
             if (wanted := getattr(module, name))
         }
         into = self.folder(module.name)
+        # The id first, for the archive holds it: no other run can take it meanwhile.
         package_id = await self.store.packages.reserve(module.name, revision.commit)
         packed = await pack(
             tree,
@@ -222,19 +233,19 @@ class Builder:
             scripts=scripts,
             into=into,
         )
-        same = await self._same(packed, digest(variables)) if reuse else None
-        if same is not None:
+        equal = await self._equal_package(packed, digest(variables)) if reuse else None
+        if equal is not None:
             packed.archive.unlink()
             packed.manifest.unlink()
-            return same, True
+            return equal, True
         await self.store.packages.publish(
             packed.package, packed.archive, packed.manifest
         )
-        await to_thread.run_sync(_put_by, packed, self._copies(module.name))
+        await to_thread.run_sync(_keep_copy, packed, self._copies(module.name))
         return packed.package, False
 
-    async def _same(self, packed: Packed, environment: str) -> Package | None:
-        """Return the package that MANIFEST names, where it would deploy equally."""
+    async def _equal_package(self, packed: Packed, environment: str) -> Package | None:
+        """Return the package that MANIFEST names, if *packed* is no different from it."""
         for line in await self.store.manifest.read():
             if line.module == packed.package.module:
                 try:
@@ -246,7 +257,7 @@ class Builder:
                         await self._archive(known.id, packed.package.module)
                         return known
                 except StoreError:
-                    return None  # lost or damaged: the new one is the cure
+                    return None  # lost or damaged: the new package takes its place
         return None
 
     async def _release(
@@ -279,15 +290,15 @@ class Builder:
         )
 
     def _copies(self, module: str) -> Path:
-        """Return where a store that is no folder here puts archives to be sent."""
+        """Return the folder for archives of a store that is no folder here."""
         return self.folder(module) / "packages"
 
     async def _archive(self, package_id: str, module: str) -> Path:
         """Return an archive as a file on this machine."""
         folder = self._copies(module)
-        found = await self.store.packages.archive(package_id, folder)
-        await to_thread.run_sync(_forget, folder, found)
-        return found
+        archive = await self.store.packages.archive(package_id, folder)
+        await to_thread.run_sync(_drop_old_copies, folder, archive)
+        return archive
 
     # --- Scripts ---------------------------------------------------------------
 
@@ -307,13 +318,13 @@ class Builder:
         )
 
     def _checked_script(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
-        """Return a script's text; warn of what it should not do."""
-        text = self._text(module, key, wanted, tree)
-        if said := warning(key, text):
-            self.note(e.Warned(f"{module.name}: {said}"))
+        """Return a script's text; warn where it does what is not its to do."""
+        text = self._script_text(module, key, wanted, tree)
+        if advice := warning(key, text):
+            self.note(e.Warned(f"{module.name}: {advice}"))
         return text
 
-    def _text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+    def _script_text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
         if wanted.inline:
             return os.fsencode(wanted.inline)
         path = tree / wanted.path if wanted.path else self.plan.base / wanted.file
@@ -326,7 +337,7 @@ class Builder:
                 f"{exc.strerror}"
             ) from exc
 
-    async def _script(
+    async def _run_script(
         self,
         module: Module,
         key: str,
@@ -353,24 +364,28 @@ class Builder:
             )
 
 
-def _put_by(packed: Packed, folder: Path) -> None:
-    """Keep the archive of a new package for sending, unless the store has moved it."""
+def _keep_copy(packed: Packed, folder: Path) -> None:
+    """Keep the archive of a new package for sending, where the store left it here."""
+    # A store that is a folder has moved the file; to fetch it from another store, only
+    # to send it from here, would cost its transfer twice.
     packed.manifest.unlink(missing_ok=True)
     if packed.archive.exists():
         folder.mkdir(mode=0o700, exist_ok=True)
         packed.archive.replace(folder / packed.archive.name)
 
 
-def _forget(folder: Path, used: Path) -> None:
-    """Remove copies of archives: those that no run has used lately, or has to."""
+def _drop_old_copies(folder: Path, used: Path) -> None:
+    """Remove all copies of archives but the ``COPIES`` that were used last."""
+    # Best effort: another run may remove the same ones, and a copy that stays costs room
+    # only.
     with contextlib.suppress(OSError):
         if used.parent == folder:
             os.utime(used)
         else:
             (folder / used.name).unlink(missing_ok=True)
-        copies = sorted(folder.glob("*.tar.zst"), key=lambda each: each.stat().st_mtime)
-        for each in copies[:-COPIES]:
-            each.unlink()
+        copies = sorted(folder.glob("*.tar.zst"), key=lambda path: path.stat().st_mtime)
+        for copy in copies[:-COPIES]:
+            copy.unlink()
 
 
 def _remove(tree: Path) -> None:
@@ -378,7 +393,8 @@ def _remove(tree: Path) -> None:
     if not tree.exists():
         return
     for folder, names, _ in os.walk(tree):
-        # Before os.walk descends into them.
+        # Folders of Go's module cache, for one, are read-only: nothing in them could be
+        # removed. Done before os.walk descends into them.
         for path in (Path(folder, name) for name in names):
             if not path.is_symlink():
                 path.chmod(stat.S_IMODE(path.lstat().st_mode) | stat.S_IRWXU)

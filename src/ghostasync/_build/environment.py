@@ -1,4 +1,4 @@
-"""The environment that scripts see (DESIGN 4.4), and its form on a host."""
+"""The environment of scripts (DESIGN 4.4), its form on a host, and its digest."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def module_variables(
     secrets: Mapping[str, str],
 ) -> dict[str, str]:
     """
-    Return what every script of *module* sees, here and on hosts.
+    Return the variables that every script of *module* sees, here and on hosts.
 
-    Values are data; undecodable bytes are surrogate escapes. Empty where unknown.
+    Values are data, empty where unknown; bytes that are no UTF-8 are surrogate escapes.
     """
     return {
         **run_variables(app, actor=actor, action=action, secrets=secrets),
@@ -49,7 +49,8 @@ def module_variables(
 def run_variables(
     app: App, *, actor: str, action: Action, secrets: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what commands see that belong to no module: its variables are empty."""
+    """Return the variables of commands that belong to no module: a module's are empty."""
+    # Empty and not missing: a script under set -u can use any of them.
     unknown = ("NAME", "PATH", "REPO", "REV", "COMMIT", "COMMIT_MESSAGE")
     return {
         **app_variables(app),
@@ -61,7 +62,8 @@ def run_variables(
 
 
 def app_variables(app: App) -> dict[str, str]:
-    """Return what every command sees, be there a run or not."""
+    """Return the variables that every command sees, in a run or outside of one."""
+    # The user's own first: none of them can take the place of one of ours.
     return {
         **app.env_vars,
         "GHOST_APP": app.name,
@@ -74,6 +76,8 @@ def app_variables(app: App) -> dict[str, str]:
 
 def exports(variables: Mapping[str, str]) -> bytes:
     """Return *variables* as lines that ``/bin/sh`` reads back byte for byte."""
+    # In single quotes nothing but a single quote means anything. Sorted, so that equal
+    # environments have equal digests.
     return b"".join(
         b"export %s='%s'\n"
         % (name.encode(), os.fsencode(value).replace(b"'", b"'\\''"))
@@ -83,10 +87,10 @@ def exports(variables: Mapping[str, str]) -> bytes:
 
 def digest(variables: Mapping[str, str]) -> str:
     """
-    Return what tells one environment from another, in hex.
+    Return the SHA-256 of an environment, in hex, but for variables that change each run.
 
-    Who deployed, why and from which name of the revision does not count: with the same
-    commit, variables and secrets a host is in line.
+    The actor, the action and the name of the revision do not count: with the same
+    commit, variables and secrets a host is in line, whoever deployed it.
     """
     passing = {"GHOST_ACTION", "GHOST_MODULE_USER", "GHOST_MODULE_REV"}
     lasting = {k: v for k, v in variables.items() if k not in passing}

@@ -1,4 +1,4 @@
-"""What a module's part of a run is once it is packaged."""
+"""A release: one module's part of a run, once it is packaged."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ __all__ = ["Release", "fingerprint"]
 
 
 def fingerprint(package: Package, environment: str) -> str:
-    """Return what tells one deployment of a module from another, in hex."""
+    """Return the SHA-256 of a package's content and its environment's digest, in hex."""
     return hashlib.sha256(f"{package.content} {environment}".encode()).hexdigest()
 
 
 @attrs.frozen(eq=False)
 class Release:
-    """One module's part of a run: what hosts get, and what its scripts see there."""
+    """
+    One module's part of a run: its package, and the environment of its scripts.
+
+    *spool* is the archive, open for all hosts; *fingerprint* is what a host keeps once
+    the release has proven itself there.
+    """
 
     module: Module
     package: Package

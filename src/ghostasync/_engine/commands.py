@@ -1,8 +1,8 @@
 """
-What the policy has the fleet do: frozen values that can go down a pipe as JSON.
+Commands of the policy to the fleet: frozen values that can go down a pipe as JSON.
 
-A command names hosts and says nothing of tasks, scopes or connections: whoever carries
-it out, here or in another process, knows how.
+A command names hosts and says nothing of tasks, scopes or connections, so that a fleet
+in another process can carry it out as well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Admit:
 
 @attrs.frozen
 class TakeBack:
-    """Take a host back to what it served before; nothing else is done with it."""
+    """Roll a host back to the releases that it served before the run."""
 
     host: str
     reason: str
@@ -55,7 +55,8 @@ class AwaitLock:
     """
     Give back every lock, wait until *host* is free, and begin again with *hosts*.
 
-    A run that waits holds nothing: two that did would wait for each other.
+    A run gives its locks back before it waits: two runs that each kept some hosts would
+    wait for each other for ever. *holder* is what the lock is held under.
     """
 
     host: str
@@ -65,7 +66,7 @@ class AwaitLock:
 
 @attrs.frozen
 class Stop:
-    """Go no further. *at_once*: what is at work is cut short, too."""
+    """Go no further; *at_once* also cuts short the hosts that are at work."""
 
     reason: str
     cause: Cause = "policy"
@@ -77,6 +78,7 @@ Command = Admit | TakeBack | Leave | AwaitLock | Stop
 _KINDS: Final[dict[str, type[Command]]] = {
     kind.__name__: kind for kind in (Admit, TakeBack, Leave, AwaitLock, Stop)
 }
+# Lists in place of tuples, as JSON reads them back.
 _CONVERTER: Final = cattrs.Converter(unstruct_collection_overrides={tuple: list})
 
 
@@ -91,7 +93,7 @@ def decode(fields: Mapping[str, object]) -> Command:
     Return the command that :func:`encode` made *fields* of.
 
     Raises:
-        ValueError: They are those of no command.
+        ValueError: *fields* are those of no command.
     """
     kind = _KINDS.get(str(fields.get("command")))
     if kind is None:

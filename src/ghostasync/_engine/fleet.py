@@ -1,11 +1,15 @@
 """
-Take a fleet to its new release in two phases, or back: carry out what the policy says.
+The fleet of a run: it carries out what the policy commands.
 
 How it works. Every event of a run goes through :meth:`Fleet.note`: on record first,
 then to the policy, whose commands are carried out at once. A command starts a task for
-one host, or stops what is at work. The methods are the steps of a deployment, each of
-which returns when all its tasks have ended; ``_run/deploy.py`` says in which order they
-come. Nothing is decided here: see ``policy.py``.
+one host, or stops the hosts that are at work. The methods are the steps of a
+deployment; each returns when all its tasks have ended, and ``_run/deploy.py`` has their
+order. Nothing is decided here: see ``policy.py``.
+
+Cancel scopes, from the outside in: *forward* holds everything before the way back,
+``_step`` the step of the deployment that is under way, ``_attempt`` the connections
+that begin again after a wait for a lock. The way back runs shielded, in none of them.
 """
 
 from __future__ import annotations
@@ -41,11 +45,11 @@ SAMPLE_EVERY: Final = 0.25
 terminal can take in."""
 
 Record = Callable[[e.Event, S | None], None]
-"""Puts an event on record, with the host's state after it."""
+"""Puts an event on record; the state is that of the event's host after it."""
 
 
 class GoesNoFurther(Exception):
-    """The run goes no further; why is on record."""
+    """The run goes no further; the reason is on record."""
 
 
 @attrs.define(eq=False)
@@ -54,9 +58,9 @@ class Fleet:
     The hosts of a run, and the tasks that take them forward or back.
 
     *record* puts an event on record, and *on_record* waits until the store has what a
-    resumption on another machine needs. *forward* is the scope of everything before the
-    way back; *skew* is the time from the first to the last link of the widest wave, in
-    seconds.
+    resumption on another machine needs. *waits_until* is when the wait for locks ends,
+    by the event loop's clock. *forward* is the scope of everything before the way back;
+    *skew* is the time from the first to the last link of the widest wave, in seconds.
     """
 
     run: RunContext
@@ -77,17 +81,21 @@ class Fleet:
 
     def note(self, event: e.Event) -> None:
         """
-        Take note of *event*, and do what follows from it.
+        Put *event* on record and carry out the commands that follow from it.
 
         Raises:
             IllegalTransition: A host cannot be where the event says.
         """
+        # On record first: a controller that is killed while it carries the commands out
+        # must leave a journal that says why.
         self.record(event, self.run.state.after(event))
         for command in self.policy.feed(event):
             self._carry_out(command)
 
     def interrupt(self, reason: str) -> None:
         """Stop as soon as can be and put every link back; later calls do nothing."""
+        # A run that stops already for a cause of its own is still told, once, that a
+        # person wanted it: that decides its outcome.
         stopped = self.policy.run.stopped
         if stopped is None or stopped.cause != "interrupted":
             self._abandon(reason, "interrupted")
@@ -97,7 +105,9 @@ class Fleet:
         self._abandon(reason, "abandoned")
 
     def give_up(self, exc: BaseException) -> None:
-        """Stop because of a cancellation or a bug; the way back comes next."""
+        """Stop because of a cancellation or a bug; the caller then goes back."""
+        # A bug walks the same road as a cancellation: links may have moved in both
+        # cases.
         cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
         reason = "interrupted" if cancelled else f"a bug: {exc!r}"
         self._abandon(reason, "interrupted" if cancelled else "abandoned")
@@ -109,10 +119,10 @@ class Fleet:
 
     def require_going_on(self) -> None:
         """
-        Return where the run may go on.
+        Do nothing, as long as the run may go on.
 
         Raises:
-            GoesNoFurther: It may not.
+            GoesNoFurther: The run has stopped.
         """
         if self.policy.reason:
             raise GoesNoFurther
@@ -123,7 +133,8 @@ class Fleet:
                 self.note(e.Stopped(command.reason, command.cause))
                 if command.at_once:
                     self._step.cancel()
-            # A command that was on its way when the run stopped is void.
+            # One event may yield several commands, and carrying out the first may stop
+            # the run: an admission that comes after is void.
             case Admit(host=host) if not self.policy.reason:
                 apply(self.hosts[host], e.Admitted(host, self.hosts[host].wave))
                 self._start(self._go_live, self.hosts[host])
@@ -168,6 +179,8 @@ class Fleet:
             self._awaited = None
             with anyio.CancelScope() as self._attempt:
                 await self._together(self._connect_all)
+            # All attempts were cancelled for a lock; the wait comes outside of their
+            # scope, and then all begin again.
             if self._awaited is None or self.policy.reason:
                 return
             await self._await_lock(self._awaited)
@@ -178,6 +191,8 @@ class Fleet:
                 self._start(advance, ctx)
 
     async def _build(self, build: Callable[[], Awaitable[tuple[Release, ...]]]) -> None:
+        # A failed build is an event like a failed host: the policy stops the run. An
+        # exception would cancel the task group and with it what hosts are at.
         try:
             self.run.releases = await build()
         except (GhostasyncError, OSError) as exc:
@@ -200,7 +215,8 @@ class Fleet:
         self.note(
             e.LockAwaited(held.name, awaited.holder, round(left, 1), awaited.hosts)
         )
-        # Whatever ends the wait must find no host that this run believes to have.
+        # A cancellation here must not leave hosts whose lock is given back and which
+        # this run still counts as its own: the way back would move their links.
         with anyio.CancelScope(shield=True):
             await unlock([ctx for ctx in self.hosts.values() if ctx is not held])
         for ctx in again:
@@ -221,10 +237,10 @@ class Fleet:
 
     def judge(self) -> None:
         """
-        Say what the first phase amounts to.
+        Put the verdict on the first phase on record.
 
         Raises:
-            GoesNoFurther: No link moves.
+            GoesNoFurther: The run stops here, and no link moves.
         """
         self.note(self.policy.judge())
         self.require_going_on()
@@ -242,7 +258,7 @@ class Fleet:
         Run each module's before_switch, once for the fleet.
 
         Raises:
-            GoesNoFurther: One failed, and no link moves.
+            GoesNoFurther: A before_switch failed, and no link moves.
         """
         in_order = [ctx for number in self.waves for ctx in self._wave(number)]
         await pass_before_switch(self.run, in_order)
@@ -265,18 +281,22 @@ class Fleet:
         live = sum(ctx.state is S.LIVE for ctx in hosts)
         failures = sum(ctx.book.failure is not None for ctx in hosts)
         skew = _spread(ctx.switched_at for ctx in hosts)
+        # The report's skew is that of the widest wave, the one with most visitors.
         if len(hosts) >= max(len(wave.hosts) for wave in self.policy.run.waves):
             self.skew = skew
         self.note(e.WaveFinished(number, live, failures, skew))
         self.require_going_on()
 
     async def _go_live(self, ctx: HostRun) -> None:
+        # The store has the journal before a link moves, so that another machine can
+        # resume the run. ROLLING_BACK is left to the policy, which says who goes back
+        # with whom and in which order.
         await self.on_record()
         await advance(ctx, until=S.ROLLING_BACK)
 
     async def soak(self, number: int) -> None:
         """
-        Watch a wave for a while, then have it prove its health again.
+        Wait ``rollout.soak`` seconds, then have a wave prove its health again.
 
         Raises:
             GoesNoFurther: The run goes no further.
@@ -307,14 +327,16 @@ class Fleet:
         """
         Roll back what this run changed, last wave first, whatever is cancelled.
 
-        Does nothing where the run is live for good. Bounded by the deadlines of its
-        parts; no wave waits for a host that failed by itself, or is out of reach.
+        Does nothing where the run did not stop, or is live for good. Bounded by the
+        deadlines of its parts; no wave waits for a host that failed by itself, or is
+        out of reach.
 
         Raises:
             Exception: A bug in one host's rollback, once all others are back.
         """
         if not self.policy.reason or self.policy.final:
             return
+        # Shielded: a second Ctrl-C must not leave half a fleet on the new release.
         with anyio.CancelScope(shield=True):
             unseen = [self.hosts[name] for name in self.policy.unseen()]
             await self._together(lambda: self._look_again_at(unseen))
@@ -331,7 +353,7 @@ class Fleet:
                 apply(ctx, e.Halted(ctx.name, self.policy.reason))
 
     async def _take_back(self, ctx: HostRun, reason: str) -> None:
-        """Roll back one host; what goes wrong here must not keep others from theirs."""
+        """Roll back one host; a bug here must not keep other hosts from their way."""
         if ctx.state in {S.READY, S.CHECKING} and drained_by_killed_run(ctx):
             ctx.undo = attrs.evolve(ctx.undo, drained=True)
         try:
@@ -339,14 +361,23 @@ class Fleet:
                 apply(ctx, e.RollbackRequested(ctx.name, reason))
             await advance(ctx)
         except Exception as exc:
+            # Raised in the task group, a bug in one host's rollback would cancel those
+            # of all others. Before the fleet goes back it is raised: that is what makes
+            # the fleet go back.
             if not self.policy.run.going_back:
                 raise
             self._bugs.append(exc)
 
     def _leave(self, ctx: HostRun, reason: str) -> None:
         ctx.warn(reason)
+<<<<<<< HEAD
         if ctx.state in {S.CHECKING, S.READY}:
             apply(ctx, e.Failed(ctx.name, reason, ctx.state))
+=======
+        # A host of a run that is only_back waits in CHECKING, and has to come to rest.
+        if ctx.state is S.CHECKING:
+            apply(ctx, e.Failed(ctx.name, reason, S.CHECKING))
+>>>>>>> h-prose2
 
     def _look_again_at(self, hosts: Iterable[HostRun]) -> None:
         for ctx in hosts:
@@ -354,7 +385,7 @@ class Fleet:
 
     async def _look_again(self, ctx: HostRun) -> None:
         """Look at a host that was stopped before this run knew what it serves."""
-        ctx.attempt.facts = None  # what was known of it was too little
+        ctx.attempt.facts = None  # those from before the stop were too few
         deadlines = ctx.run.deadlines
         with anyio.move_on_after(deadlines.connect + deadlines.check):
             try:
@@ -382,14 +413,16 @@ class Fleet:
             await self._together(self._look_at_each)
 
     def sort_out(self) -> None:
-        """Say of every host that was looked at whether it goes back."""
+        """Put on record, for every host that was looked at, whether it goes back."""
         seen = [ctx for ctx in self.hosts.values() if ctx.state is S.CHECKING]
         found = [
             ctx for ctx in seen if not self.policy.reason and adopt_killed_moves(ctx)
         ]
-        past = self.run.killed
-        if past and not (past.hosts or self.policy.reason or found):
-            text = f"neither a journal nor a host has a record of run {past.id}"
+        killed = self.run.killed
+        # A run that no journal and no host knows may be a typing error: a fleet that is
+        # "back" from it would be a wrong answer.
+        if killed and not (killed.hosts or self.policy.reason or found):
+            text = f"neither a journal nor a host has a record of run {killed.id}"
             self.note(e.Stopped(text))
         for ctx in seen:
             if self.policy.reason:
@@ -403,7 +436,7 @@ class Fleet:
 
     async def revert(self) -> None:
         """
-        Take back what was found, whatever is cancelled meanwhile.
+        Take back what the looks have found, whatever is cancelled meanwhile.
 
         Raises:
             Exception: A bug in one host's rollback, once all others are back.
@@ -421,14 +454,14 @@ class Fleet:
     # --- Beside it -------------------------------------------------------------
 
     async def prune(self) -> None:
-        """Remove old releases everywhere; what fails becomes a warning."""
+        """Remove old releases from every live host; failures become warnings."""
         async with anyio.create_task_group() as tasks:
             for ctx in self.hosts.values():
                 if ctx.state is S.LIVE:
                     tasks.start_soon(prune, ctx)
 
     async def sample(self) -> None:
-        """Say again and again how far transfers are; ends when it is cancelled."""
+        """Tell again and again how far transfers are; ends when it is cancelled."""
         while True:
             await anyio.sleep(SAMPLE_EVERY)
             hosts = self.hosts.values()
@@ -440,5 +473,6 @@ class Fleet:
 
 
 def _spread(times: Iterable[float]) -> float:
+    """Return the time from the first to the last; 0 marks a link that did not move."""
     known = [at for at in times if at]
     return max(known) - min(known) if known else 0.0

@@ -1,4 +1,4 @@
-"""The gate that a rollout has to pass once, before its first link moves."""
+"""The gate before the switch: each module's before_switch, once for the whole fleet."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ __all__ = ["pass_before_switch"]
 
 
 async def pass_before_switch(run: RunContext, hosts: Iterable[HostRun]) -> None:
-    """Run each module's before_switch once, on the first of *hosts* that gets it."""
-    # A release that served before has passed its before_switch; to go back to it, or
-    # on with it, must not migrate anything a second time.
+    """
+    Run each module's before_switch once, on the first READY host that gets it.
+
+    *hosts* are in the order of the waves, so that is a host of the canary where one is
+    fit. The first failure stops the run, and the modules after it are not migrated.
+    """
+    # A release that served before has passed its before_switch; a rollback to it, or a
+    # converge, must not migrate anything a second time.
     if not run.goal.migrates:
         return
     ready = [ctx for ctx in hosts if ctx.state is State.READY]
     for release in run.releases:
         name = release.module.name
-        # The killed run, which this one takes up, may have got that far.
+        # A migration is not known to bear a second time: one that passed in the killed
+        # run, which this one takes up, is on record and is not repeated.
         if run.killed and name in run.killed.migrated:
             continue
         if "before_switch" not in release.package.scripts:
             continue
+        # A release that no host needs is served everywhere already, migrated as well.
         first = next((c for c in ready if release in c.attempt.to_deploy), None)
         if first is not None:
             await before_switch(first, release)

@@ -1,4 +1,11 @@
-"""What a stage is given: the run, and one host in it."""
+"""
+The run, and one host in it, as every stage gets them.
+
+How it works. A :class:`RunContext` is shared by all hosts of a run. A :class:`HostRun`
+is one host in it; its *attempt* holds all that was found out and done since the host
+was first connected. Starting over, after a wait for a lock, is a new attempt, so no
+field has to be reset. An attempt's *undo* is all that a way back needs to know.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +32,7 @@ __all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
 
 
 class Logs(Protocol):
-    """Where the full output of scripts goes."""
+    """The files that keep the full output of scripts, one for each host."""
 
     def write(self, host: str, data: bytes) -> None:
         """Append to the log of *host*; never raises."""
@@ -34,10 +41,11 @@ class Logs(Protocol):
 @attrs.frozen
 class Move:
     """
-    One link of one host: what it said, what it will say.
+    The move of one link of one host, from its old text to its new one.
 
-    *previous* is the text of the link before, empty where there was none; *aside* is
-    where an adopted directory or file goes, empty otherwise.
+    *folder* is the module's folder on the host and *target* the link. *previous* is the
+    text of the link before, empty where there was none, and *new* the text after.
+    *aside* is the path that an adopted directory or file goes to, empty without one.
     """
 
     module: str
@@ -56,7 +64,7 @@ class Move:
 @attrs.frozen
 class Undo:
     """
-    What this run would have to undo on one host; a new one replaces the last.
+    The effects of this run on one host that a way back has to undo.
 
     *moves* are the links in question, *link_may_have_moved* is whether one of them may
     lead to the new release: by this run, or by the killed run that this one takes up.
@@ -73,11 +81,13 @@ class Undo:
 @attrs.define(eq=False)
 class RunContext:
     """
-    What all hosts of a run share: its *spec*, and what comes while it runs.
+    The part of a run that all its hosts share: its *spec*, and all that changes.
 
-    *state* is what the events of the run add up to; :attr:`note` adds one.
-    *releases* is empty until *built* is set; *variables* are what commands see that
-    belong to no module.
+    *state* is the sum of the run's events; :attr:`note` adds one. *releases* is empty
+    until *built* is set. *work_slots* bounds the hosts that transfer or run a script at
+    once. *protected* are packages that no prune removes, by module name. *variables*
+    are the environment of commands that belong to no module; *waves* is how many waves
+    there are.
     """
 
     spec: RunSpec
@@ -103,12 +113,12 @@ class RunContext:
 
     @property
     def goal(self) -> Goal:
-        """What the run is for."""
+        """The run's goal."""
         return self.spec.goal
 
     @property
     def plan(self) -> Plan:
-        """What goes where."""
+        """The plan: which module goes to which hosts, and how."""
         return self.spec.plan
 
     @property
@@ -118,7 +128,7 @@ class RunContext:
 
     @property
     def balancer(self) -> Balancer | None:
-        """Who sends visitors to hosts; None where nobody is told of a deploy."""
+        """The balancer that sends visitors to hosts; None without one."""
         return self.spec.balancer
 
     def balances(self, key: Literal["drain", "undrain"]) -> bool:
@@ -137,13 +147,13 @@ class RunContext:
 @attrs.define(eq=False)
 class Attempt:
     """
-    What one try to get a host through the run has found out and done.
+    One try to get a host through the run: all that it has found out and done.
 
     A run that waited for a lock starts over with a new attempt. *had_lock* is whether
     this attempt held the host's lock once; *to_deploy* are the releases that the host
-    needs; *undo* is what would have to be undone, *links_put_back* are the targets that
-    are back already. *reconnections* counts connections that died since the last
-    change of direction; *sent* is in bytes.
+    needs; *undo* is for the way back, *links_put_back* are the targets that are back
+    already. *reconnections* counts connections that died since the host last changed
+    direction, forward or back; *sent* is in bytes.
     """
 
     identity: Identity | None = None
@@ -162,7 +172,8 @@ class HostRun:
     """
     One host of a run: a session with it, and the attempt that is under way.
 
-    Times are those of the event loop's clock, in seconds.
+    *wave* is the number of its wave, counted from 1; 0 where hosts are only looked at.
+    Times are those of the event loop's clock, in seconds, and 0 before the moment.
     """
 
     host: Host
@@ -181,17 +192,17 @@ class HostRun:
 
     @property
     def book(self) -> HostState:
-        """What the events of the run say of the host."""
+        """The host as the events of the run tell it."""
         return self.run.state.host(self.name)
 
     @property
     def state(self) -> State:
-        """Where the host is in the table."""
+        """The host's place in the table."""
         return self.book.state
 
     @property
     def undo(self) -> Undo:
-        """What would have to be undone on the host."""
+        """The effects on the host that a way back has to undo."""
         return self.attempt.undo
 
     @undo.setter
@@ -201,41 +212,48 @@ class HostRun:
     @property
     def modules(self) -> tuple[Module, ...]:
         """The modules of the run that this host gets, in app order."""
-        places, name = self.run.spec.hosts_of_module, self.host.name
+        # A module that every host gets is not in the mapping.
+        chosen, name = self.run.spec.hosts_of_module, self.host.name
         return tuple(
             module
             for module in self.run.modules
-            if module.name not in places or name in places[module.name]
+            if module.name not in chosen or name in chosen[module.name]
         )
 
     @property
     def known(self) -> Facts:
-        """The host's facts; CHECKING found them out."""
+        """
+        The host's facts, as CHECKING found them.
+
+        Raises:
+            RuntimeError: The host was not checked yet; a bug.
+        """
         if self.attempt.facts is None:
             raise RuntimeError("facts are asked for before CHECKING")
         return self.attempt.facts
 
     @property
     def sudo(self) -> bool:
-        """Whether commands go through sudo: as configured, unless we are root."""
+        """Whether commands go through sudo: as configured, unless the login is root."""
+        # A root login needs no sudo, and the host need not have it installed.
         identity = self.attempt.identity
         return self.run.plan.ssh.sudo and (identity is None or identity.uid != 0)
 
     @property
     def login(self) -> str:
-        """Who runs commands on the host."""
+        """The name of the user that runs commands on the host."""
         identity = self.attempt.identity
         return "root" if self.sudo or not identity else identity.user
 
     @property
     def paths(self) -> HostPaths:
-        """Where things are on the host, ``~`` resolved."""
+        """The paths of the app on the host, ``~`` resolved."""
         home = self.attempt.identity.home if self.attempt.identity else "~"
         return HostPaths(self.run.plan.layout.root, self.run.plan.app, home=home)
 
     @property
     def busy_file(self) -> str:
-        """Where a switch that is on its way leaves its process id."""
+        """The file in which a switch that is at work leaves its process id."""
         return f"{self.paths.app_meta}/switching"
 
     def target(self, module: Module) -> str:
@@ -244,14 +262,16 @@ class HostRun:
 
     def disconnect(self) -> None:
         """Forget a connection that died, and the lock with it."""
+        # The lock is held by a process whose stdin is this connection (lock.sh), so it
+        # has ended, or will.
         self.session.abort()
         self.attempt.lock = None
 
     def start_over(self) -> None:
-        """Forget all that was found out, and wait to be connected."""
+        """Forget all that was found out and done; the host is to be connected again."""
         self.disconnect()
         self.attempt = Attempt()
 
     def warn(self, text: str) -> None:
-        """Say what asks for attention on the host and does not stop the run."""
+        """Tell of something on the host that a person should see; the run goes on."""
         self.run.note(HostWarned(self.name, text))

@@ -1,4 +1,12 @@
-"""The locks of a run on its hosts: keep them, give them back, wait for them."""
+"""
+The locks of a run on its hosts: how they are kept alive, given back and waited for.
+
+How it works. CHECKING takes a host's lock: a process on the host holds it for as long
+as its stdin, a channel of the run's connection, is open. A line that is written there
+is a beat, a sign of life. A session can stay half open for hours after its controller
+has lost power, and its lock with it; so another run may take a lock over whose beat is
+90 s old by the host's clock. See ``_remote/lock.sh``.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +23,8 @@ from .stages.check import take_lock
 __all__ = ["beat", "beat_every", "is_free_within", "unlock"]
 
 BEAT_EVERY: Final = 15.0
-"""Seconds between two signs of life to every host; after 90 s without, another run may
-take its lock over."""
+"""Seconds between two beats to every host. Another run may take a lock over after 90 s
+without one: five in a row can be lost."""
 
 _LETTING_GO: Final = 3.0
 """Seconds that a host has to give its lock back before the connection is closed."""
@@ -26,14 +34,17 @@ _POLL_EVERY: Final = (1.0, 4.0)
 
 
 def beat_every(confirm: float) -> float:
-    """Return the seconds between two beats, where hosts wait *confirm* for one."""
+    """Return the seconds between two beats; *confirm* is ``rollout.confirm``."""
+    # A host puts its links back after *confirm* seconds of silence; with a third of it
+    # between two beats, one that is late or lost does not do that.
     return min(BEAT_EVERY, confirm / 3) if confirm else BEAT_EVERY
 
 
 async def beat(hosts: Sequence[HostRun], every: float = BEAT_EVERY) -> None:
-    """Give every host whose lock is held a sign of life, again and again."""
+    """Send every host whose lock is held a beat, again and again."""
     while True:
         await anyio.sleep(every)
+        # A host that takes no bytes must not keep the others from their next beat.
         with anyio.move_on_after(every):
             async with anyio.create_task_group() as tasks:
                 for ctx in hosts:
@@ -46,15 +57,15 @@ async def _beat(ctx: HostRun) -> None:
         if ctx.attempt.lock is not None:
             await ctx.attempt.lock.write(b"\n")
     except (ConnectionDied, BrokenPipeError):
-        return  # whoever uses the connection next finds out
+        return  # the stage that uses the connection next finds out, and reconnects
 
 
 async def unlock(hosts: Sequence[HostRun]) -> None:
     """
     Give all locks back at once, and close the connections.
 
-    When this returns the hosts' locks are free: the next run may begin at once, and is
-    not refused by what has not heard the end yet.
+    When this returns, every host that answers has given its lock back: the next of two
+    runs in a row does not meet the lock of the first.
     """
     async with anyio.create_task_group() as tasks:
         for ctx in hosts:
@@ -64,6 +75,7 @@ async def unlock(hosts: Sequence[HostRun]) -> None:
 async def _unlock(ctx: HostRun) -> None:
     if ctx.attempt.lock is not None:
         ctx.attempt.lock.write_eof()
+        # Shielded: a run that is cancelled must give its locks back as well.
         with anyio.move_on_after(_LETTING_GO, shield=True):
             await ctx.attempt.lock.wait()
     await ctx.session.close()
@@ -71,13 +83,14 @@ async def _unlock(ctx: HostRun) -> None:
 
 async def is_free_within(held: HostRun, seconds: float) -> bool:
     """
-    Wait until nobody holds the lock of *held*; the host may be another run's again at
-    once.
+    Wait until nobody holds the lock of *held*, by taking it, for *seconds* at most.
 
     Returns:
-        Whether that was so within *seconds*, or the host cannot be asked any more.
+        Whether the lock was free, or the host can no longer be asked for it.
     """
-    held.attempt.had_lock = False  # whoever had it meanwhile: it all begins anew
+    # A run that had the lock before gets it again only if nobody had it in between.
+    # Here everything is found out anew afterwards, so anybody may have had it.
+    held.attempt.had_lock = False
     with anyio.move_on_after(seconds):
         while True:
             await anyio.sleep(random.uniform(*_POLL_EVERY))  # noqa: S311  jitter
@@ -86,6 +99,6 @@ async def is_free_within(held: HostRun, seconds: float) -> bool:
             except LockHeld:
                 continue
             except HostError:
-                pass  # something else is wrong with it, and will be told
+                pass  # the host's own error; it is told when the host starts over
             return True
     return False

@@ -1,4 +1,4 @@
-"""Ask every host of a run what it is and has, many at a time; nothing is changed."""
+"""A look at every host of a run, many at a time; nothing is changed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["ask_each", "facts_of", "looked_at"]
 T = TypeVar("T")
 
 
-def _unheard(event: Event) -> None:
-    """Looking makes no events."""
+def _ignore(event: Event) -> None:
+    """Drop *event*: a look is no run, and has no journal."""
 
 
 class _NoLogs:
-    """Looking leaves no log."""
+    """Logs of a look, which runs no script of a user and keeps none."""
 
     def write(self, host: str, data: bytes) -> None:
         """Forget *data*."""
@@ -38,7 +38,7 @@ class _NoLogs:
 async def looked_at(
     spec: RunSpec, transport: Transport
 ) -> dict[str, Facts | HostError]:
-    """Return what each host is and has, or why it did not say, in plan order."""
+    """Return the facts of each host, or the error that kept it from telling them."""
 
     async def look(ctx: HostRun) -> Facts | HostError:
         try:
@@ -51,6 +51,12 @@ async def looked_at(
 
 
 async def facts_of(ctx: HostRun) -> Facts:
+    """
+    Connect to a host and return its facts; no lock is taken.
+
+    Raises:
+        HostError: The host cannot be reached, or does not answer within both deadlines.
+    """
     deadlines = ctx.run.deadlines
     with anyio.move_on_after(deadlines.connect + deadlines.check):
         await connect(ctx)
@@ -61,16 +67,21 @@ async def facts_of(ctx: HostRun) -> Facts:
 async def ask_each(
     spec: RunSpec, transport: Transport, look: Callable[[HostRun], Awaitable[T]]
 ) -> list[T]:
-    """Return what *look* says of every host, in plan order, many at a time."""
+    """
+    Return what *look* returns for every host, in plan order.
+
+    At most ``rollout.concurrency`` hosts are asked at a time. An exception of *look*
+    ends the looks at all others.
+    """
     run = RunContext(
         spec=spec,
         redactor=Redactor(()),
         logs=_NoLogs(),
         work_slots=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
-        note=_unheard,
+        note=_ignore,
         state=RunState(HostState.of),
     )
-    contexts = [
+    hosts = [
         HostRun(
             host,
             FencedSession(
@@ -90,6 +101,6 @@ async def ask_each(
                 ctx.session.abort()
 
     async with anyio.create_task_group() as tasks:
-        for ctx in contexts:
+        for ctx in hosts:
             tasks.start_soon(ask, ctx)
-    return [answers[ctx.name] for ctx in contexts]
+    return [answers[ctx.name] for ctx in hosts]

@@ -1,9 +1,11 @@
 """
-Run one host until it rests: the state selects the stage, the event the next state.
+The pipeline of one host: its state selects the stage, the stage's event the next state.
 
-Every way out of a stage is an event. What the stage raises becomes ``Failed`` or, where
-the run stops for reasons that are not the host's, ``Halted`` or ``RollbackRequested``;
-right of the switch the host then walks the way back before anything is raised again.
+How it works. Every way out of a stage is an event. An error of the host becomes
+``Failed``. A host whose run stops for other reasons gets ``Halted``, or, right of the
+switch, ``RollbackRequested``: it then walks the way back before a cancellation or a bug
+is raised again. A stage whose connection dies is
+begun again on a new connection, so every stage can be repeated.
 """
 
 from __future__ import annotations
@@ -46,11 +48,12 @@ __all__ = ["STAGES", "Step", "advance", "apply", "look", "recheck"]
 @attrs.frozen
 class Step:
     """
-    What is done in one state.
+    The work of one state, and its bounds.
 
     *key* names the deadline of the whole step; without one, each script in it has its
-    own. *busy* is whether it takes one of the places for hosts that work. A *steady*
-    step is not cut short by a cancellation: it is brief, and half of it is worse.
+    own. *busy* is whether the step takes one of ``rollout.concurrency`` slots. A
+    *steady* step is not cut short by a cancellation: it is brief, and half of it is
+    worse.
     """
 
     stage: Callable[[HostRun], Awaitable[e.HostEvent]]
@@ -60,8 +63,8 @@ class Step:
 
 
 RECONNECTIONS: Final = 3
-"""How often a run goes on with a host whose connection died; a host that goes up and
-down all the time is no host to switch."""
+"""Connections of one host that may die before the run gives it up, counted anew for the
+way back; a host that goes up and down all the time is no host to switch."""
 
 STAGES: Final[dict[S, Step]] = {
     # Connecting has its deadline in the transport, from when a handshake may begin.
@@ -79,12 +82,12 @@ STAGES: Final[dict[S, Step]] = {
 
 
 def apply(ctx: HostRun, event: e.HostEvent) -> None:
-    """Take note of what became true of a host; it moves in the table."""
+    """Take note of *event*, which moves a host in the table."""
     before = ctx.state
     if isinstance(event, e.Failed):
-        # A person who is told where the log is must find the reason there.
-        said = f"--- {event.stage.name} failed: {event.reason}\n"
-        ctx.run.logs.write(ctx.name, said.encode(errors="surrogateescape"))
+        # A host that never connected would have no log, and summaries name it.
+        line = f"--- {event.stage.name} failed: {event.reason}\n"
+        ctx.run.logs.write(ctx.name, line.encode(errors="surrogateescape"))
     ctx.ended_at = anyio.current_time()
     ctx.run.note(event)
     if ctx.state is S.ROLLING_BACK is not before:
@@ -96,9 +99,12 @@ async def advance(ctx: HostRun, *, until: S | None = None) -> None:
     Run *ctx* from its state to the next one in which it rests, or to *until*.
 
     Raises:
-        BaseException: A cancellation or a bug, after the host is back where nothing of
-            this run is live on it. Failures of the host are events.
+        BaseException: A cancellation or a bug, once the host rests or is at *until*;
+            without *until*, nothing of this run is live on it then. Failures of the
+            host are events.
     """
+    # Raised last: a cancellation may come right of the switch, and the loop first has
+    # to take the host through ROLLING_BACK.
     pending: BaseException | None = None
     ctx.began_at = ctx.began_at or anyio.current_time()
     while ctx.state not in RESTING and ctx.state is not until:
@@ -126,6 +132,7 @@ async def _persist(ctx: HostRun, state: S) -> e.HostEvent:
         except ConnectionDied as exc:
             ctx.disconnect()
             ctx.attempt.reconnections += 1
+            # CONNECTING has its own retries, in the transport.
             if state is S.CONNECTING or ctx.attempt.reconnections > RECONNECTIONS:
                 raise
             # A host on its way back must get there, whatever is cancelled meanwhile.
@@ -135,7 +142,7 @@ async def _persist(ctx: HostRun, state: S) -> e.HostEvent:
 
 async def look(ctx: HostRun) -> None:
     """
-    Connect and check a host, and leave it there: the fleet says what comes next.
+    Connect and check a host, and leave it in CHECKING: the fleet moves it on.
 
     Raises:
         BaseException: A cancellation or a bug; the host is as it was.
@@ -143,6 +150,8 @@ async def look(ctx: HostRun) -> None:
     await advance(ctx, until=S.CHECKING)
     if ctx.state is not S.CHECKING:
         return
+    # The stage's own event would take the host to UPLOADING; a run that is only_back
+    # goes no further than here, so the event is dropped and its facts are kept.
     try:
         await _persist(ctx, S.CHECKING)
     except HostError as exc:
@@ -167,7 +176,9 @@ async def _step(ctx: HostRun, step: Step) -> e.HostEvent:
     if step.stage is switch:
         # The last moment to turn round: half a switch is worse than a whole one.
         await anyio.lowlevel.checkpoint_if_cancelled()
-    async with _place(ctx, step):
+    # Deadlines start with the slot in hand: in a fleet larger than rollout.concurrency
+    # the queue alone would use them up.
+    async with ctx.run.work_slots if step.busy else contextlib.nullcontext():
         if not step.key:
             with anyio.CancelScope(shield=step.steady):
                 return await step.stage(ctx)
@@ -178,12 +189,10 @@ async def _step(ctx: HostRun, step: Step) -> e.HostEvent:
     raise AssertionError("no scope here swallows what it did not cancel")
 
 
-def _place(ctx: HostRun, step: Step) -> contextlib.AbstractAsyncContextManager[object]:
-    return ctx.run.work_slots if step.busy else contextlib.nullcontext()
-
-
 def failed(ctx: HostRun, state: S, exc: HostError) -> e.Failed:
+    """Return the event for a host that *exc* stopped in *state*; secrets redacted."""
     tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
+    # A host that is stranded while drained gets no visitors; its reason has to say so.
     drained = state is S.ROLLING_BACK and ctx.undo.drained
     return e.Failed(
         ctx.name,
@@ -201,6 +210,8 @@ def stopped(ctx: HostRun, state: S) -> e.HostEvent:
     """Return the event for a host whose run stops under it."""
     halt = ctx.run.state.stopped
     reason = halt.reason if halt else "interrupted"
+    # HALTED left of the switch, the way back right of it. A host that is interrupted in
+    # ROLLING_BACK has neither way, and is stranded.
     ways = TRANSITIONS[state]
     if e.Halted in ways:
         return e.Halted(ctx.name, reason)

@@ -1,17 +1,24 @@
 """
-What a run does next: budgets, waves, room to switch, locks, and the way back.
+The policy of a run: budgets, waves, room to switch, locks, and the way back.
 
-Rule 1: whatever the fleet may do, and when it must stop, is decided in this file.
-Rule 2: this file does no I/O, reads no clock and starts nothing; :class:`Policy` is fed
-every event of the run, in order, and answers with commands.
+Rule 1: what the fleet may do, and when it must stop, is decided in this file.
+Rule 2: this file does no I/O, reads no clock and starts nothing.
 
-The order of a deployment is not decided here: ``_run/deploy.py`` has it, on one page.
-Each of its steps is an event, and the policy says what follows for single hosts. So a
-policy that is fed the events of a journal is where that run was.
+How it works. :class:`Policy` is fed every event of the run, in order, and answers each
+with commands: admit a host, take one back, stop. The order of a deployment is not
+decided here: ``_run/deploy.py`` has it, on one page. Each of its steps is an event, and
+the policy says what follows from it for single hosts. A policy that is fed the events
+of a journal is therefore in the state that the run was in.
 
-How many hosts serve is counted here as well. A host leaves when it is admitted or taken
-back, and counts again once it is LIVE or ROLLED_BACK; a host that is STRANDED or out of
-reach is lost, and nobody waits for it.
+Hosts that serve are counted, for ``min_serving``: *serving* are those that visitors
+reach, *away* those that left and are expected back. A host leaves when it is admitted
+or taken back, and serves again once it is LIVE or ROLLED_BACK. A host that is STRANDED
+or out of reach is in neither set: it would be waited for in vain.
+
+Hosts that are to leave stand in one queue, whether they go forward or back. The way
+back fills it group by group: one group of hosts that do not serve, then the waves, the
+last first. A group begins when every host of the one before it is back, stranded, out
+of reach, or was left as it is.
 """
 
 from __future__ import annotations
@@ -31,27 +38,30 @@ from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
 __all__ = ["DENIALS", "Policy", "Rules"]
 
 DENIALS: Final = 5
-"""Refused logins, and nothing else, after which no more are tried: it is the key or the
-user name, and servers lock out those who go on."""
+"""Refused logins after which no more are tried, if no host let the run in: the key or
+the user name is wrong then, and servers lock out an address that goes on (sshd's
+PerSourcePenalties: 5 s for each, enforced from 15 s on)."""
 
 _NOT_SWITCHED: Final = frozenset({S.CHECKING, S.READY, S.HALTED, S.FAILED})
 """A host goes back from here only for what a killed run did."""
 
 _BACK: Final = frozenset({S.ROLLED_BACK, S.STRANDED})
+"""A host's way back has ended."""
 
 
 @attrs.frozen
 class Rules:
     """
-    What a policy decides by: numbers of hosts and their names, all known at the start.
+    The numbers and names of hosts that a policy decides by, all known at the start.
 
-    *waves* hold every selected host once; *serving* are the hosts of the fleet that
-    serve at first, those beside chosen ones included, of which *min_serving* always do.
-    *max_unreachable* is None where such hosts count in *max_failures*. *together* is
-    whether a failure takes the whole fleet back, *patient* whether locks are waited
-    for. *changed* and *drained* are the hosts that a killed run, which this one takes
-    up, may have moved links on or left drained. A run that is *only_back* takes hosts
-    back and does nothing else.
+    *waves* hold every selected host once. *serving* are the hosts of the fleet that
+    serve at first, those outside the limit included; *min_serving* of them have to
+    serve at any moment. *max_unreachable* is None where such hosts count in
+    *max_failures*. *together* is whether a failure takes the whole fleet back (or else
+    each host by itself), *patient* whether locks are waited for. *changed* and
+    *drained* are the hosts that a killed run, which this one takes up, may have moved
+    links on or left drained. A run that is *only_back* takes hosts back and does
+    nothing else.
     """
 
     waves: tuple[tuple[str, ...], ...] = ()
@@ -75,7 +85,11 @@ class Policy:
     """
     One run's policy; :meth:`feed` is the only way to change it.
 
-    *run* is what the events so far add up to.
+    *run* is the sum of the events so far. *serving* and *away* are names of hosts, see
+    the head of this file. ``_asked`` is the queue of hosts that are to leave,
+    ``_group`` the group of the way back that is waited for, ``_groups`` those after it;
+    ``_left`` are hosts that no longer may go back. ``_held`` is whether a wait for a
+    lock was commanded already.
     """
 
     rules: Rules
@@ -102,7 +116,7 @@ class Policy:
 
     @property
     def locked(self) -> bool:
-        """Whether the run stopped because another one holds a host."""
+        """Whether the run stopped because another run holds a host of it."""
         return self.run.locked
 
     @property
@@ -110,8 +124,9 @@ class Policy:
         """
         Whether nothing can stop the run any more.
 
-        Its hosts are live for good; or it only takes hosts back and has begun to:
-        to stop then would leave a fleet at odds with itself.
+        A committed run is live for good: hosts that boot get its release from MANIFEST
+        by now. A run that only takes hosts back, and has begun to, goes on to the end:
+        a stop half way would leave old and new releases live side by side.
         """
         return self.run.committed or (
             self.rules.only_back and self.run.going_back is not None
@@ -126,11 +141,12 @@ class Policy:
         """
         Return the hosts to look at again before anything is taken back.
 
-        A killed run may have changed them, and this run was stopped before it knew.
-        A host that could not be reached, or refused the login, is not asked again. A
-        host of another run is that run's to look after.
+        A killed run may have changed them, and this run was stopped before it knew; not
+        looked at, they would stay on the new release while all others go back.
         """
         known = {*self.rules.changed, *self.rules.drained}
+        # Another run that holds the locks may be moving links right now. A host that
+        # was out of reach, or refused the login, would only cost its deadline again.
         if self.locked or self.run.committed:
             return []
         return [
@@ -141,14 +157,15 @@ class Policy:
 
     def way_back(self) -> e.FleetRollbackStarted | None:
         """
-        Return what goes back and in which order; None where nothing does.
+        Return the hosts that go back, in order; None where none does.
 
-        Hosts that do not serve come first, others may have to wait for them; then the
-        waves, the last first.
+        Hosts that do not serve come first: under ``min_serving`` others may have to
+        wait until these serve again. Then come the waves, the last one first.
         """
         back = set(self._changed())
         if back:
-            # A killed run had drained them, and nobody else will put them back.
+            # READY hosts that a killed run had drained need their way back to be put
+            # into their balancers again: HALTED, they would stay without visitors.
             ready = self.run.in_state(S.READY)
             back.update(name for name in ready if name in self.rules.drained)
         if not back or self.final:
@@ -166,11 +183,12 @@ class Policy:
 
     def feed(self, event: e.Event) -> tuple[Command, ...]:
         """
-        Take note of *event* and return what is to be done now.
+        Take note of *event* and return the commands that follow from it, in order.
 
         Raises:
             IllegalTransition: A host cannot be where the event says.
         """
+        # Fold and count first: a decision has to see the run as it is after the event.
         before = self._state(event)
         self.run.fold(event)
         if isinstance(event, e.HostEvent):
@@ -189,6 +207,8 @@ class Policy:
     def _decide(self, event: e.Event) -> Iterator[Command]:
         match event:
             case e.LockAwaited():
+                # All hosts begin anew, so they serve as they did at first. A run whose
+                # time is up stops at the next lock that it finds held.
                 self._held = False
                 self._patient = event.seconds > 0
                 self.serving.update(set(event.hosts).difference(self.rules.drained))
@@ -200,10 +220,21 @@ class Policy:
             case e.BuildFailed() | e.BeforeSwitchFailed() | e.AfterWaveFailed():
                 yield from self._stop(_barred(event))
             case e.WaveStarted() if not self.reason:
+<<<<<<< HEAD
                 self._ask(event.hosts)
             case e.WaveFinished(live=0):
                 yield from self._stop(f"every host of wave {event.wave} failed")
             case e.Stopped() if not self.run.going_back:
+=======
+                # Hosts that a killed run left drained do not serve, but are about to:
+                # they count as away, or min_serving would wait for nobody.
+                self.away.update(set(event.hosts).intersection(self.rules.drained))
+                self._asked.extend(event.hosts)
+            case e.WaveFinished(live=0):
+                yield from self._stop(f"every host of wave {event.wave} failed")
+            case e.Stopped():
+                # A host that is still in the queue has not changed: it stays READY.
+>>>>>>> h-prose2
                 self._asked.clear()
             case e.FleetRollbackStarted():
                 yield from self._go_back(event)
@@ -211,17 +242,19 @@ class Policy:
     # --- When it stops ---------------------------------------------------------
 
     def _stop(self, reason: str, cause: e.Cause = "policy") -> Iterator[Stop]:
-        """Yield the command to stop, unless that is said or too late."""
+        """Yield the command to stop; nothing without a reason, twice, or too late."""
         if reason and not (self.reason or self.final):
-            # Left of the bar there is nothing to save. Right of it hosts that are well
-            # go on to LIVE where each goes back by itself.
+            # Before the first wave a host that is cut short costs nothing. After that,
+            # under on_failure = "rollback-host", hosts that are well go on to LIVE; cut
+            # short in the middle of their switch, they would have to go back as well.
             at_once = not self.run.waves or self.rules.together
             yield Stop(reason, cause, at_once)
 
     def _failed(self, event: e.Failed) -> Iterator[Command]:
-        """Say what follows from the failure of one host."""
+        """Yield the commands that follow from the failure of one host."""
         state = self.run.host(event.host).state
-        # Whatever fails on the way back of the fleet changes nothing about it.
+        # A failure on the fleet's way back is told and stops nobody: the other hosts
+        # still have to get back.
         if self.run.going_back or self.final:
             return
         if state is S.FAILED and event.locked:
@@ -229,6 +262,8 @@ class Policy:
         elif self.rules.only_back:
             return  # a host that cannot be looked at keeps no other from its way back
         elif state is S.STRANDED:
+            # The host's way back has failed and a person must look: whatever the budget
+            # allows, the run must not bring more hosts to where they need one.
             yield from self._stop(f"{event.host} is stranded")
         elif state is S.FAILED:
             yield from self._stop(self._over_budget() or self._turned_away())
@@ -239,10 +274,12 @@ class Policy:
         first = len(self.rules.waves) > 1 and len(self.run.waves) == 1
         broken = self._over_budget()
         if first and not broken:
-            # A canary is there to be believed.
+            # A failure in the canary wave is a statement about the release. The budget
+            # is for hosts that break by themselves in later, larger waves.
             broken = f"{event.host} failed in the first wave"
         yield from self._stop(broken)
-        # The fleet takes the host along, or else the host goes back by itself.
+        # A fleet that goes back takes the host along, in its order. Else the host goes
+        # back by itself, now.
         if not (self.rules.together and (broken or self.reason)):
             yield TakeBack(event.host, event.reason)
 
@@ -252,8 +289,9 @@ class Policy:
         if self.rules.only_back or not self._patient:
             yield from self._stop(f"{event.host}: {event.reason}", "locked")
         elif not (self._held or self.reason):
+            # Asked at once, many hosts may be found locked: one wait is enough.
             self._held = True
-            # A host that failed by itself is not tried again.
+            # A host that failed for a reason of its own is not tried again.
             again = tuple(
                 name
                 for name, host in self.run.hosts.items()
@@ -262,19 +300,22 @@ class Policy:
             yield AwaitLock(event.host, event.reason, again)
 
     def _judged(self) -> Iterator[Command]:
+        """Stop where the rest of the run could bring no host live, budget or not."""
         failed = set(self.run.in_state(S.FAILED))
         if failed and len(failed) == len(self.run.hosts):
             yield from self._stop("every host failed")
             return
         for number, wave in enumerate(self.rules.waves, start=1):
             if failed.issuperset(wave):
-                # Decided before a link moves: the wave could only end without a host.
+                # A wave without a live host stops the run when it ends. Here that is
+                # known before the first link moves, so no earlier wave has to go back.
                 yield from self._stop(f"every host of wave {number} failed")
                 return
 
     def _over_budget(self) -> str:
         """Return why a budget is spent; empty while it is not."""
         failed = [host for host in self.run.hosts.values() if host.failure]
+        # With a budget of their own, dead hosts do not use up the one for the release.
         if (limit := self.rules.max_unreachable) is not None:
             unreachable = [host for host in failed if _is_away(host)]
             if len(unreachable) > limit:
@@ -305,12 +346,16 @@ class Policy:
         """Yield the hosts on which something is to be taken back."""
         stopped = self.run.stopped
         changed = AFTER_SWITCH | {S.DRAINING}
+        # Under on_failure = "rollback-host" live hosts stay when others break the
+        # budget. An interrupt or a bug takes the whole fleet back.
         if not self.rules.together and stopped and stopped.cause == "policy":
             changed -= {S.LIVE}
         for name, host in self.run.hosts.items():
+            # A resumption that stops before it has changed a host leaves what it took
+            # up: a READY host that is drained goes back along with others (way_back).
             killed = host.moved or (host.drained and host.state is not S.READY)
             if self.locked and host.moved:
-                continue  # yet another run may be moving its links
+                continue  # the run that has the lock may be moving its links
             if host.state in changed or (killed and host.state in _NOT_SWITCHED):
                 yield name
 
@@ -320,7 +365,9 @@ class Policy:
         return drained and self.run.hosts[name].state in _NOT_SWITCHED
 
     def _go_back(self, event: e.FleetRollbackStarted) -> Iterator[Command]:
-        # A host that failed by itself is on its way already: no wave waits for it.
+        """Line the groups of the way back up; hosts that are on it already come now."""
+        # A host that failed by itself is in ROLLING_BACK and in no group: a dead one
+        # would keep all waves on a condemned release until its deadline.
         moving = [n for n in event.hosts if self.run.host(n).state is S.ROLLING_BACK]
         first = [n for n in event.hosts if n not in moving and self._idle(n)]
         rest = set(event.hosts).difference(moving, first)
@@ -334,7 +381,7 @@ class Policy:
     # --- How many serve --------------------------------------------------------
 
     def _count(self, event: e.HostEvent, before: S | None) -> None:
-        """Keep count of the hosts that serve."""
+        """Keep count of the hosts that serve; *before* is the state before *event*."""
         name, host = event.host, self.run.host(event.host)
         if host.state is before:
             return
@@ -347,6 +394,7 @@ class Policy:
             self.away.discard(name)
             self.serving.discard(name)
         elif before is S.LIVE:
+            # A live host that fails while its wave soaks leaves without being admitted.
             self._leaves(name)
 
     def _leaves(self, name: str) -> None:
@@ -361,6 +409,7 @@ class Policy:
                 name = self._asked.popleft()
                 self._leaves(name)
                 yield TakeBack(name, back.reason) if back else Admit(name)
+            # Even with all back that have left, none could leave: a wait would not end.
             if (
                 self._asked
                 and len(self.serving) + len(self.away) <= self.rules.min_serving
@@ -376,6 +425,7 @@ class Policy:
         self._asked.extend(sorted(hosts, key=self.serving.__contains__))
 
     def _may_leave(self, name: str) -> bool:
+        # A host that does not serve takes nothing away from visitors.
         room = len(self.serving) > self.rules.min_serving
         return room or not self.rules.min_serving or name not in self.serving
 
@@ -385,7 +435,7 @@ class Policy:
         return any(host.connected and host.state not in _BACK for host in hosts)
 
     def _no_room(self) -> Iterator[Command]:
-        """Say that, however long one waits, no host may stop serving any more."""
+        """Stop, or leave hosts as they are: no wait can make room for another drain."""
         least, left = self.rules.min_serving, len(self.serving) + len(self.away)
         text = (
             f"{least} {'host' if least == 1 else 'hosts'} must serve and no more than "
@@ -396,6 +446,8 @@ class Policy:
         if not self.run.going_back:
             yield from self._stop(text)
             return
+        # On the way back there is nothing left to stop: the hosts keep serving the new
+        # release, and the next group does not wait for them.
         self._left.update(asked)
         for name in asked:
             yield Leave(name, f"stays on the new release: {text}")
@@ -412,4 +464,5 @@ def _barred(event: e.BuildFailed | e.BeforeSwitchFailed | e.AfterWaveFailed) -> 
 
 
 def _is_away(host: HostState) -> bool:
+    """Tell whether a host failed because it could not be reached or logged in to."""
     return host.failure is not None and host.failure.unreachable

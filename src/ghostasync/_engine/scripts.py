@@ -1,4 +1,11 @@
-"""Run one of the user's scripts on a host: where, with what, and where its words go."""
+"""
+Scripts of the user, run on a host or on this machine, and health checks made of them.
+
+How it works. A :class:`ScriptCall` says all that one script needs. All of its output
+goes to the host's log, redacted line by line, and its end to events, at most two a
+second. A script that has passed its deadline, or whose run is cancelled, is ended with
+its process group and waited for, so that it cannot overlap the next one.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +41,7 @@ HostScript = Literal["pre_deploy", "before_switch", "post_deploy"]
 """The scripts of a release that run on hosts; their deadlines have the same names."""
 
 _SHOW_EVERY = 0.5
-"""Seconds between two events about the output of one script."""
+"""Seconds between two events about the output of one script; the log has all of it."""
 
 
 @attrs.frozen
@@ -42,9 +49,10 @@ class ScriptCall:
     """
     One script on one host.
 
-    *cwd* is its folder, *meta* the folder that holds its release's environment; the
-    script is the file *script* there, or *text*. *key* names its deadline, *seconds* is
-    how long it may take; *run_as* is its user, empty for whoever runs commands there.
+    *cwd* is the folder it runs in, *meta* the folder with its release's *environment*;
+    the script is the file *script* in *meta*, or *text*. *overrides* are variables on
+    top of that environment. *key* names its deadline, *seconds* is how long it may
+    take. *run_as* is its user, empty for the one that runs all commands on the host.
     """
 
     module: str
@@ -60,15 +68,17 @@ class ScriptCall:
 
     @property
     def what(self) -> str:
-        """How errors and logs call it."""
+        """The script's name in errors and logs."""
         return f"{self.script} of {self.module}" if self.module else self.script
 
     @property
     def args(self) -> tuple[str, ...]:
-        """What ``run.sh`` takes."""
+        """The arguments of ``run.sh``."""
         file, text = "" if self.text else f"{self.meta}/{self.script}", self.text
         environment = f"{self.meta}/{self.environment}"
         if self.run_as:
+            # Another user can read neither the script nor its environment, which are
+            # 0600: the text that run.sh runs then is run_as.sh, which hands them over.
             more = self.overrides
             file, text = "", as_user(self.run_as, file, text, environment, more)
         pairs = [f"{name}={value}" for name, value in self.overrides.items()]
@@ -78,7 +88,13 @@ class ScriptCall:
 def script_call(
     ctx: HostRun, release: Release, key: HostScript, *, serves: bool = False
 ) -> ScriptCall:
-    """Return the script *key* of a release, of one that *serves* or does not yet."""
+    """
+    Return the call of a release's script *key*.
+
+    A release that *serves* runs it in its target, through the link, with the
+    environment that the switch has put in place; else in the release's own folder,
+    with the environment that is to come.
+    """
     name, script = release.module.name, getattr(release.module, key)
     at = ctx.target(release.module) if serves else ctx.paths.release(name, release.id)
     return ScriptCall(
@@ -98,18 +114,18 @@ class _Listener:
     """Pass a script's output on: all of it to the log, its end to events."""
 
     ctx: HostRun
-    job: ScriptCall
+    call: ScriptCall
     stream: Redacting
     tail: Tail = attrs.field(factory=Tail)
     shown_at: float = 0.0
     news: bool = False
 
     def feed(self, data: bytes) -> None:
-        self._take(self.stream.feed(data))
+        self._keep(self.stream.feed(data))
         if anyio.current_time() - self.shown_at >= _SHOW_EVERY:
             self.show()
 
-    def _take(self, clean: bytes) -> None:
+    def _keep(self, clean: bytes) -> None:
         if clean:
             self.news = True
             self.tail.feed(clean)
@@ -119,74 +135,82 @@ class _Listener:
         self.shown_at = anyio.current_time()
         if self.news or (final and self.tail.text()):
             self.news = False
-            job, text = self.job, self.tail.text()
-            said = e.Output(self.ctx.name, job.module, job.script, text, final=final)
-            self.ctx.run.note(said)
+            call, text = self.call, self.tail.text()
+            output = e.Output(
+                self.ctx.name, call.module, call.script, text, final=final
+            )
+            self.ctx.run.note(output)
 
     def finish(self, ended: str) -> None:
-        self._take(self.stream.flush())
+        self._keep(self.stream.flush())
         self.show(final=True)
-        line = f"\n--- {self.job.what} {ended}\n"
+        line = f"\n--- {self.call.what} {ended}\n"
         self.ctx.run.logs.write(self.ctx.name, line.encode())
 
 
-async def run_script(ctx: HostRun, job: ScriptCall) -> None:
+async def run_script(ctx: HostRun, call: ScriptCall) -> None:
     """
-    Run *job* and wait for its end.
+    Run *call* on the host and wait for its end.
 
     Raises:
-        DeadlinePassed: It took too long and was ended.
+        DeadlinePassed: The script took too long and was ended.
         RemoteError: It exited non-zero. The end of its output is in ``.tail`` of both.
-        ConnectionDied: The connection was lost; the host ends it by itself.
+        ConnectionDied: The connection was lost; the host ends the script by itself.
     """
-    if job.run_as == ctx.login:
-        job = attrs.evolve(job, run_as="")
+    # No change of user to the one that runs commands anyway: the host may not allow it.
+    if call.run_as == ctx.login:
+        call = attrs.evolve(call, run_as="")
 
     async def there(output: OnOutput) -> int | None:
         return await supervise(
             ctx.session,
-            *job.args,
+            *call.args,
             sudo=ctx.sudo,
             output=output,
-            seconds=job.seconds,
+            seconds=call.seconds,
         )
 
-    await _run_with_output(ctx, job, there)
+    await _run_with_output(ctx, call, there)
 
 
-async def run_here(ctx: HostRun, job: ScriptCall) -> None:
+async def run_here(ctx: HostRun, call: ScriptCall) -> None:
     """
-    Run *job*'s text on this machine, in a host's name, and wait for its end.
+    Run the text of *call* on this machine, for a host, and wait for its end.
 
     Raises:
-        DeadlinePassed: It took too long and was ended.
+        DeadlinePassed: The script took too long and was ended.
         HostError: It could not be started, or exited non-zero.
     """
 
     async def here(output: OnOutput) -> int | None:
-        with anyio.move_on_after(job.seconds):
+        with anyio.move_on_after(call.seconds):
             return await script(
-                os.fsencode(job.text),
-                cwd=Path(job.cwd),
-                env={**ctx.run.spec.environ, **job.overrides},
+                os.fsencode(call.text),
+                cwd=Path(call.cwd),
+                env={**ctx.run.spec.environ, **call.overrides},
                 output=output,
-                what=job.what,
+                what=call.what,
             )
         return None
 
     try:
-        await _run_with_output(ctx, job, here)
+        await _run_with_output(ctx, call, here)
     except BuildError as exc:
         raise HostError(ctx.name, str(exc)) from exc
 
 
 async def _run_with_output(
-    ctx: HostRun, job: ScriptCall, start: Callable[[OnOutput], Awaitable[int | None]]
+    ctx: HostRun, call: ScriptCall, start: Callable[[OnOutput], Awaitable[int | None]]
 ) -> None:
-    """Run a script with someone to listen to it; tell how it ended."""
-    heading = f"--- {job.what} in {job.cwd}\n"
+    """
+    Have *start* run a script and pass its output on; raise what became of it.
+
+    *start* returns the exit status, or None where the script was ended at its deadline.
+    """
+    heading = f"--- {call.what} in {call.cwd}\n"
     ctx.run.logs.write(ctx.name, heading.encode(errors="surrogateescape"))
-    listener = _Listener(ctx, job, ctx.run.redactor.stream())
+    listener = _Listener(ctx, call, ctx.run.redactor.stream())
+    # The log must tell a lost connection, and a cancellation, from a deadline.
     ended = "cut short"
     try:
         status = await start(listener.feed)
@@ -198,16 +222,26 @@ async def _run_with_output(
         listener.finish(ended)
     tail = listener.tail.text()
     if status is None:
-        raise DeadlinePassed(ctx.name, job.key, job.seconds, what=job.what, tail=tail)
+        raise DeadlinePassed(
+            ctx.name, call.key, call.seconds, what=call.what, tail=tail
+        )
     if status:
-        raise RemoteError(ctx.name, job.what, status, tail)
+        raise RemoteError(ctx.name, call.what, status, tail)
 
 
 # --- Health ----------------------------------------------------------------------
 
 
 async def healthy(ctx: HostRun, module: Module, meta: str) -> None:
-    """Return once the health check of *module* passes, with *meta*'s environment."""
+    """
+    Return once the health check of *module* passes, with *meta*'s environment.
+
+    Raises:
+        RemoteError: The check did not pass within ``deadlines.verify``; how its last
+        attempt
+            ended is in the text, its output in ``.tail``.
+        ConnectionDied, LockHeld: The host was lost meanwhile.
+    """
     if not module.verify:
         return None
     seconds = ctx.run.deadlines.verify
@@ -216,6 +250,8 @@ async def healthy(ctx: HostRun, module: Module, meta: str) -> None:
         while True:
             try:
                 return await _attempt(ctx, module, meta)
+            # The pipeline connects again where a connection died; another attempt on it
+            # could only fail. Any other failure may be a service that is starting.
             except (ConnectionDied, LockHeld):
                 raise
             except HostError as exc:
@@ -233,9 +269,10 @@ async def healthy(ctx: HostRun, module: Module, meta: str) -> None:
 
 
 async def _attempt(ctx: HostRun, module: Module, meta: str) -> None:
+    """Ask once: the command first, then the URL, where the module has them."""
     check = module.verify
     if check.command:
-        job = ScriptCall(
+        call = ScriptCall(
             module=module.name,
             script="verify",
             cwd=ctx.target(module),
@@ -245,8 +282,9 @@ async def _attempt(ctx: HostRun, module: Module, meta: str) -> None:
             text=check.command,
             run_as=check.run_as,
         )
-        await run_script(ctx, job)
+        await run_script(ctx, call)
     if check.url:
+        # curl and wget give up by themselves, with a reason, a second before this does.
         timeout = f"{check.attempt_timeout:g}"
         with anyio.move_on_after(check.attempt_timeout + 1) as scope:
             await query(ctx.session, "fetch", check.url, timeout)

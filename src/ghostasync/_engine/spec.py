@@ -1,4 +1,4 @@
-"""What a run is: complete before anything is contacted but sources and the store."""
+"""A run's spec: whole before anything but sources, inventory and store is contacted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ModuleToDeploy:
     """
     One module of a run: built from *source* at *revision*, or taken as *package*.
 
-    *error* is why the source could not say its revision; the run tells it, in its log
-    and with its exit status.
+    *error* is why the source could not say its revision. The run raises it when it
+    builds, so that the failure is on record and has the exit status of a failed run.
     """
 
     module: Module
@@ -41,12 +41,13 @@ class RunSpec:
     *hosts* are the chosen ones, and the run is *limited* where these are not all;
     *hosts_of_module* names the hosts of each module that not all hosts get. *environ*
     is the environment of this process, read once. *old_secrets* are those of earlier
-    runs that scripts of this one may print. *follows* is the id of the run that this
-    one resumes, takes back or goes back from; *killed* is all that is known of it where
-    this one takes it up. *holder* is what others are told who find a host locked.
-    *warnings* are for whoever follows the run; *stranded* are hosts that an earlier run
-    left so: they have to prove themselves, whatever they serve. *inventory* named the
-    hosts and can be asked again; without a *balancer* nobody is told of a deploy.
+    runs that scripts of this one may print, so they are redacted too. *follows* is the
+    id of the run that this one resumes, takes back or goes back from; *killed* is all
+    that is known of it where this one takes it up. *wait* is how long locks are waited
+    for, in seconds. *holder* is the line that another run reads when it finds a host
+    locked. *warnings* are told when the run starts; *stranded* are hosts that an
+    earlier run left so: they have to prove themselves, whatever they serve. *inventory*
+    named the hosts and can be asked again; *balancer* is None without one.
     """
 
     id: str
@@ -77,9 +78,9 @@ class RunSpec:
 
     @property
     def fleet(self) -> tuple[Host, ...]:
-        """The hosts of which some must serve: those beside chosen ones count, too."""
+        """The hosts that ``min_serving`` is about: under a limit, all of the plan."""
         return self.plan.hosts if self.limited else self.hosts
 
     def build_folder(self, module: str) -> Path:
-        """Return where *module* is built."""
+        """Return the folder that *module* is built in, the same for every run."""
         return build_dir(cache_home(self.environ), self.plan.app, module)

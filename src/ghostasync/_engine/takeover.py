@@ -1,4 +1,12 @@
-"""What a killed run did to a host: how to take it up, and how to take it back."""
+"""
+Takeover: what a killed run did to a host, to be gone on with or to be undone.
+
+How it works. A controller that was killed leaves a journal in the store and a record of
+each move on each host (``record_moves.sh``); either may be lost. The host's record is
+asked first: it was written before the link moved, and it says what the link was. So a
+release that a killed run has brought counts as this run's own work, with the link from
+before the killed run as the one to go back to.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +23,12 @@ from .host import HostRun, Move, Undo
 
 __all__ = [
     "adopt_killed_moves",
+    "brought_live_by_killed_run",
     "drained_by_killed_run",
     "manifest_before_killed_run",
     "move_of",
     "moved_by_killed_run",
     "moves_of_killed_run",
-    "resume",
     "still_drained",
 ]
 
@@ -28,7 +36,7 @@ __all__ = [
 _SETTLED: Final = frozenset(
     {State.LIVE, State.UNCHANGED, State.ROLLED_BACK, State.STRANDED}
 )
-"""Where a host was put back into its balancers, or it was said that it was not."""
+"""A host was put back into its balancers here, or its failure says that it was not."""
 
 
 def moved_by_killed_run(ctx: HostRun, module: Module) -> SwitchRecord | None:
@@ -37,35 +45,40 @@ def moved_by_killed_run(ctx: HostRun, module: Module) -> SwitchRecord | None:
 
     The host's own record says it; where that is lost, the journal.
     """
-    past, target = ctx.run.killed, ctx.known.targets[module.name]
-    if past is None:
+    killed, target = ctx.run.killed, ctx.known.targets[module.name]
+    if killed is None:
         return None
+    # A record of another run means that this other run has moved the link since.
     if target.record is not None:
-        return target.record if target.record.run in past.ids else None
-    previous = past.previous.get(ctx.name, {}).get(module.name)
-    served = target.live and target.live == past.packages.get(module.name)
-    if previous is None or not served or ctx.name not in past.changed:
+        return target.record if target.record.run in killed.ids else None
+    # The journal alone says what was to happen. Its word counts where the host may have
+    # been switched and the link leads to a package of the killed run.
+    previous = killed.previous.get(ctx.name, {}).get(module.name)
+    served = target.live and target.live == killed.packages.get(module.name)
+    if previous is None or not served or ctx.name not in killed.changed:
         return None
     adopted = previous == _aside(ctx.target(module), target.live)
     return SwitchRecord(
-        run=past.id,
+        run=killed.id,
         previous="" if adopted else previous,
         new=target.link,
         aside=previous if adopted else "",
     )
 
 
-def resume(ctx: HostRun) -> e.Resumed | None:
+def brought_live_by_killed_run(ctx: HostRun) -> e.Resumed | None:
     """
-    Return what is true of a host that was brought live already, with all its releases.
+    Return the event for a host that the killed run brought live; None for any other.
 
-    It is left alone, but it belongs to the fleet, and would go back with it.
+    The host is left alone, but it belongs to the fleet, and would go back with it.
     """
-    past = ctx.run.killed
-    if past is None or past.states.get(ctx.name) is not State.LIVE:
+    killed = ctx.run.killed
+    if killed is None or killed.states.get(ctx.name) is not State.LIVE:
         return None
     mine = [release for release in ctx.run.releases if release.module in ctx.modules]
     records = {r.module.name: moved_by_killed_run(ctx, r.module) for r in mine}
+    # LIVE in the journal is not enough: somebody may have moved a link since, or the
+    # environment may be another one now. Such a host walks all stages again.
     if not all(_serves(ctx, r, records[r.module.name]) for r in mine):
         return None
     work = tuple(r for r in mine if records[r.module.name])
@@ -78,9 +91,10 @@ def resume(ctx: HostRun) -> e.Resumed | None:
 
 def move_of(ctx: HostRun, release: Release) -> Move:
     """
-    Return the move of one link; CHECKING made sure that it is ours to make.
+    Return the move of a link to *release*; CHECKING made sure that it may be moved.
 
-    One that was made already goes back to where it was before that.
+    A link that the killed run has moved to this release already goes back, later, to
+    where it was before the killed run.
     """
     module, target = release.module, ctx.known.targets[release.module.name]
     path, new = ctx.target(module), ctx.paths.release(module.name, release.id)
@@ -102,10 +116,9 @@ def moves_of_killed_run(ctx: HostRun) -> tuple[Move, ...]:
     """Return the moves that the killed run made on the host, to be taken back."""
     moves = []
     for module in ctx.modules:
-        record, target = (
-            moved_by_killed_run(ctx, module),
-            ctx.known.targets[module.name],
-        )
+        record = moved_by_killed_run(ctx, module)
+        target = ctx.known.targets[module.name]
+        # No link: a switch was killed after it had moved an adopted folder aside.
         if record is not None and target.link in {record.new, ""}:
             moves.append(
                 Move(
@@ -124,7 +137,7 @@ def drained_by_killed_run(ctx: HostRun) -> bool:
     """
     Tell whether the killed run may have left the host drained.
 
-    One that was stranded stays so: a person has to look first.
+    A host that was stranded while drained does not count: a person has to look first.
     """
     killed = ctx.run.killed
     drained = killed.drained if killed else ()
@@ -133,11 +146,14 @@ def drained_by_killed_run(ctx: HostRun) -> bool:
 
 def adopt_killed_moves(ctx: HostRun) -> bool:
     """
-    Note what the killed run did to a host that has been looked at, to be undone.
+    Have the way back of a host, which was looked at, undo what the killed run did.
 
     Returns:
         Whether anything is to be undone there.
     """
+    # A host that moves is drained first by the way back itself, and put back after; so
+    # it only counts as drained where nothing else is to be undone. Any moved host may
+    # have a timer that the killed run started (rollout.confirm).
     moves = ctx.undo.moves or moves_of_killed_run(ctx)
     moved, drained = bool(moves), not moves and drained_by_killed_run(ctx)
     ctx.undo = Undo(moves, moved, timer=moved, drained=drained)
@@ -146,13 +162,13 @@ def adopt_killed_moves(ctx: HostRun) -> bool:
 
 
 def still_drained(ctx: HostRun) -> str:
-    """Say that the run has not put back a host which a killed run had drained."""
-    past = ctx.run.killed
-    if past is None or ctx.state in _SETTLED or not drained_by_killed_run(ctx):
+    """Return a warning for a host that a killed run drained and this one left so."""
+    killed = ctx.run.killed
+    if killed is None or ctx.state in _SETTLED or not drained_by_killed_run(ctx):
         return ""
     return (
-        f"is still drained by run {past.id}: `ghostasync resume` or `ghostasync resume "
-        "--revert` puts it back"
+        f"is still drained by run {killed.id}: `ghostasync resume` or `ghostasync "
+        "resume --revert` puts it back"
     )
 
 
@@ -162,25 +178,28 @@ def manifest_before_killed_run(
     """
     Return the lines of *manifest* that the run which is taken back had moved.
 
-    Module name to the package named before: as the journal has it, else what all hosts
-    served before. Empty where there was none, or not one.
+    *manifest* maps module names to package ids, as it is now; the result maps them to
+    the ids before that run: as its journal has them, else as all hosts served them. An
+    id is empty where there was no package before, or more than one.
     """
-    found: dict[str, str] = {}
+    killed = hosts[0].run.killed
+    # A run under --limit never moves MANIFEST.
+    if killed is None or killed.limited:
+        return {}
+    before_run: dict[str, str] = {}
     for name, package in manifest.items():
-        past = hosts[0].run.killed
         moves = [
             move for ctx in hosts for move in ctx.undo.moves if move.module == name
         ]
         brought = {move.new.rpartition("/")[2] for move in moves}
-        if past is None or past.limited:
-            continue
-        if package not in {*brought, past.packages.get(name)}:
+        # A line with a package that the killed run did not bring is another run's.
+        if package not in {*brought, killed.packages.get(name)}:
             continue
         before = {move.previous.rpartition("/")[2] for move in moves}
-        old = past.manifest.get(name, before.pop() if len(before) == 1 else "")
+        old = killed.manifest.get(name, before.pop() if len(before) == 1 else "")
         if old != package:
-            found[name] = old
-    return found
+            before_run[name] = old
+    return before_run
 
 
 def _serves(ctx: HostRun, release: Release, record: SwitchRecord | None) -> bool:

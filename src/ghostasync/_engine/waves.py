@@ -1,8 +1,9 @@
 """
-How a fleet is cut into waves, and how many hosts of it may fail.
+Waves and budgets: how a fleet is cut, how many hosts may fail, how many must serve.
 
-Pure integer arithmetic: a percentage is always one of the *selected* fleet. Sizes of
-waves are rounded up, budgets down, so that both err on the side of the visitor.
+Pure integer arithmetic: a percentage is always one of the *selected* fleet. Budgets are
+rounded down and hosts that must serve up, so that both err on the side of the visitor;
+sizes of waves are rounded up, so that none is empty.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ BUDGETS_ALLOWED: Final = 'a number of hosts, at least 0, or "0%" to "100%"'
 
 _PERCENT: Final = re.compile(r"(100|[1-9]?[0-9])%")
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
+"""A number that someone typed; more digits than nine are no number of hosts."""
 
 
 def is_size(value: int | str) -> bool:
@@ -64,7 +66,7 @@ def parse_waves(text: str) -> tuple[int | str, ...] | str:
     ``25%`` alone is Ghost's word, as it is in the configuration.
 
     Raises:
-        PlanError: It is neither.
+        PlanError: *text* is neither.
     """
     if text in GHOST_WORDS:
         return text
@@ -79,7 +81,7 @@ def parse_budget(text: str) -> int | str:
     Read ``max_failures`` as the command line gives it: ``3`` or ``5%``.
 
     Raises:
-        PlanError: It is neither.
+        PlanError: *text* is neither.
     """
     budget = _number(text.strip())
     if not is_budget(budget):
@@ -96,6 +98,7 @@ def allowed(max_failures: int | str, total: int) -> int:
 
 def needed(min_serving: int | str, total: int) -> int:
     """Return how many of *total* hosts must serve: a count, or percent rounded up."""
+    # -(-a // b) rounds up, as it does below.
     if isinstance(min_serving, str):
         return -(-int(min_serving.removesuffix("%")) * total // 100)
     return min_serving
@@ -125,6 +128,7 @@ def cut(
         cuts = list(_slices(hosts, sizes))
     if not spread_by or not hosts:
         return tuple(tuple(wave) for wave in cuts if wave)
+    # The sizes of the waves are settled by now; shares only say which hosts fill them.
     shares = _shares(_grouped(hosts, spread_by), [len(wave) for wave in cuts if wave])
     place = {host.name: index for index, host in enumerate(hosts)}
     return tuple(
@@ -133,6 +137,7 @@ def cut(
 
 
 def _slices(hosts: Sequence[Host], waves: Sequence[int | str]) -> Iterator[list[Host]]:
+    """Yield hosts in slices of the sizes *waves*; the last size repeats."""
     start, index = 0, 0
     while start < len(hosts):
         size = waves[min(index, len(waves) - 1)]
@@ -159,6 +164,8 @@ def _shares(groups: Sequence[Sequence[Host]], sizes: Sequence[int]) -> list[list
 
     Source: Gale and Ryser on matrices of 0 and 1 with given sums.
     """
+    # Row: a wave, column: a group. First the whole parts of all shares; *spare* is what
+    # is left over in each wave, *missing* what is left over of each group.
     total, counts = sum(sizes), [len(group) for group in groups]
     whole = [[size * count // total for count in counts] for size in sizes]
     spare = [size - sum(seats) for size, seats in zip(sizes, whole, strict=True)]
@@ -167,6 +174,7 @@ def _shares(groups: Sequence[Sequence[Host]], sizes: Sequence[int]) -> list[list
     owed = [0] * len(groups)
     rooms = _room(spare, len(groups))
     for size, seats, extra, room in zip(sizes, whole, spare, rooms, strict=True):
+        # Debts are kept as multiples of 1/total, so that nothing is ever rounded.
         for g, count in enumerate(counts):
             owed[g] += size * count - seats[g] * total
         for g in _pick(extra, owed, missing, room):
@@ -194,6 +202,8 @@ def _pick(
     """Return the *extra* groups that get one more seat; ties go to the first."""
     order = sorted(range(len(owed)), key=lambda g: -owed[g])
     picked = [g for g in order if missing[g]][:extra]
+    # A later wave can give a group one seat at most. So the k groups that miss most
+    # after this pick must not miss more than later waves can give to any k groups.
     left = sorted((n - (g in picked) for g, n in enumerate(missing)), reverse=True)
     pairs = zip(accumulate(left), room, strict=True)
     if len(picked) == extra and all(need <= seats for need, seats in pairs):

@@ -1,4 +1,4 @@
-"""Who is told to send no visitors to a host while its release changes."""
+"""The balancer of a plan, which sends a host no visitors while its release changes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ __all__ = ["balancer_of"]
 
 def balancer_of(plan: Plan) -> Balancer | None:
     """
-    Return the balancer that *plan* names; None where nobody is told of a deploy.
+    Return the balancer that *plan* names; None without one.
 
     Raises:
         PlanError: There is no such plug-in, or it cannot be made.
     """
+    # The plan's check refuses a balancer by name beside commands of one's own.
     rollout = plan.rollout
     if rollout.balancer.kind:
         return adapters.balancer(rollout.balancer.kind, rollout.balancer.options, plan)

@@ -1,4 +1,4 @@
-"""What every plan of a run stands on, and the spec of a run that only looks."""
+"""The basis that every run is planned on, and the spec of a run that only looks."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ __all__ = ["Basis", "Task", "begin", "spec_of_look", "this_user"]
 @attrs.frozen(kw_only=True)
 class Basis:
     """
-    What is known before a goal is looked at: the plan with all its hosts, the
-    *inventory* that named them, this process, store, MANIFEST.
+    All that is known before the goal counts: plan, hosts, store, MANIFEST, environment.
 
-    *id* is that of the run to be; the environment is read here, once.
+    *id* is that of the run to be, *folder* is where it writes on this machine. *plan*
+    has all its hosts, *inventory* is what named them. *environ* is the environment of
+    this process, read once: what a run sees must not change while it goes on.
     """
 
     id: str
@@ -49,19 +50,19 @@ class Basis:
     warnings: tuple[str, ...] = ()
 
     def holder(self, actor: str) -> str:
-        """Return what a run that finds a host locked is told of this one."""
+        """Return the line that another run reads when it finds a host locked."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         where = f"{socket.gethostname()} (pid {os.getpid()})"
-        # One line, for it is the first of a file.
+        # One line, whatever the actor's name holds: lock.sh reads the first of a file.
         return " ".join(f"run {self.id} by {actor} on {where} since {now}".split())
 
 
 @attrs.frozen(kw_only=True)
 class Task:
     """
-    What a goal comes to on this plan; the fields are those of a spec.
+    The part of a spec that a goal decides; the fields are those of the spec.
 
-    A resumption's goal says here which run it takes up, and what that was for.
+    *goal* is whole here: a resumption's names the killed run, and what that was for.
     """
 
     goal: Goal
@@ -80,14 +81,14 @@ async def begin(
     Check the plan, find out its hosts, and open its store.
 
     Args:
-        plan: What goes where.
+        plan: The plan; its hosts may still have to be asked for.
 
-        inventory: Who names the hosts; whom the plan names by default.
+        inventory: Names the hosts; by default the plan's.
 
-        store: Where packages, MANIFEST and runs are kept; the plan's by default.
+        store: Keeps packages, MANIFEST and runs; by default the plan's.
 
     Raises:
-        ConfigError: The plan is wrong or asks for what this version cannot do.
+        ConfigError: The plan is wrong or asks for something that this version lacks.
         PlanError: The inventory cannot be asked, or names no host.
         StoreError: The store cannot be read.
     """
@@ -101,7 +102,7 @@ async def begin(
     else:
         url = store.url
     now = datetime.now(UTC)
-    # Runs of the same second sort by time, too.
+    # Milliseconds, then chance: runs of the same second sort by time, too.
     token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
     run = run_id(now, token)
     folder, warnings = await _place(store, run, environ)
@@ -122,14 +123,11 @@ async def begin(
 async def _place(
     store: Store, run: str, environ: Mapping[str, str]
 ) -> tuple[Path, tuple[str, ...]]:
-    """
-    Return where the files of *run* are written here, and warnings.
-
-    Where the store keeps them elsewhere, what a killed run on this machine has not
-    handed in is, so that all that is known is read from the store.
-    """
+    """Return the folder on this machine for the files of *run*, and warnings."""
     if folder := store.runs.folder(run):
         return folder, ()
+    # The store is elsewhere. Files that a killed run on this machine has left are
+    # handed in first, so that planning reads all there is to know from the store.
     here = local_runs(environ, store.url)
     return here / run, await hand_in_killed(store.runs, here)
 
@@ -140,7 +138,8 @@ def spec_of_look(
     """
     Return the spec of a run that looks at *hosts*, and ends before it changes anything.
 
-    A look asks what a converge would find to do; it has no secrets and keeps no record.
+    Its goal is a converge, which asks no source. A look has no secrets and keeps no
+    record.
     """
     actor = this_user()
     return RunSpec(
@@ -173,7 +172,7 @@ def spec_of_look(
 
 
 def this_user() -> str:
-    """Return who runs this; a container's uid need not have a name."""
+    """Return the user's name, or the uid: in a container that need not have a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,11 @@
-"""What to go back to: the release that served before a run, one for the whole fleet."""
+"""
+The release that served before a run, one for the whole fleet, for a rollback to it.
+
+How it works. The run to go back from is named, or is the one that brought what serves
+now. Its journal says what each host served before it. Where the journal is lost, every
+host is asked for its record of the last move. Hosts that served different releases are
+refused: a person has to say which one the fleet is to have.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +29,8 @@ from .hosts import choose_hosts, place
 __all__ = ["releases_before"]
 
 Served = Mapping[str, Mapping[str, str]]
-"""Module name to host name to the id of the release it served; empty where none."""
+"""Module name to host name to the id of the release that the host served before; empty
+where it served none."""
 
 
 async def releases_before(
@@ -33,14 +41,13 @@ async def releases_before(
     """
     Return the packages that served before a run, and that run's id.
 
-    The run is the one that is *asked* for, else the one that brought what serves now.
-    Its journal says what was before it; where that is lost, the hosts do. The id is
-    empty where releases were named, or hosts name no one run.
+    The id is empty where releases were named, or hosts do not name one and the same
+    run.
 
     Args:
         basis: The plan, and its store.
 
-        asked: Which run, or which releases; these are returned as they are.
+        asked: The run, or the releases; these are returned as they are.
 
         reach: Opens a transport, where hosts have to be asked.
 
@@ -75,6 +82,8 @@ async def _undone(basis: Basis, run: str) -> PastRun | None:
     if run:
         return await find_run(runs, run)
     modules = {module.name for module in basis.plan.modules}
+    # A killed run may have left hosts on two releases; there is no one release that the
+    # fleet served before.
     killed = await unfinished_run(runs, modules=modules)
     if killed and killed.changed:
         raise PlanError(
@@ -84,15 +93,18 @@ async def _undone(basis: Basis, run: str) -> PastRun | None:
     past = await serving_run(runs)
     if past is None or past.limited or past.finished is None:
         return past
+    # A MANIFEST that names something else was moved by a later run, whose journal is
+    # not here: to go back from this run would be to go back from the wrong one.
     named = {line.module: line.package for line in basis.manifest}
     moved = past.finished.releases if past.committed else {}
     lost = any(named.get(module) != package for module, package in moved.items())
-    # MANIFEST has moved since, by a run whose journal is not here.
     return None if lost else past
 
 
 def _by_journal(past: PastRun) -> Served:
-    """Return what the hosts that the run changed served before it."""
+    """Return the releases that the hosts which the run changed served before it."""
+    # A run that has ended put back what it did not bring live; one that was killed may
+    # have left any host that it changed on its release.
     served: dict[str, dict[str, str]] = defaultdict(dict)
     changed = past.changed if past.finished is None else past.in_state(State.LIVE)
     for host in changed:
@@ -100,6 +112,7 @@ def _by_journal(past: PastRun) -> Served:
             served[module][host] = _release(previous)
     if not served:
         raise PlanError(f"run {past.id} left no host with another release")
+    # A module that the run did not change anywhere, a forced deploy, say, is left out.
     return {
         module: hosts
         for module, hosts in served.items()
@@ -110,15 +123,16 @@ def _by_journal(past: PastRun) -> Served:
 async def _by_hosts(
     look: RunSpec, transport: Transport, run: str
 ) -> tuple[Served, str]:
-    """Return the same from the hosts' records, and the run where they name one."""
+    """Return the same from the hosts' records, and the run if all name the same."""
     facts = await looked_at(look, transport)
-    seen = {host: found for host, found in facts.items() if isinstance(found, Facts)}
+    seen = {host: known for host, known in facts.items() if isinstance(known, Facts)}
     if not seen:
         raise PlanError("no journal tells what served before, and no host can be asked")
     served: dict[str, dict[str, str]] = defaultdict(dict)
     runs: set[str] = set()
-    for host, found in seen.items():
-        for module, target in found.targets.items():
+    for host, known in seen.items():
+        for module, target in known.targets.items():
+            # A host whose last move was another run's has nothing to say of this one.
             record = target.record
             if run and (record is None or record.run != run):
                 continue
@@ -134,7 +148,13 @@ async def _by_hosts(
 
 
 def _agreed(served: Served, what: str) -> tuple[str, ...]:
-    """Return one release for each module; a host that had none gets it, too."""
+    """
+    Return one release for each module; a host that had none gets it, too.
+
+    Raises:
+        PlanError: Hosts served different releases of a module, or none; or nothing was
+            changed.
+    """
     problems: list[str] = []
     packages: list[str] = []
     for module, hosts in served.items():
@@ -159,7 +179,7 @@ def _agreed(served: Served, what: str) -> tuple[str, ...]:
 
 
 def _release(previous: str) -> str:
-    """Return the release that a link led to; empty where that was none of ours."""
+    """Return the id of the release that a link led to; empty for any other link."""
     release = previous.rpartition("/")[2]
     try:
         parse_package_id(release)

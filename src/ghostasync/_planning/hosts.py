@@ -1,4 +1,4 @@
-"""Which hosts a run is about, and which of its modules go where."""
+"""The hosts of a run: chosen by limits, and by the modules that they get."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..protocols import Store
 __all__ = ["choose_hosts", "hosts_of_module", "leave_enough", "place"]
 
 _FINE = frozenset({State.LIVE.value, State.UNCHANGED.value})
+"""Last states of a host that ``@failed`` does not choose."""
 
 
 async def choose_hosts(
@@ -26,6 +27,7 @@ async def choose_hosts(
         PlanError: An expression names nothing, or no host is left.
         StoreError: The reports of earlier runs cannot be read.
     """
+    # Reading the reports of earlier runs takes a while; one expression needs them.
     asked = any("@failed" in expression for expression in limit)
     last = await last_states(store.runs) if asked else {}
     failed = {name for name, state in last.items() if state not in _FINE}
@@ -33,7 +35,7 @@ async def choose_hosts(
 
 
 def hosts_of_module(plan: Plan) -> dict[str, frozenset[str]]:
-    """Return the hosts of each module that not all hosts get, by its name."""
+    """Return, by module name, the hosts of each module that not all hosts get."""
     return {
         module.name: named(plan.hosts, module.selectors)
         for module in plan.modules
@@ -50,14 +52,14 @@ def place(
     Leave out hosts that get no module of the run, and modules that no host gets.
 
     Args:
-        hosts: Those that were chosen.
+        hosts: The chosen hosts.
 
-        modules: Those that were chosen.
+        modules: The chosen modules.
 
-        where: What :func:`hosts_of_module` says.
+        where: The mapping that :func:`hosts_of_module` returns.
 
     Raises:
-        PlanError: Nothing is left.
+        PlanError: No host is left.
     """
 
     def gets(host: Host, module: Module) -> bool:
@@ -72,10 +74,10 @@ def place(
 
 def leave_enough(plan: Plan, fleet: Sequence[Host]) -> None:
     """
-    Refuse what could never drain a host of *fleet*.
+    Refuse a run that could never drain a host of *fleet*.
 
     Raises:
-        PlanError: All of them must serve at any moment.
+        PlanError: All hosts must serve at any moment.
     """
     asked, total = plan.rollout.min_serving, len(fleet)
     least = needed(asked, total)

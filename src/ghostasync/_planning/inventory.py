@@ -1,7 +1,9 @@
 """
-Which hosts there are: found out first, before what depends on hosts is checked.
+The inventory of a plan, asked before anything that depends on hosts is checked.
 
-The run keeps the inventory, and asks it again.
+Its answer is somebody else's: it is bounded in time and held to all that hosts in
+``ghostasync.toml`` are held to. The run keeps the inventory, and asks it again once
+MANIFEST has moved.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ from ..protocols import Inventory
 __all__ = ["ASK_SECONDS", "CheckedInventory", "inventory_of", "with_hosts"]
 
 ASK_SECONDS: Final = 60.0
-"""How long an inventory may take: a cloud's answer for thousands of hosts comes in
+"""Seconds that an inventory may take: a cloud's answer for thousands of hosts comes in
 pages, each of which may be throttled for some seconds."""
 
 
 @attrs.frozen
 class CheckedInventory:
     """
-    An inventory that somebody else has made: asked within a deadline, never believed.
+    An inventory of somebody else: asked within *seconds*, and checked.
 
-    *where* is the key or argument that it came by.
+    *where* is the key or argument that named it, for errors.
     """
 
     inventory: Inventory
@@ -42,10 +44,10 @@ class CheckedInventory:
 
     async def hosts(self) -> tuple[Host, ...]:
         """
-        Return what the inventory says, once it holds what hosts in a plan must hold.
+        Return the hosts of the inventory, once they pass the checks of a plan's hosts.
 
         Raises:
-            PlanError: It failed, was too slow, or names no host.
+            PlanError: The inventory failed, was too slow, or names no host.
             ConfigError: A host is wrong, or two have one name.
         """
         try:
@@ -83,14 +85,14 @@ async def with_hosts(
     plan: Plan, inventory: Inventory | None, environ: Mapping[str, str]
 ) -> tuple[Plan, Inventory]:
     """
-    Return *plan* with the hosts that there are, and the inventory to be asked again.
+    Return *plan* with the hosts of its inventory, and the inventory to be asked again.
 
     Args:
-        plan: What goes where; checked but for its hosts.
+        plan: The plan; checked but for its hosts.
 
         inventory: Asked in place of the one that the plan names.
 
-        environ: What a command sees.
+        environ: The environment of a command.
 
     Raises:
         ConfigError: A host is wrong, or the plan does not go with the hosts.
@@ -100,6 +102,7 @@ async def with_hosts(
         asked = inventory_of(plan, environ)
     else:
         asked = CheckedInventory(inventory, "inventory")
+    # Hosts that stand in the plan were checked with it.
     if isinstance(asked, Static):
         return plan, asked
     hosts = tuple(await asked.hosts())

@@ -1,4 +1,4 @@
-"""What a run makes or takes: its modules, each with a source or with a package."""
+"""The modules of a run, each with a source to build from or with a stored package."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def wanted(
     packages: Sequence[str] = (),
 ) -> tuple[tuple[Module, ...], Mapping[str, str]]:
     """
-    Choose modules in the words of a deploy; all, where none and no package is named.
+    Return the modules that a deploy names, by module or by package; all, where none.
 
     Returns:
         The modules in app order, at the revisions asked for, and package ids by module
         name for those that are taken from the store.
 
     Raises:
-        PlanError: A module is not in the plan, or has no such thing as a revision.
+        PlanError: A module is not in the plan, or its source has no revisions.
     """
     known = {module.name: module for module in plan.modules}
     revs = dict(word.partition("@")[::2] for word in modules)
@@ -48,6 +48,7 @@ def wanted(
     chosen = [module for module in plan.modules if module.name in names]
     if not chosen:
         raise PlanError("modules: there is nothing to deploy")
+    # One revision for several repositories would be right in one of them by chance.
     if rev:
         repositories = {m.source for m in chosen if isinstance(m.source, GitSource)}
         if len({source.git for source in repositories}) != 1:
@@ -64,7 +65,7 @@ def in_manifest(
     Return the modules that MANIFEST names, and the packages named there.
 
     Raises:
-        PlanError: It names none.
+        PlanError: MANIFEST names no module of the plan.
     """
     ids = {line.module: line.package for line in manifest}
     modules = tuple(module for module in plan.modules if module.name in ids)
@@ -77,7 +78,7 @@ def in_manifest(
 
 def at_revision(module: Module, rev: str) -> Module:
     """
-    Return *module* with another revision of its source; as it is without *rev*.
+    Return *module* at the revision *rev* of its source; unchanged where that is empty.
 
     Raises:
         PlanError: Its source has no revisions.
@@ -93,7 +94,7 @@ async def to_deploy(
     basis: Basis, goal: Goal, module: Module, package: str = ""
 ) -> ModuleToDeploy:
     """
-    Return a module as the stored *package*, or at the revision that its source is at.
+    Return a module with the stored *package*, or with its source and revision.
 
     Raises:
         UnknownRevision: The source has no such revision.
@@ -101,6 +102,7 @@ async def to_deploy(
             nothing.
     """
     if package:
+        # Looked up now: a package that is not there is refused before any host is met.
         try:
             await basis.store.packages.package(package)
         except StoreError as exc:
@@ -112,12 +114,13 @@ async def to_deploy(
     try:
         return ModuleToDeploy(module, source, await source.resolve())
     except SourceError as exc:
-        # The run tells it, with its log and its exit status.
+        # A source that cannot be reached is no mistake in the plan: the run fails with
+        # it, on record and with the exit status 1 in place of 2.
         return ModuleToDeploy(module, source, error=_keyed(basis.plan, module, exc))
 
 
 def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
-    """Name the key of a folder; with git there is more to blame than one."""
+    """Return *exc* with the key of a folder; with git several keys may be at fault."""
     if not isinstance(module.source, DirectorySource):
         return exc
     index = [known.name for known in plan.modules].index(module.name)
@@ -125,6 +128,12 @@ def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
 
 
 def _source(basis: Basis, module: Module) -> Source:
+    """
+    Return the source of *module*.
+
+    Raises:
+        PlanError: This version has no source of its kind.
+    """
     base, environ = basis.plan.base, basis.environ
     match module.source:
         case GitSource() as git:

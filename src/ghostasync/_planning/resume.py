@@ -1,4 +1,11 @@
-"""How to take up a run whose controller was killed: its hosts, modules and goal."""
+"""
+The plan of a resumption: a run that takes up another one, whose controller was killed.
+
+How it works. The journal says which hosts the killed run had, what it had packaged, and
+how far it came. A resumption has the same hosts and the same packages; a module that
+was not packaged yet is built at the same commit. Hosts that are gone, or have joined
+since, are warned of and left out.
+"""
 
 from __future__ import annotations
 
@@ -17,48 +24,52 @@ from .basis import Basis, Task
 from .hosts import choose_hosts, place
 from .modules import at_revision, to_deploy
 
-__all__ = ["take_up"]
+__all__ = ["plan_resume"]
 
 
-async def take_up(basis: Basis, asked: Resume | Revert) -> Task:
+async def plan_resume(basis: Basis, asked: Resume | Revert) -> Task:
     """
-    Go on where another run was killed: with its hosts, its modules, and what it made.
-
-    A run that was on its way back is taken the rest of that way.
+    Return the task to go on where a run was killed: its hosts, modules and packages.
 
     Raises:
-        PlanError: There is no such run, nothing is left of it, or the plan has changed
-            too much since.
+        PlanError: There is no such run, nothing of it is left to do, or its hosts or
+            modules are not in the plan any more.
         StoreError: The store cannot be read.
     """
     plan = basis.plan
-    past = await _killed(basis, asked)
+    killed = await _killed(basis, asked)
     everyone = await choose_hosts(plan, basis.store, ())
     inventory, _ = place(everyone, plan.modules, basis.hosts_of_module)
-    found = {host.name: host for host in inventory}
-    hosts = tuple(found[name] for name in past.hosts if name in found) or inventory
-    if past.hosts and found.keys().isdisjoint(past.hosts):
-        raise PlanError(f"run {past.id}: none of its hosts is in the inventory now")
-    gone = [name for name in past.hosts if name not in found]
-    new = [] if past.limited or not past.hosts else _joined(basis, past, inventory)
-    hosts, modules = place(hosts, _modules(basis, past), basis.hosts_of_module)
+    present = {host.name: host for host in inventory}
+    # A run whose journal is lost may have had any host.
+    hosts = tuple(present[name] for name in killed.hosts if name in present)
+    if killed.hosts and not hosts:
+        raise PlanError(f"run {killed.id}: none of its hosts is in the inventory now")
+    gone = [name for name in killed.hosts if name not in present]
+    # A run under --limit left other hosts out on purpose: none of them is news.
+    whole = bool(killed.hosts) and not killed.limited
+    new = _joined(basis, killed, inventory) if whole else []
+    modules = _modules(basis, killed)
+    hosts, modules = place(hosts or inventory, modules, basis.hosts_of_module)
     goal: Resume | Revert
-    if isinstance(asked, Revert) or past.going_back:
-        goal = Revert(past.id)
+    # A run that was killed on its way back is taken the rest of that way, whatever was
+    # asked: some of its hosts are back already.
+    if isinstance(asked, Revert) or killed.going_back:
+        goal = Revert(killed.id)
         to_do = [ModuleToDeploy(module) for module in modules]
     else:
-        goal = Resume(past.id, of=_goal_of(past))
-        to_do = [await _as_it_was(basis, goal, module, past) for module in modules]
+        goal = Resume(killed.id, of=_goal_of(killed))
+        to_do = [await _as_it_was(basis, goal, module, killed) for module in modules]
     # Neither a run that had moved MANIFEST nor one that goes back moves it forward.
-    manifest_stands = past.committed or goal.only_back
+    manifest_stands = killed.committed or goal.only_back
     return Task(
         goal=goal,
         hosts=hosts,
         modules=tuple(to_do),
         # Moved by this run, MANIFEST would name what hosts that are new do not serve.
-        limited=past.limited or bool(new and not manifest_stands),
-        follows=past.id,
-        killed=past,
+        limited=killed.limited or bool(new and not manifest_stands),
+        follows=killed.id,
+        killed=killed,
         warnings=(
             *basis.warnings,
             *(f"{name} is not in the inventory any more" for name in gone),
@@ -67,38 +78,38 @@ async def take_up(basis: Basis, asked: Resume | Revert) -> Task:
     )
 
 
-def _modules(basis: Basis, past: PastRun) -> tuple[Module, ...]:
-    """Return the modules that the run had; one whose journal is lost had them all."""
+def _modules(basis: Basis, killed: PastRun) -> tuple[Module, ...]:
+    """Return the modules of the killed run; all, where its journal is lost."""
     known = {module.name for module in basis.plan.modules}
-    for name in past.modules:
+    for name in killed.modules:
         if name not in known:
             raise PlanError(
-                f"run {past.id} had a module {name!r} that the configuration does not "
-                "have any more: put it back"
+                f"run {killed.id} had a module {name!r} that the configuration does "
+                "not have any more: put it back"
             )
-    names = past.modules or known
+    names = killed.modules or known
     return tuple(module for module in basis.plan.modules if module.name in names)
 
 
-def _goal_of(past: PastRun) -> Deploy | Redeploy | Converge | Rollback:
-    """Return what the run was for, as far as it matters to whoever takes it up."""
-    match past.action:
+def _goal_of(killed: PastRun) -> Deploy | Redeploy | Converge | Rollback:
+    """Return the killed run's goal, as far as a resumption depends on it."""
+    match killed.action:
         case Action.CONVERGE.value:
             return Converge()
         case Action.ROLLBACK.value:
-            return Rollback(run=past.undoes)
+            return Rollback(run=killed.undoes)
         case Action.REDEPLOY.value:
-            return Redeploy(tuple(past.packages.values()), force=past.force)
+            return Redeploy(tuple(killed.packages.values()), force=killed.force)
         case _:
-            return Deploy(force=past.force)
+            return Deploy(force=killed.force)
 
 
-def _joined(basis: Basis, past: PastRun, hosts: tuple[Host, ...]) -> list[str]:
-    """Return the hosts that get modules of *past* and were not there when it began."""
+def _joined(basis: Basis, killed: PastRun, hosts: tuple[Host, ...]) -> list[str]:
+    """Return the hosts that get a module of the killed run and joined since."""
     where = basis.hosts_of_module
-    everywhere = not set(past.modules) <= set(where)
-    names = [host.name for host in hosts if host.name not in past.hosts]
-    gets = frozenset[str]().union(*(where.get(m, ()) for m in past.modules))
+    everywhere = not set(killed.modules) <= set(where)
+    names = [host.name for host in hosts if host.name not in killed.hosts]
+    gets = frozenset[str]().union(*(where.get(m, ()) for m in killed.modules))
     return [name for name in names if everywhere or name in gets]
 
 
@@ -109,7 +120,7 @@ def _is_new(name: str, *, manifest_stands: bool) -> str:
 
 
 async def _as_it_was(
-    basis: Basis, goal: Resume, module: Module, past: PastRun
+    basis: Basis, goal: Resume, module: Module, killed: PastRun
 ) -> ModuleToDeploy:
     """
     Return a module as the killed run had it: packaged, else at its commit.
@@ -117,52 +128,64 @@ async def _as_it_was(
     Raises:
         PlanError: Hosts may serve the package already, and it is not in the store.
     """
-    if package := past.packages.get(module.name):
+    if package := killed.packages.get(module.name):
         try:
             await basis.store.packages.package(package)
         except StoreError as exc:
-            # What it was made of is the next best, but not as another release beside
-            # this one, from which no host would find its way back.
-            if past.changed:
+            # A package that is lost can be built again from its commit, but as another
+            # release. Beside hosts that serve the lost one that is not possible: they
+            # would "go back" to it.
+            if killed.changed:
                 raise PlanError(
-                    f"run {past.id} brought hosts to {package}, which cannot be taken "
-                    f"from the store: {exc}; `ghostasync resume --revert {past.id}` "
-                    "puts every host back, `ghostasync deploy` makes a new release"
+                    f"run {killed.id} brought hosts to {package}, which cannot be "
+                    f"taken from the store: {exc}; `ghostasync resume --revert "
+                    f"{killed.id}` puts every host back, `ghostasync deploy` makes a "
+                    "new release"
                 ) from exc
         else:
             return ModuleToDeploy(module, package=package)
-    known = past.revisions.get(module.name)
+    known = killed.revisions.get(module.name)
     if known is None or not known.commit:
         return await to_deploy(basis, goal, module)
-    found = await to_deploy(basis, goal, at_revision(module, known.commit))
-    # The name under which it was asked for is what scripts see.
-    return attrs.evolve(found, revision=attrs.evolve(found.revision, rev=known.rev))
+    # At the commit: a branch may have moved since, and hosts must not get two releases
+    # from one run. Scripts still see the name that was asked for.
+    again = await to_deploy(basis, goal, at_revision(module, known.commit))
+    return attrs.evolve(again, revision=attrs.evolve(again.revision, rev=known.rev))
 
 
 async def _killed(basis: Basis, asked: Resume | Revert) -> PastRun:
-    """Return the run to take up; one whose journal is lost is known by its id alone."""
+    """
+    Return the killed run to take up, with the runs that have taken it up before.
+
+    Raises:
+        PlanError: There is no such run, it has ended, or a later run has gone live.
+    """
     runs, modules = basis.store.runs, {module.name for module in basis.plan.modules}
     if not asked.run:
-        past = await unfinished_run(runs, modules=modules)
-        if past is None:
+        killed = await unfinished_run(runs, modules=modules)
+        if killed is None:
             raise PlanError("there is no unfinished run: nothing is left to resume")
-        return past
-    past = await find_run(runs, asked.run)
-    if past is None:
+        return killed
+    killed = await find_run(runs, asked.run)
+    if killed is None:
         return _lost(basis, asked)
-    if not past.is_open and past.finished is not None:
-        raise PlanError(_has_ended(past, past.finished.outcome))
-    newest = await unfinished_run(runs, past.id, modules=modules)
+    if not killed.is_open and killed.finished is not None:
+        raise PlanError(_has_ended(killed, killed.finished.outcome))
+    # A run that a later one has overtaken may still be taken back where its hosts kept
+    # its release; to go on with it would bring an old release over a newer one.
+    newest = await unfinished_run(runs, killed.id, modules=modules)
     if newest is None and isinstance(asked, Resume):
         raise PlanError(
-            f"run {past.id} was not finished, but a later run has gone live: nothing "
+            f"run {killed.id} was not finished, but a later run has gone live: nothing "
             "is left to resume"
         )
-    return newest or past
+    return newest or killed
 
 
 def _lost(basis: Basis, asked: Resume | Revert) -> PastRun:
-    """Return what is known of a run without a journal: its hosts may know the rest."""
+    """Return a run without a journal, known by its id: hosts may know the rest."""
+    # Hosts will be asked for records of this id; a word that cannot be one is refused
+    # before that.
     url, run = basis.store.url, asked.run
     if not is_run_id(run):
         raise PlanError(
@@ -177,9 +200,9 @@ def _lost(basis: Basis, asked: Resume | Revert) -> PastRun:
     return PastRun(ids=(run,), going_back=True)
 
 
-def _has_ended(past: PastRun, outcome: str) -> str:
-    way = f"to go back from it: ghostasync rollback {past.id}"
-    if stranded := past.in_state(State.STRANDED):
+def _has_ended(killed: PastRun, outcome: str) -> str:
+    way = f"to go back from it: ghostasync rollback {killed.id}"
+    if stranded := killed.in_state(State.STRANDED):
         names = shlex.join(stranded)
         way = f"to bring its stranded hosts in line: ghostasync converge {names}"
-    return f"run {past.id} has ended {outcome}: nothing is left to resume; {way}"
+    return f"run {killed.id} has ended {outcome}: nothing is left to resume; {way}"

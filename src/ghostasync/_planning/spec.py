@@ -1,8 +1,11 @@
 """
-From a plan and a goal to the one value that describes a run.
+The planning of a run: from a plan and a goal to the one value that describes it.
 
-Everything that can be refused is refused here, before any host is contacted; only a
-rollback whose journal is lost has to ask the hosts what was before.
+How it works. ``begin`` checks the plan, asks the inventory and opens the store: the
+basis. A goal is then made into a task: its hosts, and its modules, each with a source
+or a package. Both together are the spec. All that can be refused is refused on this
+way, before any host is contacted; only a rollback whose journal is lost has to ask the
+hosts what they served before.
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ from .basis import Basis, Task, begin, spec_of_look, this_user
 from .earlier_release import releases_before
 from .hosts import choose_hosts, leave_enough, place
 from .modules import in_manifest, to_deploy, wanted
-from .resume import take_up
+from .resume import plan_resume
 
 __all__ = ["Reach", "open_transport", "plan_look", "plan_run"]
 
 Reach = Callable[[RunSpec], AbstractAsyncContextManager[Transport]]
-"""Opens a transport for a look at hosts."""
+"""Opens a transport to the hosts of a spec, for a look at them."""
 
 
 async def plan_run(
@@ -48,16 +51,18 @@ async def plan_run(
     """
     Check the plan, choose hosts and modules, and resolve every revision.
 
-    *store*, *inventory* and *balancer* take the place of those that the plan names.
+    *store*, *inventory* and *balancer* take the place of those that the plan names;
+    *wait* is how long locks are waited for, in seconds.
 
     Raises:
-        ConfigError: The plan is wrong or asks for what this version cannot do.
+        ConfigError: The plan is wrong or asks for something that this version lacks.
         UnknownRevision: A source has no such revision.
         PlanError: The goal cannot be reached on this plan, or no host is chosen.
         StoreError: The store cannot be read.
     """
     basis = await begin(plan, inventory, store)
     plan = basis.plan
+    # Asked here and not with the plan: status and other looks need no secrets.
     if problems := check_secrets(plan, basis.environ):
         raise ConfigError(problems)
     task = await _task(basis, goal, limit, reach)
@@ -101,10 +106,10 @@ async def plan_look(
     inventory: Inventory | None = None,
 ) -> RunSpec:
     """
-    Put together what it takes to look at a fleet: no source is asked.
+    Return the spec of a look at the fleet of *plan*: no source is asked.
 
     Raises:
-        ConfigError: The plan is wrong or asks for what this version cannot do.
+        ConfigError: The plan is wrong or asks for something that this version lacks.
         PlanError: No host is chosen.
         StoreError: The store cannot be read.
     """
@@ -117,8 +122,9 @@ async def plan_look(
 
 
 def open_transport(plan: Plan, environ: Mapping[str, str]) -> Transport:
-    """Return what reaches the plan's hosts."""
-    # Parsing keys and importing asyncssh take a quarter of a second: only when needed.
+    """Return the transport to the plan's hosts; no host is contacted yet."""
+    # Importing asyncssh and parsing keys take a quarter of a second, which a command
+    # that meets no host should not pay.
     from ..transports.ssh import SshTransport
 
     settings = ssh_files(plan.ssh, plan.base, environ)
@@ -127,7 +133,7 @@ def open_transport(plan: Plan, environ: Mapping[str, str]) -> Transport:
 
 
 async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) -> Task:
-    """Find out what *goal* comes to on this plan."""
+    """Return the task that *goal* amounts to on this plan."""
     match goal:
         case Deploy(modules=modules, rev=rev, packages=packages):
             chosen = wanted(basis.plan, modules=modules, rev=rev, packages=packages)
@@ -143,9 +149,11 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
             chosen = wanted(basis.plan, packages=packages)
             return await _forward(basis, goal, *chosen, limit, follows=run)
         case Resume() | Revert():
+            # Hosts outside of a limit would stay half deployed, with the run called
+            # over.
             if limit:
                 raise PlanError("limit: a killed run is taken up on the hosts it had")
-            return await take_up(basis, goal)
+            return await plan_resume(basis, goal)
 
 
 async def _forward(
@@ -160,11 +168,11 @@ async def _forward(
     """Return a task that brings *modules*, as *packages* where named, to hosts."""
     hosts = await choose_hosts(basis.plan, basis.store, limit)
     hosts, modules = place(hosts, modules, basis.hosts_of_module)
-    made = [await to_deploy(basis, goal, m, packages.get(m.name, "")) for m in modules]
+    to_do = [await to_deploy(basis, goal, m, packages.get(m.name, "")) for m in modules]
     return Task(
         goal=goal,
         hosts=hosts,
-        modules=tuple(made),
+        modules=tuple(to_do),
         limited=bool(limit),
         follows=follows,
         warnings=basis.warnings,
@@ -172,14 +180,16 @@ async def _forward(
 
 
 async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
-    """Return the secrets of releases whose scripts may run again: what may serve."""
+    """Return the secrets of the releases whose scripts this run may have to run."""
+    # On a way back the old post-deploy runs with the environment of its own release: a
+    # secret that has been changed since may be printed, and must be redacted as well.
     ids = {line.package for line in basis.manifest}
     ids.update(module.package for module in task.modules if module.package)
     if task.killed:
         ids.update(filter(None, task.killed.manifest.values()))
-    found: list[str] = []
+    secrets: list[str] = []
     for package in sorted(ids):
         kept = await basis.store.manifest.environment(package)
         if kept is not None:
-            found += [kept.variables.get(name, "") for name in basis.plan.app.secrets]
-    return tuple(found)
+            secrets += [kept.variables.get(name, "") for name in basis.plan.app.secrets]
+    return tuple(secrets)

@@ -1,3 +1,4 @@
 #!/bin/sh
-# usage: assert_lock   (does nothing: it is asked for its fence, before something is done)
+# usage: assert_lock
+# Does nothing: its fence is the question, whether the lock is still this run's.
 set -eu

@@ -1,4 +1,15 @@
-"""Call a script on a host and tell how it ended."""
+"""
+Calls of scripts on a host, and how they end.
+
+How it works. An :class:`_Exchange` is one script on one channel. Its text goes first,
+the data of *feed* after it. Its stdout is taken out of the frame; all that is outside,
+and stderr, is kept for errors. A script has ended when the frame's closing line has
+come, though children of it may hold the channel open: waiting for the channel's own end
+would hang on a daemon that a post-deploy has left. A script that is not wanted any more
+is told so by the end of its stdin, for signals do not reach everything, and is waited
+for, so that it can clean up. A host that does not answer by then is asked who it is:
+that tells a script that hangs from a connection that is dead.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +30,23 @@ from .script import LOST, command_line, render
 __all__ = ["call", "hold", "query", "supervise"]
 
 Feed = Callable[[Channel], Awaitable[None]]
-"""Writes what a script reads from stdin after its own text, and closes stdin."""
+"""Writes the data that a script reads from stdin after its own text, and closes
+stdin."""
 
 MAX_FACTS = 1 << 20
 """Bytes that a script which only reports may print; a host with a broken rc file or a
 thousand releases stays far below."""
 
 GRACE = 8.0
-"""Seconds that a script has to go once its stdin is closed: ``run.sh`` waits 5 before
+"""Seconds that a script has to end once its stdin is closed: ``run.sh`` waits 5 before
 it kills."""
 
-
 ANSWER = 4.0
-"""Seconds that a host has to say who it is, which takes it no time."""
+"""Seconds that a host has to say who it is, which costs it next to nothing."""
 
 
 async def _close_stdin(channel: Channel) -> None:
+    """Give the script no data."""
     channel.write_eof()
 
 
@@ -44,7 +56,13 @@ async def _leave_open(channel: Channel) -> None:
 
 @attrs.define(eq=False)
 class _Exchange:
-    """One script on one host, from its text to its last line."""
+    """
+    One script on one host, from its text to its last line.
+
+    *noise* is what came before the frame, *stray* that and stderr: what to tell where
+    the script did not run, or failed. *feed_error* is a deadline that the feed passed;
+    *exit_status* is that of the whole command, where the frame has none.
+    """
 
     session: Session
     name: str
@@ -54,9 +72,16 @@ class _Exchange:
     stray: Tail = attrs.field(factory=Tail)
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     exit_status: int | None = None
-    late: TimeoutError | None = None
+    feed_error: TimeoutError | None = None
 
     async def start(self, args: tuple[str, ...], *, sudo: bool) -> Channel:
+        """
+        Execute the command and send the script's text.
+
+        Raises:
+            NeverSent: The connection was lost before the text was sent.
+            ConnectionDied: The connection was lost while it was.
+        """
         session = self.session
         fence = session.fence(self.name) if isinstance(session, FencedSession) else None
         text = render(self.name, args, self.frame.nonce, fence)
@@ -70,13 +95,15 @@ class _Exchange:
             # Without its text, which comes after, the command does nothing.
             raise NeverSent(session.host.name, str(exc)) from exc
         except BaseException:
+            # A deadline that passes here may be a slow host's, or a connection's that
+            # is half open. The probe itself would ask for ever.
             if self.name != "probe":
                 await self._require_answer(NeverSent)
             raise
         try:
             await channel.write(text)
         except BrokenPipeError:
-            pass  # a forced command that reads nothing; what it printed tells
+            pass  # a forced command that reads nothing; its output tells what it is
         except BaseException:
             channel.abort()
             raise
@@ -85,29 +112,34 @@ class _Exchange:
     async def run(self, channel: Channel, feed: Feed) -> None:
         """Feed the script and wait for its last line or its exit, whatever is first."""
         if feed is _close_stdin:
-            # Nothing else to do meanwhile, and nothing that outlives the script: a task
-            # group for this costs more than all the rest of the engine.
+            # A script without data is waited for without a task group, which would cost
+            # more than all the rest of the engine.
             channel.write_eof()
             await self._watch(channel)
             return
+        # Either task may end first: a script that has ended reads no more, and one that
+        # leaves a child behind never closes its channel.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._feed, channel, feed)
             tasks.start_soon(self._watch, channel)
             await self.ended.wait()
             tasks.cancel_scope.cancel()
-        if self.late is not None:
-            raise self.late
+        if self.feed_error is not None:
+            raise self.feed_error
 
     async def wind_up(self, channel: Channel) -> None:
         """
-        Tell a script that is not wanted any more, and let it clean up.
+        Tell a script that it is not wanted any more, and let it clean up.
 
         Raises:
-            ConnectionDied: Nothing is heard of the host any more, so nobody knows.
+            ConnectionDied: The host does not answer, so nobody knows what the script
+            did.
         """
         channel.write_eof()
+        # Shielded: this is the clean-up of a cancellation. An upload that was only cut
+        # off would leave its incoming folder behind.
         with anyio.move_on_after(GRACE, shield=True):
-            self.late, self.ended = None, anyio.Event()
+            self.feed_error, self.ended = None, anyio.Event()
             await self.run(channel, _leave_open)
             return
         try:
@@ -120,16 +152,18 @@ class _Exchange:
         self, lost: type[ConnectionDied] = ConnectionDied
     ) -> None:
         """
-        Make sure that the host still does what it is told over this connection.
+        Make sure that the host still answers over this connection.
 
         Raises:
-            ConnectionDied: It says nothing; as *lost*.
+            ConnectionDied: The host does not answer; as *lost*.
         """
-        question = _Exchange(self.session, "probe", lambda _: None)
+        # A connection that is half open would hang every later script, the way back
+        # included. Dropped now, it is opened anew.
+        probe = _Exchange(self.session, "probe", lambda _: None)
         with anyio.move_on_after(ANSWER, shield=True), suppress(HostError):
-            channel = await question.start((), sudo=False)
+            channel = await probe.start((), sudo=False)
             try:
-                await question.run(channel, _close_stdin)
+                await probe.run(channel, _close_stdin)
             finally:
                 channel.abort()
             return
@@ -137,13 +171,15 @@ class _Exchange:
         raise lost(self.session.host.name, text)
 
     async def _feed(self, channel: Channel, feed: Feed) -> None:
-        # A script that stops reading has failed, and its status says why.
+        # A script that stops reading has failed, and its status says why; a connection
+        # that has died is found by the task that watches the channel.
         try:
             await feed(channel)
         except (BrokenPipeError, ConnectionDied):
             pass
+        # Raised by run(): out of the task group it would come as a group.
         except TimeoutError as exc:
-            self.late = exc
+            self.feed_error = exc
             self.ended.set()
 
     async def _watch(self, channel: Channel) -> None:
@@ -161,24 +197,36 @@ class _Exchange:
             self.ended.set()
 
     def status(self) -> int:
-        """Return the script's status, or raise what became of it."""
+        """
+        Return the script's exit status.
+
+        Raises:
+            LockHeld: The script did not begin: another run has the host's lock.
+            ConnectionDied: The connection, or the process with the lock, has died.
+            RemoteError: The script did not end by itself, or something else ran.
+        """
         host = self.session.host.name
         if self.frame.status == LOST:
             raise self._lost(host)
         if self.frame.status is not None:
             return self.frame.status
+        # Without a closing line only a missing status means a dead connection; asyncssh
+        # raises nothing then. Where there is one, something ended the shell: it was
+        # killed, or, without an opening line, a forced command or nologin ran instead.
         if self.exit_status is None:
             raise ConnectionDied(host, f"connection lost during {self.name}")
         if self.frame.begun:
             raise RemoteError(host, self.name, self.exit_status, self.stray.text())
-        said = f"{self.noise.text()}\n{self.stray.text()}".strip() or "it said nothing"
+        output = f"{self.noise.text()}\n{self.stray.text()}".strip()
         raise RemoteError(
-            host, f"the login shell ran something else than {self.name} and",
-            self.exit_status, said,
-        )  # fmt: skip
+            host,
+            f"the login shell ran something else than {self.name} and",
+            self.exit_status,
+            output or "it said nothing",
+        )
 
     def _lost(self, host: str) -> LockHeld | ConnectionDied:
-        """Return why the lock is not ours any more: another's, or its holder died."""
+        """Return why this run lost the lock: to another run, or with its holder."""
         session, mark = self.session, f"\n{self.frame.nonce} lost "
         who = self.stray.text().rpartition(mark)[2].partition("\n")[0]
         if isinstance(session, FencedSession) and who not in {"", session.holder}:
@@ -199,7 +247,8 @@ async def call(
 
     Raises:
         ConnectionDied: The connection was lost; what the script did is unknown.
-        RemoteError: It exited non-zero; its last words on stderr are in the text.
+        LockHeld: Another run has taken the host's lock; the script did not begin.
+        RemoteError: It exited non-zero; the end of its stderr is in the text.
     """
     printed = Tail()
     exchange = _Exchange(session, name, output or printed.feed)
@@ -218,11 +267,11 @@ async def call(
 
 async def query(session: Session, name: str, *args: str, sudo: bool = False) -> str:
     """
-    Return what the script *name* prints, without undecodable bytes lost.
+    Return what the script *name* prints; bytes that are no UTF-8 become escapes.
 
     Raises:
-        ConnectionDied: The connection was lost.
-        RemoteError: It exited non-zero, or printed more than a mebibyte.
+        ConnectionDied, LockHeld: As :func:`call` does.
+        RemoteError: It exited non-zero, or printed more than ``MAX_FACTS`` bytes.
     """
     printed = bytearray()
 
@@ -246,15 +295,15 @@ async def supervise(
     """
     Run a user's script on a host under ``run.sh`` and return its exit status.
 
-    When it is not done in *seconds*, or we are cancelled, its process group is ended
-    and waited for, so that it cannot overlap what comes next.
+    When it has not ended in *seconds*, or the call is cancelled, its process group is
+    ended and waited for, so that it cannot overlap what comes next.
 
     Args:
         session: The host.
 
-        args: What ``run.sh`` takes: CWD FILE TEXT ENVIRONMENT NAME=VALUE...
+        args: The arguments of ``run.sh``: CWD FILE TEXT ENVIRONMENT NAME=VALUE...
 
-        sudo: Whether it runs as root through ``sudo -n``.
+        sudo: Whether the script runs as root through ``sudo -n``.
 
         output: Gets its stdout and stderr, merged, as they come.
 
@@ -269,6 +318,8 @@ async def supervise(
     """
     exchange = _Exchange(session, "run", output)
     channel = await exchange.start(args, sudo=sudo)
+    # The deadline is this machine's. On the host there is no timeout(1) to rely on;
+    # when the controller dies, its end of stdin closes and run.sh ends the script.
     try:
         with anyio.move_on_after(seconds) as patience:
             await exchange.run(channel, _leave_open)
@@ -286,20 +337,20 @@ async def hold(
     Start a script that runs until its stdin is closed, such as the lock's holder.
 
     Returns:
-        Its channel, once it has printed something, and what it printed at once: close
-        the channel to end the script.
+        Its channel, once it has printed something, and its first output. Closing the
+        channel ends the script.
 
     Raises:
         ConnectionDied: The connection was lost.
-        RemoteError: It ended instead; what it wrote to stderr is in ``.tail``.
+        RemoteError: The script ended instead; its stderr is in ``.tail``.
     """
-    holding, said = anyio.Event(), bytearray()
+    holding, printed = anyio.Event(), bytearray()
 
-    def hear(data: bytes) -> None:
-        said.extend(data)
+    def keep(data: bytes) -> None:
+        printed.extend(data)
         holding.set()
 
-    exchange = _Exchange(session, name, hear)
+    exchange = _Exchange(session, name, keep)
     channel = await exchange.start(args, sudo=sudo)
 
     async def until_it_holds(_: Channel) -> None:
@@ -312,7 +363,7 @@ async def hold(
         channel.abort()
         raise
     if holding.is_set():
-        return channel, said.decode(errors="replace").strip()
+        return channel, printed.decode(errors="replace").strip()
     channel.abort()
     tail = exchange.stray.text()
     raise RemoteError(session.host.name, name, exchange.status(), tail)

@@ -1,5 +1,7 @@
 #!/bin/sh
-# usage: change_user USER COMMAND   (ends as COMMAND of sh, run by USER in this folder)
+# usage: change_user USER COMMAND
+# Becomes COMMAND of sh, run by USER in this folder, by the first tool that is here. All but
+# sudo need root.
 set -eu
 user=$1 command=$2
 id -u "$user" >/dev/null 2>&1 || { echo "there is no user $user" >&2 && exit 1; }

@@ -1,6 +1,8 @@
 #!/bin/sh
 # usage: check APP_DIR [DIR TARGET]...   (prints facts, one KEY=VALUE a line)
-# DIR is a module's, TARGET the link that it is served from.
+# DIR is a module's folder, TARGET the link that it is served from. Lines about a module
+# follow its "module" line. Changes nothing that lasts; any fact that cannot be found out is
+# left out, hence no set -e.
 set -u
 app_dir=$1
 shift
@@ -37,15 +39,15 @@ if mkdir "$try" "$try/a" "$try/b"; then
 	fi
 	rm -rf "$try"
 fi
-# Where logind ends what a login leaves behind, it ends our timers.
+# Where logind ends the processes that a login leaves behind, it ends timers as well.
 ! grep -qs '^KillUserProcesses=\(yes\|true\|on\|1\)' \
 	/etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf || say "ends-logins=yes"
-# Who holds the lock: a name whose process is gone was left by a host that went down.
+# The holder of the lock, if its process lives: a host that went down has left a name.
 if { read -r holder && read -r pid; } 2>/dev/null <"$app_dir/.ghost/holder"; then
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || say "holder=$holder"
 fi
-# What the host itself knows of the last move of $link. A switch that was killed half-way
-# has left "armed", and an adopted folder aside, with nothing in its place.
+# The record of the last move of $link. A switch that was killed half-way has left "armed",
+# and perhaps an adopted folder aside, with nothing in its place.
 recorded() {
 	for file in "$dir/.ghost/armed" "$dir/.ghost/switch"; do
 		aside=$(sed -n 's/^aside=//p' "$file" 2>/dev/null)
@@ -71,7 +73,7 @@ while [ $# -gt 0 ]; do
 			[ -d "$link" ] || say "dangling=$id"
 			! [ -f "$dir/.ghost/$id/fingerprint" ] ||
 				say "fingerprint=$(cat "$dir/.ghost/$id/fingerprint")"
-			# What was live before it, by the host's own books.
+			# The release that was live before, by the host's own books.
 			say "before=$(grep -svxF "$id" "$dir/.ghost/history" | tail -n 1)"
 		fi
 		recorded

@@ -1,6 +1,8 @@
 #!/bin/sh
-# usage: environment META NBYTES   (keeps stdin, for us alone, until the switch takes it)
-# A release that is deployed again is not proven to be in line until this run proves it.
+# usage: environment META NBYTES
+# Keeps stdin, NBYTES long, as the environment to come of the release that META belongs to;
+# 0600, for it holds secrets. The switch makes it the release's own. A release that is
+# deployed again is not proven until this run proves it, so its fingerprint goes.
 set -eu
 meta=$1 nbytes=$2
 umask 077

@@ -1,4 +1,4 @@
-"""What ``probe.sh`` and ``check.sh`` print, as values."""
+"""Facts of a host: the output of ``probe.sh`` and ``check.sh``, as values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 @attrs.frozen
 class Identity:
-    """Who a login is; *sudo* is what ``sudo -n`` complained about, if it did."""
+    """The user of a login; *sudo* is what ``sudo -n`` printed where it failed."""
 
     home: str
     uid: int
@@ -32,7 +32,7 @@ class SwitchRecord:
     The host's own record of the last move of one link; see ``record_moves.sh``.
 
     *run* moved it from *previous*, empty where there was no link, to *new*; *aside* is
-    where an adopted folder went. *fingerprint* is that of what it brought.
+    the path that an adopted folder was moved to. *fingerprint* is that of the release.
     """
 
     run: str
@@ -45,12 +45,14 @@ class SwitchRecord:
 @attrs.frozen
 class ModuleState:
     """
-    What one module looks like on a host.
+    The state of one module on a host.
 
     *kind* is absent, link, directory or file; *link* the text of the link; *live* the
     id of the release it leads to, empty where it leads elsewhere; *dangling* whether
-    that release is gone. *record* is how the link came to be what it is, None where
-    somebody else moved it; *before* the id of the release that was live before it.
+    that release is gone. *fingerprint* is that of the live release, once it was proven;
+    *unwritable* the folder that keeps the target from being replaced. *record* is that
+    of the move to *link*, None where somebody else moved it; *before* the id of the
+    release that was live before.
     """
 
     kind: str = "absent"
@@ -67,10 +69,12 @@ class ModuleState:
 @attrs.frozen
 class Facts:
     """
-    What a host is and has; free space in bytes and inodes, None where unknown.
+    The facts of a host; free space in bytes and inodes, None where unknown.
 
-    *holder* is what the run that holds the lock says of itself; empty without one.
-    *ends_logins* is whether the host ends what a login leaves running.
+    *tools* are the programs found, of those that are asked for; *rename* the one that
+    can rename(2) a link. *holder* is the line that the lock is held under, empty where
+    nobody holds it. *ends_logins* is whether logind ends the processes that a login
+    leaves running, timers among them.
     """
 
     uid: int
@@ -86,6 +90,7 @@ class Facts:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the KEY=VALUE lines of *text*; any other line is a tool's own word."""
     for line in text.split("\n"):
         key, equals, value = line.partition("=")
         if equals:
@@ -93,7 +98,9 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _available(df: str, unit: int) -> int | None:
-    """Return the fourth column of a ``df -P`` line; btrfs reports 0 inodes of 0."""
+    """Return the column "available" of a ``df -P`` line, times *unit*."""
+    # The three numbers are looked for: the device's name may hold blanks. A total of 0
+    # means unknown: btrfs has no fixed number of inodes.
     words = df.split()
     for at in range(len(words) - 4):
         total, used, available = words[at + 1 : at + 4]
@@ -103,36 +110,43 @@ def _available(df: str, unit: int) -> int | None:
 
 
 def parse_identity(text: str) -> Identity:
-    """Read the output of ``probe.sh``."""
-    said = dict(_pairs(text))
-    return Identity(said["home"], int(said["uid"]), said["user"], said.get("sudo", ""))
+    """
+    Return the identity that ``probe.sh`` printed.
+
+    Raises:
+        LookupError: A line is missing: something else than the probe has answered.
+    """
+    facts = dict(_pairs(text))
+    sudo = facts.get("sudo", "")
+    return Identity(facts["home"], int(facts["uid"]), facts["user"], sudo)
 
 
 def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
     """
-    Read the output of ``check.sh``.
+    Return the facts that ``check.sh`` printed.
 
     Args:
-        text: What it printed.
+        text: Its output.
 
         modules: The folder of each module on the host, to the module's name.
     """
+    # Lines of a module follow its "module=" line; those before the first are general.
     general: dict[str, str] = {}
     tools: set[str] = set()
-    said: dict[str, dict[str, str]] = {}
+    of_modules: dict[str, dict[str, str]] = {}
     releases: dict[str, set[str]] = {}
-    here = general
+    section = general
     name = ""
     for key, value in _pairs(text):
         if key == "module":
             name = modules[value]
-            here = said.setdefault(name, {})
+            section = of_modules.setdefault(name, {})
         elif key == "tool":
             tools.add(value)
         elif key == "release":
             releases.setdefault(name, set()).add(value)
         else:
-            here[key] = value
+            section[key] = value
     folders = {name: folder for folder, name in modules.items()}
     return Facts(
         uid=int(general["uid"]),
@@ -143,39 +157,41 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         free_bytes=_available(general.get("blocks", ""), 1024),
         free_inodes=_available(general.get("inodes", ""), 1),
         targets={
-            name: _target(facts, folders[name], frozenset(releases.get(name, ())))
-            for name, facts in said.items()
+            name: _module_state(facts, folders[name], frozenset(releases.get(name, ())))
+            for name, facts in of_modules.items()
         },
         holder=general.get("holder", ""),
         ends_logins="ends-logins" in general,
     )
 
 
-def _target(
-    said: Mapping[str, str], folder: str, releases: frozenset[str]
+def _module_state(
+    facts: Mapping[str, str], folder: str, releases: frozenset[str]
 ) -> ModuleState:
-    link = said.get("link", "")
+    # Only a link straight into the module's own folder leads to a release of it.
+    link = facts.get("link", "")
     head, _, tail = link.rpartition("/")
     return ModuleState(
-        kind=said.get("target", "absent"),
+        kind=facts.get("target", "absent"),
         link=link,
         live=tail if head == folder else "",
-        dangling="dangling" in said,
-        fingerprint=said.get("fingerprint", ""),
-        unwritable=said.get("unwritable", ""),
+        dangling="dangling" in facts,
+        fingerprint=facts.get("fingerprint", ""),
+        unwritable=facts.get("unwritable", ""),
         releases=releases,
-        record=_switch(said),
-        before=said.get("before", ""),
+        record=_switch_record(facts),
+        before=facts.get("before", ""),
     )
 
 
-def _switch(said: Mapping[str, str]) -> SwitchRecord | None:
-    if "record-run" not in said or "record-new" not in said:
+def _switch_record(facts: Mapping[str, str]) -> SwitchRecord | None:
+    # check.sh prints these lines for a record that fits the link, and none otherwise.
+    if "record-run" not in facts or "record-new" not in facts:
         return None
     return SwitchRecord(
-        run=said["record-run"],
-        previous=said.get("record-previous", ""),
-        new=said["record-new"],
-        aside=said.get("record-aside", ""),
-        fingerprint=said.get("record-fingerprint", ""),
+        run=facts["record-run"],
+        previous=facts.get("record-previous", ""),
+        new=facts["record-new"],
+        aside=facts.get("record-aside", ""),
+        fingerprint=facts.get("record-fingerprint", ""),
     )

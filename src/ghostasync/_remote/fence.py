@@ -1,4 +1,12 @@
-"""A session whose scripts carry a name, and change the host only under its lock."""
+"""
+A session whose scripts carry a name, and change the host only under its lock.
+
+How it works. A connection that was lost may still have a script on its way, and a run
+that has fallen silent may wake up after another one took its hosts over. So each script
+that changes a host first reads who holds the lock there, and begins only if that is its
+own run's process. The command line of each carries ``RUN@APP``: by that word
+``lock.sh`` finds what another session has left running, and ends it.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +34,9 @@ class FencedSession:
     """
     A :class:`protocols.Session` that marks what it executes with ``RUN@APP``.
 
-    *run* is the run's id, *holder* what the lock is held under. Once *app_dir* is
-    known, every script that changes the host looks first whether the lock is still held
-    for this run: one whose lock was taken over changes nothing any more. *pid* is the
-    process that holds it, where that is known.
+    *run* is the run's id, *holder* the line that the lock is held under. Once *app_dir*
+    is known, scripts are fenced, but for ``UNFENCED``. *pid* is the process on the host
+    that holds the lock, empty where that is unknown.
     """
 
     inner: Session
@@ -40,7 +47,7 @@ class FencedSession:
 
     @property
     def host(self) -> Host:
-        """The host this is a handle on."""
+        """The host at the session's other end."""
         return self.inner.host
 
     @property
@@ -49,14 +56,14 @@ class FencedSession:
         return app_word(self.app_dir) if self.app_dir else ""
 
     def fence(self, name: str) -> Fence | None:
-        """Return what the script *name* has to find on the host before it begins."""
+        """Return the condition for the script *name* to begin; None without one."""
         if not self.app_dir or name in UNFENCED:
             return None
         file, holder = f"{self.app_dir}/.ghost/holder", self.holder
         return Fence(quote(file), quote(holder), self.pid.encode())
 
     async def open(self) -> None:
-        """Connect and log in, once; where the connection has died, again."""
+        """Connect and log in, unless that is done and the connection lives."""
         await self.inner.open()
 
     async def execute(

@@ -1,5 +1,6 @@
 #!/bin/sh
-# usage: fetch URL SECONDS   (0 where the URL answers with success)
+# usage: fetch URL SECONDS
+# Exits 0 where the URL answers with success within SECONDS; else prints why not.
 set -u
 url=$1 seconds=$2
 if command -v curl >/dev/null; then

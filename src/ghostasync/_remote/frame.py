@@ -1,4 +1,10 @@
-"""Find a script's own output between two lines with a random word; no I/O."""
+"""
+The frame around a script's output: an opening and a closing line; no I/O.
+
+Both lines hold a random word that the script does not know. Noise of rc files comes
+before the opening line, and the output of children that outlive the script after the
+closing one, which has the exit status.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +28,7 @@ class Frame:
     _held: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what of *data* is certainly the script's own output."""
+        """Return the output that is certain by now; the rest of *data* is held back."""
         if self.status is not None:
             return b""
         self._held += data
@@ -31,14 +37,15 @@ class Frame:
         closing = f"\n{self.nonce} end ".encode()
         at = self._held.find(closing)
         if at < 0:
-            return self._take(self._safe(closing))
+            return self._split_off(self._safe(closing))
+        # The status itself may come in pieces: only a whole line counts.
         line, newline, _ = self._held[at + len(closing) :].partition(b"\n")
-        if not newline:
-            return self._take(at)
-        self.status = int(line)
-        return self._take(at)
+        if newline:
+            self.status = int(line)
+        return self._split_off(at)
 
     def _skip_preamble(self) -> bool:
+        """Drop all up to the opening line; tell whether it has come."""
         opening = f"\n{self.nonce} begin\n".encode()
         at = self._held.find(opening)
         if at < 0:
@@ -54,6 +61,6 @@ class Frame:
             return last
         return len(self._held)
 
-    def _take(self, nbytes: int) -> bytes:
-        taken, self._held = self._held[:nbytes], self._held[nbytes:]
-        return taken
+    def _split_off(self, nbytes: int) -> bytes:
+        output, self._held = self._held[:nbytes], self._held[nbytes:]
+        return output

@@ -1,32 +1,33 @@
 #!/bin/sh
 # usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE [AGAIN]
-# Prints "locked" and holds until stdin ends; every line there is a beat. 75: somebody else
-# holds it, and who. 76: what another run left running has not ended within PATIENCE
-# seconds, and what that is. Where there is AGAIN, HOLDER had the lock before, and gets it
-# only if nobody had it in between.
+# Prints "locked" and holds the lock until stdin ends; every line there is a beat. Exits 75
+# and names the holder where another run has the lock; 76, and names the scripts, where
+# scripts of another run have not ended within PATIENCE seconds. With AGAIN, HOLDER had the
+# lock before, and gets it only if nobody had it in between.
 #
-# How it works. `take` gets what only one process can have, and loses it when that process
-# ends: fd 9 on a locked file, or a file in a folder. Its owner then writes down its name
-# and process ("holder") and the time of its last beat ("beat"). Whoever comes while the
-# lock is taken reads both. A holder whose beat is more than STALE seconds old by this
-# clock (any, where STALE is -1) is ended, and so is one of the same name: its connection
-# has died, and the host has not noticed yet. Then the newcomer tries again, once: whoever
-# has it by now is a newcomer too. Each script of a run carries RUN@APP in its command
-# line: with the lock in hand, those of this run and of a run that was ended are ended;
-# what any other run has left is waited for.
+# How it works. `take` gets a thing that one process at a time can have, and that is free
+# when the process ends: fd 9 on a locked file, or a file in a folder. The holder then
+# writes down its name and process ("holder") and the time of its last beat ("beat"). A
+# newcomer that finds the lock taken reads both. A holder whose beat is more than STALE
+# seconds old by this clock (any, where STALE is -1) is ended, and so is a holder of the
+# same name: its connection has died, and the host has not noticed yet. Then the newcomer
+# tries again, once: a holder that it meets now is a newcomer, too. Each script of a run
+# carries RUN@APP in its command line. With the lock in hand, scripts of this run and of a
+# run that was ended are ended; scripts of any other run are waited for.
 # shellcheck disable=SC2013,SC2046,SC2086  # lists of numbers
 set -eu
 app_dir=$1 holder=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-}
 . ./parts/descendants.sh
 
-# --- Processes: each prints the numbers of those that are left --------------------
+# --- Processes: each function prints the numbers of those that are left ------------
 
 scripts() { # of this app, and of the run $1 where it is given
-	# In brackets, or grep would find itself.
+	# The brackets keep grep from finding its own command line.
 	for file in $(grep -ls "${1-}[@]$app" /proc/[0-9]*/cmdline); do
 		! grep -qs ghost-lock "$file" || continue
 		pid=${file#/proc/} pid=${pid%/*}
-		# Of another root, where hosts see each other's processes: not of this host.
+		# Hosts that are containers may see each other's processes: a process with another
+		# root is another host's.
 		[ ! -e "/proc/$pid/root/" ] || [ "/proc/$pid/root$PWD" -ef . ] || continue
 		echo "$pid"
 	done
@@ -36,6 +37,7 @@ left_behind() { # by a run that is over, but for a host on its own way back
 		grep -qs "timer[@]$app" "/proc/$pid/cmdline" || echo "$pid"
 	done
 }
+# The number may be another process's by now, hence the look at its command line.
 holding() { # $1 while it holds a lock: the process that was judged, and no later one
 	! grep -qs ghost-lock "/proc/$1/cmdline" || echo "$1"
 }
@@ -67,11 +69,11 @@ take() {
 	done
 	rmdir lock.d 2>/dev/null || :
 	mkdir lock.d 2>/dev/null && { true >"lock.d/$$"; } 2>/dev/null || return 1
-	# Another may have come between: then both see both, and both give way.
+	# Another newcomer may have come between: then both see both, and both give way.
 	[ "$(ls lock.d)" = "$$" ] || { rm -f "lock.d/$$" && return 1; }
 	trap 'rm -f "lock.d/$$"; rmdir lock.d 2>/dev/null' EXIT
 }
-refuse() { # $1 holds it; no word on stdout unless we do
+refuse() { # $1 holds it; a word on stdout would say that we do
 	echo "${1:-a run that left no name}" >&2
 	exit 75
 }
@@ -94,11 +96,12 @@ cd "$app_dir/.ghost"
 ended='' age='' tries=3
 until take; do
 	name='' pid=''
-	# In this order: who has its name there has its beat there, too; and while its process
-	# is there, the beat is nobody else's.
+	# The name before the beat: a holder whose name is there has written its beat before
+	# that, and while its process is there, the beat is nobody else's.
 	{ read -r name && read -r pid; } 2>/dev/null <holder || :
 	silent=$(silence)
-	# Where the one that is named has gone, another has it and is about to say so.
+	# Where the holder that is named has gone, another has the lock and is about to write
+	# its own name: to refuse now would name a run that is dead.
 	[ "$(holding "$pid")" ] || [ "$tries" -eq 0 ] || {
 		tries=$((tries - 1))
 		sleep 1
@@ -112,18 +115,20 @@ done
 last=$(sed -n 1p holder 2>/dev/null || :)
 [ -z "$again" ] || [ "$last" = "$holder" ] || refuse "$last"
 taken=
-# Unless another had it in between, and gave it back.
+# A third run may have had the lock in between, and given it back: then nothing was taken
+# over from the run that was ended.
 if [ "$age" ] && [ "$ended" = "$last" ] && [ "$ended" != "$holder" ]; then
 	taken=", taken over from ${ended:-a run that left no name}"
 	taken="$taken; its last sign of life was $age s ago"
 fi
-# The beat first: who finds an old one ends the process that holder names.
+# The beat before the name: a newcomer that finds an old beat ends the process that holder
+# names. Both in place: a rename would need room for a file.
 date +%s 1<>beat
 # Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
 printf '%s\n' "$holder" "$$" | cat 1<>holder
 
-# Scripts of a session that has ended end by themselves; those of one that has only fallen
-# silent do not, and ours of before have nobody to report to any more.
+# Scripts of a session that has ended end by themselves. Those of a session that has only
+# fallen silent do not, and earlier ones of this run have nobody to report to any more.
 end scripts "$run" || :
 [ -z "$taken" ] || end left_behind || :
 until [ -z "$(scripts)" ]; do
@@ -138,5 +143,5 @@ until [ -z "$(scripts)" ]; do
 	sleep 1
 done
 echo "locked $$$taken"
-# In place: a disk that is full by now must not cost the lock.
+# A beat that cannot be written, on a disk that is full by now, must not cost the lock.
 while read -r _; do date +%s 1<>beat || :; done

@@ -1,5 +1,7 @@
 #!/bin/sh
-# usage: probe [SUDO]   (says who we are here; where SUDO is "sudo", whether sudo -n works)
+# usage: probe [SUDO]
+# Prints the user of this login as KEY=VALUE lines, one a line; where SUDO is "sudo", also
+# the complaint of sudo -n, if it has one.
 set -eu
 sudo=${1-}
 echo "home=$(cd && pwd)"

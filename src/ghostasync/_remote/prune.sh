@@ -1,7 +1,8 @@
 #!/bin/sh
-# usage: prune DIR TARGET KEEP FAILED FINGERPRINT [ID]...   (DIR is a module's)
-# Notes what the live release was proven to be (FINGERPRINT, where not empty). Keeps what
-# is live, KEEP - 1 that were live before, FAILED that never were, and each ID.
+# usage: prune DIR TARGET KEEP FAILED FINGERPRINT [ID]...
+# Notes FINGERPRINT of the live release, where it is not empty: the release is proven. Then
+# removes releases from DIR, a module's folder, but for the live one, KEEP - 1 that were
+# live before, FAILED that never were, and each ID. Prints the ids that it removes.
 set -eu
 dir=$1 target=$2 keep=$3 failed=$4 fingerprint=$5
 shift 5
@@ -32,16 +33,19 @@ for id in $(printf '%s\n' [0-9]*_*_* | sort -rn); do
 		failed=$((failed - 1))
 		continue
 	fi
-	# Gone in one step, however long the removal takes.
+	# One rename takes it away; removed in place, it would look whole for a while.
 	mv "$id" ".ghost/$id.removed"
 	echo "$id"
 done
+# Also those of a prune that was cut short. Read-only folders are opened first: rm would
+# fail on them.
 for old in .ghost/*.removed; do
 	[ -d "$old" ] || continue
 	chmod -R u+rwx "$old" 2>/dev/null || :
 	id=${old#.ghost/}
 	rm -rf "$old" ".ghost/${id%.removed}"
 done
+# The history without releases that are gone, each id once, where it was live last.
 if [ -f .ghost/history ]; then
 	while read -r id; do
 		! [ -d "$id" ] || echo "$id"

@@ -1,9 +1,9 @@
 #!/bin/sh
 # usage: receive DIR ID DECODER OWNER PROOF [SHARED]...   (the archive is on stdin)
-# DIR: the module's. DECODER: zstd or gzip. OWNER: keep, as root, or drop. PROOF: metadata
-# or content. SHARED: d:PATH or f:PATH.
-# Extracts beside, proves, links what is shared, then renames: a release is whole or
-# absent. stdout: nothing, or a line that starts with "warning:".
+# DIR: the module's folder. DECODER: zstd or gzip. OWNER: keep, as root, or drop. PROOF:
+# metadata or content. SHARED: d:PATH or f:PATH.
+# Extracts the archive beside, proves it, links shared paths, flushes, then renames: a
+# release is whole or absent. stdout: nothing, or a line that starts with "warning:".
 set -eu
 dir=$1 id=$2 decoder=$3 owner=$4 proof=$5
 shift 5
@@ -26,14 +26,14 @@ in=$dir/.ghost/$id.incoming
 trap 'cd / && wipe "$in"' EXIT
 trap 'exit 143' HUP INT PIPE TERM
 mkdir "$in"
-# Or every folder in it would inherit the bit.
+# A setgid bit of the folder above would be inherited by every folder of the release.
 chmod g-s "$in"
 cd "$in"
 extract
 
 cd release
 verify
-# busybox tar leaves links to root.
+# tar of busybox, as root, leaves symbolic links to root.
 if [ "$owner" = keep ]; then
 	whose=$(stat -c %u:%g .)
 	find . -type l -exec chown -h "$whose" {} +
@@ -45,6 +45,8 @@ for item; do item=${item%/} && share "${item%%:*}" "${item#*:}"; done
 
 flush -f .
 cd ..
+# The records first: a release that is in its place has them. Flushed before, so that a
+# power failure leaves no release with half its bytes.
 wipe "$dir/.ghost/$id"
 mv ghost "$dir/.ghost/$id"
 mv release "$dir/$id"

@@ -1,8 +1,9 @@
 #!/bin/sh
 # usage: record_moves RUN STORE [DIR PREVIOUS NEW ASIDE FINGERPRINT MOVED]...
-# Puts on disk what a rollback needs, before any link moves; DIR is a module's. A timer of
-# an earlier run has nothing to put back any more; nor has an environment that one has
-# kept, unless this run takes up one that had MOVED the link (then not empty).
+# Puts on disk all that a rollback needs, before any link moves. DIR is a module's folder.
+# MOVED is not empty where this run takes up a killed one that had moved the link: then the
+# environment that the killed run kept is the one to go back to. Any other that is kept,
+# and the timer of an earlier run, have nothing to put back any more.
 set -eu
 run=$1 store=$2
 shift 2

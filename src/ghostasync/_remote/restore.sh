@@ -1,9 +1,10 @@
 #!/bin/sh
 # usage: restore RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE]...
-# Puts each link back to PREVIOUS (or removes it) where it is NEW; refuses to touch others.
-# DIR is a module's, TARGET its link, BUSY the file that names a switch at work.
-# Prints for each target whether it was moved, what the release that serves again has,
-# and how that proves its health: "restored,post_deploy TARGET", "verify JSON".
+# Puts each link back to PREVIOUS (or removes it) where it is NEW; leaves any other alone,
+# and fails in the end. DIR is a module's folder, TARGET its link, RENAME the tool that moves
+# it, BUSY the file that names a switch at work.
+# Prints for each target whether it was moved, whether the release that serves again has a
+# post-deploy, and how it proves its health: "restored,post_deploy TARGET", "verify JSON".
 set -eu
 rename=$1 busy=$2
 shift 2
@@ -22,9 +23,11 @@ while [ $# -gt 0 ]; do
 	link=${target%/*}/.${target##*/}.ghost
 	back=$link-back
 	has=restored
-	# Of a switch that was ended: an mv of it that is late finds nothing to rename.
+	# The new link of a switch that was ended: an mv that is late finds nothing to rename.
 	rm -f "$link"
 	if [ "$now" != "$new" ]; then
+		# Not moved, or back already; or a switch was ended between the two moves of an
+		# adoption, and the folder is aside with nothing in its place.
 		has=left
 		if [ -n "$aside" ] && [ -e "$aside" ] && [ -z "$now" ] && [ ! -e "$target" ]; then
 			mv "$aside" "$target"
@@ -36,6 +39,7 @@ while [ $# -gt 0 ]; do
 			continue
 		fi
 	elif [ -n "$aside" ] && [ ! -e "$aside" ]; then
+		# Removed first, the link would leave the target with nothing at all.
 		printf '%s\n' "$aside is not there any more: $target still points to $new" >&2
 		failed=1
 		continue
@@ -45,6 +49,7 @@ while [ $# -gt 0 ]; do
 	elif [ -z "$previous" ]; then
 		rm "$target"
 	elif [ "$previous" != "$new" ]; then
+		# The switch has made this link, so that a full disk cannot stop the way back.
 		if [ "$(readlink "$back" || :)" != "$previous" ]; then
 			rm -f "$back"
 			ln -s "$previous" "$back"

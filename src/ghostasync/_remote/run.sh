@@ -1,11 +1,14 @@
 #!/bin/sh
 # usage: run CWD FILE TEXT ENVIRONMENT [NAME=VALUE]...
-# Runs FILE (or TEXT, where FILE is empty) and ends with its status. When stdin ends
-# before the script does, or somebody ends this one, the controller has gone or lost
-# patience: the script's whole process group is ended, so that it can not overlap the
-# next run's.
+# Runs FILE (or TEXT, where FILE is empty) and ends with its status.
+#
+# How it works. Only the end of stdin tells that a controller has gone: sshd ends nothing,
+# and signals do not reach everything. So a background process waits for that end, and the
+# script runs in a session of its own. When stdin ends before the script does, or a signal
+# comes, the script's whole process group is ended, so that it cannot overlap the scripts of
+# the next run.
 set -eu
-# Names that no variable of the user's has: those may take any that does not begin with
+# Names that no variable of the user can have: they may have any that does not begin with
 # GHOST, PATH included.
 GHOST_CWD=$1 GHOST_FILE=$2 GHOST_TEXT=$3 GHOST_ENVIRONMENT=$4
 shift 4
@@ -39,7 +42,7 @@ trap 'gone=1' HUP INT TERM
 . ./parts/self.sh
 (
 	cat <&3
-	# Again and again: one that comes just before the wait is lost.
+	# Again and again: a signal that comes just before the wait is lost.
 	while kill -s TERM "$self"; do sleep 1; done
 ) >/dev/null 2>&1 &
 watch=$!

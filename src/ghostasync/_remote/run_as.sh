@@ -1,10 +1,13 @@
 #!/bin/sh
 # usage: run_as USER FILE TEXT ENVIRONMENT MORE CHANGE INNER READER
-# Runs FILE (or TEXT, where FILE is empty) as USER, with what ENVIRONMENT and MORE
-# export: whatever USER may read, and whatever a change of user leaves of variables.
-# CHANGE, INNER and READER are texts: change_user, run_as_inner, and the part "bytes".
-# All that the script needs goes through a pipe to INNER, which runs as USER. We may not
-# signal that: it ends the script when the pipe ends, and so when we do, however we do.
+# Runs FILE (or TEXT, where FILE is empty) as USER, with the variables that ENVIRONMENT and
+# MORE export. CHANGE, INNER and READER are texts: change_user, run_as_inner, and the part
+# "bytes".
+#
+# How it works. USER may read neither FILE nor ENVIRONMENT, and a change of user drops
+# variables. So all that the script needs goes through a pipe to INNER, which runs as USER.
+# This process may not signal INNER; the end of the pipe tells it to end the script, and
+# comes when this process ends, however it does.
 set -u
 user=$1 file=$2 text=$3 environment=$4 more=$5 change=$6 inner=$7 reader=$8
 # The PATH is the script's already.
@@ -21,7 +24,7 @@ $inner"
 read="nbytes=$(printf '%s' "$first" | count); eval \"\$($reader)\""
 pipe=${environment%/*}/run_as.$$
 mkfifo "$pipe" || exit 1
-# A session of its own, so that signals for our group find only us.
+# A session of its own: signals for the group of this process find this process alone.
 ${setsid:+"$setsid"} /bin/sh -c "$change" ghost-change_user "$user" "$read" <"$pipe" &
 child=$!
 trap '' PIPE
@@ -37,7 +40,7 @@ rm -f "$pipe"
 } >&3 2>/dev/null
 status=0
 wait "$child" || status=$?
-if [ "$status" -gt 128 ]; then # perhaps it was us who were signalled
+if [ "$status" -gt 128 ]; then # perhaps the signal was for this process
 	again=0
 	wait "$child" || again=$?
 	[ "$again" = 127 ] || status=$again

@@ -16,7 +16,7 @@ variables=$(bytes "$nvariables")
 bang=$(bytes "$nbang")
 text=$(bytes "$nscript" && echo .)
 read -r go || :
-[ "$go" = go ] || exit 143 # cut short: our other end is gone
+[ "$go" = go ] || exit 143 # cut short: the process at the other end is gone
 set -f
 # shellcheck disable=SC2086  # an interpreter, and perhaps an argument
 set -- "$variables" ${setsid:+"$setsid"} ${bang:-/bin/sh} /dev/fd/9
@@ -24,7 +24,7 @@ set +f
 exec 4<&0
 printf '%s' "${text%.}" | (
 	exec 9<&0 </dev/null 4<&-
-	# Names are the user's from here on.
+	# From here on any name may be a variable of the user.
 	eval "$1"
 	shift
 	exec "$@"

@@ -1,4 +1,11 @@
-"""The text that goes to a host: a script file, its arguments, the frame around it."""
+"""
+The text that goes to a host: a script file, its arguments, the frame around it.
+
+How it works. :func:`command_line` is all that the login shell sees: it reads so many
+bytes from stdin and has ``/bin/sh`` evaluate them. :func:`render` makes these bytes.
+Nothing depends on how the login shell quotes, arguments have no limit of 128 KiB, and
+``ps`` shows no secret.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +32,8 @@ __all__ = [
 ]
 
 LOST: Final = 999
-"""In the closing line, instead of a status: the lock is not this run's any more."""
+"""Stands in the closing line in place of a status where the lock is not this run's any
+more; a shell's own statuses end at 255."""
 
 _PART: Final = re.compile(rb"\. \./(parts/\w+)\.sh\b")
 
@@ -33,10 +41,11 @@ _PART: Final = re.compile(rb"\. \./(parts/\w+)\.sh\b")
 @attrs.frozen
 class Fence:
     """
-    What a script has to find in *file*: the name of *holder*, both quoted, and *pid*.
+    The condition under which a script begins: *file* names *holder* and *pid*.
 
-    The process tells one session of a run from the next: what a connection that died
-    had begun must not come late. Any does where *pid* is empty.
+    *file* and *holder* are words of sh. The process tells one session of a run from the
+    next: a script that a dead connection had sent must not begin late. Any process will
+    do where *pid* is empty.
     """
 
     file: bytes
@@ -52,9 +61,9 @@ def quote(value: str) -> bytes:
 @functools.cache
 def body(name: str) -> bytes:
     """
-    Return a script without comments and indentation, which hosts need not be sent.
+    Return a script without comments and indentation, which a host has no use for.
 
-    Where it says ``. ./parts/PART.sh`` that part stands instead.
+    A line ``. ./parts/PART.sh`` is replaced by that part: hosts have no such files.
     """
     text = resources.files(__package__).joinpath(f"{name}.sh").read_bytes()
     lines = (line.lstrip() for line in text.splitlines())
@@ -69,7 +78,7 @@ def render(
     name: str, args: tuple[str, ...], nonce: str, fence: Fence | None = None
 ) -> bytes:
     """
-    Return what ``/bin/sh`` evaluates on the host.
+    Return the text that ``/bin/sh`` evaluates on the host.
 
     The body runs in a subshell, so that its ``exit`` and ``set -e`` end only itself and
     the closing line with its status always follows. Behind a *fence* it runs only while
@@ -86,6 +95,7 @@ def render(
         b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
         b"",
     ]
+    # After the opening line: a fence that does not hold is an answer, too.
     if fence is not None:
         lines[3:3] = [
             b"who= pid=",
@@ -112,18 +122,18 @@ def as_user(
     """
     Return sh that runs *file*, or else *text*, as *user* of the host.
 
-    It ends up in an argument list there, so *more* variables must hold no secret.
+    The text ends up in an argument list there, so *more* must hold no secret.
 
     Args:
-        user: Who runs it; the host must let us become them.
+        user: The user that runs it; the login must be allowed to change to it.
 
-        file: A script that only we can read.
+        file: A script that only the login can read; empty for *text*.
 
         text: The script itself.
 
-        environment: A file of exports that only we can read, in a folder of ours.
+        environment: A file of exports that only the login can read, in its own folder.
 
-        more: What is exported after these.
+        more: Variables that are exported after these.
     """
     args = (
         user,
@@ -140,12 +150,15 @@ def as_user(
 
 def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
     """
-    Return the script that puts links back where nobody gives a sign of life.
+    Return the script of a timer, which puts links back where no beat comes.
+
+    The text holds those of ``restore.sh`` and ``run.sh``: when the timer needs them, no
+    controller is left that could send them.
 
     Args:
-        args: What ``timer.sh`` takes.
+        args: The arguments of ``timer.sh``.
 
-        moves: What ``restore.sh`` takes.
+        moves: The arguments of ``restore.sh``.
     """
     return b"\n".join(
         [
@@ -171,10 +184,11 @@ def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
     """
     Return the command for the login shell: constant but for a name and a number.
 
-    It parses alike in sh, bash, zsh, fish and csh. The reader, ``parts/bytes.sh``, has
-    to leave the rest of stdin alone: ``dd`` does, in a few reads where it knows
-    ``fullblock`` (GNU, busybox, toybox), else with one for each byte, which takes ten
-    times as long. Source: FIELD, facts that were run, and ``benchmarks/skew.py``.
+    The command parses alike in sh, bash, zsh, fish and csh. The reader,
+    ``parts/bytes.sh``, has to leave the rest of stdin alone: ``dd`` does, in a few
+    reads where it knows ``fullblock`` (GNU, busybox, toybox), else with one for each
+    byte, which takes ten times as long. Source: FIELD, facts that were run, and
+    ``benchmarks/skew.py``.
     """
     prefix = "exec sudo -n " if sudo else "exec "
     reader = body("parts/bytes").decode().replace('"$nbytes"', str(nbytes))

@@ -1,7 +1,12 @@
 #!/bin/sh
 # usage: switch RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE]...
-# Moves every link of the host back to back; prints "moved" when the last one has.
-# DIR is a module's, TARGET its link, BUSY the file that names us meanwhile.
+# Moves every link of the host back to back; prints "moved" when the last one has moved.
+# DIR is a module's folder, TARGET its link, RENAME the tool that moves it, BUSY the file
+# that names this process meanwhile, so that a restore can end it.
+#
+# How it works, in three passes over all modules. ready: each new link is made beside its
+# target, and so is the link of the way back; a failure here has moved nothing. move: one
+# rename(2) for each link. keep: the books, which visitors need not wait for.
 set -eu
 rename=$1 busy=$2
 shift 2
@@ -23,8 +28,8 @@ each() {
 		shift 5
 	done
 }
-# Processes are most of the time between the first link of a wave and the last: here are
-# three in the usual case, the link, the way back, and the move.
+# Starting processes is most of the time between the first link of a wave and the last:
+# there are three in the usual case, the link, the way back, and the move.
 none() { [ ! -L "$1" ] && [ ! -e "$1" ] || rm -f "$1"; }
 ready() {
 	none "$link" # of a switch that was killed
@@ -42,7 +47,8 @@ ready() {
 	links="$links$link
 $back
 "
-	# The way back needs no room on the disk then; prune.sh or restore.sh takes it away.
+	# With this link in place the way back needs no room on the disk. prune or restore
+	# removes it.
 	none "$back"
 	[ -z "$previous" ] || [ -n "$aside" ] || ln -s "$previous" "$back"
 }
@@ -51,11 +57,12 @@ move() {
 	[ -z "$aside" ] || [ ! -e "$target" ] || mv "$target" "$aside"
 	rename "$link" "$target"
 }
-# What can wait until visitors are served; armed is on disk and says all of it.
+# Killed before this, the host loses nothing: "armed" is on its disk and says all of it.
 keep() {
 	[ ! -f "$dir/.ghost/armed" ] || mv "$dir/.ghost/armed" "$dir/.ghost/switch"
 	if [ -f "$meta/environment.next" ]; then
-		# Kept once, and whole: a switch that is taken up has replaced it already.
+		# Kept once: where a killed run has switched already, "environment" is that run's,
+		# and "before" the one to go back to. Renamed, so that it is whole.
 		if [ -f "$meta/environment" ] && [ ! -f "$meta/environment.before" ]; then
 			cp -p "$meta/environment" "$meta/environment.kept"
 			mv "$meta/environment.kept" "$meta/environment.before"
@@ -72,7 +79,7 @@ echo "$self" >"$busy"
 each ready "$@"
 each move "$@"
 links=
-# Whether anybody hears it or not.
+# A connection that is gone by now must not end the script before its books are kept.
 trap '' PIPE
 echo moved 2>/dev/null || :
 each keep "$@"

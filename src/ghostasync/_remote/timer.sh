@@ -1,8 +1,14 @@
 #!/bin/sh
 # usage: timer ID APP_DIR HOLDER SECONDS PATIENCE APP
-# Puts the links back where HOLDER's run gives no sign of life for SECONDS. While another
-# run has the host, that one decides. restore and run are the scripts of these names.
-# A post-deploy gets PATIENCE seconds; APP is the word by which other runs know of it.
+# Puts the links back where HOLDER's run gives no beat for SECONDS. A post-deploy gets
+# PATIENCE seconds; APP is the word by which other runs find this process. restore and run
+# are the scripts of these names, which stand above this one in the file that is run.
+#
+# How it works. Once a second the timer looks whether the beat of its run has changed. While
+# another run has the host, that run decides, and the timer waits. The file "timer" holds
+# the id of the timer that counts: a timer ends when it finds another id there, or none.
+# After SECONDS of silence it renames the file. rename(2) succeeds for one of two only, this
+# timer or timer_stop of the run, so exactly one of them has the links from then on.
 set -u
 id=$1 app_dir=$2 holder=$3 seconds=$4 patience=$5 app=$6
 cd "$app_dir/.ghost" || exit
@@ -25,10 +31,11 @@ activate() { # runs the post-deploy of what $1 leads to again
 	[ -z "$text" ] || file=
 	rm -f timer.pipe
 	mkfifo timer.pipe
-	# For as long as it may take: the end of its stdin is the sign to stop.
+	# run ends the post-deploy when its stdin ends: sleep holds the pipe open for as long
+	# as the post-deploy may take.
 	sleep "$patience" >timer.pipe &
 	sleeper=$!
-	# Not in a condition: there, set -e means nothing.
+	# Not in a condition: set -e, which run relies on, means nothing there.
 	run "$1" "$file" "$text" "$meta/environment" GHOST_ACTION=rollback \
 		"GHOST_FAILED_RELEASE_ID=$failed" <timer.pipe >>timer.log 2>&1
 	status=$?
@@ -37,7 +44,7 @@ activate() { # runs the post-deploy of what $1 leads to again
 	rm -f timer.pipe
 }
 if [ "${back-}" ]; then
-	# Not through a file: the disk may be full.
+	# Not through a file, for the disk may be full.
 	restored=$(restore 2>>timer.log)
 	bad=$?
 	while read -r has target; do
@@ -50,11 +57,12 @@ if [ "${back-}" ]; then
 	mv reverting reverted
 	exit
 fi
-# Seconds are counted, and not read off a clock that others set.
+# Seconds are counted, and not read off a clock that may be set meanwhile.
 quiet=0
 while [ "$(cat timer 2>/dev/null)" = "$id" ]; do
 	heard
-	# Whoever moves the file first, we or the run, has decided.
+	# With a new name in its command line, a timer at work is waited for by lock, like any
+	# script, until its links are back.
 	quiet=$((quiet + 1))
 	if [ "$quiet" -gt "$seconds" ] && mv timer reverting 2>/dev/null; then
 		back=1 exec /bin/sh "$PWD/timer.sh" "timer@$app"

@@ -1,9 +1,11 @@
 #!/bin/sh
-# usage: timer_stop APP_DIR PATIENCE   (fails where the timer has put the links back)
-# One that is about to is waited for. Prints whether its post-deploys failed, and when.
+# usage: timer_stop APP_DIR PATIENCE
+# Ends the timer, and fails where it has put the links back: prints when, and whether all
+# went well. A timer that is at it is waited for, PATIENCE seconds at most.
 set -eu
 app_dir=$1 patience=$2
 cd "$app_dir/.ghost"
+# The timer renames the same file: only one of the two can succeed.
 if mv timer disarmed 2>/dev/null; then
 	rm -f disarmed timer.sh
 	exit

@@ -1,1 +1,1 @@
-"""One run, from its first event to its report."""
+"""A run, from its first event to its report."""

@@ -1,4 +1,4 @@
-"""after_all_deploy: the last thing a run does, when nothing can be taken back."""
+"""after_all_deploy: each module's last script, once nothing can be taken back."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class AfterAll:
     """
     The after_all_deploy of every module, in app order.
 
-    It is *due* from the moment MANIFEST moves until it has passed: whatever keeps it
-    from running, a cancellation included, ends the run with its own exit status.
+    They are *due* from the moment MANIFEST moves until the last one has passed:
+    whatever keeps them from running, a cancellation included, ends the run with exit
+    status 7.
     """
 
     context: RunContext
@@ -28,16 +29,18 @@ class AfterAll:
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def is_to_come(self) -> None:
-        """Say that the run is about to be live for good."""
+        """Decide whether the scripts are due; the run is about to be live for good."""
         state, releases = self.context.state, self.context.releases
+        # A converge brings releases to hosts that are not new to the fleet, and these
+        # scripts have run for them.
         if not self.context.goal.moves_manifest:
-            return  # it belongs to releases that are new to the fleet
-        # A fleet that served it all before is not told twice.
+            return
+        # Nor do they run again for a fleet that served all of it before.
         moved = state.waves or any(host.moved for host in state.hosts.values())
         self.due = bool(moved) and any(r.module.after_all_deploy for r in releases)
 
     async def run(self) -> None:
-        """Run every after_all_deploy; the fleet stays live whatever comes of it."""
+        """Run every after_all_deploy; the fleet stays live however they end."""
         if not self.due:
             return
         reason, tail = "after_all_deploy was interrupted", ""

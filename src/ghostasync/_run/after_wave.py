@@ -1,4 +1,4 @@
-"""The gate on the controller that a rollout has to pass after each wave."""
+"""The gate after each wave: after_wave, a script on this machine."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ async def run_after_wave(
 ) -> None:
     """Run after_wave here, once *hosts* of a wave are live; how it ends is an event."""
     rollout, started = builder.plan.rollout, anyio.current_time()
+    # A wave of hosts that were UNCHANGED, or live already, has nothing to be judged by.
     if not (rollout.after_wave and hosts):
         return
     variables = {

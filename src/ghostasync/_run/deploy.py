@@ -1,8 +1,9 @@
 """
 A deployment, from its first step to its last; and the way back from a killed one.
 
-What follows for single hosts is the policy's to say, ``_engine/policy.py``; how a host
-gets from one state to the next is in ``_engine/stages``.
+Each step is a call of the fleet, which puts events on record and carries out what the
+policy makes of them for single hosts: ``_engine/policy.py``. A host's way from one
+state to the next is in ``_engine/stages``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .record import Recording
 __all__ = ["deploy", "make_releases", "revert"]
 
 COMMIT_SECONDS: Final = 60
-"""How long the store may take to move MANIFEST; the fleet goes back then."""
+"""Seconds that the store has to move MANIFEST; without it the fleet goes back."""
 
 
 async def deploy(
@@ -35,7 +36,7 @@ async def deploy(
     after_all: AfterAll,
 ) -> None:
     """
-    Take the fleet to its new releases; on any failure beyond the budget, back.
+    Take the fleet to its new releases, or, where the run stops, back.
 
     Raises:
         BaseException: A cancellation or a bug, once every link is back.
@@ -52,13 +53,17 @@ async def deploy(
                 fleet.require_going_on()
             await _commit(fleet, manifest, after_all)
     except GoesNoFurther:
-        pass  # why is on record
+        pass  # the reason is on record
     except BaseException as exc:
+        # A cancellation and a bug walk the same road: stop, go back, raise it again.
         fleet.give_up(exc)
         raise
     finally:
-        # Nothing goes back once the run is committed.
+        # In every case: the policy knows whether anything is to be taken back, and
+        # nothing is once the run is committed.
         await fleet.go_back()
+    # The fleet is live, and hosts that boot get its releases: a failure from here on
+    # only warns, or ends the run with a status of its own.
     if fleet.policy.run.committed:
         await after_all.run()
         await fleet.prune()
@@ -73,6 +78,8 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
     Raises:
         BaseException: A cancellation before anything went back, or a bug.
     """
+    # Every host is looked at before the first one goes back: where another run holds
+    # one of them, none is touched.
     try:
         with fleet.forward:
             await record.before_first_switch()
@@ -82,7 +89,8 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
         raise
     finally:
         fleet.sort_out()
-    # A run that was stopped here has changed nothing, and changes nothing.
+    # A run that was stopped before it went back, by a lock or a person, leaves hosts
+    # and MANIFEST as the killed run left them: it can be asked for again.
     if not fleet.policy.reason:
         await fleet.revert()
         await manifest.move_back()
@@ -95,14 +103,16 @@ async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> 
     Raises:
         GoesNoFurther: MANIFEST could not be moved.
     """
+    # Shielded: cancelled between the move of MANIFEST and the event, a run would take
+    # back a fleet whose next member boots with the new release.
     with anyio.CancelScope(shield=True):
         after_all.is_to_come()
         try:
             with anyio.fail_after(COMMIT_SECONDS):
                 await manifest.follow()
         except (GhostasyncError, OSError) as exc:
-            # Live hosts that MANIFEST does not name would be a fleet at odds with its
-            # own next member. TimeoutError is an OSError too.
+            # With the old MANIFEST a host that boots would join a live fleet with the
+            # old release; so the fleet goes back. TimeoutError is an OSError, too.
             after_all.due = False
             fleet.abandon(f"MANIFEST could not be moved: {exc}")
             raise GoesNoFurther from exc
@@ -119,11 +129,13 @@ async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:
     made = []
     for chosen in fleet.run.spec.modules:
         module, source, revision = chosen.module, chosen.source, chosen.revision
+        # A source that could not say its revision fails the run here, on record.
         if chosen.error is not None:
             raise chosen.error
         if source is None:
             made.append(await builder.load(module, chosen.package))
             continue
+        # With --force even a tree that is packaged already becomes a new release.
         fleet.note(Resolved(module.name, revision))
         reuse = not fleet.run.goal.force
         made.append(await builder.build(module, source, revision, reuse=reuse))
@@ -131,6 +143,7 @@ async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:
 
 
 async def _prune_store(fleet: Fleet) -> None:
+    """Remove old packages of the run's modules from the store; failures only warn."""
     spec = fleet.run.spec
     for release in fleet.run.releases:
         name, keep = release.module.name, spec.plan.store.keep

@@ -1,4 +1,4 @@
-"""The fleet of a run: its hosts, each with its session, and the rules it goes by."""
+"""The fleet of a run, put together: hosts, each with its session, and the rules."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     Args:
         spec: The run.
 
-        transport: Who reaches its hosts; None where it has none.
+        transport: The way to its hosts; None in a run without hosts.
 
-        record: Where its events and the output of its hosts go.
+        record: The record that its events and the output of its hosts go to.
     """
     state = RunState(HostState.of)
     run = RunContext(
@@ -63,12 +63,19 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     return fleet
 
 
+<<<<<<< HEAD
 def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
     """
     Return what the policy of a run decides by: its plan, in numbers and names.
 
     *drains* is whether hosts are taken out of a balancer.
     """
+=======
+def rules_of(spec: RunSpec) -> Rules:
+    """Return the rules of a run's policy: its plan, in numbers and names of hosts."""
+    # Drained hosts mean nothing to a run without a balancer: it could not put them
+    # back.
+>>>>>>> h-prose2
     rollout, killed = spec.plan.rollout, spec.killed
     drained = killed.drained if killed and drains else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable

@@ -1,8 +1,9 @@
 """
-Hosts that came into being while a run went on.
+Hosts that joined the fleet while a run went on.
 
-A host that boots once MANIFEST has moved gets the new release by itself. One that did
-so before has the old one, and the run has not seen it.
+A host that boots once MANIFEST has moved gets the new release by itself. A host that
+booted between the run's start and that moment has the old one, and the run has not seen
+it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..errors import PlanError
 __all__ = ["tell_who_joined"]
 
 AGAIN_SECONDS: Final = 15.0
-"""How long the inventory may take here: the fleet is live, and somebody waits."""
+"""Seconds that the inventory may take here: the fleet is live, and a caller waits."""
 
 
 async def tell_who_joined(run: RunContext) -> None:

@@ -1,5 +1,5 @@
 """
-MANIFEST: what a booting instance gets, moved once a run is live, or moved back.
+MANIFEST, the list of packages for hosts that boot: moved once a run is live, or back.
 
 The move is the point of no return. Before it everything can be taken back; after it a
 host that autoscaling adds gets the new release, so the fleet has to stay there.
@@ -24,11 +24,12 @@ from ..protocols import Environment, ManifestLine
 __all__ = ["ManifestMove"]
 
 _NOT_BACK: Final = (State.FAILED, State.HALTED, State.STRANDED)
+"""States of a host that may still serve the release which is taken back."""
 
 
 @attrs.frozen
-class _Named:
-    """One line that MANIFEST is to have."""
+class _Line:
+    """One line that MANIFEST is to have, with the environment of its package."""
 
     module: Module
     package: Package
@@ -37,7 +38,7 @@ class _Named:
 
 @attrs.frozen(eq=False)
 class ManifestMove:
-    """Moves MANIFEST for one run."""
+    """The move of MANIFEST by one run, forward or back."""
 
     run: RunContext
     hosts: Sequence[HostRun]
@@ -45,19 +46,21 @@ class ManifestMove:
 
     async def follow(self) -> None:
         """
-        Have MANIFEST name what the fleet serves now, where that is the run's business.
+        Have MANIFEST name the releases that the fleet serves now, if the goal asks so.
 
         Raises:
-            StoreError: It could not be moved, and is as it was.
+            StoreError: MANIFEST could not be moved, and is as it was.
         """
         run = self.run
         if not run.goal.moves_manifest:
             return
+        # A host that boots must get what the fleet serves, and not what was brought to
+        # a few hosts of it.
         if run.spec.limited:
             self.run.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
         else:
-            named = [_Named(r.module, r.package, r.variables) for r in run.releases]
-            moved = await self._move(named)
+            lines = [_Line(r.module, r.package, r.variables) for r in run.releases]
+            moved = await self._move(lines)
             run.protected = {m: frozenset({p}) for m, p in moved.items()}
 
     def _why_limited(self) -> str:
@@ -69,8 +72,14 @@ class ManifestMove:
         return f"hosts have joined since the run began; to take them along: {whole}"
 
     async def move_back(self) -> None:
-        """Have MANIFEST name again what it named before the run that is taken back."""
-        spec, named = self.run.spec, []
+        """
+        Have MANIFEST name again what it named before the run that is taken back.
+
+        Hosts are back by now: a line that cannot be moved is only warned of.
+        """
+        spec, lines = self.run.spec, []
+        # With one host on the newer release still, the older one could be as wrong: a
+        # person has to say which of them the fleet is to have.
         left = bool(self.run.state.in_state(*_NOT_BACK))
         now = {line.module: line.package for line in spec.manifest}
         modules = {chosen.module.name: chosen.module for chosen in spec.modules}
@@ -82,28 +91,29 @@ class ManifestMove:
                 continue
             try:
                 package = await spec.store.packages.package(old)
-                seen = await self.builder.environment(modules[name], package)
+                variables = await self.builder.environment(modules[name], package)
             except StoreError as exc:
                 self.run.note(e.Warned(f"{still}: {exc}"))
             else:
-                named.append(_Named(modules[name], package, seen))
+                lines.append(_Line(modules[name], package, variables))
         try:
-            if named:
-                await self._move(named)
+            if lines:
+                await self._move(lines)
         except StoreError as exc:
             self.run.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
 
-    async def _move(self, named: list[_Named]) -> dict[str, str]:
-        lines = [
+    async def _move(self, lines: list[_Line]) -> dict[str, str]:
+        """Move all *lines* at once; return the packages that they name, by module."""
+        manifest = [
             ManifestLine(n.module.name, n.package.id, n.module.path, n.package.sha256)
-            for n in named
+            for n in lines
         ]
-        kept = [
-            Environment(n.package.id, n.variables, digest(n.variables)) for n in named
+        environments = [
+            Environment(n.package.id, n.variables, digest(n.variables)) for n in lines
         ]
         spec = self.run.spec
         order = [module.name for module in spec.plan.modules]
-        await spec.store.manifest.move(lines, kept, order)
-        moved = {line.module: line.package for line in lines}
+        await spec.store.manifest.move(manifest, environments, order)
+        moved = {line.module: line.package for line in manifest}
         self.run.note(e.ManifestMoved(moved))
         return moved

@@ -1,4 +1,6 @@
-"""Tell notifiers what came of a run; nothing that they do touches it."""
+"""Notifiers of a run: told of its report at the end; nothing that they do touches
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +17,33 @@ from ..protocols import Notifier, Observer
 __all__ = ["NOTIFY_SECONDS", "notifiers_of", "notify", "observers_in"]
 
 NOTIFY_SECONDS: Final = 10.0
-"""How long a notifier may take: whoever waits for the run's end waits for it too."""
+"""Seconds that a notifier may take: a caller that waits for the run waits for it
+too."""
 
 _log = logging.getLogger("ghostasync")
 
 
 def notifiers_of(given: Sequence[Notifier | str], plan: Plan) -> tuple[Notifier, ...]:
     """
-    Return the notifiers *given*, those that are given by name as well.
+    Return the notifiers *given*; for a name, the plug-in of that name.
 
     Raises:
         PlanError: There is no plug-in of such a name, or it cannot be made.
     """
     return tuple(
-        adapters.notifier(one, plan) if isinstance(one, str) else one for one in given
+        adapters.notifier(entry, plan) if isinstance(entry, str) else entry
+        for entry in given
     )
 
 
 def observers_in(notifiers: Sequence[Notifier]) -> list[Observer]:
-    """Return the notifiers that want every record, too."""
+    """Return the notifiers that are observers, too: those that can be called."""
     return [notifier for notifier in notifiers if callable(notifier)]
 
 
 async def notify(notifiers: Sequence[Notifier], report: Report) -> None:
-    """Tell all of *notifiers* of *report* at once, whatever is cancelled; bounded."""
+    """Call all of *notifiers* at once with *report*; bounded by ``NOTIFY_SECONDS``."""
+    # Shielded: an interrupted run is news as well.
     with anyio.CancelScope(shield=True):
         async with anyio.create_task_group() as tasks:
             for notifier in notifiers:
@@ -49,7 +54,7 @@ async def _tell(notifier: Notifier, report: Report) -> None:
     with anyio.move_on_after(NOTIFY_SECONDS) as scope:
         try:
             await notifier.notify(report)
-        except Exception:  # noqa: BLE001  whatever it is, the run is over
+        except Exception:  # noqa: BLE001  somebody else's code; the run is over
             _log.exception("notifier %r raised", notifier)
     if scope.cancelled_caught:
         _log.error("notifier %r was not done in %g s", notifier, NOTIFY_SECONDS)

@@ -1,8 +1,8 @@
 """
-The record of a run: its events in order, what hosts and builds print, its report.
+The record of a run: its events in order, the output of hosts and builds, its report.
 
-How it works: every event becomes a record in one place, and a line of the journal
-before anybody else hears of it. The journal is a file on this machine: no network is
+How it works. Every event becomes a record in one place, and a line of the journal
+before any observer is told of it. The journal is a file on this machine: no network is
 needed to put on record that a link is about to move, and a store that is away stops no
 way back. A store that is a directory holds that file itself, so nothing is written
 twice. Any other store gets a copy, part by part and in the background; the first link
@@ -36,29 +36,30 @@ from ..protocols import Observer, RunLog
 __all__ = ["END_SECONDS", "Recording"]
 
 FIRST_SWITCH_SECONDS: Final = 5.0
-"""How long the first switch waits for the store to have the journal."""
+"""Seconds that the first switch waits for the store to have the journal."""
 
 KEEP_SECONDS: Final = 20.0
-"""How long the store may take for report and logs, at the end of a run."""
+"""Seconds that the store may take for report and logs, at the end of a run."""
 
 END_SECONDS: Final = KEEP_SECONDS + FIRST_SWITCH_SECONDS + 5.0
-"""How long :meth:`Recording.finish` takes at the very most."""
+"""Seconds that :meth:`Recording.finish` takes at the very most."""
 
 PART_SECONDS: Final = 1.0
-"""Least pause between two parts of a journal: a run tells hundreds of events a second,
-and a store counts requests."""
+"""Least pause between two parts of a journal, in seconds: a run notes hundreds of
+events a second, and a store counts requests."""
 
 _SAFE = " @:+,[]"
-"""What stays as it is in the name of a log, besides letters, digits and ``_.-~``."""
+"""Characters that the name of a log keeps, besides letters, digits and ``_.-~``."""
 
-_AHEAD = (
+_SYNCED = (
     e.WaveStarted,
     e.FleetRollbackStarted,
     e.BeforeSwitchStarted,
     e.BeforeSwitchPassed,
 )
-"""PREVIOUS of every host must survive a power failure before its link moves, and so
-must what is done once only."""
+"""Events after which the journal is flushed to disk: PREVIOUS of every host must
+survive a power failure before its link moves, and so must a migration that is done only
+once."""
 
 _log = logging.getLogger("ghostasync")
 
@@ -66,17 +67,17 @@ _log = logging.getLogger("ghostasync")
 @attrs.define(eq=False)
 class Recording:
     """
-    What a run leaves; :meth:`start` makes it.
+    The record of one run, while it is made; :meth:`start` begins it.
 
     Where the journal cannot be written, *alarm* is told, once: a run that is not on
     record goes no further, but its way back must not depend on the disk that is full.
-    Observers come after the journal; one that raises is dropped and logged, it can
-    never break a deployment. Output of hosts is best effort: *incomplete* says which
-    log could not be written first.
+    Observers come after the journal; one that raises is dropped and logged, so that it
+    can never break a deployment. Output of hosts is best effort: *incomplete* names the
+    first log that could not be written, and why.
 
     Attributes:
-        folder: Where the run writes on this machine. Folders are 0700: output may say
-            more than it should.
+        folder: The run's folder on this machine. Folders are 0700: output may say more
+            than it should.
 
         waves: Host names to the numbers of their waves, for their records.
     """
@@ -107,18 +108,20 @@ class Recording:
         Args:
             run: The run's id.
 
-            folder: Where it writes; new, and the store's own where it has one here.
+            folder: The run's folder, which is new; in the store where that has folders.
 
-            runs: Where the record is kept in the end.
+            runs: The store's runs, which keep the record in the end.
 
-            observers: Told of every record, in order.
+            observers: Called with every record, in order.
 
         Raises:
             StoreError: The folder or the journal cannot be made.
         """
+        # A folder outside of the store is claimed for as long as this process lives:
+        # the next run here hands in the folders that nobody claims any more.
         elsewhere = runs.folder(run) != folder
         try:
-            _make(folder)
+            _make_folders(folder)
             claimed = claim(folder) if elsewhere else None
         except OSError as exc:
             key = "XDG_STATE_HOME" if elsewhere else "store.url"
@@ -130,7 +133,9 @@ class Recording:
     # --- Events ----------------------------------------------------------------
 
     def note(self, event: e.Event, state: State | None = None) -> None:
-        """Put *event* on record; *state* is the host's, after the event."""
+        """Put *event* on record; *state* is its host's after the event."""
+        # Samples of progress go to observers alone. They carry the number of the record
+        # before them, so that numbers of kept records have no gaps.
         passing = e.is_passing(event)
         if not passing:
             self.seq += 1
@@ -153,14 +158,16 @@ class Recording:
         return getattr(event, "wave", None)
 
     def _keep(self, record: e.Record) -> None:
-        ahead = isinstance(record.event, _AHEAD)
+        synced = isinstance(record.event, _SYNCED)
         try:
-            self._journal.append(record, sync=ahead)
+            self._journal.append(record, sync=synced)
         except StoreError as exc:
+            # First *broken*, then *alarm*: that notes an event of its own, which must
+            # not be written either.
             self.broken = True
             self.alarm(f"the run cannot be recorded: {exc}")
         if self._copy is not None:
-            self._copy.wake(at_once=ahead)
+            self._copy.wake(at_once=synced)
 
     def _tell(self, observe: Observer, record: e.Record) -> None:
         try:
@@ -172,17 +179,20 @@ class Recording:
     # --- Output ----------------------------------------------------------------
 
     def build_log(self, module: str) -> Path:
-        """Return the file for what a module's scripts here print."""
+        """Return the file for the output of a module's scripts on this machine."""
         return self.folder / "build" / f"{module}.log"
 
     def host_log(self, host: str) -> Path:
-        """Return the file for what a host's scripts print."""
-        # "%" would be escaped once more by stores; "=" is safe in any name.
+        """Return the file for the output of a host's scripts."""
+        # "%" would be escaped once more by stores; "=" is safe in any name. A leading
+        # dot would hide the file.
         name = quote(host, safe=_SAFE).replace("%", "=").removeprefix(".") or "_"
         return self.folder / "hosts" / f"{name}.log"
 
     def write(self, host: str, data: bytes) -> None:
         """Append to the log of *host*; never raises."""
+        # Opened anew each time: a file that stays open for each host of a large fleet
+        # would meet the limit of open files.
         try:
             with self.host_log(host).open("ab", buffering=0) as file:
                 file.write(data)
@@ -199,7 +209,7 @@ class Recording:
             yield
             return
         async with anyio.create_task_group() as tasks:
-            # A way back is shielded, and is to be on record elsewhere as well.
+            # Shielded like the way back, which is to be on record elsewhere as well.
             scope = anyio.CancelScope(shield=True)
             tasks.start_soon(self._copy.follow, scope)
             try:
@@ -211,9 +221,10 @@ class Recording:
         """
         Wait until the store has all that is on record so far, or for some seconds.
 
-        Every host of the first wave asks; all wait for the same copy, once. A store
-        that is away does not stop a deployment that is ready: it is warned of.
+        A store that is away does not stop a deployment that is ready; a warning says
+        that only this machine could resume the run.
         """
+        # Every host of the first wave comes here; all wait for one copy, once.
         async with self._first:
             copy, self._awaited = (None if self._awaited else self._copy), True
             missing = copy and await copy.within(FIRST_SWITCH_SECONDS)
@@ -223,9 +234,10 @@ class Recording:
 
     async def finish(self, report: Report) -> None:
         """
-        Keep the report and all output, tell the run's end, and hand in what is left.
+        Keep the report and all output, note the run's end, and hand in what is left.
 
-        Bounded in time; what cannot be kept is warned of, and stays on this machine.
+        Bounded by ``END_SECONDS``; files that the store does not take are warned of,
+        and stay on this machine.
         """
         missing = await self._keep_files(report)
         if missing:
@@ -248,7 +260,7 @@ class Recording:
         await self._hand_in_rest(missing)
 
     async def hand_in(self) -> None:
-        """Have the store keep what a run leaves that ends without a report."""
+        """Have the store keep the files of a run that ends without a report."""
         if self._copy is not None:
             work = hand_in_files(self.runs, self.run, self.folder)
             await self._hand_in_rest(await _bounded(work))
@@ -257,6 +269,7 @@ class Recording:
         """Hand in the journal's end; *missing* is what the store lacks besides."""
         if self._copy is None:
             return
+        # Too late for an event: the journal has been handed in, or could not be.
         missing = await self._copy.within(FIRST_SWITCH_SECONDS) or missing
         if missing:
             text = "the store lacks some of run %s: %s; the next run here hands it in"
@@ -290,10 +303,10 @@ class Recording:
 @attrs.define(eq=False)
 class _Copy:
     """
-    A store's copy of a journal.
+    A store's copy of a journal, which follows it part by part.
 
-    A part whose answer was lost is offered again with the same bytes, whatever was
-    written meanwhile: the store may have it.
+    A part is known by its offset. One whose answer was lost is offered again with the
+    same bytes, whatever was written meanwhile: the store may have it.
     """
 
     run: str
@@ -320,13 +333,15 @@ class _Copy:
                 self._news, self._hurry = anyio.Event(), anyio.Event()
                 try:
                     await self._catch_up()
+                # Not the run's trouble: the next part is offered again, and the first
+                # switch and the run's end warn where the copy is missing.
                 except StoreError as exc:
                     _log.info("journal of %s: %s; tried again", self.run, exc)
                 with anyio.move_on_after(PART_SECONDS):
                     await self._hurry.wait()
 
     async def within(self, seconds: float) -> str:
-        """Bring the copy up to date; return why it is not after *seconds*."""
+        """Bring the copy up to date; return why it is not within *seconds*, else ""."""
         missing = f"no answer within {seconds:g} s"
         with anyio.move_on_after(seconds):
             while True:
@@ -361,9 +376,10 @@ async def _bounded(work: Coroutine[None, None, None]) -> str:
     return f"no answer within {KEEP_SECONDS:g} s"
 
 
-def _make(folder: Path) -> None:
-    # mkdir(parents=True) gives only the last one its mode.
-    missing = [each for each in folder.parents if not each.exists()]
+def _make_folders(folder: Path) -> None:
+    """Make the new folder of a run, 0700 like all that are missing above it."""
+    # mkdir(parents=True) gives only the last folder its mode.
+    missing = [parent for parent in folder.parents if not parent.exists()]
     new = (*reversed(missing), folder, folder / "hosts", folder / "build")
-    for each in new:
-        each.mkdir(mode=0o700, exist_ok=each != folder)
+    for path in new:
+        path.mkdir(mode=0o700, exist_ok=path != folder)

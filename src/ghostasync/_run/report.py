@@ -1,5 +1,5 @@
 """
-What a finished run amounts to: arithmetic over what its events add up to.
+The report of a finished run: arithmetic over the sum of its events.
 
 The exit status of each outcome is a contract (DESIGN 4.1); the first that applies wins,
 so the gravest come first.
@@ -38,6 +38,7 @@ _WORSE: Final = frozenset({Outcome.STRANDED, Outcome.MIXED})
 """Outcomes whose exit status comes before that of anything that went wrong later."""
 
 _NOT_LOOKED: Final = frozenset({S.FAILED, S.HALTED})
+"""States of a host that a run which takes back may not have looked at."""
 
 
 def sum_up(
@@ -50,6 +51,8 @@ def sum_up(
     """
     outcome, state = _outcome(fleet), fleet.policy.run
     status = EXIT_STATUS[outcome]
+    # A partial or live run exits 7 where after_all_deploy failed; a stranded host is
+    # the graver news.
     if after_all_due and outcome not in _WORSE:
         status = AFTER_ALL_FAILED
     reason = fleet.policy.reason or (state.after_all.reason if state.after_all else "")
@@ -77,23 +80,26 @@ def verdict(
     locked: bool,
 ) -> Outcome:
     """
-    Return how a run ended; the first that applies, worst first.
+    Return the outcome of a run: the first that applies, the worst first.
 
     Args:
         states: Every selected host's last state.
 
         committed: Whether the run went all the way, within its budgets.
 
-        interrupted: Whether somebody stopped it.
+        interrupted: Whether a person stopped it.
 
         locked: Whether another run had a host's lock.
     """
+    # A stranded host needs a person, whatever else became of the run.
     if S.STRANDED in states:
         return Outcome.STRANDED
+    # A run commits only within its budgets, so failures left here were allowed.
     if committed:
         if not SERVES_NEW.issuperset(states):
             return Outcome.PARTIAL
         return Outcome.LIVE if S.LIVE in states else Outcome.UNCHANGED
+    # Stopped by policy under on_failure = "rollback-host": live hosts have stayed.
     if S.LIVE in states:
         return Outcome.MIXED
     if interrupted:
@@ -105,14 +111,14 @@ def verdict_back(
     states: Collection[S], *, lost: bool, interrupted: bool, locked: bool
 ) -> Outcome:
     """
-    Return how a run ended that only takes back what another one did.
+    Return the outcome of a run that only takes back what another one did.
 
     Args:
         states: Every host's last state.
 
-        lost: Whether a host was not looked at that may serve what was to go.
+        lost: Whether a host was not looked at that may serve the release to be undone.
 
-        interrupted: Whether somebody stopped it before it began.
+        interrupted: Whether a person stopped it before it began.
 
         locked: Whether another run had a host's lock.
     """
@@ -134,15 +140,16 @@ def _outcome(fleet: Fleet) -> Outcome:
     if fleet.run.goal.only_back:
         return verdict_back(
             states,
-            lost=stopped is None and _lost(fleet),
+            lost=stopped is None and _left_unseen(fleet),
             interrupted=interrupted,
             locked=fleet.policy.locked,
         )
     if fleet.policy.locked:
-        # What an earlier run left live is no doing of this one.
+        # A host that the killed run brought live is not moved while another run has the
+        # lock. Counted as live, it would make the outcome mixed in place of locked.
         hosts = state.hosts.values()
         states = [S.FAILED if host.moved else host.state for host in hosts]
-    elif not state.committed and _left(fleet):
+    elif not state.committed and _left_moved(fleet):
         return Outcome.STRANDED
     return verdict(
         states,
@@ -152,16 +159,18 @@ def _outcome(fleet: Fleet) -> Outcome:
     )
 
 
-def _lost(fleet: Fleet) -> bool:
-    """Tell whether a host was not looked at that may serve what was to go."""
+def _left_unseen(fleet: Fleet) -> bool:
+    """Tell whether a host was not looked at that may serve the release to be undone."""
     killed = fleet.run.killed
-    # Without a journal any host may.
+    # Without a journal nobody knows which hosts the killed run had reached: any may.
     changed = killed.changed if killed and killed.hosts else list(fleet.hosts)
     return not set(fleet.policy.run.in_state(*_NOT_LOOKED)).isdisjoint(changed)
 
 
-def _left(fleet: Fleet) -> bool:
-    """Tell whether a resumption that stopped leaves what nobody could take back."""
+def _left_moved(fleet: Fleet) -> bool:
+    """Tell whether a resumption that stopped leaves hosts that may have moved."""
+    # A host that was not looked at may serve the killed run's release: to call the run
+    # failed would say that every reachable host serves what it served before.
     killed = fleet.run.killed
     if killed is None:
         return False
@@ -173,6 +182,7 @@ def _left(fleet: Fleet) -> bool:
 
 
 def _host(ctx: HostRun, reason: str, record: Recording) -> HostReport:
+    """Return one host's row; *reason* is the run's, for hosts without their own."""
     failure, state = ctx.book.failure, ctx.state
     if failure is not None:
         reason = failure.reason

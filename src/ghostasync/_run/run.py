@@ -1,4 +1,12 @@
-"""One run, from its first event to its report: a handle for those who follow it."""
+"""
+A run, from its first event to its report: the handle that users hold.
+
+How it works. ``main`` runs as one task. Inside, from the outside in: the builder, whose
+folders stay locked until the end; a task that keeps hosts' locks alive; the store's
+copy of the journal; and the deployment itself, ``deploy.py``. However that ends, a
+report is made, the record is finished, and connections are given back, in this order,
+each within a bound of its own.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +74,8 @@ class Run:
         """
         Yield the run's records after number *since*, as they come, until its end.
 
-        A record keeps its place: whoever lost the connection goes on where it was.
+        A record keeps its number: a reader that lost its connection goes on with the
+        number of the last one it has seen.
         """
         at = 0
         while True:
@@ -95,6 +104,7 @@ class Run:
         Returns:
             Whether links are put back; false where it is too late for that.
         """
+        # A committed run cannot go back, but its after_all_deploy may take minutes.
         self._fleet.interrupt(reason)
         final = self._fleet.policy.final
         if final:
@@ -102,7 +112,12 @@ class Run:
         return not (final or self._done.is_set())
 
     async def report(self) -> Report:
-        """Wait for the run's end and return what came of it."""
+        """
+        Wait for the run's end and return its report.
+
+        Raises:
+            Exception: The run met a bug; every link is back by then.
+        """
         await self._done.wait()
         if self._bug is not None:
             raise self._bug
@@ -117,7 +132,12 @@ class Run:
     # --- The run ---------------------------------------------------------------
 
     async def build_only(self) -> dict[str, Package]:
-        """Build every module of a run without hosts; return the packages by name."""
+        """
+        Build every module of a run without hosts; return the packages by name.
+
+        Raises:
+            SourceError, BuildError, PackageError, StoreError: A package cannot be had.
+        """
         try:
             async with self._builder:
                 releases = await make_releases(self._fleet, self._builder)
@@ -136,10 +156,14 @@ class Run:
         except Exception as exc:  # noqa: BLE001  report() raises it
             self._bug = _innermost(exc)
         finally:
+            # Shielded: a run that is cancelled leaves a report, too. The record comes
+            # before the connections: a report must not be lost to hosts that are slow
+            # to hang up.
             with anyio.move_on_after(END_SECONDS, shield=True):
                 await self._finish()
             with anyio.move_on_after(_CLOSING, shield=True):
                 await self._close()
+            # Notifiers last, once the run is over: a slow one keeps no lock.
             self._done.set()
             self._news.set()
             if self._report is not None:
@@ -150,12 +174,13 @@ class Run:
         for text in self._spec.warnings:
             self._fleet.note(e.Warned(text))
         async with anyio.create_task_group() as tasks:
-            # Locks are kept alive to the end, on a way back that is shielded as well.
+            # Shielded, so that locks are kept alive on a way back as well: a rollback
+            # of many waves takes longer than the 90 s after which a lock is stale.
             alive = anyio.CancelScope(shield=True)
-            tasks.start_soon(self._beside, alive)
+            tasks.start_soon(self._keep_alive, alive)
             try:
                 async with self._record.copying():
-                    await self._there_or_back()
+                    await self._deploy_or_revert()
             finally:
                 alive.cancel()
 
@@ -178,7 +203,7 @@ class Run:
             packages={m.module.name: m.package for m in spec.modules if m.package},
         )
 
-    async def _beside(self, alive: anyio.CancelScope) -> None:
+    async def _keep_alive(self, alive: anyio.CancelScope) -> None:
         """Keep locks alive, and tell how far transfers are, until *alive* ends."""
         seconds = self._spec.plan.rollout.confirm
         hosts = list(self._fleet.hosts.values())
@@ -187,7 +212,7 @@ class Run:
                 tasks.start_soon(beat, hosts, beat_every(seconds))
                 tasks.start_soon(self._fleet.sample)
 
-    async def _there_or_back(self) -> None:
+    async def _deploy_or_revert(self) -> None:
         manifest = ManifestMove(
             self._fleet.run, list(self._fleet.hosts.values()), self._builder
         )
@@ -212,15 +237,17 @@ class Run:
         )
 
     def _remember(self, record: e.Record) -> None:
+        # Samples of progress are passing: four a second would fill memory for nothing.
         if not e.is_passing(record.event):
             self._records.append(record)
+        # Readers that wait hold the old event; each gets a new one to wait for.
         self._news.set()
         self._news = anyio.Event()
 
     # --- The end ---------------------------------------------------------------
 
     async def _finish(self) -> None:
-        """Sum the run up; the record keeps the report, and ends with it."""
+        """Sum the run up in a report, and finish the record with it."""
         for ctx in self._fleet.hosts.values():
             if text := still_drained(ctx):
                 ctx.warn(text)
@@ -241,7 +268,8 @@ class Run:
 
 
 def _innermost(exc: Exception) -> Exception:
-    """Return the one exception in a group of groups of one; what users can catch."""
+    """Return the one exception in nested groups of one, which users can catch."""
+    # Each task group on the way wraps a bug once more; a group of several stays one.
     while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc

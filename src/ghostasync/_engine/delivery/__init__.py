@@ -1,7 +1,7 @@
 """
-How the bytes of a release get to a host: a file for each way.
+Deliveries: a file for each way in which the bytes of a release get to a host.
 
-A stage has found out by then that the host lacks the release and has room for it.
+UPLOADING has found out by then that the host lacks the release and has room for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Delivery(Protocol):
 
         Raises:
             Refused: The package cannot be read here.
-            DeadlinePassed: Nothing moved for ``rollout.deadlines.stall``.
+            DeadlinePassed: No byte moved for ``rollout.deadlines.stall`` seconds.
             RemoteError: The host could not extract it, or it did not arrive whole.
             ConnectionDied: The connection is gone.
         """

@@ -1,4 +1,11 @@
-"""Push: stream the package into tar on the host, and have it proven whole."""
+"""
+Push: the package is streamed into tar on the host, and proven whole there.
+
+How it works. The archive is one file here, shared by all hosts. Each host's stream
+reads it at its own offset and waits only for its own host, so a slow host costs no
+other any time. ``receive.sh`` extracts while bytes come, so that the host needs no room
+for an archive.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +26,7 @@ __all__ = ["Push"]
 
 @attrs.frozen
 class Push:
-    """One archive here, read once for each host, at the host's own pace."""
+    """The delivery of an archive on this machine, at each host's own pace."""
 
     async def deliver(self, ctx: HostRun, release: Release) -> None:
         """
@@ -27,7 +34,8 @@ class Push:
 
         Raises:
             Refused: The package cannot be read here.
-            DeadlinePassed: The host took nothing for ``rollout.deadlines.stall``.
+            DeadlinePassed: The host took no byte for ``rollout.deadlines.stall``
+                seconds.
             RemoteError: The host could not extract it, or it did not arrive whole.
             ConnectionDied: The connection is gone.
         """
@@ -38,10 +46,13 @@ class Push:
         except PackageError as exc:
             text = f"the package cannot be read here: {exc}"
             raise Refused(ctx.name, text) from exc
+        # Only root can give files away: tar of another user ignores owners silently.
         owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
         patience = ctx.run.deadlines.stall
 
         async def stream(channel: Channel) -> None:
+            # Each chunk that the host takes moves the deadline: a large package over a
+            # slow line is no failure, a line on which nothing moves is.
             with anyio.fail_after(patience) as scope:
                 for chunk in encoded.chunks():
                     await channel.write(chunk)
@@ -68,6 +79,6 @@ class Push:
 
 
 def _shared(module: Module) -> list[str]:
-    """Return what releases share, as ``receive.sh`` takes it."""
+    """Return the paths that releases share, as ``receive.sh`` takes them."""
     folders = [f"d:{path}" for path in module.shared_dirs]
     return folders + [f"f:{path}" for path in module.shared_files]

@@ -14,8 +14,8 @@ async def activate(ctx: HostRun) -> e.Activated:
     Run the post-deploys in app order, each in its target.
 
     Raises:
-        RemoteError: One exited non-zero.
-        DeadlinePassed: One took too long.
+        RemoteError: A post-deploy exited non-zero.
+        DeadlinePassed: A post-deploy took too long.
     """
     for release in ctx.attempt.to_deploy:
         if "post_deploy" in release.package.scripts:

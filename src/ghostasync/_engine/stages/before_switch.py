@@ -1,4 +1,4 @@
-"""What is done once for the fleet, on one host, before the first link moves."""
+"""READY: run a module's before_switch, once for the fleet, before the first switch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ async def before_switch(ctx: HostRun, release: Release) -> None:
     """
     Run a module's before_switch on the host; how it ended is an event.
 
-    It sees what pre-deploy saw: the new release, in a folder that is not served yet.
+    The script sees what pre-deploy saw: the new release, in a folder that is not served
+    yet. Its failure leaves the host READY; the policy stops the whole run for it.
     """
     name, started = release.module.name, anyio.current_time()
-    job = script_call(ctx, release, "before_switch")
+    call = script_call(ctx, release, "before_switch")
     ctx.run.note(e.BeforeSwitchStarted(name, ctx.name))
     try:
         async with ctx.run.work_slots:
-            await run_script(ctx, job)
+            await run_script(ctx, call)
     except HostError as exc:
         tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
         reason = ctx.run.redactor.text(str(exc))

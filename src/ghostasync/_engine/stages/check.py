@@ -1,4 +1,12 @@
-"""CHECKING: take the host's lock, then find out whether it is fit for the plan."""
+"""
+CHECKING: take the host's lock, then find out whether it is fit for the plan.
+
+How it works. All hosts are asked for their locks at once, and none is waited for here.
+Two runs that begin together may then each hold some hosts; of these the older run asks
+again for a while and the younger gives all back, so that one of them goes on. All facts
+of the host come in one answer of ``check.sh``; every finding in it is told, not only
+the first, each with what to do.
+"""
 
 from __future__ import annotations
 
@@ -24,40 +32,45 @@ STALE: Final = 90
 YIELDING: Final = 15.0
 """Seconds that an older run waits for a younger one to give its locks back."""
 
-_AGAIN: Final = 1.0
+_ASK_EVERY: Final = 1.0
+"""Seconds between two questions for a lock."""
+
 _PATIENCE: Final = 10
 """Seconds that a script of a run which is gone has to end; ``run.sh`` takes up to 6."""
 
 _HELD: Final = 75
+"""The exit status of ``lock.sh`` where another run holds the lock."""
+
 _RUNNING: Final = 76
-"""What ``lock.sh`` exits with: another run holds the lock, or still runs a script."""
+"""The exit status of ``lock.sh`` where a script of another run has not ended."""
 
 _RUN: Final = re.compile(r"run (\S+) ")
-"""How the text under which a lock is held begins; ids sort by time."""
+"""The beginning of the line that a lock is held under; ids sort by time."""
 
 _LOCK_BYTES = 64 << 10
 _LOCK_INODES = 8
-"""A disk with less has no room for the lock's own files."""
+"""The room for the lock's own files; a disk with less of either is full."""
 
 
 async def check(ctx: HostRun) -> e.Checked:
     """
-    Take the lock, without waiting, and look at everything a release needs.
-
-    A host that will only go back needs to be fit for nothing.
+    Take the host's lock, without waiting, and look at everything a release needs.
 
     Raises:
-        LockHeld: Another run has it.
+        LockHeld: Another run has the lock.
         Refused: The host is not fit; the text says what to do.
     """
+    # The lock first: facts of a host that another run is changing are soon wrong.
     if ctx.attempt.lock is None:
         await take_lock(ctx)
     ctx.attempt.facts = await inspect(ctx)
-    wrong: list[str] = []
+    unfit: list[str] = []
+    # A way back needs nothing of what a new release needs: a host without room, or
+    # without zstd, must still be able to go back.
     if not ctx.run.goal.only_back:
-        wrong = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
-    if wrong:
-        raise Refused(ctx.name, "; ".join(wrong))
+        unfit = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
+    if unfit:
+        raise Refused(ctx.name, "; ".join(unfit))
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
 
@@ -66,31 +79,35 @@ async def take_lock(ctx: HostRun) -> None:
     """
     Hold the host's lock until the connection ends.
 
-    A run that had it before, on a connection that died, gets it again only if no other
-    run had it in between. Of two runs that each hold some hosts the older keeps them:
-    it asks again for a while, and the younger, refused as well, gives back what it has.
+    A run that had the lock before, on a connection that died, gets it again only if no
+    other run had it in between. Of two runs that each hold some hosts the older keeps
+    them: it asks again for a while, and the younger, refused as well, gives all back.
 
     Raises:
-        LockHeld: Another run has it.
-        Refused: There is no lock to be had here, or a script of another run still runs.
+        LockHeld: Another run has the lock.
+        StillRunning: A script of a run that is gone has not ended yet.
+        Refused: No lock can be made on this host.
     """
+    # At most half of the deadline: the rest of CHECKING needs the other half.
     until = anyio.current_time() + min(YIELDING, ctx.run.deadlines.check / 2)
     while True:
         try:
             return await _ask_for_lock(ctx)
         except LockHeld as exc:
-            younger = (found := _RUN.match(exc.holder)) and found[1] > ctx.run.id
+            younger = (run := _RUN.match(exc.holder)) and run[1] > ctx.run.id
             left = until - anyio.current_time()
             if not younger or left <= 0:
                 raise
-        await anyio.sleep(min(_AGAIN, left))
+        await anyio.sleep(min(_ASK_EVERY, left))
 
 
 async def _ask_for_lock(ctx: HostRun) -> None:
     app_dir = ctx.session.app_dir = ctx.paths.app_dir
+    # --break-lock is for the holder that a person knows of. A run that reconnects may
+    # meet another one that has taken its lock over since: that one is not ended.
     stale = "-1" if ctx.run.spec.break_lock and not ctx.attempt.had_lock else str(STALE)
     again = "1" if ctx.attempt.had_lock else ""
-    words = (
+    args = (
         ctx.session.holder,
         ctx.run.id,
         ctx.session.app,
@@ -99,17 +116,19 @@ async def _ask_for_lock(ctx: HostRun) -> None:
         again,
     )
     try:
-        ctx.attempt.lock, said = await hold(
-            ctx.session, "lock", app_dir, *words, sudo=ctx.sudo
+        ctx.attempt.lock, answer = await hold(
+            ctx.session, "lock", app_dir, *args, sudo=ctx.sudo
         )
         ctx.attempt.had_lock = True
-        found = re.match(r"locked (\d+)", said)
-        ctx.session.pid = found[1] if found else ""
-        if whose := said.partition("taken over ")[2]:
+        # The process that holds the lock goes into the fence of every later script: one
+        # that an earlier, dead session of this run had sent must not begin late.
+        locked = re.match(r"locked (\d+)", answer)
+        ctx.session.pid = locked[1] if locked else ""
+        if whose := answer.partition("taken over ")[2]:
             ctx.warn(f"the lock was taken over {whose}")
     except RemoteError as exc:
         if exc.status == _HELD:
-            # One line; what an rc file had to say comes before it.
+            # The holder is the last line; an rc file may have printed others before it.
             raise LockHeld(ctx.name, exc.tail.strip().rpartition("\n")[2]) from exc
         if exc.status == _RUNNING:
             raise StillRunning(
@@ -121,23 +140,25 @@ async def _ask_for_lock(ctx: HostRun) -> None:
 
 
 async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:
-    """Say why the host's folder takes no lock: there is no room, or no right to it."""
+    """Return why the host's folder takes no lock: no room, or no right to write."""
     root = ctx.paths.app_dir
+    # On a full disk dash says "I/O error"; df says what it is. A host that does not
+    # answer now keeps the first error, which is about the lock.
     with contextlib.suppress(HostError):
         facts = await inspect(ctx)
         if facts.free_bytes is not None and facts.free_bytes < _LOCK_BYTES:
             return f"no room on {root}: {facts.free_bytes} bytes are free"
         if facts.free_inodes is not None and facts.free_inodes < _LOCK_INODES:
             return f"no room on {root}: {facts.free_inodes} inodes are free"
-    said = exc.tail.strip().rpartition("\n")[2] or str(exc)
+    error = exc.tail.strip().rpartition("\n")[2] or str(exc)
     return (
-        f"cannot use {root}: {said}; create it with "
-        f"`install -d -o {_login(ctx)} {ctx.paths.root}`, or set ssh.sudo"
+        f"cannot use {root}: {error}; create it with "
+        f"`install -d -o {ctx.login} {ctx.paths.root}`, or set ssh.sudo"
     )
 
 
 async def inspect(ctx: HostRun) -> Facts:
-    """Ask the host what it is and has; changes nothing that lasts."""
+    """Return the facts that the host tells now; changes nothing that lasts."""
     folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
     text = await query(ctx.session, "check", ctx.paths.app_dir, *args, sudo=ctx.sudo)
@@ -145,29 +166,30 @@ async def inspect(ctx: HostRun) -> Facts:
 
 
 def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
-    """Yield what keeps the host from taking the plan, each with what to do."""
+    """Yield all that keeps the host from taking the plan, each with what to do."""
     if "tar" not in facts.tools:
         yield "tar is missing: install it"
     if not facts.tools & {"zstd", "gzip"}:
         yield "zstd and gzip are missing: install one of them"
     if facts.unwritable:
-        yield f"{_login(ctx)} may not write to {facts.unwritable}"
+        yield f"{ctx.login} may not write to {facts.unwritable}"
     elif not facts.rename:
         yield "nothing here renames a link in one step: install coreutils or python3"
     for module in ctx.modules:
-        yield from _module(ctx, facts, module, facts.targets[module.name])
+        yield from _module_findings(ctx, facts, module, facts.targets[module.name])
 
 
-def _module(
+def _module_findings(
     ctx: HostRun, facts: Facts, module: Module, target: ModuleState
 ) -> Iterator[str]:
     path = ctx.target(module)
     if target.unwritable:
-        where, login = target.unwritable, _login(ctx)
+        where, login = target.unwritable, ctx.login
         cure = f"`chown {login} {where}`, or set ssh.sudo"
         if facts.uid == 0:
             cure = "is its disk read-only?"
         yield f"{login} may not write to {where} (for {path}): {cure}"
+    # A link of another tool is as little ours to replace as a folder is.
     foreign = target.kind == "link" and not target.live
     if (foreign or target.kind in {"directory", "file"}) and not module.adopt:
         what = f"a link to {target.link}" if foreign else f"a {target.kind}"
@@ -184,7 +206,8 @@ def _module(
 
 
 async def rights(ctx: HostRun) -> list[str]:
-    """Return what keeps scripts from running as other users, each with what to do."""
+    """Return all that keeps scripts from running as other users, with what to do."""
+    # One question for each user, whatever number of modules names it.
     users = {user: m.name for m in ctx.modules for user in sorted(m.users)}
     users.pop(ctx.login, None)
     return [
@@ -205,7 +228,3 @@ async def _run_as_finding(ctx: HostRun, user: str, module: str) -> str:
     if ctx.login == "root" or why.startswith("there is no user"):
         return finding
     return f"{finding}; add to sudoers: {ctx.login} ALL=({user}) NOPASSWD: ALL"
-
-
-def _login(ctx: HostRun) -> str:
-    return ctx.login

@@ -1,4 +1,12 @@
-"""Confirm or revert: a timer on the host that puts its links back when all are gone."""
+"""
+SWITCHING to UNDRAINING, with ``confirm``: a timer puts links back where nobody is left.
+
+How it works. SWITCHING starts a timer on the host before the first link moves. The
+timer waits for the run's beats; after ``rollout.confirm`` seconds without one it puts
+the links back by itself and runs the old post-deploys. UNDRAINING stops it, and so does
+a way back. The timer and ``timer_stop.sh`` rename the same file; the one that succeeds
+has the links (``_remote/timer.sh``).
+"""
 
 from __future__ import annotations
 
@@ -20,14 +28,16 @@ _PATIENCE = 20
 
 async def start_timer(ctx: HostRun) -> None:
     """
-    Have the host put its links back, unless it hears of this run again and again.
+    Start the host's timer, before its first link moves; without ``confirm`` do nothing.
 
     Raises:
-        RemoteError: No timer could be started there.
+        RemoteError: No timer could be started on the host.
     """
     seconds = ctx.run.plan.rollout.confirm
     if not seconds:
         return
+    # A switch that is begun again starts another timer; the first one ends when it
+    # finds a name that is not its own.
     name = f"{ctx.run.id}-{secrets.token_hex(2)}"
     app_dir = ctx.session.app_dir
     patience = f"{max(1, round(ctx.run.deadlines.post_deploy))}"
@@ -52,14 +62,15 @@ async def start_timer(ctx: HostRun) -> None:
 
 async def disarm(ctx: HostRun) -> None:
     """
-    End the host's timer: the host is live for good, or goes back by our hand.
+    End the host's timer: the host is live, or goes back by this run's hand.
 
     Raises:
-        HostError: It has put the links back by itself.
+        HostError: The timer has put the links back by itself.
     """
     if not ctx.undo.timer:
         return
     app_dir = ctx.session.app_dir
+    # A lost connection leaves *timer* set: nobody knows whether the timer has ended.
     try:
         await call(ctx.session, "timer_stop", app_dir, str(_PATIENCE), sudo=ctx.sudo)
     except RemoteError as exc:
@@ -69,12 +80,13 @@ async def disarm(ctx: HostRun) -> None:
 
 
 async def disarm_to_go_back(ctx: HostRun) -> None:
-    """End the timer of a host that goes back anyway; it may have done so itself."""
+    """End the timer of a host that goes back; links that it put back count as ours."""
     try:
         await disarm(ctx)
     except (ConnectionDied, LockHeld):
         raise
     except HostError as exc:
-        # Have the old code prove itself to us, too.
+        # The timer has put the links back. Counted as put back here, their releases are
+        # activated and verified once more: nobody has seen how that went.
         ctx.attempt.links_put_back |= {move.target for move in ctx.undo.moves}
         ctx.warn(str(exc))

@@ -1,4 +1,10 @@
-"""CONNECTING: one connection for the whole run, and who we are at its other end."""
+"""
+CONNECTING: one connection for the whole run, and the identity at its other end.
+
+A login that is accepted says nothing about what it runs: a forced command ignores ours,
+nologin exits, and the first command can hang where the login does not (PAM, logind).
+So a host is connected once ``probe.sh`` has answered.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +30,8 @@ async def connect(ctx: HostRun) -> e.Connected:
     """
     started, seconds = anyio.current_time(), ctx.run.deadlines.connect
     await ctx.session.open()
+    # The transport bounds the login. The first command has a time of its own: behind
+    # PAM and logind it may take 25 to 120 s after the login was accepted.
     try:
         with anyio.fail_after(seconds):
             ctx.attempt.identity = parse_identity(await _ask(ctx))
@@ -37,27 +45,28 @@ async def connect(ctx: HostRun) -> e.Connected:
             "forced command in authorized_keys or sshd_config",
         ) from exc
     if ctx.sudo and ctx.attempt.identity.sudo:
-        words, user = ctx.attempt.identity.sudo.strip(), ctx.attempt.identity.user
-        raise Refused(ctx.name, f"sudo -n refused: {words}; {_cure(words, user)}")
+        complaint, user = ctx.attempt.identity.sudo.strip(), ctx.attempt.identity.user
+        cure = _cure(complaint, user)
+        raise Refused(ctx.name, f"sudo -n refused: {complaint}; {cure}")
     return e.Connected(ctx.name, seconds=anyio.current_time() - started)
 
 
 async def _ask(ctx: HostRun) -> str:
-    """Ask the host who we are there; once more where the connection dies under it."""
-    wanted = ("sudo",) if ctx.run.plan.ssh.sudo else ()
+    """Ask the host for the login's identity, on a second connection if one dies."""
+    args = ("sudo",) if ctx.run.plan.ssh.sudo else ()
     try:
-        return await query(ctx.session, "probe", *wanted)
+        return await query(ctx.session, "probe", *args)
     except ConnectionDied:
         ctx.disconnect()
     await ctx.session.open()
-    return await query(ctx.session, "probe", *wanted)
+    return await query(ctx.session, "probe", *args)
 
 
-def _cure(words: str, user: str) -> str:
-    """Return what root has to do there, by what sudo complained about."""
+def _cure(complaint: str, user: str) -> str:
+    """Return what root has to do on the host, by what sudo complained about."""
     line = f"{user} ALL=(root) NOPASSWD: ALL"
-    if "not found" in words or "ermission denied" in words:
+    if "not found" in complaint or "ermission denied" in complaint:
         return "install sudo, or log in as root"
-    if " tty" in words:
+    if " tty" in complaint:
         line = f"Defaults:{user} !requiretty"
     return f"as root: echo '{line}' >/etc/sudoers.d/ghostasync"

@@ -1,4 +1,4 @@
-"""DRAINING: have the balancer take a host out; and how it is put back."""
+"""DRAINING: have the balancer take a host out; and put it back, for other states."""
 
 from __future__ import annotations
 
@@ -28,26 +28,28 @@ _Key = Literal["drain", "undrain"]
 
 async def drain(ctx: HostRun) -> e.Drained:
     """
-    Take the host out of its balancer; without one it is out already.
+    Have the balancer take the host out; without a balancer do nothing.
 
     Raises:
-        HostError: It failed or took too long; the host may be half drained.
+        HostError: The balancer failed or took too long; the host may be half drained.
     """
     balancer = ctx.run.balancer
     if balancer is None or not ctx.run.balances("drain"):
         return e.Drained(ctx.name)
     started = anyio.current_time()
     await _require_lock(ctx)
-    # A host that is half drained must be put back too.
+    # Before the balancer is asked: a host that is half drained must be put back too.
     ctx.undo = attrs.evolve(ctx.undo, drained=True)
     await _ask(ctx, "drain", balancer.drain)
     return e.Drained(ctx.name, seconds=anyio.current_time() - started)
 
 
 async def drain_to_go_back(ctx: HostRun) -> None:
-    """Drain a host that serves the new release, unless it is; it goes back anyway."""
+    """Drain a host before its links go back; a failure to do so only warns."""
     if ctx.undo.drained:
         return
+    # A balancer that is away must not keep a host on a release that is condemned. A
+    # host that is lost, or another run's by now, is not to be moved at all.
     try:
         await drain(ctx)
     except (ConnectionDied, LockHeld):
@@ -61,7 +63,7 @@ async def put_back(ctx: HostRun) -> float:
     Put the host back into its balancer; return how long that took, in seconds.
 
     Raises:
-        HostError: It failed or took too long.
+        HostError: The balancer failed or took too long.
     """
     started, balancer = anyio.current_time(), ctx.run.balancer
     told = False
@@ -74,11 +76,14 @@ async def put_back(ctx: HostRun) -> float:
 
 async def _require_lock(ctx: HostRun) -> None:
     """
-    Make sure that the host is this run's still, before something is done in its name.
+    Make sure that this run holds the host's lock still, before its balancer is told.
+
+    A script on a host is fenced by the host. A balancer is not: a run that had lost its
+    fleet would drain hosts that another run has just brought live.
 
     Raises:
-        LockHeld: Another run has taken it over; it may be in good health by now.
-        ConnectionDied: Nobody knows.
+        LockHeld: Another run has taken the host over.
+        ConnectionDied: The host does not answer, so nobody knows.
     """
     await query(ctx.session, "assert_lock", sudo=ctx.sudo)
 
@@ -90,8 +95,10 @@ async def _ask(
     Have a balancer do its work within bounds, and make its errors the host's.
 
     Raises:
-        HostError: It did not do it.
+        HostError: The balancer failed, or was not done in time.
     """
+    # A script of a balancer has the deadline *key* itself, and says best what it did
+    # last; the bound here is for balancers that are code.
     seconds = getattr(ctx.run.deadlines, key)
     async with ctx.run.work_slots:
         try:
@@ -107,7 +114,7 @@ async def _ask(
 
 @attrs.frozen
 class _Access:
-    """A host of this run as its balancer sees it."""
+    """A host of this run as its balancer gets it; a :class:`protocols.HostAccess`."""
 
     ctx: HostRun
     key: _Key
@@ -119,8 +126,9 @@ class _Access:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What commands see that are about this host."""
+        """The environment of commands that are about this host."""
         host, run = self.ctx.host, self.ctx.run
+        # On its way back a host is drained as well, and the command has to know.
         going_back = self.ctx.state is S.ROLLING_BACK
         action = {"GHOST_ACTION": Action.ROLLBACK.value} if going_back else {}
         return {
@@ -138,14 +146,15 @@ class _Access:
         Run a script of the balancer here or on the host, within its deadline.
 
         Raises:
-            HostError: It failed, took too long, or could not be run.
+            HostError: The script failed, took too long, or could not be run.
         """
         run, there = self.ctx.run, on == "host"
-        job = ScriptCall(
+        call = ScriptCall(
             module="",
             script=self.key,
             cwd="/" if there else str(run.plan.base),
-            # It belongs to no release: all that it sees goes with the call.
+            # The script belongs to no release, so /dev/null is its environment file:
+            # all that it sees goes with the call.
             meta="/dev",
             environment="null",
             key=self.key,
@@ -153,4 +162,4 @@ class _Access:
             text=text,
             overrides=self.variables,
         )
-        await (run_script if there else run_here)(self.ctx, job)
+        await (run_script if there else run_here)(self.ctx, call)

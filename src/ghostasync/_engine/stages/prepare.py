@@ -1,4 +1,9 @@
-"""PREPARING: run every pre-deploy while the old code serves, then arm the switch."""
+"""
+PREPARING: run every pre-deploy while the old code serves, then record the moves.
+
+The record is on the host's disk before any link moves: a way back works from it alone,
+should journal and store be lost.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +24,14 @@ async def prepare(ctx: HostRun) -> e.Prepared:
 
     Raises:
         RemoteError: A pre-deploy exited non-zero.
-        DeadlinePassed: One took too long.
+        DeadlinePassed: A pre-deploy took too long.
     """
     moves = tuple(move_of(ctx, release) for release in ctx.attempt.to_deploy)
     ctx.undo = attrs.evolve(ctx.undo, moves=moves)
-    args: list[str] = []
+    args = [ctx.run.id, ctx.run.spec.store_url]
     for release, move in zip(ctx.attempt.to_deploy, moves, strict=True):
-        # Where the old code does not serve any more, a run that was killed ran it.
+        # A pre-deploy expects the old code to serve. Where the new one does already,
+        # the killed run has moved the link, and has run the pre-deploy before that.
         serves = ctx.known.targets[move.module].link == move.new != move.previous
         if "pre_deploy" in release.package.scripts and not serves:
             await run_script(ctx, script_call(ctx, release, "pre_deploy"))
@@ -33,8 +39,7 @@ async def prepare(ctx: HostRun) -> e.Prepared:
         moved = "moved" if record is not None and record.new == move.new else ""
         args += [move.folder, move.previous, move.new, move.aside]
         args += [release.fingerprint, moved]
-    run = ctx.run
-    words = (run.id, run.spec.store_url, *args)
-    await call(ctx.session, "record_moves", *words, sudo=ctx.sudo)
+    await call(ctx.session, "record_moves", *args, sudo=ctx.sudo)
+    # An adopted folder has no link to name: the path that it is moved to stands for it.
     previous = {move.module: move.previous or move.aside for move in moves}
     return e.Prepared(ctx.name, previous=previous)

@@ -1,4 +1,4 @@
-"""Remove releases that nobody will go back to; it can only warn."""
+"""LIVE: remove releases that no run will go back to; a failure only warns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ _FAILED = 1
 
 async def prune(ctx: HostRun) -> None:
     """
-    Prune every module of the run on the host; what fails becomes a warning.
+    Prune every module of the run on the host; failures become warnings.
 
-    What serves, what MANIFEST names and what this run brings is never removed. A host
-    that is live is noted as proven to be in line first.
+    A release that serves, that MANIFEST names or that this run brings is never removed.
+    A host that is LIVE is first noted, on its own disk, as proven to be in line.
     """
+    # UPLOADING prunes as well, to make room: nothing is proven then, and releases that
+    # failed are the first to go.
     live = ctx.state is State.LIVE
     layout, seconds = ctx.run.plan.layout, ctx.run.deadlines.check
     for release in ctx.attempt.to_deploy:

@@ -1,4 +1,4 @@
-"""Find a host again whose connection died, and see whether the run can go on there."""
+"""CONNECTING again, from any state: reach a host whose connection died, and go on."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ async def reconnect(ctx: HostRun, lost: ConnectionDied) -> None:
     the state's work can begin anew.
 
     Raises:
-        ConnectionDied: *lost*, with what came after: the host was not reached within
-            ``deadlines.connect``.
-        HostError: It was, and is not ours to go on with: another run has it, or a link
-            has been put back.
+        ConnectionDied: The host was not reached within ``deadlines.connect``; the text
+            begins with that of *lost*.
+        HostError: The host was reached, and the run cannot go on there: another run has
+            it, or a link has been put back.
     """
     started, seconds = anyio.current_time(), ctx.run.deadlines.connect
     ctx.run.note(e.Disconnected(ctx.name, str(lost)))
@@ -49,11 +49,14 @@ async def _reach(ctx: HostRun) -> None:
         try:
             await ctx.session.open()
             if ctx.state is S.CHECKING:
-                return  # which takes the lock, and looks
+                return  # the stage itself takes the lock and looks at the host
             await take_lock(ctx)
+            # A way back finds out by itself where links are: restore.sh says so.
             if ctx.state is not S.ROLLING_BACK:
-                await _look(ctx)
+                await _inspect_again(ctx)
         except Unreachable as exc:
+            # A refused login or a wrong host key is final; to try again would only get
+            # this machine locked out.
             if not exc.retriable:
                 raise
         except ConnectionDied:
@@ -63,10 +66,13 @@ async def _reach(ctx: HostRun) -> None:
         await anyio.sleep(_PAUSE)
 
 
-async def _look(ctx: HostRun) -> None:
+async def _inspect_again(ctx: HostRun) -> None:
+    """Look at the host anew; once switched, every link must still be the new one."""
     ctx.attempt.facts = await inspect(ctx)
     if ctx.state not in SWITCHED:
         return
+    # The host's own timer (rollout.confirm), or a person, may have put a link back
+    # meanwhile: scripts would then run, and pass, in the old release.
     for move in ctx.undo.moves:
         now = ctx.attempt.facts.targets[move.module].link
         if now != move.new:

@@ -1,4 +1,12 @@
-"""ROLLING_BACK: put the links back as they were, and have the old code prove itself."""
+"""
+ROLLING_BACK: put the links back as they were, and have the old code prove itself.
+
+How it works. ``restore.sh`` moves each link that is at its new release back to where it
+was, and tells for each whether it moved and what the release that serves again has: a
+post-deploy, and how it proves its health. Both come from the old release's own
+records, not from this run's plan. Links go back under one deadline, in which a host
+that is out of reach is called again and again; scripts come after, with their own.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +33,12 @@ _PAUSE = 1.0
 
 @attrs.frozen
 class _Restored:
-    """What is true of one link after its way back: moved, and what serves again."""
+    """
+    One link that is where it was before *move*, and the release that serves again.
+
+    *moved* is whether this try moved it. *post_deploy* is whether that release has one,
+    *run_as* its user, *health* how the release proves its health.
+    """
 
     move: Move
     moved: bool
@@ -47,10 +60,11 @@ async def rollback(ctx: HostRun) -> e.RolledBack:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
     served = {move.module: move.previous.rpartition("/")[2] for move in ctx.undo.moves}
-    # Its own switch, or that of the killed run which this one takes up.
+    # Moved by this run's own switch, or by the killed run that this one takes up.
     if ctx.undo.link_may_have_moved:
         await drain_to_go_back(ctx)
         await _undo(ctx)
+    # Last: visitors come back only once the old release has proven its health.
     if ctx.undo.drained:
         await disarm(ctx)
         await put_back(ctx)
@@ -58,20 +72,21 @@ async def rollback(ctx: HostRun) -> e.RolledBack:
 
 
 async def _undo(ctx: HostRun) -> None:
-    """Move the links back, and have what they lead to prove itself."""
+    """Move the links back, and have the releases that they lead to prove themselves."""
     seconds = ctx.run.deadlines.rollback
     with anyio.move_on_after(seconds) as scope:
         restored = await _persist(ctx)
     if scope.cancelled_caught:
         raise DeadlinePassed(ctx.name, "rollback", seconds)
-    for item in restored:
-        if item.move.target in ctx.attempt.links_put_back:
-            await _reactivate(ctx, item)
+    # Behind a link that never moved the old release has served all the time.
+    for link in restored:
+        if link.move.target in ctx.attempt.links_put_back:
+            await _reactivate(ctx, link)
 
 
 async def _persist(ctx: HostRun) -> list[_Restored]:
     """Restore, again and again where the connection dies."""
-    again = False
+    lost_answer = False
     while True:
         try:
             restored = await _restore(ctx)
@@ -79,39 +94,43 @@ async def _persist(ctx: HostRun) -> list[_Restored]:
             if not exc.retriable:
                 raise
         except ConnectionDied:
-            again = True
+            lost_answer = True
         except StillRunning:
             pass  # the host's own timer, perhaps; the deadline bounds it
         else:
-            # What an attempt that died has moved back, the next finds back already.
-            back = {r.move.target for r in restored if r.moved or again}
+            # A try whose answer was lost may have moved links back, which this one then
+            # finds back already: their releases need their post-deploys, too.
+            back = {r.move.target for r in restored if r.moved or lost_answer}
             ctx.attempt.links_put_back |= back
             return restored
         ctx.disconnect()
         if ctx.book.connected:
-            # The waves that are to follow do not wait for a host out of reach.
+            # The policy has the next waves go back without waiting for this host.
             ctx.run.note(e.Disconnected(ctx.name, "lost on its way back"))
         await anyio.sleep(_PAUSE)
 
 
 async def _restore(ctx: HostRun) -> list[_Restored]:
+    """Have the host put its links back, once; return all of them, moved or not."""
     await ctx.session.open()
     if ctx.attempt.lock is None:
         await take_lock(ctx)
+    # The timer first: it must not move the same links meanwhile.
     await disarm_to_go_back(ctx)
     moves = {move.target: move for move in reversed(ctx.undo.moves)}
     args = [word for move in moves.values() for word in move.args]
-    said = await query(
+    answer = await query(
         ctx.session, "restore", ctx.known.rename, ctx.busy_file, *args, sudo=ctx.sudo
     )
+    # Two lines for a link: "restored,post_deploy TARGET", then "verify JSON" for it.
     restored: list[_Restored] = []
-    for line in said.split("\n"):
+    for line in answer.split("\n"):
         word, _, rest = line.partition(" ")
         if word == "verify":
-            told = json.loads(rest)
-            run_as = told.pop("post_deploy_as", "")
+            health = json.loads(rest)
+            run_as = health.pop("post_deploy_as", "")
             restored[-1] = attrs.evolve(
-                restored[-1], health=Verify(**told), run_as=run_as
+                restored[-1], health=Verify(**health), run_as=run_as
             )
         elif word:
             has = word.split(",")
@@ -126,19 +145,19 @@ async def _restore(ctx: HostRun) -> list[_Restored]:
     return restored
 
 
-async def _reactivate(ctx: HostRun, item: _Restored) -> None:
+async def _reactivate(ctx: HostRun, link: _Restored) -> None:
     """Run the old release's own post-deploy with its own environment, and verify."""
-    move = item.move
+    move = link.move
     old = move.previous.rpartition("/")[2]
     meta = ctx.paths.meta(move.module, old)
     module = next(m for m in ctx.run.modules if m.name == move.module)
-    if item.post_deploy:
+    if link.post_deploy:
         overrides = {
             "GHOST_ACTION": Action.ROLLBACK.value,
             "GHOST_FAILED_RELEASE_ID": move.new.rpartition("/")[2],
             "GHOST_WAVE": str(ctx.wave or ""),
         }
-        job = ScriptCall(
+        call = ScriptCall(
             module=move.module,
             script="post_deploy",
             cwd=move.target,
@@ -146,8 +165,8 @@ async def _reactivate(ctx: HostRun, item: _Restored) -> None:
             key="post_deploy",
             seconds=ctx.run.deadlines.post_deploy,
             overrides=overrides,
-            run_as=item.run_as,
+            run_as=link.run_as,
         )
-        await run_script(ctx, job)
-    # By its own measure: what a new release must show an old one may not know.
-    await healthy(ctx, attrs.evolve(module, verify=item.health), meta)
+        await run_script(ctx, call)
+    # By its own measure: a URL that the new release has the old one may not know.
+    await healthy(ctx, attrs.evolve(module, verify=link.health), meta)

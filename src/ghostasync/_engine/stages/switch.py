@@ -25,14 +25,17 @@ async def switch(ctx: HostRun) -> e.Switched:
     Raises:
         LockHeld: The lock was taken over meanwhile; no link was moved.
         RemoteError: A link is not what it was in CHECKING, or could not be replaced.
-        NeverSent: The connection was lost before it began.
+        NeverSent: The connection was lost before the switch began.
         ConnectionDied: The connection was lost; the links may have moved or not.
     """
 
     def moved(_: bytes) -> None:
+        # switch.sh prints one word when the last link has moved, and keeps its books
+        # after that: the skew must not count the books.
         ctx.switched_at = ctx.switched_at or anyio.current_time()
 
     await start_timer(ctx)
+    # Noted before the call, for whatever ends it: a host that may have moved goes back.
     before = ctx.undo
     ctx.undo = attrs.evolve(before, link_may_have_moved=True)
     args = [word for move in ctx.undo.moves for word in move.args]
@@ -47,6 +50,6 @@ async def switch(ctx: HostRun) -> e.Switched:
             output=moved,
         )
     except (LockHeld, NeverSent):
-        ctx.undo = before  # this one did not begin
+        ctx.undo = before  # the script did not begin, so no link of this run moved
         raise
     return e.Switched(ctx.name)

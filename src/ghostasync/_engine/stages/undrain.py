@@ -12,11 +12,13 @@ __all__ = ["undrain"]
 
 async def undrain(ctx: HostRun) -> e.Undrained:
     """
-    Put the host back into its balancer; it needs no timer any more.
+    End the host's timer, then put the host back into its balancer.
 
     Raises:
-        HostError: It failed or took too long, or the host has put its links back by
-            itself.
+        HostError: The balancer failed or took too long, or the host has put its links
+            back by itself.
     """
+    # The timer first: it may have put the links back by now, and then the host must go
+    # back before it gets visitors.
     await disarm(ctx)
     return e.Undrained(ctx.name, seconds=await put_back(ctx))

@@ -1,4 +1,10 @@
-"""UPLOADING: stream each package into tar on the host, and have it proven whole."""
+"""
+UPLOADING: get each release that the host lacks onto it, proven whole.
+
+How it works. A host that the killed run brought live, or that serves all of it in the
+same environment, is done here. For any other the releases that differ are delivered,
+if they are not on the host's disk already, and each gets the environment of this run.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +26,38 @@ from ...protocols import Channel
 from ..delivery import Delivery
 from ..delivery.push import Push
 from ..host import HostRun
-from ..takeover import move_of, moved_by_killed_run, resume
+from ..takeover import brought_live_by_killed_run, move_of, moved_by_killed_run
 from .check import inspect
 from .prune import prune
 
 __all__ = ["upload"]
 
 _DELIVERY: Final[Delivery] = Push()
-"""How every release gets to every host."""
+"""The way in which every release gets to every host."""
 
 _SPARE_BYTES = 16 << 20
 _SPARE_INODES = 64
-"""What a release needs besides its files: records, folders, a log line or two."""
+"""The room for a release besides its files: records, folders, a log line or two."""
 
 
 async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     """
-    Send what the host does not have yet.
+    Send the releases that the host does not have yet, and their environments.
 
-    A host that the run before this one brought live is left alone.
+    A host that the killed run brought live is left alone.
 
     Raises:
         Refused: There is no room for the unpacked release.
         RemoteError: The host could not extract it, or it did not arrive whole.
     """
+    # Counted from here: an attempt before this one may have sent bytes already.
     started, before = anyio.current_time(), ctx.attempt.sent
-    if resumed := resume(ctx):
+    if resumed := brought_live_by_killed_run(ctx):
         return resumed
     names = {module.name for module in ctx.modules}
     mine = [r for r in ctx.run.releases if r.module.name in names]
+    # A host that an earlier run left stranded has to prove itself, even where its link
+    # is right: its post-deploy may have failed on the way back.
     anew = ctx.run.goal.force or ctx.name in ctx.run.spec.stranded
     ctx.attempt.to_deploy = tuple(r for r in mine if anew or _differs(ctx, r))
     if not ctx.attempt.to_deploy:
@@ -57,6 +66,7 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     missing = [
         r for r in ctx.attempt.to_deploy if r.id not in _target(ctx, r.module).releases
     ]
+    # Failed releases may fill the disk before one goes live that would remove them.
     if missing and _crowded(ctx):
         await prune(ctx)
         ctx.attempt.facts = await inspect(ctx)
@@ -73,7 +83,8 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
 
 
 def _note_killed_moves(ctx: HostRun) -> None:
-    """Note whether the killed run moved a link to what this run is to deploy."""
+    """Note whether the killed run moved a link to a release that is to be deployed."""
+    # From here on a failure left of the switch has to take the host back as well.
     if any(
         _target(ctx, r.module).live == r.id and moved_by_killed_run(ctx, r.module)
         for r in ctx.attempt.to_deploy
@@ -95,12 +106,21 @@ def _crowded(ctx: HostRun) -> bool:
 
 
 def _differs(ctx: HostRun, release: Release) -> bool:
+    """Tell whether the host does not serve *release* yet, proven, as it is to be."""
     target = _target(ctx, release.module)
+    # The fingerprint is kept once a run has proven the release on the host; it covers
+    # package and environment, so the same release in another one is not the same.
     same = target.live == release.id and target.fingerprint == release.fingerprint
     return not same or target.dangling
 
 
 def _require_room(ctx: HostRun, missing: list[Release]) -> None:
+    """
+    Refuse a host before it has taken half a release: bytes, then inodes.
+
+    Raises:
+        Refused: There is not enough of one; free space that is unknown is not judged.
+    """
     need = sum(r.package.unpacked for r in missing) + _SPARE_BYTES
     free = ctx.known.free_bytes
     if missing and free is not None and free < need:
@@ -119,6 +139,7 @@ def _require_room(ctx: HostRun, missing: list[Release]) -> None:
 
 
 async def _keep_environment(ctx: HostRun, release: Release) -> None:
+    """Send a release's environment, on stdin: secrets stand in no argument list."""
     name = release.module.name
     variables = {
         **release.variables,
@@ -130,13 +151,13 @@ async def _keep_environment(ctx: HostRun, release: Release) -> None:
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),
     }
-    # Beside the exports, for restore.sh: how this release proves its health, and who
-    # runs its post-deploy.
-    told = attrs.asdict(release.module.verify)
-    health = json.dumps({**told, "post_deploy_as": release.module.post_deploy.run_as})
+    # Beside the exports, for a later way back to this release: how it proves its health
+    # and who runs its post-deploy. The plan of that day may say something else.
+    verify = attrs.asdict(release.module.verify)
+    health = json.dumps({**verify, "post_deploy_as": release.module.post_deploy.run_as})
     data = exports(variables) + b"ghost_verify=" + quote(health) + b"\n"
     if run_as := release.module.post_deploy.run_as:
-        # For timer.sh, which has only itself.
+        # timer.sh runs when no controller is left that could render run_as.sh for it.
         meta = ctx.paths.meta(name, release.id)
         files = (f"{meta}/post_deploy", "", f"{meta}/environment")
         again = as_user(run_as, *files, {"GHOST_ACTION": Action.ROLLBACK.value})

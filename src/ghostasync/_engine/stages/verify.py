@@ -1,4 +1,4 @@
-"""VERIFYING: ask each module's health check until it says yes or time is up."""
+"""VERIFYING: repeat each module's health check until it passes or time is up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ async def verify(ctx: HostRun) -> e.Verified:
     Have every module of the run prove its health.
 
     Raises:
-        RemoteError: A check still failed at ``deadlines.verify``; its last words.
+        RemoteError: A check still failed at ``deadlines.verify``; the text ends with
+            its last output.
         ConnectionDied: The connection was lost.
     """
     for release in ctx.attempt.to_deploy:

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Part of other scripts, beside descendants: the end of the process group $script.
 # shellcheck disable=SC2086  # a list of numbers
-end_group() { # asks it to, and kills it where it has not ended after $1 seconds
-	# For hosts without setsid, where it is no group.
+end_group() { # asks it to end, and kills it where it has not ended after $1 seconds
+	# On a host without setsid the script has no group of its own: its family is listed
+	# now, while parents still tell who belongs to it.
 	family=$(descendants "$script")
 	signal TERM
 	left=$1

@@ -11,7 +11,7 @@ extract() {
 	how=-xpof
 	[ "$owner" = drop ] || how=-xpf
 	umask 0
-	# sh has no pipefail: whichever side fails says so, in a word that no name can hold.
+	# sh has no pipefail: the side that fails says so, in a word that no file is named by.
 	# shellcheck disable=SC2154  # the nonce comes with the frame
 	said=$(
 		{

@@ -1,4 +1,4 @@
 #!/bin/sh
-# Part of other scripts: $self becomes the process that runs this line, which $$ is not
-# in a subshell. A builtin that opens the file is that process, and no child of it.
+# Part of other scripts: $self becomes the process that runs this line; in a subshell $$ is
+# another one. read is a builtin, so the process that opens the file is this one itself.
 read -r self _ 2>/dev/null </proc/self/stat || self=$(exec sh -c 'echo "$PPID"')

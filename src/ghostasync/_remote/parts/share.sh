@@ -1,5 +1,6 @@
 #!/bin/sh
-# Part of receive: a path of the release becomes a link to what outlives it.
+# Part of receive: a path of the release becomes a link into DIR/shared, which outlives it.
+# The first release that has the path fills it. Folders on the way keep times and modes.
 own() { [ "$owner" = drop ] || chown -h "$whose" "$1"; }
 
 share() { # KIND PATH

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Part of receive: whether this folder, which tar has just left, is what was packaged.
-# The decoder has compared its checksum with what came, and tar has not complained; so
+# The decoder has compared its checksum with the stream, and tar has not complained; so
 # one comparison of all paths with the manifest completes the proof. Where $proof is
 # content, or the decoder has no checksum, every byte is read back as well.
 # shellcheck disable=SC2086,SC2154  # $tool is words; ghost/seal assigns the others
 
-# What is here: "MTIME f MODE SIZE PATH", "d 755 PATH" or "l PATH<tab>TARGET".
+# Lists this folder: "MTIME f MODE SIZE PATH", "d 755 PATH" or "l PATH<tab>TARGET".
 # shellcheck disable=SC2016  # meant for the inner sh
 found() {
 	case $(find . -prune -printf %Ts 2>/dev/null) in
@@ -24,13 +24,14 @@ found() {
 	esac
 }
 
-# The same from the manifest, by $edit; what that has to escape gets its bytes back.
+# Lists the manifest the same way, by $edit; names that it has to escape are unescaped.
 wanted() {
 	sed -e '/\\/d' -e "$edit" ../ghost/manifest
 	sed -e '/\\/!d' -e "$edit" ../ghost/manifest |
 		while IFS= read -r line; do printf '%b\n' "$line"; done
 }
-# By one digest of all; where it differs, or nothing here makes it, line by line.
+# Compares one digest of the whole list; where it differs, or no tool here makes it, line by
+# line, which also says what is wrong.
 metadata() {
 	is=$(found | sort | sha256sum 2>/dev/null) || :
 	[ "${is%% *}" != "$listing" ] || return 0
@@ -46,8 +47,9 @@ refuses() {
 	! printf "$empty" | "$decoder" -dc >/dev/null 2>&1
 }
 
-# By one digest of all, but for names that digest tools print each in their own way: what
-# such a file holds is checked by ghost/settle. $tool is the first of them that works.
+# Compares one digest of all digests, but for names with a backslash or a control character,
+# which each tool prints in its own way: such files are checked by ghost/settle. $tool is
+# the first tool that works here.
 contents() {
 	echo 'import hashlib as h, sys
 [print(h.sha256(open(n, "rb").read()).hexdigest(), "*%s" % n) for n in sys.argv[1:] or [0]]' \
