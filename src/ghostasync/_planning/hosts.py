@@ -13,7 +13,10 @@ from ..protocols import Store
 
 __all__ = ["choose_hosts", "hosts_of_module", "leave_enough", "place"]
 
-_FINE = frozenset({State.LIVE.value, State.UNCHANGED.value})
+# A host that was HALTED was stopped because of others, so it is not among them.
+_FAILED = frozenset(
+    state.value for state in (State.FAILED, State.ROLLED_BACK, State.STRANDED)
+)
 
 
 async def choose_hosts(
@@ -28,7 +31,7 @@ async def choose_hosts(
     """
     asked = any("@failed" in expression for expression in limit)
     last = await last_states(store.runs) if asked else {}
-    failed = {name for name, state in last.items() if state not in _FINE}
+    failed = {name for name, state in last.items() if state in _FAILED}
     return select(plan.hosts, limit, failed)
 
 

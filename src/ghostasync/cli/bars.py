@@ -30,6 +30,7 @@ _PIPELINE: Final[tuple[tuple[str, frozenset[S]], ...]] = (
     ("live", frozenset({S.LIVE, S.UNCHANGED})),
 )
 _BARRIER_BEFORE: Final = "switch"
+_WAY_BACK: Final = (S.ROLLING_BACK, S.ROLLED_BACK, S.STRANDED)
 _TALLIES: Final = (
     (S.DRAINING, "draining", "cyan"),
     (S.UNDRAINING, "undraining", "cyan"),
@@ -120,10 +121,12 @@ def _progress(board: Board) -> tuple[float, str, str]:
     """Return the share that is done, the same in words, and a style."""
     hosts, counts = max(1, len(board.hosts)), board.counts
     match board.phase:
-        case "going back" | "stopping":
-            back = counts[S.ROLLED_BACK]
-            due = max(1, back + counts[S.ROLLING_BACK] + counts[S.LIVE])
+        case "going back":
+            back, due = counts[S.ROLLED_BACK], max(1, _going_back(board))
             return back / due, f"{back} of {plural(due, 'host')}", "yellow"
+        case "stopping":
+            rest = hosts - board.active_count
+            return rest / hosts, f"{rest} of {plural(hosts, 'host')} at rest", "yellow"
         case "gate" if not board.wave:
             return 1.0, plural(counts[S.READY], "host") + " ready", "cyan"
         case "switching" | "soaking" | "gate":
@@ -134,6 +137,15 @@ def _progress(board: Board) -> tuple[float, str, str]:
             return ready / hosts, f"{ready} of {plural(hosts, 'host')}", "cyan"
         case _:
             return board.upload_fraction, _transfer(board), "cyan"
+
+
+def _going_back(board: Board) -> int:
+    """Count the hosts that are back, on their way, or named to go."""
+    # A host that failed in its own wave goes back by itself; live ones may stay. So
+    # LIVE hosts count only where the fleet's way back names them.
+    named = board.going_back.hosts if board.going_back else ()
+    waiting = sum(board.hosts[name].state not in _WAY_BACK for name in named)
+    return waiting + sum(board.counts[state] for state in _WAY_BACK)
 
 
 def _transfer(board: Board) -> str:
