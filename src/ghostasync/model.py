@@ -11,7 +11,7 @@ import enum
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
@@ -24,14 +24,18 @@ __all__ = [
     "Gate",
     "GitSource",
     "Hook",
+    "HookPlace",
     "Host",
+    "HostKeys",
     "HostReport",
     "InventorySettings",
     "Layout",
     "Module",
+    "OnFailure",
     "Outcome",
     "Package",
     "Plan",
+    "Proof",
     "Report",
     "Revision",
     "Rollout",
@@ -117,6 +121,13 @@ class StoreSettings:
     region: str = ""
 
 
+HostKeys = Literal["strict", "accept-new", "insecure"]
+"""
+Which host keys are believed: those on record, those of hosts without one as well, or
+any key at all.
+"""
+
+
 @attrs.frozen
 class Ssh:
     """How hosts are reached. Empty strings mean what ssh itself would do."""
@@ -125,7 +136,7 @@ class Ssh:
     port: int = 22
     identity: str = ""
     known_hosts: str = "~/.ssh/known_hosts"
-    host_keys: str = "strict"
+    host_keys: HostKeys = "strict"
     config: str | bool = "~/.ssh/config"
     jump: str = ""
     proxy_command: str = ""
@@ -133,17 +144,19 @@ class Ssh:
     connects: int = 0
 
 
+Proof = Literal["metadata", "content"]
+"""
+What a host compares besides the checksum of the stream: kind, mode, size, link target
+and mtime of every path, or every byte as well.
+"""
+
+
 @attrs.frozen
 class Layout:
-    """
-    Where releases go on a host, how they are proven, how many that were live stay.
-
-    *proof* is what a host compares besides the checksum of the stream: ``metadata`` of
-    all paths, or ``content``, every byte as well.
-    """
+    """Where releases go on a host, how they are proven, and how many live ones stay."""
 
     root: str = "/ghost"
-    proof: str = "metadata"
+    proof: Proof = "metadata"
     keep: int = 5
 
 
@@ -168,16 +181,20 @@ class Deadlines:
     stall: float = 60
 
 
+HookPlace = Literal["controller", "host"]
+"""Where the command of a hook runs: on this machine, or on the host that it is for."""
+
+
 @attrs.frozen
 class Hook:
     """
-    A command for one host; *on* is ``"controller"`` (here) or ``"host"`` (there).
+    A command for one host, such as the one that drains it.
 
     *run* is sh, and here any script that begins with ``#!``; empty: nothing to do.
     """
 
     run: str = ""
-    on: str = "controller"
+    on: HookPlace = "controller"
 
     def __bool__(self) -> bool:
         return bool(self.run)
@@ -205,6 +222,13 @@ class Gate:
         return bool(self.run)
 
 
+OnFailure = Literal["rollback-fleet", "rollback-host"]
+"""
+What goes back where the budget breaks: all hosts that may have changed, or only those
+that failed, while live hosts stay live and later waves do not start.
+"""
+
+
 @attrs.frozen
 class Rollout:
     """
@@ -228,7 +252,7 @@ class Rollout:
     after_wave: Gate = Gate()
     max_failures: int | str = 0
     max_unreachable: int | str = ""
-    on_failure: str = "rollback-fleet"
+    on_failure: OnFailure = "rollback-fleet"
     concurrency: int = 256
     confirm: float = 0
     deadlines: Deadlines = Deadlines()

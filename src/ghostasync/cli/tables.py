@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import attrs
 
 from .. import Preview
 from ..model import Revision
 from ..survey.check import Finding
-from ..survey.status import FleetStatus, HostStatus, OpenRun
+from ..survey.status import Condition, FleetStatus, HostStatus, OpenRun
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
 from ..views.text import plain, plural
@@ -112,7 +112,7 @@ def _hosts(groups: Mapping[tuple[str, str, str], Sequence[str]]) -> Iterator[str
     folded = {key: fold_hosts(hosts) for key, hosts in groups.items()}
     width = min(_WIDTH, max(map(len, folded.values())))
     # What needs a person comes last, where it is read.
-    order = ("in-line", "drift", "unreachable", "stranded")
+    order: tuple[str, ...] = get_args(Condition)
     for key in sorted(folded, key=lambda key: order.index(key[0])):
         state, live, text = key
         said = "; ".join(filter(None, (live, text)))

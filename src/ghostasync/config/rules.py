@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import attrs
 
@@ -29,11 +29,15 @@ from ..model import (
     Gate,
     GitSource,
     Hook,
+    HookPlace,
     Host,
+    HostKeys,
     InventorySettings,
     Layout,
     Module,
+    OnFailure,
     Plan,
+    Proof,
     Rollout,
     S3Source,
     Script,
@@ -182,7 +186,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "port": _PORT,
         "identity": _PLAIN,
         "known_hosts": _PLAIN,
-        "host_keys": _words("strict", "accept-new", "insecure"),
+        "host_keys": _words(*get_args(HostKeys)),
         "config": Rule("a path or false", lambda value: value is not True),
         "jump": _ARGUMENT,
         "proxy_command": _PLAIN,
@@ -190,7 +194,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     },
     Layout: {
         "root": _TARGET,
-        "proof": _words("metadata", "content"),
+        "proof": _words(*get_args(Proof)),
         "keep": _whole(1),
     },
     Rollout: {
@@ -200,13 +204,13 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "soak": _SECONDS,
         "max_failures": _BUDGET,
         "max_unreachable": _UNREACHABLE,
-        "on_failure": _words("rollback-fleet", "rollback-host"),
+        "on_failure": _words(*get_args(OnFailure)),
         "concurrency": _whole(1),
         "confirm": _SILENCE,
     },
     BalancerSettings: {"kind": _PLUGIN},
     InventorySettings: {"command": _NO_NUL, "plugin": _PLUGIN},
-    Hook: {"run": _NO_NUL, "on": _words("controller", "host")},
+    Hook: {"run": _NO_NUL, "on": _words(*get_args(HookPlace))},
     Gate: {"run": _NO_NUL},
     Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
     Host: {

@@ -13,7 +13,15 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 
@@ -30,8 +38,16 @@ _INT_BITS: Final = 64
 
 @functools.cache
 def _hints(cls: type) -> Mapping[str, object]:
-    """Return the types of a class's fields: for thousands of hosts found out once."""
-    return get_type_hints(cls)
+    """
+    Return the types of a class's fields: for thousands of hosts found out once.
+
+    A literal reads as a string here: which words it takes is a rule like any other, and
+    ``rules`` says so in one sentence with all that is allowed.
+    """
+    return {
+        name: str if get_origin(kind) is Literal else kind
+        for name, kind in get_type_hints(cls).items()
+    }
 
 
 _KINDS: Final[Mapping[object, str]] = {

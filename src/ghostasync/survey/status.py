@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import attrs
 
@@ -24,6 +24,7 @@ _HOLDER: Final = re.compile(r"run (\S+) ")
 """How a run's text about itself begins; see ``RunSpec.holder``."""
 
 __all__ = [
+    "Condition",
     "FleetStatus",
     "HostStatus",
     "OpenRun",
@@ -31,18 +32,25 @@ __all__ = [
 ]
 
 
+Condition = Literal["in-line", "drift", "unreachable", "stranded"]
+"""
+How a host stands: it serves what MANIFEST says, or something else; it does not answer;
+or no run has put it in order since a rollback failed on it. From the best to the worst.
+"""
+
+
 @attrs.frozen
 class HostStatus:
     """
     What one host serves.
 
-    *live* maps modules to release ids, empty where there is none; *state* is
-    ``in-line``, ``drift``, ``unreachable`` or ``stranded``, *text* says why. *runs*
-    maps modules to the runs that moved their links, as the host has it on record.
+    *live* maps modules to release ids, empty where there is none; *text* says why
+    *state* is no better. *runs* maps modules to the runs that moved their links, as the
+    host has it on record.
     """
 
     live: Mapping[str, str]
-    state: str
+    state: Condition
     text: str = ""
     runs: Mapping[str, str] = attrs.field(factory=dict)
 
