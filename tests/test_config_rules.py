@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from ghostasync.config import parse_plan
-from ghostasync.config.rules import RULES
+from ghostasync.config._rules import RULES
 from ghostasync.errors import ConfigError
 
 BASE = Path("/etc/shop")

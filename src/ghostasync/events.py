@@ -28,6 +28,7 @@ __all__ = [
     "BuildFailed",
     "BuildOutput",
     "BuildStarted",
+    "Cause",
     "Checked",
     "Committed",
     "Connected",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ghostasync.cli import arrange
-from ghostasync.cli.options import (
+from ghostasync.cli._options import (
     COMMON,
     LIMITS,
     Common,

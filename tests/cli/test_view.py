@@ -4,8 +4,8 @@ import pytest
 from rich.cells import cell_len
 
 from ghostasync import events as e
-from ghostasync.cli.bars import ASCII, UNICODE, Glyphs
-from ghostasync.cli.view import MAX_ROWS, lines
+from ghostasync.cli._bars import ASCII, UNICODE, Glyphs
+from ghostasync.cli._view import MAX_ROWS, lines
 from ghostasync.model import State as S  # noqa: N817  as in the table
 
 from .story import OLD, Story, failed_run, folded, gated_run, good_run, names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .._engine.waves import needed
-from ..config.selection import named, select
+from ..config._selection import named, select
 from ..errors import PlanError
 from ..history.reports import last_states
 from ..model import Host, Module, Plan, State

@@ -23,23 +23,23 @@ from cyclopts import (
 
 from ..errors import BuildError, GhostasyncError, PlanError
 from ..views.text import last_lines, plain
-from .exits import FAILED, INTERRUPTED, REFUSED, Interrupted
-from .sink import show
+from ._exits import FAILED, INTERRUPTED, REFUSED, Interrupted
+from ._sink import show
 
-__all__ = ["arrange", "execute", "main"]
+__all__ = ["execute", "main"]
 
 _FIRST: Final = ("--config", "--output")
 
 _COMMANDS: Final = {
-    "init": "init",
-    "check": "commands",
-    "build": "commands",
-    "deploy": "commands",
-    "converge": "commands",
-    "resume": "commands",
-    "rollback": "commands",
-    "status": "commands",
-    "demo": "demo",
+    "init": "_init",
+    "check": "_commands",
+    "build": "_commands",
+    "deploy": "_commands",
+    "converge": "_commands",
+    "resume": "_commands",
+    "rollback": "_commands",
+    "status": "_commands",
+    "demo": "_demo",
 }
 """Each command, and the module that is imported when it is typed."""
 
@@ -62,7 +62,7 @@ def main() -> None:
     # Handlers run in reverse order: this one after threads and all other handlers.
     atexit.register(_leave, statuses)
     _prepare()
-    _commands(arrange(sys.argv[1:]))
+    _import_commands(arrange(sys.argv[1:]))
     # Modules are never garbage; only a run may leave some.
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
@@ -132,7 +132,7 @@ def _usage(error: CycloptsError) -> str:
     return " ".join(str(error).split())
 
 
-def _commands(words: Sequence[str]) -> list[Callable[..., object]]:
+def _import_commands(words: Sequence[str]) -> list[Callable[..., object]]:
     """Import the command that was typed; where it was none, all, to tell of them."""
     if words[:1] == ["--version"]:
         return []
@@ -150,7 +150,7 @@ def _application(words: Sequence[str]) -> App:
         version=_version,
         default_parameter=Parameter(show_default=False),
     )
-    for command in _commands(words):
+    for command in _import_commands(words):
         app.command(command)
     return app
 

@@ -18,21 +18,19 @@ from .._engine.waves import parse_budget, parse_waves
 from .._local.paths import local_path
 from ..errors import ConfigError
 from ..model import Plan, S3Source
-from .rules import check_values
-from .structure import Findings
-from .tables import read_plan
-from .template import template
-from .together import check_together
+from ._rules import check_values
+from ._structure import Findings
+from ._tables import read_plan
+from ._template import template
+from ._together import check_together
 
 __all__ = [
     "check_plan",
-    "check_secrets",
     "load_plan",
     "parse_budget",
     "parse_plan",
     "parse_waves",
     "template",
-    "unsupported",
 ]
 
 _SCRIPTS: Final = (

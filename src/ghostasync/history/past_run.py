@@ -17,7 +17,7 @@ from ..machine import LEFT_ALONE, MAY_BE_DRAINED, MAY_HAVE_MOVED, NOT_MOVED
 from ..model import Revision
 from ..model import State as S  # noqa: N817  as in the table
 
-__all__ = ["PastRun", "continued"]
+__all__ = ["PastRun"]
 
 _WENT_LIVE: Final = frozenset({"live", "unchanged", "partial"})
 

@@ -12,9 +12,9 @@ from .._engine.spec import RunSpec
 from .._engine.stages.check import findings, rights
 from ..errors import HostError
 from ..protocols import Transport
-from .scripts import complaints
+from ._scripts import complaints
 
-__all__ = ["Finding", "find"]
+__all__ = ["Finding"]
 
 
 @attrs.frozen

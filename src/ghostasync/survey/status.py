@@ -23,13 +23,7 @@ T = TypeVar("T")
 _HOLDER: Final = re.compile(r"run (\S+) ")
 """How a run's text about itself begins; see ``RunSpec.holder``."""
 
-__all__ = [
-    "Condition",
-    "FleetStatus",
-    "HostStatus",
-    "OpenRun",
-    "compare",
-]
+__all__ = ["Condition", "FleetStatus", "HostStatus", "OpenRun"]
 
 
 Condition = Literal["in-line", "drift", "unreachable", "stranded"]

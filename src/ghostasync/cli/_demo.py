@@ -21,13 +21,13 @@ from ..config import load_plan
 from ..errors import PlanError
 from ..model import Host, Outcome, Ssh
 from ..views.folding import fold_hosts
-from .commands import closing
-from .demo_kill import kill_and_resume
-from .exits import INTERRUPTED
-from .frontend import FrontEnd
-from .options import COMMON, Common, Flag
-from .running import conduct, run_async
-from .sink import show
+from ._commands import closing
+from ._demo_kill import kill_and_resume
+from ._exits import INTERRUPTED
+from ._frontend import FrontEnd
+from ._options import COMMON, Common, Flag
+from ._running import conduct, run_async
+from ._sink import show
 
 __all__ = ["Place", "demo"]
 

@@ -34,9 +34,9 @@ from ..model import (
     StoreSettings,
     Verify,
 )
-from .hosts import read_rows
-from .rules import allowed
-from .structure import Findings, Reader, at
+from ._hosts import read_rows
+from ._rules import allowed
+from ._structure import Findings, Reader, at
 
 __all__ = ["read_plan"]
 

@@ -7,8 +7,8 @@ import sys
 
 from ..config import template
 from ..errors import PlanError
-from .options import COMMON, Common
-from .sink import show
+from ._options import COMMON, Common
+from ._sink import show
 
 __all__ = ["init"]
 

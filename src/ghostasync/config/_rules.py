@@ -45,7 +45,7 @@ from ..model import (
     StoreSettings,
     Verify,
 )
-from .structure import Findings, at
+from ._structure import Findings, at
 
 __all__ = ["RULES", "Rule", "allowed", "check_hosts", "check_values"]
 

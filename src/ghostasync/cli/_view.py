@@ -12,7 +12,7 @@ from ..model import State as S  # noqa: N817  as in the table of states
 from ..views.board import Board, HostRow, ModuleRow
 from ..views.folding import short_hosts
 from ..views.text import clock, plain, plural, size, span
-from .bars import UNICODE, Glyphs, bar, gate, pipeline, tallies, waves
+from ._bars import UNICODE, Glyphs, bar, gate, pipeline, tallies, waves
 
 __all__ = ["MAX_ROWS", "lines"]
 

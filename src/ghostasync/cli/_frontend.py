@@ -12,12 +12,12 @@ import anyio
 from .. import journal
 from ..events import Record, is_passing
 from ..views.board import Board
-from .lines import LineWriter
-from .options import Output
-from .sink import Sink
+from ._lines import LineWriter
+from ._options import Output
+from ._sink import Sink
 
 if TYPE_CHECKING:
-    from .live import Screen
+    from ._live import Screen
 
 __all__ = ["FrontEnd", "can_draw"]
 
@@ -43,7 +43,7 @@ class FrontEnd:
 
     def _drawn(self, encoding: str | None) -> Screen:
         # It needs rich, which nothing else here does.
-        from .live import Screen
+        from ._live import Screen
 
         return Screen(self.board, self._sink, encoding or "ascii")
 

@@ -17,8 +17,8 @@ import attrs
 
 from ..errors import ConfigError, PlanError
 from ..model import Host
-from .rules import allowed, check_hosts
-from .structure import Findings, Reader, at, show
+from ._rules import allowed, check_hosts
+from ._structure import Findings, Reader, at, show
 
 __all__ = ["MAX_HOSTS", "expand", "expanded", "hosts_of", "read_rows", "require_hosts"]
 

@@ -16,8 +16,8 @@ import attrs
 from .. import Run
 from ..errors import GhostasyncError
 from ..model import Report, State
-from .exits import Interrupted
-from .frontend import FrontEnd
+from ._exits import Interrupted
+from ._frontend import FrontEnd
 
 __all__ = ["Signals", "conduct", "run_async", "supervise"]
 

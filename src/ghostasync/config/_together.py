@@ -7,8 +7,8 @@ from itertools import combinations
 
 from ..errors import PlanError
 from ..model import App, Module, Plan
-from .selection import named
-from .structure import Findings, at, show
+from ._selection import named
+from ._structure import Findings, at, show
 
 __all__ = ["check_together"]
 

@@ -13,9 +13,9 @@ from .. import Run
 from ..goal import Converge, Goal, Resume, Revert, Rollback
 from ..model import Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
-from . import tables
-from .frontend import FrontEnd
-from .options import (
+from . import _tables as tables
+from ._frontend import FrontEnd
+from ._options import (
     COMMON,
     LIMITS,
     LOCKING,
@@ -29,8 +29,8 @@ from .options import (
     Pick,
     Repeatable,
 )
-from .running import Signals, conduct, run_async, supervise
-from .sink import show
+from ._running import Signals, conduct, run_async, supervise
+from ._sink import show
 
 __all__ = [
     "build",

@@ -18,12 +18,12 @@ from .. import journal, start, status
 from ..events import Record, Switched
 from ..goal import Resume
 from ..model import Outcome, Plan
-from . import tables
-from .commands import closing
-from .frontend import FrontEnd
-from .options import Output
-from .running import Signals, conduct, supervise
-from .sink import show
+from . import _tables as tables
+from ._commands import closing
+from ._frontend import FrontEnd
+from ._options import Output
+from ._running import Signals, conduct, supervise
+from ._sink import show
 
 __all__ = ["kill_and_resume"]
 

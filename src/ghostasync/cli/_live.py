@@ -10,9 +10,9 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from ..views.board import Board
-from .bars import ASCII, UNICODE
-from .sink import Sink
-from .view import lines
+from ._bars import ASCII, UNICODE
+from ._sink import Sink
+from ._view import lines
 
 __all__ = ["Screen"]
 
