@@ -569,8 +569,8 @@ async def _carrier(
 
 
 async def _carry(run: Run, on_cancel: OnCancel) -> None:
-    # The shield has no deadline: a detached run has deadlines of its own, and its end is
-    # what the caller asked for.
+    # The shield has no deadline: a detached run has deadlines of its own, and its end
+    # is what the caller asked for.
     with anyio.CancelScope(shield=on_cancel == "detach"):
         await run.main()
 

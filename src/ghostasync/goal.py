@@ -1,9 +1,9 @@
 """
-What a run is for, and all that follows from it.
+Goals of runs, and all that follows from them.
 
 Rule 1: a goal has only the fields that mean something for it, and refuses nonsense
-when it is made. Rule 2: the engine never asks which goal it has. It asks the questions
-below; a goal that leaves one without an answer cannot be made.
+when it is made. Rule 2: the engine never asks which goal it has. The engine asks the
+questions below; a goal that leaves one without an answer cannot be made.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ __all__ = [
 
 
 class _Questions(ABC):
-    """What the engine, the builder and planning ask of a goal."""
+    """
+    Questions that the engine, the builder and planning ask of a goal.
+
+    Most goals answer with constants. A resumption answers as the run that it takes up.
+    """
 
     @property
     @abstractmethod
     def action(self) -> Action:
         """
-        What scripts see as ``GHOST_ACTION``, and what the journal says.
+        The word that scripts see as ``GHOST_ACTION``, and that the journal has.
 
         Scripts of customers branch on it, so these few words are all there will be.
         """
@@ -101,7 +105,7 @@ class _Questions(ABC):
 
 
 def _words(values: Iterable[str]) -> tuple[str, ...]:
-    """Take a list of words; a lone string would be read as a list of its letters."""
+    """Return a list of words; a lone string would be read as a list of its letters."""
     if isinstance(values, str):
         raise PlanError(f"{values!r} is one string; allowed: a list of strings")
     return tuple(values)
@@ -244,7 +248,8 @@ class Revert(_Questions):
     *run* is its id, the newest that is unfinished by default.
     """
 
-    # A post-deploy that runs on the way back is a rollback's, whoever asked for it.
+    # Scripts that run on the way back see a rollback, whether a run takes itself back
+    # or a person has asked for it.
     action: ClassVar = Action.ROLLBACK
     builds: ClassVar = False
     migrates: ClassVar = False

@@ -140,8 +140,8 @@ class StoreSettings:
     """
     Place of packages, MANIFEST and runs.
 
-    *keep* packages of each module stay, besides those that MANIFEST names. *region* and
-    *endpoint_url* are for stores in S3.
+    The newest *keep* packages of each module stay, besides those that are in use.
+    *region* and *endpoint_url* are for stores in S3.
     """
 
     url: str = "$XDG_STATE_HOME/ghostasync"
