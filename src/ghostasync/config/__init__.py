@@ -87,12 +87,12 @@ def parse_plan(
         raw: Mapping[str, object] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError([_not_toml(name, error)]) from None
-    found = Findings()
-    plan, hosts = read_plan(raw, base, found)
-    check_values(plan, hosts, found)
-    check_together(plan, hosts, found)
-    _check_files(plan, environ, found)
-    if lines := found.lines():
+    findings = Findings()
+    plan, hosts = read_plan(raw, base, findings)
+    check_values(plan, hosts, findings)
+    check_together(plan, hosts, findings)
+    _check_files(plan, environ, findings)
+    if lines := findings.lines():
         raise ConfigError(lines)
     # A frozen value has no other way to say of itself what only its reader knows.
     object.__setattr__(plan, "checked", True)
@@ -107,12 +107,12 @@ def check_plan(plan: Plan, environ: Mapping[str, str] = os.environ) -> list[str]
     """
     if plan.checked:
         return []
-    found = Findings()
+    findings = Findings()
     hosts = [f"hosts[{index}]" for index in range(len(plan.hosts))]
-    check_values(plan, hosts, found)
-    check_together(plan, hosts, found)
-    _check_files(plan, environ, found)
-    return found.lines()
+    check_values(plan, hosts, findings)
+    check_together(plan, hosts, findings)
+    _check_files(plan, environ, findings)
+    return findings.lines()
 
 
 def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
@@ -146,11 +146,13 @@ def _not_toml(name: str, error: Exception) -> str:
     return f"{name}: is not TOML, {match[2]}: {match[1]}"
 
 
-def _check_files(plan: Plan, environ: Mapping[str, str], found: Findings) -> None:
+def _check_files(plan: Plan, environ: Mapping[str, str], findings: Findings) -> None:
     for index, module in enumerate(plan.modules):
         for key in _SCRIPTS:
             file = getattr(module, key).file
             path = local_path(file, plan.base, environ)
             if file and not os.path.isfile(path):  # noqa: PTH113  never raises
                 where = f"modules[{index}].{key}.file"
-                found.add(where, f"there is no file {path}; allowed: a script's file")
+                findings.add(
+                    where, f"there is no file {path}; allowed: a script's file"
+                )

@@ -40,9 +40,9 @@ def hosts_of(rows: Sequence[object], where: str) -> tuple[Host, ...]:
     Raises:
         ConfigError: A row is wrong, or two have one name.
     """
-    found = Findings()
-    located = list(read_rows(_reader(found), rows, where))
-    return _sound(located, found, where)
+    findings = Findings()
+    located = list(read_rows(_reader(findings), rows, where))
+    return _sound(located, findings, where)
 
 
 def require_hosts(hosts: Iterable[Host], where: str) -> tuple[Host, ...]:
@@ -53,16 +53,16 @@ def require_hosts(hosts: Iterable[Host], where: str) -> tuple[Host, ...]:
         ConfigError: A value is of the wrong type or breaks its rule, or two hosts have
             one name.
     """
-    found = Findings()
-    reader = _reader(found)
+    findings = Findings()
+    reader = _reader(findings)
     located = []
     for index, host in enumerate(hosts):
         place, raw = f"{where}[{index}]", attrs.asdict(host)
         raw["labels"] = dict(host.labels)
         sound = reader.table(Host, raw, place)
-        if not found.spoiled(at(place, "name")):
+        if not findings.spoiled(at(place, "name")):
             located.append((place, sound))
-    return _sound(located, found, where)
+    return _sound(located, findings, where)
 
 
 def read_rows(
@@ -76,9 +76,9 @@ def read_rows(
         elif isinstance(row, dict):
             pattern = reader.table(Host, row, place)
         else:
-            reader.found.wrong(place, row, _ALLOWED)
+            reader.findings.wrong(place, row, _ALLOWED)
             continue
-        if not reader.found.spoiled(at(place, "name")):
+        if not reader.findings.spoiled(at(place, "name")):
             yield from ((place, host) for host in expanded(reader, pattern, place))
 
 
@@ -87,11 +87,11 @@ def expanded(reader: Reader, pattern: Host, where: str) -> Iterator[Host]:
     try:
         names = expand(pattern.name)
     except PlanError as error:
-        reader.found.add(where, str(error))
+        reader.findings.add(where, str(error))
         return
     if len(names) > 1 and pattern.address:
         name = show(pattern.name)
-        reader.found.add(
+        reader.findings.add(
             where, f"gives one address to all of {name}; allowed: one each"
         )
     for name in names:
@@ -145,16 +145,16 @@ def _numbers(ranges: Sequence[tuple[int, int, int]]) -> Iterator[str]:
             yield str(number).zfill(width)
 
 
-def _reader(found: Findings) -> Reader:
-    return Reader(found, {}, {}, {str: ""}, allowed)
+def _reader(findings: Findings) -> Reader:
+    return Reader(findings, {}, {}, {str: ""}, allowed)
 
 
 def _sound(
-    located: Sequence[tuple[str, Host]], found: Findings, where: str
+    located: Sequence[tuple[str, Host]], findings: Findings, where: str
 ) -> tuple[Host, ...]:
-    check_hosts(located, found)
-    found.twice([(place, host.name) for place, host in located])
-    if lines := found.lines():
+    check_hosts(located, findings)
+    findings.twice([(place, host.name) for place, host in located])
+    if lines := findings.lines():
         more = len(lines) - _MOST
         rest = [f"{where}: {more} findings more"] if more > 0 else []
         raise ConfigError([*lines[:_MOST], *rest])

@@ -268,43 +268,45 @@ def allowed(cls: type, name: str) -> str:
     return "" if rule is None or rule.each else rule.allowed
 
 
-def check_values(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
+def check_values(plan: Plan, hosts: Sequence[str], findings: Findings) -> None:
     """Note every value of *plan* that breaks its rule; *hosts* are their places."""
     for name in ("app", "store", "ssh", "layout", "rollout", "inventory"):
-        _walk(getattr(plan, name), name, found)
+        _walk(getattr(plan, name), name, findings)
     for index, module in enumerate(plan.modules):
-        _walk(module, f"modules[{index}]", found)
-    check_hosts(zip(hosts, plan.hosts, strict=True), found)
+        _walk(module, f"modules[{index}]", findings)
+    check_hosts(zip(hosts, plan.hosts, strict=True), findings)
 
 
-def check_hosts(located: Iterable[tuple[str, Host]], found: Findings) -> None:
+def check_hosts(located: Iterable[tuple[str, Host]], findings: Findings) -> None:
     """Note every value of hosts that breaks its rule, each with its place."""
     for where, host in located:
-        _walk(host, where, found)
+        _walk(host, where, findings)
         for name, text in host.labels.items():
             if not _LABEL.accepts(text):
-                found.wrong(at(at(where, "labels"), name), text, _LABEL.allowed)
+                findings.wrong(at(at(where, "labels"), name), text, _LABEL.allowed)
 
 
-def _walk(value: attrs.AttrsInstance, where: str, found: Findings) -> None:
+def _walk(value: attrs.AttrsInstance, where: str, findings: Findings) -> None:
     cls = type(value)
     for field in attrs.fields(cls):
         inner = getattr(value, field.name)
         place = where if (cls, field.name) in _UNNAMED else at(where, field.name)
         if attrs.has(type(inner)):
-            _walk(inner, place, found)
+            _walk(inner, place, findings)
         elif (rule := RULES[cls].get(field.name)) is not None:
-            _apply(rule, inner, place, found)
+            _apply(rule, inner, place, findings)
 
 
-def _apply(rule: Rule, value: object, where: str, found: Findings) -> None:
+def _apply(rule: Rule, value: object, where: str, findings: Findings) -> None:
     if isinstance(value, Mapping):
         for key in value:
             if not rule.accepts(key):
-                found.add(at(where, key), f"is no name for it; allowed: {rule.allowed}")
+                findings.add(
+                    at(where, key), f"is no name for it; allowed: {rule.allowed}"
+                )
     elif rule.each and isinstance(value, Sequence):
         for index, item in enumerate(value):
             if not rule.accepts(item):
-                found.wrong(f"{where}[{index}]", item, rule.allowed)
+                findings.wrong(f"{where}[{index}]", item, rule.allowed)
     elif not rule.accepts(value):
-        found.wrong(where, value, rule.allowed)
+        findings.wrong(where, value, rule.allowed)

@@ -135,7 +135,7 @@ class Reader:
         hint: Returns what is allowed for a key of a class, or "" for the usual.
     """
 
-    found: Findings
+    findings: Findings
     homes: Mapping[str, tuple[str, ...]]
     special: Mapping[object, Callable[[Reader, object, str], object]]
     blanks: Mapping[object, object]
@@ -146,11 +146,11 @@ class Reader:
     ) -> Mapping[str, object]:
         """Return the table *raw*, and note keys of it that are not *known*."""
         if not isinstance(raw, dict):
-            self.found.wrong(where, raw, allowed)
+            self.findings.wrong(where, raw, allowed)
             return {}
         for key in raw:
             if key not in known:
-                self.found.add(at(where, key), self._stray(key, known))
+                self.findings.add(at(where, key), self._stray(key, known))
         return raw
 
     def table(self, cls: type[T], raw: object, where: str) -> T:
@@ -165,7 +165,7 @@ class Reader:
             if name in given:
                 value = self._value(kind, given[name], place, allowed)
             elif required:
-                self.found.add(place, f"is missing; allowed: {allowed}")
+                self.findings.add(place, f"is missing; allowed: {allowed}")
                 value = None
             else:
                 continue
@@ -185,7 +185,7 @@ class Reader:
             return self.table(kind, raw, where)
         misfits = list(_misfits(kind, raw, where))
         for place, value, inner in misfits:
-            self.found.wrong(
+            self.findings.wrong(
                 place, value, allowed if inner is kind else _describe(inner)
             )
         if misfits:

@@ -49,21 +49,21 @@ async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list
 
 
 def _read(module: Module, base: Path, tree: Path) -> list[str]:
-    said: list[str] = []
+    texts: list[str] = []
     for key in _KEYS:
         script: Script = getattr(module, key)
         if script.inline:
-            said.append(warning(key, os.fsencode(script.inline)))
+            texts.append(warning(key, os.fsencode(script.inline)))
         elif script:
             path = tree / script.path if script.path else base / script.file
             try:
-                said.append(warning(key, path.read_bytes()))
+                texts.append(warning(key, path.read_bytes()))
             except OSError as exc:
                 made_later = script.path and module.buildpack and key != "buildpack"
                 if not made_later:
                     name = script.path or script.file
-                    said.append(f"{key}: {name}: {exc.strerror}")
-    return [text for text in said if text]
+                    texts.append(f"{key}: {name}: {exc.strerror}")
+    return [text for text in texts if text]
 
 
 def _ignore(data: bytes) -> None:

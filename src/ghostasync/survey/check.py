@@ -29,7 +29,7 @@ class Finding:
 
 async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
     """Return what would keep sources and hosts from a deploy, in plan order."""
-    found = [
+    all_findings = [
         Finding(
             "",
             str(chosen.error).removeprefix(f"{chosen.module.name}: "),
@@ -42,7 +42,7 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
         texts = await complaints(
             chosen, spec.plan.base, spec.plan.rollout.deadlines.build
         )
-        found += [Finding("", text, chosen.module.name) for text in texts]
+        all_findings += [Finding("", text, chosen.module.name) for text in texts]
 
     async def look(ctx: HostRun) -> list[Finding]:
         try:
@@ -54,8 +54,8 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
         return [*(Finding(ctx.name, text) for text in wrong), *minor]
 
     for per_host in await ask_each(spec, transport, look):
-        found += per_host
-    return tuple(found)
+        all_findings += per_host
+    return tuple(all_findings)
 
 
 def _warnings(ctx: HostRun) -> Iterator[str]:
