@@ -1,8 +1,11 @@
 """
 ``ghostasync.toml`` -> :class:`~ghostasync.model.Plan`.
 
-Reading is strict, and everything that is wrong is said at once: one line a finding,
-with its place and what is allowed there.
+Reading is strict, and all findings are told at once: one line each, with its place and
+what is allowed there. A text goes through four steps, which share one set of findings:
+tables become values (``_tables``, ``_structure``), each value is held to its rule
+(``_rules``), values to each other (``_together``), and scripts beside the file have to
+exist. A plan that was built in Python goes through the last three.
 """
 
 from __future__ import annotations
@@ -94,7 +97,8 @@ def parse_plan(
     _check_files(plan, environ, findings)
     if lines := findings.lines():
         raise ConfigError(lines)
-    # A frozen value has no other way to say of itself what only its reader knows.
+    # Planning would check the plan once more, without the places in the file. A frozen
+    # value has no other way to say of itself what only its reader knows.
     object.__setattr__(plan, "checked", True)
     return plan
 
@@ -125,7 +129,7 @@ def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
 
 
 def unsupported(plan: Plan) -> list[str]:
-    """Return a line for each thing the plan asks for that this version cannot do."""
+    """Return a line for each wish of the plan that this version cannot fulfil."""
     lines = []
     if plan.store.url.startswith("s3://"):
         lines.append("store.url: this version keeps its store in a directory only")

@@ -1,5 +1,5 @@
 """
-Rows that describe hosts: those of ``inventory.hosts``, and those that others give.
+Rows that describe hosts: those of ``inventory.hosts``, of commands and of plug-ins.
 
 A row is a name, perhaps with ranges that stand for many, or a table with a name. Rows
 of a command or a plug-in are read as strictly as those of the file.
@@ -23,7 +23,7 @@ from ._structure import Findings, Reader, at, show
 __all__ = ["MAX_HOSTS", "expand", "expanded", "hosts_of", "read_rows", "require_hosts"]
 
 MAX_HOSTS: Final = 100_000
-"""More names than this in one pattern are a typing mistake, not a fleet."""
+"""Names that one pattern may stand for; more are a typing mistake, not a fleet."""
 
 _RANGE: Final = re.compile(r"\[([0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*)\]")
 _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%\w+)?)\]")
@@ -47,7 +47,7 @@ def hosts_of(rows: Sequence[object], where: str) -> tuple[Host, ...]:
 
 def require_hosts(hosts: Iterable[Host], where: str) -> tuple[Host, ...]:
     """
-    Return *hosts*, which somebody's code has made, if they are what rows may describe.
+    Return *hosts*, made by code that is not ours, if rows could describe them.
 
     Raises:
         ConfigError: A value is of the wrong type or breaks its rule, or two hosts have
@@ -60,6 +60,7 @@ def require_hosts(hosts: Iterable[Host], where: str) -> tuple[Host, ...]:
         place, raw = f"{where}[{index}]", attrs.asdict(host)
         raw["labels"] = dict(host.labels)
         sound = reader.table(Host, raw, place)
+        # A host without a usable name would be told of a second time, as a twin.
         if not findings.spoiled(at(place, "name")):
             located.append((place, sound))
     return _sound(located, findings, where)
@@ -118,6 +119,7 @@ def expand(pattern: str) -> list[str]:
             f'"{pattern}" has a broken range; allowed: [1-9], [001-300], [1,3,5-7]'
         )
     ranges = [[_bounds(pattern, item) for item in p.split(",")] for p in parts[1::2]]
+    # Counted before a name is made: a slip like [1-999999999] must not fill the memory.
     many = prod(sum(last - first + 1 for first, last, _ in r) for r in ranges)
     if many > MAX_HOSTS:
         raise PlanError(f'"{pattern}" stands for {many} hosts; allowed: {MAX_HOSTS}')

@@ -1,8 +1,10 @@
 """
-What values the keys take, beyond their types.
+Rules for the values of keys, beyond their types, as one table.
 
-One table says it key by key, and a few functions what several keys say together. The
-rules hold for plans that are built in Python too.
+A rule has its words beside it, so a finding says what is allowed. The rules hold for
+plans that are built in Python as well. Most of them keep a value from being something
+else to a tool: a name from leading out of its folder, an argument from being an option,
+a text from ending a line of a protocol.
 """
 
 from __future__ import annotations
@@ -53,14 +55,14 @@ __all__ = ["RULES", "Rule", "allowed", "check_hosts", "check_values"]
 @attrs.frozen
 class Rule:
     """
-    What one key takes.
+    Rule of one key.
 
     Args:
         allowed: The rule in words.
 
         accepts: The rule itself, for a value of the key's type; hence its ``Any``.
 
-        each: Whether it is about each item of an array, or each name in a table.
+        each: Whether the rule is about each item of an array, or each name in a table.
     """
 
     allowed: str
@@ -87,18 +89,21 @@ def _words(*words: str) -> Rule:
     return Rule(f"{', '.join(listed[:-1])} or {listed[-1]}", lambda v: v in words)
 
 
-# bash as sh dies on an assignment to one of these.
+# bash as sh dies on an assignment to one of these: "readonly variable".
 _READONLY: Final = "BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID"
 
 _LINE: Final = r"[^\x00-\x1f\x7f]*"
-# What JSON may hold and no encoding has, too: half of a surrogate pair.
+# Rows of an inventory are JSON, which may hold half of a surrogate pair. No encoding
+# has that, so such a name could not be written to a journal.
 _WORD: Final = r"[^\x00-\x1f\x7f\ud800-\udfff]*"
 _FULL: Final = r"(?=.*\S)"
 _STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+"
 _PLACE: Final = r"(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+"
 _BUCKET: Final = r"s3://[A-Za-z0-9][^/\s]*(?:/\S*)?"
 
-_AGES: Final = 10**9  # what timers count without a loss; leaves out inf and nan
+_AGES: Final = 10**9
+"""Seconds that timers count without a loss; the limit leaves out inf and nan."""
+
 _SHORTEST: Final = 10
 _ABOVE_0: Final = Rule("seconds, above 0, at most 10^9", lambda v: 0 < v <= _AGES)
 _SECONDS: Final = Rule("seconds, 0 to 10^9", lambda v: 0 <= v <= _AGES)
@@ -106,7 +111,7 @@ _SILENCE: Final = Rule(
     "0, or seconds from 10 to 10^9",
     lambda v: v == 0 or _SHORTEST <= v <= _AGES,
 )
-"""A host that misses three signs of life; they come every few seconds at most."""
+"""Signs of life come every few seconds, and a host acts when it has missed three."""
 _ID: Final = _whole(-1, 2**32 - 2)
 _PORT: Final = _whole(0, 65535)
 _BUDGET: Final = Rule(BUDGETS_ALLOWED, is_budget)
@@ -256,7 +261,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "hosts": _HOSTS,
     },
 }
-"""The rule of every key that does not take all values of its type."""
+"""Rules of all keys that do not take every value of their type."""
 
 _UNNAMED: Final = {(Script, "path"), (Host, "name")}
 """Fields that are written as a bare string, without their name."""

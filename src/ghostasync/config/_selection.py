@@ -1,13 +1,13 @@
 """
-Which hosts of the inventory a run is about: the grammar of ``--limit``.
+Choice of hosts of the inventory: the grammar of ``--limit``.
 
 One ``--limit`` is a list of terms that must all hold; several ``--limit`` add up::
 
     --limit 'web*,az=a,!web3' --limit @failed
 
 A term is a glob on the host's name, ``label=glob``, or ``@failed`` for the hosts that
-failed in the last run; ``!`` in front turns it round. What names nothing is an error
-and not an empty set: the usual cause is a typing mistake, and behind a ``!`` it would
+failed in the last run; ``!`` in front turns it round. A term that names nothing is an
+error and no empty set: the usual cause is a typing mistake, and behind a ``!`` it would
 deploy to the very host that was to be spared.
 """
 
@@ -73,7 +73,7 @@ def _all_terms(
         term_text = term.strip()
         matched = _term(hosts, term_text.removeprefix("!"), failed)
         names = names - matched if term_text.startswith("!") else names & matched
-        # That nothing failed is no typing mistake: "!@failed" is everybody then.
+        # "!@failed" after a run without failures is no typing mistake: it is all hosts.
         if not matched and term_text != f"!{_FAILED}":
             raise PlanError(_nothing(hosts, term_text))
     if not names:

@@ -1,5 +1,5 @@
 """
-TOML values -> frozen attrs values, strictly: nothing is converted, nothing is guessed.
+TOML values -> frozen attrs values, strictly: no value is converted or guessed.
 
 A value that does not fit is noted and its default used instead, so that one reading
 finds everything that is wrong with a file.
@@ -70,6 +70,7 @@ def show(value: object) -> str:
         return "a table"
     if isinstance(value, list):
         return "an array"
+    # tomllib takes numbers of any length, and Python refuses to write very long ones.
     if isinstance(value, int) and value.bit_length() > _INT_BITS:
         return "a number beyond 64 bits"
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -78,7 +79,11 @@ def show(value: object) -> str:
 
 @attrs.frozen
 class Findings:
-    """What is wrong, by place; the first thing found at a place hides the others."""
+    """
+    Findings by place; the first one at a place hides all others there and inside it.
+
+    A table of the wrong type would otherwise be told of again for each of its keys.
+    """
 
     _texts: dict[str, str] = attrs.field(factory=dict)
 
@@ -209,7 +214,8 @@ def _misfits(
     if origin in {Union, types.UnionType}:
         branches = [list(_misfits(arg, raw, where)) for arg in args]
         if all(branches):
-            # An array with one wrong item is about that item.
+            # The value fits none of the types. An array with one wrong item gets a
+            # finding about that item, and not about all that the key may be.
             deep = [b for b in branches if b[0][0] != where]
             yield from deep[0] if deep else [(where, raw, kind)]
     elif origin is tuple and isinstance(raw, list):
@@ -218,12 +224,13 @@ def _misfits(
     elif origin is not None and origin is not tuple and isinstance(raw, dict):
         for key, item in raw.items():
             yield from _misfits(args[1], item, at(where, key))
+    # isinstance would take true for a number of hosts: bool is an int.
     elif type(raw) is not kind and not (kind is float and type(raw) is int):
         yield where, raw, kind
 
 
 def _mended(kind: object, raw: object) -> object | None:
-    """Return what fits in an array or table of strings, so that it is judged too."""
+    """Return the strings of an array or table, so that their rules are applied too."""
     if isinstance(raw, list) and get_args(kind) == (str, ...):
         return tuple(item if isinstance(item, str) else "" for item in raw)
     if isinstance(raw, dict) and get_args(kind) == (str, str):

@@ -103,6 +103,7 @@ def _hint(cls: type, name: str) -> str:
 
 
 def _homes() -> Mapping[str, tuple[str, ...]]:
+    """Return the tables that each key belongs in: a misplaced key is told its home."""
     homes: dict[str, tuple[str, ...]] = {}
     for name, cls in _TABLES.items():
         for key in attrs.fields_dict(cls):
@@ -113,7 +114,7 @@ def _homes() -> Mapping[str, tuple[str, ...]]:
     homes["command"] = ("[inventory]", "modules.verify")
     homes["plugin"] = ("[inventory]",)
     homes["kind"] = ("rollout.balancer",)
-    # A name is asked for in too many tables to be of help.
+    # Too many tables have a name for a hint to be of help.
     del homes["name"]
     return homes
 
@@ -171,7 +172,7 @@ def _balancer(reader: Reader, raw: object, where: str) -> BalancerSettings | Non
 
 
 def _inventory(reader: Reader, raw: object) -> InventorySettings:
-    """Read who is asked for hosts; beside *plugin* stand the keys of the plug-in."""
+    """Read the source of hosts; beside *plugin* stand the keys of the plug-in."""
     options: dict[str, object] = {}
     if isinstance(raw, dict) and "plugin" in raw:
         options = {k: v for k, v in raw.items() if k not in _INVENTORY_KEYS}

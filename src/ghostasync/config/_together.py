@@ -1,4 +1,4 @@
-"""What several keys of a plan must agree on."""
+"""Agreement of several keys of a plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._structure import Findings, at, show
 __all__ = ["check_together"]
 
 Located = tuple[str, str]
-"""A place, and the name or path that stands there."""
+"""A place, and the name or path at it."""
 
 
 def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None:
@@ -33,7 +33,7 @@ def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None
 
 
 def _alone(plan: Plan, findings: Findings) -> None:
-    """Note what is set beside a key that does the same."""
+    """Note keys that are set beside another one which does the same."""
     ssh, rollout, inventory = plan.ssh, plan.rollout, plan.inventory
     rivals: list[list[tuple[str, object]]] = [
         [("ssh.jump", ssh.jump), ("ssh.proxy_command", ssh.proxy_command)],
@@ -63,6 +63,7 @@ def _here(module: Module, where: str, findings: Findings) -> None:
 
 
 def _placed(plan: Plan, module: Module, where: str, findings: Findings) -> None:
+    # Hosts that an inventory has yet to name are looked for once it has.
     if plan.hosts and module.selectors and not findings.spoiled(where):
         try:
             named(plan.hosts, module.selectors)

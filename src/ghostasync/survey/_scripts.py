@@ -1,4 +1,4 @@
-"""Read a module's scripts as a deploy will, and say what is wrong with them."""
+"""A reading of a module's scripts, as a deploy will read them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_d
 
 async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list[str]:
     """
-    Return what the scripts of a module should not do, and which are not there.
+    Return a line for each script that is not there, or does what it should not.
 
-    Scripts in the source tree are read at its revision; one that the buildpack
+    Scripts in the source tree are read at its revision; a script that the buildpack
     may yet make is not missed.
 
     Args:

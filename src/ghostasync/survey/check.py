@@ -1,4 +1,8 @@
-"""Look at sources, scripts and hosts with a deploy's own eyes."""
+"""
+Check: a look at sources, scripts and hosts, by the same functions as a deploy's.
+
+A check with rules of its own would pass hosts that a deploy then refuses.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,11 @@ __all__ = ["Finding"]
 
 @attrs.frozen
 class Finding:
-    """Something that keeps a host, or a module where *host* is empty, from the plan."""
+    """
+    Obstacle for a host, or for a module where *host* is empty.
+
+    A *warning* keeps no host from a deploy.
+    """
 
     host: str
     text: str
@@ -28,7 +36,7 @@ class Finding:
 
 
 async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
-    """Return what would keep sources and hosts from a deploy, in plan order."""
+    """Return the obstacles of a deploy, those of modules first, in plan order."""
     all_findings = [
         Finding(
             "",
@@ -59,7 +67,8 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
 
 
 def _warnings(ctx: HostRun) -> Iterator[str]:
-    """Yield what keeps no host from the plan, and is good to know."""
+    """Yield facts that keep no host from the plan and are good to know."""
+    # logind spares the processes of root.
     timed = ctx.run.plan.rollout.confirm and ctx.known.uid != 0
     if timed and ctx.known.ends_logins:
         yield (
