@@ -32,6 +32,7 @@ __all__ = [
     "RunLog",
     "Session",
     "Source",
+    "Sparing",
     "Store",
     "Transport",
 ]
@@ -394,6 +395,19 @@ class Balancer(Protocol):
         Raises:
             HostError: It could not be done.
         """
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """
+    A :class:`Balancer` that may have nothing to do; then nobody asks the host either.
+
+    Without this every host is asked first whether it is the run's still, and one that
+    is out of reach cannot go back to its balancer.
+    """
+
+    def has_work(self, key: Literal["drain", "undrain"]) -> bool:
+        """Tell whether the method of this name does anything at all."""
 
 
 @runtime_checkable

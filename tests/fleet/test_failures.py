@@ -146,7 +146,7 @@ def test_a_buildpack_that_fails_leaves_the_hosts_alone(stage: Stage) -> None:
     failed = outcome.event("BuildFailed")
     assert failed["exit_status"] == 3
     assert "no such header" in outcome.stderr
-    assert set(outcome.states.values()) == {"FAILED"}
+    assert set(outcome.states.values()) == {"HALTED"}
     log = Path(outcome.last["log"]) / "build" / "site.log"
     assert "compiling\nno such header\n" in log.read_text()
     stage.assert_recovers()
@@ -261,7 +261,7 @@ def test_a_pre_deploy_that_fails_on_one_host_moves_no_link_anywhere(
     failed = outcome.event("Failed", "h3")
     assert (failed["stage"], failed["exit_status"]) == ("PREPARING", 4)
     assert outcome.states["h3"] == "FAILED"
-    assert set(outcome.states.values()) <= {"READY", "FAILED"}
+    assert set(outcome.states.values()) <= {"HALTED", "FAILED"}
     assert "pre_deploy of site exited 4" in outcome.stderr
     report = json.loads((Path(outcome.last["log"]) / "report.json").read_text())
     assert report["hosts"]["h3"]["exit_status"] == 4
@@ -444,7 +444,7 @@ def test_rollback_host_leaves_what_is_live_and_stops(stage: Stage) -> None:
     expected = {**dict.fromkeys(HOSTS, stage.old), "h1": new}
     assert stage.world.serves("site") == expected
     assert [line[1] for line in stage.world.manifest()] == [stage.old]
-    assert outcome.states["h4"] == "READY"
+    assert outcome.states["h4"] == "HALTED"
 
 
 def test_a_failure_in_the_first_wave_stops_whatever_the_budget(stage: Stage) -> None:
@@ -453,7 +453,7 @@ def test_a_failure_in_the_first_wave_stops_whatever_the_budget(stage: Stage) -> 
     outcome = stage.fail("--waves", "2,100%", "--max-failures", "3")
 
     stage.assert_old_serves(outcome)
-    assert outcome.states["h3"] == "READY"
+    assert outcome.states["h3"] == "HALTED"
 
 
 def test_a_run_under_limit_does_not_move_the_manifest(stage: Stage) -> None:
@@ -544,7 +544,7 @@ def test_a_signal_puts_every_link_back(
 
     stage.assert_old_serves(outcome, exit_status=130)
     assert outcome.last["outcome"] == "interrupted"
-    assert set(outcome.states.values()) <= {"FAILED", "READY", "ROLLED_BACK"}
+    assert set(outcome.states.values()) <= {"FAILED", "HALTED", "ROLLED_BACK"}
     for host in HOSTS:
         assert not any("sleep 66" in c for c in stage.world.fleet.commands(host))
     stage.assert_recovers()

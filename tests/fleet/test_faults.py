@@ -68,15 +68,15 @@ def _in(*states: S) -> frozenset[S]:
 
 
 GOES_ON = End(0, _in(S.LIVE), _in(S.LIVE), NEW, NEW)
-FAILS = End(1, _in(S.FAILED), _in(S.FAILED, S.READY))
+FAILS = End(1, _in(S.FAILED), _in(S.FAILED, S.HALTED))
 """Left of the bar: no link has moved anywhere."""
-DROPS_OUT = End(1, _in(S.FAILED, S.ROLLED_BACK), _in(S.READY, S.ROLLED_BACK))
+DROPS_OUT = End(1, _in(S.FAILED, S.ROLLED_BACK), _in(S.HALTED, S.ROLLED_BACK))
 GOES_BACK = End(1, _in(S.ROLLED_BACK), _in(S.ROLLED_BACK))
 STRANDED = End(3, _in(S.STRANDED), _in(S.ROLLED_BACK), serves=EITHER)
 STOPS = End(
     130,
-    _in(S.FAILED, S.READY, S.ROLLED_BACK),
-    _in(S.FAILED, S.READY, S.ROLLED_BACK),
+    _in(S.FAILED, S.HALTED, S.ROLLED_BACK),
+    _in(S.FAILED, S.HALTED, S.ROLLED_BACK),
 )
 IS_GONE = End(-signal.SIGKILL, frozenset(), frozenset(), EITHER, EITHER)
 DECIDES = (GOES_ON, GOES_BACK)

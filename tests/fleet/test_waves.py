@@ -117,7 +117,7 @@ def test_a_migration_that_fails_moves_no_link(scene: Scene) -> None:
     good = scene.console.deploy()
 
     assert failed.exit == 1
-    assert set(failed.states.values()) == {"READY"}
+    assert set(failed.states.values()) == {"HALTED"}
     assert failed.event("BeforeSwitchFailed")["exit_status"] == 1
     assert "before_switch of site exited 1" in failed.stderr
     assert f"{old} on 4 hosts" in failed.stderr
@@ -137,8 +137,8 @@ def test_a_gate_that_closes_takes_the_fleet_back(scene: Scene) -> None:
     assert outcome.states == {
         "h1": "ROLLED_BACK",
         "h2": "ROLLED_BACK",
-        "h3": "READY",
-        "h4": "READY",
+        "h3": "HALTED",
+        "h4": "HALTED",
     }
     assert outcome.event("AfterWaveFailed")["tail"] == "errors after h2\n"
     assert "wave 2: after_wave exited 1" in outcome.stderr

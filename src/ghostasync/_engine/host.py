@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import anyio
 import attrs
@@ -18,7 +18,7 @@ from ..fold import HostState, RunState
 from ..goal import Goal
 from ..history.past_run import PastRun
 from ..model import Deadlines, Host, Module, Plan, State
-from ..protocols import Balancer, Channel
+from ..protocols import Balancer, Channel, Sparing
 from .spec import RunSpec
 
 __all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
@@ -120,6 +120,13 @@ class RunContext:
     def balancer(self) -> Balancer | None:
         """Who sends visitors to hosts; None where nobody is told of a deploy."""
         return self.spec.balancer
+
+    def balances(self, key: Literal["drain", "undrain"]) -> bool:
+        """Tell whether a balancer has anything to do when hosts leave or come back."""
+        balancer = self.balancer
+        return balancer is not None and (
+            not isinstance(balancer, Sparing) or balancer.has_work(key)
+        )
 
     @property
     def deadlines(self) -> Deadlines:

@@ -127,7 +127,8 @@ def drained_by_killed_run(ctx: HostRun) -> bool:
     One that was stranded stays so: a person has to look first.
     """
     killed = ctx.run.killed
-    return bool(ctx.run.balancer and killed and ctx.name in killed.drained)
+    drained = killed.drained if killed else ()
+    return ctx.name in drained and ctx.run.balances("drain")
 
 
 def adopt_killed_moves(ctx: HostRun) -> bool:

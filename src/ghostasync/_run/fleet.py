@@ -12,6 +12,7 @@ from .._engine.spec import RunSpec
 from .._engine.waves import allowed, cut, needed
 from .._local.redact import Redactor
 from .._remote.fence import FencedSession
+from ..fold import HostState, RunState
 from ..protocols import Transport
 from .record import Recording
 
@@ -29,14 +30,14 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
 
         record: Where its events and the output of its hosts go.
     """
-    policy = Policy(rules_of(spec))
+    state = RunState(HostState.of)
     run = RunContext(
         spec=spec,
         redactor=Redactor([*spec.secrets.values(), *spec.old_secrets]),
         logs=record,
         work_slots=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
         note=lambda event: fleet.note(event),  # noqa: PLW0108  made below
-        state=policy.run,
+        state=state,
         protected={m.module: frozenset({m.package}) for m in spec.manifest},
         variables=run_variables(
             spec.plan.app,
@@ -44,8 +45,9 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
             action=spec.goal.action,
             secrets=spec.secrets,
         ),
-        waves=len(policy.rules.waves),
     )
+    policy = Policy(rules_of(spec, drains=run.balances("drain")), state)
+    run.waves = len(policy.rules.waves)
     hosts: dict[str, HostRun] = {}
     for host in spec.hosts:
         if transport is None:
@@ -61,10 +63,14 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     return fleet
 
 
-def rules_of(spec: RunSpec) -> Rules:
-    """Return what the policy of a run decides by: its plan, in numbers and names."""
+def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
+    """
+    Return what the policy of a run decides by: its plan, in numbers and names.
+
+    *drains* is whether hosts are taken out of a balancer.
+    """
     rollout, killed = spec.plan.rollout, spec.killed
-    drained = killed.drained if killed and spec.balancer else ()
+    drained = killed.drained if killed and drains else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable
     waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
     return Rules(

@@ -19,6 +19,10 @@ class Commands:
     out: Hook
     back: Hook
 
+    def has_work(self, key: Literal["drain", "undrain"]) -> bool:
+        """Tell whether there is a command for this."""
+        return bool(self.out if key == "drain" else self.back)
+
     async def drain(self, access: HostAccess) -> None:
         """
         Run the command that takes a host out.

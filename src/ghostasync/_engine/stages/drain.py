@@ -34,7 +34,7 @@ async def drain(ctx: HostRun) -> e.Drained:
         HostError: It failed or took too long; the host may be half drained.
     """
     balancer = ctx.run.balancer
-    if balancer is None:
+    if balancer is None or not ctx.run.balances("drain"):
         return e.Drained(ctx.name)
     started = anyio.current_time()
     await _require_lock(ctx)
@@ -64,11 +64,12 @@ async def put_back(ctx: HostRun) -> float:
         HostError: It failed or took too long.
     """
     started, balancer = anyio.current_time(), ctx.run.balancer
-    if balancer is not None:
+    told = False
+    if balancer is not None and (told := ctx.run.balances("undrain")):
         await _require_lock(ctx)
         await _ask(ctx, "undrain", balancer.undrain)
     ctx.undo = attrs.evolve(ctx.undo, drained=False)
-    return anyio.current_time() - started if balancer else 0.0
+    return anyio.current_time() - started if told else 0.0
 
 
 async def _require_lock(ctx: HostRun) -> None:
