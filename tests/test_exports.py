@@ -88,7 +88,8 @@ PROMISED = {
     "ghostasync.packaging.unpack": "unpack",
     "ghostasync.protocols": """
         Balancer Channel Environment HostAccess Inventory Manifest ManifestLine
-        Notifier Observer OnOutput Packages RunLog Session Source Store Transport
+        Notifier Observer OnOutput Packages RunLog Session Source Sparing Store
+        Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
