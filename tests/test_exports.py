@@ -61,11 +61,6 @@ PROMISED = {
     "ghostasync.inventories.command": "CommandInventory",
     "ghostasync.inventories.static": "Static",
     "ghostasync.journal": "Journal decode encode line records replay",
-    "ghostasync.lint": "",
-    "ghostasync.lint.offline": "ShellLine complaint findings warning",
-    "ghostasync.lint.rules": "Call INSTALLERS NETWORK",
-    "ghostasync.lint.shell": "ShellCommand ShellScript read",
-    "ghostasync.lint.shell_words": "DEPTH Words",
     "ghostasync.machine": """
         AFTER_SWITCH HostMachine IN_ORDER IllegalTransition LEFT_ALONE MAY_BE_DRAINED
         MAY_HAVE_MOVED NOT_MOVED RESTING SERVES_NEW SPARED SWITCHED TERMINAL
@@ -77,15 +72,6 @@ PROMISED = {
         Outcome Package Plan Proof Report Revision Rollout S3Source Script Source Ssh
         State StoreSettings Verify
     """,
-    "ghostasync.packaging": """
-        Encoded Entry Kind Packed Spool format_manifest pack parse_manifest
-    """,
-    "ghostasync.packaging.build": "Packed pack",
-    "ghostasync.packaging.manifest": "Entry Kind escape format_manifest parse_manifest",
-    "ghostasync.packaging.spool": "Encoded Spool",
-    "ghostasync.packaging.tar": "TarWriter",
-    "ghostasync.packaging.tree": "TreeReader shown",
-    "ghostasync.packaging.unpack": "unpack",
     "ghostasync.protocols": """
         Balancer Channel Environment HostAccess Inventory Manifest ManifestLine
         Notifier Observer OnOutput Packages RunLog Session Source Sparing Store

@@ -9,8 +9,8 @@ import anyio
 from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
+from .._lint.offline import warning
 from ..errors import SourceError
-from ..lint.offline import warning
 from ..model import Module, Script
 
 __all__ = ["complaints"]
