@@ -188,6 +188,7 @@ class RemoteError(HostError):
     def __init__(
         self, host: str, script: str, status: int | None, tail: str = ""
     ) -> None:
+        # The last line is the reason that a script gave; a long one keeps its end.
         ended = "was killed" if status is None else f"exited {status}"
         last = tail.strip().rsplit("\n", 1)[-1].strip()[-_LONGEST:]
         super().__init__(host, f"{script} {ended}" + (f": {last}" if last else ""))

@@ -149,6 +149,7 @@ class Deploy(_Questions):
 class Redeploy(_Questions):
     """Bring stored *packages* to the fleet, one for each module; nothing is built."""
 
+    # A stored package may be new to this fleet, so it migrates like a deploy.
     action: ClassVar = Action.REDEPLOY
     builds: ClassVar = False
     migrates: ClassVar = True
@@ -168,6 +169,8 @@ class Redeploy(_Questions):
 class Converge(_Questions):
     """Bring hosts to what MANIFEST says; those in line are left alone."""
 
+    # A release that MANIFEST names has migrated, and its variables are kept with it: a
+    # new host gets what the others have, whoever asks for it.
     action: ClassVar = Action.CONVERGE
     builds: ClassVar = False
     migrates: ClassVar = False
@@ -187,6 +190,8 @@ class Rollback(_Questions):
     serves now.
     """
 
+    # The older release has migrated long ago. MANIFEST moves with the fleet, or the
+    # next host to boot would bring back the release that was rolled away from.
     action: ClassVar = Action.ROLLBACK
     builds: ClassVar = False
     migrates: ClassVar = False
@@ -212,6 +217,8 @@ class Resume(_Questions):
     it would have answered them. Only scripts are told that this is a resumption.
     """
 
+    # A killed run on its way back is taken up as a Revert, so this goal goes forward.
+    # Its scripts see the variables that were kept when the run began.
     action: ClassVar = Action.RESUME
     only_back: ClassVar = False
     callers_environment: ClassVar = False

@@ -169,6 +169,7 @@ def _stripe(done: float, room: int, style: str, glyphs: Glyphs) -> Text:
 
 def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
     """Draw one stripe a wave, the present one as far as it is live."""
+    # With more waves than room only some around the present one are drawn.
     label = f" {f'wave {board.wave}/{board.wave_count}':{_LABEL - 1}}"
     tail = f"        {plural(len(board.wave_hosts), 'host'):<25}"[: width - _LABEL]
     tail = tail if width >= _WIDE else f"  {len(board.wave_hosts):4}"

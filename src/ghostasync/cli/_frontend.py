@@ -64,6 +64,7 @@ class FrontEnd:
 
     def observe(self, record: Record) -> None:
         """Take note of *record*. Never blocks."""
+        # Lines say names of modules and widths of hosts, so the board comes first.
         self.board.apply(record)
         if self.output == "json" and not is_passing(record.event):
             self._sink.write(journal.line(record) + "\n")

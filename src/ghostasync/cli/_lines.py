@@ -59,6 +59,8 @@ class LineWriter:
             texts = self._output(event) if isinstance(event, e.BuildOutput) else []
             texts = texts or _packaging(event) or _waves(event) or _gates(event)
             texts = texts or _rollout(event)
+        # Names have one width, so that facts stand below each other; a longer name is
+        # not cut, and moves its own line only.
         names = max(map(len, (*board.hosts, *board.modules, "run")))
         at = time.strftime("%H:%M:%S", time.localtime(record.at))
         for line in texts:
@@ -75,6 +77,9 @@ class LineWriter:
 
 def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
     """Count the first of *lines* that end *known*; a tail's first may be cut short."""
+    # A tail is the end of the output so far: the lines that it shares with the one
+    # before stand at the end of that. The longest overlap wins, so that a line which a
+    # script repeats is not written twice.
     for count in range(min(len(known), len(lines)), 0, -1):
         first, *rest = known[-count:]
         if first.endswith(lines[0]) and rest == list(lines[1:count]):

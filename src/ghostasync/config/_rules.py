@@ -97,6 +97,7 @@ _LINE: Final = r"[^\x00-\x1f\x7f]*"
 # has that, so such a name could not be written to a journal.
 _WORD: Final = r"[^\x00-\x1f\x7f\ud800-\udfff]*"
 _FULL: Final = r"(?=.*\S)"
+# A step of a path is a name, never "." or "..", which would lead out of its folder.
 _STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+"
 _PLACE: Final = r"(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+"
 _BUCKET: Final = r"s3://[A-Za-z0-9][^/\s]*(?:/\S*)?"
@@ -112,6 +113,7 @@ _SILENCE: Final = Rule(
     lambda v: v == 0 or _SHORTEST <= v <= _AGES,
 )
 """Signs of life come every few seconds, and a host acts when it has missed three."""
+# -1 is the login user; 2**32 - 1 means "no change" to chown(2).
 _ID: Final = _whole(-1, 2**32 - 2)
 _PORT: Final = _whole(0, 65535)
 _BUDGET: Final = Rule(BUDGETS_ALLOWED, is_budget)
@@ -263,6 +265,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
 }
 """Rules of all keys that do not take every value of their type."""
 
+# A finding names the place as it stands in the file: modules[0].buildpack, not .path.
 _UNNAMED: Final = {(Script, "path"), (Host, "name")}
 """Fields that are written as a bare string, without their name."""
 

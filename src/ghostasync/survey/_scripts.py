@@ -33,6 +33,7 @@ async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list
         seconds: How long the source may take to deliver the tree.
     """
     scripts = [getattr(chosen.module, key) for key in _KEYS]
+    # A stored package was built, and its scripts were read, when it was made.
     if chosen.source is None or chosen.error is not None:
         return []
     async with anyio.TemporaryDirectory(prefix="ghostasync-") as folder:
@@ -59,6 +60,7 @@ def _read(module: Module, base: Path, tree: Path) -> list[str]:
             try:
                 texts.append(warning(key, path.read_bytes()))
             except OSError as exc:
+                # The buildpack has to be in the source; it may make the others.
                 made_later = script.path and module.buildpack and key != "buildpack"
                 if not made_later:
                     name = script.path or script.file

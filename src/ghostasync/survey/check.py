@@ -57,6 +57,7 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
             facts = ctx.attempt.facts = await facts_of(ctx)
             wrong = [*findings(ctx, facts), *await rights(ctx)]
         except HostError as exc:
+            # A host that cannot be looked at is a finding, and no reason to stop.
             return [Finding(ctx.name, str(exc))]
         minor = [Finding(ctx.name, text, warning=True) for text in _warnings(ctx)]
         return [*(Finding(ctx.name, text) for text in wrong), *minor]

@@ -129,6 +129,8 @@ def _status(
 
 def _open_run(killed: PastRun | None, holder: str) -> OpenRun | None:
     """Return the run that goes on, else the one that was killed."""
+    # A resumption holds hosts under its own id, and counts as one with the killed run:
+    # its journal then says more than its text does.
     if found := _HOLDER.match(holder):
         run = OpenRun(found[1], holder=holder)
         if killed is None or run.id not in killed.ids:
@@ -149,6 +151,7 @@ def _open_run(killed: PastRun | None, holder: str) -> OpenRun | None:
 
 def _difference(module: str, expected: str, facts: Facts) -> str:
     target = facts.targets[module]
+    # A link to a release that is gone serves nobody, whatever its text says.
     if target.dangling:
         return f"{module}: the link leads nowhere"
     if target.live == expected:

@@ -218,6 +218,7 @@ def _serving(report: Report, board: Board) -> str:
     groups: dict[str, list[str]] = defaultdict(list)
     for name, host in report.hosts.items():
         groups[_served(name, host.state, report, board)].append(name)
+    # Three groups at most: a fleet in pieces is looked at by status, not in one line.
     told = sorted(groups.items(), key=lambda group: -len(group[1]))
     if len(told) == 1 and told[0][0]:
         return _serves(told[0][0], plural(len(told[0][1]), "host"))
@@ -266,9 +267,11 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
 
 
 def _next(report: Report, board: Board, command: TypedCommand) -> str:
+    """Return the one command to type next."""
     if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return _look(report, board, command)
     if report.outcome is Outcome.PARTIAL:
+        # MANIFEST has moved: the hosts that failed lack nothing but what it says.
         return command.other("converge")
     if report.outcome is Outcome.LOCKED:
         return command.patient
