@@ -81,6 +81,8 @@ class HostState(HostMachine):
                 self.previous, self.moved = previous, True
             case e.KilledRunFound(moved=moved, drained=drained):
                 self.moved, self.drained, self.looked = moved, drained, True
+                # A host that never answered before may have been asked again.
+                self.connected = True
             # Whatever fails after the first failure follows from it. A way back that
             # failed is graver than its reason, and a person has to know of it.
             case e.Failed() if self.failure is None or self.state is S.STRANDED:

@@ -1,8 +1,8 @@
 """
-What tests of deployments need: hosts without machines, and a store without a disk.
+The parts for tests of deployments: hosts without machines, and a store without a disk.
 
-Three ways, from the fastest to the truest: :class:`FakeTransport` runs nothing,
-:class:`LocalTransport` runs the real scripts in local processes, and
+There are three kinds of hosts, from the fastest to the truest: :class:`FakeTransport`
+runs nothing, :class:`LocalTransport` runs the real scripts in local processes, and
 :class:`InProcessFleet` is reached over SSH like any other hosts.
 """
 
