@@ -38,7 +38,7 @@ from ghostasync import (
     deploy,
 )
 from ghostasync import events as e
-from ghostasync.cli.running import run_async
+from ghostasync.cli._running import run_async
 from ghostasync.errors import DeployFailed
 from ghostasync.model import Deadlines, Layout, Outcome, Report
 

@@ -22,8 +22,8 @@ import anyio
 
 from benchmarks.harness.rounds import interleave, machine, show_table
 from benchmarks.harness.tree import FILES, NBYTES, make_tree
+from ghostasync._packaging import pack
 from ghostasync.model import DirectorySource, Module, Revision
-from ghostasync.packaging import pack
 
 PACKAGE: Final = "1700000000_site_0000000"
 

@@ -25,9 +25,9 @@ import anyio
 
 from benchmarks.harness.rounds import interleave, machine, show_table
 from benchmarks.harness.tree import FILES, NBYTES, make_tree
+from ghostasync._packaging import pack
 from ghostasync._remote.script import render
 from ghostasync.model import DirectorySource, Module, Revision
-from ghostasync.packaging import pack
 from tests.remote.shells import SHELLS, loader
 
 PACKAGE: Final = "1700000000_site_0000000"

@@ -30,7 +30,7 @@ from ghostasync import (
     Verify,
     deploy,
 )
-from ghostasync.cli.view import lines
+from ghostasync.cli._view import lines
 from ghostasync.events import Record
 from ghostasync.testing import InProcessFleet
 from ghostasync.views.board import Board

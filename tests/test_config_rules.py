@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import attrs
 import pytest
 
 from ghostasync.config import parse_plan
-from ghostasync.config.rules import RULES
+from ghostasync.config._rules import RULES
 from ghostasync.errors import ConfigError
 
 BASE = Path("/etc/shop")
@@ -633,3 +634,48 @@ def test_every_key_that_is_not_true_or_false_has_a_rule() -> None:
         kinds |= {"BalancerSettings", "Mapping[str, object]"}
         fields = attrs.fields_dict(cls)
         assert set(rules) == {n for n, f in fields.items() if str(f.type) not in kinds}
+
+
+LITERALS = [
+    (cls, name, get_args(kind))
+    for cls in RULES
+    for name, kind in get_type_hints(cls).items()
+    if get_origin(kind) is Literal
+]
+
+
+def test_the_words_that_a_literal_has_are_those_that_its_key_takes() -> None:
+    assert {name for _, name, _ in LITERALS} == {
+        *("host_keys", "proof", "on", "on_failure"),
+    }
+    for cls, name, words in LITERALS:
+        rule = RULES[cls][name]
+
+        assert all(map(rule.accepts, words))
+        assert not rule.accepts("")
+        assert all(f'"{word}"' in rule.allowed for word in words)
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "problem"),
+    [
+        ("ssh", "host_keys = true", 'ssh.host_keys: is true; allowed: "strict", '),
+        ("ssh", "host_keys = []", 'ssh.host_keys: is an array; allowed: "strict", '),
+        (
+            "rollout",
+            'drain = { run = "x", on = 1 }',
+            'rollout.drain.on: is 1; allowed: "controller" or "host"',
+        ),
+        (
+            "rollout",
+            "on_failure = {}",
+            'rollout.on_failure: is a table; allowed: "rollback-fleet" or ',
+        ),
+    ],
+)
+def test_what_is_no_word_at_all_is_told_the_words(
+    table: str, line: str, problem: str
+) -> None:
+    (found,) = problems(table, line)
+
+    assert found.startswith(problem)

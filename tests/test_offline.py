@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.lint.offline import ShellLine, complaint, findings, warning
+from ghostasync._lint.offline import ShellLine, complaint, findings, warning
 
 
 def on_hosts(text: str) -> list[str]:

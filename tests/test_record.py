@@ -14,8 +14,8 @@ from ghostasync import events as e
 from ghostasync._run import record as record_module
 from ghostasync._run.record import Recording
 from ghostasync.errors import StoreError
-from ghostasync.history import leftovers
-from ghostasync.history.leftovers import claim, hand_in_killed
+from ghostasync.history import _leftovers as leftovers
+from ghostasync.history._leftovers import claim, hand_in_killed
 from ghostasync.model import Outcome, Report
 from ghostasync.protocols import RunLog
 from ghostasync.stores import DirectoryStore

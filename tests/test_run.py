@@ -32,7 +32,7 @@ from ghostasync import (
 from ghostasync import events as e
 from ghostasync.errors import ConnectionDied, StoreError
 from ghostasync.journal import Journal
-from ghostasync.model import Deadlines, Layout
+from ghostasync.model import Deadlines, Layout, Proof
 from ghostasync.stores.directory import DirectoryManifest
 from ghostasync.testing import Answer, Call, FakeTransport
 
@@ -186,7 +186,7 @@ async def test_every_host_is_ready_before_the_first_link_moves(plan: Plan) -> No
 
 
 @pytest.mark.parametrize("proof", ["metadata", "content"])
-async def test_a_host_is_told_how_to_prove_a_release(plan: Plan, proof: str) -> None:
+async def test_a_host_is_told_how_to_prove_a_release(plan: Plan, proof: Proof) -> None:
     hosts = Hosts()
 
     await run(attrs.evolve(plan, layout=Layout(proof=proof)), hosts)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghostasync.config.selection import named, select
+from ghostasync.config._selection import named, select
 from ghostasync.errors import PlanError
 from ghostasync.model import Host
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.lint.shell import read
-from ghostasync.lint.shell_words import DEPTH
+from ghostasync._lint.shell import read
+from ghostasync._lint.shell_words import DEPTH
 
 
 def words(text: str) -> list[tuple[str, ...]]:

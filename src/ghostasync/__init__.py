@@ -107,12 +107,15 @@ _HOMES: Final = (
     *("model", "errors", "goal", "config"),
     *("survey.check", "survey.status", "_run.run", "_api"),
 )
-"""Where these names live; the first are the fastest to import."""
+"""Modules that define these names; the first are the fastest to import."""
 
+# The command line is in this package, so each command imports this file first. Names
+# that it does not ask for, the engine and asyncssh behind them, are therefore imported
+# at their first use.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Import what is asked for: the command line lives here, and needs little."""
+        """Import the module that defines *name*, or the submodule of that name."""
         for home in _HOMES if name in __all__ else ():
             module = import_module(f".{home}", __name__)
             if name in module.__all__:

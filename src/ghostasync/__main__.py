@@ -9,7 +9,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Import the command line and run it."""
-    # Imports leave no garbage, and looking for it takes a tenth of their time.
+    # Imports leave no garbage, and looking for it takes a tenth of their time. The
+    # command line turns the collector on again before it runs the command.
     gc.disable()
     from .cli import main as command
 

@@ -1,7 +1,9 @@
 """
-What people call: the only place that puts the parts together and picks defaults.
+The functions that people call: here the parts are put together and defaults picked.
 
-Nothing here touches what is process-wide: signals, limits, logging, the executor.
+Each function makes a goal, has planning turn plan and goal into the spec of a run, and
+hands that to a :class:`Run`. The caller's process belongs to the caller, so signals,
+limits, logging and the executor are left alone; only the command line touches them.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from .survey.check import Finding, find
 from .survey.status import FleetStatus, compare
 
 __all__ = [
+    "OnCancel",
     "Preview",
     "RunOptions",
     "build",
@@ -44,10 +47,17 @@ __all__ = [
 ]
 
 
+OnCancel = Literal["rollback", "detach"]
+"""
+The end of a run whose caller fails or is cancelled: the run puts every link back, or
+goes on to its own end.
+"""
+
+
 @attrs.frozen
 class Preview:
     """
-    What a deploy would do, found out without contacting a host.
+    A deploy as it would go, found out without contacting a host.
 
     *modules* map names to revisions, or to package ids; *waves* hold host names;
     *allowed* is how many hosts may fail.
@@ -60,35 +70,36 @@ class Preview:
 
 class RunOptions(TypedDict, total=False):
     """
-    How any run goes about it: keywords of :func:`start`, and of all that call it.
+    Options of every run: keywords of :func:`start`, and of all functions that call it.
 
     Keys:
         limit: Expressions that choose hosts, as for ``--limit``: the terms of one must
             all hold, several add up. All hosts by default; a killed run is taken up on
             the hosts that it had.
 
-        wait: Seconds to wait for another run that holds a host; without, the run ends
-            at once, with outcome ``locked``.
+        wait: Seconds to wait for another run that holds a host; 0 ends the run at once,
+            with outcome ``locked``.
 
         break_lock: Take hosts that another run holds, and end what it runs there.
 
-        actor: Who deploys; scripts see it as ``GHOST_MODULE_USER``. The login by
-            default.
+        actor: The person or job that deploys; scripts see it as ``GHOST_MODULE_USER``.
+            The login by default.
 
-        reason: Why, for the journal.
+        reason: A sentence for the journal.
 
         observe: Called with every record, in order, on the event loop. Must not block;
-            one that raises is dropped and logged.
+            an observer that raises is dropped and logged.
 
-        transport: What reaches the hosts; SSH by default.
+        transport: The way to the hosts; SSH by default.
 
-        store: Where packages, MANIFEST and runs are kept; the plan's by default.
+        store: The home of packages, MANIFEST and runs; the plan's by default.
 
-        inventory: Who names the hosts; by default the plan, or whom that names.
+        inventory: The source of the hosts; by default the plan or the inventory that it
+            names.
 
-        balancer: Who sends visitors to hosts; by default whom the plan names.
+        balancer: The plug-in that takes hosts out of balancers; the plan's by default.
 
-        notifiers: Told of the report at the end; or names of such plug-ins.
+        notifiers: Plug-ins, or their names, that are given the report at the end.
 
         on_cancel: ``"rollback"``: an exception in the body of :func:`start`, or its
             cancellation, puts every link back first. ``"detach"``: the run goes on to
@@ -106,7 +117,7 @@ class RunOptions(TypedDict, total=False):
     inventory: Inventory | None
     balancer: Balancer | None
     notifiers: Sequence[Notifier | str]
-    on_cancel: Literal["rollback", "detach"]
+    on_cancel: OnCancel
 
 
 _CLOSING = 5.0
@@ -132,7 +143,7 @@ async def start(
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     notifiers: Sequence[Notifier | str] = (),
-    on_cancel: Literal["rollback", "detach"] = "rollback",
+    on_cancel: OnCancel = "rollback",
 ) -> AsyncGenerator[Run]:
     """
     Start a run and let it go on beside the body; leaving the body waits for its end.
@@ -172,6 +183,7 @@ async def start(
         PlanError: The goal cannot be reached on this plan. No host was changed.
         StoreError: The store cannot be used.
     """
+    # A notifier that does not exist is told of before anything else is done.
     told = notifiers_of(notifiers, plan)
     spec = await plan_run(
         plan,
@@ -195,6 +207,9 @@ async def start(
                 yield run
                 await run.wait()
             except BaseException as exc:  # noqa: BLE001  raised again below
+                # The run takes its way back, or goes on to its end, inside the group:
+                # only then may the caller have the exception, and without the group's
+                # wrapping.
                 failure = exc
                 tasks.cancel_scope.cancel()
     if failure is not None:
@@ -294,7 +309,7 @@ async def revert(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) ->
     Args:
         plan: What goes where.
 
-        run: The run's id; the newest that is unfinished by default. One whose journal
+        run: The run's id; the newest that is unfinished by default. A run whose journal
             is lost is taken back by the records that hosts keep.
 
         **options: See :class:`RunOptions`; without *limit*.
@@ -456,7 +471,7 @@ async def check(
         inventory: As in :class:`RunOptions`.
 
     Returns:
-        What would keep a host from taking the plan, in plan order.
+        Findings that would keep a host from taking the plan, in plan order.
 
     Raises:
         PlanError: The plan cannot be carried out.
@@ -499,7 +514,7 @@ async def status(
         return await compare(spec, carrier)
 
 
-# --- How ---------------------------------------------------------------------------
+# --- The parts, put together -----------------------------------------------------
 
 
 async def _plan_forward(
@@ -527,7 +542,9 @@ async def _plan_forward(
 def _look_through(
     transport: Transport | None, spec: RunSpec
 ) -> AbstractAsyncContextManager[Transport]:
-    """Hand out what looks at the hosts of *spec*: those connections do not stay."""
+    """Hand out a transport that looks at the hosts of *spec*."""
+    # A look closes each connection at its end, so no more are open than work at once.
+    # A run keeps one to every host and needs files for all.
     together = min(len(spec.hosts), spec.plan.rollout.concurrency)
     return _carrier(spec, transport, together)
 
@@ -545,11 +562,15 @@ async def _carrier(
     try:
         yield own
     finally:
+        # A cancelled run closes its connections too; a bastion that is gone may not
+        # hold up the end.
         with anyio.move_on_after(_CLOSING, shield=True):
             await own.aclose()
 
 
-async def _carry(run: Run, on_cancel: str) -> None:
+async def _carry(run: Run, on_cancel: OnCancel) -> None:
+    # The shield has no deadline: a detached run has deadlines of its own, and its end
+    # is what the caller asked for.
     with anyio.CancelScope(shield=on_cancel == "detach"):
         await run.main()
 

@@ -1,5 +1,5 @@
 """
-Every error of ghostasync, by what the reader can do about it.
+Errors of ghostasync, ordered by what their reader can do.
 
 ::
 
@@ -85,7 +85,7 @@ class BuildError(GhostasyncError):
     """
     A script on this machine failed.
 
-    *exit_status* is None where it was ended by us; *tail* is its last output.
+    *exit_status* is None where ghostasync ended the script; *tail* is its last output.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class StoreError(GhostasyncError):
 
 
 class NotInStore(StoreError):
-    """The store could be read, and has no such package or file of a run."""
+    """The store could be read, but has no such package or file of a run."""
 
 
 class HostError(GhostasyncError):
-    """Something about one host; the text does not repeat its name."""
+    """A failure of one host; the text does not repeat the host's name."""
 
     def __init__(self, host: str, text: str) -> None:
         super().__init__(text)
@@ -119,8 +119,8 @@ class Unreachable(HostError):
     """
     No connection to the host.
 
-    *retriable* is false for what a second try makes worse: a refused login, a wrong
-    host key. *denied* is whether it was the login that was refused.
+    *retriable* is false where a second try makes things worse: after a refused login,
+    or a wrong host key. *denied* is whether it was the login that was refused.
     """
 
     def __init__(
@@ -135,7 +135,11 @@ class ConnectionDied(HostError):
 
 
 class NeverSent(ConnectionDied):
-    """It was gone before the host was told what to do: nothing has changed there."""
+    """
+    The connection died before the host was told what to do.
+
+    Nothing has changed there: a link that was to move needs no way back.
+    """
 
 
 class Refused(HostError):
@@ -143,7 +147,7 @@ class Refused(HostError):
 
 
 class StillRunning(Refused):
-    """What another run, or the host's own timer, runs there has not ended in time."""
+    """A script of another run, or of the host's own timer, has not ended in time."""
 
 
 class LockHeld(HostError):
@@ -158,7 +162,8 @@ class DeadlinePassed(HostError):
     """
     A state, or else *what*, took longer than its deadline, in seconds.
 
-    *tail* is the last that a script printed before it was ended, in bounds.
+    *tail* is the last output of a script before it was ended, in bounds. *key* names
+    the deadline in the configuration, so that the message says what to change.
     """
 
     def __init__(
@@ -170,15 +175,20 @@ class DeadlinePassed(HostError):
 
 
 _LONGEST = 300
-"""Characters of a script's last line in a reason; binary has lines without end."""
+"""Characters of a script's last line in a reason; binary data has endless lines."""
 
 
 class RemoteError(HostError):
-    """A script on the host failed; *tail* is the last it printed, in bounds."""
+    """
+    A script on the host failed; *tail* is its last output, in bounds.
+
+    *status* is None where a signal ended the script.
+    """
 
     def __init__(
         self, host: str, script: str, status: int | None, tail: str = ""
     ) -> None:
+        # The last line is the reason that a script gave; a long one keeps its end.
         ended = "was killed" if status is None else f"exited {status}"
         last = tail.strip().rsplit("\n", 1)[-1].strip()[-_LONGEST:]
         super().__init__(host, f"{script} {ended}" + (f": {last}" if last else ""))

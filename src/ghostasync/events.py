@@ -1,9 +1,10 @@
 """
-What can happen in a run, as frozen facts in the past tense.
+Events of a run: frozen facts in the past tense.
 
-The same events drive each host's state machine, the screen, the journal and user
-code. They carry no time and no number: a :class:`Record` wraps an event with those
-when the run takes note of it, so that events stay comparable.
+The same events drive each host's state machine, the policy, the screen, the journal and
+user code. Events carry no time and no number: a :class:`Record` wraps an event with
+those when the run takes note of it, so that events stay comparable. Sizes are in bytes
+and durations in seconds; releases and links are mapped from module names.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "BuildFailed",
     "BuildOutput",
     "BuildStarted",
+    "Cause",
     "Checked",
     "Committed",
     "Connected",
@@ -81,7 +83,7 @@ class HostEvent:
 
 @attrs.frozen
 class Connected(HostEvent):
-    """The host answered, let us in and ran a command as asked."""
+    """The host answered, accepted the login and ran a command as asked."""
 
     seconds: float = 0.0
 
@@ -96,7 +98,12 @@ class Checked(HostEvent):
 
 @attrs.frozen
 class Unchanged(HostEvent):
-    """Every module of the run is live on the host already, as built."""
+    """
+    Nothing is to be done on the host.
+
+    Every module of the run is live there already, as built. For a run that only takes
+    hosts back: no link of the host says otherwise than it should.
+    """
 
 
 @attrs.frozen
@@ -104,7 +111,7 @@ class Resumed(HostEvent):
     """The run that this one resumes brought the host live already; it is left alone."""
 
     previous: Mapping[str, str] = attrs.field(factory=dict)
-    """Module name to what its link said before that run: what a rollback restores."""
+    """Module name to the text of its link before that run: a rollback restores it."""
 
 
 @attrs.frozen
@@ -120,7 +127,7 @@ class Prepared(HostEvent):
     """Every pre-deploy exited 0; the old release still serves."""
 
     previous: Mapping[str, str] = attrs.field(factory=dict)
-    """Module name to what its link says now: what a rollback restores."""
+    """Module name to the text of its link now, which a rollback restores."""
 
 
 @attrs.frozen
@@ -158,7 +165,7 @@ class Verified(HostEvent):
 
 @attrs.frozen
 class Undrained(HostEvent):
-    """The balancers send the host work again: it is live. *seconds* as before."""
+    """The balancers send the host work again: it is live. *seconds* as for Drained."""
 
     seconds: float = 0.0
 
@@ -207,9 +214,9 @@ class RolledBack(HostEvent):
 @attrs.frozen
 class Output(HostEvent):
     """
-    What a script on the host printed last: a bounded tail, secrets redacted.
+    The last output of a script on the host: a bounded tail, secrets redacted.
 
-    *final* once it has ended; what comes before is for screens.
+    *final* once the script has ended; samples before that are for screens only.
     """
 
     module: str
@@ -220,7 +227,7 @@ class Output(HostEvent):
 
 @attrs.frozen
 class Disconnected(HostEvent):
-    """The connection to the host died; until it is back nobody waits for the host."""
+    """The connection to the host died; until it is back no other host waits for it."""
 
     reason: str
 
@@ -235,10 +242,11 @@ class Reconnected(HostEvent):
 @attrs.frozen
 class KilledRunFound(HostEvent):
     """
-    What a killed run, which this one takes up, did to the host by the host's records.
+    The host's own records tell what a killed run, which this one takes up, did there.
 
-    *moved* is whether it had moved a link, *drained* whether it may have left the host
-    out of its balancers. Either has to be taken back where this run goes back.
+    *moved* is whether the killed run had moved a link, *drained* whether it may have
+    left the host out of its balancers. Either has to be taken back where this run goes
+    back.
     """
 
     moved: bool = False
@@ -303,7 +311,7 @@ class BuildStarted(RunEvent):
 @attrs.frozen
 class BuildOutput(RunEvent):
     """
-    What a script on this machine printed last, as :class:`Output`.
+    The last output of a script on this machine, as :class:`Output`.
 
     *module* is empty for after_wave, which belongs to none.
     """
@@ -342,8 +350,8 @@ class LockAwaited(RunEvent):
     """
     Another run holds *host*; *holder* says which.
 
-    This one gives back what it has and begins again with *hosts* once that one is
-    free, for up to *seconds*. What failed by itself is not tried again.
+    The run gives back what it has and begins again with *hosts* once that one is free,
+    for up to *seconds*. A host that failed by itself is not tried again.
     """
 
     host: str
@@ -531,9 +539,9 @@ Event = HostEvent | RunEvent
 @attrs.frozen
 class Record:
     """
-    One event as the run took note of it.
+    An event as the run took note of it.
 
-    *seq* counts from 1 without gaps, except that what is only for screens repeats the
+    *seq* counts from 1 without gaps, except that an event for screens alone repeats the
     number before it (see :func:`is_passing`); *at* is a POSIX time in seconds; *state*
     is the host's state after the event, and *wave* its wave where it has one.
     """
@@ -548,6 +556,7 @@ class Record:
 
 def is_passing(event: Event) -> bool:
     """Tell whether an event is for screens alone, and kept nowhere."""
+    # A run of hours would fill its journal with samples, each flushed to the disk.
     if isinstance(event, Output | BuildOutput):
         return not event.final
     return isinstance(event, Progressed)

@@ -1,10 +1,12 @@
 """
-What the records of a run add up to: one fold for the policy, the board and the replay.
+The sum of a run's records: one fold for the policy, the board and the replay.
 
 Rule 1: a fact is folded here if more than one of the three asks for it.
 Rule 2: this file does no I/O, reads no clock and decides nothing.
 
-A folded run is as good as its records: cut anywhere, it says where the run was then.
+The policy folds events as they happen and decides by the sum, the board folds the same
+records for the screen, and the replay folds a journal. So all three agree on where a
+run is, wherever its records end: a controller may be killed after any of them.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ _MOVES: Final = frozenset(event for ways in TRANSITIONS.values() for event in wa
 @attrs.define
 class HostState(HostMachine):
     """
-    What is known of one host: its place in the table, and what must not be forgotten.
+    Knowledge of one host: its place in the table, and facts that later events hide.
 
-    *failure* is what to tell: the first that went wrong, or why the way back failed.
-    A host that was *looked* at has said what it serves.
+    *failure* is the first that went wrong, or else why the way back failed; a host that
+    was halted or taken back because of others has none. A host that was *looked* at has
+    said what it serves.
     *serves* maps modules to release ids as last seen, None where the host never said;
     *previous* maps them to what their links said before the run. *moved* and *drained*
     are what a killed run did, see :class:`events.KilledRunFound`. A host that is not
@@ -61,6 +64,7 @@ class HostState(HostMachine):
         Raises:
             IllegalTransition: The host cannot be where it says; nothing has changed.
         """
+        # The table is asked first: an event that it refuses leaves no trace.
         if type(event) in _MOVES:
             self.apply(event)
         match event:
@@ -73,11 +77,14 @@ class HostState(HostMachine):
             case e.Prepared(previous=previous):
                 self.previous = previous
             case e.Resumed(previous=previous):
+                # The killed run moved the link, so a way back has to restore it.
                 self.previous, self.moved = previous, True
             case e.KilledRunFound(moved=moved, drained=drained):
                 self.moved, self.drained, self.looked = moved, drained, True
                 # A host that never answered before may have been asked again.
                 self.connected = True
+            # Whatever fails after the first failure follows from it. A way back that
+            # failed is graver than its reason, and a person has to know of it.
             case e.Failed() if self.failure is None or self.state is S.STRANDED:
                 self.failure = event
 
@@ -88,7 +95,7 @@ H = TypeVar("H", bound=HostState)
 @attrs.define
 class RunState(Generic[H]):
     """
-    What is known of a run; :meth:`fold` is the only way to change it.
+    Knowledge of a run; :meth:`fold` is the only way to change it.
 
     *packages*, *revisions* and *migrated* are by module: what it was packaged as, what
     its source resolved to, and whether its before_switch has passed. *waves* are those
@@ -97,7 +104,7 @@ class RunState(Generic[H]):
     """
 
     make_host: Callable[[str], H]
-    """Returns a host of the given name to which nothing has happened yet."""
+    """Function that returns a host, of the given name, without any event yet."""
 
     started: e.Started | None = None
     hosts: dict[str, H] = attrs.field(factory=dict)
@@ -127,7 +134,8 @@ class RunState(Generic[H]):
             self.started = event
             self._fold_hosts(event.hosts)
         elif isinstance(event, e.LockAwaited):
-            # The run held nothing while it waited, and began again with these hosts.
+            # A run that waits for another one gives back all that it held, and begins
+            # again with these hosts: nothing that was known of them counts any more.
             self._fold_hosts(event.hosts or tuple(self.hosts))
         else:
             self._fold_modules(event)
@@ -146,7 +154,7 @@ class RunState(Generic[H]):
         return after(state, event) if type(event) in _MOVES else state
 
     def host(self, name: str) -> H:
-        """Return what is known of the host *name*."""
+        """Return the host *name*, a new one where no record had it yet."""
         if name not in self.hosts:
             self.hosts[name] = self.make_host(name)
         return self.hosts[name]
@@ -177,7 +185,8 @@ class RunState(Generic[H]):
             case e.WaveFinished(wave=wave):
                 self.waves_over[wave] = event
             case e.Stopped(cause=cause):
-                # The first reason is what to tell; a person may still speak up later.
+                # The first reason is told. A person, or another run's lock, may stop
+                # the run once more, and then counts as the cause.
                 first = self.stopped or event
                 gravest = max(first.cause, cause, key=_CAUSES.index)
                 self.stopped = attrs.evolve(first, cause=gravest)
@@ -194,7 +203,7 @@ class RunState(Generic[H]):
 
 def folded(records: Iterable[e.Record]) -> RunState[HostState]:
     """
-    Return what *records* add up to.
+    Return the sum of *records*.
 
     Raises:
         IllegalTransition: They are not those of one run, in order.

@@ -1,9 +1,9 @@
 """
-What a run is for, and all that follows from it.
+Goals of runs, and all that follows from them.
 
 Rule 1: a goal has only the fields that mean something for it, and refuses nonsense
-when it is made. Rule 2: the engine never asks which goal it has. It asks the questions
-below; a goal that leaves one without an answer cannot be made.
+when it is made. Rule 2: the engine never asks which goal it has. The engine asks the
+questions below; a goal that leaves one without an answer cannot be made.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ __all__ = [
 
 
 class _Questions(ABC):
-    """What the engine, the builder and planning ask of a goal."""
+    """
+    Questions that the engine, the builder and planning ask of a goal.
+
+    Most goals answer with constants. A resumption answers as the run that it takes up.
+    """
 
     @property
     @abstractmethod
     def action(self) -> Action:
         """
-        What scripts see as ``GHOST_ACTION``, and what the journal says.
+        The word that scripts see as ``GHOST_ACTION``, and that the journal has.
 
         Scripts of customers branch on it, so these few words are all there will be.
         """
@@ -101,7 +105,7 @@ class _Questions(ABC):
 
 
 def _words(values: Iterable[str]) -> tuple[str, ...]:
-    """Take a list of words; a lone string would be read as a list of its letters."""
+    """Return a list of words; a lone string would be read as a list of its letters."""
     if isinstance(values, str):
         raise PlanError(f"{values!r} is one string; allowed: a list of strings")
     return tuple(values)
@@ -145,6 +149,7 @@ class Deploy(_Questions):
 class Redeploy(_Questions):
     """Bring stored *packages* to the fleet, one for each module; nothing is built."""
 
+    # A stored package may be new to this fleet, so it migrates like a deploy.
     action: ClassVar = Action.REDEPLOY
     builds: ClassVar = False
     migrates: ClassVar = True
@@ -164,6 +169,8 @@ class Redeploy(_Questions):
 class Converge(_Questions):
     """Bring hosts to what MANIFEST says; those in line are left alone."""
 
+    # A release that MANIFEST names has migrated, and its variables are kept with it: a
+    # new host gets what the others have, whoever asks for it.
     action: ClassVar = Action.CONVERGE
     builds: ClassVar = False
     migrates: ClassVar = False
@@ -183,6 +190,8 @@ class Rollback(_Questions):
     serves now.
     """
 
+    # The older release has migrated long ago. MANIFEST moves with the fleet, or the
+    # next host to boot would bring back the release that was rolled away from.
     action: ClassVar = Action.ROLLBACK
     builds: ClassVar = False
     migrates: ClassVar = False
@@ -208,6 +217,8 @@ class Resume(_Questions):
     it would have answered them. Only scripts are told that this is a resumption.
     """
 
+    # A killed run on its way back is taken up as a Revert, so this goal goes forward.
+    # Its scripts see the variables that were kept when the run began.
     action: ClassVar = Action.RESUME
     only_back: ClassVar = False
     callers_environment: ClassVar = False
@@ -244,7 +255,8 @@ class Revert(_Questions):
     *run* is its id, the newest that is unfinished by default.
     """
 
-    # A post-deploy that runs on the way back is a rollback's, whoever asked for it.
+    # Scripts that run on the way back see a rollback, whether a run takes itself back
+    # or a person has asked for it.
     action: ClassVar = Action.ROLLBACK
     builds: ClassVar = False
     migrates: ClassVar = False

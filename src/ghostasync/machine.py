@@ -7,6 +7,12 @@ Rule 2: this file does no I/O, reads no clock and knows no fleet.
 A host starts in ``CONNECTING``. Its state selects the stage to run; the stage's event
 selects the next state. An event that the table does not know for the state raises
 :class:`IllegalTransition` and changes nothing.
+
+The bar stands between READY and DRAINING. Left of it a host that fails is FAILED and a
+host that is stopped because of others is HALTED, and the old release serves. Right of
+it a failure leads through ROLLING_BACK. A killed run may have moved links already, and
+a run that takes it up finds such hosts left of the bar: so ROLLING_BACK can be reached
+from there too, by RollbackRequested.
 """
 
 from __future__ import annotations
@@ -41,19 +47,21 @@ _back = {e.Failed: S.ROLLING_BACK, e.RollbackRequested: S.ROLLING_BACK}
 _lost = {e.Failed: S.FAILED, e.Halted: S.HALTED}
 
 TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
-    # Nothing a visitor can see has changed yet: a failure costs nothing.
+    # Left of the bar visitors see no change yet, so a failure costs nothing.
     S.CONNECTING: {e.Connected: S.CHECKING, **_lost},
     S.CHECKING: {
         e.Checked: S.UPLOADING,
-        # A run that only takes back what another one did goes no further than here.
+        # A run that only takes back what another one did makes no release, so a host
+        # goes no further than here: it is as it was, or goes back.
         e.Unchanged: S.UNCHANGED,
         e.RollbackRequested: S.ROLLING_BACK,
         **_lost,
     },
     S.UPLOADING: {
         e.Uploaded: S.PREPARING,
+        # A host is found unchanged only once the release is known, after the build.
         e.Unchanged: S.UNCHANGED,
-        # The run that this one resumes brought the host here.
+        # The run that this one resumes had brought the host live.
         e.Resumed: S.LIVE,
         **_lost,
     },
@@ -61,27 +69,32 @@ TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
     S.READY: {
         e.Admitted: S.DRAINING,
         **_lost,
-        # Where a run that was killed had moved the link already.
+        # A killed run had moved the link already, or left the host drained.
         e.RollbackRequested: S.ROLLING_BACK,
     },
-    # From here on it may have: a failure must be undone.
+    # Right of the bar visitors may see a change, so a failure must be undone: even
+    # DRAINING has told a balancer something.
     S.DRAINING: {e.Drained: S.SWITCHING, **_back},
     S.SWITCHING: {e.Switched: S.ACTIVATING, **_back},
     S.ACTIVATING: {e.Activated: S.VERIFYING, **_back},
     S.VERIFYING: {e.Verified: S.UNDRAINING, **_back},
     S.UNDRAINING: {e.Undrained: S.LIVE, **_back},
+    # A live host fails where a soak verifies it again.
     S.LIVE: {**_back},
     # The way back has one exit that is good and one that needs a person.
     S.ROLLING_BACK: {e.RolledBack: S.ROLLED_BACK, e.Failed: S.STRANDED},
     S.UNCHANGED: {},
-    # A killed run had moved the link already, and this run takes that back.
+    # A killed run had moved the link already. This run stopped before it could finish
+    # the host, so it takes that back.
     S.HALTED: {e.RollbackRequested: S.ROLLING_BACK},
     S.FAILED: {e.RollbackRequested: S.ROLLING_BACK},
     S.ROLLED_BACK: {},
     S.STRANDED: {},
 }
 
-# Every named set of states stands here, and each is tested state by state.
+# Every named set of states stands here, and each is tested state by state: a new state
+# then asks for its place in all of them, and no file has a set of its own that is
+# forgotten.
 
 TERMINAL: Final = frozenset(
     {S.UNCHANGED, S.HALTED, S.FAILED, S.ROLLED_BACK, S.STRANDED}
@@ -144,7 +157,7 @@ def after(state: S, event: e.HostEvent) -> S:
 
 @attrs.define
 class HostMachine:
-    """One host's place in the table."""
+    """Place of one host in the table."""
 
     state: S = S.CONNECTING
 
@@ -160,7 +173,7 @@ class HostMachine:
 
 
 def mermaid() -> str:
-    """Draw the table as a mermaid state diagram, failures folded where alike."""
+    """Draw the table as a mermaid state diagram, one arrow for all events alike."""
     lines = ["stateDiagram-v2", "    [*] --> CONNECTING"]
     for state, ways in TRANSITIONS.items():
         folded: dict[S, list[str]] = {}

@@ -1,8 +1,8 @@
 """
-The values a deployment is described with: what goes in, and what comes out.
+The values of a deployment: its plan, and the report of its outcome.
 
-Everything here is frozen and does no I/O. The field names of :class:`Plan` and
-below are the keys of ``ghostasync.toml``, their defaults the file's defaults.
+Everything here is frozen and does no I/O. The fields of :class:`Plan` and of all
+values in it are the keys of ``ghostasync.toml``, their defaults the file's defaults.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import enum
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
@@ -24,14 +24,18 @@ __all__ = [
     "Gate",
     "GitSource",
     "Hook",
+    "HookPlace",
     "Host",
+    "HostKeys",
     "HostReport",
     "InventorySettings",
     "Layout",
     "Module",
+    "OnFailure",
     "Outcome",
     "Package",
     "Plan",
+    "Proof",
     "Report",
     "Revision",
     "Rollout",
@@ -45,11 +49,21 @@ __all__ = [
 ]
 
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-"""What app, env, role, color and module names look like."""
+"""
+Pattern of the names of app, env, role, color and modules.
+
+These names become folders on hosts and parts of URLs in the store, so nothing in them
+can lead out of a folder or be taken for an option.
+"""
 
 
 class State(enum.Enum):
-    """Where one host is on its way; the transitions are in ``machine``."""
+    """
+    Place of one host on its way; the transitions are in ``machine``.
+
+    FAILED: the host's own work failed. HALTED: the host was stopped because of others,
+    before its link moved; nothing of its own went wrong, and it counts apart.
+    """
 
     CONNECTING = "CONNECTING"
     CHECKING = "CHECKING"
@@ -71,7 +85,12 @@ class State(enum.Enum):
 
 
 class Outcome(enum.Enum):
-    """How a run ended; ``EXIT_STATUS`` in ``_run.report`` maps it to a number."""
+    """
+    End of a run; ``EXIT_STATUS`` in ``_run.report`` maps it to a number.
+
+    PARTIAL: live but for hosts that the budget covers. MIXED: old and new releases are
+    both live, each host serving one whole release. STRANDED: a person must look.
+    """
 
     LIVE = "live"
     UNCHANGED = "unchanged"
@@ -84,7 +103,11 @@ class Outcome(enum.Enum):
 
 
 class Action(enum.Enum):
-    """What a run is for; scripts see it as ``GHOST_ACTION``."""
+    """
+    Purpose of a run in one word; scripts see it as ``GHOST_ACTION``.
+
+    The engine goes by the goal, see ``goal``; several goals share one action.
+    """
 
     DEPLOY = "deploy"
     REDEPLOY = "redeploy"
@@ -96,7 +119,12 @@ class Action(enum.Enum):
 
 @attrs.frozen
 class App:
-    """What is deployed: one application in one environment and role."""
+    """
+    One application in one environment and role, and perhaps color.
+
+    *env_vars* and the *secrets* of these names, whose values come from the controller's
+    environment, are what scripts see besides ``GHOST_*``.
+    """
 
     name: str
     env: str
@@ -109,7 +137,12 @@ class App:
 
 @attrs.frozen
 class StoreSettings:
-    """Where packages, MANIFEST and runs live; *keep* counts packages per module."""
+    """
+    Place of packages, MANIFEST and runs.
+
+    The newest *keep* packages of each module stay, besides those that are in use.
+    *region* and *endpoint_url* are for stores in S3.
+    """
 
     url: str = "$XDG_STATE_HOME/ghostasync"
     keep: int = 42
@@ -117,15 +150,27 @@ class StoreSettings:
     region: str = ""
 
 
+HostKeys = Literal["strict", "accept-new", "insecure"]
+"""
+Host keys that are believed: those on record, those of hosts without one as well, or
+any key at all.
+"""
+
+
 @attrs.frozen
 class Ssh:
-    """How hosts are reached. Empty strings mean what ssh itself would do."""
+    """
+    Way to the hosts. Empty strings mean what ssh itself would do.
+
+    *connects* is the number of handshakes at once; 0: from the number of cores, and
+    fewer to one bastion.
+    """
 
     user: str = ""
     port: int = 22
     identity: str = ""
     known_hosts: str = "~/.ssh/known_hosts"
-    host_keys: str = "strict"
+    host_keys: HostKeys = "strict"
     config: str | bool = "~/.ssh/config"
     jump: str = ""
     proxy_command: str = ""
@@ -133,23 +178,34 @@ class Ssh:
     connects: int = 0
 
 
+Proof = Literal["metadata", "content"]
+"""
+Comparison on the host besides the checksum of the stream: of kind, mode, size, link
+target and mtime of every path, or of every byte as well.
+"""
+
+
 @attrs.frozen
 class Layout:
     """
-    Where releases go on a host, how they are proven, how many that were live stay.
+    Releases on a host: their *root*, their *proof*, and how many *keep* their place.
 
-    *proof* is what a host compares besides the checksum of the stream: ``metadata`` of
-    all paths, or ``content``, every byte as well.
+    Kept are the last *keep* that were live, and the last one that failed.
     """
 
     root: str = "/ghost"
-    proof: str = "metadata"
+    proof: Proof = "metadata"
     keep: int = 5
 
 
 @attrs.frozen
 class Deadlines:
-    """How long each state may take, in seconds, counted from when its work starts."""
+    """
+    Longest time of each state, in seconds, counted from when its work starts.
+
+    A host that waits for its turn or for a slot uses up no deadline, so that a slow
+    host costs its own time only.
+    """
 
     build: float = 3600
     connect: float = 30
@@ -168,16 +224,20 @@ class Deadlines:
     stall: float = 60
 
 
+HookPlace = Literal["controller", "host"]
+"""Place where the command of a hook runs: this machine, or the host that it is for."""
+
+
 @attrs.frozen
 class Hook:
     """
-    A command for one host; *on* is ``"controller"`` (here) or ``"host"`` (there).
+    A command for one host, such as the one that drains it.
 
     *run* is sh, and here any script that begins with ``#!``; empty: nothing to do.
     """
 
     run: str = ""
-    on: str = "controller"
+    on: HookPlace = "controller"
 
     def __bool__(self) -> bool:
         return bool(self.run)
@@ -205,10 +265,17 @@ class Gate:
         return bool(self.run)
 
 
+OnFailure = Literal["rollback-fleet", "rollback-host"]
+"""
+Hosts that go back where the budget breaks: all that may have changed, or only those
+that failed, while live hosts stay live and later waves do not start.
+"""
+
+
 @attrs.frozen
 class Rollout:
     """
-    How a fleet is taken to the new release.
+    Way of a fleet to the new release: waves, budgets, gates and deadlines.
 
     *waves* holds sizes in hosts (``int``) or percent of the selected fleet
     (``"25%"``), the last one repeating; or, as one ``str``, Ghost's own words.
@@ -228,7 +295,7 @@ class Rollout:
     after_wave: Gate = Gate()
     max_failures: int | str = 0
     max_unreachable: int | str = ""
-    on_failure: str = "rollback-fleet"
+    on_failure: OnFailure = "rollback-fleet"
     concurrency: int = 256
     confirm: float = 0
     deadlines: Deadlines = Deadlines()
@@ -248,10 +315,10 @@ class Host:
 @attrs.frozen
 class InventorySettings:
     """
-    Who is asked for the hosts when a run is planned: a command or a plug-in.
+    Command or plug-in that is asked for the hosts when a run is planned.
 
-    Neither: the plan lists its hosts itself. *options* are the other keys of the table:
-    the plug-in knows what they mean.
+    Without either the plan lists its hosts itself. *options* are the other keys of the
+    table: the plug-in knows what they mean.
     """
 
     command: str = ""
@@ -291,7 +358,7 @@ class Script:
 
     *path* lies in the source tree and is read after the buildpack, *inline* is the
     text itself, *file* lies beside the configuration. *run_as* is the user that it
-    runs as on a host; empty: whoever logs in, root with sudo.
+    runs as on a host; empty: the login user, root with sudo.
     """
 
     path: str = ""
@@ -306,9 +373,10 @@ class Script:
 @attrs.frozen
 class Verify:
     """
-    How a host proves its health; *interval* and *attempt_timeout* in seconds.
+    Proof of a host's health; *interval* and *attempt_timeout* in seconds.
 
-    *run_as* is the user that *command* runs as; empty: as scripts do.
+    *command* runs on the host as the user *run_as*, empty: as scripts do; *url* is
+    fetched from the host. Either is tried again until ``deadlines.verify`` is over.
     """
 
     command: str = ""
@@ -348,7 +416,7 @@ class Module:
 
     @property
     def users(self) -> frozenset[str]:
-        """Who scripts of it run as on hosts, besides whoever logs in."""
+        """Users that its scripts run as on hosts, besides the login user."""
         scripts = (self.pre_deploy, self.before_switch, self.post_deploy, self.verify)
         return frozenset(script.run_as for script in scripts if script.run_as)
 
@@ -367,8 +435,8 @@ class Plan:
 
     *hosts* are all hosts of the inventory, none yet where *inventory* has to be asked;
     *base* is the folder that relative paths of the configuration are relative to.
-    *checked* is set by whoever has read the plan from a file and found nothing wrong;
-    one that was changed since has yet to be.
+    *checked* is set by the reader of a file that found nothing wrong with the plan; a
+    copy that was changed since is unchecked again.
     """
 
     app: App
@@ -386,7 +454,7 @@ class Plan:
 @attrs.frozen
 class Revision:
     """
-    What a source resolved to.
+    Commit, or other state, that a source resolved to.
 
     *commit* is 40 hex digits, or empty where the source has no commits; *message* is
     the whole commit message without final newlines, undecodable bytes kept as
@@ -425,10 +493,12 @@ class Package:
 @attrs.frozen
 class HostReport:
     """
-    How one host ended.
+    End of one host.
 
-    *stage* is the state it failed in, *exit_status* that of the script which failed;
-    *log* is the path of its log here, *seconds* the time from first to last event.
+    *stage* is the state in which the host failed by itself, None for a host that is
+    HALTED or was taken back because of others; *exit_status* is that of the script
+    which failed; *log* is the path of its log here, *seconds* the time from first to
+    last event.
     """
 
     state: State

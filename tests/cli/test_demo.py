@@ -91,3 +91,17 @@ def test_a_demo_fails_or_is_killed(demo: list[str]) -> None:
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "ghostasync: demo: say --fail or --kill, not both\n"
+
+
+def test_hosts_that_were_halted_are_told_apart_from_the_one_that_failed(
+    demo: list[str],
+) -> None:
+    ended = run([*demo, "--fail", "pre_deploy", "--output", "json"])
+
+    last = json.loads(ended.stdout.splitlines()[-1])
+    assert sorted(last["hosts"].values()) == ["FAILED", "HALTED", "HALTED"]
+    assert (last["outcome"], last["exit"]) == ("failed", 1)
+    head, *_, now = ended.stderr.splitlines()
+    assert head == "ghostasync: failed: 1 host failed, 0 allowed"
+    # All of them serve what they served before, the one that failed too.
+    assert now.endswith(" on 3 hosts")

@@ -8,8 +8,8 @@ import anyio.lowlevel
 import pytest
 
 from ghostasync import events as e
-from ghostasync.cli.frontend import FrontEnd
-from ghostasync.cli.options import Output
+from ghostasync.cli._frontend import FrontEnd
+from ghostasync.cli._options import Output
 
 from .story import Story, failed_run, good_run
 

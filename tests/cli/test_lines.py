@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ghostasync import events as e
-from ghostasync.cli.lines import LineWriter
+from ghostasync.cli._lines import LineWriter
 from ghostasync.model import State
 
 from .story import NEW, OLD, RUN, Story, folded, good_run, names

@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from ghostasync.cli.frontend import can_draw
-from ghostasync.cli.live import Screen
-from ghostasync.cli.sink import Sink
+from ghostasync.cli._frontend import can_draw
+from ghostasync.cli._live import Screen
+from ghostasync.cli._sink import Sink
 from ghostasync.views.board import Board
 
 from .story import failed_run, folded

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ghostasync.cli import arrange
-from ghostasync.cli.options import (
+from ghostasync.cli._options import (
     COMMON,
     LIMITS,
     Common,
@@ -65,7 +65,7 @@ def test_limits_override_the_rollout_and_nothing_else() -> None:
     plan = limits.applied(PLAN)
 
     assert plan.rollout == Rollout(waves=(1, "25%"), max_failures="5%", concurrency=8)
-    assert LIMITS.applied(PLAN) == PLAN
+    assert LIMITS.applied(PLAN) is PLAN
 
 
 @pytest.mark.parametrize("limits", [Limits(waves="0"), Limits(max_failures="-1")])

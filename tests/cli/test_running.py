@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from ghostasync.cli.exits import Interrupted
-from ghostasync.cli.frontend import FrontEnd
-from ghostasync.cli.running import Signals, run_async, supervise
+from ghostasync.cli._exits import Interrupted
+from ghostasync.cli._frontend import FrontEnd
+from ghostasync.cli._running import Signals, run_async, supervise
 from ghostasync.errors import PlanError
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ghostasync.cli.sink import Sink, show
+from ghostasync.cli._sink import Sink, show
 
 
 def test_text_is_written_in_order(tmp_path: Path) -> None:

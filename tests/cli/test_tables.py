@@ -5,7 +5,7 @@ import json
 import attrs
 
 from ghostasync import Preview
-from ghostasync.cli import tables
+from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
 from ghostasync.survey.check import Finding
 from ghostasync.survey.status import FleetStatus, HostStatus, OpenRun

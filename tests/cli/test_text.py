@@ -17,6 +17,8 @@ from ghostasync.views.text import clock, last_lines, plain, plural, size, span
         (99_950_000, "100 MB"),
         (999_999_999, "1.0 GB"),
         (3e15, "3000 TB"),
+        (999_940, "1.0 MB"),
+        (999_400, "999 kB"),
     ],
 )
 def test_sizes_have_three_digits(nbytes: float, text: str) -> None:

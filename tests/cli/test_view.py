@@ -4,11 +4,11 @@ import pytest
 from rich.cells import cell_len
 
 from ghostasync import events as e
-from ghostasync.cli.bars import ASCII, UNICODE, Glyphs
-from ghostasync.cli.view import MAX_ROWS, lines
+from ghostasync.cli._bars import ASCII, UNICODE, Glyphs
+from ghostasync.cli._view import MAX_ROWS, lines
 from ghostasync.model import State as S  # noqa: N817  as in the table
 
-from .story import Story, failed_run, folded, gated_run, good_run, names
+from .story import OLD, Story, failed_run, folded, gated_run, good_run, names
 
 
 def drawn(story: Story, width: int = 80, height: int = 24) -> list[str]:
@@ -127,6 +127,77 @@ def test_rollback_shows_why_and_how_far() -> None:
     assert "10 of 75 hosts" in frame
     assert "24 hosts failed and 15 may" in frame
     assert "web[002,004,008-025]" in frame
+
+
+def progress(story: Story) -> list[str]:
+    """Return the words behind the bar: share, and how many of how many."""
+    (line,) = (line for line in drawn(story) if "%" in line)
+    return line[max(map(line.rfind, "━─")) + 1 :].split()
+
+
+def halting_run(count: int = 8) -> Story:
+    """One host fails while others prepare, and two of those are halted so far."""
+    story = Story(names(count))
+    story.start()
+    story.connect()
+    story.build()
+    story.package()
+    story.upload()
+    story.each(e.Prepared, story.hosts[:1])
+    story.tell(e.Failed(story.hosts[4], "pre_deploy exited 28", S.PREPARING, 28))
+    story.tell(e.Stopped("1 host failed, 0 allowed"))
+    story.each(lambda h: e.Halted(h, "1 host failed, 0 allowed"), story.hosts[:2])
+    return story
+
+
+def test_a_run_that_stops_before_the_bar_shows_how_many_hosts_are_at_rest() -> None:
+    story = halting_run()
+
+    assert " 2 halted · 1 failed" in drawn(story)
+    assert progress(story) == ["38%", "3", "of", "8", "hosts", "at", "rest"]
+
+
+def switched(count: int = 4) -> Story:
+    """One wave has switched and runs its post-deploys."""
+    story = Story(names(count))
+    story.start()
+    story.connect()
+    story.build()
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    story.wave(1, 1, story.hosts)
+    return story
+
+
+def test_hosts_that_stay_live_are_not_counted_among_those_that_go_back() -> None:
+    story = switched()
+    for what in (e.Activated, e.Verified, e.Undrained):
+        story.each(what, story.hosts[1:])
+    story.tell(e.Failed("web1", "post_deploy exited 1", S.ACTIVATING))
+
+    assert progress(story) == ["0%", "0", "of", "1", "host"]
+
+
+def test_hosts_that_are_to_go_back_are_counted_before_they_do() -> None:
+    story = switched()
+    story.tell(e.Failed("web1", "post_deploy exited 1", S.ACTIVATING))
+    story.tell(e.Stopped("1 host failed, 0 allowed"))
+    story.tell(e.FleetRollbackStarted("1 host failed, 0 allowed", story.hosts))
+    story.tell(e.RolledBack("web1", {"site": OLD}))
+
+    assert progress(story) == ["25%", "1", "of", "4", "hosts"]
+
+
+def test_a_host_that_is_stranded_is_no_host_that_is_back() -> None:
+    story = switched()
+    story.tell(e.Stopped("1 host failed, 0 allowed"))
+    story.tell(e.FleetRollbackStarted("1 host failed, 0 allowed", story.hosts))
+    story.each(lambda h: e.RollbackRequested(h, "1 host failed, 0 allowed"))
+    story.tell(e.Failed("web1", "the link could not be read", S.ROLLING_BACK))
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}), story.hosts[1:3])
+
+    assert progress(story) == ["50%", "2", "of", "4", "hosts"]
 
 
 def test_a_finished_frame_has_the_outcome_and_no_hosts() -> None:

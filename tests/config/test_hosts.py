@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostasync import Host
-from ghostasync.config.hosts import expand, hosts_of, require_hosts
+from ghostasync.config._hosts import expand, hosts_of, require_hosts
 from ghostasync.errors import ConfigError, PlanError
 
 

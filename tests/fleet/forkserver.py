@@ -115,7 +115,7 @@ def _become(order: Order, streams: tuple[int, int]) -> None:
 
 
 def _import_all() -> None:
-    import ghostasync.cli.commands
+    import ghostasync.cli._commands
     import ghostasync.testing
     import ghostasync.transports.ssh  # noqa: F401
 

@@ -16,10 +16,10 @@ import anyio
 import attrs
 import pytest
 
+from ghostasync._packaging import Packed, pack, parse_manifest
+from ghostasync._packaging.tar import TarWriter
 from ghostasync.errors import PackageError
 from ghostasync.model import Module, Revision, Verify
-from ghostasync.packaging import Packed, pack, parse_manifest
-from ghostasync.packaging.tar import TarWriter
 
 from .trees import ROOT, SITE, Node, create, packed
 

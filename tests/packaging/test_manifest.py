@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghostasync._packaging import Entry, Kind, format_manifest, parse_manifest
 from ghostasync.errors import PackageError
-from ghostasync.packaging import Entry, Kind, format_manifest, parse_manifest
 
 HEX = "0123456789abcdef" * 4
 NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name)

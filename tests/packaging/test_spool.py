@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ghostasync._packaging import Spool
 from ghostasync.errors import PackageError
-from ghostasync.packaging import Spool
 
 if sys.version_info >= (3, 14):
     from compression.zstd import compress

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ghostasync._packaging.manifest import Kind
+from ghostasync._packaging.tar import TarWriter
 from ghostasync.errors import PackageError
-from ghostasync.packaging.manifest import Kind
-from ghostasync.packaging.tar import TarWriter
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdError, decompress

@@ -12,8 +12,8 @@ import anyio
 import attrs
 from hypothesis import strategies as st
 
+from ghostasync._packaging import Packed, pack
 from ghostasync.model import DirectorySource, Module, Revision
-from ghostasync.packaging import Packed, pack
 
 SITE = Module(name="site", path="/srv/site", source=DirectorySource("."))
 ROOT = os.geteuid() == 0

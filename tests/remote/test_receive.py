@@ -15,9 +15,9 @@ import attrs
 import pytest
 from hypothesis import given, settings
 
+from ghostasync._packaging import Packed
 from ghostasync._remote.frame import Frame
 from ghostasync._remote.script import render
-from ghostasync.packaging import Packed
 
 from ..packaging.trees import HOSTILE, ROOT, SITE, Node, create, packed, snapshot, trees
 from .shells import SHELLS, loader

@@ -27,14 +27,14 @@ from .. import events as e
 from .environment import FALLBACK_EPOCH, digest, module_variables
 from .._local.output import Listener
 from .._local.scripts import locked, script
-from ..lint.offline import warning
+from .._lint.offline import warning
 from .._local.redact import Redactor
 from ..errors import BuildError, SourceError, StoreError
 from ..goal import Goal
 from ..model import Module, Package, Plan, Revision, Script
-from ..packaging.build import Packed, pack
-from ..packaging.spool import Spool
-from ..packaging.unpack import unpack
+from .._packaging.build import Packed, pack
+from .._packaging.spool import Spool
+from .._packaging.unpack import unpack
 from ..protocols import Source, Store
 from .release import Release, fingerprint
 

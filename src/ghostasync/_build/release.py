@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from ..model import Module, Package
-from ..packaging.spool import Spool
+from .._packaging.spool import Spool
 
 __all__ = ["Release", "fingerprint"]
 

@@ -370,14 +370,10 @@ class Fleet:
 
     def _leave(self, ctx: HostRun, reason: str) -> None:
         ctx.warn(reason)
-<<<<<<< HEAD
+        # A host of a run that is only_back waits in CHECKING, one that a resumption got
+        # ready in READY; either has to come to rest.
         if ctx.state in {S.CHECKING, S.READY}:
             apply(ctx, e.Failed(ctx.name, reason, ctx.state))
-=======
-        # A host of a run that is only_back waits in CHECKING, and has to come to rest.
-        if ctx.state is S.CHECKING:
-            apply(ctx, e.Failed(ctx.name, reason, S.CHECKING))
->>>>>>> h-prose2
 
     def _look_again_at(self, hosts: Iterable[HostRun]) -> None:
         for ctx in hosts:

@@ -220,21 +220,12 @@ class Policy:
             case e.BuildFailed() | e.BeforeSwitchFailed() | e.AfterWaveFailed():
                 yield from self._stop(_barred(event))
             case e.WaveStarted() if not self.reason:
-<<<<<<< HEAD
                 self._ask(event.hosts)
             case e.WaveFinished(live=0):
                 yield from self._stop(f"every host of wave {event.wave} failed")
+            # A host that is still in the queue has not changed: it stays READY. On the
+            # way back the queue is of hosts that must not be forgotten.
             case e.Stopped() if not self.run.going_back:
-=======
-                # Hosts that a killed run left drained do not serve, but are about to:
-                # they count as away, or min_serving would wait for nobody.
-                self.away.update(set(event.hosts).intersection(self.rules.drained))
-                self._asked.extend(event.hosts)
-            case e.WaveFinished(live=0):
-                yield from self._stop(f"every host of wave {event.wave} failed")
-            case e.Stopped():
-                # A host that is still in the queue has not changed: it stays READY.
->>>>>>> h-prose2
                 self._asked.clear()
             case e.FleetRollbackStarted():
                 yield from self._go_back(event)

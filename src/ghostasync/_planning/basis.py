@@ -17,7 +17,7 @@ from .._local.paths import app_path, local_runs, run_id, store_url
 from ..config import check_plan, unsupported
 from ..errors import ConfigError
 from ..goal import Converge, Goal
-from ..history.leftovers import hand_in_killed
+from ..history._leftovers import hand_in_killed
 from ..history.past_run import PastRun
 from ..model import Host, Module, Plan
 from ..protocols import Inventory, ManifestLine, Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .._engine.waves import needed
-from ..config.selection import named, select
+from ..config._selection import named, select
 from ..errors import PlanError
 from ..history.reports import last_states
 from ..model import Host, Module, Plan, State
@@ -13,8 +13,10 @@ from ..protocols import Store
 
 __all__ = ["choose_hosts", "hosts_of_module", "leave_enough", "place"]
 
-_FINE = frozenset({State.LIVE.value, State.UNCHANGED.value})
-"""Last states of a host that ``@failed`` does not choose."""
+# A host that was HALTED was stopped because of others, so it is not among them.
+_FAILED = frozenset(
+    state.value for state in (State.FAILED, State.ROLLED_BACK, State.STRANDED)
+)
 
 
 async def choose_hosts(
@@ -30,7 +32,7 @@ async def choose_hosts(
     # Reading the reports of earlier runs takes a while; one expression needs them.
     asked = any("@failed" in expression for expression in limit)
     last = await last_states(store.runs) if asked else {}
-    failed = {name for name, state in last.items() if state not in _FINE}
+    failed = {name for name, state in last.items() if state in _FAILED}
     return select(plan.hosts, limit, failed)
 
 

@@ -16,7 +16,7 @@ import attrs
 
 from .. import adapters
 from ..config import check_plan
-from ..config.hosts import require_hosts
+from ..config._hosts import require_hosts
 from ..errors import ConfigError, PlanError
 from ..inventories.command import CommandInventory
 from ..inventories.static import Static

@@ -63,19 +63,14 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     return fleet
 
 
-<<<<<<< HEAD
 def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
     """
     Return what the policy of a run decides by: its plan, in numbers and names.
 
     *drains* is whether hosts are taken out of a balancer.
     """
-=======
-def rules_of(spec: RunSpec) -> Rules:
-    """Return the rules of a run's policy: its plan, in numbers and names of hosts."""
-    # Drained hosts mean nothing to a run without a balancer: it could not put them
+    # Drained hosts mean nothing to a run that drains nobody: it could not put them
     # back.
->>>>>>> h-prose2
     rollout, killed = spec.plan.rollout, spec.killed
     drained = killed.drained if killed and drains else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable

@@ -26,7 +26,7 @@ import attrs
 
 from .. import events as e
 from ..errors import StoreError
-from ..history.leftovers import claim, hand_in_files, mark
+from ..history._leftovers import claim, hand_in_files, mark
 from ..history.reports import REPORT
 from ..history.runs import JOURNAL
 from ..journal import Journal

@@ -1,4 +1,11 @@
-"""The command line: parse, call the API, map what comes out to an exit status."""
+"""
+The command line: parse, call the API, map results and errors to an exit status.
+
+Only the module of the command that was typed is imported, and rich and asyncssh only
+where they are used: a command takes its imports' time before it does anything. The
+process belongs to the command line, so signals, limits, the collector and the way the
+process ends are set here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -23,29 +30,31 @@ from cyclopts import (
 
 from ..errors import BuildError, GhostasyncError, PlanError
 from ..views.text import last_lines, plain
-from .exits import FAILED, INTERRUPTED, REFUSED, Interrupted
-from .sink import show
+from ._exits import FAILED, INTERRUPTED, REFUSED, Interrupted
+from ._sink import show
 
-__all__ = ["arrange", "execute", "main"]
+__all__ = ["execute", "main"]
 
 _FIRST: Final = ("--config", "--output")
 
 _COMMANDS: Final = {
-    "init": "init",
-    "check": "commands",
-    "build": "commands",
-    "deploy": "commands",
-    "converge": "commands",
-    "resume": "commands",
-    "rollback": "commands",
-    "status": "commands",
-    "demo": "demo",
+    "init": "_init",
+    "check": "_commands",
+    "build": "_commands",
+    "deploy": "_commands",
+    "converge": "_commands",
+    "resume": "_commands",
+    "rollback": "_commands",
+    "status": "_commands",
+    "demo": "_demo",
 }
 """Each command, and the module that is imported when it is typed."""
 
 _FILES: Final = 65536
-"""Open files to ask for, where the hard limit allows them. No more: scripts here
-inherit the limit, and old programs close every number below it one by one."""
+"""
+Open files to ask for, where the hard limit allows them. No more: scripts that run here
+inherit the limit, and old programs close every number below it one by one.
+"""
 
 _NEW_OBJECTS: Final = 50_000
 """
@@ -59,18 +68,22 @@ Python's own 700 it is 2.0 ms.
 def main() -> None:
     """Run the command that was typed, and exit with its status."""
     statuses: list[int] = []
-    # Handlers run in reverse order: this one after threads and all other handlers.
+    # Handlers run in reverse order, so this one, the first to be registered, runs after
+    # the threads and all other handlers.
     atexit.register(_leave, statuses)
     _prepare()
-    _commands(arrange(sys.argv[1:]))
-    # Modules are never garbage; only a run may leave some.
+    _import_commands(arrange(sys.argv[1:]))
+    # Modules are never garbage, so the collector need not look at them; a run makes
+    # some. It was off while they were imported.
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
     gc.enable()
     statuses.append(execute(sys.argv[1:]))
     _flush()
+    # A signal between the end of a run and that of the process would belie the exit
+    # status. The interpreter takes Python's own handlers away before it has ended, but
+    # not this one.
     for number in (signal.SIGINT, signal.SIGTERM):
-        # The interpreter takes other handlers away before it has ended.
         signal.signal(number, signal.SIG_IGN)
     sys.exit(statuses[0])
 
@@ -121,19 +134,19 @@ def arrange(tokens: Sequence[str]) -> list[str]:
 
 
 def _usage(error: CycloptsError) -> str:
-    """Say what is wrong with what was typed, in the words of who typed it."""
+    """Say what is wrong with the command, in the words that the user typed."""
     match error:
         case UnusedCliTokensError(unused_tokens=words):
             return f"what is {' '.join(words or [])!r} for? See --help"
         case UnknownCommandError():
-            said = str(error).partition(" Available commands")[0]
+            problem = str(error).partition(" Available commands")[0]
             known = ", ".join(_COMMANDS)
-            return f"{said} Commands: {known}."
+            return f"{problem} Commands: {known}."
     return " ".join(str(error).split())
 
 
-def _commands(words: Sequence[str]) -> list[Callable[..., object]]:
-    """Import the command that was typed; where it was none, all, to tell of them."""
+def _import_commands(words: Sequence[str]) -> list[Callable[..., object]]:
+    """Import the command that was typed, or all of them for a list of commands."""
     if words[:1] == ["--version"]:
         return []
     named = [name for name in words[:1] if name in _COMMANDS]
@@ -150,7 +163,7 @@ def _application(words: Sequence[str]) -> App:
         version=_version,
         default_parameter=Parameter(show_default=False),
     )
-    for command in _commands(words):
+    for command in _import_commands(words):
         app.command(command)
     return app
 
@@ -167,25 +180,26 @@ def _say(lines: Sequence[str], status: int) -> int:
 
 
 def _prepare() -> None:
-    """
-    Prepare the process for a run: enough open files, and no death by a lost terminal.
-
-    A handler that does nothing ignores SIGHUP here only: programs that are started
-    get the default again.
-    """
+    """Prepare the process: enough open files, and no death by a lost terminal."""
+    # One connection a host stays open for the whole run; the usual soft limit, 1,024,
+    # would end at some 1,000 hosts.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = max(soft, _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES))
     with contextlib.suppress(OSError, ValueError):
         if soft != resource.RLIM_INFINITY:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    # A handler that does nothing ignores SIGHUP in this process only: programs that it
+    # starts get the default again. Where nohup has SIGHUP ignored already, so it stays.
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def _leave(statuses: Sequence[int]) -> None:
     """
-    End the process once all else is done, without taking its objects apart: that is
-    60 to 100 ms of CPU. A process that a bug ended has no status, and ends as ever.
+    End the process once all else is done, without taking its objects apart.
+
+    Taking them apart costs 60 to 100 ms of CPU and changes nothing. A process that a
+    bug ended has no status, and ends the usual way, with a traceback.
     """
     _flush()
     if statuses:
@@ -193,9 +207,10 @@ def _leave(statuses: Sequence[int]) -> None:
 
 
 def _flush() -> None:
-    """Flush what is left; the interpreter must not mind that nobody reads it."""
+    """Flush the output; a reader that has gone is no failure of the command."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:
+            # The interpreter flushes again at its end, and would exit with 120.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,8 +1,11 @@
 """
 ``ghostasync.toml`` -> :class:`~ghostasync.model.Plan`.
 
-Reading is strict, and everything that is wrong is said at once: one line a finding,
-with its place and what is allowed there.
+Reading is strict, and all findings are told at once: one line each, with its place and
+what is allowed there. A text goes through four steps, which share one set of findings:
+tables become values (``_tables``, ``_structure``), each value is held to its rule
+(``_rules``), values to each other (``_together``), and scripts beside the file have to
+exist. A plan that was built in Python goes through the last three.
 """
 
 from __future__ import annotations
@@ -18,21 +21,19 @@ from .._engine.waves import parse_budget, parse_waves
 from .._local.paths import local_path
 from ..errors import ConfigError
 from ..model import Plan, S3Source
-from .rules import check_values
-from .structure import Findings
-from .tables import read_plan
-from .template import template
-from .together import check_together
+from ._rules import check_values
+from ._structure import Findings
+from ._tables import read_plan
+from ._template import template
+from ._together import check_together
 
 __all__ = [
     "check_plan",
-    "check_secrets",
     "load_plan",
     "parse_budget",
     "parse_plan",
     "parse_waves",
     "template",
-    "unsupported",
 ]
 
 _SCRIPTS: Final = (
@@ -89,14 +90,15 @@ def parse_plan(
         raw: Mapping[str, object] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError([_not_toml(name, error)]) from None
-    found = Findings()
-    plan, hosts = read_plan(raw, base, found)
-    check_values(plan, hosts, found)
-    check_together(plan, hosts, found)
-    _check_files(plan, environ, found)
-    if lines := found.lines():
+    findings = Findings()
+    plan, hosts = read_plan(raw, base, findings)
+    check_values(plan, hosts, findings)
+    check_together(plan, hosts, findings)
+    _check_files(plan, environ, findings)
+    if lines := findings.lines():
         raise ConfigError(lines)
-    # A frozen value has no other way to say of itself what only its reader knows.
+    # Planning would check the plan once more, without the places in the file. A frozen
+    # value has no other way to say of itself what only its reader knows.
     object.__setattr__(plan, "checked", True)
     return plan
 
@@ -109,12 +111,12 @@ def check_plan(plan: Plan, environ: Mapping[str, str] = os.environ) -> list[str]
     """
     if plan.checked:
         return []
-    found = Findings()
+    findings = Findings()
     hosts = [f"hosts[{index}]" for index in range(len(plan.hosts))]
-    check_values(plan, hosts, found)
-    check_together(plan, hosts, found)
-    _check_files(plan, environ, found)
-    return found.lines()
+    check_values(plan, hosts, findings)
+    check_together(plan, hosts, findings)
+    _check_files(plan, environ, findings)
+    return findings.lines()
 
 
 def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
@@ -127,7 +129,7 @@ def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
 
 
 def unsupported(plan: Plan) -> list[str]:
-    """Return a line for each thing the plan asks for that this version cannot do."""
+    """Return a line for each wish of the plan that this version cannot fulfil."""
     lines = []
     if plan.store.url.startswith("s3://"):
         lines.append("store.url: this version keeps its store in a directory only")
@@ -148,11 +150,13 @@ def _not_toml(name: str, error: Exception) -> str:
     return f"{name}: is not TOML, {match[2]}: {match[1]}"
 
 
-def _check_files(plan: Plan, environ: Mapping[str, str], found: Findings) -> None:
+def _check_files(plan: Plan, environ: Mapping[str, str], findings: Findings) -> None:
     for index, module in enumerate(plan.modules):
         for key in _SCRIPTS:
             file = getattr(module, key).file
             path = local_path(file, plan.base, environ)
             if file and not os.path.isfile(path):  # noqa: PTH113  never raises
                 where = f"modules[{index}].{key}.file"
-                found.add(where, f"there is no file {path}; allowed: a script's file")
+                findings.add(
+                    where, f"there is no file {path}; allowed: a script's file"
+                )

@@ -1,1 +1,1 @@
-"""What earlier runs did, as their journals and reports say."""
+"""Earlier runs, as their journals and reports tell them."""

@@ -1,8 +1,9 @@
 """
-What is known of an earlier run: the value that planning and the engine go by.
+An earlier run: the value that planning and the engine go by.
 
 A run that resumes another one counts as one with it; :func:`continued` says what is
-true of both together.
+true of both together. So a run that was killed, resumed and killed again is resumed as
+what it was at first, on hosts that both have left somewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..machine import LEFT_ALONE, MAY_BE_DRAINED, MAY_HAVE_MOVED, NOT_MOVED
 from ..model import Revision
 from ..model import State as S  # noqa: N817  as in the table
 
-__all__ = ["PastRun", "continued"]
+__all__ = ["PastRun"]
 
 _WENT_LIVE: Final = frozenset({"live", "unchanged", "partial"})
 
@@ -25,15 +26,15 @@ _WENT_LIVE: Final = frozenset({"live", "unchanged", "partial"})
 @attrs.frozen
 class PastRun:
     """
-    One run, as far as it got. A run that resumes another one counts as one with it.
+    One run, as far as it got, together with the runs whose work it took up.
 
     *ids* are the run's own and those of the runs whose work it took up, the newest
     first; *continues* is the next of these, where that is not read in yet, and *undoes*
     the run that this one rolls back; empty where there is none.
     *manifest* is what MANIFEST named for its modules before, *packages* what they got;
     *migrated* are the modules whose before_switch has passed;
-    *states* and *previous* are by host: how far it came, and what its links said before
-    (module to text). *began* is in POSIX seconds.
+    *states* and *previous* are by host: its last state, and the texts of its links
+    before (module to text). *began* is in POSIX seconds.
     """
 
     ids: tuple[str, ...]
@@ -70,7 +71,7 @@ class PastRun:
 
     @property
     def brought(self) -> bool:
-        """Whether it took hosts to what MANIFEST did not name before."""
+        """Whether it took hosts to a package that MANIFEST did not name before."""
         return any(self.manifest.get(m) != p for m, p in self.packages.items())
 
     def in_state(self, *states: S) -> tuple[str, ...]:
@@ -84,12 +85,14 @@ class PastRun:
 
     @property
     def drained(self) -> tuple[str, ...]:
-        """The hosts that it may have left drained; one that was stranded stays so."""
+        """The hosts that it may have left drained; a stranded one stays so."""
         return self.in_state(*MAY_BE_DRAINED)
 
     @property
     def is_open(self) -> bool:
         """Whether something is left to do: it was killed, or its resumption failed."""
+        # A run that ended by itself has left nothing to finish. Only a resumption may
+        # end and leave what an earlier run had moved.
         if self.finished is None:
             return True
         if len(self.ids) == 1 or self.went_live:
@@ -100,11 +103,15 @@ class PastRun:
 
 def continued(newer: PastRun, older: PastRun) -> PastRun:
     """Return *newer* as one with *older*, the run whose work it took up."""
+    # The older run says what the work is for, whom it may change and what was there
+    # before; the newer one says how far it has got. A revert turns the work round, so
+    # its own action counts.
     states = {
         host: _now(state, older.states.get(host, state))
         for host, state in newer.states.items()
     }
-    # One that was not dead at all has ended by itself, beside what was to resume it.
+    # The older run was not dead at all where it has ended by itself, beside a run that
+    # was to resume it and moved nothing.
     idle = MAY_HAVE_MOVED.isdisjoint(newer.states.values())
     finished = older.finished if idle and older.finished else newer.finished
     return attrs.evolve(
@@ -132,10 +139,12 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
 
 
 def _now(state: S, before: S) -> S:
-    """Return what is true of a host that two runs in a row had to do with."""
+    """Return the state of a host after two runs in a row, given that of each."""
+    # A newer run that did not get to the host's link leaves it as the older one did.
     if state not in NOT_MOVED or before not in MAY_HAVE_MOVED | {S.DRAINING}:
         return state
     if before is S.LIVE and state not in LEFT_ALONE:
-        # Its environment may have been replaced: it has to prove itself again.
+        # The newer run may have replaced the environment of the live release: the host
+        # has to prove itself again.
         return S.ACTIVATING
     return before

@@ -1,9 +1,10 @@
 """
-What a journal says about the run that wrote it: pure, wherever the journal ends.
+Replay of a journal: from the lines that a run wrote to what is known of it.
 
-A controller may be killed at any moment, and the disk may lose the end of what it
-wrote. So a journal is read as far as it makes sense, and what it does not say any more
-is asked of the hosts, which keep records of their own.
+A controller may be killed at any moment, and the disk may lose the end of its journal.
+So a journal is read as far as it makes sense: up to a line that is torn, or a record
+that the table of states refuses. Hosts keep records of their own, and are asked about
+everything that the journal does not say any more.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from .. import events as e
 from ..errors import StoreError
 from ..fold import HostState, RunState
 from ..journal import records
-from ..machine import (
-    IllegalTransition,
-)
+from ..machine import IllegalTransition
 from ..model import Action
 from .past_run import PastRun
 
@@ -28,7 +27,7 @@ def read_run(lines: Iterable[bytes]) -> PastRun | None:
     Read a run from the *lines* of its journal, each with its newline.
 
     Returns:
-        None where it ended before the run had begun, or is no run on hosts.
+        None where the journal ends before the run had begun, or is of no run on hosts.
     """
     run = RunState(HostState.of)
     first: e.Record | None = None
@@ -57,7 +56,8 @@ def _past_run(first: e.Record, run: RunState[HostState]) -> PastRun | None:
     if started is None:
         return None
     takes_up = started.revert or started.action == Action.RESUME.value
-    # A resumption may stop before anything went back: that is to be finished.
+    # A run that has stopped is on its way back even where no host has begun to. But a
+    # resumption may stop before anything went back: then it is still to be finished.
     stopped = run.stopped is not None and started.action != Action.RESUME.value
     made = {name: event.package for name, event in run.packages.items()}
     return PastRun(

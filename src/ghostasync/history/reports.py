@@ -1,4 +1,9 @@
-"""How each host stands: what became of it in the last runs, as their reports say."""
+"""
+The last state of each host, as the reports of the last runs say.
+
+Reports are read here and no journals: a report is one small file, and is there only
+once a run has ended.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ __all__ = ["REPORT", "last_states", "still_stranded"]
 REPORT: Final = "report.json"
 
 _RUNS: Final = 50
-"""How many runs are looked at."""
+"""Runs that are looked at, the newest ones."""
 
 _STRANDED: Final = State.STRANDED.value
 _IN_ORDER: Final = {State.LIVE.value, State.UNCHANGED.value, State.ROLLED_BACK.value}
@@ -24,9 +29,10 @@ _IN_ORDER: Final = {State.LIVE.value, State.UNCHANGED.value, State.ROLLED_BACK.v
 
 async def last_states(runs: RunLog) -> dict[str, str]:
     """
-    Return how each host's last run ended; a run of few hosts hides no other.
+    Return the state in which each host's own last run left it.
 
-    A host that was stranded stays so until a run has put it in order.
+    A host that was stranded stays so until a run has put it in order: that others have
+    failed on it since, or were stopped, has changed nothing there.
 
     Raises:
         StoreError: The store cannot be read.
@@ -48,7 +54,8 @@ async def still_stranded(runs: RunLog) -> frozenset[str]:
     """
     stranded: set[str] = set()
     async for report in _reports(runs):
-        # Reports of large fleets are long, and hosts seldom stranded.
+        # Reports of large fleets are long, and hosts seldom stranded: a report without
+        # the word is not parsed.
         if not stranded and _STRANDED.encode() not in report:
             continue
         for name, state in _states(report).items():
@@ -71,4 +78,4 @@ def _states(report: bytes) -> dict[str, str]:
         hosts = json.loads(report)["hosts"]
         return {name: str(host["state"]) for name, host in hosts.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {}  # damaged
+        return {}  # a damaged report hides no host of other runs

@@ -1,4 +1,9 @@
-"""The runs that a store knows of: which one is unfinished, and which one serves now."""
+"""
+The runs that a store knows of: the unfinished one, and the one that serves now.
+
+Runs are read newest first, those of one work as one (see ``past_run``). Each question
+is answered by the first run that qualifies and that no later run has made up for.
+"""
 
 from __future__ import annotations
 
@@ -15,55 +20,56 @@ from .replay import read_run
 __all__ = ["JOURNAL", "find_run", "serving_run", "unfinished_run"]
 
 _RUNS = 200
-"""How many runs are looked at; what is older is found by its id."""
+"""Runs that are looked at; an older one is found by its id."""
 
 JOURNAL = "journal.jsonl"
 
 
 async def find_run(runs: RunLog, run: str) -> PastRun | None:
     """
-    Return what is known of *run*; None where its journal is lost or says nothing.
+    Return the run with the id *run*; None where its journal is lost or says nothing.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    found = await _read(runs, run)
-    while found is not None and found.continues not in {"", *found.ids}:
-        older = await _read(runs, found.continues)
+    past_run = await _read(runs, run)
+    while past_run is not None and past_run.continues not in {"", *past_run.ids}:
+        older = await _read(runs, past_run.continues)
         if older is None:
             break
-        found = continued(found, older)
-    return found
+        past_run = continued(past_run, older)
+    return past_run
 
 
 async def unfinished_run(
     runs: RunLog, run: str = "", *, modules: Collection[str] = ()
 ) -> PastRun | None:
     """
-    Return the newest run that has not ended and that nothing has made up for since.
+    Return the newest run that has not ended and that no later run has made up for.
 
-    Where *run* is named, it is that one or nothing.
+    Where *run* is named, only that run is returned, or None.
 
     A later run that left a release live makes up for its modules, under ``--limit`` on
-    its hosts, and so does one that rolled it back. One that takes back what yet another
-    did makes up for nothing else. No further is looked once all *modules* (names; all
-    there are by default) are made up for everywhere.
+    its hosts, and so does a later run that rolled it back. A run that takes back what
+    yet another did makes up for nothing else. The search ends once all *modules*
+    (names; all there are by default) are made up for everywhere.
     """
+    # Pairs of host and module, modules settled on all hosts, and ids of runs undone.
     settled: set[tuple[str, str]] = set()
     whole: set[str] = set()
     undone: set[str] = set()
-    async for found in _newest_first(runs):
-        if found.is_open:
-            left = set(product(found.hosts, set(found.modules) - whole))
-            settles = not undone.isdisjoint(found.ids) or left <= settled
-            if not settles and (not run or run in found.ids):
-                return found
-        elif not found.revert:
-            live = found.in_state(State.LIVE, State.UNCHANGED)
-            settled.update(product(live, found.modules))
-            if found.went_live and not found.limited:
-                whole.update(found.modules)
-                undone.add(found.undoes)
+    async for past_run in _newest_first(runs):
+        if past_run.is_open:
+            left = set(product(past_run.hosts, set(past_run.modules) - whole))
+            settles = not undone.isdisjoint(past_run.ids) or left <= settled
+            if not settles and (not run or run in past_run.ids):
+                return past_run
+        elif not past_run.revert:
+            live = past_run.in_state(State.LIVE, State.UNCHANGED)
+            settled.update(product(live, past_run.modules))
+            if past_run.went_live and not past_run.limited:
+                whole.update(past_run.modules)
+                undone.add(past_run.undoes)
                 if modules and whole.issuperset(modules):
                     return None
     return None
@@ -73,38 +79,39 @@ async def serving_run(runs: RunLog) -> PastRun | None:
     """
     Return the run that brought what serves now: the newest that has not been undone.
 
-    It has moved links, and ended. One that only took hosts to what MANIFEST named did
-    not bring that; on its hosts it made up for a run of few. Of a run that rolled back
-    another one neither counts, nor what came between the two.
+    Such a run has moved links, and ended. A run that only took hosts to what MANIFEST
+    named did not bring that release, and makes up for a run under ``--limit`` on the
+    same hosts. Neither a rollback counts nor the run that it rolled back, nor any run
+    between the two.
     """
     undone_from = ""
     in_line: set[str] = set()
-    async for found in _newest_first(runs):
+    async for past_run in _newest_first(runs):
         if undone_from:
-            if undone_from in found.ids:
+            if undone_from in past_run.ids:
                 undone_from = ""
             continue
-        if found.finished is None or found.revert:
+        if past_run.finished is None or past_run.revert:
             continue
-        if found.undoes and found.went_live:
-            undone_from = found.undoes
+        if past_run.undoes and past_run.went_live:
+            undone_from = past_run.undoes
             continue
-        live = found.in_state(State.LIVE)
-        if not found.brought:
+        live = past_run.in_state(State.LIVE)
+        if not past_run.brought:
             in_line.update(live)
-        elif live and not (found.limited and in_line.issuperset(live)):
-            return found
+        elif live and not (past_run.limited and in_line.issuperset(live)):
+            return past_run
     return None
 
 
 async def _newest_first(runs: RunLog) -> AsyncIterator[PastRun]:
-    """Yield runs; one that was taken up by another is one with that."""
+    """Yield runs; a run that was taken up by another is one with that."""
     part_of: set[str] = set()
     for run in reversed(list(await runs.ids())[-_RUNS:]):
-        found = None if run in part_of else await find_run(runs, run)
-        if found is not None:
-            part_of.update(found.ids)
-            yield found
+        past_run = None if run in part_of else await find_run(runs, run)
+        if past_run is not None:
+            part_of.update(past_run.ids)
+            yield past_run
 
 
 async def _read(runs: RunLog, run: str) -> PastRun | None:

@@ -13,7 +13,7 @@ import attrs
 from .._build.environment import app_variables
 from .._local.redact import Redactor
 from .._local.scripts import Tail, script
-from ..config.hosts import hosts_of
+from ..config._hosts import hosts_of
 from ..errors import BuildError, ConfigError, PlanError
 from ..model import App, Host
 

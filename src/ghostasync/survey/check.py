@@ -1,4 +1,8 @@
-"""Look at sources, scripts and hosts with a deploy's own eyes."""
+"""
+Check: a look at sources, scripts and hosts, by the same functions as a deploy's.
+
+A check with rules of its own would pass hosts that a deploy then refuses.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,18 @@ from .._engine.spec import RunSpec
 from .._engine.stages.check import findings, rights
 from ..errors import HostError
 from ..protocols import Transport
-from .scripts import complaints
+from ._scripts import complaints
 
-__all__ = ["Finding", "find"]
+__all__ = ["Finding"]
 
 
 @attrs.frozen
 class Finding:
-    """Something that keeps a host, or a module where *host* is empty, from the plan."""
+    """
+    Obstacle for a host, or for a module where *host* is empty.
+
+    A *warning* keeps no host from a deploy.
+    """
 
     host: str
     text: str
@@ -28,8 +36,8 @@ class Finding:
 
 
 async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
-    """Return what would keep sources and hosts from a deploy, in plan order."""
-    found = [
+    """Return the obstacles of a deploy, those of modules first, in plan order."""
+    all_findings = [
         Finding(
             "",
             str(chosen.error).removeprefix(f"{chosen.module.name}: "),
@@ -42,24 +50,26 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
         texts = await complaints(
             chosen, spec.plan.base, spec.plan.rollout.deadlines.build
         )
-        found += [Finding("", text, chosen.module.name) for text in texts]
+        all_findings += [Finding("", text, chosen.module.name) for text in texts]
 
     async def look(ctx: HostRun) -> list[Finding]:
         try:
             facts = ctx.attempt.facts = await facts_of(ctx)
             wrong = [*findings(ctx, facts), *await rights(ctx)]
         except HostError as exc:
+            # A host that cannot be looked at is a finding, and no reason to stop.
             return [Finding(ctx.name, str(exc))]
         minor = [Finding(ctx.name, text, warning=True) for text in _warnings(ctx)]
         return [*(Finding(ctx.name, text) for text in wrong), *minor]
 
     for per_host in await ask_each(spec, transport, look):
-        found += per_host
-    return tuple(found)
+        all_findings += per_host
+    return tuple(all_findings)
 
 
 def _warnings(ctx: HostRun) -> Iterator[str]:
-    """Yield what keeps no host from the plan, and is good to know."""
+    """Yield facts that keep no host from the plan and are good to know."""
+    # logind spares the processes of root.
     timed = ctx.run.plan.rollout.confirm and ctx.known.uid != 0
     if timed and ctx.known.ends_logins:
         yield (

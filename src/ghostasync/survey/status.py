@@ -1,10 +1,16 @@
-"""Look at a fleet without changing it: is it fit, and does it serve what it should?"""
+"""
+Status: the releases that hosts serve, beside those that MANIFEST names.
+
+Links and records on hosts say what is served, MANIFEST what is expected, reports which
+hosts were left stranded. The lock of a run that goes on, or the journal of a killed
+one, says which run is at work.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import attrs
 
@@ -21,28 +27,31 @@ from ..protocols import Transport
 T = TypeVar("T")
 
 _HOLDER: Final = re.compile(r"run (\S+) ")
-"""How a run's text about itself begins; see ``RunSpec.holder``."""
+"""Beginning of a run's text about itself; see ``RunSpec.holder``."""
 
-__all__ = [
-    "FleetStatus",
-    "HostStatus",
-    "OpenRun",
-    "compare",
-]
+__all__ = ["Condition", "FleetStatus", "HostStatus", "OpenRun"]
+
+
+Condition = Literal["in-line", "drift", "unreachable", "stranded"]
+"""
+Condition of a host, from the best to the worst: it serves what MANIFEST says, or
+something else; it does not answer; or no run has put it in order since a rollback
+failed on it.
+"""
 
 
 @attrs.frozen
 class HostStatus:
     """
-    What one host serves.
+    Releases of one host, and its condition.
 
-    *live* maps modules to release ids, empty where there is none; *state* is
-    ``in-line``, ``drift``, ``unreachable`` or ``stranded``, *text* says why. *runs*
-    maps modules to the runs that moved their links, as the host has it on record.
+    *live* maps modules to release ids, empty where there is none; *text* says why
+    *state* is no better. *runs* maps modules to the runs that moved their links, as the
+    host has it on record.
     """
 
     live: Mapping[str, str]
-    state: str
+    state: Condition
     text: str = ""
     runs: Mapping[str, str] = attrs.field(factory=dict)
 
@@ -71,7 +80,7 @@ class OpenRun:
 @attrs.frozen
 class FleetStatus:
     """
-    What MANIFEST expects of each module, what each host serves, and who is at it.
+    Releases that MANIFEST expects of modules, and the status of each host.
 
     *run* is the run that holds hosts, or else the newest that was killed; None where
     there is neither.
@@ -112,33 +121,37 @@ def _status(
     texts = [_difference(name, expected.get(name, ""), facts) for name in live]
     text = "; ".join(filter(None, texts))
     if stranded:
-        # A link that is right again proves nothing: the post-deploy may have failed.
+        # A link that is right again proves nothing: the post-deploy of the old release,
+        # or its verification, may have failed.
         return HostStatus(live, "stranded", text, runs)
     return HostStatus(live, "drift" if text else "in-line", text, runs)
 
 
-def _open_run(past: PastRun | None, holder: str) -> OpenRun | None:
+def _open_run(killed: PastRun | None, holder: str) -> OpenRun | None:
     """Return the run that goes on, else the one that was killed."""
+    # A resumption holds hosts under its own id, and counts as one with the killed run:
+    # its journal then says more than its text does.
     if found := _HOLDER.match(holder):
         run = OpenRun(found[1], holder=holder)
-        if past is None or run.id not in past.ids:
+        if killed is None or run.id not in killed.ids:
             return run
-    elif past is None:
+    elif killed is None:
         return None
     return OpenRun(
-        id=past.id,
-        action=past.action,
-        actor=past.actor,
+        id=killed.id,
+        action=killed.action,
+        actor=killed.actor,
         holder=holder,
-        releases=past.packages,
-        moved=past.switching,
-        going_back=past.going_back,
-        committed=past.committed,
+        releases=killed.packages,
+        moved=killed.switching,
+        going_back=killed.going_back,
+        committed=killed.committed,
     )
 
 
 def _difference(module: str, expected: str, facts: Facts) -> str:
     target = facts.targets[module]
+    # A link to a release that is gone serves nobody, whatever its text says.
     if target.dangling:
         return f"{module}: the link leads nowhere"
     if target.live == expected:

@@ -1,1 +1,1 @@
-"""What people are shown, without a screen: folds, folding and sentences."""
+"""Views of a run for people, without a screen: the board, folded hosts, sentences."""

@@ -1,8 +1,13 @@
 """
-What a run looks like at one moment, folded from its records.
+The board: a run at one moment, folded from its records.
 
-Pure: it reads no clock and draws nothing; times are those of the records, in POSIX
-seconds. Screens, plain lines and the closing words all read it.
+Pure: the board reads no clock and draws nothing; times are those of the records, in
+POSIX seconds. Screens, plain lines and the closing words all read it.
+
+``fold`` knows what the policy and the replay need as well. The board adds what only
+people look at: since when, how many, how fast, and the last words of scripts. Counts of
+hosts by state are kept up at each move, because a fleet has up to 20,000 hosts and a
+screen asks four times a second.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ _RATE_WINDOW: Final = 5.0
 
 @attrs.define
 class HostRow(HostState):
-    """One host: where it is, since when, and the last it said."""
+    """One host, since when it is in its state, and the last line of its script."""
 
     since: float = 0.0
     nbytes: int = 0
@@ -53,7 +58,7 @@ class ModuleRow:
 
 @attrs.define
 class GateRow:
-    """What the whole fleet waits for: a script, where it runs, the last it said."""
+    """A script that the whole fleet waits for, its place, and its last line."""
 
     name: str
     where: str
@@ -104,7 +109,7 @@ class Board(RunState[HostRow]):
             self._gates(event)
             self._rollout(event)
 
-    # --- What is asked of it ---------------------------------------------------
+    # --- Questions ---------------------------------------------------------------
 
     def elapsed(self, now: float) -> float:
         """Seconds from the first record to *now*, or to the last once it is over."""
@@ -125,7 +130,7 @@ class Board(RunState[HostRow]):
 
     @property
     def upload_fraction(self) -> float:
-        """How much of the fleet's bytes has arrived, from 0 to 1; hosts weigh alike."""
+        """Share of the fleet's bytes that has arrived, 0 to 1; hosts weigh alike."""
         due = len(self.hosts) - self._spared
         whole = max(1, self.whole)
         partly = sum(min(1.0, sent / whole) for sent in self._sending.values())
@@ -133,7 +138,8 @@ class Board(RunState[HostRow]):
 
     @property
     def phase(self) -> str:
-        """What the run as a whole is doing, in one or two words."""
+        """Phase of the run as a whole, in one or two words."""
+        # The gravest comes first: a fleet that goes back may still switch some hosts.
         if self.finished:
             return self.finished.outcome
         if self.going_back or self.counts[S.ROLLING_BACK]:
@@ -163,19 +169,20 @@ class Board(RunState[HostRow]):
 
     @property
     def wave_fraction(self) -> float:
-        """How much of the present wave is live, from 0 to 1."""
+        """Share of the present wave that is live, from 0 to 1."""
         live = sum(self.hosts[name].state is S.LIVE for name in self.wave_hosts)
         return live / len(self.wave_hosts) if self.wave_hosts else 0.0
 
     def active(self, limit: int) -> list[HostRow]:
         """Return at most *limit* hosts that work, those longest at it first."""
+        # Until the package is built, hosts in UPLOADING wait for it and do not work.
         rows = self._active.values()
         busy = rows if self.packaged else [r for r in rows if r.state != S.UPLOADING]
         return heapq.nsmallest(limit, busy, key=lambda row: (row.since, row.name))
 
     @property
     def active_count(self) -> int:
-        """How many hosts are on their way, those that wait for a package included."""
+        """Number of hosts on their way, those that wait for a package included."""
         return len(self._active)
 
     @property
@@ -185,7 +192,7 @@ class Board(RunState[HostRow]):
 
     @property
     def wave_count(self) -> int:
-        """How many waves there are; 0 while nobody has said."""
+        """Number of waves; 0 before the first has begun."""
         return self.waves[-1].waves if self.waves else 0
 
     @property
@@ -193,16 +200,17 @@ class Board(RunState[HostRow]):
         """The hosts of the present wave."""
         return self.waves[-1].hosts if self.waves else ()
 
-    # --- How it gets there -----------------------------------------------------
+    # --- Folding -----------------------------------------------------------------
 
     def _start(self, record: e.Record, event: e.Started) -> None:
         self.run, self.began = record.run, record.at
+        # A run that only takes back builds nothing, so it shows no modules.
         made = () if event.revert else event.modules
         self.modules = {name: ModuleRow(name) for name in made}
         self._recount(self.hosts)
 
     def _recount(self, begun: Iterable[str]) -> None:
-        """Count hosts anew, of which some have begun just now."""
+        """Count all hosts anew, of which those of *begun* have begun just now."""
         for name in begun:
             self.hosts[name].since = self.at
         rows = self.hosts.values()
@@ -212,6 +220,7 @@ class Board(RunState[HostRow]):
         self._spared = sum(row.state in SPARED for row in rows)
 
     def _host(self, row: HostRow, event: e.HostEvent) -> None:
+        # Any word of a host means that the wait for another run is over.
         self.waiting = ""
         match event:
             case e.Uploaded():
@@ -232,6 +241,8 @@ class Board(RunState[HostRow]):
         self.counts[before] -= 1
         self.counts[row.state] += 1
         row.since, row.line = self.at, ""
+        # The share of bytes is of hosts that are sent some: a host that leaves the way
+        # before that is taken out of the sum.
         self._spared += row.state in SPARED and before in _NOT_UPLOADED
         if row.state in RESTING:
             self._active.pop(row.name, None)
@@ -253,6 +264,8 @@ class Board(RunState[HostRow]):
                 row = self._module(name, "reused" if event.reused else "packaged")
                 row.packaged, row.line = event, ""
             case e.BuildFailed(module=name):
+                # A failure without a module is that of the first one not packaged:
+                # modules are built in their order.
                 left = (row.name for row in self.modules.values() if not row.packaged)
                 self._module(name or next(left, ""), "failed").failed = event
 

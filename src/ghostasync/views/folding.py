@@ -1,4 +1,10 @@
-"""Many hosts in few words: ``web[001-287]``, and equal failures as one."""
+"""
+Many hosts in few words: ``web[001-287]``, and equal failures as one.
+
+Names are split at their numbers. The fold over the first, second, … number of all names
+is tried for each, and the shortest result wins: ``web1-a``, ``web2-a`` vary in the
+first number, ``rack7-node[01-40]`` in the second.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +45,7 @@ def fold_hosts(names: Iterable[str]) -> str:
 
 
 def short_hosts(names: Sequence[str], width: int) -> str:
-    """Fold *names*; where that is wider than *width*, say the first and how many."""
+    """Fold *names*; a fold wider than *width* becomes the first name and a number."""
     folded = fold_hosts(names)
     if len(folded) <= width or len(names) < 2:  # noqa: PLR2004
         return folded
@@ -64,6 +70,8 @@ def _fold_at(split: Sequence[Sequence[str]], place: int) -> list[str]:
 
 def _ranges(texts: Sequence[str]) -> list[str]:
     """Write numbers as one bracket for each width of zero padding among them."""
+    # 007 has a width to keep, and so has 123 beside it: [007,123] reads back as both.
+    # Without zeros in front 7 and 123 need no common width.
     padded = {len(text) for text in texts if text[0] == "0" and len(text) > 1}
     widths: dict[int, list[int]] = defaultdict(list)
     for text in texts:
@@ -97,19 +105,19 @@ class Failure:
 
 @attrs.define
 class Failures:
-    """Failures folded by stage and reason, in the order they came."""
+    """Failures folded by stage and reason, in the order of their first hosts."""
 
     _hosts: dict[tuple[State | None, str], list[str]] = attrs.field(factory=dict)
     _tails: dict[tuple[State | None, str], str] = attrs.field(factory=dict)
 
     def add(self, host: str, stage: State | None, reason: str, tail: str = "") -> None:
-        """Take note that *host* failed; *tail* is kept of the first alike."""
+        """Take note that *host* failed; the *tail* of the first host alike is kept."""
         key = stage, reason
         self._hosts.setdefault(key, []).append(host)
         self._tails.setdefault(key, tail)
 
     def forget(self, host: str) -> None:
-        """Take back what was noted of *host*: it begins anew."""
+        """Take back what was noted of *host*, which begins anew."""
         for key, hosts in tuple(self._hosts.items()):
             if host in hosts:
                 hosts.remove(host)

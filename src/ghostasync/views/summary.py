@@ -1,4 +1,11 @@
-"""The last words of a run: what happened, what is served now, what to type next."""
+"""
+The last words of a run: the failures, the releases served now, the next command.
+
+A failed run may print eight lines (DESIGN 4.1), because a person reads them at night in
+the log of a job. The headline has the outcome and its reason, then come failures folded
+by reason, the last output of the gravest one, and three lines that say what the fleet
+serves now, where the log is, and what to type next.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +27,13 @@ from .text import last_lines, plural, size, span
 __all__ = ["MAX_LINES", "TypedCommand", "failure", "is_clean", "success"]
 
 MAX_LINES: Final = 8
-"""What a failed run may print at its end."""
+"""Lines that a failed run may print at its end."""
 
 _DETAILS: Final = 4
 """Lines of these for reasons and output; the others are one each."""
 
 _LONGEST: Final = 300
-"""Characters of a line that a script printed; binary has lines without end."""
+"""Characters of a line that a script printed; binary data has endless lines."""
 
 _WIDTH: Final = 40
 """Cells for host ranges; longer ones are counted."""
@@ -42,7 +49,7 @@ _NAMED: Final = 80
 
 @attrs.frozen
 class TypedCommand:
-    """What the user typed, to be typed again; *patient* is the same with --wait."""
+    """The command that the user typed, for the line "next:"; *patient* has --wait."""
 
     this: str = "ghostasync deploy"
     config: str = ""
@@ -68,7 +75,7 @@ class TypedCommand:
 
 
 def _without(option: str, tokens: Sequence[str]) -> list[str]:
-    """Return *tokens* without an option and its value."""
+    """Return *tokens* without *option* and its value."""
     kept: list[str] = []
     rest = iter(tokens)
     for token in rest:
@@ -121,64 +128,70 @@ def failure(report: Report, board: Board, command: TypedCommand | None) -> list[
         command: What was typed; None where nothing is left to look at or to do.
     """
     failures = _failures(report, board)
-    news = [item for item in failures if not _is_headline(item, report, board)]
+    news = [group for group in failures if not _is_headline(group, report, board)]
     details = _reasons(news, _DETAILS - 1)
-    if worst := next((item for item in failures if item.tail), None):
-        lines = last_lines(worst.tail, _DETAILS - len(details), _LONGEST)
-        # One line is the end of the reason, which has just been said.
-        if len(lines) > 1 or not worst.reason.endswith(tuple(lines)):
-            details += [f"    | {line}" for line in lines]
-    said = [_headline(report, failures), *details, f"  now:  {_serving(report, board)}"]
+    if worst := next((group for group in failures if group.tail), None):
+        output = last_lines(worst.tail, _DETAILS - len(details), _LONGEST)
+        # A reason ends with the last line of the script, so a single line is not shown
+        # twice.
+        if len(output) > 1 or not worst.reason.endswith(tuple(output)):
+            details += [f"    | {line}" for line in output]
+    lines = [
+        _headline(report, failures),
+        *details,
+        f"  now:  {_serving(report, board)}",
+    ]
     if command is None:
-        return said
+        return lines
     if log := _log(report, failures):
-        said.append(f"  log:  {log}")
-    return [*said, f"  next: {_next(report, board, command)}"]
+        lines.append(f"  log:  {log}")
+    return [*lines, f"  next: {_next(report, board, command)}"]
 
 
 def _headline(report: Report, failures: Sequence[Failure]) -> str:
-    said = report.outcome.value
+    words = report.outcome.value
     if report.outcome is Outcome.LOCKED and failures:
-        return f"ghostasync: {said}"  # by whom comes next, and is long
+        return f"ghostasync: {words}"  # the holder comes next, and is long
     if report.outcome is Outcome.PARTIAL:
         bad = sum(
             host.state not in {S.LIVE, S.UNCHANGED} for host in report.hosts.values()
         )
-        said = f"live, but not on {plural(bad, 'host')}, as max_failures allows"
+        words = f"live, but not on {plural(bad, 'host')}, as max_failures allows"
     elif report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}:
-        said = "live, but not all is well"
+        words = "live, but not all is well"
     reason = f": {' '.join(last_lines(report.reason, 3))}" if report.reason else ""
-    return f"ghostasync: {said}{reason}"
+    return f"ghostasync: {words}{reason}"
 
 
-def _is_headline(item: Failure, report: Report, board: Board) -> bool:
-    """Tell whether the headline says it already: of a build, with its module."""
-    (name, *_) = item.hosts
-    row = board.modules.get(name) if item.stage is None else None
+def _is_headline(group: Failure, report: Report, board: Board) -> bool:
+    """Tell whether the headline has this failure: one of a build, with its module."""
+    # A failed build has the name of its module where others have names of hosts.
+    (name, *_) = group.hosts
+    row = board.modules.get(name) if group.stage is None else None
     named = name in report.reason.replace(":", " ").split()
-    said = {item.reason, f"{name}: {item.reason}"}
-    return named and row is not None and report.reason in said
+    reasons = {group.reason, f"{name}: {group.reason}"}
+    return named and row is not None and report.reason in reasons
 
 
 def _failures(report: Report, board: Board) -> list[Failure]:
-    """Return what went wrong, the gravest first, then as it came."""
-    found = list(board.failures)
-    if not found:
+    """Return the failures of builds, then of hosts, those on the way back first."""
+    groups = list(board.failures)
+    if not groups:
         folded = Failures()
         for name, host in report.hosts.items():
             if host.reason and host.reason != report.reason:
                 folded.add(name, host.stage, host.reason)
-        found = list(folded)
-    found.sort(key=lambda item: item.stage is not S.ROLLING_BACK)
+        groups = list(folded)
+    groups.sort(key=lambda group: group.stage is not S.ROLLING_BACK)
     builds = [
         _of_build(row.name, row.failed) for row in board.modules.values() if row.failed
     ]
     if (row := board.gate) and (gate := row.failed):
         where = gate.host if isinstance(gate, e.BeforeSwitchFailed) else row.where
-        found.append(Failure(None, gate.reason, (where,), gate.tail))
+        groups.append(Failure(None, gate.reason, (where,), gate.tail))
     if after := board.after_all:
-        found.append(Failure(None, after.reason, ("after_all_deploy",), after.tail))
-    return builds + found
+        groups.append(Failure(None, after.reason, ("after_all_deploy",), after.tail))
+    return builds + groups
 
 
 def _of_build(module: str, failed: e.BuildFailed) -> Failure:
@@ -188,32 +201,33 @@ def _of_build(module: str, failed: e.BuildFailed) -> Failure:
 
 def _reasons(failures: Sequence[Failure], room: int) -> list[str]:
     shown = failures if len(failures) <= room else failures[: room - 1]
-    said = []
-    for item in shown:
-        stage = f"{item.stage.name.lower().replace('_', ' ')}: " if item.stage else ""
-        reason = " ".join(last_lines(item.reason, 2))
-        said.append(f"  {short_hosts(item.hosts, _WIDTH)}  {stage}{reason}")
+    lines = []
+    for group in shown:
+        stage = f"{group.stage.name.lower().replace('_', ' ')}: " if group.stage else ""
+        reason = " ".join(last_lines(group.reason, 2))
+        lines.append(f"  {short_hosts(group.hosts, _WIDTH)}  {stage}{reason}")
     if len(shown) < len(failures):
-        rest = sum(len(item.hosts) for item in failures[len(shown) :])
+        rest = sum(len(group.hosts) for group in failures[len(shown) :])
         kinds = plural(len(failures) - len(shown), "other reason")
-        said.append(f"  {plural(rest, 'more host')}, {kinds}")
-    return said
+        lines.append(f"  {plural(rest, 'more host')}, {kinds}")
+    return lines
 
 
 def _serving(report: Report, board: Board) -> str:
-    """Say which releases the selected hosts serve, the most common first."""
+    """Say which releases the selected hosts serve, the most frequent one first."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name, host in report.hosts.items():
         groups[_served(name, host.state, report, board)].append(name)
+    # Three groups at most: a fleet in pieces is looked at by status, not in one line.
     told = sorted(groups.items(), key=lambda group: -len(group[1]))
     if len(told) == 1 and told[0][0]:
         return _serves(told[0][0], plural(len(told[0][1]), "host"))
-    said = [
+    lines = [
         _serves(serves or "as before", short_hosts(hosts, _WIDTH))
         for serves, hosts in told[:3]
     ]
     rest = sum(len(hosts) for _, hosts in told[3:])
-    return "; ".join(said + ([f"others on {plural(rest, 'host')}"] if rest else []))
+    return "; ".join(lines + ([f"others on {plural(rest, 'host')}"] if rest else []))
 
 
 def _serves(what: str, hosts: str) -> str:
@@ -221,7 +235,9 @@ def _serves(what: str, hosts: str) -> str:
 
 
 def _served(name: str, state: S, report: Report, board: Board) -> str:
-    """Return what a host serves; empty where it is as before and never told."""
+    """Return the releases of a host; empty where it is as before and never said."""
+    # A host that failed while it went back, or that a run which takes back could not
+    # look at, may serve either release: nobody knows until a person has looked.
     reverting = board.started is not None and board.started.revert
     if state is S.STRANDED or (reverting and state is S.FAILED):
         return _UNKNOWN
@@ -251,9 +267,11 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
 
 
 def _next(report: Report, board: Board, command: TypedCommand) -> str:
+    """Return the one command to type next."""
     if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return _look(report, board, command)
     if report.outcome is Outcome.PARTIAL:
+        # MANIFEST has moved: the hosts that failed lack nothing but what it says.
         return command.other("converge")
     if report.outcome is Outcome.LOCKED:
         return command.patient
@@ -261,14 +279,16 @@ def _next(report: Report, board: Board, command: TypedCommand) -> str:
 
 
 def _again(board: Board, command: TypedCommand) -> str:
-    """Return what to type after a failure that left all as it was."""
+    """Return what to type after a failure that left all hosts as they were."""
+    # A tree that was fetched can be built alone; a source that was not is looked at.
     for row in board.modules.values():
         if row.failed:
             return command.other(f"build {row.name}" if row.fetched else "check")
     started = board.started
     if started and started.action == Action.RESUME.value and board.going_back:
-        # Nothing of it is left to resume.
+        # The resumed run has been taken back as a whole, so nothing is left to resume.
         return command.other("deploy")
+    # Hosts that were never fit for the plan stay unfit until somebody has looked.
     stages = {failure.stage for failure in board.failures}
     if stages and stages <= {S.CONNECTING, S.CHECKING}:
         return command.other("check")
@@ -278,7 +298,8 @@ def _again(board: Board, command: TypedCommand) -> str:
 def _look(report: Report, board: Board, command: TypedCommand) -> str:
     started = board.started
     stranded = [h for h, row in report.hosts.items() if row.state is S.STRANDED]
-    # One that only goes back may leave MANIFEST at what it takes back.
+    # A converge brings hosts to what MANIFEST says. A run that takes back may have left
+    # MANIFEST at the very release that it takes back, so a person looks first.
     if stranded and started and started.manifest and not started.revert:
         return command.converge(stranded)
     return command.other("status")

@@ -17,8 +17,9 @@ def plain(text: str) -> str:
     """
     Take out what would move the cursor, change colors or cannot be encoded.
 
-    Scripts and hosts write what they like; a terminal must not obey them.
+    Scripts and hosts write anything; a terminal must not obey them.
     """
+    # Whole escapes go first: without its first byte the rest of one would be text.
     return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs(4)
 
 
@@ -28,6 +29,7 @@ def last_lines(text: str, count: int, longest: int | None = None) -> list[str]:
 
     Of each come at most *longest* characters, the first ones.
     """
+    # A progress bar ends its lines with CR and overwrites them: the last state counts.
     lines = [plain(line.rsplit("\r", 1)[-1]) for line in text.rstrip().split("\n")]
     return [line.rstrip()[:longest] for line in lines if line.strip()][-count:]
 
@@ -35,7 +37,8 @@ def last_lines(text: str, count: int, longest: int | None = None) -> list[str]:
 def size(nbytes: float) -> str:
     """Write *nbytes* in decimal units with three digits, as in ``12.3 MB``."""
     units = ["B", "kB", "MB", "GB", "TB"]
-    while round(nbytes, 1) >= 1000 and len(units) > 1:  # noqa: PLR2004  a unit's step
+    # From 999.5 on three digits would round to four.
+    while nbytes >= 999.5 and len(units) > 1:  # noqa: PLR2004  a unit's step
         nbytes /= 1000
         del units[0]
     digits = 0 if units[0] == "B" or nbytes >= 99.95 else 1  # noqa: PLR2004

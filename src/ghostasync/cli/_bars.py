@@ -1,4 +1,4 @@
-"""What the board shows of the fleet as a whole: pipeline, progress, waves."""
+"""The board's lines about the fleet as a whole: pipeline, progress, waves, tallies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LABEL: Final = 12
 """Cells before a bar; the longest phase and a space on each side."""
 
 _WIDE: Final = 70
-"""From this width on there is room for words behind a bar."""
+"""Columns from which on there is room for words behind a bar."""
 
 _PIPELINE: Final[tuple[tuple[str, frozenset[S]], ...]] = (
     ("upload", frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})),
@@ -30,6 +30,7 @@ _PIPELINE: Final[tuple[tuple[str, frozenset[S]], ...]] = (
     ("live", frozenset({S.LIVE, S.UNCHANGED})),
 )
 _BARRIER_BEFORE: Final = "switch"
+_WAY_BACK: Final = (S.ROLLING_BACK, S.ROLLED_BACK, S.STRANDED)
 _TALLIES: Final = (
     (S.DRAINING, "draining", "cyan"),
     (S.UNDRAINING, "undraining", "cyan"),
@@ -66,12 +67,14 @@ def pipeline(board: Board, width: int, glyphs: Glyphs) -> Iterator[Text]:
     cells = [
         ("build", _built(board, glyphs), "green" if board.packaged else "bold cyan")
     ]
+    # A phase that all hosts have left is green, one that they have not reached is dim.
     passed = board.packaged
     for name, states in _PIPELINE:
         here = sum(board.counts[state] for state in states)
         text = str(here) if here or name == "live" else glyphs.none
         cells.append((name, text, _style(name, here, passed=passed)))
         passed = passed and not here
+    # Odd gaps, so that the sign between two stages stands in the middle of its gap.
     spare = width - 2 - sum(max(len(name), len(text)) for name, text, _ in cells)
     gap = max(1, min(5, spare // len(_PIPELINE)) - 1 | 1)
     names, counts = Text(" "), Text(" ")
@@ -106,8 +109,8 @@ def _style(name: str, here: int, *, passed: bool) -> str:
 
 def bar(board: Board, width: int, glyphs: Glyphs) -> Text:
     """Draw how far the run is with what it is at."""
-    done, said, style = _progress(board)
-    tail = f"  {done:4.0%}" + (f"  {said:<25}" if width >= _WIDE else "")
+    done, words, style = _progress(board)
+    tail = f"  {done:4.0%}" + (f"  {words:<25}" if width >= _WIDE else "")
     room = max(4, width - _LABEL - len(tail) - 1)
     return Text.assemble(
         (f" {board.phase:{_LABEL - 1}}", f"bold {style}"),
@@ -117,13 +120,17 @@ def bar(board: Board, width: int, glyphs: Glyphs) -> Text:
 
 
 def _progress(board: Board) -> tuple[float, str, str]:
-    """Return the share that is done, the same in words, and a style."""
+    """Return the share of the present phase that is done, its words, and a style."""
     hosts, counts = max(1, len(board.hosts)), board.counts
     match board.phase:
-        case "going back" | "stopping":
-            back = counts[S.ROLLED_BACK]
-            due = max(1, back + counts[S.ROLLING_BACK] + counts[S.LIVE])
+        case "going back":
+            back, due = counts[S.ROLLED_BACK], max(1, _going_back(board))
             return back / due, f"{back} of {plural(due, 'host')}", "yellow"
+        case "stopping":
+            # Scripts that are at work get some time to end, so hosts come to rest one
+            # by one: halted, failed or live.
+            rest = hosts - board.active_count
+            return rest / hosts, f"{rest} of {plural(hosts, 'host')} at rest", "yellow"
         case "gate" if not board.wave:
             return 1.0, plural(counts[S.READY], "host") + " ready", "cyan"
         case "switching" | "soaking" | "gate":
@@ -136,12 +143,21 @@ def _progress(board: Board) -> tuple[float, str, str]:
             return board.upload_fraction, _transfer(board), "cyan"
 
 
+def _going_back(board: Board) -> int:
+    """Count the hosts that are back, on their way, or named to go."""
+    # A host that failed in its own wave goes back by itself; live ones may stay. So
+    # LIVE hosts count only where the fleet's way back names them.
+    named = board.going_back.hosts if board.going_back else ()
+    waiting = sum(board.hosts[name].state not in _WAY_BACK for name in named)
+    return waiting + sum(board.counts[state] for state in _WAY_BACK)
+
+
 def _transfer(board: Board) -> str:
-    said, rate, done = size(board.nbytes), board.rate, board.upload_fraction
+    words, rate, done = size(board.nbytes), board.rate, board.upload_fraction
     if not rate:
-        return said
+        return words
     left = board.nbytes * (1 - done) / done / rate if done else 0.0
-    return f"{said}  {size(rate)}/s  {clock(left)}"
+    return f"{words}  {size(rate)}/s  {clock(left)}"
 
 
 def _stripe(done: float, room: int, style: str, glyphs: Glyphs) -> Text:
@@ -153,6 +169,7 @@ def _stripe(done: float, room: int, style: str, glyphs: Glyphs) -> Text:
 
 def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
     """Draw one stripe a wave, the present one as far as it is live."""
+    # With more waves than room only some around the present one are drawn.
     label = f" {f'wave {board.wave}/{board.wave_count}':{_LABEL - 1}}"
     tail = f"        {plural(len(board.wave_hosts), 'host'):<25}"[: width - _LABEL]
     tail = tail if width >= _WIDE else f"  {len(board.wave_hosts):4}"
@@ -165,7 +182,7 @@ def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
         # Cells that the division leaves over go to the first stripes.
         cells = (room - shown + 1 + place) // shown
         over = board.waves_over.get(wave)
-        # One that is passed over had nothing left to do, in a run that was resumed.
+        # A wave that is passed over had nothing left to do, in a run that was resumed.
         past = over is not None or wave < board.wave
         done = 1.0 if past else board.wave_fraction if wave == board.wave else 0.0
         style = "red" if over and over.failed else "green"
@@ -177,17 +194,17 @@ def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
 
 
 def gate(board: Board, now: float) -> Iterator[Text]:
-    """Draw what the whole fleet waits for, and the last it said."""
+    """Draw the script that the whole fleet waits for, and its last line."""
     if (row := board.gate) is None or board.stopped:
         return
-    said = f" {row.name} {plain(row.where)}"
-    yield Text.assemble(said, (f"  {clock(now - row.since)}", "dim"))
+    words = f" {row.name} {plain(row.where)}"
+    yield Text.assemble(words, (f"  {clock(now - row.since)}", "dim"))
     if row.line:
         yield Text(f"   {plain(row.line)}", "dim")
 
 
 def tallies(board: Board, glyphs: Glyphs) -> Iterator[Text]:
-    """Draw how many hosts left the way, why the run stops, and the last warnings."""
+    """Draw the counts of hosts off the way, the reason to stop, the last warnings."""
     line = Text(" ")
     for state, word, style in _TALLIES:
         if board.counts[state]:

@@ -1,4 +1,10 @@
-"""``ghostasync demo``: a fleet in this process, and two deploys of it."""
+"""
+``ghostasync demo``: a fleet in this process, and two deploys of it.
+
+Only the machines are missing: hosts are SSH servers in this process, each with a home
+in a temporary folder, and run the real scripts. The second deploy fails where it is
+asked to: a file in the tree says at which place and on which host.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +27,18 @@ from ..config import load_plan
 from ..errors import PlanError
 from ..model import Host, Outcome, Ssh
 from ..views.folding import fold_hosts
-from .commands import closing
-from .demo_kill import kill_and_resume
-from .exits import INTERRUPTED
-from .frontend import FrontEnd
-from .options import COMMON, Common, Flag
-from .running import conduct, run_async
-from .sink import show
+from ._commands import closing
+from ._demo_kill import kill_and_resume
+from ._exits import INTERRUPTED
+from ._frontend import FrontEnd
+from ._options import COMMON, Common, Flag
+from ._running import conduct, run_async
+from ._sink import show
 
 __all__ = ["Place", "demo"]
 
 Place = Literal["buildpack", "pre_deploy", "post_deploy", "verify"]
-"""Where the second deploy of a demo can be made to fail."""
+"""Place at which the second deploy of a demo can be made to fail."""
 
 _FAULT: Final = """\
 fails() { # fails PLACE: is this where, and the host on which, the demo fails?
@@ -118,7 +124,8 @@ def demo(
         raise PlanError("demo: say --fail or --kill, not both")
     with tempfile.TemporaryDirectory(prefix="ghostasync-demo-") as folder:
         root = Path(folder)
-        # Mirrors and build folders would outlive the demo otherwise.
+        # Mirrors and build folders are kept in the user's cache, and would outlive the
+        # demo there.
         before = os.environ.get("XDG_CACHE_HOME")
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         try:
@@ -133,8 +140,9 @@ def demo(
 async def _play(
     root: Path, count: int, fail: Place | None, *, kill: bool, options: Common
 ) -> int:
-    # Its SSH library takes longer to import than all the rest. The transport is first:
-    # it does so without starting a compiler.
+    # The SSH library takes longer to import than all the rest, so other commands do not
+    # import this far. The transport is first: it imports the library without starting a
+    # compiler.
     from .. import transports  # noqa: F401
     from ..testing import InProcessFleet
 

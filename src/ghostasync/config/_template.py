@@ -69,5 +69,5 @@ def template(
 
 
 def _quoted(text: str) -> str:
-    # JSON and TOML escape alike, but for DEL.
+    # JSON and TOML escape alike, but for DEL, which TOML wants escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

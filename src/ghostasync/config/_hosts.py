@@ -1,5 +1,5 @@
 """
-Rows that describe hosts: those of ``inventory.hosts``, and those that others give.
+Rows that describe hosts: those of ``inventory.hosts``, of commands and of plug-ins.
 
 A row is a name, perhaps with ranges that stand for many, or a table with a name. Rows
 of a command or a plug-in are read as strictly as those of the file.
@@ -17,13 +17,13 @@ import attrs
 
 from ..errors import ConfigError, PlanError
 from ..model import Host
-from .rules import allowed, check_hosts
-from .structure import Findings, Reader, at, show
+from ._rules import allowed, check_hosts
+from ._structure import Findings, Reader, at, show
 
 __all__ = ["MAX_HOSTS", "expand", "expanded", "hosts_of", "read_rows", "require_hosts"]
 
 MAX_HOSTS: Final = 100_000
-"""More names than this in one pattern are a typing mistake, not a fleet."""
+"""Names that one pattern may stand for; more are a typing mistake, not a fleet."""
 
 _RANGE: Final = re.compile(r"\[([0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*)\]")
 _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%\w+)?)\]")
@@ -40,29 +40,30 @@ def hosts_of(rows: Sequence[object], where: str) -> tuple[Host, ...]:
     Raises:
         ConfigError: A row is wrong, or two have one name.
     """
-    found = Findings()
-    located = list(read_rows(_reader(found), rows, where))
-    return _sound(located, found, where)
+    findings = Findings()
+    located = list(read_rows(_reader(findings), rows, where))
+    return _sound(located, findings, where)
 
 
 def require_hosts(hosts: Iterable[Host], where: str) -> tuple[Host, ...]:
     """
-    Return *hosts*, which somebody's code has made, if they are what rows may describe.
+    Return *hosts*, made by code that is not ours, if rows could describe them.
 
     Raises:
         ConfigError: A value is of the wrong type or breaks its rule, or two hosts have
             one name.
     """
-    found = Findings()
-    reader = _reader(found)
+    findings = Findings()
+    reader = _reader(findings)
     located = []
     for index, host in enumerate(hosts):
         place, raw = f"{where}[{index}]", attrs.asdict(host)
         raw["labels"] = dict(host.labels)
         sound = reader.table(Host, raw, place)
-        if not found.spoiled(at(place, "name")):
+        # A host without a usable name would be told of a second time, as a twin.
+        if not findings.spoiled(at(place, "name")):
             located.append((place, sound))
-    return _sound(located, found, where)
+    return _sound(located, findings, where)
 
 
 def read_rows(
@@ -76,9 +77,9 @@ def read_rows(
         elif isinstance(row, dict):
             pattern = reader.table(Host, row, place)
         else:
-            reader.found.wrong(place, row, _ALLOWED)
+            reader.findings.wrong(place, row, _ALLOWED)
             continue
-        if not reader.found.spoiled(at(place, "name")):
+        if not reader.findings.spoiled(at(place, "name")):
             yield from ((place, host) for host in expanded(reader, pattern, place))
 
 
@@ -87,11 +88,11 @@ def expanded(reader: Reader, pattern: Host, where: str) -> Iterator[Host]:
     try:
         names = expand(pattern.name)
     except PlanError as error:
-        reader.found.add(where, str(error))
+        reader.findings.add(where, str(error))
         return
     if len(names) > 1 and pattern.address:
         name = show(pattern.name)
-        reader.found.add(
+        reader.findings.add(
             where, f"gives one address to all of {name}; allowed: one each"
         )
     for name in names:
@@ -118,6 +119,7 @@ def expand(pattern: str) -> list[str]:
             f'"{pattern}" has a broken range; allowed: [1-9], [001-300], [1,3,5-7]'
         )
     ranges = [[_bounds(pattern, item) for item in p.split(",")] for p in parts[1::2]]
+    # Counted before a name is made: a slip like [1-999999999] must not fill the memory.
     many = prod(sum(last - first + 1 for first, last, _ in r) for r in ranges)
     if many > MAX_HOSTS:
         raise PlanError(f'"{pattern}" stands for {many} hosts; allowed: {MAX_HOSTS}')
@@ -145,16 +147,16 @@ def _numbers(ranges: Sequence[tuple[int, int, int]]) -> Iterator[str]:
             yield str(number).zfill(width)
 
 
-def _reader(found: Findings) -> Reader:
-    return Reader(found, {}, {}, {str: ""}, allowed)
+def _reader(findings: Findings) -> Reader:
+    return Reader(findings, {}, {}, {str: ""}, allowed)
 
 
 def _sound(
-    located: Sequence[tuple[str, Host]], found: Findings, where: str
+    located: Sequence[tuple[str, Host]], findings: Findings, where: str
 ) -> tuple[Host, ...]:
-    check_hosts(located, found)
-    found.twice([(place, host.name) for place, host in located])
-    if lines := found.lines():
+    check_hosts(located, findings)
+    findings.twice([(place, host.name) for place, host in located])
+    if lines := findings.lines():
         more = len(lines) - _MOST
         rest = [f"{where}: {more} findings more"] if more > 0 else []
         raise ConfigError([*lines[:_MOST], *rest])

@@ -7,6 +7,7 @@ from typing import Final
 __all__ = ["FAILED", "INTERRUPTED", "REFUSED", "Interrupted"]
 
 FAILED: Final = 1
+"""A source, a build or the store failed before there was a report."""
 
 REFUSED: Final = 2
 """Refused as asked, and nothing was changed."""

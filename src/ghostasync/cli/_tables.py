@@ -1,18 +1,18 @@
-"""Answers that are no runs, as text or as JSON: previews, findings, status."""
+"""Answers of commands that only look, as text or JSON: previews, findings, status."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import attrs
 
 from .. import Preview
 from ..model import Revision
 from ..survey.check import Finding
-from ..survey.status import FleetStatus, HostStatus, OpenRun
+from ..survey.status import Condition, FleetStatus, HostStatus, OpenRun
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
 from ..views.text import plain, plural
@@ -33,24 +33,24 @@ _WIDTH: Final = 48
 _CURABLE: Final = frozenset({"drift", "stranded"})
 
 
-def preview(found: Preview) -> Iterator[str]:
+def preview(answer: Preview) -> Iterator[str]:
     """Say what a deploy would do, and where it would stop."""
-    for name, revision in found.modules.items():
+    for name, revision in answer.modules.items():
         yield f"{name}: {_revision(revision)}"
-    total = sum(map(len, found.waves))
-    for number, hosts in enumerate(found.waves, start=1):
+    total = sum(map(len, answer.waves))
+    for number, hosts in enumerate(answer.waves, start=1):
         yield (
-            f"wave {number} of {len(found.waves)}: "
+            f"wave {number} of {len(answer.waves)}: "
             f"{plural(len(hosts), 'host')}, {short_hosts(hosts, _WIDTH)}"
         )
-    stops = f"stops at failure number {found.allowed + 1}"
+    stops = f"stops at failure number {answer.allowed + 1}"
     yield f"{plural(total, 'host')}; {stops}; nothing was changed"
 
 
-def preview_json(found: Preview) -> str:
+def preview_json(answer: Preview) -> str:
     """Return the same as one line of JSON."""
-    modules = {name: _revision(revision) for name, revision in found.modules.items()}
-    return _json(modules=modules, waves=found.waves, allowed=found.allowed)
+    modules = {name: _revision(revision) for name, revision in answer.modules.items()}
+    return _json(modules=modules, waves=answer.waves, allowed=answer.allowed)
 
 
 def _revision(revision: Revision | str) -> str:
@@ -59,24 +59,27 @@ def _revision(revision: Revision | str) -> str:
     return " ".join(filter(None, (revision.rev, revision.commit))) or revision.repo
 
 
-def findings(found: Sequence[Finding]) -> Iterator[str]:
+def findings(answer: Sequence[Finding]) -> Iterator[str]:
     """Say each finding once, with all hosts that share it."""
-    if not found:
+    if not answer:
         yield "nothing stands in the way"
     folded: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
-    for item in found:
-        folded[item.module, item.text, item.warning].append(item.host)
+    for finding in answer:
+        folded[finding.module, finding.text, finding.warning].append(finding.host)
     for (module, text, warning), hosts in folded.items():
         where = [fold_hosts(filter(None, hosts)), module]
-        said = f"warning: {text}" if warning else text
-        yield plain(": ".join([*filter(None, where), said]))
+        words = f"warning: {text}" if warning else text
+        yield plain(": ".join([*filter(None, where), words]))
 
 
-def findings_json(found: Iterable[Finding]) -> Iterator[str]:
+def findings_json(answer: Iterable[Finding]) -> Iterator[str]:
     """Return a line of JSON for each finding of each host."""
-    for item in found:
+    for finding in answer:
         yield _json(
-            host=item.host, module=item.module, text=item.text, warning=item.warning
+            host=finding.host,
+            module=finding.module,
+            text=finding.text,
+            warning=finding.warning,
         )
 
 
@@ -85,9 +88,9 @@ def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]
     Say what is expected, then what hosts serve, those alike in one line.
 
     Args:
-        fleet: What was found.
+        fleet: The answer of the hosts.
 
-        command: What was typed: what to type next is for the same configuration.
+        command: The command as typed; the next one is for the same configuration.
     """
     for module, release in fleet.expected.items():
         yield f"expected    {module}: {release}"
@@ -100,6 +103,7 @@ def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]
         yield ""
         yield from _open_run(fleet, fleet.run, command)
         return
+    # An unreachable host is left out: a converge could not reach it either.
     away = [n for n, host in fleet.hosts.items() if host.state in _CURABLE]
     if away and fleet.expected:
         yield ""
@@ -111,22 +115,22 @@ def _hosts(groups: Mapping[tuple[str, str, str], Sequence[str]]) -> Iterator[str
         return
     folded = {key: fold_hosts(hosts) for key, hosts in groups.items()}
     width = min(_WIDTH, max(map(len, folded.values())))
-    # What needs a person comes last, where it is read.
-    order = ("in-line", "drift", "unreachable", "stranded")
+    # Hosts that need a person come last, next to the prompt.
+    order: tuple[str, ...] = get_args(Condition)
     for key in sorted(folded, key=lambda key: order.index(key[0])):
         state, live, text = key
-        said = "; ".join(filter(None, (live, text)))
-        yield plain(f"{state:12}{folded[key]:{width}}  {said}").rstrip()
+        words = "; ".join(filter(None, (live, text)))
+        yield plain(f"{state:12}{folded[key]:{width}}  {words}").rstrip()
 
 
 def _more(host: HostStatus) -> str:
-    """Return what is to be said of a host besides the releases that it serves."""
+    """Return the text about a host, without the releases that are shown anyway."""
     told = {f"{name}: serves {release}" for name, release in host.live.items()}
     return "; ".join(text for text in host.text.split("; ") if text not in told)
 
 
 def _open_run(fleet: FleetStatus, run: OpenRun, command: TypedCommand) -> Iterator[str]:
-    """Say that a run goes on, or where it was killed and what to type."""
+    """Say that a run goes on, or where it was killed, and what to type then."""
     if run.holder:
         yield plain(f"{run.holder} is going on")
         return
@@ -157,10 +161,10 @@ def _who_serves(fleet: FleetStatus, run: OpenRun) -> Iterator[str]:
         if host.live:
             moved = all(host.live.get(m) == r for m, r in run.releases.items())
             (new if moved else old).append(name)
-    said = [f"new on {short_hosts(new, _WIDTH)}"] * bool(new)
-    said += [f"old on {short_hosts(old, _WIDTH)}"] * bool(old)
-    if said and run.releases:
-        yield plain(f"  serves now:      {', '.join(said)}")
+    words = [f"new on {short_hosts(new, _WIDTH)}"] * bool(new)
+    words += [f"old on {short_hosts(old, _WIDTH)}"] * bool(old)
+    if words and run.releases:
+        yield plain(f"  serves now:      {', '.join(words)}")
 
 
 def status_json(fleet: FleetStatus) -> str:

@@ -1,15 +1,17 @@
 """
-What values the keys take, beyond their types.
+Rules for the values of keys, beyond their types, as one table.
 
-One table says it key by key, and a few functions what several keys say together. The
-rules hold for plans that are built in Python too.
+A rule has its words beside it, so a finding says what is allowed. The rules hold for
+plans that are built in Python as well. Most of them keep a value from being something
+else to a tool: a name from leading out of its folder, an argument from being an option,
+a text from ending a line of a protocol.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import attrs
 
@@ -29,11 +31,15 @@ from ..model import (
     Gate,
     GitSource,
     Hook,
+    HookPlace,
     Host,
+    HostKeys,
     InventorySettings,
     Layout,
     Module,
+    OnFailure,
     Plan,
+    Proof,
     Rollout,
     S3Source,
     Script,
@@ -41,7 +47,7 @@ from ..model import (
     StoreSettings,
     Verify,
 )
-from .structure import Findings, at
+from ._structure import Findings, at
 
 __all__ = ["RULES", "Rule", "allowed", "check_hosts", "check_values"]
 
@@ -49,14 +55,14 @@ __all__ = ["RULES", "Rule", "allowed", "check_hosts", "check_values"]
 @attrs.frozen
 class Rule:
     """
-    What one key takes.
+    Rule of one key.
 
     Args:
         allowed: The rule in words.
 
         accepts: The rule itself, for a value of the key's type; hence its ``Any``.
 
-        each: Whether it is about each item of an array, or each name in a table.
+        each: Whether the rule is about each item of an array, or each name in a table.
     """
 
     allowed: str
@@ -83,18 +89,22 @@ def _words(*words: str) -> Rule:
     return Rule(f"{', '.join(listed[:-1])} or {listed[-1]}", lambda v: v in words)
 
 
-# bash as sh dies on an assignment to one of these.
+# bash as sh dies on an assignment to one of these: "readonly variable".
 _READONLY: Final = "BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID"
 
 _LINE: Final = r"[^\x00-\x1f\x7f]*"
-# What JSON may hold and no encoding has, too: half of a surrogate pair.
+# Rows of an inventory are JSON, which may hold half of a surrogate pair. No encoding
+# has that, so such a name could not be written to a journal.
 _WORD: Final = r"[^\x00-\x1f\x7f\ud800-\udfff]*"
 _FULL: Final = r"(?=.*\S)"
+# A step of a path is a name, never "." or "..", which would lead out of its folder.
 _STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+"
 _PLACE: Final = r"(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+"
 _BUCKET: Final = r"s3://[A-Za-z0-9][^/\s]*(?:/\S*)?"
 
-_AGES: Final = 10**9  # what timers count without a loss; leaves out inf and nan
+_AGES: Final = 10**9
+"""Seconds that timers count without a loss; the limit leaves out inf and nan."""
+
 _SHORTEST: Final = 10
 _ABOVE_0: Final = Rule("seconds, above 0, at most 10^9", lambda v: 0 < v <= _AGES)
 _SECONDS: Final = Rule("seconds, 0 to 10^9", lambda v: 0 <= v <= _AGES)
@@ -102,7 +112,8 @@ _SILENCE: Final = Rule(
     "0, or seconds from 10 to 10^9",
     lambda v: v == 0 or _SHORTEST <= v <= _AGES,
 )
-"""A host that misses three signs of life; they come every few seconds at most."""
+"""Signs of life come every few seconds, and a host acts when it has missed three."""
+# -1 is the login user; 2**32 - 1 means "no change" to chown(2).
 _ID: Final = _whole(-1, 2**32 - 2)
 _PORT: Final = _whole(0, 65535)
 _BUDGET: Final = Rule(BUDGETS_ALLOWED, is_budget)
@@ -182,7 +193,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "port": _PORT,
         "identity": _PLAIN,
         "known_hosts": _PLAIN,
-        "host_keys": _words("strict", "accept-new", "insecure"),
+        "host_keys": _words(*get_args(HostKeys)),
         "config": Rule("a path or false", lambda value: value is not True),
         "jump": _ARGUMENT,
         "proxy_command": _PLAIN,
@@ -190,7 +201,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     },
     Layout: {
         "root": _TARGET,
-        "proof": _words("metadata", "content"),
+        "proof": _words(*get_args(Proof)),
         "keep": _whole(1),
     },
     Rollout: {
@@ -200,13 +211,13 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "soak": _SECONDS,
         "max_failures": _BUDGET,
         "max_unreachable": _UNREACHABLE,
-        "on_failure": _words("rollback-fleet", "rollback-host"),
+        "on_failure": _words(*get_args(OnFailure)),
         "concurrency": _whole(1),
         "confirm": _SILENCE,
     },
     BalancerSettings: {"kind": _PLUGIN},
     InventorySettings: {"command": _NO_NUL, "plugin": _PLUGIN},
-    Hook: {"run": _NO_NUL, "on": _words("controller", "host")},
+    Hook: {"run": _NO_NUL, "on": _words(*get_args(HookPlace))},
     Gate: {"run": _NO_NUL},
     Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
     Host: {
@@ -252,8 +263,9 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "hosts": _HOSTS,
     },
 }
-"""The rule of every key that does not take all values of its type."""
+"""Rules of all keys that do not take every value of their type."""
 
+# A finding names the place as it stands in the file: modules[0].buildpack, not .path.
 _UNNAMED: Final = {(Script, "path"), (Host, "name")}
 """Fields that are written as a bare string, without their name."""
 
@@ -264,43 +276,45 @@ def allowed(cls: type, name: str) -> str:
     return "" if rule is None or rule.each else rule.allowed
 
 
-def check_values(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
+def check_values(plan: Plan, hosts: Sequence[str], findings: Findings) -> None:
     """Note every value of *plan* that breaks its rule; *hosts* are their places."""
     for name in ("app", "store", "ssh", "layout", "rollout", "inventory"):
-        _walk(getattr(plan, name), name, found)
+        _walk(getattr(plan, name), name, findings)
     for index, module in enumerate(plan.modules):
-        _walk(module, f"modules[{index}]", found)
-    check_hosts(zip(hosts, plan.hosts, strict=True), found)
+        _walk(module, f"modules[{index}]", findings)
+    check_hosts(zip(hosts, plan.hosts, strict=True), findings)
 
 
-def check_hosts(located: Iterable[tuple[str, Host]], found: Findings) -> None:
+def check_hosts(located: Iterable[tuple[str, Host]], findings: Findings) -> None:
     """Note every value of hosts that breaks its rule, each with its place."""
     for where, host in located:
-        _walk(host, where, found)
+        _walk(host, where, findings)
         for name, text in host.labels.items():
             if not _LABEL.accepts(text):
-                found.wrong(at(at(where, "labels"), name), text, _LABEL.allowed)
+                findings.wrong(at(at(where, "labels"), name), text, _LABEL.allowed)
 
 
-def _walk(value: attrs.AttrsInstance, where: str, found: Findings) -> None:
+def _walk(value: attrs.AttrsInstance, where: str, findings: Findings) -> None:
     cls = type(value)
     for field in attrs.fields(cls):
         inner = getattr(value, field.name)
         place = where if (cls, field.name) in _UNNAMED else at(where, field.name)
         if attrs.has(type(inner)):
-            _walk(inner, place, found)
+            _walk(inner, place, findings)
         elif (rule := RULES[cls].get(field.name)) is not None:
-            _apply(rule, inner, place, found)
+            _apply(rule, inner, place, findings)
 
 
-def _apply(rule: Rule, value: object, where: str, found: Findings) -> None:
+def _apply(rule: Rule, value: object, where: str, findings: Findings) -> None:
     if isinstance(value, Mapping):
         for key in value:
             if not rule.accepts(key):
-                found.add(at(where, key), f"is no name for it; allowed: {rule.allowed}")
+                findings.add(
+                    at(where, key), f"is no name for it; allowed: {rule.allowed}"
+                )
     elif rule.each and isinstance(value, Sequence):
         for index, item in enumerate(value):
             if not rule.accepts(item):
-                found.wrong(f"{where}[{index}]", item, rule.allowed)
+                findings.wrong(f"{where}[{index}]", item, rule.allowed)
     elif not rule.accepts(value):
-        found.wrong(where, value, rule.allowed)
+        findings.wrong(where, value, rule.allowed)

@@ -1,4 +1,9 @@
-"""Records as plain lines, for logs and for those who read along: what matters only."""
+"""
+Records as plain lines, for logs and for people who read along.
+
+A line is the time, the host, module or run, and a fact. Steps on the way have no line,
+because a large fleet would write thousands of them that say nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,12 @@ _WIDEST: Final = 24
 
 @attrs.define
 class LineWriter:
-    """Says what records say; it remembers what of a build's output was told."""
+    """
+    Writer of the lines of a run's records.
+
+    A build's output comes as tails that overlap: the writer remembers the last one, so
+    that each line is written once.
+    """
 
     _told: dict[str, list[str]] = attrs.field(factory=dict)
 
@@ -43,15 +53,17 @@ class LineWriter:
         """
         event = record.event
         if isinstance(event, e.HostEvent):
-            subject, said = event.host, _host(event)
+            subject, texts = event.host, _host(event)
         else:
             subject = getattr(event, "module", "") or "run"
-            said = self._output(event) if isinstance(event, e.BuildOutput) else []
-            said = said or _packaging(event) or _waves(event) or _gates(event)
-            said = said or _rollout(event)
+            texts = self._output(event) if isinstance(event, e.BuildOutput) else []
+            texts = texts or _packaging(event) or _waves(event) or _gates(event)
+            texts = texts or _rollout(event)
+        # Names have one width, so that facts stand below each other; a longer name is
+        # not cut, and moves its own line only.
         names = max(map(len, (*board.hosts, *board.modules, "run")))
         at = time.strftime("%H:%M:%S", time.localtime(record.at))
-        for line in said:
+        for line in texts:
             yield f"{at} {plain(subject):{min(_WIDEST, names)}}  {plain(line)}"
 
     def _output(self, event: e.BuildOutput) -> list[str]:
@@ -65,6 +77,9 @@ class LineWriter:
 
 def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
     """Count the first of *lines* that end *known*; a tail's first may be cut short."""
+    # A tail is the end of the output so far: the lines that it shares with the one
+    # before stand at the end of that. The longest overlap wins, so that a line which a
+    # script repeats is not written twice.
     for count in range(min(len(known), len(lines)), 0, -1):
         first, *rest = known[-count:]
         if first.endswith(lines[0]) and rest == list(lines[1:count]):
@@ -73,27 +88,27 @@ def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
 
 
 def _host(event: e.HostEvent) -> list[str]:
-    said = [_WORDS[type(event)]] if type(event) in _WORDS else []
+    texts = [_WORDS[type(event)]] if type(event) in _WORDS else []
     match event:
         case e.Uploaded(nbytes=0):
-            said = ["has the release already"]
+            texts = ["has the release already"]
         case e.Uploaded(nbytes=nbytes, seconds=seconds):
-            said = [f"uploaded {size(nbytes)} in {span(seconds)}"]
+            texts = [f"uploaded {size(nbytes)} in {span(seconds)}"]
         case e.Drained() | e.Undrained():
-            said = _balanced(event)
+            texts = _balanced(event)
         case e.Failed(stage=stage, reason=reason):
-            said = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
+            texts = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
         case e.Halted(reason=reason):
-            said = [f"halted: {reason}"]
+            texts = [f"halted: {reason}"]
         case e.RolledBack(to=releases):
-            said = [f"back to {_releases(releases) or 'no release, as before'}"]
+            texts = [f"back to {_releases(releases) or 'no release, as before'}"]
         case e.HostWarned(text=text):
-            said = [f"warning: {text}"]
-    return said
+            texts = [f"warning: {text}"]
+    return texts
 
 
 def _balanced(event: e.Drained | e.Undrained) -> list[str]:
-    """Say what a command did; where there is none, only that a host is live."""
+    """Say how long a command of the balancer took; without one, that a host is live."""
     took = f"in {span(event.seconds)}" if event.seconds else ""
     if isinstance(event, e.Drained):
         return [f"drained {took}"] if took else []
@@ -101,24 +116,24 @@ def _balanced(event: e.Drained | e.Undrained) -> list[str]:
 
 
 def _packaging(event: e.RunEvent) -> list[str]:
-    said: list[str] = []
+    texts: list[str] = []
     match event:
         case e.Resolved(revision=revision):
             at = f" is {revision.commit[:7]}" if revision.commit else ""
-            said = [f"{revision.rev or revision.repo}{at}"]
+            texts = [f"{revision.rev or revision.repo}{at}"]
         case e.BuildStarted():
-            said = ["building"]
+            texts = ["building"]
         case e.Packaged(package=package, nbytes=nbytes, entries=entries, reused=reused):
             files = "1 entry" if entries == 1 else f"{entries:,} entries"
             how = "built before" if reused else f"in {span(event.seconds)}"
-            said = [f"packaged {size(nbytes)}, {files} {how}: {package}"]
+            texts = [f"packaged {size(nbytes)}, {files} {how}: {package}"]
         case e.BuildFailed(reason=reason):
-            said = [f"FAILED: {reason}"]
-    return said
+            texts = [f"FAILED: {reason}"]
+    return texts
 
 
 def _rollout(event: e.RunEvent) -> list[str]:
-    said: list[str] = []
+    texts: list[str] = []
     match event:
         case e.Started():
             by = f" by {event.actor}" if event.actor else ""
@@ -127,53 +142,53 @@ def _rollout(event: e.RunEvent) -> list[str]:
             of = f" (back from run {event.of})" if event.of else ""
             if event.action == Action.RESUME.value:
                 of = f" (goes on with run {event.of})"
-            said = [f"{event.action} {where}{by}{of}{why}"]
+            texts = [f"{event.action} {where}{by}{of}{why}"]
         case e.LockAwaited(host=host, holder=holder, seconds=seconds):
-            said = [f"{host}: {holder}; waiting up to {span(seconds)} for it"]
+            texts = [f"{host}: {holder}; waiting up to {span(seconds)} for it"]
         case e.Judged(ready=ready, failed=failed, allowed=allowed):
-            said = [f"{plural(ready, 'host')} ready, {failed} failed ({allowed} may)"]
+            texts = [f"{plural(ready, 'host')} ready, {failed} failed ({allowed} may)"]
         case e.Stopped(reason=reason):
-            said = [f"stopping: {reason}"]
+            texts = [f"stopping: {reason}"]
         case e.FleetRollbackStarted(hosts=hosts, reason=reason):
-            said = [f"{plural(len(hosts), 'host')} going back: {reason}"]
+            texts = [f"{plural(len(hosts), 'host')} going back: {reason}"]
         case e.ManifestMoved(releases=releases):
-            said = [f"instances that boot now get {_releases(releases)}"]
+            texts = [f"instances that boot now get {_releases(releases)}"]
         case e.AfterAllFailed(reason=reason):
-            said = [f"FAILED, but the fleet stays live: {reason}"]
+            texts = [f"FAILED, but the fleet stays live: {reason}"]
         case e.Warned(text=text):
-            said = [f"warning: {text}"]
-    return said
+            texts = [f"warning: {text}"]
+    return texts
 
 
 def _waves(event: e.RunEvent) -> list[str]:
-    said: list[str] = []
+    texts: list[str] = []
     match event:
         case e.WaveStarted(wave=wave, waves=waves, hosts=hosts):
-            said = [f"wave {wave} of {waves}: {short_hosts(hosts, 60)}"]
+            texts = [f"wave {wave} of {waves}: {short_hosts(hosts, 60)}"]
         case e.WaveFinished(wave=wave, live=live, failed=failed, skew=skew):
             moved = f"; its links moved within {span(skew)}" if skew else ""
-            said = [f"wave {wave}: {live} live, {failed} failed{moved}"]
+            texts = [f"wave {wave}: {live} live, {failed} failed{moved}"]
         case e.Soaked(wave=wave, seconds=seconds):
-            said = [f"wave {wave} still well after {span(seconds)}"]
-    return said
+            texts = [f"wave {wave} still well after {span(seconds)}"]
+    return texts
 
 
 def _gates(event: e.RunEvent) -> list[str]:
-    said: list[str] = []
+    texts: list[str] = []
     match event:
         case e.BeforeSwitchStarted(host=host):
-            said = [f"before_switch on {host}"]
+            texts = [f"before_switch on {host}"]
         case e.BeforeSwitchPassed(host=host, seconds=seconds):
-            said = [f"before_switch passed on {host} in {span(seconds)}"]
+            texts = [f"before_switch passed on {host} in {span(seconds)}"]
         case e.BeforeSwitchFailed(host=host, reason=reason):
-            said = [f"FAILED, and no link moves: {reason} on {host}"]
+            texts = [f"FAILED, and no link moves: {reason} on {host}"]
         case e.AfterWaveStarted(wave=wave):
-            said = [f"wave {wave}: after_wave"]
+            texts = [f"wave {wave}: after_wave"]
         case e.AfterWavePassed(wave=wave, seconds=seconds):
-            said = [f"wave {wave}: after_wave passed in {span(seconds)}"]
+            texts = [f"wave {wave}: after_wave passed in {span(seconds)}"]
         case e.AfterWaveFailed(wave=wave, reason=reason):
-            said = [f"wave {wave}: FAILED: {reason}"]
-    return said
+            texts = [f"wave {wave}: FAILED: {reason}"]
+    return texts
 
 
 def _releases(releases: Mapping[str, str]) -> str:

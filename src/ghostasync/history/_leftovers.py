@@ -25,7 +25,7 @@ from .runs import JOURNAL
 __all__ = ["claim", "hand_in_files", "hand_in_killed", "mark"]
 
 KEEP: Final = 20
-"""How many folders of runs stay here that the store has: reports name their logs."""
+"""Folders of runs that stay here though the store has them: reports name their logs."""
 
 AT_ONCE: Final = 16
 """Files on their way to the store at once."""
@@ -91,7 +91,7 @@ async def hand_in_killed(runs: RunLog, folder: Path) -> tuple[str, ...]:
     Give the store what killed runs of this machine left in *folder*, a folder a run.
 
     Returns:
-        What the store did not take, for people; it is tried again by the next run.
+        Failures, for people; the next run tries these files again.
     """
     problems: list[str] = []
     for path in await to_thread.run_sync(_left, folder):
@@ -100,10 +100,11 @@ async def hand_in_killed(runs: RunLog, folder: Path) -> tuple[str, ...]:
         except OSError as exc:
             problems.append(f"{path}: {exc.strerror}")
             continue
+        # The run goes on, in another process: it hands in its files by itself.
         if claimed is None:
             continue
         try:
-            # The journal goes first: it is what another machine needs.
+            # The journal goes first: another machine can resume the run by it alone.
             await _hand_in_journal(runs, path.name, path / JOURNAL)
             await hand_in_files(runs, path.name, path)
             mark(path)
@@ -123,7 +124,8 @@ async def _hand_in_journal(runs: RunLog, run: str, path: Path) -> None:
         known = await runs.load(run, JOURNAL)
     except NotInStore:
         known = b""
-    # A line without its newline was never committed.
+    # The run that was killed may have handed in a part. A line without its newline was
+    # never committed.
     if rest := data[len(known) : data.rfind(b"\n") + 1]:
         await runs.append(run, JOURNAL, len(known), rest)
 
@@ -135,10 +137,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _left(folder: Path) -> list[Path]:
-    """Return what was not handed in, oldest first; remove what was, long ago."""
+    """Return folders not handed in, oldest first; remove those handed in long ago."""
     runs = sorted(folder.iterdir()) if folder.exists() else []
     done = [path for path in runs if (path / _DONE).exists()]
     for path in done[:-KEEP]:
         shutil.rmtree(path, ignore_errors=True)
-    # A run has claimed its folder before it has a journal.
+    # A run claims its folder before it has a journal, so a folder without one may be
+    # claimed in a moment.
     return [path for path in runs if (path / JOURNAL).exists() and path not in done]

@@ -1,13 +1,13 @@
 """
-Which hosts of the inventory a run is about: the grammar of ``--limit``.
+Choice of hosts of the inventory: the grammar of ``--limit``.
 
 One ``--limit`` is a list of terms that must all hold; several ``--limit`` add up::
 
     --limit 'web*,az=a,!web3' --limit @failed
 
 A term is a glob on the host's name, ``label=glob``, or ``@failed`` for the hosts that
-failed in the last run; ``!`` in front turns it round. What names nothing is an error
-and not an empty set: the usual cause is a typing mistake, and behind a ``!`` it would
+failed in the last run; ``!`` in front turns it round. A term that names nothing is an
+error and no empty set: the usual cause is a typing mistake, and behind a ``!`` it would
 deploy to the very host that was to be spared.
 """
 
@@ -70,12 +70,12 @@ def _all_terms(
 ) -> frozenset[str]:
     names = frozenset(host.name for host in hosts)
     for term in limit.split(","):
-        wanted = term.strip()
-        found = _term(hosts, wanted.removeprefix("!"), failed)
-        names = names - found if wanted.startswith("!") else names & found
-        # That nothing failed is no typing mistake: "!@failed" is everybody then.
-        if not found and wanted != f"!{_FAILED}":
-            raise PlanError(_nothing(hosts, wanted))
+        term_text = term.strip()
+        matched = _term(hosts, term_text.removeprefix("!"), failed)
+        names = names - matched if term_text.startswith("!") else names & matched
+        # "!@failed" after a run without failures is no typing mistake: it is all hosts.
+        if not matched and term_text != f"!{_FAILED}":
+            raise PlanError(_nothing(hosts, term_text))
     if not names:
         raise PlanError("no host is left")
     return names
@@ -84,20 +84,20 @@ def _all_terms(
 def _term(hosts: Sequence[Host], term: str, failed: Collection[str]) -> frozenset[str]:
     label, equals, pattern = term.partition("=")
     if term == _FAILED:
-        found = (host for host in hosts if host.name in failed)
+        matched = (host for host in hosts if host.name in failed)
     elif equals:
-        found = (
+        matched = (
             host
             for host in hosts
             if label in host.labels and fnmatchcase(host.labels[label], pattern)
         )
     else:
-        found = (host for host in hosts if fnmatchcase(host.name, term))
-    return frozenset(host.name for host in found)
+        matched = (host for host in hosts if fnmatchcase(host.name, term))
+    return frozenset(host.name for host in matched)
 
 
-def _nothing(hosts: Sequence[Host], wanted: str) -> str:
-    term = wanted.removeprefix("!")
+def _nothing(hosts: Sequence[Host], term_text: str) -> str:
+    term = term_text.removeprefix("!")
     label, equals, pattern = term.partition("=")
     if term == _FAILED:
         return "no host failed in the last run"

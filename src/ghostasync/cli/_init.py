@@ -1,4 +1,4 @@
-"""The command that comes before all others, and needs no more than a template."""
+"""``ghostasync init``, which needs no plan and no more than a template."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 from ..config import template
 from ..errors import PlanError
-from .options import COMMON, Common
-from .sink import show
+from ._options import COMMON, Common
+from ._sink import show
 
 __all__ = ["init"]
 
@@ -18,6 +18,7 @@ def init(*, options: Common = COMMON) -> int:
     path = options.path()
     name = re.sub("[^A-Za-z0-9]+", "-", path.absolute().parent.name).strip("-")
     try:
+        # "x": another process may write the file between a look and the opening.
         with path.open("x", encoding="utf-8") as file:
             file.write(template(name or "app"))
     except FileExistsError:

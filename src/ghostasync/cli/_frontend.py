@@ -1,4 +1,10 @@
-"""Who shows a run to the user: a board, lines or JSON, all fed by the same records."""
+"""
+The front end of a run: a board, lines or JSON, all fed by the same records.
+
+The observer only folds a record and queues text; a thread writes (see ``_sink``), and
+the board is drawn on a clock of its own. So neither a burst of records nor a slow
+terminal holds up a host.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +18,12 @@ import anyio
 from .. import journal
 from ..events import Record, is_passing
 from ..views.board import Board
-from .lines import LineWriter
-from .options import Output
-from .sink import Sink
+from ._lines import LineWriter
+from ._options import Output
+from ._sink import Sink
 
 if TYPE_CHECKING:
-    from .live import Screen
+    from ._live import Screen
 
 __all__ = ["FrontEnd", "can_draw"]
 
@@ -28,7 +34,7 @@ _DUMB: Final = ("dumb", "unknown")
 
 class FrontEnd:
     """
-    One run's front end: :meth:`observe` is its observer, *board* what it knows.
+    Front end of one run: :meth:`observe` is its observer, *board* the run so far.
 
     Use it as a context manager; :meth:`tick` runs beside the run.
     """
@@ -36,14 +42,14 @@ class FrontEnd:
     def __init__(self, output: Output, stream: TextIO) -> None:
         self.output = _KINDS[can_draw(stream)] if output == "auto" else output
         self.board = Board()
-        self._teller = LineWriter()
+        self._writer = LineWriter()
         self._sink = Sink(stream)
         self._screen = self._drawn(stream.encoding) if self.output == "board" else None
         self._stack = contextlib.ExitStack()
 
     def _drawn(self, encoding: str | None) -> Screen:
-        # It needs rich, which nothing else here does.
-        from .live import Screen
+        # The screen alone needs rich, whose import would cost lines and JSON time.
+        from ._live import Screen
 
         return Screen(self.board, self._sink, encoding or "ascii")
 
@@ -58,11 +64,12 @@ class FrontEnd:
 
     def observe(self, record: Record) -> None:
         """Take note of *record*. Never blocks."""
+        # Lines say names of modules and widths of hosts, so the board comes first.
         self.board.apply(record)
         if self.output == "json" and not is_passing(record.event):
             self._sink.write(journal.line(record) + "\n")
         elif self.output == "lines":
-            for line in self._teller.tell(record, self.board):
+            for line in self._writer.tell(record, self.board):
                 self._sink.write(line + "\n")
 
     async def tick(self) -> None:
@@ -72,7 +79,7 @@ class FrontEnd:
             await anyio.sleep(self._screen.interval)
 
     def say(self, text: str) -> None:
-        """Tell the user something that is no record; JSON takes none."""
+        """Tell the user something that is no record; JSON has records only."""
         if self._screen:
             self.board.warnings.append(text)
         elif self.output == "lines":
@@ -81,6 +88,7 @@ class FrontEnd:
 
 def can_draw(stream: TextIO) -> bool:
     """Tell whether *stream* is a terminal whose cursor can be moved."""
+    # A stream that is closed, or is no file, is no terminal.
     try:
         terminal = stream.isatty()
     except (OSError, ValueError):

@@ -34,9 +34,9 @@ from ..model import (
     StoreSettings,
     Verify,
 )
-from .hosts import read_rows
-from .rules import allowed
-from .structure import Findings, Reader, at
+from ._hosts import read_rows
+from ._rules import allowed
+from ._structure import Findings, Reader, at
 
 __all__ = ["read_plan"]
 
@@ -68,11 +68,11 @@ _INVENTORY_KEYS: Final = ("command", "plugin", "hosts")
 
 
 def read_plan(
-    raw: Mapping[str, object], base: Path, found: Findings
+    raw: Mapping[str, object], base: Path, findings: Findings
 ) -> tuple[Plan, list[str]]:
     """Return the plan that *raw* describes, and the place of each of its hosts."""
     reader = Reader(
-        found,
+        findings,
         _homes(),
         {Script: _script, Source: _source, BalancerSettings: _balancer},
         {str: "", Source: DirectorySource("")},
@@ -80,7 +80,7 @@ def read_plan(
     )
     reader.keys(raw, _TOP, "")
     if "app" not in raw:
-        found.add("app", "is missing; allowed: a table with name, env and role")
+        findings.add("app", "is missing; allowed: a table with name, env and role")
     inventory = raw.get("inventory", {})
     settings = _inventory(reader, inventory)
     hosts = list(_hosts(reader, inventory))
@@ -103,6 +103,7 @@ def _hint(cls: type, name: str) -> str:
 
 
 def _homes() -> Mapping[str, tuple[str, ...]]:
+    """Return the tables that each key belongs in: a misplaced key is told its home."""
     homes: dict[str, tuple[str, ...]] = {}
     for name, cls in _TABLES.items():
         for key in attrs.fields_dict(cls):
@@ -113,7 +114,7 @@ def _homes() -> Mapping[str, tuple[str, ...]]:
     homes["command"] = ("[inventory]", "modules.verify")
     homes["plugin"] = ("[inventory]",)
     homes["kind"] = ("rollout.balancer",)
-    # A name is asked for in too many tables to be of help.
+    # Too many tables have a name for a hint to be of help.
     del homes["name"]
     return homes
 
@@ -121,10 +122,10 @@ def _homes() -> Mapping[str, tuple[str, ...]]:
 def _modules(reader: Reader, raw: Mapping[str, object]) -> Iterator[Module]:
     entries = raw.get("modules", [])
     if not isinstance(entries, list):
-        reader.found.wrong("modules", entries, "an array of tables, [[modules]]")
+        reader.findings.wrong("modules", entries, "an array of tables, [[modules]]")
         return
     if not entries:
-        reader.found.add("modules", "is missing; allowed: one [[modules]] or more")
+        reader.findings.add("modules", "is missing; allowed: one [[modules]] or more")
     for index, entry in enumerate(entries):
         yield reader.table(Module, entry, f"modules[{index}]")
 
@@ -133,12 +134,12 @@ def _script(reader: Reader, raw: object, where: str) -> Script | None:
     if isinstance(raw, str):
         return Script(path=raw)
     given = reader.keys(raw, _SCRIPT_KEYS, where, _SCRIPT_ALLOWED)
-    if reader.found.spoiled(where) or not given.keys() <= set(_SCRIPT_KEYS):
+    if reader.findings.spoiled(where) or not given.keys() <= set(_SCRIPT_KEYS):
         return None
     texts = {key: text for key, text in given.items() if key != "run_as"}
     if len(texts) != 1 or "" in texts.values():
         which = " and ".join(texts) or "nothing"
-        reader.found.add(where, f"gives {which}; allowed: {_SCRIPT_ALLOWED}")
+        reader.findings.add(where, f"gives {which}; allowed: {_SCRIPT_ALLOWED}")
         return None
     return reader.table(Script, given, where)
 
@@ -148,22 +149,22 @@ def _source(reader: Reader, raw: object, where: str) -> Source | None:
     kinds = [key for key in _SOURCES if key in given]
     if len(kinds) != 1:
         which = " and ".join(kinds) or "neither git, dir nor s3"
-        reader.found.add(where, f"gives {which}; allowed: {_SOURCE_ALLOWED}")
+        reader.findings.add(where, f"gives {which}; allowed: {_SOURCE_ALLOWED}")
         return None
     (kind,) = kinds
     mine = {key: value for key, value in given.items() if key in (kind, "rev")}
     if kind != "git" and mine.pop("rev", None) is not None:
-        reader.found.add(at(where, "rev"), f"goes with git only; allowed: {kind}")
+        reader.findings.add(at(where, "rev"), f"goes with git only; allowed: {kind}")
     return reader.table(_SOURCES[kind], mine, where)
 
 
 def _balancer(reader: Reader, raw: object, where: str) -> BalancerSettings | None:
     """Read a table of a plug-in: it gives *kind*, the plug-in knows the other keys."""
     if not isinstance(raw, dict):
-        reader.found.wrong(where, raw, 'a table with kind = "…"')
+        reader.findings.wrong(where, raw, 'a table with kind = "…"')
         return None
     if raw and "kind" not in raw:
-        reader.found.add(at(where, "kind"), "is missing; allowed: a plug-in's name")
+        reader.findings.add(at(where, "kind"), "is missing; allowed: a plug-in's name")
     mine = {key: value for key, value in raw.items() if key == "kind"}
     options = {key: value for key, value in raw.items() if key != "kind"}
     settings = reader.table(BalancerSettings, mine, where)
@@ -171,7 +172,7 @@ def _balancer(reader: Reader, raw: object, where: str) -> BalancerSettings | Non
 
 
 def _inventory(reader: Reader, raw: object) -> InventorySettings:
-    """Read who is asked for hosts; beside *plugin* stand the keys of the plug-in."""
+    """Read the source of hosts; beside *plugin* stand the keys of the plug-in."""
     options: dict[str, object] = {}
     if isinstance(raw, dict) and "plugin" in raw:
         options = {k: v for k, v in raw.items() if k not in _INVENTORY_KEYS}
@@ -187,4 +188,4 @@ def _hosts(reader: Reader, raw: object) -> Iterator[tuple[str, Host]]:
     if isinstance(rows, list):
         yield from read_rows(reader, rows, "inventory.hosts")
     else:
-        reader.found.wrong("inventory.hosts", rows, "an array of hosts")
+        reader.findings.wrong("inventory.hosts", rows, "an array of hosts")

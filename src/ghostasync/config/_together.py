@@ -1,4 +1,4 @@
-"""What several keys of a plan must agree on."""
+"""Agreement of several keys of a plan."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from itertools import combinations
 
 from ..errors import PlanError
 from ..model import App, Module, Plan
-from .selection import named
-from .structure import Findings, at, show
+from ._selection import named
+from ._structure import Findings, at, show
 
 __all__ = ["check_together"]
 
 Located = tuple[str, str]
-"""A place, and the name or path that stands there."""
+"""A place, and the name or path at it."""
 
 
-def check_together(plan: Plan, hosts: Sequence[str], found: Findings) -> None:
+def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None:
     """Note what contradicts itself in *plan*; *hosts* are the places of its hosts."""
-    _environment(plan.app, found)
-    _alone(plan, found)
+    _environment(plan.app, findings)
+    _alone(plan, findings)
     names = [(f"modules[{i}].name", m.name) for i, m in enumerate(plan.modules)]
-    found.twice(names)
-    found.twice([(w, h.name) for w, h in zip(hosts, plan.hosts, strict=True)])
+    findings.twice(names)
+    findings.twice([(w, h.name) for w, h in zip(hosts, plan.hosts, strict=True)])
     paths = [(f"modules[{i}].path", m.path) for i, m in enumerate(plan.modules)]
-    _apart([("layout.root", plan.layout.root), *paths], found)
+    _apart([("layout.root", plan.layout.root), *paths], findings)
     for index, module in enumerate(plan.modules):
-        _apart(list(_shared(module, f"modules[{index}]")), found)
-        _here(module, f"modules[{index}]", found)
-        _placed(plan, module, f"modules[{index}].hosts", found)
-    _spread(plan, found)
+        _apart(list(_shared(module, f"modules[{index}]")), findings)
+        _here(module, f"modules[{index}]", findings)
+        _placed(plan, module, f"modules[{index}].hosts", findings)
+    _spread(plan, findings)
 
 
-def _alone(plan: Plan, found: Findings) -> None:
-    """Note what is set beside a key that does the same."""
+def _alone(plan: Plan, findings: Findings) -> None:
+    """Note keys that are set beside another one which does the same."""
     ssh, rollout, inventory = plan.ssh, plan.rollout, plan.inventory
     rivals: list[list[tuple[str, object]]] = [
         [("ssh.jump", ssh.jump), ("ssh.proxy_command", ssh.proxy_command)],
@@ -51,35 +51,38 @@ def _alone(plan: Plan, found: Findings) -> None:
     for keys in rivals:
         first, *others = [key for key, value in keys if value] or [""]
         for other in others:
-            found.add(other, f"is set beside {first}; allowed: one of them")
+            findings.add(other, f"is set beside {first}; allowed: one of them")
 
 
-def _here(module: Module, where: str, found: Findings) -> None:
+def _here(module: Module, where: str, findings: Findings) -> None:
     """Note scripts of the controller that are to run as some user of a host."""
     for key in ("buildpack", "after_all_deploy"):
         if getattr(module, key).run_as:
             text = "is for scripts on hosts; allowed: no run_as, this one runs here"
-            found.add(f"{where}.{key}.run_as", text)
+            findings.add(f"{where}.{key}.run_as", text)
 
 
-def _placed(plan: Plan, module: Module, where: str, found: Findings) -> None:
-    if plan.hosts and module.selectors and not found.spoiled(where):
+def _placed(plan: Plan, module: Module, where: str, findings: Findings) -> None:
+    # Hosts that an inventory has yet to name are looked for once it has.
+    if plan.hosts and module.selectors and not findings.spoiled(where):
         try:
             named(plan.hosts, module.selectors)
         except PlanError as error:
-            found.add(where, f"{error}; allowed: hosts of the inventory")
+            findings.add(where, f"{error}; allowed: hosts of the inventory")
 
 
-def _environment(app: App, found: Findings) -> None:
+def _environment(app: App, findings: Findings) -> None:
     for key, value in app.env_vars.items():
         if "\0" in value:
-            found.add(
+            findings.add(
                 at("app.env_vars", key), "has a NUL in it; allowed: any other text"
             )
     for index, name in enumerate(app.secrets):
         if name in app.env_vars:
             where = f"app.secrets[{index}]"
-            found.add(where, f"{show(name)} is in app.env_vars too; allowed: one place")
+            findings.add(
+                where, f"{show(name)} is in app.env_vars too; allowed: one place"
+            )
 
 
 def _shared(module: Module, where: str) -> Iterator[Located]:
@@ -88,10 +91,10 @@ def _shared(module: Module, where: str) -> Iterator[Located]:
             yield f"{where}.{key}[{index}]", path
 
 
-def _apart(located: Sequence[Located], found: Findings) -> None:
+def _apart(located: Sequence[Located], findings: Findings) -> None:
     """Note each two paths of which one is, or lies inside, the other."""
     for (one, upper), (other, lower) in combinations(located, 2):
-        if found.spoiled(one) or found.spoiled(other):
+        if findings.spoiled(one) or findings.spoiled(other):
             continue
         if upper == lower:
             how = "is the same as"
@@ -101,12 +104,12 @@ def _apart(located: Sequence[Located], found: Findings) -> None:
             how = "lies around"
         else:
             continue
-        found.add(other, f"{show(lower)} {how} {one}; allowed: paths apart")
+        findings.add(other, f"{show(lower)} {how} {one}; allowed: paths apart")
 
 
-def _spread(plan: Plan, found: Findings) -> None:
+def _spread(plan: Plan, findings: Findings) -> None:
     label = plan.rollout.spread_by
     known = sorted({label for host in plan.hosts for label in host.labels})
     if label and plan.hosts and label not in known:
         allowed = ", ".join(known) or "none, no host has labels"
-        found.wrong("rollout.spread_by", label, allowed)
+        findings.wrong("rollout.spread_by", label, allowed)

@@ -1,4 +1,4 @@
-"""Read a module's scripts as a deploy will, and say what is wrong with them."""
+"""A reading of a module's scripts, as a deploy will read them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import anyio
 from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
+from .._lint.offline import warning
 from ..errors import SourceError
-from ..lint.offline import warning
 from ..model import Module, Script
 
 __all__ = ["complaints"]
@@ -20,9 +20,9 @@ _KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_d
 
 async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list[str]:
     """
-    Return what the scripts of a module should not do, and which are not there.
+    Return a line for each script that is not there, or does what it should not.
 
-    Scripts in the source tree are read at its revision; one that the buildpack
+    Scripts in the source tree are read at its revision; a script that the buildpack
     may yet make is not missed.
 
     Args:
@@ -33,6 +33,7 @@ async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list
         seconds: How long the source may take to deliver the tree.
     """
     scripts = [getattr(chosen.module, key) for key in _KEYS]
+    # A stored package was built, and its scripts were read, when it was made.
     if chosen.source is None or chosen.error is not None:
         return []
     async with anyio.TemporaryDirectory(prefix="ghostasync-") as folder:
@@ -49,21 +50,22 @@ async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list
 
 
 def _read(module: Module, base: Path, tree: Path) -> list[str]:
-    said: list[str] = []
+    texts: list[str] = []
     for key in _KEYS:
         script: Script = getattr(module, key)
         if script.inline:
-            said.append(warning(key, os.fsencode(script.inline)))
+            texts.append(warning(key, os.fsencode(script.inline)))
         elif script:
             path = tree / script.path if script.path else base / script.file
             try:
-                said.append(warning(key, path.read_bytes()))
+                texts.append(warning(key, path.read_bytes()))
             except OSError as exc:
+                # The buildpack has to be in the source; it may make the others.
                 made_later = script.path and module.buildpack and key != "buildpack"
                 if not made_later:
                     name = script.path or script.file
-                    said.append(f"{key}: {name}: {exc.strerror}")
-    return [text for text in said if text]
+                    texts.append(f"{key}: {name}: {exc.strerror}")
+    return [text for text in texts if text]
 
 
 def _ignore(data: bytes) -> None:

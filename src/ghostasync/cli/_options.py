@@ -1,4 +1,8 @@
-"""What the commands have in common: their options, and the plan these lead to."""
+"""
+Options that several commands share, and the plan and the goal that they lead to.
+
+The docstrings of fields and commands are the help texts.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ __all__ = [
 CONFIG_NAME: Final = "ghostasync.toml"
 
 Output = Literal["auto", "board", "lines", "json"]
-"""How a run is shown; ``auto``: a board on a terminal, lines elsewhere."""
+"""Kind of front end; ``auto``: a board on a terminal, lines elsewhere."""
 
 Flag = Annotated[bool, Parameter(negative=())]
 """An option that is there or not; it has no ``--no-`` form."""
@@ -58,9 +62,9 @@ class Common:
     """How it is shown; auto is a board on a terminal, and lines elsewhere."""
 
     def path(self) -> Path:
-        """Return the configuration's path, wherever it was said."""
-        said = self.config or os.environ.get("GHOSTASYNC_CONFIG") or CONFIG_NAME
-        return Path(said)
+        """Return the path of the configuration: as typed, as exported, or the usual."""
+        path = self.config or os.environ.get("GHOSTASYNC_CONFIG") or CONFIG_NAME
+        return Path(path)
 
     def plan(self) -> Plan:
         """
@@ -77,7 +81,7 @@ class Common:
 @Parameter(name="*")
 @attrs.frozen
 class Locking:
-    """What is done where another run holds a host."""
+    """Conduct where another run holds a host."""
 
     wait: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0
     """Seconds to wait for a run that holds a host; else the command ends with 4."""
@@ -122,7 +126,7 @@ class Mode:
 @Parameter(name="*")
 @attrs.frozen
 class Limits:
-    """What a deploy may override in the plan's rollout."""
+    """Keys of the plan's rollout that a deploy may override."""
 
     waves: str = ""
     """Sizes of waves, such as 1,25%."""
@@ -140,6 +144,8 @@ class Limits:
         Raises:
             PlanError: One cannot be read.
         """
+        # A changed plan counts as unchecked, so planning judges these values by the
+        # rules of the file.
         rollout = plan.rollout
         if self.waves:
             rollout = attrs.evolve(rollout, waves=parse_waves(self.waves))
@@ -148,7 +154,8 @@ class Limits:
             rollout = attrs.evolve(rollout, max_failures=budget)
         if self.concurrency is not None:
             rollout = attrs.evolve(rollout, concurrency=self.concurrency)
-        return attrs.evolve(plan, rollout=rollout)
+        same = rollout is plan.rollout
+        return plan if same else attrs.evolve(plan, rollout=rollout)
 
 
 COMMON: Final = Common()

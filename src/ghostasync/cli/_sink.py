@@ -15,9 +15,10 @@ class Sink:
     """
     Writes text in a thread of its own, in order.
 
-    A stopped terminal or a full pipe would block the event loop, and with it every
-    host; a lost one raises. Here the first only makes a queue grow, and the second
-    ends the writing: the run goes on into its log. Use it as a context manager.
+    A stopped terminal (Ctrl-S) or a full pipe would block the event loop, and with it
+    every host; a lost terminal or a reader that has gone raises. Here a slow one only
+    makes a queue grow, and a lost one ends the writing: the run goes on into its log.
+    Use it as a context manager.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -47,18 +48,19 @@ class Sink:
 
     def _work(self) -> None:
         while (text := self._texts.get()) is not None:
+            # The queue is emptied all the same, up to the end that __exit__ puts in.
             if self.lost:
                 continue
             try:
                 self._stream.write(_writable(text, self._stream))
                 self._stream.flush()
             except (OSError, ValueError):
-                # Gone, or closed under us; what it cannot take now, it never will.
+                # The stream is gone, or closed: nothing can be written to it any more.
                 self.lost = True
 
 
 def show(lines: Iterable[str], stream: TextIO) -> None:
-    """Print *lines*; that nobody reads them is no failure of the command."""
+    """Print *lines*; a reader that has gone is no failure of the command."""
     with contextlib.suppress(OSError):
         for line in lines:
             print(_writable(line, stream), file=stream)
@@ -66,6 +68,6 @@ def show(lines: Iterable[str], stream: TextIO) -> None:
 
 
 def _writable(text: str, stream: TextIO) -> str:
-    """Put question marks where *stream* has no letter; hosts write what they like."""
+    """Put question marks where *stream* has no letter; hosts write anything."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)

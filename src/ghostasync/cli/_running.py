@@ -1,4 +1,10 @@
-"""A run beside its front end and its signals: only here are they handled."""
+"""
+A run beside its front end and its signals, which only this file handles.
+
+The first SIGINT or SIGTERM asks the run to put every link back; the run then ends by
+itself, with its own report and exit status. Further signals only say how far it is:
+a way back that is cut short would leave hosts between two releases.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +22,8 @@ import attrs
 from .. import Run
 from ..errors import GhostasyncError
 from ..model import Report, State
-from .exits import Interrupted
-from .frontend import FrontEnd
+from ._exits import Interrupted
+from ._frontend import FrontEnd
 
 __all__ = ["Signals", "conduct", "run_async", "supervise"]
 
@@ -28,13 +34,13 @@ _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 
 def run_async(main: Callable[[], Awaitable[_T]]) -> _T:
     """Run *main* in a new event loop, uvloop's where that is installed."""
-    found = find_spec("uvloop") is not None
-    return anyio.run(main, backend_options={"use_uvloop": found})
+    has_uvloop = find_spec("uvloop") is not None
+    return anyio.run(main, backend_options={"use_uvloop": has_uvloop})
 
 
 @attrs.define
 class Signals:
-    """What SIGINT and SIGTERM do: the first rolls back, further ones tell how far."""
+    """Effect of SIGINT and SIGTERM: the first rolls back, further ones tell how far."""
 
     front: FrontEnd
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
@@ -44,15 +50,16 @@ class Signals:
     @contextmanager
     def heard(self) -> Iterator[None]:
         """
-        Hear signals; from the end on they are ignored.
+        Hear signals inside; from the end on they are ignored.
 
-        Not with the event loop's own handlers: those give way to the default, and a
-        signal between the end of a run and that of the process would belie its exit
-        status.
+        The event loop's own handlers would give way to the default, and a signal
+        between the end of a run and that of the process would belie its exit status.
         """
         loop = asyncio.get_running_loop()
 
         def hear(number: int, _: FrameType | None) -> None:
+            # Python runs handlers between any two instructions, even inside a write
+            # of the journal: the work is left to the loop, which this call wakes.
             loop.call_soon_threadsafe(self._hear, signal.Signals(number))
 
         try:
@@ -69,6 +76,8 @@ class Signals:
         if self.count > 1:
             self.front.say(self._how_far())
         elif self.run is None:
+            # No host has been changed while the plan is made, so there is nothing to
+            # put back.
             self.scope.cancel()
         elif self.run.interrupt(number.name):
             self.front.say(f"{number.name}: every link is put back; wait for it")
@@ -113,7 +122,13 @@ async def supervise(front: FrontEnd, work: Callable[[Signals], Awaitable[_T]]) -
 async def conduct(
     front: FrontEnd, begin: Callable[[], AbstractAsyncContextManager[Run]]
 ) -> Report:
-    """Carry out the run that *begin* starts, and return its report."""
+    """
+    Carry out the run that *begin* starts, and return its report.
+
+    Raises:
+        Interrupted: A signal came before the run had begun.
+        GhostasyncError: The run could not be started.
+    """
 
     async def work(signals: Signals) -> Report:
         async with begin() as run:

@@ -1,5 +1,5 @@
 """
-TOML values -> frozen attrs values, strictly: nothing is converted, nothing is guessed.
+TOML values -> frozen attrs values, strictly: no value is converted or guessed.
 
 A value that does not fit is noted and its default used instead, so that one reading
 finds everything that is wrong with a file.
@@ -13,7 +13,15 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 
@@ -30,8 +38,16 @@ _INT_BITS: Final = 64
 
 @functools.cache
 def _hints(cls: type) -> Mapping[str, object]:
-    """Return the types of a class's fields: for thousands of hosts found out once."""
-    return get_type_hints(cls)
+    """
+    Return the types of a class's fields: for thousands of hosts found out once.
+
+    A literal reads as a string here: which words it takes is a rule like any other, and
+    ``rules`` says so in one sentence with all that is allowed.
+    """
+    return {
+        name: str if get_origin(kind) is Literal else kind
+        for name, kind in get_type_hints(cls).items()
+    }
 
 
 _KINDS: Final[Mapping[object, str]] = {
@@ -54,6 +70,7 @@ def show(value: object) -> str:
         return "a table"
     if isinstance(value, list):
         return "an array"
+    # tomllib takes numbers of any length, and Python refuses to write very long ones.
     if isinstance(value, int) and value.bit_length() > _INT_BITS:
         return "a number beyond 64 bits"
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -62,7 +79,11 @@ def show(value: object) -> str:
 
 @attrs.frozen
 class Findings:
-    """What is wrong, by place; the first thing found at a place hides the others."""
+    """
+    Findings by place; the first one at a place hides all others there and inside it.
+
+    A table of the wrong type would otherwise be told of again for each of its keys.
+    """
 
     _texts: dict[str, str] = attrs.field(factory=dict)
 
@@ -119,7 +140,7 @@ class Reader:
         hint: Returns what is allowed for a key of a class, or "" for the usual.
     """
 
-    found: Findings
+    findings: Findings
     homes: Mapping[str, tuple[str, ...]]
     special: Mapping[object, Callable[[Reader, object, str], object]]
     blanks: Mapping[object, object]
@@ -130,11 +151,11 @@ class Reader:
     ) -> Mapping[str, object]:
         """Return the table *raw*, and note keys of it that are not *known*."""
         if not isinstance(raw, dict):
-            self.found.wrong(where, raw, allowed)
+            self.findings.wrong(where, raw, allowed)
             return {}
         for key in raw:
             if key not in known:
-                self.found.add(at(where, key), self._stray(key, known))
+                self.findings.add(at(where, key), self._stray(key, known))
         return raw
 
     def table(self, cls: type[T], raw: object, where: str) -> T:
@@ -149,7 +170,7 @@ class Reader:
             if name in given:
                 value = self._value(kind, given[name], place, allowed)
             elif required:
-                self.found.add(place, f"is missing; allowed: {allowed}")
+                self.findings.add(place, f"is missing; allowed: {allowed}")
                 value = None
             else:
                 continue
@@ -169,7 +190,7 @@ class Reader:
             return self.table(kind, raw, where)
         misfits = list(_misfits(kind, raw, where))
         for place, value, inner in misfits:
-            self.found.wrong(
+            self.findings.wrong(
                 place, value, allowed if inner is kind else _describe(inner)
             )
         if misfits:
@@ -193,7 +214,8 @@ def _misfits(
     if origin in {Union, types.UnionType}:
         branches = [list(_misfits(arg, raw, where)) for arg in args]
         if all(branches):
-            # An array with one wrong item is about that item.
+            # The value fits none of the types. An array with one wrong item gets a
+            # finding about that item, and not about all that the key may be.
             deep = [b for b in branches if b[0][0] != where]
             yield from deep[0] if deep else [(where, raw, kind)]
     elif origin is tuple and isinstance(raw, list):
@@ -202,12 +224,13 @@ def _misfits(
     elif origin is not None and origin is not tuple and isinstance(raw, dict):
         for key, item in raw.items():
             yield from _misfits(args[1], item, at(where, key))
+    # isinstance would take true for a number of hosts: bool is an int.
     elif type(raw) is not kind and not (kind is float and type(raw) is int):
         yield where, raw, kind
 
 
 def _mended(kind: object, raw: object) -> object | None:
-    """Return what fits in an array or table of strings, so that it is judged too."""
+    """Return the strings of an array or table, so that their rules are applied too."""
     if isinstance(raw, list) and get_args(kind) == (str, ...):
         return tuple(item if isinstance(item, str) else "" for item in raw)
     if isinstance(raw, dict) and get_args(kind) == (str, str):

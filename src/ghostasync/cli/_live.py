@@ -10,19 +10,20 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from ..views.board import Board
-from .bars import ASCII, UNICODE
-from .sink import Sink
-from .view import lines
+from ._bars import ASCII, UNICODE
+from ._sink import Sink
+from ._view import lines
 
 __all__ = ["Screen"]
 
 
 class Screen:
     """
-    Draws a board when told to, on the event loop: nothing reads the board meanwhile.
+    Drawing of a board in place.
 
-    Frames go through *sink* as whole pieces of text; one is dropped where the last is
-    still being written.
+    rich would redraw from a thread of its own and read the board while the event loop
+    writes it. So frames are drawn on the loop, into memory, and go through *sink* as
+    whole pieces of text; a frame is dropped while the last one is still being written.
     """
 
     interval: Final = 0.25

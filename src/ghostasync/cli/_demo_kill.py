@@ -18,12 +18,12 @@ from .. import journal, start, status
 from ..events import Record, Switched
 from ..goal import Resume
 from ..model import Outcome, Plan
-from . import tables
-from .commands import closing
-from .frontend import FrontEnd
-from .options import Output
-from .running import Signals, conduct, supervise
-from .sink import show
+from . import _tables as tables
+from ._commands import closing
+from ._frontend import FrontEnd
+from ._options import Output
+from ._running import Signals, conduct, supervise
+from ._sink import show
 
 __all__ = ["kill_and_resume"]
 
@@ -31,7 +31,10 @@ _SWITCHED: Final = 3
 """Links that have moved when the controller is killed: a canary, a part of a wave."""
 
 _LONGEST: Final = 1 << 20
+"""Bytes of a record; that of the end has a word for every host."""
+
 _PAUSE: Final = 0.2
+"""Seconds between two looks at the hosts of a controller that is dead."""
 
 
 async def kill_and_resume(plan: Plan, config: Path, output: Output) -> bool:
@@ -43,7 +46,7 @@ async def kill_and_resume(plan: Plan, config: Path, output: Output) -> bool:
 
         config: The file that says the same.
 
-        output: How it is shown.
+        output: As for all commands.
 
     Returns:
         Whether the fleet is live in the end.
@@ -56,12 +59,13 @@ async def kill_and_resume(plan: Plan, config: Path, output: Output) -> bool:
     _say(output, "$ ghostasync status")
     fleet = await status(plan)
     while fleet.run is not None and fleet.run.holder:
-        # Its hosts notice in a moment that the connection has ended.
+        # The kernel closes a dead controller's connections, and its hosts give back
+        # their locks then. Until they have, status says that the run is going on.
         await anyio.sleep(_PAUSE)
         fleet = await status(plan)
     as_json = output == "json"
-    said = [tables.status_json(fleet)] if as_json else tables.status(fleet)
-    show(said, sys.stdout)
+    shown = [tables.status_json(fleet)] if as_json else tables.status(fleet)
+    show(shown, sys.stdout)
     _say(output, "\n$ ghostasync resume")
     with FrontEnd(output, sys.stdout) as front:
         begin = partial(start, plan, Resume(), observe=front.observe)
@@ -96,7 +100,8 @@ async def _deploy_and_kill(
             if switched >= count:
                 break
     finally:
-        # Whatever becomes of us, it must not go on by itself.
+        # A demo that is interrupted here kills the controller as well: nobody would see
+        # the deploy go on, in folders that are about to vanish.
         process.send_signal(signal.SIGKILL)
         with anyio.CancelScope(shield=True):
             await process.aclose()

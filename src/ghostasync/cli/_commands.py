@@ -1,4 +1,4 @@
-"""One function for each command: parse, call, show; what they return is the exit."""
+"""A function for each command that works on a plan; each returns the exit status."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .. import Run
 from ..goal import Converge, Goal, Resume, Revert, Rollback
 from ..model import Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
-from . import tables
-from .frontend import FrontEnd
-from .options import (
+from . import _tables as tables
+from ._frontend import FrontEnd
+from ._options import (
     COMMON,
     LIMITS,
     LOCKING,
@@ -29,8 +29,8 @@ from .options import (
     Pick,
     Repeatable,
 )
-from .running import Signals, conduct, run_async, supervise
-from .sink import show
+from ._running import Signals, conduct, run_async, supervise
+from ._sink import show
 
 __all__ = [
     "build",
@@ -43,6 +43,8 @@ __all__ = [
     "status",
 ]
 
+# Exit statuses of commands that only look; a contract, as those of runs are. The first
+# state that a host is in decides: a stranded host needs a person, whatever others do.
 _FINDINGS: Final = 1
 _DRIFT: Final = 6
 _STATUS: Final = {"stranded": 3, "unreachable": _DRIFT, "drift": _DRIFT}
@@ -57,10 +59,12 @@ def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:
 
         options: As everywhere.
     """
-    found = run_async(partial(api.check, options.plan(), limit=limit))
+    answer = run_async(partial(api.check, options.plan(), limit=limit))
     as_json = options.output == "json"
-    show(tables.findings_json(found) if as_json else tables.findings(found), sys.stdout)
-    return _FINDINGS if any(not item.warning for item in found) else 0
+    show(
+        tables.findings_json(answer) if as_json else tables.findings(answer), sys.stdout
+    )
+    return _FINDINGS if any(not finding.warning for finding in answer) else 0
 
 
 def build(
@@ -79,7 +83,7 @@ def build(
         options: As everywhere.
     """
     plan = options.plan()
-    # The ids are for $(…): whatever else there is to see goes beside them.
+    # The ids are for $(…), so progress goes to stderr. JSON has them in its records.
     stream = sys.stdout if options.output == "json" else sys.stderr
     with FrontEnd(options.output, stream) as front:
 
@@ -123,7 +127,7 @@ def deploy(
     goal = pick.goal(modules, force=mode.force)
     if not mode.dry_run:
         return _run(options, plan, goal, locking, limit=pick.limit)
-    found = run_async(
+    answer = run_async(
         partial(
             api.dry_run,
             plan,
@@ -134,7 +138,9 @@ def deploy(
         )
     )
     as_json = options.output == "json"
-    show([tables.preview_json(found)] if as_json else tables.preview(found), sys.stdout)
+    show(
+        [tables.preview_json(answer)] if as_json else tables.preview(answer), sys.stdout
+    )
     return 0
 
 
@@ -216,9 +222,10 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     fleet = run_async(partial(api.status, options.plan(), limit=limit))
     command = TypedCommand.typed(sys.argv[1:], options.config)
     as_json = options.output == "json"
-    said = [tables.status_json(fleet)] if as_json else tables.status(fleet, command)
-    show(said, sys.stdout)
+    shown = [tables.status_json(fleet)] if as_json else tables.status(fleet, command)
+    show(shown, sys.stdout)
     states = {host.state for host in fleet.hosts.values()}
+    # A run that was killed before it moved a link has left the fleet in line.
     killed = fleet.run is not None and fleet.run.moved and not fleet.run.holder
     in_line = _DRIFT if killed else 0
     return next((code for state, code in _STATUS.items() if state in states), in_line)
@@ -232,7 +239,7 @@ def _run(
     *,
     limit: tuple[str, ...] = (),
 ) -> int:
-    """Carry out a run with its front end, and say how it ended."""
+    """Carry out a run with its front end, and say its last words."""
     with FrontEnd(options.output, sys.stdout) as front:
 
         def begin() -> AbstractAsyncContextManager[Run]:
@@ -251,7 +258,8 @@ def _run(
 
 
 def closing(report: Report, front: FrontEnd, command: TypedCommand | None) -> None:
-    """Say the last words: success on stdout, what went wrong on stderr."""
+    """Say the last words: success on stdout, failures on stderr."""
+    # A partial run is both: it exits with 0, and hosts of it need to be looked at.
     if report.exit_status == 0 and front.output != "json":
         show([success(report, front.board)], sys.stdout)
     if not is_clean(report):
