@@ -12,10 +12,7 @@ from ghostasync import Plan, deploy, status
 from ghostasync._planning.spec import open_transport
 from ghostasync.errors import ConfigError
 from ghostasync.model import Ssh
-from ghostasync.testing import FakeTransport
-from tests.test_run import Hosts, plan
-
-__all__ = ["plan"]
+from ghostasync.testing import FakeHosts, FakeTransport
 
 
 async def test_a_uid_without_a_name_deploys_as_a_number(
@@ -28,7 +25,7 @@ async def test_a_uid_without_a_name_deploys_as_a_number(
 
     monkeypatch.setattr(getpass, "getuser", nobody)
 
-    report = await deploy(plan, transport=FakeTransport(Hosts()))
+    report = await deploy(plan, transport=FakeTransport(FakeHosts()))
 
     assert report.exit_status == 0
 
@@ -52,7 +49,7 @@ async def test_the_key_is_looked_for_beside_the_configuration(
 async def test_a_damaged_report_hides_no_host(
     plan: Plan, tmp_path: Path, damaged: str
 ) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     report = await deploy(plan, transport=FakeTransport(hosts))
     Path(report.log, "report.json").write_text(damaged)
 

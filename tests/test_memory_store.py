@@ -37,10 +37,15 @@ from ghostasync import (
 from ghostasync.history.past_run import PastRun
 from ghostasync.history.reports import last_states
 from ghostasync.history.runs import find_run, unfinished_run
-from ghostasync.testing import Answer, Call, LocalTransport, MemoryStore
-from tests.test_resume import HOSTS, FakeHost, Fleet, plan
-
-__all__ = ["plan"]
+from ghostasync.testing import (
+    Answer,
+    Call,
+    FakeHost,
+    FakeHosts,
+    LocalTransport,
+    MemoryStore,
+)
+from tests.killing import HOSTS, four_hosts
 
 
 @attrs.frozen
@@ -57,7 +62,7 @@ class Team:
     """A fleet and a store that several machines share, and nothing else."""
 
     plan: Plan
-    fleet: Fleet
+    fleet: FakeHosts
     sit_at: Callable[[str], None]
     store: MemoryStore = attrs.field(factory=MemoryStore)
 
@@ -98,13 +103,13 @@ class Team:
 
 
 @pytest.fixture
-def team(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
+def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
     def sit_at(machine: str) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / machine / "state"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine / "cache"))
 
     sit_at("first")
-    return Team(plan, Fleet.of(*HOSTS), sit_at)
+    return Team(four_hosts(tmp_path), FakeHosts(), sit_at)
 
 
 async def test_a_deploy_needs_no_folder_of_the_store(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable
 from pathlib import Path
 
 import anyio
@@ -12,26 +12,18 @@ import attrs
 import pytest
 
 from ghostasync import (
-    App,
     Converge,
     Deploy,
     DeployFailed,
-    DirectorySource,
     Goal,
     Host,
-    Module,
     Outcome,
-    Plan,
     PlanError,
     Report,
     Resume,
     Revert,
     Rollback,
-    Rollout,
-    Script,
     State,
-    StoreSettings,
-    Verify,
     converge,
     deploy,
     resume,
@@ -43,272 +35,8 @@ from ghostasync import (
 from ghostasync import events as e
 from ghostasync.errors import ConnectionDied
 from ghostasync.history.replay import read_run
-from ghostasync.testing import Answer, Call, FakeTransport
-
-FACTS = """uid=0
-gid=0
-tool=tar
-tool=zstd
-rename=mv
-blocks=tmpfs 1000000 1 999999 1% /
-inodes=tmpfs 1000000 1 999999 1% /
-"""
-HOSTS = ("h1", "h2", "h3", "h4")
-STORE = "store/shop/prod/web"
-
-
-@attrs.define
-class FakeHost:
-    """What one host has on its disk."""
-
-    link: str = ""
-    armed: dict[str, str] = attrs.field(factory=dict)
-    switch: dict[str, str] = attrs.field(factory=dict)
-    history: list[str] = attrs.field(factory=list)
-    releases: set[str] = attrs.field(factory=set)
-    fingerprint: dict[str, str] = attrs.field(factory=dict)
-    ran: list[str] = attrs.field(factory=list)
-
-
-@attrs.define
-class Fleet:
-    """Hosts that keep books as real ones do."""
-
-    hosts: dict[str, FakeHost]
-    breaks: Callable[[Call], Answer | None] = lambda _: None
-
-    @classmethod
-    def of(cls, *names: str) -> Fleet:
-        return cls({name: FakeHost() for name in names})
-
-    def __call__(self, call: Call) -> Answer:
-        if broken := self.breaks(call):
-            return broken
-        act = getattr(self, f"_{call.name}", None)
-        return act(self.hosts[call.host], *call.args) if act else Answer()
-
-    @property
-    def transport(self) -> FakeTransport:
-        return FakeTransport(self)
-
-    @property
-    def serves(self) -> dict[str, str]:
-        return {n: host.link.rpartition("/")[2] for n, host in self.hosts.items()}
-
-    def ran(self, script: str) -> list[str]:
-        return [name for name, host in self.hosts.items() if script in host.ran]
-
-    def _probe(self, _: FakeHost) -> Answer:
-        return Answer(0, b"home=/root\nuid=0\nuser=root\n")
-
-    def _lock(self, _: FakeHost, *__: str) -> Answer:
-        return Answer(None, b"locked\n")
-
-    def _check(self, host: FakeHost, _: str, folder: str, __: str) -> Answer:
-        lines = [f"module={folder}"]
-        lines += [f"target=link\nlink={host.link}"] if host.link else ["target=absent"]
-        live = host.link.rpartition("/")[2]
-        if live in host.fingerprint:
-            lines.append(f"fingerprint={host.fingerprint[live]}")
-        before = [each for each in host.history if each != live]
-        lines.append(f"before={before[-1] if before else ''}")
-        for record in (host.armed, host.switch):
-            if record and host.link and record["new"] == host.link:
-                lines += [f"record-{key}={value}" for key, value in record.items()]
-                break
-        lines += [f"release={release}" for release in host.releases]
-        return Answer(0, (FACTS + "\n".join(lines) + "\n").encode())
-
-    def _receive(self, host: FakeHost, _: str, release: str, *__: str) -> Answer:
-        host.ran.append("receive")
-        host.releases.add(release)
-        return Answer()
-
-    def _environment(self, host: FakeHost, meta: str, _: str) -> Answer:
-        host.fingerprint.pop(meta.rpartition("/")[2], None)
-        return Answer()
-
-    def _run(self, host: FakeHost, _: str, file: str, *__: str) -> Answer:
-        host.ran.append(file.rpartition("/")[2] or "verify")
-        return Answer()
-
-    def _record_moves(self, host: FakeHost, run: str, _: str, *words: str) -> Answer:
-        keys = ("previous", "new", "aside", "fingerprint")
-        host.armed = {"run": run, **dict(zip(keys, words[1:-1], strict=True))}
-        return Answer()
-
-    def _switch(
-        self, host: FakeHost, _: str, __: str, ___: str, ____: str, *ends: str
-    ) -> Answer:
-        previous, new, _aside = ends
-        if host.link not in {previous, new}:
-            return Answer(1, b"the link is not previous any more\n")
-        host.ran.append("switch")
-        host.link = new
-        host.switch, host.armed = host.armed, {}
-        host.history.append(previous.rpartition("/")[2])
-        return Answer(0, b"moved\n")
-
-    def _restore(
-        self, host: FakeHost, _: str, __: str, ___: str, target: str, *ends: str
-    ) -> Answer:
-        previous, new, _aside = ends
-        if host.link != new:
-            word = "left" if host.link == previous else ""
-            return Answer(0 if word else 1, f"{word} {target}\n".encode())
-        host.ran.append("restore")
-        host.link = previous
-        has = "restored,post_deploy" if previous else "restored"
-        return Answer(0, f"{has} {target}\n".encode())
-
-    def _prune(
-        self,
-        host: FakeHost,
-        _: str,
-        __: str,
-        ___: str,
-        ____: str,
-        mark: str,
-        *_____: str,
-    ) -> Answer:
-        if mark:
-            host.fingerprint[host.link.rpartition("/")[2]] = mark
-        return Answer()
-
-
-@attrs.define
-class Killed:
-    """A run as it was at one record: what its hosts had, what the store had."""
-
-    seq: int
-    event: e.Event
-    hosts: dict[str, FakeHost]
-    manifest: bytes
-
-
-@attrs.define
-class Scene:
-    """A fleet that serves version 1, and what became of it under version 2."""
-
-    folder: Path
-    plan: Plan
-    fleet: Fleet
-    old: str = ""
-    cuts: list[Killed] = attrs.field(factory=list)
-    run: str = ""
-
-    @property
-    def manifest(self) -> str:
-        path = self.folder / STORE / "MANIFEST"
-        return path.read_text().split(":")[1] if path.exists() else ""
-
-    @property
-    def after_all(self) -> int:
-        """How often after_all_deploy ran."""
-        log = self.folder / "after_all"
-        return len(log.read_text().splitlines()) if log.exists() else 0
-
-    def version(self, text: str) -> None:
-        (self.folder / "tree" / "index").write_text(text)
-
-    async def deploy(self) -> Report:
-        return await deploy(self.plan, transport=self.fleet.transport)
-
-    async def deploy_and_watch(self) -> Report:
-        """Deploy version 2; keep what was true after each of its records."""
-        self.version("2")
-        return await self.watch()
-
-    async def watch(self, goal: Goal = Deploy(), *, wait: float = 0) -> Report:
-        """Run something; keep what was true after each of its records."""
-
-        def observe(record: e.Record) -> None:
-            path = self.folder / STORE / "MANIFEST"
-            manifest = path.read_bytes() if path.exists() else b""
-            hosts = copy.deepcopy(self.fleet.hosts)
-            self.cuts.append(Killed(record.seq, record.event, hosts, manifest))
-
-        async with start(
-            self.plan,
-            goal,
-            wait=wait,
-            observe=observe,
-            transport=self.fleet.transport,
-        ) as run:
-            self.run = run.id
-            report = await run.report()
-        shutil.copytree(self.folder / "store", self.folder / "store.whole")
-        return report
-
-    def kill(self, seq: int, *, lag: int = 0) -> Killed:
-        """
-        Have it be as if the controller had died right after record *seq*.
-
-        *lag*: by how many records hosts were ahead of the journal.
-        """
-        known = [cut for cut in self.cuts if cut.seq <= seq + lag]
-        shutil.rmtree(self.folder / "store")
-        shutil.copytree(self.folder / "store.whole", self.folder / "store")
-        store = self.folder / STORE
-        journal = store / "runs" / self.run / "journal.jsonl"
-        lines = journal.read_bytes().splitlines(keepends=True)
-        journal.write_bytes(b"".join(lines[:seq]) + lines[seq][:20])
-        (journal.parent / "report.json").unlink()
-        if known[-1].manifest:
-            (store / "MANIFEST").write_bytes(known[-1].manifest)
-        named = (known[-1].manifest + self.cuts[0].manifest).decode()
-        for kept in (store / "environments").iterdir():
-            if kept.stem not in named:
-                kept.unlink()
-        self.fleet.hosts = copy.deepcopy(known[-1].hosts)
-        for host in self.fleet.hosts.values():
-            host.ran.clear()
-        return known[-1]
-
-    def at(self, kind: type[e.Event], host: str = "") -> int:
-        """Return the number of the last record of a kind."""
-        return max(
-            cut.seq
-            for cut in self.cuts
-            if isinstance(cut.event, kind)
-            and (not host or getattr(cut.event, "host", "") == host)
-        )
-
-    def events(self) -> range:
-        """Return every number after which a controller can die."""
-        return range(1, self.cuts[-1].seq)
-
-
-@pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "tree").mkdir()
-    module = Module(
-        name="site",
-        path="/srv/site",
-        source=DirectorySource(str(tmp_path / "tree")),
-        pre_deploy=Script(inline="true"),
-        post_deploy=Script(inline="true"),
-        after_all_deploy=Script(inline=f"echo >>{tmp_path}/after_all"),
-        verify=Verify(command="true", interval=0.01),
-    )
-    return Plan(
-        app=App("shop", "prod", "web"),
-        modules=(module,),
-        hosts=tuple(map(Host, HOSTS)),
-        store=StoreSettings(url=str(tmp_path / "store")),
-        rollout=Rollout(waves=(1, 2)),
-        base=tmp_path,
-    )
-
-
-@pytest.fixture
-async def scene(plan: Plan, tmp_path: Path) -> Scene:
-    scene = Scene(tmp_path, plan, Fleet.of(*HOSTS))
-    scene.version("1")
-    scene.old = (await scene.deploy()).releases["site"]
-    return scene
-
+from ghostasync.testing import Answer, Call, FakeHost, FakeTransport
+from tests.killing import HOSTS, STORE, Killed, Scene
 
 # --- At every moment -----------------------------------------------------------
 
@@ -730,10 +458,10 @@ async def test_a_moved_host_that_is_lost_once_it_was_looked_at_is_for_later(
         if (call.host, call.name) != ("h1", "check"):
             return None
         transport.unreachable = frozenset({"h1"})
-        found = scene.fleet._check(scene.fleet.hosts["h1"], *call.args)
-        return Answer(0, found.output.replace(b"tool=tar\n", b""))
+        scene.fleet["h1"].tools = ("zstd",)
+        return None
 
-    def hangs_up(call: Call) -> Answer:
+    def hangs_up(call: Call) -> Awaitable[Answer]:
         if call.host == "h1" and transport.unreachable and call.name != "check":
             raise ConnectionDied("h1", "lost")
         return scene.fleet(call)
@@ -1123,7 +851,7 @@ async def resume_with_late_failure(
             with anyio.fail_after(20):
                 await due.wait()
             return Answer(status)
-        return scene.fleet(call)
+        return await scene.fleet(call)
 
     with pytest.raises(DeployFailed) as failed:
         await resume(scene.plan, observe=observe, transport=FakeTransport(answer))

@@ -24,10 +24,8 @@ from ghostasync import (
     rollback,
 )
 from ghostasync import events as e
-from ghostasync.testing import Answer, Call, FakeTransport
-from tests.test_resume import HOSTS, STORE, Fleet, Scene, plan, scene
-
-__all__ = ["plan", "scene"]
+from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport
+from tests.killing import HOSTS, STORE, Scene
 
 
 @attrs.define
@@ -38,7 +36,7 @@ class History:
     reports: list[Report] = attrs.field(factory=list)
 
     @property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> FakeHosts:
         return self.scene.fleet
 
     async def deploy(self, version: str, *limit: str) -> str:
@@ -241,8 +239,9 @@ async def test_hosts_that_served_different_releases_are_named(
 
 
 async def test_a_host_that_had_no_release_gets_what_the_others_had(
-    history: History, plan: Plan
+    history: History,
 ) -> None:
+    plan = history.scene.plan
     third = history.reports[1].releases["site"]
     history.fleet.hosts["h9"] = type(history.fleet.hosts["h1"])()
     history.scene.plan = attrs.evolve(plan, hosts=(*plan.hosts, Host("h9")))
@@ -260,7 +259,7 @@ async def test_a_first_deploy_has_nothing_before_it(scene: Scene) -> None:
 
 async def test_a_fleet_without_runs_has_nothing_to_go_back_from(plan: Plan) -> None:
     with pytest.raises(PlanError, match="neither a journal nor a host has a record"):
-        await rollback(plan, transport=Fleet.of(*HOSTS).transport)
+        await rollback(plan, transport=FakeHosts().transport)
 
 
 async def test_a_package_that_was_pruned_is_refused_by_name(history: History) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import anyio
@@ -12,20 +11,14 @@ import pytest
 from ghostasync import (
     App,
     DeployFailed,
-    DirectorySource,
-    Host,
-    Module,
     Outcome,
     Plan,
     PlanError,
     Redeploy,
     Report,
-    Rollout,
     Run,
     Script,
     State,
-    StoreSettings,
-    Verify,
     deploy,
     start,
 )
@@ -34,147 +27,14 @@ from ghostasync.errors import ConnectionDied, StoreError
 from ghostasync.journal import Journal
 from ghostasync.model import Deadlines, Layout
 from ghostasync.stores.directory import DirectoryManifest
-from ghostasync.testing import Answer, Call, FakeTransport
-
-FACTS = """uid=0
-gid=0
-tool=tar
-tool=zstd
-rename=mv
-blocks=tmpfs 1000000 1 999999 1% /
-inodes=tmpfs 1000000 1 999999 1% /
-{targets}"""
-
-Break = Callable[[Call], Answer | None]
-
-
-@attrs.define
-class Hosts:
-    """What a fleet of fakes does: all that is asked, but for what *breaks* says."""
-
-    breaks: Break = lambda _: None
-    links: dict[str, str] = attrs.field(factory=dict)
-    calls: list[Call] = attrs.field(factory=list)
-    hangs: set[tuple[str, str]] = attrs.field(factory=set)
-
-    async def __call__(self, call: Call) -> Answer:
-        self.calls.append(call)
-        if (call.host, self._what(call)) in self.hangs:
-            await anyio.sleep_forever()
-        broken = self.breaks(call)
-        return broken if broken is not None else self._works(call)
-
-    def _what(self, call: Call) -> str:
-        if call.name != "run":
-            return call.name
-        return call.args[1].rpartition("/")[2] or "verify"
-
-    def _works(self, call: Call) -> Answer:
-        answers = {
-            "probe": b"home=/root\nuid=0\nuser=root\n",
-            "check": self._facts(call),
-            "switch": b"moved\n",
-        }
-        if call.name == "lock":
-            return Answer(None, b"locked\n")
-        if call.name == "switch":
-            self.links[call.host] = call.args[5]
-        if call.name == "restore":
-            return Answer(0, self._restore(call))
-        return Answer(0, answers.get(call.name, b""))
-
-    def _facts(self, call: Call) -> bytes:
-        if call.name != "check":
-            return b""
-        folder = call.args[1]
-        link = self.links.get(call.host, "")
-        lines = [f"module={folder}"]
-        lines += [f"target=link\nlink={link}"] if link else ["target=absent"]
-        return FACTS.format(targets="\n".join(lines)).encode()
-
-    def _restore(self, call: Call) -> bytes:
-        _, _, _, target, previous, new, _ = call.args
-        has = "restored" if self.links.get(call.host) == new else "left"
-        if has == "restored":
-            self.links[call.host] = previous
-        if previous:
-            has += ",post_deploy"
-        return f"{has} {target}\n".encode()
-
-    def ran(self, what: str) -> list[str]:
-        """Return the hosts that ran a script, in order."""
-        return [call.host for call in self.calls if self._what(call) == what]
-
-
-def fails(what: str, *hosts: str, status: int = 1) -> Break:
-    """Have a script (or a step) fail on some hosts, but not while rolling back."""
-    probe = Hosts()
-
-    def breaks(call: Call) -> Answer | None:
-        back = "GHOST_ACTION=rollback" in call.args
-        if call.host in hosts and probe._what(call) == what and not back:
-            return Answer(status, b"it broke\n")
-        return None
-
-    return breaks
-
-
-@pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "index").write_text("1")
-    module = Module(
-        name="site",
-        path="/srv/site",
-        source=DirectorySource(str(tree)),
-        pre_deploy=Script(inline="true"),
-        post_deploy=Script(inline="true"),
-        verify=Verify(command="true", interval=0.01),
-    )
-    return Plan(
-        app=App("shop", "prod", "web"),
-        modules=(module,),
-        hosts=tuple(Host(f"h{number}") for number in range(1, 7)),
-        store=StoreSettings(url=str(tmp_path / "store")),
-        base=tmp_path,
-    )
-
-
-def with_rollout(plan: Plan, **changes: object) -> Plan:
-    return attrs.evolve(plan, rollout=Rollout(**changes))  # type: ignore[arg-type]  # keys
-
-
-async def run(
-    plan: Plan, hosts: Hosts, transport: FakeTransport | None = None
-) -> tuple[Report, list[e.Event]]:
-    """Deploy to fakes; return the report and all events but samples."""
-    seen: list[e.Event] = []
-
-    def observe(record: e.Record) -> None:
-        if not isinstance(record.event, e.Progressed):
-            seen.append(record.event)
-
-    transport = transport or FakeTransport(hosts)
-    async with start(plan, observe=observe, transport=transport) as running:
-        report = await running.report()
-    return report, seen
-
-
-def states(report: Report) -> dict[str, State]:
-    return {name: host.state for name, host in report.hosts.items()}
-
-
-def of(kind: type[e.Event], seen: Iterable[e.Event]) -> list[e.Event]:
-    return [event for event in seen if type(event) is kind]
-
+from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport, step
+from tests.deploying import fails, of, run, states, with_rollout
 
 # --- The good case -------------------------------------------------------------
 
 
 async def test_every_host_is_ready_before_the_first_link_moves(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     report, _ = await run(plan, hosts)
 
@@ -187,7 +47,7 @@ async def test_every_host_is_ready_before_the_first_link_moves(plan: Plan) -> No
 
 @pytest.mark.parametrize("proof", ["metadata", "content"])
 async def test_a_host_is_told_how_to_prove_a_release(plan: Plan, proof: str) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     await run(attrs.evolve(plan, layout=Layout(proof=proof)), hosts)
 
@@ -197,7 +57,7 @@ async def test_a_host_is_told_how_to_prove_a_release(plan: Plan, proof: str) -> 
 
 
 async def test_previous_is_on_record_before_the_wave(plan: Plan) -> None:
-    hosts = Hosts(
+    hosts = FakeHosts(
         links=dict.fromkeys(["h1"], "/ghost/shop/prod/web/site/1_site_0000000")
     )
 
@@ -214,12 +74,12 @@ async def test_previous_is_on_record_before_the_wave(plan: Plan) -> None:
 
 
 async def test_waves_go_one_after_the_other(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     report, _ = await run(with_rollout(plan, waves=(1, 2)), hosts)
 
     assert report.waves == (("h1",), ("h2", "h3"), ("h4", "h5"), ("h6",))
-    switched = hosts.ran("switch")
+    switched = hosts.asked("switch")
     assert switched[0] == "h1"
     assert set(switched[1:3]) == {"h2", "h3"}
 
@@ -227,10 +87,10 @@ async def test_waves_go_one_after_the_other(plan: Plan) -> None:
 async def test_concurrency_bounds_the_hosts_that_work(plan: Plan) -> None:
     working, most = 0, 0
 
-    class Counting(Hosts):
+    class Counting(FakeHosts):
         async def __call__(self, call: Call) -> Answer:
             nonlocal working, most
-            if self._what(call) != "pre_deploy":
+            if step(call) != "pre_deploy":
                 return await super().__call__(call)
             working += 1
             most = max(most, working)
@@ -247,7 +107,7 @@ async def test_concurrency_bounds_the_hosts_that_work(plan: Plan) -> None:
 async def test_a_redeploy_takes_a_stored_package_and_says_so(
     plan: Plan, tmp_path: Path
 ) -> None:
-    first, _ = await run(plan, Hosts())
+    first, _ = await run(plan, FakeHosts())
     (tmp_path / "tree" / "index").write_text("2")
     seen: list[e.Event] = []
 
@@ -255,7 +115,7 @@ async def test_a_redeploy_takes_a_stored_package_and_says_so(
         plan,
         Redeploy(first.releases.values()),
         observe=lambda record: seen.append(record.event),
-        transport=FakeTransport(Hosts()),
+        transport=FakeTransport(FakeHosts()),
     ) as running:
         report = await running.report()
 
@@ -271,29 +131,29 @@ async def test_a_redeploy_takes_a_stored_package_and_says_so(
 
 
 async def test_a_failure_before_the_switch_moves_no_link(plan: Plan) -> None:
-    hosts = Hosts(breaks=fails("pre_deploy", "h4", status=9))
+    hosts = FakeHosts(breaks=fails("pre_deploy", "h4", status=9))
 
     report, seen = await run(plan, hosts)
 
     assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
     assert (states(report)["h4"], report.hosts["h4"].exit_status) == (State.FAILED, 9)
-    assert hosts.ran("switch") == []
+    assert hosts.asked("switch") == []
     assert of(e.WaveStarted, seen) == []
 
 
 async def test_unreachable_hosts_have_a_budget_of_their_own(plan: Plan) -> None:
-    hosts = Hosts(breaks=fails("pre_deploy", "h4"))
+    hosts = FakeHosts(breaks=fails("pre_deploy", "h4"))
     transport = FakeTransport(hosts, unreachable=frozenset({"h1", "h2"}))
     plan = with_rollout(plan, max_failures=1, max_unreachable=2)
 
     report = await deploy(plan, transport=transport)
 
     assert report.outcome is Outcome.PARTIAL
-    assert set(hosts.ran("switch")) == {"h3", "h5", "h6"}
+    assert set(hosts.asked("switch")) == {"h3", "h5", "h6"}
 
 
 async def test_more_unreachable_hosts_than_allowed_stop_the_run(plan: Plan) -> None:
-    transport = FakeTransport(Hosts(), unreachable=frozenset({"h1", "h2"}))
+    transport = FakeTransport(FakeHosts(), unreachable=frozenset({"h1", "h2"}))
     plan = with_rollout(plan, max_failures=6, max_unreachable=1)
 
     with pytest.raises(DeployFailed) as failed:
@@ -309,7 +169,7 @@ async def test_a_spent_budget_stops_the_build(plan: Plan, tmp_path: Path) -> Non
         plan.modules[0], buildpack=Script(inline=f"sleep 30; touch {marker}")
     )
     plan = attrs.evolve(plan, modules=(module,))
-    transport = FakeTransport(Hosts(), unreachable=frozenset({"h1"}))
+    transport = FakeTransport(FakeHosts(), unreachable=frozenset({"h1"}))
 
     with anyio.fail_after(10), pytest.raises(DeployFailed):
         await deploy(plan, transport=transport)
@@ -320,7 +180,7 @@ async def test_a_spent_budget_stops_the_build(plan: Plan, tmp_path: Path) -> Non
 async def test_a_failure_in_the_first_wave_stops_whatever_the_budget(
     plan: Plan,
 ) -> None:
-    hosts = Hosts(breaks=fails("post_deploy", "h1"))
+    hosts = FakeHosts(breaks=fails("post_deploy", "h1"))
     plan = with_rollout(plan, waves=(2, "100%"), max_failures=5)
 
     report, _ = await run(plan, hosts)
@@ -331,7 +191,7 @@ async def test_a_failure_in_the_first_wave_stops_whatever_the_budget(
 
 
 async def test_a_wave_in_which_every_host_failed_stops_the_run(plan: Plan) -> None:
-    hosts = Hosts(breaks=fails("post_deploy", "h3", "h4"))
+    hosts = FakeHosts(breaks=fails("post_deploy", "h3", "h4"))
     plan = with_rollout(plan, waves=(2,), max_failures=5)
 
     report, _ = await run(plan, hosts)
@@ -346,12 +206,12 @@ async def test_a_wave_in_which_every_host_failed_stops_the_run(plan: Plan) -> No
 
 
 async def test_the_fleet_goes_back_in_reverse_wave_order(plan: Plan) -> None:
-    hosts = Hosts(breaks=fails("post_deploy", "h6"))
+    hosts = FakeHosts(breaks=fails("post_deploy", "h6"))
 
     report, seen = await run(with_rollout(plan, waves=(1,)), hosts)
 
     assert set(states(report).values()) == {State.ROLLED_BACK}
-    assert hosts.ran("restore") == ["h6", "h5", "h4", "h3", "h2", "h1"]
+    assert hosts.asked("restore") == ["h6", "h5", "h4", "h3", "h2", "h1"]
     (started,) = of(e.FleetRollbackStarted, seen)
     assert started == e.FleetRollbackStarted(
         "1 host failed, 0 allowed", ("h6", "h5", "h4", "h3", "h2", "h1")
@@ -362,7 +222,7 @@ async def test_no_host_waits_for_the_way_back_of_one_that_cannot_go(
     plan: Plan,
 ) -> None:
     """Neither for the one that failed, nor for one that is lost on its way."""
-    hosts = Hosts(breaks=fails("post_deploy", "h6"), hangs={("h6", "restore")})
+    hosts = FakeHosts(breaks=fails("post_deploy", "h6"), hangs={("h6", "restore")})
     transport = FakeTransport(hosts)
     works = hosts.breaks
 
@@ -385,7 +245,7 @@ async def test_no_host_waits_for_the_way_back_of_one_that_cannot_go(
 
 
 async def test_who_is_stopped_with_others_has_not_failed(plan: Plan) -> None:
-    hosts = Hosts(breaks=fails("post_deploy", "h3"), hangs={("h4", "post_deploy")})
+    hosts = FakeHosts(breaks=fails("post_deploy", "h3"), hangs={("h4", "post_deploy")})
 
     with anyio.fail_after(10):
         report, seen = await run(with_rollout(plan, waves=(2,)), hosts)
@@ -398,7 +258,7 @@ async def test_who_is_stopped_with_others_has_not_failed(plan: Plan) -> None:
 async def test_a_wave_without_a_fit_host_is_known_before_a_link_moves(
     plan: Plan,
 ) -> None:
-    hosts = Hosts(breaks=fails("pre_deploy", "h5", "h6"))
+    hosts = FakeHosts(breaks=fails("pre_deploy", "h5", "h6"))
 
     report, seen = await run(with_rollout(plan, waves=(2,), max_failures=5), hosts)
 
@@ -408,7 +268,7 @@ async def test_a_wave_without_a_fit_host_is_known_before_a_link_moves(
 
 
 async def test_rollback_host_keeps_what_is_live(plan: Plan) -> None:
-    hosts = Hosts(breaks=fails("verify", "h3"))
+    hosts = FakeHosts(breaks=fails("verify", "h3"))
     deadlines = Deadlines(verify=0.05)
     plan = with_rollout(
         plan, waves=(2,), on_failure="rollback-host", deadlines=deadlines
@@ -433,14 +293,14 @@ async def test_a_rollback_that_fails_is_stranded(plan: Plan) -> None:
             return Answer(1, b"no\n")
         return first(call)
 
-    report, _ = await run(plan, Hosts(breaks=breaks))
+    report, _ = await run(plan, FakeHosts(breaks=breaks))
 
     assert (report.outcome, report.exit_status) == (Outcome.STRANDED, 3)
     assert states(report)["h2"] is State.STRANDED
 
 
 async def test_a_connection_lost_in_the_switch_is_looked_at_again(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     def breaks(call: Call) -> Answer | None:
         if call.name == "switch" and call.host == "h2":
@@ -471,7 +331,7 @@ async def test_a_wave_that_stops_being_healthy_while_it_soaks_goes_back(
     deadlines = Deadlines(verify=0.05)
     plan = with_rollout(plan, waves=(1, "100%"), soak=0.01, deadlines=deadlines)
 
-    report, _ = await run(plan, Hosts(breaks=breaks))
+    report, _ = await run(plan, FakeHosts(breaks=breaks))
 
     assert report.outcome is Outcome.FAILED
     assert states(report)["h1"] is State.ROLLED_BACK
@@ -500,7 +360,7 @@ async def _until(running: Run, kind: type[e.Event]) -> None:
 async def test_stop_puts_every_link_back(
     plan: Plan, step: str, event: type[e.Event]
 ) -> None:
-    hosts = Hosts(hangs={("h3", step)})
+    hosts = FakeHosts(hangs={("h3", step)})
 
     async with start(plan, transport=FakeTransport(hosts)) as running:
         await _until(running, event)
@@ -519,7 +379,7 @@ async def test_stop_puts_every_link_back(
 async def test_cancelling_deploy_puts_every_link_back_and_stays_cancelled(
     plan: Plan,
 ) -> None:
-    hosts = Hosts(hangs={("h3", "post_deploy")})
+    hosts = FakeHosts(hangs={("h3", "post_deploy")})
     records: list[e.Record] = []
 
     with anyio.CancelScope() as scope:
@@ -538,7 +398,7 @@ async def test_cancelling_deploy_puts_every_link_back_and_stays_cancelled(
 
 
 async def test_detached_a_run_goes_on_to_its_end(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     with anyio.CancelScope() as scope:
 
@@ -559,7 +419,7 @@ async def test_detached_a_run_goes_on_to_its_end(plan: Plan) -> None:
 
 
 async def test_an_exception_in_the_body_puts_every_link_back(plan: Plan) -> None:
-    hosts = Hosts(hangs={("h3", "post_deploy")})
+    hosts = FakeHosts(hangs={("h3", "post_deploy")})
 
     async def body() -> None:
         async with start(plan, transport=FakeTransport(hosts)) as running:
@@ -578,7 +438,7 @@ async def test_a_bug_in_a_stage_rolls_back_and_is_raised(plan: Plan) -> None:
             raise LookupError("a bug")
         return None
 
-    hosts = Hosts(breaks=breaks)
+    hosts = FakeHosts(breaks=breaks)
 
     with pytest.raises(LookupError, match="a bug"):
         await deploy(plan, transport=FakeTransport(hosts))
@@ -592,7 +452,7 @@ async def test_a_bug_in_a_stage_rolls_back_and_is_raised(plan: Plan) -> None:
 async def test_a_full_disk_here_puts_every_link_back(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     append = Journal.append
 
     def full(self: Journal, record: e.Record, *, sync: bool = False) -> None:
@@ -610,7 +470,7 @@ async def test_a_full_disk_here_puts_every_link_back(
 
 
 async def test_cancelling_goes_back_whatever_on_failure_says(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     plan = with_rollout(plan, waves=(1,), soak=60, on_failure="rollback-host")
 
     with anyio.CancelScope() as scope:
@@ -627,7 +487,7 @@ async def test_cancelling_goes_back_whatever_on_failure_says(plan: Plan) -> None
 async def test_a_manifest_that_cannot_move_takes_the_fleet_back(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     async def refuse(*_: object) -> None:
         raise StoreError("MANIFEST: Read-only file system")
@@ -651,7 +511,7 @@ async def test_a_bug_in_one_rollback_does_not_keep_others_from_theirs(
             raise LookupError("a bug")
         return first(call)
 
-    hosts = Hosts(breaks=breaks)
+    hosts = FakeHosts(breaks=breaks)
 
     with pytest.raises(LookupError):
         await deploy(with_rollout(plan, waves=(1,)), transport=FakeTransport(hosts))
@@ -669,7 +529,7 @@ async def test_a_stranded_host_keeps_the_manifest_where_it_was(
             return Answer(1, b"no\n")
         return first(call)
 
-    report, _ = await run(with_rollout(plan, max_failures=3), Hosts(breaks=breaks))
+    report, _ = await run(with_rollout(plan, max_failures=3), FakeHosts(breaks=breaks))
 
     assert report.exit_status == 3
     assert not (tmp_path / "store/shop/prod/web/MANIFEST").exists()
@@ -677,18 +537,18 @@ async def test_a_stranded_host_keeps_the_manifest_where_it_was(
 
 
 async def test_a_canary_that_failed_early_stops_the_others(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     transport = FakeTransport(hosts, unreachable=frozenset({"h1"}))
     plan = with_rollout(plan, waves=(1, "100%"), max_failures=2)
 
     with pytest.raises(DeployFailed, match="wave 1"):
         await deploy(plan, transport=transport)
 
-    assert hosts.ran("switch") == []
+    assert hosts.asked("switch") == []
 
 
 async def test_nothing_is_switched_after_a_stop(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     running: list[Run] = []
 
     def observe(record: e.Record) -> None:
@@ -701,11 +561,11 @@ async def test_nothing_is_switched_after_a_stop(plan: Plan) -> None:
         report = await run_.report()
 
     assert report.exit_status == 130
-    assert hosts.ran("switch") == []
+    assert hosts.asked("switch") == []
 
 
 async def test_a_rollback_goes_on_trying_until_its_deadline(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     tries = 0
 
     def breaks(call: Call) -> Answer | None:
@@ -727,14 +587,14 @@ async def test_a_missing_after_all_deploy_is_known_before_a_link_moves(
     plan: Plan,
 ) -> None:
     module = attrs.evolve(plan.modules[0], after_all_deploy=Script(path="nope.sh"))
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     with anyio.fail_after(20):
         report, _ = await run(attrs.evolve(plan, modules=(module,)), hosts)
 
     assert report.exit_status == 1
     assert "after_all_deploy: nope.sh" in report.reason
-    assert hosts.ran("switch") == []
+    assert hosts.asked("switch") == []
 
 
 async def test_a_cache_that_cannot_be_written_is_one_clear_reason(
@@ -744,7 +604,7 @@ async def test_a_cache_that_cannot_be_written_is_one_clear_reason(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 
     with pytest.raises(DeployFailed, match="Not a directory"):
-        await deploy(plan, transport=FakeTransport(Hosts()))
+        await deploy(plan, transport=FakeTransport(FakeHosts()))
 
 
 # --- Around a run --------------------------------------------------------------
@@ -760,14 +620,14 @@ async def test_an_observer_that_raises_is_dropped(
         told += 1
         raise ValueError
 
-    report = await deploy(plan, observe=observe, transport=FakeTransport(Hosts()))
+    report = await deploy(plan, observe=observe, transport=FakeTransport(FakeHosts()))
 
     assert (report.outcome, told) == (Outcome.LIVE, 1)
     assert "is dropped" in caplog.text
 
 
 async def test_events_can_be_followed_from_any_number_on(plan: Plan) -> None:
-    async with start(plan, transport=FakeTransport(Hosts())) as running:
+    async with start(plan, transport=FakeTransport(FakeHosts())) as running:
         everything = [record async for record in running.events()]
         later = [record async for record in running.events(since=10)]
 
@@ -777,7 +637,7 @@ async def test_events_can_be_followed_from_any_number_on(plan: Plan) -> None:
 
 
 async def test_a_plan_that_is_wrong_contacts_nobody(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     plan = with_rollout(plan, on_failure="pray")
 
     with pytest.raises(PlanError, match=r"rollout\.on_failure"):
@@ -791,7 +651,7 @@ async def test_two_runs_can_go_on_in_one_loop(plan: Plan, tmp_path: Path) -> Non
     reports: list[Report] = []
 
     async def one(what: Plan) -> None:
-        reports.append(await deploy(what, transport=FakeTransport(Hosts())))
+        reports.append(await deploy(what, transport=FakeTransport(FakeHosts())))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one, plan)

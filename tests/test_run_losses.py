@@ -23,11 +23,9 @@ from ghostasync._engine.locks import beat
 from ghostasync.errors import ConnectionDied, Unreachable
 from ghostasync.fold import folded
 from ghostasync.model import Deadlines, Hook, Host
-from ghostasync.testing import Answer, Call, FakeTransport
+from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport, step
 from ghostasync.testing._fake import FakeSession
-from tests.test_run import Break, Hosts, fails, of, plan, run, with_rollout
-
-__all__ = ["plan"]
+from tests.deploying import fails, of, run, with_rollout
 
 HOSTS = tuple(f"h{number}" for number in range(1, 7))
 QUICK = Deadlines(connect=0.2, check=0.4, rollback=0.4)
@@ -35,11 +33,11 @@ QUICK = Deadlines(connect=0.2, check=0.4, rollback=0.4)
 
 def dies(what: str, host: str, times: int = 1) -> Break:
     """Have the connection to *host* die under *what*, so many times."""
-    left, probe = times, Hosts()
+    left = times
 
     def breaks(call: Call) -> Answer | None:
         nonlocal left
-        if call.host == host and probe._what(call) == what and left:
+        if call.host == host and step(call) == what and left:
             left -= 1
             raise ConnectionDied(host, "gone")
         return None
@@ -60,7 +58,7 @@ def dies(what: str, host: str, times: int = 1) -> Break:
     ],
 )
 async def test_a_host_whose_connection_died_goes_on(plan: Plan, what: str) -> None:
-    hosts = Hosts(breaks=dies(what, "h2"))
+    hosts = FakeHosts(breaks=dies(what, "h2"))
 
     report, seen = await run(plan, hosts)
 
@@ -68,33 +66,33 @@ async def test_a_host_whose_connection_died_goes_on(plan: Plan, what: str) -> No
     (warned,) = of(e.HostWarned, seen)
     assert isinstance(warned, e.HostWarned)
     assert (warned.host, "connected again after" in warned.text) == ("h2", True)
-    assert hosts.ran("lock").count("h2") == 2
-    assert hosts.ran(what).count("h2") == 2
-    assert hosts.ran(what).count("h3") == 1
+    assert hosts.asked("lock").count("h2") == 2
+    assert hosts.asked(what).count("h2") == 2
+    assert hosts.asked(what).count("h3") == 1
 
 
 async def test_a_login_whose_connection_died_is_tried_once_more(plan: Plan) -> None:
-    hosts = Hosts(breaks=dies("probe", "h2"))
+    hosts = FakeHosts(breaks=dies("probe", "h2"))
 
     report, _ = await run(plan, hosts)
 
     assert report.outcome is Outcome.LIVE
-    assert hosts.ran("probe").count("h2") == 2
+    assert hosts.asked("probe").count("h2") == 2
 
 
 async def test_a_login_that_always_hangs_up_runs_no_commands(plan: Plan) -> None:
-    hosts = Hosts(breaks=dies("probe", "h2", times=99))
+    hosts = FakeHosts(breaks=dies("probe", "h2", times=99))
 
     report, _ = await run(plan, hosts)
 
     assert "the login does not run commands" in report.hosts["h2"].reason
-    assert hosts.ran("probe").count("h2") == 2
+    assert hosts.asked("probe").count("h2") == 2
 
 
 async def test_a_switch_whose_answer_was_lost_is_looked_at_and_goes_on(
     plan: Plan,
 ) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     lose = dies("switch", "h2")
 
     def breaks(call: Call) -> Answer | None:
@@ -107,11 +105,11 @@ async def test_a_switch_whose_answer_was_lost_is_looked_at_and_goes_on(
     report, _ = await run(plan, hosts)
 
     assert report.outcome is Outcome.LIVE
-    assert hosts.ran("switch").count("h2") == 2
+    assert hosts.asked("switch").count("h2") == 2
 
 
 async def test_a_link_that_went_back_meanwhile_takes_the_host_back(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     lose = dies("post_deploy", "h2")
 
     def breaks(call: Call) -> Answer | None:
@@ -133,18 +131,18 @@ async def test_a_link_that_went_back_meanwhile_takes_the_host_back(plan: Plan) -
 async def test_a_connection_that_dies_again_and_again_fails_its_host(
     plan: Plan,
 ) -> None:
-    hosts = Hosts(breaks=dies("receive", "h2", times=99))
+    hosts = FakeHosts(breaks=dies("receive", "h2", times=99))
 
     report, _ = await run(with_rollout(plan, max_failures=1), hosts)
 
     assert report.outcome is Outcome.PARTIAL
     assert report.hosts["h2"].stage is State.UPLOADING
-    assert hosts.ran("receive").count("h2") == 4
+    assert hosts.asked("receive").count("h2") == 4
 
 
-def stays_away_from(what: str, host: str) -> tuple[Hosts, FakeTransport]:
+def stays_away_from(what: str, host: str) -> tuple[FakeHosts, FakeTransport]:
     """Have a host be lost under *what*, and not be reached again."""
-    hosts, lose = Hosts(), dies(what, host)
+    hosts, lose = FakeHosts(), dies(what, host)
     transport = FakeTransport(hosts)
 
     def breaks(call: Call) -> Answer | None:
@@ -169,7 +167,7 @@ async def test_a_host_that_stays_away_fails_at_the_connect_deadline(
     row = failed.value.report.hosts["h2"]
     assert (row.stage, row.state) == (State.PREPARING, State.FAILED)
     assert row.reason.endswith("not connected again within 0.2 s")
-    assert hosts.ran("switch") == []
+    assert hosts.asked("switch") == []
 
 
 async def test_a_host_lost_after_its_switch_is_stranded(plan: Plan) -> None:
@@ -187,7 +185,7 @@ async def test_a_host_lost_after_its_switch_is_stranded(plan: Plan) -> None:
 async def test_a_way_back_that_loses_its_connection_runs_the_old_post_deploy(
     plan: Plan,
 ) -> None:
-    hosts = Hosts(links={"h2": "/ghost/shop/prod/web/site/1_site_0000000"})
+    hosts = FakeHosts(links={"h2": "/ghost/shop/prod/web/site/1_site_0000000"})
     broken = fails("post_deploy", "h2")
     lost = False
 
@@ -223,7 +221,7 @@ async def test_a_connection_lost_while_a_wave_soaks_costs_nobody_anything(
 
     plan = with_rollout(plan, waves=(3, "100%"), soak=0.01)
 
-    report, _ = await run(plan, Hosts(breaks=breaks))
+    report, _ = await run(plan, FakeHosts(breaks=breaks))
 
     assert report.outcome is Outcome.LIVE
     assert asked == 3
@@ -234,7 +232,7 @@ async def test_what_was_lost_on_the_way_there_does_not_count_on_the_way_back(
 ) -> None:
     there, back = dies("receive", "h2", times=3), dies("post_deploy", "h2")
     broken = fails("post_deploy", "h3")
-    hosts = Hosts(links=dict.fromkeys(HOSTS, "/ghost/shop/prod/web/site/1_site_0"))
+    hosts = FakeHosts(links=dict.fromkeys(HOSTS, "/ghost/shop/prod/web/site/1_site_0"))
 
     def breaks(call: Call) -> Answer | None:
         there(call)
@@ -253,7 +251,7 @@ async def test_a_run_that_lost_its_fleet_drains_nobody(
     plan: Plan, tmp_path: Path
 ) -> None:
     """Another run has the hosts: they may be in good health by now."""
-    hosts = Hosts()
+    hosts = FakeHosts()
     lost = False
 
     def breaks(call: Call) -> Answer | None:
@@ -298,7 +296,7 @@ class Refusing(FakeTransport):
         return Session(self, host)
 
 
-def refusing(hosts: Hosts, *lets_in: str) -> Refusing:
+def refusing(hosts: FakeHosts, *lets_in: str) -> Refusing:
     transport = Refusing(hosts)
     transport.lets_in, transport.opened = frozenset(lets_in), anyio.Event()
     if not lets_in:
@@ -313,13 +311,13 @@ async def test_a_run_stops_where_the_first_hosts_all_refuse_the_login(
     plan = with_rollout(plan, max_failures="100%")
 
     with pytest.raises(DeployFailed, match="first 5 hosts all refused") as failed:
-        await deploy(plan, transport=refusing(Hosts()))
+        await deploy(plan, transport=refusing(FakeHosts()))
 
     assert failed.value.report.exit_status == 1
 
 
 async def test_a_run_goes_on_where_one_host_lets_us_in(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     transport = refusing(hosts, "h1")
 
     def breaks(call: Call) -> None:
@@ -355,27 +353,27 @@ def held(host: str, holder: str, times: int) -> Break:
 
 
 async def test_the_younger_run_gives_way_at_once(plan: Plan) -> None:
-    hosts = Hosts(breaks=held("h2", OLDER, 1))
+    hosts = FakeHosts(breaks=held("h2", OLDER, 1))
 
     report, _ = await run(plan, hosts)
 
     assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
     assert OLDER in report.reason
-    assert hosts.ran("lock").count("h2") == 1
-    assert hosts.ran("switch") == []
+    assert hosts.asked("lock").count("h2") == 1
+    assert hosts.asked("switch") == []
 
 
 async def test_the_older_run_asks_until_the_younger_has_given_way(plan: Plan) -> None:
-    hosts = Hosts(breaks=held("h2", YOUNGER, 1))
+    hosts = FakeHosts(breaks=held("h2", YOUNGER, 1))
 
     report, _ = await run(plan, hosts)
 
     assert report.outcome is Outcome.LIVE
-    assert hosts.ran("lock").count("h2") == 2
+    assert hosts.asked("lock").count("h2") == 2
 
 
 async def test_the_older_run_does_not_ask_for_ever(plan: Plan) -> None:
-    hosts = Hosts(breaks=held("h2", YOUNGER, 99))
+    hosts = FakeHosts(breaks=held("h2", YOUNGER, 99))
 
     report, _ = await run(with_rollout(plan, deadlines=QUICK), hosts)
 
@@ -383,7 +381,7 @@ async def test_the_older_run_does_not_ask_for_ever(plan: Plan) -> None:
 
 
 async def _waiting(
-    plan: Plan, hosts: Hosts, seconds: float
+    plan: Plan, hosts: FakeHosts, seconds: float
 ) -> tuple[Report, list[e.Record]]:
     seen: list[e.Record] = []
     transport = FakeTransport(hosts)
@@ -396,7 +394,7 @@ async def _waiting(
 async def test_a_run_that_may_wait_gives_everything_back_and_starts_over(
     plan: Plan,
 ) -> None:
-    hosts = Hosts(breaks=held("h2", OLDER, 2))
+    hosts = FakeHosts(breaks=held("h2", OLDER, 2))
 
     report, seen = await _waiting(plan, hosts, 30)
 
@@ -405,7 +403,7 @@ async def test_a_run_that_may_wait_gives_everything_back_and_starts_over(
     assert isinstance(waited, e.LockAwaited)
     assert (waited.host, OLDER in waited.holder) == ("h2", True)
     # Nothing was done anywhere while another had a host; then all was done once.
-    assert sorted(hosts.ran("receive")) == ["h1", "h2", "h3", "h4", "h5", "h6"]
+    assert sorted(hosts.asked("receive")) == ["h1", "h2", "h3", "h4", "h5", "h6"]
     machines = folded(seen).hosts
     assert {machine.state for machine in machines.values()} == {State.LIVE}
 
@@ -416,7 +414,7 @@ async def test_a_host_that_failed_by_itself_is_not_tried_again_after_a_wait(
     """A refused login, above all."""
     failed = anyio.Event()
 
-    class Held(Hosts):
+    class Held(FakeHosts):
         async def __call__(self, call: Call) -> Answer:
             if call.name == "lock" and call.host == "h2":
                 await failed.wait()
@@ -447,12 +445,12 @@ async def test_a_host_that_failed_by_itself_is_not_tried_again_after_a_wait(
     (waited,) = of(e.LockAwaited, seen)
     assert isinstance(waited, e.LockAwaited)
     assert waited.hosts == ("h1", "h2", "h3", "h4", "h6")
-    assert hosts.ran("check").count("h5") == 1
+    assert hosts.asked("check").count("h5") == 1
     assert report.outcome is Outcome.PARTIAL
 
 
 async def test_a_run_that_waited_in_vain_ends_as_locked(plan: Plan) -> None:
-    hosts = Hosts(breaks=held("h2", OLDER, 99))
+    hosts = FakeHosts(breaks=held("h2", OLDER, 99))
 
     report, _ = await _waiting(plan, hosts, 0.3)
 
@@ -461,7 +459,7 @@ async def test_a_run_that_waited_in_vain_ends_as_locked(plan: Plan) -> None:
 
 
 async def test_a_run_can_be_stopped_while_it_waits(plan: Plan) -> None:
-    hosts = Hosts(breaks=held("h2", OLDER, 99))
+    hosts = FakeHosts(breaks=held("h2", OLDER, 99))
     waiting = anyio.Event()
 
     def observe(record: e.Record) -> None:
@@ -478,7 +476,7 @@ async def test_a_run_can_be_stopped_while_it_waits(plan: Plan) -> None:
 
 
 async def test_a_lock_that_was_lost_before_the_switch_moves_no_link(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
 
     def breaks(call: Call) -> Answer | None:
         # What a script says behind its fence when another run has the host.
@@ -491,7 +489,7 @@ async def test_a_lock_that_was_lost_before_the_switch_moves_no_link(plan: Plan) 
     report, _ = await run(with_rollout(plan, deadlines=QUICK), hosts)
 
     assert report.outcome is Outcome.FAILED
-    assert "h2" not in hosts.ran("restore")
+    assert "h2" not in hosts.asked("restore")
     assert report.hosts["h2"].state is State.ROLLED_BACK
 
 

@@ -12,16 +12,13 @@ from ghostasync import Plan, Script
 from ghostasync import events as e
 from ghostasync.errors import ConnectionDied
 from ghostasync.model import Deadlines
-from ghostasync.testing import Answer, Call
-from tests.test_run import Break, Hosts, plan, run, with_rollout
-
-__all__ = ["plan"]
+from ghostasync.testing import Answer, Break, Call, FakeHosts, step
+from tests.deploying import run, with_rollout
 
 
 def hangs(what: str) -> Break:
-    probe = Hosts()
     return lambda call: (
-        Answer(None, b"waiting for the lock\n") if probe._what(call) == what else None
+        Answer(None, b"waiting for the lock\n") if step(call) == what else None
     )
 
 
@@ -29,7 +26,7 @@ async def test_a_script_that_hangs_leaves_its_last_words(plan: Plan) -> None:
     plan = with_rollout(plan, deadlines=Deadlines(pre_deploy=0.05))
 
     with anyio.fail_after(10):
-        _, seen = await run(plan, Hosts(breaks=hangs("pre_deploy")))
+        _, seen = await run(plan, FakeHosts(breaks=hangs("pre_deploy")))
 
     tails = {event.tail for event in seen if isinstance(event, e.Failed)}
     assert tails == {"waiting for the lock\n"}
@@ -41,7 +38,7 @@ async def test_a_before_switch_that_hangs_leaves_its_last_words(plan: Plan) -> N
     plan = with_rollout(plan, deadlines=Deadlines(before_switch=0.05))
 
     with anyio.fail_after(10):
-        _, seen = await run(plan, Hosts(breaks=hangs("before_switch")))
+        _, seen = await run(plan, FakeHosts(breaks=hangs("before_switch")))
 
     (failed,) = (event for event in seen if isinstance(event, e.BeforeSwitchFailed))
     assert failed.tail == "waiting for the lock\n"
@@ -54,7 +51,7 @@ async def test_a_health_check_that_hangs_leaves_its_last_words(plan: Plan) -> No
     plan = with_rollout(plan, deadlines=Deadlines(verify=0.2))
 
     with anyio.fail_after(10):
-        _, seen = await run(plan, Hosts(breaks=hangs("verify")))
+        _, seen = await run(plan, FakeHosts(breaks=hangs("verify")))
 
     failed = next(event for event in seen if isinstance(event, e.Failed))
     assert failed.tail.startswith("waiting for the lock\nverify of site not done")
@@ -65,10 +62,10 @@ async def test_a_health_check_that_hangs_leaves_its_last_words(plan: Plan) -> No
 async def test_the_log_tells_a_lost_connection_from_a_deadline(
     plan: Plan, lost: bool
 ) -> None:
-    hosts = Hosts(breaks=hangs("post_deploy"))
+    hosts = FakeHosts(breaks=hangs("post_deploy"))
 
     def breaks(call: Call) -> Answer | None:
-        if hosts._what(call) == "post_deploy":
+        if step(call) == "post_deploy":
             raise ConnectionDied(call.host, "gone")
         return None
 

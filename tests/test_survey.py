@@ -8,10 +8,8 @@ import attrs
 import pytest
 
 from ghostasync import DirectorySource, Plan, PlanError, State, check, resume, status
-from ghostasync.testing import Answer, Call, FakeTransport
-from tests.test_run import Break, Hosts, fails, plan, run, states, with_rollout
-
-__all__ = ["plan"]
+from ghostasync.testing import Answer, Break, Call, FakeHost, FakeHosts, FakeTransport
+from tests.deploying import fails, run, states, with_rollout
 
 
 @pytest.mark.parametrize(
@@ -20,15 +18,7 @@ __all__ = ["plan"]
 async def test_a_host_that_would_end_our_timer_is_told_of(
     plan: Plan, uid: int, confirm: int, warned: bool
 ) -> None:
-    hosts = Hosts()
-
-    def breaks(call: Call) -> Answer | None:
-        if call.name != "check":
-            return None
-        facts = hosts._facts(call).replace(b"uid=0", b"ends-logins=yes\nuid=%d" % uid)
-        return Answer(0, facts)
-
-    hosts.breaks = breaks
+    hosts = FakeHosts({"h1": FakeHost(uid=uid, ends_logins=True)})
     plan = with_rollout(attrs.evolve(plan, hosts=plan.hosts[:1]), confirm=confirm)
 
     found = await check(plan, transport=FakeTransport(hosts))
@@ -50,7 +40,7 @@ def strands(host: str) -> Break:
 
 
 async def test_a_stranded_host_stays_so_while_it_cannot_be_reached(plan: Plan) -> None:
-    hosts = Hosts(breaks=strands("h2"))
+    hosts = FakeHosts(breaks=strands("h2"))
     await run(plan, hosts)
     away = FakeTransport(hosts, unreachable=frozenset({"h2", "h3"}))
 
@@ -63,7 +53,7 @@ async def test_a_stranded_host_stays_so_while_it_cannot_be_reached(plan: Plan) -
 
 async def test_a_stranded_host_with_the_right_link_is_not_in_line(plan: Plan) -> None:
     """Its post-deploy may have failed on the way back; nobody has looked since."""
-    hosts = Hosts(breaks=strands("h2"))
+    hosts = FakeHosts(breaks=strands("h2"))
     await run(plan, hosts)
     hosts.links.clear()
 
@@ -75,7 +65,7 @@ async def test_a_stranded_host_with_the_right_link_is_not_in_line(plan: Plan) ->
 async def test_a_run_that_never_touched_a_stranded_host_leaves_it_so(
     plan: Plan,
 ) -> None:
-    hosts = Hosts(breaks=strands("h2"))
+    hosts = FakeHosts(breaks=strands("h2"))
     await run(plan, hosts)
     locked = Answer(1, errors=b"no room for the lock")
     hosts.breaks = lambda call: locked if call.name == "lock" else None
@@ -88,7 +78,7 @@ async def test_a_run_that_never_touched_a_stranded_host_leaves_it_so(
 
 
 async def test_a_stranded_host_that_went_live_is_stranded_no_more(plan: Plan) -> None:
-    hosts = Hosts(breaks=strands("h2"))
+    hosts = FakeHosts(breaks=strands("h2"))
     await run(plan, hosts)
     hosts.breaks = lambda _: None
     mended, _ = await run(plan, hosts)
@@ -100,7 +90,7 @@ async def test_a_stranded_host_that_went_live_is_stranded_no_more(plan: Plan) ->
 
 
 async def test_who_resumes_what_ended_stranded_is_told_the_cure(plan: Plan) -> None:
-    hosts = Hosts()
+    hosts = FakeHosts()
     await run(plan, hosts)
     hosts.breaks = strands("h2")
     Path(plan.base, "tree/index").write_text("2")
@@ -121,8 +111,8 @@ async def test_a_folder_that_is_missing_is_named_with_its_key(plan: Plan) -> Non
     plan = attrs.evolve(plan, modules=(module,))
     text = f"{missing} is not a folder (modules[0].source.dir)"
 
-    found = await check(plan, transport=FakeTransport(Hosts()))
-    report, _ = await run(plan, Hosts())
+    found = await check(plan, transport=FakeTransport(FakeHosts()))
+    report, _ = await run(plan, FakeHosts())
 
     assert [(item.module, item.text) for item in found] == [("site", text)]
     assert report.reason == f"site: {text}"

@@ -24,9 +24,8 @@ from ghostasync import (
 )
 from ghostasync import events as e
 from ghostasync._engine import locks as _locks
-from ghostasync.testing import Answer, Call, FakeTransport
-from tests.test_resume import HOSTS, FakeHost, Fleet, Scene
-from tests.test_resume import plan as plan  # noqa: PLC0414  a fixture
+from ghostasync.testing import Answer, Call, FakeHost, FakeHosts, FakeTransport, step
+from tests.killing import HOSTS, Scene, four_hosts
 
 
 @attrs.define
@@ -36,17 +35,16 @@ class Balanced(FakeHost):
     out: bool = False
 
 
-@attrs.define
-class BalancedFleet(Fleet):
-    """Hosts that keep books, and are drained and undrained."""
+@attrs.define(eq=False)
+class BalancedHosts(FakeHosts):
+    """Hosts that keep books, and are drained and undrained by commands on them."""
 
-    def _run(self, host: FakeHost, _: str, file: str, *words: str) -> Answer:
-        assert isinstance(host, Balanced)
-        text = words[0]
-        if text in {"drain", "undrain"}:
-            host.out = text == "drain"
-        host.ran.append(file.rpartition("/")[2] or text)
-        return Answer()
+    def work(self, call: Call) -> Answer:
+        host = self[call.host]
+        if step(call) in {"drain", "undrain"}:
+            assert isinstance(host, Balanced)
+            host.out = step(call) == "drain"
+        return super().work(call)
 
     @property
     def out(self) -> list[str]:
@@ -55,21 +53,19 @@ class BalancedFleet(Fleet):
 
 
 @pytest.fixture
-async def scene(plan: Plan, tmp_path: Path) -> Scene:
+async def scene(tmp_path: Path, cache: None) -> Scene:
+    plan = four_hosts(tmp_path)
     module = attrs.evolve(plan.modules[0], before_switch=Script(inline="migrate"))
     rollout = attrs.evolve(
         plan.rollout, drain=Hook("drain", "host"), undrain=Hook("undrain", "host")
     )
     plan = attrs.evolve(plan, modules=(module,), rollout=rollout)
-    fleet = BalancedFleet({name: Balanced() for name in HOSTS})
-    scene = Scene(tmp_path, plan, fleet)
-    scene.version("1")
-    scene.old = (await scene.deploy()).releases["site"]
-    return scene
+    fleet = BalancedHosts({name: Balanced() for name in HOSTS})
+    return await Scene.begin(tmp_path, plan, fleet)
 
 
 def out(scene: Scene) -> list[str]:
-    assert isinstance(scene.fleet, BalancedFleet)
+    assert isinstance(scene.fleet, BalancedHosts)
     return scene.fleet.out
 
 
@@ -160,7 +156,7 @@ async def most_out(scene: Scene, plan: Plan, *, back: bool, fails: str) -> list[
             if call.host in left:
                 left.remove(call.host)
                 return Answer(1, b"no\n")
-        answered = scene.fleet(call)
+        answered = await scene.fleet(call)
         seen.append(out(scene))
         return answered
 

@@ -29,22 +29,14 @@ from ghostasync import (
 )
 from ghostasync import events as e
 from ghostasync.errors import ConnectionDied
-from ghostasync.testing import Answer, Call, FakeTransport
-from tests.test_run import Break, Hosts, of, run, states
-from tests.test_run import plan as plan  # noqa: PLC0414  a fixture
+from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport, step
+from tests.deploying import of, run, states
 
 DRAIN, UNDRAIN = Hook("drain", "host"), Hook("undrain", "host")
 
 
-def step(call: Call) -> str:
-    """Return what a call is: the script's name, or that of the release's script."""
-    if call.name != "run":
-        return call.name
-    return call.args[1].rpartition("/")[2] or call.args[2]
-
-
 @attrs.define
-class Fleet(Hosts):
+class Fleet(FakeHosts):
     """A fleet whose hosts are drained and undrained by commands on them."""
 
     def steps(self, *names: str) -> list[tuple[str, str]]:
@@ -53,7 +45,7 @@ class Fleet(Hosts):
 
     def of(self, host: str) -> list[str]:
         """Return what one host did from its drain on."""
-        known = ("drain", "switch", "post_deploy", "true", "restore", "undrain")
+        known = ("drain", "switch", "post_deploy", "verify", "restore", "undrain")
         return [step(c) for c in self.calls if c.host == host and step(c) in known]
 
 
@@ -102,7 +94,7 @@ async def test_a_host_is_drained_around_its_switch(plan: Plan) -> None:
     report, seen = await run(rolled(plan), fleet)
 
     assert report.outcome is Outcome.LIVE
-    way = ["drain", "switch", "post_deploy", "true", "undrain"]
+    way = ["drain", "switch", "post_deploy", "verify", "undrain"]
     assert all(fleet.of(host.name) == way for host in plan.hosts)
     assert len(of(e.Drained, seen)) == len(of(e.Undrained, seen)) == 6
 
@@ -526,7 +518,7 @@ async def test_stopping_ends_a_before_switch(plan: Plan) -> None:
         report = await running.report()
 
     assert report.exit_status == 130
-    assert fleet.ran("switch") == []
+    assert fleet.asked("switch") == []
 
 
 async def test_converge_does_not_migrate_again(plan: Plan) -> None:
@@ -537,7 +529,7 @@ async def test_converge_does_not_migrate_again(plan: Plan) -> None:
 
     await converge(plan, transport=FakeTransport(fleet))
 
-    assert len(fleet.ran("switch")) == 12
+    assert len(fleet.asked("switch")) == 12
     assert len(fleet.steps("before_switch")) == 1
 
 
@@ -622,18 +614,8 @@ def served(fleet: Fleet, calls: Iterable[Call]) -> dict[str, list[str]]:
     }
 
 
-@attrs.define
-class Several(Fleet):
-    """Hosts with several modules; they never have a release yet."""
-
-    def _facts(self, call: Call) -> bytes:
-        lines = [f"module={folder}\ntarget=absent" for folder in call.args[1::2]]
-        head = super()._facts(call).decode().partition("module=")[0]
-        return (head + "\n".join(lines)).encode()
-
-
 async def test_a_host_gets_the_modules_that_name_it(two: Plan) -> None:
-    fleet = Several()
+    fleet = Fleet()
 
     report, _ = await run(two, fleet)
 
@@ -648,7 +630,7 @@ async def test_a_host_gets_the_modules_that_name_it(two: Plan) -> None:
 
 
 async def test_a_host_without_a_module_is_not_part_of_the_run(two: Plan) -> None:
-    fleet = Several()
+    fleet = Fleet()
 
     report, _ = await run(two, fleet)
 
@@ -657,7 +639,7 @@ async def test_a_host_without_a_module_is_not_part_of_the_run(two: Plan) -> None
 
 
 async def test_manifest_has_all_modules(two: Plan, tmp_path: Path) -> None:
-    await run(two, Several())
+    await run(two, Fleet())
 
     lines = (tmp_path / "store/shop/prod/web/MANIFEST").read_text().splitlines()
 
@@ -665,7 +647,7 @@ async def test_manifest_has_all_modules(two: Plan, tmp_path: Path) -> None:
 
 
 async def test_a_module_that_no_selected_host_gets_is_not_built(two: Plan) -> None:
-    fleet = Several()
+    fleet = Fleet()
 
     report = await deploy(two, limit=["h1"], transport=FakeTransport(fleet))
 
@@ -677,14 +659,14 @@ async def test_a_selection_without_any_module_is_refused(two: Plan) -> None:
         await deploy(
             two,
             limit=["h4"],
-            transport=FakeTransport(Several()),
+            transport=FakeTransport(Fleet()),
         )
 
 
 async def test_before_switch_of_a_module_runs_where_it_goes(two: Plan) -> None:
     site, data = two.modules
     data = attrs.evolve(data, before_switch=Script(inline="migrate"))
-    fleet = Several()
+    fleet = Fleet()
 
     await run(attrs.evolve(two, modules=(site, data)), fleet)
 
