@@ -1,9 +1,9 @@
 """
-Plug-ins by name: what installed distributions register as ``ghostasync.<folder>``.
+The plug-ins that installed distributions register as ``ghostasync.<folder>``, by name.
 
-An entry point leads to a factory. It is called with the keys that stand beside its name
-in the configuration, and with the plan; a plan whose inventory has yet to be asked has
-no hosts. Nothing is looked for before a name is used.
+An entry point leads to a factory. The factory is called with the keys that stand beside
+its name in the configuration, and with the plan; a plan whose inventory has yet to be
+asked has no hosts. Nothing is looked for before a name is used.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ def inventory(name: str, options: Options, plan: Plan) -> Inventory:
     Return the inventory that is registered as *name*.
 
     Raises:
-        PlanError: There is none, or it cannot be made of *options*.
+        PlanError: There is no such inventory, or *options* do not make one.
     """
     made = _make("inventories", name, options, plan)
+    # A plug-in is somebody else's code: what it lacks is said when the run is planned,
+    # not when a host waits for it. The same holds for the two below.
     if not isinstance(made, Inventory):
         raise _unfit("inventories", name, "hosts")
     return made
@@ -46,7 +48,7 @@ def balancer(name: str, options: Options, plan: Plan) -> Balancer:
     Return the balancer that is registered as *name*.
 
     Raises:
-        PlanError: There is none, or it cannot be made of *options*.
+        PlanError: There is no such balancer, or *options* do not make one.
     """
     made = _make("balancers", name, options, plan)
     if not isinstance(made, Balancer):
@@ -59,7 +61,7 @@ def notifier(name: str, plan: Plan) -> Notifier:
     Return the notifier that is registered as *name*.
 
     Raises:
-        PlanError: There is none, or it cannot be made.
+        PlanError: There is no such notifier, or it cannot be made.
     """
     made = _make("notifiers", name, {}, plan)
     if not isinstance(made, Notifier):
@@ -69,15 +71,15 @@ def notifier(name: str, plan: Plan) -> Notifier:
 
 def _make(folder: str, name: str, options: Options, plan: Plan) -> object:
     # Reading what is installed takes 6 ms, and few plans name a plug-in.
-
-    # Reading what is installed takes 6 ms, and few plans name a plug-in.
     from importlib.metadata import entry_points
 
-    key, found = _KEYS[folder], entry_points(group=f"ghostasync.{folder}")
-    registered = {entry.value: entry for entry in found.select(name=name)}
+    key, entries = _KEYS[folder], entry_points(group=f"ghostasync.{folder}")
+    # Two entries that lead to the same factory are no conflict.
+    registered = {entry.value: entry for entry in entries.select(name=name)}
     if not registered:
-        installed = ", ".join(sorted(found.names)) or "none"
+        installed = ", ".join(sorted(entries.names)) or "none"
         raise PlanError(f'{key}: there is no plug-in "{name}"; installed: {installed}')
+    # sys.path would decide which of two plug-ins comes first, so neither is taken.
     if len(registered) > 1:
         places = " and ".join(sorted(registered))
         raise PlanError(f'{key}: "{name}" is registered twice: {places}')
@@ -87,7 +89,9 @@ def _make(folder: str, name: str, options: Options, plan: Plan) -> object:
         return factory(options, plan)
     except PlanError:
         raise
-    except Exception as exc:  # somebody else's code may raise anything
+    except Exception as exc:
+        # Somebody else's code may raise anything; the run has not begun, so this is an
+        # error in the plan.
         raise PlanError(f'{key}: "{name}" cannot be used: {exc!r}') from exc
 
 

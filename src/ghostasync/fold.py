@@ -76,6 +76,8 @@ class HostState(HostMachine):
                 self.previous, self.moved = previous, True
             case e.KilledRunFound(moved=moved, drained=drained):
                 self.moved, self.drained, self.looked = moved, drained, True
+                # A host that never answered before may have been asked again.
+                self.connected = True
             case e.Failed() if self.failure is None or self.state is S.STRANDED:
                 self.failure = event
 

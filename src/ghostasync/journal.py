@@ -1,8 +1,10 @@
 """
-Records as lines of JSON: what ``--output json`` prints, and what a run leaves on disk.
+The journal: the records of a run as lines of JSON, as ``--output json`` prints them.
 
 One function makes the line for the screen, the audit log and the replay of a killed
-run. A line is ASCII and ends with its newline; the newline is what commits it.
+run. A line is ASCII and ends with its newline; the newline is what commits it. A
+controller may be killed within a line: a last line without its newline is passed over
+when a journal is read, and cut off when it is opened again.
 
 Text that is not UTF-8 (surrogate escapes, as in a commit message in Latin-1) cannot
 stand in JSON that every parser takes. Such a line shows U+FFFD in its place, and its
@@ -32,7 +34,7 @@ from .model import State
 __all__ = ["Journal", "decode", "encode", "line", "records", "replay"]
 
 VERSION: Final = 1
-"""What ``v`` says; it changes when a reader of today would misread a line."""
+"""The value of ``v``; it changes when a reader of today would misread a line."""
 
 _EVENTS: Final = {
     kind.__name__: kind
@@ -44,7 +46,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 @attrs.frozen
 class _Envelope:
-    """What every line has; the rest of a line is the event's own."""
+    """The keys that every line has; the rest of a line is the event's own."""
 
     v: int
     seq: int
@@ -56,6 +58,8 @@ class _Envelope:
 
 
 def _exactly(value: object, kind: type) -> object:
+    # cattrs would call the type: "false" would become True, and 2.9 would become 2.
+    # Only a float may be written as a whole number, as other writers of JSON do.
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     raise TypeError(f"{value!r} is not of type {kind.__name__}")
@@ -105,6 +109,9 @@ def line(record: e.Record) -> str:
     """Return *record* as one line of ASCII JSON, without the newline."""
     fields = encode(record)
     text = _dumps(fields)
+    # A surrogate is written as \udXXX, so nearly every line is done after one search.
+    # The same four characters stand in a line for a backslash before "ud" and for one
+    # half of an emoji: only text that is not escaped tells those from a surrogate.
     if "\\ud" not in text:
         return text
     shown = json.dumps(fields, ensure_ascii=False)
@@ -117,11 +124,11 @@ def decode(text: str) -> e.Record:
     """
     Return the record that :func:`line` made *text* of; times to the millisecond.
 
-    The record's wave is the event's own where it has one. Keys that are not known are
+    The record's wave is the event's own where the event has one. Unknown keys are
     passed over.
 
     Raises:
-        ValueError: This is not such a line.
+        ValueError: *text* is not a line of a journal, or one of another version.
     """
     fields = json.loads(text)
     try:
@@ -143,10 +150,10 @@ def decode(text: str) -> e.Record:
 
 class Journal:
     """
-    A run's records in one local file, which only ever grows.
+    A run's records in one local file, which only ever grows; a context manager.
 
     A line that a killed controller left unfinished is cut off when the file is opened
-    again. Use it as a context manager, or call :meth:`close`.
+    again.
 
     Raises:
         StoreError: The file could not be opened or written.
@@ -162,16 +169,16 @@ class Journal:
 
     def append(self, record: e.Record, *, sync: bool = False) -> None:
         """
-        Add *record*; what is only for screens is passed over.
+        Add *record*; a record that is only for screens, such as progress, is dropped.
 
         Args:
-            record: What happened.
+            record: The record to add.
 
             sync: Return only when this line, and all before, would survive a power
                 failure. Without it they survive the death of this process.
 
         Raises:
-            StoreError: It could not be written; the file is as it was before.
+            StoreError: The line could not be written; the file is as it was before.
         """
         if not e.is_passing(record.event):
             self._write(line(record).encode() + b"\n")
@@ -180,7 +187,7 @@ class Journal:
 
     @property
     def nbytes(self) -> int:
-        """How long the whole lines are that are in the file."""
+        """The size of the file's whole lines, in bytes."""
         return self._nbytes
 
     def read(self, at: int) -> bytes:
@@ -255,12 +262,15 @@ def records(lines: Iterable[bytes], name: str) -> Iterator[e.Record]:
     """
     last = None
     for number, data in enumerate(lines, start=1):
+        # A line without its newline is the last one, and was never committed.
         if not data.endswith(b"\n"):
             return
         try:
             record = decode(data.decode("ascii"))
         except ValueError as error:
             raise _damaged(name, number, str(error)) from None
+        # Each run counts from one. A gap could hide moves that the way back has to
+        # undo, so such a journal is not followed any further.
         if last and last.run == record.run and last.seq + 1 != record.seq:
             raise _damaged(name, number, f"{record.seq} follows {last.seq}")
         yield record
@@ -277,10 +287,13 @@ def _prepare(path: Path) -> int:
     nbytes = 0
     opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(opened, "a+b") as file:
+        # An empty file cannot be mapped. The last newline is searched from the end, so
+        # the journal of a long run costs no reading of all of it.
         if file.tell():
             with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
                 nbytes = content.rfind(b"\n") + 1
         file.truncate(nbytes)
+    # A new file is lost with the power, flushed or not, until its name is flushed too.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

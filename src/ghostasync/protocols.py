@@ -1,9 +1,10 @@
 """
-The seams: what a transport, store, source, inventory, balancer, notifier or observer
-must offer.
+The protocols: the seams at which parts are handed in and can be replaced.
 
-Each is a :class:`typing.Protocol` of a few methods; there are no base classes. The
-engine never imports an implementation, ``_api`` hands them in.
+A transport, source, store, inventory, balancer or notifier is any object with the
+methods of its :class:`typing.Protocol`; there are no base classes. The engine imports
+no implementation, ``_api`` hands them in. The errors that a method may raise are in its
+docstring; any other exception is a bug of the implementation.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Channel(Protocol):
         """
         Send *data* to the command's stdin; return when there is room for more.
 
-        Yields to other tasks now and then, however fast the peer is.
+        Other tasks get their turn now and then, however fast the host is: a fleet
+        shares one event loop.
 
         Raises:
             ConnectionDied: The connection is gone.
@@ -65,8 +67,9 @@ class Channel(Protocol):
         """
         Wait for the command to end and return its exit status.
 
-        None: it was killed by a signal, or the connection died. Output that arrived
-        before has been handed out.
+        None: a signal killed the command, or the connection died. Output that arrived
+        before has been handed out. A command has ended when its process has, though
+        children may still hold its output.
         """
 
     def abort(self) -> None:
@@ -78,7 +81,7 @@ class Session(Protocol):
 
     @property
     def host(self) -> Host:
-        """The host this is a handle on."""
+        """The host that the session is a handle on."""
 
     async def open(self) -> None:
         """
@@ -98,9 +101,9 @@ class Session(Protocol):
             command: Safe in any login shell: no quote, newline, backslash or ``!``
                 inside its single-quoted part.
 
-            output: Gets what the command writes to stdout.
+            output: Called with the command's stdout.
 
-            errors: Gets what it writes to stderr.
+            errors: Called with the command's stderr.
 
         Raises:
             ConnectionDied: The connection is gone, or takes no further command.
@@ -114,21 +117,21 @@ class Session(Protocol):
 
 
 class Transport(Protocol):
-    """Who reaches hosts."""
+    """A way to reach hosts."""
 
     def session(self, host: Host) -> Session:
         """Return a handle on *host*; nothing is contacted yet."""
 
     async def aclose(self) -> None:
-        """Give back what sessions share; bounded in time."""
+        """Give back the resources that sessions share; bounded in time."""
 
 
 class Source(Protocol):
-    """Where a module's tree comes from."""
+    """The origin of a module's tree."""
 
     async def resolve(self) -> Revision:
         """
-        Find out what the wanted revision is now; contacts the source, not hosts.
+        Find out which revision the wanted one is now; no host is contacted.
 
         Raises:
             UnknownRevision: There is no such branch, tag or commit.
@@ -140,13 +143,13 @@ class Source(Protocol):
         Put the tree of *revision* into the empty folder *into*.
 
         Raises:
-            SourceError: It could not be fetched.
+            SourceError: The tree could not be fetched.
         """
 
 
 @attrs.frozen
 class ManifestLine:
-    """One line of MANIFEST: what a booting instance gets for one module."""
+    """One line of MANIFEST: the package that a booting instance gets for one module."""
 
     module: str
     package: str
@@ -157,10 +160,10 @@ class ManifestLine:
 @attrs.frozen
 class Environment:
     """
-    What a run added to a package: the environment its scripts saw.
+    The environment that a run added to a package, as its scripts saw it.
 
-    *variables* hold secrets too, so a store keeps it as secret as it can; *digest*
-    is what tells one environment from another.
+    *variables* hold secrets too, so a store keeps them as secret as it can; *digest*
+    tells one environment from another.
     """
 
     package: str
@@ -173,15 +176,18 @@ class Packages(Protocol):
     The packages of one app, env, role and color.
 
     A package is there whole or not at all, and never replaced. All methods raise
-    StoreError; NotInStore where the store could be read and lacks what is asked for.
+    StoreError; NotInStore where the store could be read and has no such package.
     """
+
+    # The two errors must be kept apart: a package that was pruned will never come back,
+    # while a store that cannot be read may answer the next run.
 
     async def reserve(self, module: str, commit: str) -> str:
         """
         Return a package id that nobody has, and keep others from taking it.
 
-        Its epoch is now, or the first second after that which is free: a store creates
-        the reservation only where there is none, and tries the next second else.
+        The epoch of the id is now, or the first free second after: a store creates a
+        reservation only where there is none, and tries the next second else.
 
         Raises:
             StoreError: *module* and *commit* make no id, or the store failed.
@@ -200,11 +206,11 @@ class Packages(Protocol):
 
     async def package(self, package_id: str) -> Package:
         """
-        Return what is known of a package.
+        Return a package as a value.
 
         Raises:
             NotInStore: There is no such package.
-            StoreError: This is no id, or what is known of it is damaged.
+            StoreError: The text is no id, or the store's description is damaged.
         """
 
     async def ids(self, module: str) -> Sequence[str]:
@@ -215,7 +221,8 @@ class Packages(Protocol):
         Return a file on this machine: the archive of a package, its digest checked.
 
         A store that is no folder here puts a copy into the folder *into*, as
-        ``<id>.tar.zst`` and in one step, and takes one for it that is there and right.
+        ``<id>.tar.zst`` and in one step. A copy that is there with the right digest is
+        used again.
 
         Raises:
             NotInStore: There is no such package.
@@ -226,8 +233,8 @@ class Packages(Protocol):
         """
         Remove all but the *keep* newest packages; return how many went.
 
-        Those that MANIFEST or *protected* names stay; where MANIFEST cannot be read,
-        all do. An interrupted prune leaves whole packages only.
+        Packages that MANIFEST or *protected* names stay; where MANIFEST cannot be read,
+        all packages stay. An interrupted prune leaves whole packages only.
         """
 
 
@@ -256,9 +263,9 @@ class Manifest(Protocol):
         """
         Replace or add the given modules' lines, and their environments, at once.
 
-        Lines are kept in *order* (module names in app order); other modules keep
-        theirs, those that other writers move at the same time too. Environments stay
-        of the packages that MANIFEST names, and of those that it named before the
+        Lines are kept in *order* (module names in app order). Other modules keep their
+        lines, also where another writer moves them at the same time. The environments
+        of packages that MANIFEST names stay, and of those that it named before the
         modules' packages changed: the way back runs scripts that see them.
 
         Raises:
@@ -274,8 +281,8 @@ class RunLog(Protocol):
     """
     The files that runs leave: journal, report, output of hosts and builds.
 
-    A name may hold ``/``; whatever it holds, it stays within its run. All methods but
-    :meth:`folder` raise StoreError; NotInStore as in :class:`Packages`.
+    A name may hold ``/``; whatever a name holds, its file stays within its run. All
+    methods but :meth:`folder` raise StoreError; NotInStore as in :class:`Packages`.
     """
 
     def folder(self, run: str) -> Path | None:
@@ -292,7 +299,7 @@ class RunLog(Protocol):
         Add a part of a file that grows; when this returns, the store has it.
 
         Parts are numbered by the byte *at* which they begin, each once and in order.
-        The same part again is no error: its first answer may have been lost.
+        The same part again is no error: the answer to the first try may have been lost.
 
         Raises:
             StoreError: There is another part at that place, or none before it; or the
@@ -320,31 +327,33 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """Where the store is, for people; no two stores have the same."""
+        """The address of the store, for people; no two stores have the same."""
 
     @property
     def packages(self) -> Packages:
-        """What was built."""
+        """The packages that were built."""
 
     @property
     def manifest(self) -> Manifest:
-        """What a new host gets."""
+        """MANIFEST, by which a new host is set up."""
 
     @property
     def runs(self) -> RunLog:
-        """What was done."""
+        """The records of runs."""
 
 
 @runtime_checkable
 class Inventory(Protocol):
-    """Where hosts come from."""
+    """The list of an app's hosts, which may change at any time."""
+
+    # A run asks when it is planned, and again when MANIFEST has moved: a host that
+    # joined in between booted with the package before, and is named at the end.
 
     async def hosts(self) -> Sequence[Host]:
         """
         Return all hosts of the app, in a stable order: as they are now.
 
-        Asked when a run is planned, and again when MANIFEST has moved. It need not
-        bound its time.
+        The caller bounds the time.
 
         Raises:
             PlanError: The hosts cannot be found out; one line that says why.
@@ -352,7 +361,7 @@ class Inventory(Protocol):
 
 
 class HostAccess(Protocol):
-    """One host on its way, for its balancer: who it is, and what may be run for it."""
+    """One host of a run, as its balancer sees it: facts, and a way to run scripts."""
 
     @property
     def host(self) -> Host:
@@ -360,63 +369,69 @@ class HostAccess(Protocol):
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What commands see: the app's variables, secrets and ``GHOST_*``."""
+        """The environment of scripts: the app's variables, secrets and ``GHOST_*``."""
 
     async def run(self, text: str, *, on: Literal["controller", "host"]) -> None:
         """
         Run a script here or on the host; its output goes to the host's log.
 
-        Without ``#!`` it is for ``/bin/sh``. It is ended at its deadline,
-        ``rollout.deadlines.drain`` or ``undrain``, with all that it has started.
+        A script without ``#!`` is for ``/bin/sh``. At its deadline,
+        ``rollout.deadlines.drain`` or ``undrain``, a script is ended with all that it
+        has started.
 
         Raises:
-            HostError: It failed, took too long, or the connection died.
+            HostError: The script failed or took too long, or the connection died.
         """
 
 
 @runtime_checkable
 class Balancer(Protocol):
-    """Who sends visitors to hosts."""
+    """The sender of visitors to hosts."""
+
+    # A host is drained right before its links move, and put back once it has proven its
+    # health, on the way back too. A host that a killed run has drained is put back by
+    # the run that resumes it.
 
     async def drain(self, access: HostAccess) -> None:
         """
         Take a host out, and return when no visitor is at work on it any more.
 
         Raises:
-            HostError: It could not be done. It may be half done: the host is put back.
+            HostError: The host is not out, or half out: it is put back.
         """
 
     async def undrain(self, access: HostAccess) -> None:
         """
         Put a host back that has proven its health, and return when it is in.
 
-        Also called for a host that is in already, after a drain that failed.
+        The host may be in already, after a drain that failed.
 
         Raises:
-            HostError: It could not be done.
+            HostError: The host is not in.
         """
 
 
 @runtime_checkable
 class Sparing(Protocol):
     """
-    A :class:`Balancer` that may have nothing to do; then nobody asks the host either.
+    A :class:`Balancer` that may have nothing to do, and then asks no host.
 
-    Without this every host is asked first whether it is the run's still, and one that
-    is out of reach cannot go back to its balancer.
+    For any other balancer each host is asked first whether it is the run's still, and a
+    host that is out of reach cannot go back.
     """
 
     def has_work(self, key: Literal["drain", "undrain"]) -> bool:
-        """Tell whether the method of this name does anything at all."""
+        """Tell whether the method called *key* does anything at all."""
 
 
 @runtime_checkable
 class Notifier(Protocol):
     """
-    Told what came of a run. A notifier that can be called is an :data:`Observer` too.
+    A listener to the outcome of runs; a callable one is an :data:`Observer` too.
 
-    Neither its errors nor its slowness touch the run: it is told when the run is over
-    and has given its hosts back, has a few seconds, and what it raises is logged.
+    Neither the errors of a notifier nor its slowness touch the run: a notifier is
+    called when the run is over and has given its hosts back, has a few seconds, and its
+    exceptions are logged.
     """
 
     async def notify(self, report: Report) -> None:

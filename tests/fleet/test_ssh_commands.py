@@ -139,7 +139,7 @@ async def test_a_command_that_reads_nothing_stops_the_writer(
     channel.abort()
 
 
-async def test_a_congested_road_stops_the_writer(
+async def test_a_congested_carrier_stops_the_writer(
     sshd_fleet: StartFleet, connect: Connect
 ) -> None:
     fleet = sshd_fleet(1)

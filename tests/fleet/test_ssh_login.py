@@ -171,7 +171,7 @@ def write_key(path: Path, key: asyncssh.SSHKey) -> Path:
     return path
 
 
-async def test_a_login_that_is_called_off_while_it_waits_its_turn_leaves_no_road(
+async def test_a_login_that_is_called_off_while_it_waits_its_turn_leaves_no_stream(
     sshd_fleet: StartFleet,
 ) -> None:
     fleet = sshd_fleet(1)
@@ -181,10 +181,10 @@ async def test_a_login_that_is_called_off_while_it_waits_its_turn_leaves_no_road
 
     async with handshakes.working, anyio.create_task_group() as tasks:
         tasks.start_soon(session.open)
-        while not any(wire.early for wire in transport._wires):  # noqa: ASYNC110
+        while not any(stream.early for stream in transport._streams):  # noqa: ASYNC110
             await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
 
-    (wire,) = transport._wires
+    (stream,) = transport._streams
     with anyio.fail_after(5):
-        await wire.gone.wait()
+        await stream.gone.wait()

@@ -23,9 +23,9 @@ async def test_a_host_that_hung_up_while_it_waited_for_its_turn_is_called_anew(
         await handshakes.working.acquire_on_behalf_of(fleet)
         tasks.start_soon(session.open)
         with anyio.fail_after(20):
-            while not (wires := tuple(transport._wires)):
+            while not (streams := tuple(transport._streams)):
                 await anyio.wait_all_tasks_blocked()
-            await wires[0].gone.wait()  # its sshd says nothing of it
+            await streams[0].gone.wait()  # its sshd says nothing of it
         handshakes.working.release_on_behalf_of(fleet)
 
     said = fleet.log("h1")

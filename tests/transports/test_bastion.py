@@ -36,12 +36,12 @@ async def test_a_host_that_waits_for_its_greeting_takes_one_place() -> None:
 
     bastion = Bastion(connect, hosts_each=2)
     async with AsyncExitStack() as waiting:
-        wires = []
+        streams = []
         for connections in (1, 1, 2, 2, 3):
             place = await waiting.enter_async_context(bastion.place())
-            wires.append(await place.tunnel(WEB1))
+            streams.append(await place.tunnel(WEB1))
             assert len(gates) == connections
-    wires[0].lost = True
+    streams[0].lost = True
 
     async with bastion.place():
         assert len(gates) == 3

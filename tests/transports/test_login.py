@@ -26,8 +26,8 @@ def configured(tmp_path: Path, text: str) -> str:
 def test_the_host_overrides_the_settings() -> None:
     login = Login(Ssh(user="all", port=2200, config=False))
 
-    assert login.target(Host("a")) == Endpoint("a", 2200, "all")
-    assert login.target(Host("a", "10.0.0.1", 22, "me")) == Endpoint(
+    assert login.endpoint(Host("a")) == Endpoint("a", 2200, "all")
+    assert login.endpoint(Host("a", "10.0.0.1", 22, "me")) == Endpoint(
         "10.0.0.1", 22, "me"
     )
 
@@ -37,7 +37,7 @@ def test_without_a_user_it_is_the_one_who_runs_us(
 ) -> None:
     monkeypatch.setenv("LOGNAME", "somebody")
 
-    assert Login(Ssh(config=False)).target(Host("a")).user == "somebody"
+    assert Login(Ssh(config=False)).endpoint(Host("a")).user == "somebody"
 
 
 def test_the_configuration_fills_in_what_the_plan_leaves_open(tmp_path: Path) -> None:
@@ -47,9 +47,9 @@ def test_the_configuration_fills_in_what_the_plan_leaves_open(tmp_path: Path) ->
         " ProxyJump d@e:2202\n",
     )
 
-    target = Login(Ssh(config=config)).target(Host("a"))
+    endpoint = Login(Ssh(config=config)).endpoint(Host("a"))
 
-    assert target == Endpoint("10.0.0.1", 2201, "b", jump="d@e:2202", alias="c")
+    assert endpoint == Endpoint("10.0.0.1", 2201, "b", jump="d@e:2202", alias="c")
 
 
 def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
     key.write_private_key(tmp_path / "key")
     login = Login(Ssh("me", 2300, "~/key", config=config))
 
-    assert login.target(Host("a")) == Endpoint(
+    assert login.endpoint(Host("a")) == Endpoint(
         "a", 2300, "me", keys=Keys((key,)), identity=str(tmp_path / "key")
     )
 
@@ -68,19 +68,19 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
 def test_a_jump_host_is_reached_directly(tmp_path: Path) -> None:
     config = configured(tmp_path, "Host *\n ProxyJump e\n User b\n")
 
-    assert Login(Ssh(config=config)).target(Host("e"), "") == Endpoint("e", 22, "b")
+    assert Login(Ssh(config=config)).endpoint(Host("e"), "") == Endpoint("e", 22, "b")
 
 
 def test_a_proxy_command_has_its_tokens_filled_in() -> None:
     login = Login(Ssh("me", proxy_command="relay %% %h %p %r", config=False))
 
-    assert login.target(Host("a")).proxy_command == "relay % a 22 me"
+    assert login.endpoint(Host("a")).proxy_command == "relay % a 22 me"
 
 
 def test_a_proxy_command_of_the_configuration_keeps_its_words(tmp_path: Path) -> None:
     config = configured(tmp_path, "Host a\n User b\n ProxyCommand relay 'x y' %h %p\n")
 
-    assert Login(Ssh(config=config)).target(Host("a")).proxy_command == (
+    assert Login(Ssh(config=config)).endpoint(Host("a")).proxy_command == (
         "relay 'x y' a 22"
     )
 
@@ -93,9 +93,9 @@ def test_default_keys_are_offered_and_locked_ones_left_alone(tmp_path: Path) -> 
     locked = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
     (folder / "id_ecdsa").write_bytes(locked.export_private_key("pkcs8-pem", "secret"))
 
-    target = Login(Ssh(config=False)).target(Host("a"))
+    endpoint = Login(Ssh(config=False)).endpoint(Host("a"))
 
-    assert target.keys == Keys((key,))
+    assert endpoint.keys == Keys((key,))
 
 
 def test_the_agent_is_asked_only_without_an_identity(
@@ -105,9 +105,9 @@ def test_the_agent_is_asked_only_without_an_identity(
     key = tmp_path / "key"
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
 
-    assert Login(Ssh(config=False)).target(Host("a")).keys.agent == "/agent"
+    assert Login(Ssh(config=False)).endpoint(Host("a")).keys.agent == "/agent"
     assert (
-        Login(Ssh(identity=str(key), config=False)).target(Host("a")).keys.agent == ""
+        Login(Ssh(identity=str(key), config=False)).endpoint(Host("a")).keys.agent == ""
     )
 
 
@@ -121,22 +121,22 @@ def test_the_configuration_chooses_the_agent(
     monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
     config = configured(tmp_path, f"Host *\n User me\n IdentityAgent {said}\n")
 
-    assert Login(Ssh(config=config)).target(Host("a")).keys.agent == agent
+    assert Login(Ssh(config=config)).endpoint(Host("a")).keys.agent == agent
 
 
 def test_a_key_that_cannot_be_written_down_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = Ssh(known_hosts=str(tmp_path / "file/known"), host_keys="accept-new")
-    trust, target = Trust(settings), Endpoint("a", 22, "me")
-    trust.accept(target, asyncssh.generate_private_key("ssh-ed25519"))
+    trust, endpoint = Trust(settings), Endpoint("a", 22, "me")
+    trust.accept(endpoint, asyncssh.generate_private_key("ssh-ed25519"))
 
     with pytest.raises(ValueError, match=rf"ssh\.known_hosts: {tmp_path}/file"):
-        trust.save(target)
+        trust.save(endpoint)
 
-    assert not trust.knows(target)
+    assert not trust.knows(endpoint)
 
 
-def test_a_target_is_known_by_alias_and_port() -> None:
+def test_an_endpoint_is_known_by_alias_and_port() -> None:
     assert Endpoint("a", 22, "me").known_as == "a"
     assert Endpoint("a", 2201, "me", alias="b").known_as == "[b]:2201"
 
@@ -145,9 +145,9 @@ def test_hosts_that_may_log_in_to_one_server_share_its_handshakes() -> None:
     relay = Endpoint("a", 22, "me", proxy_command="ssh -W a:22 gate")
     other = Endpoint("b", 2201, "me", proxy_command="ssh -W b:2201 gate")
 
-    assert relay.endpoint == other.endpoint == "through ssh -W *:* gate"
-    assert Endpoint("a", 22, "me").endpoint == "a:22"
-    assert Endpoint("a", 22, "me", jump="gate").endpoint == "a:22 through gate"
+    assert relay.limit_key == other.limit_key == "through ssh -W *:* gate"
+    assert Endpoint("a", 22, "me").limit_key == "a:22"
+    assert Endpoint("a", 22, "me", jump="gate").limit_key == "a:22 through gate"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_jump_host_is_written_as_for_ssh(
 def test_a_jump_host_of_all_hosts_does_not_lead_through_itself(tmp_path: Path) -> None:
     config = configured(tmp_path, "Host *\n ProxyJump me@gate\n User me\n")
 
-    assert Login(Ssh(config=config)).target(Host("a")).jump == "me@gate"
+    assert Login(Ssh(config=config)).endpoint(Host("a")).jump == "me@gate"
 
 
 def test_jump_hosts_that_lead_through_each_other_end(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_jump_hosts_that_lead_through_each_other_end(tmp_path: Path) -> None:
         tmp_path, "Host a\n ProxyJump b\nHost b\n ProxyJump c\nHost c\n ProxyJump b\n"
     )
 
-    assert Login(Ssh(user="me", config=config)).target(Host("a")).jump == "c,b"
+    assert Login(Ssh(user="me", config=config)).endpoint(Host("a")).jump == "c,b"
 
 
 def test_a_named_key_that_is_missing_is_passed_over_as_ssh_does(tmp_path: Path) -> None:
@@ -187,17 +187,17 @@ def test_a_named_key_that_is_missing_is_passed_over_as_ssh_does(tmp_path: Path) 
         tmp_path, f"Host *\n IdentityFile /no\n IdentityFile {tmp_path}/key\n"
     )
 
-    assert Login(Ssh("me", config=config)).target(Host("a")).keys.own == (key,)
+    assert Login(Ssh("me", config=config)).endpoint(Host("a")).keys.own == (key,)
 
 
 def test_a_key_is_accepted_only_where_none_is_known(tmp_path: Path) -> None:
     trust = Trust(Ssh(known_hosts=str(tmp_path / "new"), host_keys="accept-new"))
-    target = Endpoint("a", 22, "me")
+    endpoint = Endpoint("a", 22, "me")
     first, second = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
 
-    assert trust.accept(target, first)
-    assert trust.accept(target, first)
-    assert not trust.accept(target, second)
+    assert trust.accept(endpoint, first)
+    assert trust.accept(endpoint, first)
+    assert not trust.accept(endpoint, second)
 
 
 def test_strict_accepts_no_new_key(tmp_path: Path) -> None:

@@ -202,14 +202,14 @@ async def test_a_server_that_hung_up_gets_half_as_many_handshakes() -> None:
 
 
 async def test_a_server_that_lets_us_in_gets_one_more_handshake_a_round() -> None:
-    endpoint = Handshakes(per_endpoint=4).endpoint("bastion")
+    limit = Handshakes(per_endpoint=4).endpoint("bastion")
     for _ in range(3):
-        endpoint.slow_down()
+        limit.slow_down()
     seen = []
 
     for _ in range(12):
-        endpoint.speed_up()
-        seen.append(int(endpoint.places.total_tokens))
+        limit.speed_up()
+        seen.append(int(limit.places.total_tokens))
 
     assert seen == [2, 2, 3, 3, 3, *[4] * 7]
 

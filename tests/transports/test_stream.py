@@ -49,141 +49,145 @@ class Peer:
         self.heard.append("lost")
 
 
-async def wire_on(road: Carrier) -> Stream:
-    wire = Stream()
-    wire.connection_made(road)
-    return wire
+async def stream_on(carrier: Carrier) -> Stream:
+    stream = Stream()
+    stream.connection_made(carrier)
+    return stream
 
 
 async def test_packets_of_one_turn_go_out_together() -> None:
-    road = Carrier()
-    wire = await wire_on(road)
+    carrier = Carrier()
+    stream = await stream_on(carrier)
 
-    wire.write(b"a")
-    wire.write(bytearray(b"b"))
-    assert road.sent == []
+    stream.write(b"a")
+    stream.write(bytearray(b"b"))
+    assert carrier.sent == []
     await asyncio.sleep(0)
 
-    assert road.sent == [b"ab"]
+    assert carrier.sent == [b"ab"]
 
 
 async def test_an_abort_sends_what_was_written_first() -> None:
-    road = Carrier()
-    wire = await wire_on(road)
-    wire.write(b"goodbye")
+    carrier = Carrier()
+    stream = await stream_on(carrier)
+    stream.write(b"goodbye")
 
-    wire.abort()
+    stream.abort()
 
-    assert (road.sent, road.aborted, wire.is_closing()) == ([b"goodbye"], True, True)
+    assert (carrier.sent, carrier.aborted, stream.is_closing()) == (
+        [b"goodbye"],
+        True,
+        True,
+    )
 
 
-async def test_nothing_is_sent_once_the_road_has_ended() -> None:
-    road = Carrier()
-    wire = await wire_on(road)
-    wire.connection_lost(None)
+async def test_nothing_is_sent_once_the_carrier_has_ended() -> None:
+    carrier = Carrier()
+    stream = await stream_on(carrier)
+    stream.connection_lost(None)
 
-    wire.write(b"too late")
+    stream.write(b"too late")
     await asyncio.sleep(0)
 
-    assert road.sent == []
+    assert carrier.sent == []
 
 
-async def test_a_road_that_cannot_be_written_to_is_lost() -> None:
-    road = Carrier()
-    wire = await wire_on(road)
-    road.broken = True
+async def test_a_carrier_that_cannot_be_written_to_is_lost() -> None:
+    carrier = Carrier()
+    stream = await stream_on(carrier)
+    carrier.broken = True
 
-    wire.write(b"x")
+    stream.write(b"x")
     await asyncio.sleep(0)
 
-    assert wire.lost
+    assert stream.lost
 
 
 async def test_what_arrives_early_is_handed_on() -> None:
-    wire, upper = await wire_on(Carrier()), Peer()
-    wire.data_received(b"welcome\r\nSSH-2.0-x\r\n")
+    stream, peer = await stream_on(Carrier()), Peer()
+    stream.data_received(b"welcome\r\nSSH-2.0-x\r\n")
 
-    wire.attach(upper)
-    wire.data_received(b"more")
-    wire.eof_received()
-    wire.connection_lost(None)
+    stream.attach(peer)
+    stream.data_received(b"more")
+    stream.eof_received()
+    stream.connection_lost(None)
 
-    assert upper.heard == ["made", b"welcome\r\nSSH-2.0-x\r\n", b"more", "eof", "lost"]
+    assert peer.heard == ["made", b"welcome\r\nSSH-2.0-x\r\n", b"more", "eof", "lost"]
 
 
-async def test_a_road_that_ended_early_is_told() -> None:
-    wire, upper = await wire_on(Carrier()), Peer()
-    wire.connection_lost(None)
+async def test_a_carrier_that_ended_early_is_told() -> None:
+    stream, peer = await stream_on(Carrier()), Peer()
+    stream.connection_lost(None)
 
-    wire.attach(upper)
+    stream.attach(peer)
 
-    assert upper.heard == ["made", "lost"]
+    assert peer.heard == ["made", "lost"]
 
 
 async def test_the_version_line_may_come_in_pieces_after_others() -> None:
-    wire = await wire_on(Carrier())
+    stream = await stream_on(Carrier())
     for piece in (b"welcome\r", b"\nSS"):
-        wire.data_received(piece)
+        stream.data_received(piece)
     with anyio.move_on_after(0.01) as waiting:
-        await wire.greeted()
+        await stream.greeted()
     assert waiting.cancelled_caught
 
-    wire.data_received(b"H-2.0-x\r\n")
+    stream.data_received(b"H-2.0-x\r\n")
 
-    assert await wire.greeted()
+    assert await stream.greeted()
 
 
-async def test_a_road_that_ends_before_the_version_line_was_no_greeting() -> None:
-    wire = await wire_on(Carrier())
-    wire.data_received(b"Exceeded MaxStartups\r\n")
-    wire.connection_lost(None)
+async def test_a_carrier_that_ends_before_the_version_line_was_no_greeting() -> None:
+    stream = await stream_on(Carrier())
+    stream.data_received(b"Exceeded MaxStartups\r\n")
+    stream.connection_lost(None)
 
-    assert not await wire.greeted()
-    assert wire.early == "Exceeded MaxStartups"
+    assert not await stream.greeted()
+    assert stream.early == "Exceeded MaxStartups"
 
 
 async def test_a_peer_that_never_greets_is_left() -> None:
-    road = Carrier()
-    wire = await wire_on(road)
+    carrier = Carrier()
+    stream = await stream_on(carrier)
 
     for _ in range(70):
-        wire.data_received(b"x" * 1000)
+        stream.data_received(b"x" * 1000)
 
-    assert road.aborted
-    assert not await wire.greeted()
+    assert carrier.aborted
+    assert not await stream.greeted()
 
 
 async def test_a_congested_road_is_told_until_it_ends() -> None:
-    wire = await wire_on(Carrier())
+    stream = await stream_on(Carrier())
 
-    wire.pause_writing()
-    assert not wire.writable.is_set()
-    wire.resume_writing()
-    assert wire.writable.is_set()
-    wire.pause_writing()
-    wire.connection_lost(None)
+    stream.pause_writing()
+    assert not stream.writable.is_set()
+    stream.resume_writing()
+    assert stream.writable.is_set()
+    stream.pause_writing()
+    stream.connection_lost(None)
 
-    assert wire.writable.is_set()
+    assert stream.writable.is_set()
 
 
-async def test_a_process_is_a_road(tmp_path: Path) -> None:
+async def test_a_process_is_a_carrier(tmp_path: Path) -> None:
     echo = "import os;[os.write(1,d) for d in iter(lambda:os.read(0,65536),b'')]"
-    wire, upper = await spawn(f'{sys.executable} -c "{echo}"'), Peer()
-    wire.write(b"SSH-2.0-echo\r\n")
+    stream, peer = await spawn(f'{sys.executable} -c "{echo}"'), Peer()
+    stream.write(b"SSH-2.0-echo\r\n")
 
-    assert await wire.greeted()
-    wire.attach(upper)
-    wire.abort()
-    await wire.gone.wait()
+    assert await stream.greeted()
+    stream.attach(peer)
+    stream.abort()
+    await stream.gone.wait()
 
-    assert upper.heard == ["made", b"SSH-2.0-echo\r\n", "lost"]
+    assert peer.heard == ["made", b"SSH-2.0-echo\r\n", "lost"]
 
 
 async def test_a_process_that_ends_at_once_is_no_greeting() -> None:
-    wire = await spawn("false")
+    stream = await spawn("false")
 
-    assert not await wire.greeted()
-    await wire.gone.wait()
+    assert not await stream.greeted()
+    await stream.gone.wait()
 
 
 async def test_a_command_that_does_not_exist_is_an_os_error() -> None:
@@ -201,9 +205,9 @@ async def test_a_server_that_hangs_up_while_we_connect_has_said_nothing() -> Non
         await asyncio.sleep(0)
         hanging_up.join()
 
-        wire = await dialling
+        stream = await dialling
 
-        assert not await wire.greeted()
+        assert not await stream.greeted()
 
 
 def _hang_up(listener: socket.socket) -> None:
@@ -216,8 +220,8 @@ def _hang_up(listener: socket.socket) -> None:
 async def test_every_address_of_a_name_is_tried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Where localhost is ::1 as well, that comes first and refuses.
-        wire = await dial(await resolve("localhost"), listener.getsockname()[1])
+        stream = await dial(await resolve("localhost"), listener.getsockname()[1])
 
         listener.accept()[0].close()
-        wire.abort()
-        await wire.gone.wait()
+        stream.abort()
+        await stream.gone.wait()

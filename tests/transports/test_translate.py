@@ -17,9 +17,9 @@ REFUSED = asyncssh.PermissionDenied("no")
 WRONG = asyncssh.HostKeyNotVerifiable("no")
 
 
-def told(known: Path, exc: Exception, target: Endpoint = TARGET) -> str:
+def told(known: Path, exc: Exception, endpoint: Endpoint = TARGET) -> str:
     trust = Trust(Ssh(known_hosts=str(known)))
-    return str(unreachable(Host("web1"), target, trust, exc))
+    return str(unreachable(Host("web1"), endpoint, trust, exc))
 
 
 def test_a_key_is_learned_where_it_is_looked_for(tmp_path: Path) -> None:

@@ -345,8 +345,8 @@ class Fleet:
 
     def _leave(self, ctx: HostRun, reason: str) -> None:
         ctx.warn(reason)
-        if ctx.state is S.CHECKING:
-            apply(ctx, e.Failed(ctx.name, reason, S.CHECKING))
+        if ctx.state in {S.CHECKING, S.READY}:
+            apply(ctx, e.Failed(ctx.name, reason, ctx.state))
 
     def _look_again_at(self, hosts: Iterable[HostRun]) -> None:
         for ctx in hosts:

@@ -17,7 +17,7 @@ reach is lost, and nobody waits for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -175,7 +175,10 @@ class Policy:
         self.run.fold(event)
         if isinstance(event, e.HostEvent):
             self._count(event, before)
-        return (*self._decide(event), *self._let_go())
+        said = tuple(self._decide(event))
+        if any(isinstance(command, Stop) for command in said):
+            return said  # hosts that wait for their turn have none any more
+        return (*said, *self._let_go())
 
     def _state(self, event: e.Event) -> S | None:
         host = (
@@ -197,11 +200,10 @@ class Policy:
             case e.BuildFailed() | e.BeforeSwitchFailed() | e.AfterWaveFailed():
                 yield from self._stop(_barred(event))
             case e.WaveStarted() if not self.reason:
-                self.away.update(set(event.hosts).intersection(self.rules.drained))
-                self._asked.extend(event.hosts)
+                self._ask(event.hosts)
             case e.WaveFinished(live=0):
                 yield from self._stop(f"every host of wave {event.wave} failed")
-            case e.Stopped():
+            case e.Stopped() if not self.run.going_back:
                 self._asked.clear()
             case e.FleetRollbackStarted():
                 yield from self._go_back(event)
@@ -246,7 +248,8 @@ class Policy:
 
     def _locked(self, event: e.Failed) -> Iterator[Command]:
         """Wait for the lock of another run, or stop."""
-        if not self._patient:
+        # A way back waits for nobody's lock: hosts would stay at odds meanwhile.
+        if self.rules.only_back or not self._patient:
             yield from self._stop(f"{event.host}: {event.reason}", "locked")
         elif not (self._held or self.reason):
             self._held = True
@@ -275,7 +278,8 @@ class Policy:
         if (limit := self.rules.max_unreachable) is not None:
             unreachable = [host for host in failed if _is_away(host)]
             if len(unreachable) > limit:
-                return f"{len(unreachable)} hosts unreachable, {limit} allowed"
+                names = "host" if len(unreachable) == 1 else "hosts"
+                return f"{len(unreachable)} {names} unreachable, {limit} allowed"
             failed = [host for host in failed if host not in unreachable]
         if len(failed) > self.rules.max_failures:
             names = "host" if len(failed) == 1 else "hosts"
@@ -365,7 +369,11 @@ class Policy:
             if self._asked or not self._groups or self._is_waited_for():
                 return
             self._group = self._groups.popleft()
-            self._asked.extend(self._group)
+            self._ask(self._group)
+
+    def _ask(self, hosts: Iterable[str]) -> None:
+        """Queue *hosts*: others may have to wait for those that do not serve."""
+        self._asked.extend(sorted(hosts, key=self.serving.__contains__))
 
     def _may_leave(self, name: str) -> bool:
         room = len(self.serving) > self.rules.min_serving

@@ -1,1 +1,1 @@
-"""This machine: programs, scripts, paths, and what must not be printed."""
+"""This machine: its programs, scripts and paths, and the secrets in what they print."""

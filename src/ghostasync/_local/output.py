@@ -1,4 +1,4 @@
-"""Pass on what a script on this machine prints: all to a log, its end to events."""
+"""The output of a script on this machine: all of it to a log, its end to events."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _SHOW_EVERY = 0.25
 @attrs.define(eq=False)
 class Listener:
     """
-    The ear for one script of a module; a context manager.
+    The listener to one script of a module; a context manager.
 
-    *stream* takes secrets out before anything is kept; *tail* is the end of the output.
+    *stream* takes secrets out before anything is kept; *tail* is the end of the output;
+    *note* is called with :class:`~ghostasync.events.BuildOutput`.
     """
 
     module: str
@@ -43,13 +44,15 @@ class Listener:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The redactor holds back bytes that may begin a secret; at the end of the
+        # output they are known not to.
         self._keep(self.stream.flush())
         self._show(final=True)
         if self._file is not None:
             self._file.close()
 
     def output(self, data: bytes) -> None:
-        """Take what the script has just printed."""
+        """Take bytes that the script has just printed."""
         self._keep(self.stream.feed(data))
         if anyio.current_time() - self._shown_at >= _SHOW_EVERY:
             self._show()

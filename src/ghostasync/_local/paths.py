@@ -1,7 +1,7 @@
 """
-Where things are: on a host as text, on this machine as :class:`~pathlib.Path`.
+The places of things: on a host as text, on this machine as :class:`~pathlib.Path`.
 
-Nothing here looks at a file system. What comes from the environment is handed in.
+Pure: no function looks at a file system, and the environment is an argument.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class HostPaths:
         return f"{self.meta(module, package)}.incoming"
 
     def shared(self, module: str) -> str:
-        """Return the folder of what a module keeps across releases."""
+        """Return the folder of the paths that a module keeps across releases."""
         return f"{self.module(module)}/shared"
 
     def target(self, path: str) -> str:
@@ -110,12 +110,12 @@ class HostPaths:
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
-    """Return the folder for what must last, ``~/.local/state`` if nobody says."""
+    """Return the folder for files that must last, ``~/.local/state`` by default."""
     return _xdg(environ, "XDG_STATE_HOME", ".local/state")
 
 
 def cache_home(environ: Mapping[str, str]) -> Path:
-    """Return ghostasync's folder for what can be made again."""
+    """Return ghostasync's folder for files that can be made again."""
     return _xdg(environ, "XDG_CACHE_HOME", ".cache") / "ghostasync"
 
 
@@ -128,11 +128,12 @@ def local_path(text: str, base: Path, environ: Mapping[str, str]) -> Path:
 
 def git_url(git: str, base: Path, environ: Mapping[str, str]) -> str:
     """
-    Return what git is to be given for a ``git`` of the configuration.
+    Return the URL or path for git of a ``git`` in the configuration.
 
-    Like git itself, takes a colon before any slash for ``host:path``; what is no URL
-    either is a path, and relative to *base*.
+    A text that is neither a URL nor ``host:path`` is a path, relative to *base*.
     """
+    # git takes a colon before any slash for that of host:path, so "a:b" is never a
+    # file.
     if "://" in git or ":" in git.partition("/")[0]:
         return git
     return str(local_path(git, base, environ))
@@ -147,6 +148,7 @@ def store_url(settings: StoreSettings, environ: Mapping[str, str], base: Path) -
     Raises:
         PlanError: A variable is not set.
     """
+    # The default of store.url names XDG_STATE_HOME, which few machines set.
     known = {**environ, "XDG_STATE_HOME": str(state_home(environ))}
 
     def value(match: re.Match[str]) -> str:
@@ -165,7 +167,8 @@ def ssh_files(settings: Ssh, base: Path, environ: Mapping[str, str]) -> Ssh:
     """Return *settings* with the paths of their files absolute."""
 
     def absolute(text: str) -> str:
-        # "~name" is left to whoever opens the file: it takes the password database.
+        # "~name" takes the password database, which only the opening of the file may
+        # ask: this module touches nothing.
         named = text.startswith("~") and text.partition("/")[0] != "~"
         if not text or named:
             return text
@@ -181,7 +184,9 @@ def ssh_files(settings: Ssh, base: Path, environ: Mapping[str, str]) -> Ssh:
 
 
 def mirror_dir(cache: Path, url: str) -> Path:
-    """Return where the mirror of a repository is kept, with a name people know."""
+    """Return the folder of a repository's mirror, with a name that people know."""
+    # Repositories of one name lie on many servers; the digest of the whole URL tells
+    # them apart.
     last = url.rstrip("/").replace(":", "/").rpartition("/")[2].removesuffix(".git")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip(".-") or "repository"
     digest = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()
@@ -190,34 +195,33 @@ def mirror_dir(cache: Path, url: str) -> Path:
 
 def local_runs(environ: Mapping[str, str], url: str) -> Path:
     """
-    Return where runs write whose store, at *url*, is no folder of this machine.
+    Return the folder for runs whose store, at *url*, is no folder of this machine.
 
-    No app is called ``.runs``, so that it may lie beside a store that is one.
+    The name ends in a digest of *url*, so that runs of different stores never meet.
     """
+    # An app's name cannot begin with a dot, so ".runs" may lie in the folder that is
+    # the default store, beside the apps.
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", url).strip(".-")[-64:]
     digest = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()
     return state_home(environ) / "ghostasync" / ".runs" / f"{name}-{digest[:12]}"
 
 
 def build_dir(cache: Path, app: App, module: str) -> Path:
-    """
-    Return where a module is built: the same folder for every run.
-
-    A path that changed would be baked into virtual environments and compiled files,
-    and make every release differ from the one before.
-    """
+    """Return the folder that a module is built in, the same for every run."""
+    # Virtual environments and .pyc files hold the path that they were built at. One
+    # that changed from run to run would make every release differ from the one before.
     return cache / "builds" / app_path(app) / module
 
 
 def _home(environ: Mapping[str, str]) -> Path:
-    # Units and cron jobs may have no HOME; the password database knows it too.
+    # systemd units and cron jobs may have no HOME; the password database knows it too.
     return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
 
 
 def _xdg(environ: Mapping[str, str], name: str, default: str) -> Path:
-    # The specification has relative paths ignored.
-    told = Path(environ.get(name, ""))
-    return told if told.is_absolute() else _home(environ) / default
+    # The XDG Base Directory Specification has relative paths ignored.
+    folder = Path(environ.get(name, ""))
+    return folder if folder.is_absolute() else _home(environ) / default
 
 
 # --- Ids -----------------------------------------------------------------------
@@ -225,7 +229,7 @@ def _xdg(environ: Mapping[str, str], name: str, default: str) -> Path:
 
 @attrs.frozen
 class PackageId:
-    """What a package id says; *epoch* is in seconds, *commit* has 7 hex digits."""
+    """The parts of a package id; *epoch* is in seconds, *commit* has 7 hex digits."""
 
     epoch: int
     module: str
@@ -245,7 +249,7 @@ def parse_package_id(text: str) -> PackageId:
     Read a package id.
 
     Raises:
-        PlanError: It is none.
+        PlanError: The text is no package id.
     """
     match = _PACKAGE_ID.fullmatch(text)
     if match is None:

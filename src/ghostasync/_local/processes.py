@@ -1,9 +1,13 @@
 """
 A process group on this machine: started apart from us, read, and ended for certain.
 
+How a killed controller ends its programs: beside each program runs a shell that reads
+from a pipe of ours. A word on the pipe means that the program has ended; an end without
+a word means that this process died, and the shell ends the program's group.
+
 Rule 1: a program has ended when its *process* has, whoever still holds its output.
-Rule 2: one that is not wanted any more is ended with its whole group, be it that its
-deadline has passed, that we are cancelled, or that we were killed.
+Rule 2: a program that is not wanted any more is ended with its whole group, be it that
+its deadline has passed, that the task is cancelled, or that this process was killed.
 """
 
 from __future__ import annotations
@@ -32,17 +36,18 @@ DRAIN: Final = 0.25
 """Seconds that output may go on after its process: ``exec > >(tee log)`` needs some."""
 
 POLL: Final = 0.02
-"""Seconds between two looks at a process group; there is nothing to wait on."""
+"""Seconds between two looks at a process group, whose end is no event."""
 
-CHUNK: Final = 65536  # bytes; what a pipe holds
+CHUNK: Final = 65536
+"""Bytes read at once: the capacity of a pipe on Linux."""
 
 WATCH: Final = 'read -r _ || { kill -s TERM -- -"$1"; sleep 5; kill -s KILL -- -"$1"; }'
-"""Ends group ``$1`` when stdin ends without a word: its controller was killed."""
+"""The script that ends group ``$1`` when stdin ends without a word."""
 
 
 @attrs.frozen
 class Program:
-    """A program to start; *what* is how errors call it. No shell sees *argv*."""
+    """A program to start; *what* is its name in errors. No shell sees *argv*."""
 
     argv: Sequence[str | bytes | Path]
     cwd: Path
@@ -57,18 +62,18 @@ async def execute(
     Run a program, stdin from ``/dev/null``, and wait until it has ended.
 
     Args:
-        command: What to run; in a session of its own.
+        command: The program, which gets a session of its own.
 
-        sinks: One gets stdout and stderr merged; of two each gets its own.
+        sinks: One sink gets stdout and stderr merged; of two each gets its own.
 
-        deadline: Seconds it may take; None for no end.
+        deadline: Seconds that the program may take; None for no end.
 
     Returns:
-        The exit status, -N where signal N ended it; None where we did, because the
-        deadline had passed.
+        The exit status, -N where signal N ended the program; None where it was ended
+        here because the deadline had passed.
 
     Raises:
-        BuildError: It could not be started.
+        BuildError: The program could not be started.
     """
     with ExitStack() as fds:
         pipes = [_Pipe() for _ in sinks]
@@ -78,6 +83,7 @@ async def execute(
         try:
             process = await _start(command, subprocess.DEVNULL, outs)
         finally:
+            # A pipe ends when its last writer has closed it: our own end must be gone.
             for pipe in pipes:
                 os.close(pipe.writer)
         async with _guarded(process), anyio.create_task_group() as pumps:
@@ -86,11 +92,14 @@ async def execute(
             try:
                 with anyio.move_on_after(deadline) as scope:
                     await process.wait()
-                await _end(process)  # its last words still find a reader
+                # A program that is ended at its deadline may say why, so the pumps go
+                # on until it has ended, and a moment longer for its helpers' output.
+                await _end(process)
                 with anyio.move_on_after(DRAIN):
                     for pipe in pipes:
                         await pipe.ended.wait()
             finally:
+                # A cancelled task has skipped the lines above.
                 await _end(process)
                 for pipe in pipes:
                     pipe.stop()
@@ -101,13 +110,18 @@ class _Pipe:
     """
     A pipe that the event loop does not tie to the process that writes to it.
 
-    With asyncio's own pipes, waiting for a process waits for all who hold them.
+    *ended* is set when nobody holds the writing end any more, or after :meth:`stop`.
     """
+
+    # With asyncio's own pipes, waiting for a process waits for all who hold them: a
+    # daemon that a script started would hold the run.
 
     def __init__(self) -> None:
         self._reader, self.writer = os.pipe()
         os.set_blocking(self._reader, False)
-        self._open = anyio.CancelScope(shield=True)  # until stop(), which always comes
+        # A cancelled run still hears the program's last words. The shield has no
+        # deadline of its own: execute() calls stop() on every way out.
+        self._open = anyio.CancelScope(shield=True)
         self.ended = anyio.Event()
 
     async def pump(self, output: OnOutput) -> None:
@@ -141,14 +155,16 @@ async def _start(command: Program, stdin: int, outs: tuple[int, int]) -> Process
             start_new_session=True,
         )
     except OSError as error:
-        # Not all event loops say what was missing.
+        # Not all event loops tell whether the program or the folder was missing.
         name = os.fsdecode(command.argv[0]) if command.cwd.is_dir() else command.cwd
         why = f"{error.strerror}: {name}"
         raise BuildError(f"{command.what} could not be started: {why}") from error
 
 
 def _unfit(command: Program) -> str:
-    """Say what no program can be given; some event loops would cut it short."""
+    """Return why *command* cannot be given to any program; empty where it can."""
+    # A NUL ends a string of C. Some event loops cut the text short in place of raising,
+    # and another file would be run than the one that was named.
     if any(b"\0" in os.fsencode(part) for part in command.argv):
         return "an argument holds a NUL"
     for name, value in command.env.items():
@@ -159,7 +175,7 @@ def _unfit(command: Program) -> str:
 
 @asynccontextmanager
 async def _guarded(process: Process) -> AsyncIterator[None]:
-    """Never leave without *process* having ended, not even by being killed."""
+    """Leave only with *process* ended, even where this process is killed."""
     reader, writer = os.pipe()
     argv = ("/bin/sh", "-c", WATCH, "ghost-watch", str(process.pid))
     command = Program(argv, Path("/"), {"PATH": os.defpath}, "the watch")
@@ -172,6 +188,8 @@ async def _guarded(process: Process) -> AsyncIterator[None]:
         yield
     finally:
         await _end(process)
+        # The word keeps the watch from ending a group whose number may belong to others
+        # by now. A watch that was killed itself reads no more.
         with suppress(BrokenPipeError):
             os.write(writer, b"ended\n")
         os.close(writer)
@@ -182,8 +200,10 @@ async def _guarded(process: Process) -> AsyncIterator[None]:
 
 async def _end(process: Process) -> None:
     """End the group of *process*, if that still runs: TERM, GRACE, KILL."""
+    # A program that ended by itself is done, whatever children it has left (rule 1).
     if process.returncode is not None:
         return
+    # The leader may go before the others, who get the rest of the grace.
     with anyio.move_on_after(GRACE, shield=True):
         _signal(process.pid, signal.SIGTERM)
         await process.wait()
@@ -196,25 +216,30 @@ async def _end(process: Process) -> None:
 
 
 def _signal(group: int, number: int) -> None:
-    # PermissionError: all that is left of it runs as someone else, as sudo does.
+    # A group may have ended, or all that is left of it may run as another user, as
+    # under sudo, whom we cannot signal.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
 def _lives(group: int) -> bool:
-    """Whether a process of *group* still runs; zombies do not."""
+    """Tell whether a process of *group* still runs; zombies do not."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
+    # A zombie answers a signal as well. Where pid 1 reaps nobody, as in plain
+    # containers, zombies stay for ever and every end would take the whole grace: /proc
+    # tells.
     if not Path("/proc/self/stat").exists():
         return True
-    # Where pid 1 reaps nobody, as in plain containers, zombies stay for ever.
     for stat in Path("/proc").glob("[0-9]*/stat"):
+        # A process may end between its listing and its reading. Its name stands in
+        # parentheses and may hold some itself, so the fields follow the last one.
         with suppress(OSError):
-            state, _, its = stat.read_bytes().rpartition(b")")[2].split()[:3]
-            if int(its) == group and state not in b"ZX":
+            state, _, pgrp = stat.read_bytes().rpartition(b")")[2].split()[:3]
+            if int(pgrp) == group and state not in b"ZX":
                 return True
     return False

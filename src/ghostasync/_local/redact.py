@@ -1,5 +1,10 @@
 """
-Secrets out of what scripts and tools print, whichever way the bytes are cut.
+The redactor: secrets out of what scripts and tools print, however the bytes are cut.
+
+How it works: a stream keeps the longest end of the data that may begin a secret, and
+hands out the rest. Occurrences that overlap are joined and masked as one. A secret that
+repeats itself ("aaaa") may be found once more over bytes that were masked already, so
+the number of masked bytes among those held is kept as well.
 
 Rule 1: a byte that belongs to any secret is never handed out, overlaps included.
 Rule 2: a stream holds back only bytes that may be the beginning of a secret.
@@ -17,8 +22,10 @@ MASK: Final = b"***"
 
 SHORTEST_LINE: Final = 8
 """
-Lines of a multi-line secret are secrets too from this length on, in characters: shells
-print ``$KEY`` without its newlines. Shorter ones (``}``, ``EOF``) would mask too much.
+Characters from which on a line of a multi-line secret is a secret too.
+
+Shells print ``$KEY`` without its newlines. Shorter lines (``}``, ``EOF``) would mask
+too much.
 """
 
 
@@ -26,8 +33,8 @@ class Redactor:
     """
     Replaces secrets by ``***``.
 
-    A secret is masked as given and without the white space around it; of one with
-    several lines each long line is masked on its own too. Blank ones are ignored.
+    A secret is masked as given and without the white space around it; each long line of
+    a secret with several lines is masked on its own too. Blank secrets are ignored.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -60,17 +67,17 @@ class Redacting:
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         self._secrets = secrets
         self._held = b""
-        self._masked = 0  # so many of the held bytes have had their mask already
+        self._masked = 0  # number of held bytes whose mask was handed out already
 
     def feed(self, data: bytes) -> bytes:
-        """Return what can be told of the stream so far, and was not before."""
+        """Return the bytes that are certain by now and were not handed out before."""
         if not self._secrets:
             return data
         data = self._held + data
         return self._advance(data, _beginning_of_a_secret(data, self._secrets))
 
     def flush(self) -> bytes:
-        """Return what was held back: the stream has ended."""
+        """Return the bytes that were held back: the stream has ended."""
         return self._advance(self._held, len(self._held))
 
     def _advance(self, data: bytes, cut: int) -> bytes:
@@ -78,8 +85,10 @@ class Redacting:
         at = self._masked
         masked_to = 0
         for start, end in _merged(_occurrences(data, self._secrets), self._masked):
+            # A secret that begins after the cut is held back, and found again.
             if start < cut:
                 out.append(data[at:start])
+                # A span that begins among masked bytes has had its mask.
                 if start >= self._masked:
                     out.append(MASK)
                 at = masked_to = end
@@ -90,19 +99,19 @@ class Redacting:
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:
-    seen = {""}
+    yielded = {""}
     for secret in secrets:
-        lines = secret.splitlines()
-        parts = (line.strip() for line in lines) if len(lines) > 1 else ()
-        long = (part for part in parts if len(part) >= SHORTEST_LINE)
+        lines = [line.strip() for line in secret.splitlines()]
+        # A secret of one line gives no form here that is not there already.
+        long = [line for line in lines if len(line) >= SHORTEST_LINE]
         for form in (secret, secret.strip(), *long):
-            if form.strip() and form not in seen:
-                seen.add(form)
+            if form.strip() and form not in yielded:
+                yielded.add(form)
                 yield form
 
 
 def _beginning_of_a_secret(data: bytes, secrets: tuple[bytes, ...]) -> int:
-    """Return where the longest end of *data* starts that a secret begins with."""
+    """Return the start of the longest end of *data* that a secret begins with."""
     earliest = len(data)
     for secret in secrets:
         at = data.find(secret[:1], max(0, len(data) - len(secret) + 1))

@@ -1,7 +1,8 @@
 """
-Programs, scripts and locks on this machine; when a program ends: ``_processes``.
+Programs, scripts and locks on this machine.
 
-Nothing here keeps more of an output than it was told to.
+``processes`` says when a program has ended. No function here keeps more of an output
+than it was told to.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ from .processes import Program, execute
 
 __all__ = ["Tail", "capture", "locked", "run", "script"]
 
-TAIL: Final = 4096  # bytes
+TAIL: Final = 4096
+"""Bytes of an output that an error or event may show."""
 
 LOCK_POLL: Final = (0.005, 0.25)
 """First and longest pause between two tries for a lock, in seconds."""
 
 
 class Tail:
-    """The last *limit* bytes of an output. Feed it what is redacted already."""
+    """The last *limit* bytes of an output, which is redacted before it is fed."""
 
     def __init__(self, limit: int = TAIL) -> None:
         self._limit = limit
         self._kept = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Add *data* at the end; forget what is too much at the beginning."""
+        """Add *data* at the end; forget the bytes before the last *limit*."""
         self._kept += data[-self._limit :]
         del self._kept[: -self._limit]
 
@@ -62,23 +64,23 @@ async def run(
     Args:
         argv: The program and its arguments; no shell sees them.
 
-        cwd: Where it runs.
+        cwd: The folder that the program runs in.
 
-        env: Its whole environment.
+        env: The program's whole environment.
 
-        output: Gets stdout and stderr as they come, merged.
+        output: Called with stdout and stderr as they come, merged.
 
-        errors: Gets stderr instead, where it is given.
+        errors: Called with stderr in place of *output*, where it is given.
 
-        deadline: Seconds it may take; None for no end.
+        deadline: Seconds that the program may take; None for no end.
 
-        what: How errors call it.
+        what: The program's name in errors.
 
     Returns:
-        The exit status; -N where signal N ended it.
+        The exit status; -N where signal N ended the program.
 
     Raises:
-        BuildError: It could not be started, or was not done within *deadline*.
+        BuildError: The program could not be started, or was not done within *deadline*.
     """
     sinks = (output, errors) if errors else (output,)
     status = await execute(Program(argv, cwd, env, what), sinks, deadline)
@@ -103,7 +105,12 @@ async def script(
 
     The text is kept in a private folder outside *cwd* meanwhile: in *scratch*, else in
     the system's temporary folder, which must not be mounted ``noexec`` then.
+
+    Raises:
+        BuildError: As for :func:`run`; or the script's interpreter is missing.
     """
+    # A file takes any text: the kernel reads its "#!" line, and an argument list is
+    # bounded and can be read by all users of this machine.
     folder = Path(tempfile.mkdtemp(prefix="ghostasync-", dir=scratch))
     try:
         file = folder / "script"
@@ -120,6 +127,8 @@ async def script(
             what=what,
         )
     except BuildError as error:
+        # The kernel says "no such file" of a missing interpreter, too, as if the script
+        # were missing, which stands in its folder here.
         if not isinstance(error.__cause__, FileNotFoundError) or not cwd.is_dir():
             raise
         line = text.splitlines()[0].decode("utf-8", "backslashreplace")
@@ -140,11 +149,13 @@ async def capture(
     Run a short query and return its stdout, at most *limit* bytes.
 
     Raises:
-        BuildError: It could not be started, exited non-zero (*tail* is the end of its
-            stderr), or printed more than *limit* bytes.
+        BuildError: The program could not be started, exited non-zero (*tail* is the end
+            of its stderr), or printed more than *limit* bytes.
     """
     kept, errors = bytearray(), Tail()
 
+    # The program is read to its end, lest it wait for a reader; one chunk beyond the
+    # limit shows that there was more.
     def keep(data: bytes) -> None:
         if len(kept) <= limit:
             kept.extend(data)
@@ -162,25 +173,28 @@ async def capture(
 @asynccontextmanager
 async def locked(path: Path) -> AsyncIterator[None]:
     """
-    Hold the lock file *path*; wait for it as long as the caller lets us.
+    Hold the lock file *path*; wait for it without end, until the caller is cancelled.
 
-    It is asked for again and again: a thread that blocks in flock(2) cannot be called
-    off, and would get the lock later with nobody there to give it back. The kernel
-    frees it when this process dies. Each caller has its own open file, so one that
-    gives up closes its own and no other. The file stays: removing it would let two in.
+    The kernel frees the lock when this process dies. The file stays.
 
     Raises:
         OSError: The file cannot be made or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A caller has an open file of its own: one that gives up closes that and no other.
+    # Children do not inherit it, or a daemon of a script would keep the lock.
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        # The lock is asked for again and again: a thread that blocks in flock(2) cannot
+        # be called off, and would get the lock later with nobody to give it back.
         pause, longest = LOCK_POLL
         while not _lock(fd):
             await anyio.sleep(pause)
             pause = min(2 * pause, longest)
         yield
     finally:
+        # The file is not removed: a waiter would lock the removed file, and the next
+        # caller a new one.
         os.close(fd)
 
 

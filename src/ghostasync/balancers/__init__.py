@@ -1,1 +1,1 @@
-"""Who sends visitors to hosts: a file for each way to tell it."""
+"""The balancers, which send visitors to hosts: one file for each kind."""

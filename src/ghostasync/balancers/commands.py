@@ -14,13 +14,17 @@ __all__ = ["Commands"]
 
 @attrs.frozen
 class Commands:
-    """Run a command for each host, here or there; an empty one is done at once."""
+    """
+    A balancer of two commands, run for each host on the controller or on the host.
+
+    *out* takes a host out, *back* puts it back; an empty command is done at once.
+    """
 
     out: Hook
     back: Hook
 
     def has_work(self, key: Literal["drain", "undrain"]) -> bool:
-        """Tell whether there is a command for this."""
+        """Tell whether there is a command for *key*."""
         return bool(self.out if key == "drain" else self.back)
 
     async def drain(self, access: HostAccess) -> None:
@@ -28,7 +32,7 @@ class Commands:
         Run the command that takes a host out.
 
         Raises:
-            HostError: It failed, took too long, or could not be run.
+            HostError: The command failed, took too long, or could not be run.
         """
         await _run(self.out, access)
 
@@ -37,12 +41,13 @@ class Commands:
         Run the command that puts a host back.
 
         Raises:
-            HostError: It failed, took too long, or could not be run.
+            HostError: The command failed, took too long, or could not be run.
         """
         await _run(self.back, access)
 
 
 async def _run(hook: Hook, access: HostAccess) -> None:
     where: Literal["controller", "host"] = "host" if hook.on == "host" else "controller"
+    # Only one of the two commands may be there.
     if hook:
         await access.run(hook.run, on=where)

@@ -1,1 +1,1 @@
-"""Where hosts come from, one file per kind of inventory."""
+"""The inventories, which name hosts: one file for each kind."""

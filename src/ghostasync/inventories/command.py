@@ -1,4 +1,4 @@
-"""The hosts that a command on this machine prints."""
+"""The inventory that a command on this machine prints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["CommandInventory"]
 
 _KEY: Final = "inventory.command"
 _MOST_BYTES: Final = 64 << 20
-"""More output than this is no list of hosts: 100,000 of them take a third of it."""
+"""Bytes of output that are read: 100,000 hosts take a third of it."""
 
 
 @attrs.frozen
@@ -29,8 +29,9 @@ class CommandInventory:
     """
     An inventory that a shell command, or a script with ``#!``, prints as JSON.
 
-    It prints an array of what ``inventory.hosts`` lists. It is run again whenever the
-    inventory is asked, in the folder *cwd*, with *environ* and the variables of *app*.
+    The output is an array of rows as ``inventory.hosts`` has them. The command is run
+    again whenever the inventory is asked, in the folder *cwd*, with *environ* and the
+    variables of *app*.
     """
 
     text: str
@@ -44,12 +45,14 @@ class CommandInventory:
 
         Raises:
             PlanError: The command failed, or printed no JSON.
-            ConfigError: A row is none that ``inventory.hosts`` may have.
+            ConfigError: A row is one that ``inventory.hosts`` may not have.
         """
         printed = await self._output()
         try:
             rows = json.loads(printed.decode(), object_pairs_hook=_table)
         except RecursionError:
+            # The parser follows nested brackets by calling itself, and a thousand of
+            # them are no ValueError.
             raise PlanError(f"{_KEY}: printed JSON that is nested too deeply") from None
         except ValueError as error:
             raise PlanError(f"{_KEY}: printed no JSON: {error}") from None
@@ -60,6 +63,8 @@ class CommandInventory:
     async def _output(self) -> bytes:
         kept, errors = bytearray(), Tail()
 
+        # The command is read to its end, lest it wait for a reader; output past the
+        # limit is dropped, and one chunk beyond it shows that there was more.
         def keep(data: bytes) -> None:
             if len(kept) <= _MOST_BYTES:
                 kept.extend(data)
@@ -76,16 +81,19 @@ class CommandInventory:
         except BuildError as error:
             raise PlanError(str(error)) from error
         if status:
+            # The command gets the app's secrets, and may print one in its complaint.
             secrets = (self.environ.get(name, "") for name in self.app.secrets)
-            said = Redactor(secrets).text(errors.text()).strip().rpartition("\n")[2]
-            raise PlanError(f"{_KEY}: exited {status}" + (f": {said}" if said else ""))
+            last = Redactor(secrets).text(errors.text()).strip().rpartition("\n")[2]
+            raise PlanError(f"{_KEY}: exited {status}" + (f": {last}" if last else ""))
         if len(kept) > _MOST_BYTES:
             raise PlanError(f"{_KEY}: printed more than {_MOST_BYTES >> 20} MiB")
         return bytes(kept)
 
 
 def _table(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object as TOML would have it: each key once."""
+    """Return a JSON object as a table of TOML: each key once."""
+    # Python's parser keeps the last of two equal keys; TOML, which the other hosts are
+    # read from, refuses them.
     table = dict(pairs)
     if len(table) != len(pairs):
         keys = [key for key, _ in pairs]

@@ -1,4 +1,4 @@
-"""The hosts that the configuration lists itself."""
+"""The inventory that the configuration lists itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Static"]
 
 @attrs.frozen
 class Static:
-    """An inventory that never changes."""
+    """An inventory of given hosts, which never changes."""
 
     _hosts: tuple[Host, ...]
 

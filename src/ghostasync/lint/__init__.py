@@ -1,1 +1,1 @@
-"""What a script should not do, found by reading it; a leaf that knows no run."""
+"""The linter of scripts: calls that a script should not make, found by reading it."""

@@ -1,10 +1,14 @@
 """
-Which lines of a script need the network, or install what is not part of the release.
+The lines of a script that need the network, or install outside of the release.
 
 pre- and post-deploy run on hosts, which may have no way out and should all get the
-same; the buildpack may use the network, but what it installs outside the tree does not
-reach the hosts. Few false alarms matter more than finding everything: a program whose
-name is in a variable is passed over.
+same; a buildpack may use the network, but packages that it installs outside the tree do
+not reach the hosts.
+
+How it works: ``shell`` reads the commands of a script, this file finds the program that
+a command runs in the end (behind ``sudo``, ``env``, ``xargs``, in ``sh -c``), and
+``rules`` has a rule for each program. Few false alarms matter more than finding
+everything: a program whose name is in a variable is passed over.
 """
 
 from __future__ import annotations
@@ -21,14 +25,23 @@ from .shell import ShellCommand, read
 __all__ = ["ShellLine", "complaint", "findings", "warning"]
 
 LIMIT: Final = 1 << 17
-"""Characters of a script that are looked at; what is longer holds data."""
+"""Characters of a script that are looked at; a longer one holds data."""
 
 ALLOW: Final = re.compile(r"#\s*ghostasync:\s*allow\b")
 SHELLS: Final = frozenset({"sh", "ash", "dash", "bash", "ksh", "mksh", "zsh"})
 SHOWN: Final = 5
+"""Calls that a complaint names; it counts the others."""
+
 NESTED: Final = 5
+"""Scripts within scripts that are followed."""
+
 FILLED: Final = 4096
-"""Characters of a word whose variables are known: no assignment makes it grow."""
+"""
+Characters of a word whose variables are filled in.
+
+A script may set a variable to itself twice, and again: without a bound a few lines
+would fill the memory.
+"""
 
 WHY: Final = {
     "buildpack": "what is installed outside the tree does not reach the hosts",
@@ -71,9 +84,10 @@ _VALUED: Final[Mapping[str, frozenset[str]]] = {
 """Programs that run the rest of their line, and their options that take a value."""
 
 _POSITIONS: Final = {"timeout": 1, "chroot": 1, "flock": 1}
-"""Words of theirs that come before the program's name."""
+"""Words after the options of such a program that come before the name of the other."""
 
 _LOOKS_UP: Final = frozenset({"-v", "-V"})
+"""Options with which ``command`` runs nothing and tells what it would run."""
 
 
 @attrs.frozen
@@ -85,39 +99,41 @@ class ShellLine:
 
 
 def warning(key: str, text: bytes) -> str:
-    """Return what is to say about the script *text* of a module's *key*, or nothing."""
+    """Return the complaint about the script *text* of a module's *key*, or nothing."""
     if key not in WHY:
         return ""
-    found = findings(text.decode("utf-8", "replace"), key)
-    return complaint(key, found) if found else ""
+    lines = findings(text.decode("utf-8", "replace"), key)
+    return complaint(key, lines) if lines else ""
 
 
 def findings(text: str, key: str) -> tuple[ShellLine, ...]:
     """
-    Return what a script should not do, in the order of its lines; never raises.
+    Return the calls that a script should not make, in line order; never raises.
 
     Args:
-        text: The script. One whose ``#!`` names no shell is not looked at.
+        text: The script. A script whose ``#!`` names no shell is not looked at.
 
-        key: What it is for: ``buildpack``, or a script that runs on hosts.
+        key: The script's purpose: ``buildpack``, or one of those that run on hosts.
     """
     text = text[:LIMIT].replace("\r\n", "\n")
     if not _is_shell(text):
         return ()
     inspector = _Inspector(INSTALLERS if key == "buildpack" else NETWORK)
-    found = dict.fromkeys(inspector.look(text, 1))
-    return tuple(sorted(found, key=lambda line: line.number))
+    # The same call twice on one line is told once.
+    lines = dict.fromkeys(inspector.look(text, 1))
+    return tuple(sorted(lines, key=lambda line: line.number))
 
 
-def complaint(key: str, found: Sequence[ShellLine]) -> str:
-    """Say in one line what was found in a script."""
-    calls = ", ".join(f"{line.command} (line {line.number})" for line in found[:SHOWN])
-    if len(found) > SHOWN:
-        calls += f" and {len(found) - SHOWN} more"
+def complaint(key: str, lines: Sequence[ShellLine]) -> str:
+    """Return one line about the findings in a script."""
+    calls = ", ".join(f"{line.command} (line {line.number})" for line in lines[:SHOWN])
+    if len(lines) > SHOWN:
+        calls += f" and {len(lines) - SHOWN} more"
     return f"{key} calls {calls}: {WHY[key]}; where it is meant: # ghostasync: allow"
 
 
 def _is_shell(text: str) -> bool:
+    # A script without "#!" is for /bin/sh, as when it is run; a program is no script.
     if not text.startswith("#!"):
         return "\0" not in text
     words = text.partition("\n")[0].removeprefix("#!").split()
@@ -129,7 +145,12 @@ def _is_shell(text: str) -> bool:
 
 @attrs.define
 class _Inspector:
-    """Looks at a script, and at the scripts that it holds as text."""
+    """
+    The inspection of a script, and of the scripts that it holds as text.
+
+    *known* are the variables that were given a value so far; *depth* counts the scripts
+    around the one that is looked at.
+    """
 
     rules: Mapping[str, Call]
     known: dict[str, str] = attrs.field(factory=dict)
@@ -137,12 +158,15 @@ class _Inspector:
 
     def look(self, text: str, line: int) -> Iterator[ShellLine]:
         script = read(text, line)
-        allowed = {at for at, said in script.comments.items() if ALLOW.search(said)}
-        alone = {command.last for command in script.commands}
+        allowed = {at for at, note in script.comments.items() if ALLOW.search(note)}
+        occupied = {command.last for command in script.commands}
         for command in script.commands:
             lines = set(range(command.line, command.last + 1))
             before = command.line - 1
-            if lines & allowed or (before in allowed and before not in alone):
+            # A mark is for its own line, or alone on a line for the next. A mark behind
+            # a command is that command's, and does not reach the next line too.
+            if lines & allowed or (before in allowed and before not in occupied):
+                # Variables that are set on a line that is meant still count.
                 self._remember(command.words)
                 continue
             yield from self._judge(command)
@@ -156,6 +180,8 @@ class _Inspector:
         if text := _text(name, args):
             yield from self._within(text, command.line)
         elif name in SHELLS and not any(not a.startswith("-") for a in args):
+            # A shell without a file reads its script from stdin: a here-document of its
+            # own, or one that cat pipes into it.
             source = command if command.stdin else command.feeder
             if source is not None and (source is command or source.words[0] == "cat"):
                 yield from self._within(source.stdin, source.stdin_line)
@@ -170,8 +196,8 @@ class _Inspector:
     ) -> Iterator[ShellLine]:
         name = _program(words[0])
         rule = self.rules.get(name)
-        if rule and (said := rule(words, {**self.known, **variables})):
-            yield ShellLine(command.line, said)
+        if rule and (call := rule(words, {**self.known, **variables})):
+            yield ShellLine(command.line, call)
 
     def _found(self, command: ShellCommand, args: Sequence[str]) -> Iterator[ShellLine]:
         for at, word in enumerate(args):
@@ -187,7 +213,7 @@ class _Inspector:
             self.depth -= 1
 
     def _run(self, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-        """Return what a command sets for itself, and the words of what it runs."""
+        """Return a command's own variables, and the words that it runs."""
         variables: dict[str, str] = {}
         rest = [self._filled(word) for word in words]
         while rest:
@@ -198,13 +224,14 @@ class _Inspector:
             name = rest[0].rpartition("/")[2]
             if name not in _VALUED:
                 break
+            # "command -v curl" only asks whether there is a curl.
             if name == "command" and _LOOKS_UP & set(rest[1:2]):
                 return variables, []
             rest = _after(name, rest[1:], variables)
         return variables, rest
 
     def _remember(self, words: Sequence[str]) -> None:
-        """Keep what a command gives a name to, for the lines below it."""
+        """Keep the variables that a command sets, for the lines below it."""
         if words and words[0] in {"export", "readonly", "local", "declare", "typeset"}:
             words = words[1:]
         for word in words:
@@ -212,6 +239,8 @@ class _Inspector:
             if match is None:
                 break
             self.known[match[1]] = self._filled(match[2])
+        # A virtual environment that was entered, and a prefix that was configured, make
+        # later installations harmless.
         if words and words[-1].endswith("/activate"):
             self.known["VIRTUAL_ENV"] = words[-1]
         if any("INSTALL_PREFIX=" in w or w.startswith("--prefix") for w in words):
@@ -225,7 +254,7 @@ class _Inspector:
 
 
 def _after(name: str, args: list[str], variables: dict[str, str]) -> list[str]:
-    """Return what is left of *args* once options and variables of *name* are read."""
+    """Return the rest of *args* behind the options and variables of program *name*."""
     valued = _VALUED[name]
     at = 0
     while at < len(args):
@@ -244,9 +273,10 @@ def _after(name: str, args: list[str], variables: dict[str, str]) -> list[str]:
 
 
 def _text(name: str, args: Sequence[str]) -> str:
-    """Return the script that a command is given as text."""
+    """Return the script that a command is given as text; empty where it is not."""
     if name == "eval":
         return " ".join(args)
+    # "trap - EXIT" and "trap 'text' EXIT" have a signal behind the text.
     if name == "trap":
         return args[0] if len(args) > 1 else ""
     if name in SHELLS or name == "su":

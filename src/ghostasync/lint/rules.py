@@ -1,8 +1,8 @@
 """
-Programs that reach out, or that install; one rule for each.
+The rules for programs that reach out, or that install: one rule for each program.
 
-A rule is given the words of a call and the variables that are known there. It returns
-how to name the call, as in ``pip install``, or nothing where there is no harm in it.
+A rule is given the words of a call and the variables that are known there, and returns
+the name of the call, as in ``pip install``, or nothing where the call does no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOCAL: Final = re.compile(
     r"localhost|.*\.localhost|ip6-localhost|127(\.\d+){3}|0\.0\.0\.0|\[?::1]?"
     r"|169\.254\.169\.254|\$\(hostname\b.*|\$\{?(HOSTNAME|GHOST_HOST)\b.*"
 )
-"""This host by any name, and the service that tells an instance about itself."""
+"""The host itself by any name, and the service that tells an instance about itself."""
 
 _S3: Final = re.compile(
     r"(.*\.)?s3([.-][a-z0-9${}_-]+)*\.amazonaws\.com(\.cn)?", re.IGNORECASE
@@ -39,7 +39,7 @@ _CARRIED: Final = frozenset(
 
 
 def _near(address: str) -> bool:
-    """Tell whether an address is on this host, or in S3."""
+    """Tell whether an address is on the host itself, or in S3."""
     if re.match(r"(s3|file|unix)://", address, re.IGNORECASE):
         return True
     match = _HOST.match(address.lower() if "$" not in address else address)
@@ -69,16 +69,16 @@ def _verbs(
     Make a rule for programs like ``apt-get install``.
 
     Args:
-        verbs: First words after the options that are meant; of several words, joined
-            by a space, all in a row.
+        verbs: The first words behind the options that the rule is about; a verb of
+            several words, joined by a space, stands for all of them in a row.
 
-        unless: Options that make it harmless, alone or with ``=``.
+        unless: Options that make the call harmless, alone or with ``=``.
 
-        variables: Names that make it harmless where they are set.
+        variables: Names that make the call harmless where they are set.
 
         valued: Options before the verb that take a value.
 
-        bare: The verb that no word at all stands for.
+        bare: The verb that a call without any verb stands for.
     """
     wanted = [verb.split() for verb in verbs]
 
@@ -86,6 +86,7 @@ def _verbs(
         name, rest = words[0].rpartition("/")[2], list(words[1:])
         if any(known.get(variable) for variable in variables):
             return ""
+        # An option counts wherever it stands: many programs take one behind the verb.
         if any(word == o or word.startswith(f"{o}=") for word in rest for o in unless):
             return ""
         if {"--help", "--version"} & set(rest):
@@ -111,7 +112,7 @@ def _verbs(
 
 
 def _download(words: Sequence[str], _: Variables) -> str:
-    """Curl, wget and their like: where to?"""
+    """Judge curl, wget and their like by the addresses that they are given."""
     args, name = words[1:], words[0].rpartition("/")[2]
     if not args or {"--version", "--help", "-V"} & set(args):
         return ""
@@ -124,6 +125,8 @@ def _download(words: Sequence[str], _: Variables) -> str:
     ]
     full = [word.removeprefix("--url=") for word in free if "://" in word]
     targets = [word for word in full if re.match(r"[\w+.-]+://", word)]
+    # An address without a scheme cannot be told from another word, unless it is near.
+    # A call without any address at all is told: it may have one in a variable.
     if not targets:
         targets = [word for word in free if not word.startswith("-") and _near(word)]
     return "" if targets and all(map(_near, targets)) else name
@@ -132,18 +135,19 @@ def _download(words: Sequence[str], _: Variables) -> str:
 def _git(words: Sequence[str], _: Variables) -> str:
     verbs = ("clone", "fetch", "pull", "push", "ls-remote", "submodule update",
              "submodule add", "remote update", "lfs pull", "lfs fetch")  # fmt: skip
-    call = _verbs(*verbs, valued=("-C", "-c", "--git-dir", "--work-tree"))
-    said = call(words, {})
-    if not said:
+    rule = _verbs(*verbs, valued=("-C", "-c", "--git-dir", "--work-tree"))
+    call = rule(words, {})
+    if not call:
         return ""
-    verb = said.split()[1]
+    # A repository on the host itself needs no network, and is known by its path.
+    verb = call.split()[1]
     at = words.index(verb) if verb in words else 0
     source = next((word for word in words[at + 1 :] if re.search("[/:$]", word)), "")
-    return "" if re.match(r"\.{0,2}/|file://", source) else said
+    return "" if re.match(r"\.{0,2}/|file://", source) else call
 
 
 def _copy(words: Sequence[str], _: Variables) -> str:
-    """Rsync and scp: only where a host is named."""
+    """Judge rsync and scp, which need the network only where a host is named."""
     skipped = {
         "-e",
         "--rsh",
@@ -191,6 +195,8 @@ def _package_file(action: str, asking: str) -> Call:
     """
 
     def rule(words: Sequence[str], _: Variables) -> str:
+        # Letters of options are joined: "rpm -qip" only asks about a package file,
+        # though it has the i of an installation.
         asks = re.compile(rf"-\w*[{asking}]\w*|--(root|instdir|dbpath|query)\b.*")
         if any(map(asks.fullmatch, words)):
             return ""
@@ -223,6 +229,8 @@ def _outside_venv(rule: Call) -> Call:
     """Have *rule* pass over a program of a virtual environment, or within one."""
 
     def rule_outside(words: Sequence[str], known: Variables) -> str:
+        # A virtual environment is known by the folder of the program, or by an
+        # activation or a PATH in a line above.
         folder = words[0].rpartition("/")[0]
         system = {"", "/bin", "/usr/bin", "/usr/local/bin"}
         entered = known.get("VIRTUAL_ENV") or re.match(
@@ -250,8 +258,8 @@ def _global_npm(words: Sequence[str], known: Variables) -> str:
     asked = {"-g", "--global", "--location=global"} & set(words)
     if not asked or known.get("npm_config_prefix") or known.get("NPM_CONFIG_PREFIX"):
         return ""
-    said = _verbs("install", "i", "add", "update", unless=("--prefix",))(words, known)
-    return f"{said} -g" if said else ""
+    call = _verbs("install", "i", "add", "update", unless=("--prefix",))(words, known)
+    return f"{call} -g" if call else ""
 
 
 _PIP_INSTALL: Final = ("install", "download", "wheel")
@@ -312,7 +320,7 @@ NETWORK: Final[Mapping[str, Call]] = {
     "zypper": _verbs("install", "in", "update", "up", "dist-upgrade", "dup", "patch",
                      "refresh", "ref"),
 }  # fmt: skip
-"""What pre- and post-deploy should not call."""
+"""Calls that pre- and post-deploy should not make, by program."""
 
 _pip_outside = _outside_venv(
     _verbs(
@@ -348,4 +356,4 @@ INSTALLERS: Final[Mapping[str, Call]] = {
     "zypper": _verbs("install", "in", "update", "up", "dist-upgrade", "dup", "patch",
                      unless=("--root", "-R", "--installroot")),
 }  # fmt: skip
-"""What the buildpack should not call."""
+"""Calls that the buildpack should not make, by program."""

@@ -1,9 +1,15 @@
 """
-Read shell scripts: which commands are in them, where, and with what words.
+The reader of shell scripts: their commands, with lines and words.
 
-No shell but a reader of sh and what people use of bash: it knows comments, quotes,
-expansions, here-documents and where a command begins, so that text is not taken for
-commands. It never raises: of what it does not understand it makes fewer commands.
+The reader knows sh and the parts of bash that people use: comments, quotes, expansions,
+here-documents and the places where a command begins, so that text is not taken for
+commands. The reader never raises: text that it does not understand gives fewer
+commands.
+
+How it works: a script is a series of simple commands between separators; keywords such
+as ``if`` and ``do`` are passed over, since a command may begin behind them. A
+substitution is a series of its own, read where it stands. The text of a here-document
+is read at the end of its line and handed to the commands that it belongs to.
 
 Rule: every method of the reader moves forward, or the text is at its end.
 """
@@ -37,8 +43,9 @@ class ShellCommand:
     """
     One simple command: its *words* without quotes, expansions as they were written.
 
-    *line* and *last* are those of its first and last word; *stdin* is a here-document
-    and *stdin_line* where that begins; *feeder* is the command before it in a pipe.
+    *line* and *last* are the lines of its first and last word; *stdin* is the text of a
+    here-document and *stdin_line* the line where that begins; *feeder* is the command
+    before it in a pipe.
     """
 
     words: tuple[str, ...]
@@ -62,7 +69,7 @@ def read(text: str, line: int = 1) -> ShellScript:
     reader = _Reader(text, line)
     while not reader.done:
         reader.commands_until("")
-    return ShellScript(tuple(reader.found), reader.comments)
+    return ShellScript(tuple(reader.commands), reader.comments)
 
 
 @attrs.define(eq=False)
@@ -90,8 +97,8 @@ class _Series:
     """
     Commands one after the other, as far as they have been read.
 
-    *feeder* is what pipes into the next one; *cases* has an entry for each open
-    ``case``: whether a pattern comes next.
+    *feeder* is the command that pipes into the next one; *cases* has an entry for each
+    open ``case``: whether a pattern comes next.
     """
 
     draft: _Draft = attrs.field(factory=_Draft)
@@ -106,7 +113,7 @@ class _Series:
 class _Reader(Words):
     def __init__(self, text: str, line: int, depth: int = 0) -> None:
         super().__init__(text, line, depth)
-        self.found: list[ShellCommand] = []
+        self.commands: list[ShellCommand] = []
         self.comments: dict[int, str] = {}
         self.pending: list[_Pending] = []
 
@@ -114,6 +121,8 @@ class _Reader(Words):
 
     def commands_until(self, closer: str) -> None:
         """Read commands up to the *closer* of a substitution, or to the end."""
+        # A here-document within a substitution has its text there, not at the end of
+        # the line around it.
         outer, self.pending = self.pending, []
         self._series(closer)
         self.pending = outer
@@ -137,14 +146,15 @@ class _Reader(Words):
         """Read what ends a command; tell whether it was the *closer*."""
         self.at += len(sign)
         if series.in_pattern:
-            # Its parenthesis closes nothing else.
+            # The parenthesis behind a pattern of "case" closes nothing else.
             if sign == ")":
                 series.cases[-1] = False
             elif sign == "\n":
                 self._here_documents()
             return False
+        # A word before a parenthesis is the name of a function, which runs nothing.
         if sign == "(" and series.draft.words:
-            series.draft.words.clear()  # the name of a function
+            series.draft.words.clear()
         ended = self._finish(series)
         series.feeder = ended if sign in {"|", "|&"} else None
         if sign == closer:
@@ -160,6 +170,7 @@ class _Reader(Words):
     def _take_word(self, series: _Series) -> None:
         start = self.at
         word = self.word()
+        # A keyword in quotes is an ordinary word.
         bare = self.text[start : self.at] == word
         if series.in_pattern:
             if bare and word == "esac":
@@ -197,7 +208,7 @@ class _Reader(Words):
         command = ShellCommand(
             words, self.line(draft.start), last, feeder=series.feeder
         )
-        self.found.append(command)
+        self.commands.append(command)
         for pending in draft.pending:
             pending.owner.append(command)
         return command
@@ -226,6 +237,7 @@ class _Reader(Words):
         target_at = self.at
         target = self.word()
         if match[1] in {"<<", "<<-"} and target:
+            # Quotes around the delimiter keep the text from being expanded.
             raw = self.text[target_at : self.at]
             pending = _Pending(target, match[1] == "<<-", raw != target)
             self.pending.append(pending)
@@ -256,7 +268,7 @@ class _Reader(Words):
         if self.depth < DEPTH:
             inner = _Reader(body, line, self.depth + 1)
             inner.expandable("")
-            self.found += inner.found
+            self.commands += inner.commands
 
     def substituted(self, body: str, line: int) -> None:
         """Read the commands in *body*, between backticks that begin at *line*."""
@@ -264,7 +276,7 @@ class _Reader(Words):
             inner = _Reader(body, line, self.depth + 1)
             while not inner.done:
                 inner.commands_until("")
-            self.found += inner.found
+            self.commands += inner.commands
 
     # --- What holds no commands -----------------------------------------------------
 

@@ -1,5 +1,5 @@
 """
-Read one word of a shell script: quotes, expansions, and what is substituted in it.
+The reader of one word of a shell script: quotes, expansions and substitutions.
 
 Rule: every method moves forward, or the text is at its end.
 """
@@ -14,7 +14,11 @@ from typing import Final
 __all__ = ["DEPTH", "Words"]
 
 DEPTH: Final = 40
-"""Substitutions within substitutions that are followed."""
+"""
+Substitutions within substitutions that are followed.
+
+A hostile script may nest them deeper than Python's stack.
+"""
 
 _PLAIN: Final = re.compile(r"[^\s\\'\"`$;&|()<>#{}\[\]=!]+")
 _TAKES_LIST: Final = re.compile(r"^[A-Za-z_]\w*(\[[^\]]*\])?\+?=$|[?*+@!]$")
@@ -79,11 +83,14 @@ class Words(ABC):
                 parts.append(self._list())
             elif sign in " \t\r\n;&|()<>":
                 break
-            else:  # signs that mean something only to whom the word is given
+            else:
+                # Signs such as "=" and "[" mean something only to the called program.
                 parts.append(sign)
                 self.at += 1
+        # A sign that begins no word, such as a stray parenthesis, is passed over.
         if self.at == start:
             self.at += 1
+        # An escape at the very end of the text has moved past it.
         self.at = min(self.at, len(self.text))
         return "".join(parts)
 
@@ -125,6 +132,7 @@ class Words(ABC):
         return self.text[start : self.at]
 
     def _nested(self) -> None:
+        # Beyond the depth nothing is read any more: fewer commands, and an end.
         if self.depth >= DEPTH:
             self.at = len(self.text)
             return
@@ -136,6 +144,7 @@ class Words(ABC):
         start = end = self.at + 1
         while end < len(self.text) and self.text[end] != "`":
             end += 2 if self.text[end] == "\\" else 1
+        # Backticks within backticks are escaped: one level of backslashes goes.
         body = re.sub(r"\\([`\\$])", r"\1", self.text[start:end])
         self.substituted(body, self.line(start))
         self.at = end + 1

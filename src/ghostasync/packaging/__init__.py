@@ -1,9 +1,9 @@
 """
-How a built tree becomes an archive, and the archive bytes on their way to hosts.
+The package: a built tree as an archive, and the archive's bytes on their way to hosts.
 
 An archive is a tar with two folders: ``release/``, the tree as it will be served, and
-``ghost/``, what a host needs to check and settle it with no more than sh and its own
-tools. It is the same for every environment.
+``ghost/``, the files that a host checks and settles it with, by no more than sh and its
+own tools. An archive is the same for every environment.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""
-How a release travels, and what a host needs to tell that it is there and settle it.
+The files ``ghost/seal`` and ``ghost/settle``, which prove and settle a release.
 
-A host lists what tar left and compares that with what was packaged. Both files here are
-sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
+A host lists the files that tar left and compares the list with what was packaged. Both
+files here are sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
 
 - ``listing``: the digest of what should be listed, quick to compare;
 - ``contents``: the digest of all lines ``SHA256 PATH``, but for files whose names some
@@ -11,8 +11,11 @@ sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
   the host finds, to tell what is wrong where a digest differs.
 
 ``ghost/settle`` calls ``check SHA256 PATH`` for odd names; gives folders and links
-their time, which tar does not leave right; and gives what travels with another mode its
-own. Deepest first, for a folder may be closed by it.
+their time, which tar does not leave right; and gives files and folders that travel with
+another mode their own.
+
+A release does not travel with its own modes because tar on a host may be busybox's and
+its user no root: such a tar cannot write into a folder of mode 0555.
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ from .manifest import Entry, Kind, escape
 __all__ = ["FOLDER_MODE", "file_mode", "seal", "settle"]
 
 FOLDER_MODE: Final = 0o755
-"""The mode of every folder on its way, so that any user can fill it."""
+"""The mode of every folder on its way, so that any user's tar can fill it."""
 
 MAX_CALL: Final = 1 << 16
-"""Bytes of paths in one call: half of what the smallest kernel takes at once."""
+"""Bytes of paths in one call: half of the 128 KiB that the smallest kernel takes."""
 
 _EDIT: Final = rb"""1d
 s/^[^ ]* d [^ ]* [^ ]* - /d 755 /
@@ -41,21 +44,27 @@ s/^\([^ ]* f .\)0/\14/
 s/^\([^ ]* f .\)1/\15/
 s/^\([^ ]* f .\)2/\16/
 s/^\([^ ]* f .\)3/\17/"""
-"""A line of the manifest becomes one of the listing; the modes are those below."""
+"""
+The sed script that makes a line of the listing from a line of the manifest.
+
+Modes become those of :data:`FOLDER_MODE` and :func:`file_mode`.
+"""
 
 _DIGESTS: Final = rb"""1d
 /\\/d
 s/^[^ ]* f [^ ]* [^ ]* \([^ ]*\) /\1 /p"""
-"""A line of the manifest becomes ``SHA256 PATH``, where no name is odd."""
+"""The sed script that makes ``SHA256 PATH`` from a line whose name is not odd."""
 
 
 def file_mode(mode: int) -> int:
     """
     Return the mode of a file on its way.
 
-    Its owner may read it, to check it. What writing takes from a file of anyone but
-    root, setuid and the like, comes last.
+    The owner may read it, to check it; setuid, setgid and sticky bits are left to
+    ``ghost/settle``.
     """
+    # The kernel takes setuid and setgid from a file that anyone but root writes to, so
+    # those bits have to come after the content.
     return mode & 0o777 | 0o400
 
 
@@ -70,6 +79,8 @@ def seal(entries: Iterable[Entry]) -> bytes:
             mode = file_mode(entry.mode)
             line = b"%d f %04o %d %b" % (entry.mtime, mode, entry.size, path)
             listing.append(line)
+            # Digest tools disagree on how to write a name with a newline or backslash;
+            # busybox fails on what GNU escapes. Such files are checked one by one.
             if escape(path) is path:
                 contents.append(b"%b %b" % (entry.sha256.encode(), path))
             else:
@@ -83,7 +94,7 @@ def seal(entries: Iterable[Entry]) -> bytes:
 
 
 def _digest(lines: list[bytes]) -> bytes:
-    # A name may hold newlines; sort(1) sees lines.
+    # The host sorts by sort(1), to which a name with a newline is two lines.
     lines = sorted(b"\n".join(lines).split(b"\n")) if lines else []
     return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest().encode()
 
@@ -113,6 +124,7 @@ def _modes(entries: Iterable[Entry]) -> Iterator[bytes]:
         if (entry.kind is Kind.FOLDER and entry.mode != FOLDER_MODE)
         or (entry.kind is Kind.FILE and entry.mode != file_mode(entry.mode))
     ]
+    # The deepest paths come first: a folder's own mode may close it to its owner.
     changed.sort(key=lambda entry: (-entry.path.count(b"/"), entry.mode))
     for mode, group in groupby(changed, key=lambda entry: entry.mode):
         yield from _calls(b"chmod %04o" % mode, group)
@@ -131,7 +143,7 @@ def _calls(call: bytes, entries: Iterable[Entry]) -> Iterator[bytes]:
 
 
 def _path(entry: Entry) -> bytes:
-    """Return the path from the release's folder, as ``find .`` says it."""
+    """Return the path from the release's folder, as ``find .`` prints it."""
     return b"." if entry.path == b"." else b"./" + entry.path
 
 

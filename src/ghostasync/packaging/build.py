@@ -1,4 +1,10 @@
-"""Make a package of a built tree: archive, manifest, and what is known of both."""
+"""
+The packer: a built tree becomes an archive, its manifest, and a :class:`Package`.
+
+How it works: one pass over the tree reads every file once; what is read goes into the
+archive, into the digest of the file and, through the compressor, into the digest of the
+archive. The manifest is known when the pass ends, so ``ghost/`` follows ``release/``.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +34,11 @@ BLOCK: Final = 4096
 """Bytes that most file systems give out at once."""
 
 INODE: Final = 512
-"""Bytes for an inode and its name in a folder: ext4 takes 256, and 8 more than the
-name. The first block of a folder counts as its content."""
+"""
+Bytes for an inode and its name in a folder: ext4 takes 256, and 8 more than the name.
+
+The first block of a folder counts as the folder's content.
+"""
 
 
 @attrs.frozen
@@ -43,7 +52,7 @@ class Packed:
 
 @attrs.frozen(kw_only=True)
 class _Order:
-    """What :func:`pack` was asked for."""
+    """The arguments of :func:`pack`."""
 
     tree: Path
     id: str
@@ -71,11 +80,11 @@ async def pack(
     Args:
         tree: The folder that becomes the release. Nothing may write to it meanwhile.
 
-        package_id: Names the package and both files.
+        package_id: The name of the package and of both files.
 
-        module: Says what is left out, who owns the rest, and where it will go.
+        module: The settings: excluded names, owner, target.
 
-        revision: What the tree was built from.
+        revision: The revision that the tree was built from.
 
         scripts: The texts of the scripts that run on hosts, where there are any.
 
@@ -98,8 +107,9 @@ async def pack(
     try:
         return await to_thread.run_sync(partial(_pack, order, abandoned.is_set))
     except BaseException:
-        # A cancelled scope is seen by the thread itself and waited for; a cancelled
-        # asyncio task is not.
+        # A thread sees for itself that its scope was cancelled, and anyio waits for it.
+        # A task that was cancelled through asyncio leaves its thread at work: only this
+        # flag keeps it from finishing a package that nobody asks for.
         abandoned.set()
         raise
 
@@ -119,6 +129,7 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
             manifest.write_bytes(ghost["manifest"])
             pulse()
         except BaseException:
+            # Half an archive must not be taken for one by the next run.
             writer.discard()
             manifest.unlink(missing_ok=True)
             raise
@@ -148,6 +159,8 @@ def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, byte
         "settle": settle(entries),
         "manifest": format_manifest(entries),
     }
+    # Nobody but the user who works on the host may read what is in ghost/. Its time is
+    # that of the tree, so that one tree gives the same archive at any time.
     writer.owned_by(0, 0)
     mtime = entries[0].mtime
     writer.member(b"ghost/", Kind.FOLDER, mode=0o700, mtime=mtime)
@@ -160,7 +173,9 @@ def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, byte
 
 
 def _content(manifest: bytes, module: Module, scripts: Mapping[str, bytes]) -> str:
-    """Digest all that makes a release differ on a host; times do not."""
+    """Return a digest of all that makes a release differ on a host."""
+    # A host is UNCHANGED where this digest is the same. Times are left out: a build of
+    # the same commit gives files with other times, and serves the same.
     settings = {
         "path": module.path,
         "owner": [module.uid, module.gid],
@@ -182,13 +197,13 @@ def _size(entry: Entry) -> int:
 
 
 def _room(sizes: Iterable[int]) -> int:
-    """Return what inodes of these sizes take on disk, in bytes, names included."""
+    """Return the bytes that inodes of these sizes take on disk, names included."""
     return sum(-(-size // BLOCK) * BLOCK + INODE for size in sizes)
 
 
 @contextmanager
 def _explained(tree: bytes) -> Generator[None]:
-    """Tell where in *tree*, or outside, the file system refused."""
+    """Turn an OSError into a PackageError that names the path, relative to *tree*."""
     try:
         yield
     except OSError as error:

@@ -1,5 +1,5 @@
 r"""
-What a package holds, entry by entry: a text that ``sed`` can read as well as we.
+The manifest of a package: its entries, as a text that ``sed`` can read too.
 
 The first line names the format. Then, a line an entry, in archive order::
 
@@ -7,11 +7,12 @@ The first line names the format. Then, a line an entry, in archive order::
 
 *mtime* is in whole seconds since the epoch; *kind* is ``d`` (folder), ``f`` (file) or
 ``l`` (symlink), *mode* four octal digits, *size* in bytes; *sha256* is ``-`` but for
-files, and only links have a target. *path* is what ``find .`` says in the tree: ``.``,
-``./a``, ``./a/b``. In both names a control byte or backslash is ``\0ooo``, as ``%b`` of
-``printf`` has it; every other byte is itself, UTF-8 or not.
+files, and only links have a target. *path* is as ``find .`` prints it in the tree:
+``.``, ``./a``, ``./a/b``. In both names a control byte or backslash is ``\0ooo``, as
+``%b`` of ``printf`` has it; every other byte is itself, UTF-8 or not.
 
-All that makes one release differ from another comes after the first column.
+The time comes first because all that makes one release differ from another is then the
+rest of the line.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _ESCAPED: Final = re.compile(rb"\\0([0-7]{3})")
 
 
 class Kind(enum.Enum):
-    """What an entry is; the value is its letter, here and in ``find -type``."""
+    """The kind of an entry; the value is its letter, here and in ``find -type``."""
 
     FOLDER = "d"
     FILE = "f"
@@ -97,8 +98,10 @@ def parse_manifest(data: bytes) -> tuple[Entry, ...]:
     Return the entries of a manifest, in its order.
 
     Raises:
-        PackageError: It is of another format, damaged or cut short.
+        PackageError: The manifest is of another format, damaged or cut short.
     """
+    # The last newline is all that tells a whole manifest from one that was cut between
+    # two lines; with it, splitting leaves an empty last part.
     header, *lines, last = data.split(b"\n") if b"\n" in data else (data, b"?")
     if header != HEADER or last:
         raise PackageError(f"not a whole manifest ({HEADER.decode()!r} on top)")

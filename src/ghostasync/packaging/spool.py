@@ -1,4 +1,10 @@
-"""One archive on its way to many hosts: read once, in whatever they understand."""
+"""
+The spool: one archive on its way to many hosts, in an encoding that they understand.
+
+How it works: the archive is mapped into memory, and each host is sent views of the
+mapping from an offset of its own. Nothing is copied and nobody waits for the slowest
+host; a thousand hosts share the pages that the kernel caches.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +31,16 @@ else:
 __all__ = ["Encoded", "Spool"]
 
 CHUNK: Final = 256 << 10
-"""Bytes handed out at once."""
+"""Bytes handed out at once: eight full packets of SSH."""
 
 STEP: Final = 1 << 20
 """Bytes recoded between two looks for a cancellation."""
 
 GZIP_LEVEL: Final = 2
+"""isal's levels end at 3; the encoding is for hosts that lack zstd."""
+
 GZIP_FORMAT: Final = 31
+"""zlib's number for a window of 32 KiB (15) with a gzip header and checksum (16)."""
 
 
 class Encoded:
@@ -47,7 +56,9 @@ class Encoded:
             yield memoryview(self._map)[start : start + CHUNK]
 
     def close(self) -> None:
-        """Unmap it; where a chunk is still in use, when the last one is dropped."""
+        """Unmap the archive, or leave that to the last chunk that is still in use."""
+        # A host that was cancelled may hold a chunk; a map with views refuses to close,
+        # and goes with them.
         with contextlib.suppress(BufferError):
             self._map.close()
 
@@ -56,8 +67,7 @@ class Spool:
     """
     The *archive* of a package, *nbytes* long, for any number of readers.
 
-    Each reads at its own pace; the page cache is the only copy. Close it when all have
-    done.
+    Each reads at its own pace. The owner closes the spool when all have done.
     """
 
     def __init__(self, archive: Path, nbytes: int) -> None:
@@ -67,12 +77,14 @@ class Spool:
 
     async def encoded(self, encoding: str) -> Encoded:
         """
-        Return the archive as ``zstd``, which it is, or ``gzip``, made once.
+        Return the archive as ``zstd``, which it is, or as ``gzip``, made once.
 
         Raises:
-            PackageError: It is not the archive it was, or there is no room for another.
+            PackageError: The archive has changed, or there is no room for another.
         """
         make = {"zstd": _as_it_is, "gzip": _gzipped}[encoding]
+        # All hosts without zstd ask at once: the first makes the encoding, the others
+        # wait for it. Where the first is cancelled, the next in line makes it.
         async with self._lock:
             if encoding not in self._encodings:
                 made = await to_thread.run_sync(make, self._archive, self._nbytes)
@@ -80,7 +92,7 @@ class Spool:
         return self._encodings[encoding]
 
     def close(self) -> None:
-        """Give back what the encodings take."""
+        """Unmap all encodings."""
         for encoded in self._encodings.values():
             encoded.close()
         self._encodings.clear()
@@ -99,6 +111,7 @@ def _as_it_is(archive: Path, nbytes: int) -> Encoded:
 
 def _gzipped(archive: Path, _: int) -> Encoded:
     """Recode *archive* into a file without a name beside it."""
+    # A file without a name is gone with this process, however that ends.
     compressor = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_FORMAT)
     try:
         with (

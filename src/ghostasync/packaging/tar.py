@@ -1,4 +1,10 @@
-"""Write a tar archive, compressed and hashed as it grows."""
+"""
+The writer of archives: a tar, compressed and hashed as it grows.
+
+Members are GNU format by hand where their names and numbers are short, and by the
+standard library where not. Blocks are gathered, compressed by threads of zstd, hashed
+and written in one go: nothing is read twice, and memory does not grow with the tree.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +27,23 @@ else:
 __all__ = ["TarWriter"]
 
 LEVEL: Final = 3
+"""The level of zstd, which is also zstd's default."""
+
 MAX_WORKERS: Final = 4
+"""Threads that compress, on machines with more cores."""
+
 JOB: Final = 2 << 20
-"""Bytes that one worker compresses: its default of 8 MiB made 40 MB take 15 % longer,
-for 0.7 % less output, and four times the memory."""
+"""
+Bytes that one worker compresses at once.
+
+zstd's default of 8 MiB made 40 MB take 15 % longer, for 0.7 % less output, and took
+four times the memory.
+"""
 
 BATCH: Final = 1 << 20
-"""Bytes gathered before the compressor sees them: a call costs more than a small
-member."""
+"""
+Bytes gathered for one call of the compressor, which costs more than a small member.
+"""
 
 _TYPES: Final = {
     Kind.FOLDER: tarfile.DIRTYPE,
@@ -45,9 +60,10 @@ def _header(name: bytes, kind: bytes, numbers: bytes, target: bytes) -> bytes:
     """
     Return the block of a member whose names and numbers need no extension.
 
-    The same as ``TarInfo.tobuf`` makes, in a tenth of the time; with that, half of all
-    time for packaging went into headers.
+    The block is the one that ``TarInfo.tobuf`` makes, in a tenth of the time; half of
+    the time for packaging went into headers before.
     """
+    # The checksum counts its own eight bytes as spaces; they are in _FIXED.
     checksum = sum(name) + sum(numbers) + kind[0] + sum(target) + _FIXED
     return b"%b%b%06o\0 %b%b%b" % (
         name.ljust(_SHORT, b"\0"),
@@ -60,12 +76,14 @@ def _header(name: bytes, kind: bytes, numbers: bytes, target: bytes) -> bytes:
 
 
 def _compressor() -> ZstdCompressor:
-    # At least one worker: with none the bytes differ, and the archive of one tree
-    # would depend on the machine. How many workers there are does not change them.
+    # There is at least one worker: without any the bytes differ, and the archive of one
+    # tree would depend on the machine. The number of workers does not change the bytes.
     cores = len(os.sched_getaffinity(0))
     return ZstdCompressor(
         options={
             CompressionParameter.compression_level: LEVEL,
+            # The decoder on a host compares this checksum: it is half of the proof that
+            # a release is whole.
             CompressionParameter.checksum_flag: 1,
             CompressionParameter.job_size: JOB,
             CompressionParameter.nb_workers: max(1, min(cores, MAX_WORKERS)),
@@ -77,8 +95,13 @@ class TarWriter:
     """
     A new archive at *path*: GNU format, numeric owners, zstd.
 
-    *pulse* is called every mebibyte or so, and may raise. After :meth:`finish`,
-    *nbytes* and *sha256* are those of the file; :meth:`discard` removes it at any time.
+    *pulse* is called every mebibyte or so, and may raise to end the work. After
+    :meth:`finish`, *nbytes* and *sha256* are those of the file; :meth:`discard` removes
+    the file at any time.
+
+    Raises:
+        FileExistsError: There is a file at *path* already, which stays as it is.
+        PackageError: The file cannot be written.
     """
 
     def __init__(self, path: Path, pulse: Callable[[], None]) -> None:
@@ -95,7 +118,7 @@ class TarWriter:
 
     @property
     def sha256(self) -> str:
-        """The digest, in hex, of what was written."""
+        """The digest of the bytes written so far, in hex."""
         return self._digest.hexdigest()
 
     def owned_by(self, uid: int, gid: int) -> None:
@@ -116,6 +139,8 @@ class TarWriter:
     ) -> None:
         """Start a member; *size* bytes are to follow through :meth:`write`."""
         type_ = _TYPES[kind]
+        # Long names, sizes of 8 GiB and times before 1970 take GNU's extensions, which
+        # the standard library writes. They are rare, so its time does not matter.
         short = len(name) <= _SHORT and len(target) <= _SHORT
         if short and self._plain and size < _SMALL and 0 <= mtime < _SMALL:
             numbers = b"%07o\0%b%011o\0%011o\0" % (mode, self._owner, size, mtime)
@@ -138,6 +163,7 @@ class TarWriter:
 
     def finish(self) -> None:
         """Write the end of the archive and close the file."""
+        # A tar ends with two empty blocks, and fills its last record of 20 blocks.
         end = self._padding + bytes(2 * tarfile.BLOCKSIZE)
         self.write(end)
         self.write(bytes(-(self._total + self._waiting) % tarfile.RECORDSIZE))
@@ -160,6 +186,7 @@ class TarWriter:
     def _store(self, data: bytes) -> None:
         self._digest.update(data)
         self.nbytes += len(data)
+        # An unbuffered file may take less than all; a view costs no copy of the rest.
         left = memoryview(data)
         try:
             while left:

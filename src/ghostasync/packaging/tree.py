@@ -1,8 +1,8 @@
 """
-Read a built tree: what is in it, in a fixed order, every file once.
+The reader of a built tree: its entries in a fixed order, every file once.
 
-Symlinks are data and never followed. What cannot be carried to another machine, and
-what changes under our hands, is an error that names it.
+Symlinks are data and never followed. An entry that cannot be carried to another
+machine, or that changes while it is read, is an error that names it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from .tar import TarWriter
 
 __all__ = ["TreeReader", "shown"]
 
-Found = os.DirEntry[bytes]
+DirEntry = os.DirEntry[bytes]
 
 CHUNK: Final = 1 << 20
 """Bytes read at once: all but a few files of a tree need one read."""
 
+# A file may be swapped for a link or a fifo between its listing and its opening: the
+# one is not followed, the other does not block.
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOREIGN: Final = {
     stat.S_IFSOCK: "socket",
@@ -43,7 +45,7 @@ def shown(path: bytes) -> str:
 
 
 def _excluded(patterns: Sequence[str]) -> Callable[[bytes, bytes], bool]:
-    """Return whether a path in the tree, whose last part is a name, stays out."""
+    """Return a function that tells whether a path in the tree, by *name*, stays out."""
     plain = [pattern.rstrip("/") for pattern in patterns]
     names = _any_of([each for each in plain if "/" not in each])
     paths = _any_of([each.lstrip("/") for each in plain if "/" in each])
@@ -64,9 +66,9 @@ class TreeReader:
     """
     Everything below *tree* on its way into an archive, under the name *prefix*.
 
-    *exclude* holds shell patterns. One without a slash is held against every name, at
-    any depth; one with a slash against the whole path in the tree, where ``*`` matches
-    slashes too. With a folder goes all that is in it.
+    *exclude* holds shell patterns. A pattern without a slash is compared with every
+    name, at any depth; a pattern with a slash with the whole path in the tree, where
+    ``*`` matches slashes too. With a folder goes all that is in it.
     """
 
     def __init__(self, tree: bytes, prefix: bytes, exclude: Sequence[str]) -> None:
@@ -75,10 +77,10 @@ class TreeReader:
 
     def read(self, archive: TarWriter) -> Iterator[Entry]:
         """
-        Add all there is to *archive* and yield it, every folder before its content.
+        Add all entries to *archive* and yield them, every folder before its content.
 
-        Names come in the order of their bytes. Modes and times are the tree's own, in
-        the archive those that ``_host`` wants.
+        Names come in the order of their bytes. An entry has the tree's own mode; its
+        member in the archive has the mode that ``_host`` gives it.
 
         Raises:
             PackageError: Something cannot be packaged, or changed meanwhile.
@@ -86,27 +88,29 @@ class TreeReader:
         """
         yield self._root(archive)
         skip = len(self._tree) + 1
+        # A stack, sorted backwards, in place of calls: a deep tree needs no deep stack
+        # of Python's.
         pending = self._inside(self._tree)
         while pending:
-            found = pending.pop()
-            path = found.path[skip:]
-            if self._excluded(path, found.name):
+            entry = pending.pop()
+            path = entry.path[skip:]
+            if self._excluded(path, entry.name):
                 continue
-            if found.is_file(follow_symlinks=False):
-                yield self._file(archive, path, found.path)
-            elif found.is_dir(follow_symlinks=False):
-                yield self._folder(archive, path, found)
-                pending += self._inside(found.path)
-            elif found.is_symlink():
-                yield self._link(archive, path, found)
+            if entry.is_file(follow_symlinks=False):
+                yield self._file(archive, path, entry.path)
+            elif entry.is_dir(follow_symlinks=False):
+                yield self._folder(archive, path, entry)
+                pending += self._inside(entry.path)
+            elif entry.is_symlink():
+                yield self._link(archive, path, entry)
             else:
-                kind = stat.S_IFMT(found.stat(follow_symlinks=False).st_mode)
+                kind = stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
                 what = _FOREIGN.get(kind, "special file")
                 raise PackageError(f"{shown(path)}: a {what} cannot be packaged")
 
-    def _inside(self, folder: bytes) -> list[Found]:
-        with os.scandir(folder) as found:
-            return sorted(found, key=attrgetter("name"), reverse=True)
+    def _inside(self, folder: bytes) -> list[DirEntry]:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=attrgetter("name"), reverse=True)
 
     def _root(self, archive: TarWriter) -> Entry:
         # A release is 0755 whatever the build folder is.
@@ -114,16 +118,16 @@ class TreeReader:
         archive.member(self._prefix + b"/", Kind.FOLDER, mode=FOLDER_MODE, mtime=mtime)
         return Entry(b".", Kind.FOLDER, FOLDER_MODE, mtime)
 
-    def _folder(self, archive: TarWriter, path: bytes, found: Found) -> Entry:
-        status = found.stat(follow_symlinks=False)
+    def _folder(self, archive: TarWriter, path: bytes, entry: DirEntry) -> Entry:
+        status = entry.stat(follow_symlinks=False)
         name, mtime = b"%b/%b/" % (self._prefix, path), _seconds(status)
         archive.member(name, Kind.FOLDER, mode=FOLDER_MODE, mtime=mtime)
         return Entry(path, Kind.FOLDER, stat.S_IMODE(status.st_mode), mtime)
 
-    def _link(self, archive: TarWriter, path: bytes, found: Found) -> Entry:
-        mtime = _seconds(found.stat(follow_symlinks=False))
+    def _link(self, archive: TarWriter, path: bytes, entry: DirEntry) -> Entry:
+        mtime = _seconds(entry.stat(follow_symlinks=False))
         name = b"%b/%b" % (self._prefix, path)
-        target = os.readlink(found.path)  # noqa: PTH115  # a Path holds no bytes
+        target = os.readlink(entry.path)  # noqa: PTH115  # a Path holds no bytes
         archive.member(name, Kind.LINK, mode=0o777, mtime=mtime, target=target)
         return Entry(path, Kind.LINK, 0o777, mtime, target=target)
 
@@ -146,6 +150,9 @@ class TreeReader:
             raise PackageError(f"{shown(path)}: {error.strerror}") from error
         finally:
             os.close(fd)
+        # The header promised *size* bytes before the first was read. A file that
+        # shrank, grew or was written to meanwhile is neither the old one nor the new
+        # one.
         same = (now.st_size, now.st_mtime_ns) == (size, was.st_mtime_ns)
         if left or not same or not stat.S_ISREG(was.st_mode):
             raise PackageError(f"{shown(path)}: changed while it was packaged")

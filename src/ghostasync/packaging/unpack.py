@@ -1,4 +1,4 @@
-"""Put a package's tree back into a folder on this machine."""
+"""The unpacker: a package's tree, back in a folder on this machine."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def unpack(archive: Path, into: Path) -> None:
     """
     Extract the release of *archive* into the folder *into*.
 
-    For scripts that run here after a deploy from a stored package; a host's release is
-    made and proven by ``receive.sh``.
+    Scripts that run on the controller after a deploy from a stored package need its
+    tree; a host's release is made and proven by ``receive.sh``.
 
     Raises:
         PackageError: The archive is damaged, or there is no room.

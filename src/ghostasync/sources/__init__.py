@@ -1,1 +1,1 @@
-"""Where trees come from."""
+"""The sources of trees: one file for each kind."""

@@ -1,8 +1,9 @@
 """
-How git is started: never by a shell, never asking, never led astray.
+The way git is started: never by a shell, never asking, never led astray.
 
-Rule 1: what a user or a repository chose stands behind ``--``, or is checked first.
-Rule 2: nothing secret is in an argument list, ours or that of a child of git.
+Rule 1: words that a user or a repository chose stand behind ``--``, or are checked
+first.
+Rule 2: nothing secret is in an argument list, neither ours nor that of a child of git.
 Rule 3: of the caller's ``GIT_*`` only what says how to reach a server gets through.
 """
 
@@ -42,28 +43,35 @@ REACHING: Final = frozenset(
         "GIT_SSL_NO_VERIFY",
     }
 )
-"""Deploy keys, authorities and proxies are told this way; no repository is."""
+"""
+The variables of git that get through: they tell of deploy keys, authorities, proxies.
+
+All others are dropped: a leaked GIT_DIR or GIT_WORK_TREE, as in a hook, would have git
+work on another repository.
+"""
 
 NETWORK: Final = "git:http:https:ssh"
 """Protocols a repository may name; ``ext::`` and ``fd::`` would run programs."""
 
 LOCAL: Final = f"file:{NETWORK}"
-"""The same and paths of this machine."""
+"""The protocols of NETWORK, and paths of this machine."""
 
 CONFIG: Final = (
-    # The tree depends on the commit alone, not on who builds it.
+    # A tree depends on the commit alone, not on the settings of the user who builds it.
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
     "core.eol=lf",
     "core.symlinks=true",
-    # Nothing runs besides git.
+    # Hooks of the user's template, or a file watcher, would be programs besides git.
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
-    # Folders are ours or named by the plan, whoever owns them.
+    # Every folder here is ours or was named by the plan, whichever user owns it; git
+    # refuses repositories of other users otherwise.
     "safe.directory=*",
-    # Packs appear whole, loose objects of a killed fetch would not.
+    # A pack appears whole. Objects are unpacked one by one below this limit, and a
+    # killed fetch would leave some of them cut short.
     "fetch.unpackLimit=1",
-    # Nothing stays behind in the background.
+    # A git in the background would write to the mirror without the mirror's lock.
     "gc.autoDetach=false",
     "maintenance.autoDetach=false",
     "advice.detachedHead=false",
@@ -79,7 +87,11 @@ LFS: Final = (
 """Files in Git LFS are put in place by the checkout itself, submodules' ones too."""
 
 LFS_MISSING: Final = ("filter.lfs.process=", "filter.lfs.required=true")
-"""Makes a checkout with such files fail: pointers to them are not what was meant."""
+"""
+The settings without git-lfs: a checkout with files in Git LFS fails.
+
+Without them the tree would hold the pointers in place of the files.
+"""
 
 NO_LFS: Final = "the tree has files in Git LFS, and git-lfs is not here: install it"
 
@@ -88,29 +100,38 @@ VAGUE: Final = re.compile(
     r"|filter lfs failed|external filter|git lfs logs|Errors logged to"
     r"|Retry scheduled|a second time, aborting|into submodule path"
 )
-"""What git says after it has said why."""
+"""Lines that git prints after the line that tells why."""
 
 UPLOAD_PACK: Final = "--upload-pack=git -c 'safe.directory=*' upload-pack"
-"""Reads a local repository of another user; CONFIG does not reach that end of it."""
+"""
+The option that reads a local repository of another user.
+
+A fetch starts a second git at the repository's end, which CONFIG does not reach.
+"""
 
 HELPER: Final = (
     '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n"'
     ' "$GHOSTASYNC_GIT_USERNAME" "$GHOSTASYNC_GIT_PASSWORD"; }; f'
 )
-"""Tells git the credentials of the URL; a constant, they are in its environment."""
+"""
+The credential helper that hands git the credentials of the URL.
+
+The text is a constant, so that it may stand in an argument list: the credentials are in
+git's environment.
+"""
 
 
 def _ignore(_: bytes) -> None:
-    """Nobody wants to read this output."""
+    """Drop output that is kept nowhere but in the tail for errors."""
 
 
 @attrs.frozen
 class Remote:
     """
-    A repository: *url* is what git and people are told, without credentials.
+    A repository; *url* is for git and people, and holds no credentials.
 
-    *base* is the part of an ``http(s)`` URL that its credentials are for. A *password*
-    of None was not given at all.
+    *base* is the part of an ``http(s)`` URL that its credentials are for; *password* is
+    None where the URL has none, not even an empty one.
     """
 
     url: str
@@ -135,19 +156,20 @@ class Remote:
             )
         url = git_url(text, folder, environ)
         if "://" in url or ":" in url.partition("/")[0]:
-            # ssh takes no password from a URL, so nothing is lost.
+            # ssh takes no password from a URL, so one that stands there is of no use
+            # and would only be shown.
             url = re.sub(r"\A(\w[\w+.-]*://[^/?#@:]*):[^/?#]*@", r"\1@", url)
             return cls(url, local=url.startswith("file://"))
         return cls(str(Path(url).resolve()), local=True)
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What a fetch or question needs besides the URL."""
+        """The options that a fetch or question needs besides the URL."""
         return (UPLOAD_PACK,) if self.local else ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be printed; a lone user name may be a token."""
+        """The texts that must not be printed; a lone user name may be a token."""
         return (self.username if self.password is None else self.password,)
 
 
@@ -168,10 +190,11 @@ class Cli:
         allow: str = LOCAL,
     ) -> None:
         """
-        Run git; *allow* is what it may reach, as in ``GIT_ALLOW_PROTOCOL``.
+        Run git; *allow* lists the protocols it may use, as in ``GIT_ALLOW_PROTOCOL``.
 
         Raises:
-            SourceError: It failed: the module, what it was *doing*, git's last line.
+            SourceError: git failed; the text has the module, what git was *doing* and
+                the last line of git that tells why.
         """
         tail = Tail()
 
@@ -193,7 +216,7 @@ class Cli:
             raise self.failure(doing, status, tail.text())
 
     async def ask(self, *args: str, doing: str) -> bytes:
-        """Return what git answers; raises SourceError as :meth:`run` does."""
+        """Return git's stdout; raises SourceError as :meth:`run` does."""
         try:
             return await self._capture(*args)
         except BuildError as error:
@@ -201,16 +224,23 @@ class Cli:
             raise self.failure(doing, status, error.tail or str(error)) from error
 
     async def look(self, *args: str) -> str:
-        """Return one line of git's, empty where it has none to give."""
+        """
+        Return one line of git's, empty where git exits non-zero.
+
+        Raises:
+            SourceError: git could not be started.
+        """
         try:
             return (await self._capture(*args)).decode("utf-8", "replace").strip()
         except BuildError as error:
+            # A status is git's answer "no such name"; without one git never ran.
             if error.exit_status is None:
                 raise SourceError(f"{self.module}: {error}") from error
             return ""
 
     def failure(self, doing: str, status: int | None, output: str) -> SourceError:
-        """Return the error for a git that said *output*."""
+        """Return the error for a git that printed *output*."""
+        # Without git-lfs git's own words are about a filter, which nobody has heard of.
         if "filter lfs failed" in output and not _lfs_is_here():
             return SourceError(f"{self.module}: {NO_LFS}")
         line = _telling_line(output) or f"git exited {status}"
@@ -226,7 +256,8 @@ class Cli:
         config = [*CONFIG, *(LFS if _lfs_is_here() else LFS_MISSING)]
         if self.remote.base:
             key = f"credential.{self.remote.base}.helper"
-            # With a password, the user's own helpers are not asked; the first answers.
+            # A URL with a password needs no other helper: an empty value clears the
+            # list of the user's own. A lone user name is completed by those helpers.
             config += [f"{key}="] * (self.remote.password is not None)
             config.append(f"{key}={HELPER}")
         return ("git", *(part for pair in config for part in ("-c", pair)))
@@ -237,7 +268,9 @@ class Cli:
             for key, value in self.environ.items()
             if key in REACHING or not key.startswith("GIT_")
         }
-        env.pop("DISPLAY", None)  # where ssh would ask; it has no terminal either
+        # ssh would ask for a passphrase in a window where it has a display; it has no
+        # terminal here to ask on.
+        env.pop("DISPLAY", None)
         env |= {
             "GIT_ALLOW_PROTOCOL": allow,
             "GIT_ASKPASS": "",
@@ -262,7 +295,7 @@ def _lfs_is_here() -> bool:
 
 
 def _telling_line(output: str) -> str:
-    """Return the last line that tells why."""
+    """Return the last line of *output* that tells why."""
     lines = [line for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if not VAGUE.search(line)]
     return (telling or lines or [""])[-1]

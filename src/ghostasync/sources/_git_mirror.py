@@ -1,10 +1,14 @@
 """
-A local mirror of a repository: fetched often, healed when something killed it.
+The mirror of a repository on this machine: fetched often, healed where it is broken.
 
-Rule 1: whoever writes to the mirror holds its lock; reading needs none, since packs
-appear whole and a new mirror takes the old one's place under the same path.
-Rule 2: it is thrown away only where git itself finds it broken, and not before the new
-one is there.
+How it heals: a fetch that fails may mean that the server is away or that a killed git
+left the mirror damaged. Git's own check tells which. A broken mirror is fetched anew
+beside the old one, and the two are swapped by renames.
+
+Rule 1: a writer holds the mirror's lock; reading needs none, since packs appear whole
+and a new mirror takes the old one's place under the same path.
+Rule 2: a mirror is thrown away only where git itself finds it broken, and not before
+the new one is there.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ FULL: Final = re.compile(r"[0-9a-fA-F]{40}")
 """A whole commit id."""
 
 SHORT: Final = re.compile(r"[0-9a-fA-F]{4,39}")
-"""What git takes for an abbreviated one."""
+"""An abbreviated commit id; git takes none of less than four digits."""
 
 FETCH: Final = (
     *("fetch", "--quiet", "--force", "--prune"),
@@ -39,7 +43,7 @@ FETCH: Final = (
 ALL: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 
 FSCK: Final = 120
-"""Seconds to look for damage after a failure; a mirror too large for it is kept."""
+"""Seconds to look for damage after a failure; too large a mirror is kept as it is."""
 
 
 @attrs.frozen
@@ -66,6 +70,8 @@ class Mirror:
                 await to_thread.run_sync(_remove_stale_locks, self.folder)
                 await self._fetch_all(self.folder)
             except SourceError:
+                # A sound mirror outlives a repository that cannot be reached: another
+                # fetch of all of it would fail too.
                 if await self._sound():
                     raise
                 await self._replace()
@@ -73,6 +79,7 @@ class Mirror:
     async def heal(self) -> bool:
         """Make a broken mirror anew; return whether it was broken."""
         async with locked(self._beside(".lock")):
+            # Of two runs that read the same spoilt object, the second finds it healed.
             if await self._sound():
                 return False
             await self._replace()
@@ -86,14 +93,15 @@ class Mirror:
             SourceError: The repository does not give it.
         """
         async with locked(self._beside(".lock")):
-            # The ref keeps it from being collected as garbage.
+            # A commit that no ref leads to would be collected as garbage some day.
             await self._fetch(self.folder, f"+{commit}:refs/ghostasync/{commit}")
 
     async def default_branch(self) -> str:
         """
         Return the name of the remote's default branch, as it is now.
 
-        A commit where its HEAD is detached, empty where HEAD leads nowhere.
+        The name is a commit id where the remote's HEAD is detached, and empty where
+        HEAD leads nowhere, as in an empty repository.
         """
         answer = await self.git.ask(
             *("ls-remote", "--symref", *self.git.remote.options),
@@ -109,10 +117,13 @@ class Mirror:
 
     async def find(self, rev: str) -> str:
         """Return the commit that *rev* names in the mirror, empty where none."""
+        # No argument of a program can hold a NUL, and no ref is called so.
         if "\0" in rev:
             return ""
         if FULL.fullmatch(rev):
             return await self._peel(rev)
+        # rev-parse would take far more than names, such as main~3 or :/message, and
+        # would look for tags first: refs are asked for by their full name.
         for kind in ("heads", "tags"):
             ref = f"refs/{kind}/{rev}"
             if line := await self._look("show-ref", "--verify", "--hash", "--", ref):
@@ -136,7 +147,7 @@ class Mirror:
 
     async def _fetch_all(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # On a mirror that is there already, this puts back what it lacks.
+        # On a mirror that is there already, init puts back the files that it lacks.
         await self._run("init", "--quiet", "--bare", folder=folder)
         await self._fetch(folder, *ALL)
 
@@ -149,6 +160,8 @@ class Mirror:
         await self.git.run(f"--git-dir={folder}", *args, cwd=folder, doing="fetch")
 
     async def _sound(self) -> bool:
+        # A check that takes too long decides nothing: a mirror as large as that is
+        # expensive to fetch again, and is kept.
         with anyio.move_on_after(FSCK):
             try:
                 args = ("fsck", "--no-dangling", "--no-progress")
@@ -162,6 +175,7 @@ class Mirror:
         for leftover in (new, old):
             await to_thread.run_sync(_remove, leftover)
         await self._fetch_all(new)
+        # rename(2) replaces no folder that is not empty, so the old mirror steps aside.
         self.folder.rename(old)
         new.rename(self.folder)
         await to_thread.run_sync(_remove, old)
@@ -175,6 +189,8 @@ def _remove(folder: Path) -> None:
 
 
 def _remove_stale_locks(mirror: Path) -> None:
-    """Remove what a killed git left; ours is the only lock that counts here."""
+    """Remove the lock files of a git that was killed."""
+    # A leftover .lock of a ref makes every later fetch fail. No git is at work here:
+    # the caller holds the one lock that runs go by.
     for path in mirror.rglob("*.lock"):
         path.unlink(missing_ok=True)

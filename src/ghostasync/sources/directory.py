@@ -1,4 +1,4 @@
-"""A tree that is a folder on this machine; it is copied, never built in place."""
+"""The source that is a folder on this machine; it is copied, never built in place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Directory:
 
     async def resolve(self) -> Revision:
         """
-        Return where the folder is; it has no revisions.
+        Return the folder's path as its revision; a folder has no others.
 
         Raises:
             SourceError: There is no such folder.
@@ -50,7 +50,8 @@ class Directory:
             SourceError: Something cannot be copied: a socket, fifo or device, a file
                 that changes meanwhile or cannot be read. The path is named.
         """
-        del revision, output  # there is one, and nothing to tell
+        # A folder has one revision, and a copy has nothing to say.
+        del revision, output
         try:
             await to_thread.run_sync(_copy_tree, self._folder, into)
         except (OSError, SourceError) as error:
@@ -58,9 +59,12 @@ class Directory:
 
 
 def _copy_tree(source: Path, into: Path) -> None:
+    # The build folder may lie in the folder that is copied, as with a cache in a home
+    # folder: a copy that held itself would never end.
     skipped = into.stat()
     copied = [(source, into)]
-    for folder, copy in copied:  # grows while we go through it
+    # The list grows while the loop goes through it.
+    for folder, copy in copied:
         with os.scandir(folder) as entries:
             for entry in entries:
                 from_thread.check_cancelled()
@@ -70,7 +74,8 @@ def _copy_tree(source: Path, into: Path) -> None:
                 elif not os.path.samestat(path.stat(), skipped):
                     target.mkdir()
                     copied.append((path, target))
-    # Last and from below: filling a folder changes its time, and may need its mode.
+    # Folders come last, the deepest first: filling a folder changes its time, and a
+    # folder that may not be written to could not be filled.
     for folder, copy in reversed(copied):
         shutil.copystat(folder, copy)
 
@@ -84,6 +89,7 @@ def _copy(path: Path, target: Path) -> None:
     else:
         raise SourceError(f"{path} is neither a file, a folder nor a link")
     shutil.copystat(path, target, follow_symlinks=False)
+    # A file that was written to meanwhile may be half of the old and half of the new.
     after = path.lstat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SourceError(f"{path} changed while it was copied")

@@ -1,8 +1,11 @@
 """
-Trees out of git repositories, through a mirror on this machine.
+The source that is a git repository, through a mirror on this machine.
 
-The default branch is asked for each time; a whole commit id that the mirror has costs
-no network. What a commit gives is the same each time: contents, modes and times.
+How it works: a mirror of all branches and tags is fetched into the cache, the wanted
+revision is looked up there, and its commit is checked out into the build folder, which
+borrows the mirror's objects. The default branch is asked for each time; a whole commit
+id that the mirror has costs no network. A commit gives the same tree each time:
+contents, modes and times.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from ._git_mirror import FETCH, FULL, Mirror
 __all__ = ["Git"]
 
 COMMITTED: Final = re.compile(rb"^committer .*> (\d{1,10}) [+-]\d{4}$", re.MULTILINE)
-"""When a commit was made, in seconds since 1970."""
+"""The time of a commit in its object, in seconds since 1970."""
 
 EVERYTHING: Final = (
     "+refs/heads/*:refs/remotes/origin/*",
@@ -80,8 +83,12 @@ class Git:
         """
         async with self._translated():
             rev = self._rev
+            # A commit never changes, so a whole id that the mirror has needs no
+            # network; a branch or tag may have moved since it was fetched.
             commit = await self._mirror.find(rev) if FULL.fullmatch(rev) else ""
             if not commit:
+                # A fetch does not move a mirror's HEAD, so a renamed default branch is
+                # only known by asking.
                 if rev in {"", "HEAD"}:
                     rev = await self._mirror.default_branch()
                 await self._mirror.update()
@@ -107,12 +114,15 @@ class Git:
         """
         commit = revision.commit
         async with self._translated():
+            # Another run may have made the mirror anew since the revision was resolved.
             if not await self._mirror.find(commit):
                 await self._mirror.update()
                 await self._find(commit)
             try:
                 await self._check_out(commit, into, output)
             except SourceError:
+                # A spoilt object in the mirror shows only when it is read. A sound
+                # mirror means that the error was about something else.
                 if not await self._mirror.heal():
                     raise
                 await to_thread.run_sync(_empty, into)
@@ -123,6 +133,7 @@ class Git:
 
     async def _find(self, rev: str) -> str:
         commit = await self._mirror.find(rev)
+        # A commit that no branch or tag leads to any more may still be had by its id.
         if not commit and FULL.fullmatch(rev):
             try:
                 await self._mirror.fetch_commit(rev.lower())
@@ -141,8 +152,11 @@ class Git:
             await self._git.run(*args, cwd=into, doing="check out", output=output)
 
         await git("init", "--quiet")
+        # Submodules with relative URLs, and git-lfs, go by the URL of the origin.
         await git("config", "remote.origin.url", self._remote.url)
         mirror = self._mirror.folder
+        # A kept .git has to be whole without the mirror, so it fetches from it; one
+        # that is dropped after the checkout borrows the mirror's objects for nothing.
         if self._keep_git:
             await git("config", "remote.origin.fetch", EVERYTHING[0])
             refs = (*EVERYTHING, commit)
@@ -155,8 +169,10 @@ class Git:
         await git("checkout", "--quiet", "--force", "--detach", commit)
 
     async def _add_submodules(self, into: Path, output: OnOutput) -> None:
-        # What came over the network must not reach into this machine's disk; a local
-        # repository was named by the plan, and its submodules are its neighbours.
+        # A repository that came over the network must not reach into this machine's
+        # disk by a submodule's URL. A local repository was named by the plan, and its
+        # submodules are its neighbours; git refuses local paths unless they are
+        # allowed.
         await self._git.run(
             *("submodule", "--quiet", "update", "--init", "--recursive", "--force"),
             cwd=into,
@@ -189,14 +205,18 @@ def _settle(tree: Path, seconds: int, keep_git: bool) -> None:
     """
     Make modes and times those of the commit, and drop ``.git`` unless it is kept.
 
-    Git knows one mode bit; the others would be the umask's, the times those of today.
+    *seconds* is the commit's time, since 1970.
     """
+    # A tree has to depend on the commit alone, or every build would be a new release.
+    # Git stores one bit of a mode, so the others would be those of the umask; and it
+    # stores no times, which would be those of the checkout.
     for name, folders, files in os.walk(tree):
         from_thread.check_cancelled()
         folder = Path(name)
-        for kind in (folders, files):
-            if ".git" in kind:
-                kind.remove(".git")
+        # A submodule's .git is a file, the repository's own a folder.
+        for names in (folders, files):
+            if ".git" in names:
+                names.remove(".git")
                 if not keep_git:
                     _remove(folder / ".git")
         for path in (folder, *map(folder.joinpath, files)):
@@ -204,6 +224,7 @@ def _settle(tree: Path, seconds: int, keep_git: bool) -> None:
                 executable = path.stat().st_mode & 0o100
                 path.chmod(0o755 if executable else 0o644)
             os.utime(path, (seconds, seconds), follow_symlinks=False)
+        # Links to folders stand among the folders and are not walked into.
         for path in map(folder.joinpath, folders):
             if path.is_symlink():
                 os.utime(path, (seconds, seconds), follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Where packages, MANIFEST and runs are kept."""
+"""The stores, which keep packages, MANIFEST and runs: one file for each kind."""
 
 from __future__ import annotations
 

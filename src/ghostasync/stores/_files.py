@@ -1,7 +1,12 @@
 """
 Files that are there whole or not at all, and survive a power failure once they are.
 
-All of this blocks and belongs into a worker thread. What the system refuses becomes a
+How it works: a file is written under a temporary name beside its place, flushed, moved
+into place in one step, and then the folder is flushed, since a name is the folder's
+content. Only :func:`append` writes to a file in place: after a power failure the part
+that was cut is offered again, compared and completed.
+
+All functions block and belong into a worker thread. An OSError becomes a
 :class:`~ghostasync.errors.StoreError` that names the file.
 """
 
@@ -26,14 +31,14 @@ __all__ = [
     "explained",
     "flush",
     "make_folder",
+    "move_in",
     "names",
     "sha256",
-    "take",
     "write",
 ]
 
 TEMPORARY: Final = ".tmp"
-"""How the names of files end that are not whole yet; they begin with a dot."""
+"""The end of the names of files that are not whole yet; they begin with a dot."""
 
 _ADVICE: Final = {
     errno.ENOSPC: "free some space there",
@@ -67,6 +72,8 @@ def explained(path: Path) -> Iterator[None]:
 
 def make_folder(path: Path) -> None:
     """Make *path* and the folders above it, each 0700; those that exist stay alone."""
+    # Path.mkdir(parents=True) would give the folders above the umask's mode, and a
+    # name that is not flushed in its folder would be lost with the power.
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(0o700, exist_ok=True)
@@ -74,7 +81,7 @@ def make_folder(path: Path) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """Return what is in *folder*, in no order; nothing where there is no folder."""
+    """Return the names in *folder*, in no order; none where there is no folder."""
     try:
         return [each.name for each in folder.iterdir()]
     except FileNotFoundError:
@@ -101,9 +108,10 @@ def write(path: Path, data: bytes) -> None:
 
 def append(path: Path, at: int, data: bytes) -> None:
     """
-    Add a part to *path*, 0600, that survives power loss; once, if asked twice.
+    Add *data* to *path*, 0600, at byte *at*, so that it survives power loss.
 
-    What a power failure has left of this very part is made whole.
+    The same part may be added again, and is there once. A rest of it that a power
+    failure left is made whole.
 
     Raises:
         StoreError: *at* lies behind the file's end, or other data is there; or the
@@ -113,25 +121,29 @@ def append(path: Path, at: int, data: bytes) -> None:
         nbytes = path.stat().st_size if path.exists() else 0
         if at > nbytes:
             raise StoreError(f"{path} ends at {nbytes}: a part is missing before {at}")
+        # O_APPEND writes at the file's end whatever the position is, so a part can
+        # never overwrite another; the position is for the reading alone.
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with io.FileIO(opened, "r+") as file:
             file.seek(at)
-            there = file.read(len(data))
-            if not data.startswith(there):
+            present = file.read(len(data))
+            if not data.startswith(present):
                 raise StoreError(f"{path} has another part at {at}, which stays")
-            rest = data[len(there) :]
+            rest = data[len(present) :]
             try:
                 while rest:
                     rest = rest[file.write(rest) :]
             except OSError:
+                # On a full disk the file ends as it did. Where it cannot even be cut,
+                # the next try completes the part, and the first error is the cause.
                 with suppress(OSError):
-                    file.truncate(at + len(there))
+                    file.truncate(at + len(present))
                 raise
             os.fsync(file.fileno())
         flush(path.parent)
 
 
-def take(source: Path, path: Path) -> None:
+def move_in(source: Path, path: Path) -> None:
     """
     Move *source* to *path*, 0600; copy it where it lies on another filesystem.
 
@@ -148,7 +160,8 @@ def take(source: Path, path: Path) -> None:
         temporary.chmod(0o600)
         flush(temporary)
         try:
-            # A rename would replace; a link never does.
+            # Of two builds that publish one id the second must fail. A rename would
+            # replace the first one's file; a link never does.
             path.hardlink_to(temporary)
         except FileExistsError:
             raise StoreError(f"{path} exists already and is not replaced") from None

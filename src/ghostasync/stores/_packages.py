@@ -4,13 +4,13 @@ The folder of packages.
 ::
 
     <id>.tar.zst     the archive
-    <id>.manifest    what a host checks a release against
-    <id>.json        what is known of it; written last and removed first, so that a
-                     package is there exactly as long as this is
+    <id>.manifest    the list that a host compares a release with
+    <id>.json        the package as a value; written last and removed first, so that a
+                     package is there exactly as long as this file is
     <id>.reserved    the id is taken by a build that has not ended
 
-No lock is needed: an id belongs to the one build that reserved it. All of this blocks
-and belongs into a worker thread.
+No lock is needed: an id belongs to the one build that reserved it. All methods block
+and belong into a worker thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KNOWN: Final = ".json"
 RESERVED: Final = ".reserved"
 
 STALE_SECONDS: Final = 86_400.0
-"""When what an unfinished build left may go: longer than any build takes."""
+"""Age at which files of an unfinished build may go: longer than any build takes."""
 
 
 class PackageFolder:
@@ -45,7 +45,7 @@ class PackageFolder:
         self._verifying = threading.Lock()
 
     def reserve(self, module: str, commit: str) -> str:
-        """Return an id that nobody has; its epoch is now, or soon after."""
+        """Return an id that nobody has; its epoch is now, or the next free second."""
         _files.make_folder(self._folder)
         epoch = int(time.time())
         while True:
@@ -56,7 +56,9 @@ class PackageFolder:
             except FileExistsError:
                 epoch += 1
                 continue
-            # What is published has given its reservation back.
+            # A package that is published has given its reservation back, so its archive
+            # says that the id is taken. The look comes after the reservation: before
+            # it, another build could publish in between.
             if not self._file(package_id, ARCHIVE).exists():
                 return package_id
             reserved.unlink()
@@ -64,28 +66,31 @@ class PackageFolder:
 
     def publish(self, package: Package, archive: Path, manifest: Path) -> None:
         """
-        Add *package*.
+        Add *package*; *archive* and *manifest* are moved.
 
         Raises:
-            StoreError: There is one with its id already, which stays as it is.
+            StoreError: There is a package with its id already, which stays as it is.
         """
         _files.make_folder(self._folder)
-        _files.take(archive, self._file(package.id, ARCHIVE))
+        # The archive comes first, and outside of the clean-up: where it is there
+        # already, the package is somebody else's and must not be removed.
+        _files.move_in(archive, self._file(package.id, ARCHIVE))
         try:
-            _files.take(manifest, self._file(package.id, MANIFEST))
+            _files.move_in(manifest, self._file(package.id, MANIFEST))
             _files.write(self._file(package.id, KNOWN), _texts.dump(package))
         except BaseException:
             self._remove(package.id)
             raise
+        # Given back earlier, the reservation would let another build take the id.
         self._file(package.id, RESERVED).unlink(missing_ok=True)
 
     def known(self, package_id: str) -> Package:
         """
-        Return what is known of a package.
+        Return a package as a value.
 
         Raises:
             NotInStore: There is no such package.
-            StoreError: What is known of it is damaged.
+            StoreError: The file that describes it is damaged.
         """
         path = self._file(package_id, KNOWN)
         try:
@@ -98,25 +103,28 @@ class PackageFolder:
 
     def ids(self, module: str) -> list[str]:
         """Return the ids of a module's packages, oldest first."""
-        found = (_stem(name) for name in self._names() if name.endswith(KNOWN))
+        ids = (_stem(name) for name in self._names() if name.endswith(KNOWN))
         return sorted(
-            (each for each in found if _texts.module_of(each) == module),
+            (each for each in ids if _texts.module_of(each) == module),
             key=_texts.age,
         )
 
     def archive(self, package_id: str) -> Path:
         """
-        Return the path of an archive, read and checked unless that was done before.
+        Return the path of an archive whose digest was checked.
 
         Raises:
-            StoreError: It is not what was published.
+            StoreError: The archive is not what was published.
         """
         package = self.known(package_id)
         path = self._file(package_id, ARCHIVE)
+        # Modules and runs that ask for one archive at the same time read it once: the
+        # second waits for the first one's digest. A file that was touched since, by
+        # inode, size or time, is read again.
         with self._verifying:
             facts = path.stat()
-            seen = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-            if self._verified.get(package_id) == seen:
+            stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+            if self._verified.get(package_id) == stamp:
                 return path
             digest = _files.sha256(path)
             if digest != package.sha256:
@@ -125,7 +133,7 @@ class PackageFolder:
                     f"{package.sha256[:12]}…); put it back from a backup, or deploy "
                     "the commit anew"
                 )
-            self._verified[package_id] = seen
+            self._verified[package_id] = stamp
         return path
 
     def prune(self, module: str, keep: int, named: frozenset[str]) -> int:
@@ -137,16 +145,20 @@ class PackageFolder:
         return len(gone)
 
     def _sweep(self, module: str) -> None:
-        """Remove what builds left that ended without a package, a day ago."""
+        """Remove the files of builds that ended without a package, a day ago."""
         known = set(self.ids(module))
         for name in self._names():
             package_id = _stem(name)
-            ours = _texts.module_of(package_id) == module and package_id not in known
+            left = _texts.module_of(package_id) == module and package_id not in known
             path = self._folder / name
-            if (ours or name.endswith(_files.TEMPORARY)) and _is_stale(path):
+            # A build that goes on has files without a package as well: age tells them
+            # apart.
+            if (left or name.endswith(_files.TEMPORARY)) and _is_stale(path):
                 path.unlink(missing_ok=True)
 
     def _remove(self, package_id: str) -> None:
+        # A removal that is interrupted leaves files without a package, never a package
+        # without its files.
         for suffix in (KNOWN, ARCHIVE, MANIFEST):
             self._file(package_id, suffix).unlink(missing_ok=True)
 
@@ -164,4 +176,5 @@ def _stem(name: str) -> str:
 
 
 def _is_stale(path: Path) -> bool:
+    # The time of the last change of the inode: a moved archive keeps its mtime.
     return time.time() - path.stat().st_ctime > STALE_SECONDS

@@ -1,8 +1,8 @@
 """
-What a store writes, whatever it writes to: ids, MANIFEST, names of files, JSON.
+The texts that a store writes, whatever it writes to: ids, MANIFEST, file names, JSON.
 
-Pure: every store of ghostasync agrees on these, so that a directory may be copied into
-a bucket and back.
+Pure: every store of ghostasync agrees on these texts, so that a directory may be copied
+into a bucket and back.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ def check_id(package_id: str) -> str:
     Return *package_id*, which is then safe as the name of a file.
 
     Raises:
-        StoreError: It is no package id.
+        StoreError: The text is no package id.
     """
+    # Ids come from command lines, journals and MANIFEST; a path in place of one would
+    # lead out of the store.
     try:
         parse_package_id(package_id)
     except PlanError as error:
@@ -58,7 +60,7 @@ def check_id(package_id: str) -> str:
 
 
 def module_of(package_id: str) -> str:
-    """Return the module a package belongs to; empty where this is no package id."""
+    """Return the module a package belongs to; empty where the text is no id."""
     try:
         return parse_package_id(package_id).module
     except PlanError:
@@ -71,7 +73,7 @@ def age(package_id: str) -> tuple[int, str]:
 
 
 def outdated(ids: Sequence[str], keep: int, named: frozenset[str]) -> list[str]:
-    """Return which of *ids*, the oldest first, may go: neither *named* nor new."""
+    """Return which of *ids*, oldest first, may go: neither *named* nor new."""
     old = ids[: max(len(ids) - keep, 0)]
     return [each for each in old if each not in named]
 
@@ -88,13 +90,15 @@ def parse_manifest(text: str, name: str) -> tuple[ManifestLine, ...]:
     if not text:
         return ()
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        found = _LINE.fullmatch(line)
-        if not found or module_of(found[2]) != found[1] or found[1] in lines:
+        match = _LINE.fullmatch(line)
+        # MANIFEST decides what a new instance boots with, so nothing in it is guessed:
+        # a package of another module is as wrong as a line that cannot be read.
+        if not match or module_of(match[2]) != match[1] or match[1] in lines:
             raise StoreError(
                 f"{name}, line {number}: {line!r} is not module:package:path:sha256 "
                 "of a module of its own; put it right by hand"
             )
-        lines[found[1]] = ManifestLine(*found.groups())
+        lines[match[1]] = ManifestLine(*match.groups())
     return tuple(lines.values())
 
 
@@ -108,6 +112,8 @@ def join_manifest(lines: Sequence[ManifestLine]) -> str:
     text = "".join(
         f"{each.module}:{each.package}:{each.path}:{each.sha256}\n" for each in lines
     )
+    # A path with a colon or newline would be read back as something else, by a booting
+    # host at the worst moment.
     if parse_manifest(text, "the new MANIFEST") != tuple(lines):
         raise StoreError("the new MANIFEST would not read back as it was meant")
     return text
@@ -134,11 +140,13 @@ def kept_environments(
     ids: Iterable[str], before: Iterable[ManifestLine], now: Iterable[ManifestLine]
 ) -> set[str]:
     """
-    Return which packages (*ids*) keep their environments when MANIFEST moves.
+    Return the packages of *ids* that keep their environments when MANIFEST moves.
 
-    Those that it names now, and those that it named before; a module whose package
-    stays as it was keeps what was kept for its way back, too.
+    *before* and *now* are MANIFEST's lines around the move.
     """
+    # The way back runs the previous release's scripts in its own environment, so what
+    # MANIFEST named before stays. A module whose package did not change in this move
+    # has its previous one from an earlier move: all of its environments stay.
     old = {line.module: line.package for line in before}
     new = {line.module: line.package for line in now}
     unmoved = {module for module, package in new.items() if old.get(module) == package}
@@ -152,14 +160,14 @@ def kept_environments(
 
 def file_name(name: str) -> str:
     """
-    Return *name* as one path segment that stays where it is put.
+    Return *name* as one path segment that stays in its folder.
 
-    Different names stay different: what cannot stand in a segment becomes ``%`` and
-    two hex digits, and so does ``%`` itself.
+    Different names stay different: a character that cannot stand in a segment becomes
+    ``%`` and two hex digits, and so does ``%`` itself.
     """
     if name in {"", ".", ".."}:
         return "%" + name
-    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name)
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def dump(kept: Package | Environment) -> bytes:
@@ -172,8 +180,10 @@ def load(data: bytes, kind: type[_Kept], name: str) -> _Kept:
     Read what :func:`dump` wrote; *name* is what messages call it.
 
     Raises:
-        StoreError: It is damaged. The message holds none of its values.
+        StoreError: The data is damaged. The message holds none of its values.
     """
+    # Environments hold secrets, and cattrs' messages quote values: the cause is
+    # dropped.
     try:
         return _CONVERTER.structure(json.loads(data), kind)
     except (AttributeError, KeyError, TypeError, ValueError):

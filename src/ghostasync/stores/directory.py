@@ -8,7 +8,9 @@ A store that is a folder on this machine, or on a filesystem it shares.
     environments/<id>.json of the packages that MANIFEST names, and named before
     runs/<run>/…           journal, report, logs: a run here writes into it directly
 
-What blocks runs in worker threads. MANIFEST has a lock, which holds across processes.
+All work on files happens in worker threads. MANIFEST has a lock, which holds across
+processes. Prune holds it too: a package that a move is about to name must not vanish
+between the look and the move.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 LOCK_SECONDS: Final = 30.0
-"""How long to wait for MANIFEST; others hold its lock for some milliseconds."""
+"""Seconds to wait for MANIFEST; its lock is held for some milliseconds at a time."""
 
 _NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
@@ -65,23 +67,30 @@ class DirectoryStore:
 
 @attrs.frozen(eq=False)
 class _Folder:
-    """What the three parts of a store do their work with."""
+    """The folder of a store, as its three parts work on it."""
 
     root: Path
 
     async def call(
         self, act: Callable[[*_Arguments], _Result], *arguments: *_Arguments
     ) -> _Result:
-        """Have *act* done in a worker thread; what the system refuses is explained."""
+        """Have *act* done in a worker thread; an OSError becomes a StoreError."""
         with _files.explained(self.root):
             return await anyio.to_thread.run_sync(act, *arguments)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Be the only one, in all processes, who moves or relies on MANIFEST."""
+        """
+        Be the only writer of MANIFEST, in all processes.
+
+        Raises:
+            StoreError: Another process has held the lock for ``LOCK_SECONDS``.
+        """
         path = self.root / ".lock"
         await self.call(_files.make_folder, self.root)
         async with AsyncExitStack() as stack:
+            # The deadline is for getting the lock alone: the stack keeps the lock while
+            # the scope of the deadline has ended.
             with _files.explained(path), anyio.move_on_after(LOCK_SECONDS) as waiting:
                 await stack.enter_async_context(locked(path))
             if waiting.cancelled_caught:
@@ -149,6 +158,8 @@ class DirectoryManifest:
         before = self._read()
         moved = _texts.merge(before, lines, order)
         text = _texts.join_manifest(moved)
+        # Environments are written before MANIFEST names their packages, and removed
+        # after it names others: a host that boots at any moment finds what it needs.
         _files.make_folder(root / "environments")
         for kept in environments:
             _files.write(self._environment_file(kept.package), _texts.dump(kept))
@@ -195,7 +206,7 @@ class DirectoryPackages:
         await self._folder.call(self._packages.publish, package, archive, manifest)
 
     async def package(self, package_id: str) -> Package:
-        """Return what is known of a package."""
+        """Return a package as a value."""
         return await self._folder.call(self._packages.known, package_id)
 
     async def ids(self, module: str) -> Sequence[str]:
@@ -206,8 +217,8 @@ class DirectoryPackages:
         """
         Return the path of a package's archive, whose digest was checked.
 
-        It is the store's own file: nothing is put *into* another folder. It is read
-        once per store object, and again only after the file has changed.
+        The path is the store's own file: nothing is put *into* another folder. The file
+        is read once per store object, and again only after it has changed.
 
         Raises:
             StoreError: The archive is not what was published.
@@ -219,10 +230,11 @@ class DirectoryPackages:
         """
         Remove all but the *keep* newest packages; return how many went.
 
-        What MANIFEST or *protected* names stays. What builds that never ended have
-        left behind goes, too, once it is a day old, and is not counted.
+        Packages that MANIFEST or *protected* names stay. Files of builds that never
+        ended go as well, once they are a day old, and are not counted.
         """
         async with self._folder.locked():
+            # A MANIFEST that cannot be read raises before anything is removed.
             lines = await self._manifest.read()
             named = protected | {line.package for line in lines}
             return await self._folder.call(self._packages.prune, module, keep, named)
@@ -244,7 +256,7 @@ class DirectoryRunLog:
         return self._folder.root.joinpath("runs", _texts.file_name(run))
 
     async def append(self, run: str, name: str, at: int, data: bytes) -> None:
-        """Add a part of a file; one that is there already is left alone."""
+        """Add a part of a file; a part that is there already is left alone."""
         await self._folder.call(_append, self._file(run, name), at, data)
 
     async def save(self, run: str, name: str, data: bytes) -> None:
@@ -279,6 +291,8 @@ def _load(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
+        # A run's id may be any text: one that no file can be called names no run. All
+        # other errors mean that the store could not be read.
         if error.errno in _NOT_THERE:
             raise NotInStore(f"{path}: {error.strerror}; was it removed?") from None
         raise

@@ -1,9 +1,10 @@
 """
-What tests of deployments need: hosts without machines, and a store without a disk.
+The parts for tests of deployments: hosts without machines, and a store without a disk.
 
-Three ways, from the fastest to the truest: :class:`FakeHosts` keep books behind a
-:class:`FakeTransport` and run nothing, :class:`LocalTransport` runs the real scripts in
-local processes, and :class:`InProcessFleet` is reached over SSH like any other hosts.
+There are three kinds of hosts, from the fastest to the truest: :class:`FakeHosts` keep
+books behind a :class:`FakeTransport` and run nothing, :class:`LocalTransport` runs the
+real scripts in local processes, and :class:`InProcessFleet` is reached over SSH like any
+other hosts.
 """
 
 from __future__ import annotations

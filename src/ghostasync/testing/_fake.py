@@ -1,4 +1,11 @@
-"""A transport that reaches nobody: a function answers for all hosts."""
+"""
+A transport that reaches nobody: a function answers for all hosts.
+
+How it works: the text of a script carries its nonce and its arguments on lines of fixed
+form, as ``_remote.script`` writes them. A fake channel gathers that text from stdin,
+reads the call from it, and prints the handler's answer in the frame that the nonce
+opens. So all of ghostasync above the transport runs as it does with real hosts.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +33,7 @@ OPEN_ENDED: Final = frozenset({"run", "lock"})
 """Scripts that answer while their stdin is open; the others first read it whole."""
 
 TERMINATED: Final = 143
-"""What a script ends with whose stdin was closed before it had an answer."""
+"""The status, that of SIGTERM, of a script whose stdin was closed before its answer."""
 
 
 @attrs.frozen
@@ -42,10 +49,11 @@ class Call:
 @attrs.frozen
 class Answer:
     """
-    What a script prints and ends with; *errors* is what goes to stderr.
+    The end of a script: its exit *status*, its *output* and the text of its *errors*.
 
-    *lost_to*: the script does not even begin, for another run holds the host's lock.
-    *status* None: it runs on until its stdin is closed, as a lock's holder does.
+    *lost_to* names another run that holds the host's lock: the script does not even
+    begin. With a *status* of None the script runs on until its stdin is closed, as the
+    holder of a lock does.
     """
 
     status: int | None = 0
@@ -55,15 +63,16 @@ class Answer:
 
 
 Handler = Callable[[Call], Answer | Awaitable[Answer]]
-"""Answers for the hosts; may wait, and may raise ConnectionDied in a host's name."""
+"""The function that answers; it may wait, and raise ConnectionDied in a host's name."""
 
 
 class FakeTransport:
     """
-    Hands every script call to *handler*; no process is started, no byte sent.
+    A transport that hands every script call to *handler*; nothing is started or sent.
 
-    *calls* are all calls so far, in order. A name in *unreachable* refuses to be
-    opened; the set may be replaced between attempts.
+    *calls* are all calls so far, in order. A host named in *unreachable* refuses to be
+    opened; the set may be replaced between attempts. *open_ended* names the scripts
+    that answer before their stdin is closed.
     """
 
     def __init__(
@@ -96,6 +105,7 @@ class FakeSession:
 
     async def open(self) -> None:
         """Succeed, unless the host is listed as unreachable."""
+        # Other hosts get their turn, as they do while a real connection is made.
         await anyio.lowlevel.checkpoint()
         if self.host.name in self._transport.unreachable:
             raise Unreachable(self.host.name, "connection refused", retriable=True)
@@ -104,7 +114,7 @@ class FakeSession:
     async def execute(
         self, command: str, *, output: OnOutput, errors: OnOutput
     ) -> FakeChannel:
-        """Take a call; its answer comes when the channel is waited for."""
+        """Begin a call; its answer comes when the channel is waited for."""
         if not self.alive:
             raise ConnectionDied(self.host.name, "the connection is gone")
         return FakeChannel(self._transport, self, command, output, errors)
@@ -129,12 +139,12 @@ class FakeChannel:
         output: OnOutput,
         errors: OnOutput,
     ) -> None:
-        found = COMMAND.search(command)
-        if found is None:
+        match = COMMAND.search(command)
+        if match is None:
             raise ValueError(f"not a script of ghostasync: {command}")
         self._transport, self._session = transport, session
         self._output, self._errors = output, errors
-        self._text_nbytes, self._name = int(found[1]), found[2]
+        self._text_nbytes, self._name = int(match[1]), match[2]
         self._text = bytearray()
         self._payload_nbytes = 0
         self._nonce = b""
@@ -144,7 +154,9 @@ class FakeChannel:
         self._status_at_eof = TERMINATED
 
     async def write(self, data: bytes | memoryview) -> None:
-        """Take script text, then count payload."""
+        """Gather the script's text, then count the payload."""
+        # The command says how many bytes of stdin are the script's; the rest is
+        # payload.
         missing = self._text_nbytes - len(self._text)
         self._text += data[:missing]
         self._payload_nbytes += max(0, len(data) - missing)
@@ -158,13 +170,16 @@ class FakeChannel:
         self._closed.set()
 
     async def wait(self) -> int | None:
-        """Ask the handler, once, and hand out what it says."""
+        """Ask the handler, once, and hand out its answer."""
         await self._due.wait()
         try:
+            # A wait that was cancelled may be repeated: the call was made all the same.
             if not self._asked and not self._aborted:
                 self._asked = True
                 await self._ask()
         except ConnectionDied:
+            # A dead connection takes all channels of its host with it, without a
+            # status.
             self._session.abort()
             return None
         if self._status is None and not self._aborted:

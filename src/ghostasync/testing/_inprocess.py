@@ -1,4 +1,10 @@
-"""A fleet of SSH servers in this process, for tests, demonstrations and rehearsals."""
+"""
+A fleet of SSH servers in this process, for tests, demonstrations and rehearsals.
+
+How it works: each host is a listener of asyncssh on a loopback port, and each command a
+real process in the host's home folder. Data goes both ways by callbacks, and a side
+that is full pauses the other, as sshd does.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +67,7 @@ class InProcessFleet:
 
     @property
     def ssh(self) -> Ssh:
-        """How to log in to them: a key and known hosts of their own, strictly."""
+        """The settings to log in with: a key and known hosts of the fleet, strictly."""
         return Ssh(
             user="ghost",
             identity=str(self._root / "client_key"),
@@ -93,6 +99,8 @@ class InProcessFleet:
             for number in range(1, self._count + 1):
                 await self._launch(f"host-{number}", host_key, client_key)
         except BaseException:
+            # Without an __enter__ there is no __exit__: servers that were started are
+            # ended here.
             await self._end()
             raise
         public = " ".join(host_key.export_public_key().decode().split()[:2])
@@ -110,7 +118,9 @@ class InProcessFleet:
         await self._end()
 
     async def _end(self) -> None:
-        with anyio.CancelScope(shield=True):  # each stop() is bounded
+        # A cancelled test must not leave processes behind. The shield has no deadline,
+        # since each stop() ends its processes within END_SECONDS.
+        with anyio.CancelScope(shield=True):
             await asyncio.gather(*map(self.stop, self._machines))
 
     async def _launch(
@@ -135,7 +145,7 @@ class InProcessFleet:
 
 
 class _Door(asyncssh.SSHServer):
-    """Lets in whoever has the key."""
+    """One connection of a client, which is let in where it has the key."""
 
     def __init__(
         self,
@@ -186,6 +196,8 @@ class _Exec(asyncssh.SSHServerSession[bytes]):
         self._processes.add(process)
         self._process = process
         process.on_room = self._on_room
+        # The client does not wait for the process to start: it may have sent stdin, or
+        # have gone, in the meantime.
         if self._gone:
             process.abort()
         for data in self._early:
@@ -195,13 +207,15 @@ class _Exec(asyncssh.SSHServerSession[bytes]):
         status = await process.wait()
         self._processes.discard(process)
         if self._channel is not None and not self._gone:
+            # The client may have closed the channel an instant ago, and minds no
+            # status.
             with contextlib.suppress(OSError):
                 if status is None:
                     self._channel.exit_with_signal("KILL")
                 else:
                     self._channel.exit(status)
 
-    # The client may have closed the channel an instant ago: nobody minds what is said.
+    # A channel may have been closed an instant ago by the client, who minds no output.
 
     def _output(self, data: bytes) -> None:
         if self._channel is not None and not self._gone:
@@ -231,7 +245,8 @@ class _Exec(asyncssh.SSHServerSession[bytes]):
         try:
             self._process.feed(data)
         except BrokenPipeError:
-            return  # as sshd does: what nobody reads is dropped
+            # sshd drops stdin that no process reads any more, too.
+            return
 
     def eof_received(self) -> bool:
         self._eof = True

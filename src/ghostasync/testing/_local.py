@@ -1,4 +1,4 @@
-"""Hosts that are folders: the real scripts, without SSH."""
+"""A transport to hosts that are folders: the real scripts run, without SSH."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["LocalTransport"]
 
 class LocalTransport:
     """
-    Runs commands for host *x* in local processes whose home folder is ``root/x``.
+    A transport whose host *x* is the folder ``root/x``; commands are local processes.
 
-    Plans for it use ``~/`` paths. A name in *unreachable* refuses to be opened.
+    Plans for it use ``~/`` paths. A host named in *unreachable* refuses to be opened.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class LocalTransport:
     async def run(
         self, host: Host, command: str, output: OnOutput, errors: OnOutput
     ) -> Process:
-        """Start a command; what it leaves running ends with the transport."""
+        """Start a command; processes that it leaves running end with the transport."""
         process = await start(command, self.home(host.name), output, errors)
         self._processes.add(process)
         return process
 
     async def aclose(self) -> None:
-        """End what still runs."""
+        """End the processes that still run."""
         await asyncio.gather(*(process.end() for process in self._processes))
         self._processes.clear()
 
@@ -59,7 +59,7 @@ class LocalSession:
         self._channels: list[Process] = []
 
     async def open(self) -> None:
-        """Make the home folder."""
+        """Make the home folder, unless the host is listed as unreachable."""
         if self.host.name in self._transport.unreachable:
             raise Unreachable(self.host.name, "connection refused", retriable=True)
         self._transport.home(self.host.name).mkdir(parents=True, exist_ok=True)
@@ -83,5 +83,5 @@ class LocalSession:
         self._channels.clear()
 
     async def close(self) -> None:
-        """Likewise."""
+        """Close the pipes of all commands."""
         self.abort()

@@ -1,4 +1,8 @@
-"""A store that keeps everything in memory: no folder that could be leaned on."""
+"""
+A store that keeps everything in memory.
+
+It is also the proof that no part of ghostasync leans on a store's folder.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +30,15 @@ class MemoryStore:
     """
     The store of one app, gone with this process; any number of runs may share it.
 
-    It is to a directory what a bucket is: other tasks get their turn before each
+    The store behaves as a bucket does: other tasks get their turn before each
     operation, which then happens in one step. ``copy.deepcopy`` gives the store as it
     is at that moment, under the same *url*.
     """
 
     def __init__(self, url: str = "") -> None:
         self.url = url or f"memory:{secrets.token_hex(6)}"
+        # Packages and MANIFEST share the lines: prune needs to know what MANIFEST
+        # names.
         lines: dict[str, ManifestLine] = {}
         self.packages = MemoryPackages(self.url, lines)
         self.manifest = MemoryManifest(self.url, self.packages, lines)
@@ -41,7 +47,7 @@ class MemoryStore:
 
 @attrs.frozen
 class _Published:
-    """What is kept of a package."""
+    """A package and the content of its two files."""
 
     package: Package
     archive: bytes = attrs.field(repr=False)
@@ -58,27 +64,28 @@ class MemoryPackages:
     _known: dict[str, _Published] = attrs.field(factory=dict)
 
     async def reserve(self, module: str, commit: str) -> str:
-        """Return a package id that nobody has, from now on or from soon after."""
+        """Return an id that nobody has; its epoch is now, or the next free second."""
         await anyio.lowlevel.checkpoint()
         epoch = int(time.time())
         while True:
-            found = _texts.check_id(package_id_of(epoch, module, commit))
-            if found not in self._reserved and found not in self._known:
-                self._reserved.add(found)
-                return found
+            package_id = _texts.check_id(package_id_of(epoch, module, commit))
+            if package_id not in self._reserved and package_id not in self._known:
+                self._reserved.add(package_id)
+                return package_id
             epoch += 1
 
     async def publish(self, package: Package, archive: Path, manifest: Path) -> None:
         """Add a package; its files stay where they are."""
         _texts.check_id(package.id)
         kept = _Published(package, await _read(archive), await _read(manifest))
+        # The look comes after all awaits: of two tasks that publish one id, one wins.
         if package.id in self._known:
             raise StoreError(f"{package.id} exists already and is not replaced")
         self._known[package.id] = kept
         self._reserved.discard(package.id)
 
     async def package(self, package_id: str) -> Package:
-        """Return what is known of a package."""
+        """Return a package as a value."""
         await anyio.lowlevel.checkpoint()
         return self.published(package_id).package
 
@@ -89,7 +96,7 @@ class MemoryPackages:
         return sorted(mine, key=_texts.age)
 
     async def archive(self, package_id: str, into: Path) -> Path:
-        """Put a copy of an archive into a folder, unless the right one is there."""
+        """Put a copy of an archive into the folder *into*, unless it is there."""
         kept = self.published(package_id)
         if hashlib.sha256(kept.archive).hexdigest() != kept.package.sha256:
             raise StoreError(
@@ -109,7 +116,7 @@ class MemoryPackages:
         return len(gone)
 
     def published(self, package_id: str) -> _Published:
-        """Return all there is of a package."""
+        """Return a package with its files; NotInStore where there is none."""
         kept = self._known.get(_texts.check_id(package_id))
         if kept is None:
             raise NotInStore(f"{self.url} has no package {package_id}; was it pruned?")
@@ -143,7 +150,9 @@ class MemoryManifest:
                 raise StoreError(f"{each.package} in {self.url} is another package")
         before = tuple(self.lines.values())
         moved = _texts.merge(before, lines, order)
-        _texts.join_manifest(moved)  # so that every store refuses the same
+        # Nothing is written, yet what a directory refuses to write is refused here too.
+        _texts.join_manifest(moved)
+        # The dict stays the same object, since the packages hold it as well.
         self.lines.clear()
         self.lines.update((line.module, line) for line in moved)
         self._environments.update((kept.package, kept) for kept in environments)
@@ -173,10 +182,11 @@ class MemoryRunLog:
         known = self._files.get(run, {}).get(name, b"")
         if at > len(known):
             raise StoreError(f"{run}/{name}: a part is missing before {at}")
-        there = known[at : at + len(data)]
-        if there not in {b"", data}:
+        # A part is there whole or not at all: unlike a disk, memory keeps no halves.
+        present = known[at : at + len(data)]
+        if present not in {b"", data}:
             raise StoreError(f"{run}/{name} has another part at {at}, which stays")
-        if not there:
+        if not present:
             self._files.setdefault(run, {})[name] = known + data
 
     async def save(self, run: str, name: str, data: bytes) -> None:
@@ -206,7 +216,7 @@ async def _read(path: Path) -> bytes:
 
 
 def _materialise(path: Path, data: bytes) -> None:
-    """Have *path* hold *data*; whole at any moment at which it is there."""
+    """Write *data* to *path* in one step, unless it is there."""
     with _files.explained(path):
         if not path.exists() or path.read_bytes() != data:
             _files.make_folder(path.parent)

@@ -1,4 +1,10 @@
-"""A command as a host would run it: ``/bin/sh -c``, raw pipes, a session of its own."""
+"""
+A command as a host would run it: ``/bin/sh -c``, raw pipes, a session of its own.
+
+The class is a protocol of asyncio and no process of anyio: an in-process fleet pauses
+each pipe while its client's window is full, and a command ends with its process while
+children still hold its output.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +24,10 @@ from ..protocols import OnOutput
 __all__ = ["Process", "start"]
 
 QUIET_SECONDS: Final = 0.2
-"""How long output of a process that has ended is waited for, each time."""
+"""Seconds of silence after which output of a process that has ended is complete."""
 
 END_SECONDS: Final = 7.0
-"""How long processes have to notice that nobody listens; ``run.sh`` may take 5."""
+"""Seconds that a process has to notice that nobody listens; ``run.sh`` may take 5."""
 
 
 class Process(asyncio.SubprocessProtocol):
@@ -64,13 +70,15 @@ class Process(asyncio.SubprocessProtocol):
             stdin.close()
 
     async def wait(self) -> int | None:
-        """Wait for the end; None where a signal brought it."""
+        """Wait for the end and return the exit status; None where a signal ended it."""
         await self._exited.wait()
+        # Children may hold the output as long as they live, as on a real host: they are
+        # listened to until they pause.
         while not self._silent.is_set():
-            seen = self._nbytes
+            nbytes_before = self._nbytes
             with anyio.move_on_after(QUIET_SECONDS):
                 await self._silent.wait()
-            if seen == self._nbytes:
+            if nbytes_before == self._nbytes:
                 break
         self.abort()
         return self.returncode
@@ -92,11 +100,14 @@ class Process(asyncio.SubprocessProtocol):
         self._writable.set()
 
     async def end(self) -> None:
-        """See to it that the command has ended: pipes first, then SIGKILL."""
+        """End the command: close its pipes, then, after ``END_SECONDS``, SIGKILL."""
         self.abort()
+        # A supervisor needs the time to end its script in order. The shield lets a
+        # cancelled test wait for that as well.
         with anyio.move_on_after(END_SECONDS, shield=True):
             await self._exited.wait()
         if self._transport is not None and not self._exited.is_set():
+            # The group may end between the look and the signal.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._transport.get_pid(), signal.SIGKILL)
             await self._exited.wait()
@@ -104,11 +115,11 @@ class Process(asyncio.SubprocessProtocol):
     def pause_output(self, paused: bool) -> None:
         """Stop reading what the command writes, or go on."""
         for fd in self._open:
-            if found := self._pipe(fd):
-                pipe = cast("asyncio.ReadTransport", found)
+            if transport := self._pipe(fd):
+                pipe = cast("asyncio.ReadTransport", transport)
                 (pipe.pause_reading if paused else pipe.resume_reading)()
 
-    # What asyncio calls.
+    # --- Callbacks of asyncio ------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.SubprocessTransport", transport)
@@ -136,6 +147,7 @@ class Process(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self._exited.set()
         self._writable.set()
+        # The transport could not be closed while the process ran: that kills it.
         if self._aborted:
             self.abort()
 

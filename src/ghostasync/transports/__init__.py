@@ -1,6 +1,7 @@
-"""Who reaches hosts: one module for each way."""
+"""The transports, which reach hosts: one module for each way."""
 
 from __future__ import annotations
 
-# The first import of asyncssh is this one: it starts no compiler.
+# The search for libraries happens in the first import of asyncssh, so that has to be
+# this one, which starts no compiler.
 from . import _asyncssh as _asyncssh

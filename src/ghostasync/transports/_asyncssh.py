@@ -1,9 +1,10 @@
 """
-How asyncssh is imported: without the programs that its import starts.
+The import of asyncssh, without the programs that it starts.
 
-It looks for nettle (MACs: UMAC) and liboqs (key exchange: sntrup761) with the help of
-``ctypes.util.find_library``. That runs ldconfig, and gcc and ld for each name which
-ldconfig does not know. The cache of the dynamic loader names the same libraries.
+asyncssh looks for nettle (MACs: UMAC) and liboqs (key exchange: sntrup761) with the
+help of ``ctypes.util.find_library``. That runs ldconfig, and gcc and ld for each name
+which ldconfig does not know: 11 programs, and a wait for each. The cache of the dynamic
+loader names the same libraries.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from typing import Final
 __all__ = ["CACHE", "find_library", "without_programs"]
 
 CACHE: Final = Path("/etc/ld.so.cache")
-"""What ``ldconfig -p`` prints, in glibc's own format: names that end with a NUL."""
+"""The list that ``ldconfig -p`` prints, in glibc's format: names end with a NUL."""
 
 MAGIC: Final = b"glibc-ld.so.cache"
 
 
 def find_library(name: str, cache: bytes) -> str | None:
-    """Return what the loader calls library *name*; none where it cannot load it."""
+    """Return the loader's name of library *name*; None where it cannot load it."""
     pattern = rb"(?<=[\0/])lib%s\.so[.0-9]*(?=\0)" % re.escape(name).encode()
     newest = sorted({*re.findall(pattern, cache)}, key=_version, reverse=True)
-    # The last is not in the cache where LD_LIBRARY_PATH leads to it.
+    # A library that LD_LIBRARY_PATH leads to is not in the cache: the plain name, tried
+    # last, finds it.
     for file in [*map(bytes.decode, newest), f"lib{name}.so"]:
         with contextlib.suppress(OSError):
             ctypes.CDLL(file)
@@ -46,6 +48,7 @@ def without_programs() -> Iterator[None]:
     cache = b""
     with contextlib.suppress(OSError):
         cache = CACHE.read_bytes()
+    # Another C library, as on Alpine, has no such cache: the search stays as it is.
     if MAGIC not in cache:
         yield
         return

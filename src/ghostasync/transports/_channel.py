@@ -1,4 +1,11 @@
-"""One command on a host, as asyncssh hands us its packets: no tasks, no streams."""
+"""
+One command on a host: the callbacks of its SSH channel.
+
+asyncssh's own process objects are not used: they keep all output in memory, or stop
+reading once 2 MiB lie unread. Here each packet goes to a callable as it arrives. A
+write waits for two things, room in the window that sshd grants the channel, and room in
+the stream below, because asyncssh hands every byte of the window on whatever TCP says.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +26,20 @@ WRITE_STEP: Final = 256 * 1024
 """Bytes written before other tasks get their turn: eight full SSH packets."""
 
 LATE_OUTPUT_SECONDS: Final = 0.2
-"""How long output may pause between a command's end and that of its channel."""
+"""Seconds of silence after a command's end that complete its output."""
 
 LATE_OUTPUT_ROUNDS: Final = 50
-"""A background child that never stops talking is listened to this often."""
+"""Number of such waits: a child that never stops printing is left after 10 s."""
 
 
 class SshChannel(asyncssh.SSHClientSession[bytes]):
     """The callbacks of one exec channel; see :class:`protocols.Channel`."""
 
     def __init__(
-        self, host: str, wire: Stream, output: OnOutput, errors: OnOutput
+        self, host: str, stream: Stream, output: OnOutput, errors: OnOutput
     ) -> None:
         self._host = host
-        self._wire = wire
+        self._stream = stream
         self._output = output
         self._errors = errors
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
@@ -47,19 +54,23 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         """Send *data* to the command's stdin; return when there is room for more."""
         view = memoryview(data)
         for start in range(0, len(view), WRITE_STEP):
-            while not (self._window.is_set() and self._wire.writable.is_set()):
+            # The window may close again while the stream is waited for, so both are
+            # looked at until both are open in the same turn of the loop.
+            while not (self._window.is_set() and self._stream.writable.is_set()):
                 await self._window.wait()
-                await self._wire.writable.wait()
+                await self._stream.writable.wait()
             self._send(view[start : start + WRITE_STEP])
+            # A fast host never makes a write wait: without a checkpoint the handshakes
+            # and keepalives of the other hosts would starve.
             await anyio.lowlevel.checkpoint()
 
     def _send(self, chunk: memoryview) -> None:
-        if self._wire.lost:
+        if self._stream.lost:
             raise ConnectionDied(self._host, "the connection died")
         if self._channel is None or self._ended.is_set():
             raise BrokenPipeError("the command has ended")
-        # asyncssh copies into a bytearray of its own, so a view does; its
-        # annotation says bytes.
+        # asyncssh copies into a bytearray of its own, so a view will do; only its
+        # annotation asks for bytes.
         self._channel.write(cast("bytes", chunk))
 
     def write_eof(self) -> None:
@@ -71,15 +82,17 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         """
         Wait for the command to end and return its exit status.
 
-        The channel may stay open long after, while children of the command hold its
-        output; it is dropped once they are quiet.
+        None: a signal ended the command, or the connection died.
         """
         await self._ended.wait()
+        # A command has ended when its process has. Children in the background may hold
+        # its output, and so the channel, for as long as they live: the channel is
+        # dropped once they are quiet.
         for _ in range(LATE_OUTPUT_ROUNDS):
-            seen = self._nbytes
+            nbytes_before = self._nbytes
             with anyio.move_on_after(LATE_OUTPUT_SECONDS):
                 await self._closed.wait()
-            if self._closed.is_set() or seen == self._nbytes:
+            if self._closed.is_set() or nbytes_before == self._nbytes:
                 break
         self.abort()
         return self._status
@@ -93,9 +106,10 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def _end(self) -> None:
         self._ended.set()
+        # A writer that waits for the window has to learn that nobody reads any more.
         self._window.set()
 
-    # What asyncssh calls.
+    # --- Callbacks of asyncssh -----------------------------------------------------
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self._channel = chan
@@ -108,7 +122,8 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
             self._output(data)
 
     def eof_received(self) -> bool:
-        return True  # keep our side open: the command may still read
+        # A command may close its stdout and still read: this side stays open.
+        return True
 
     def exit_status_received(self, status: int) -> None:
         self._status = status
@@ -116,7 +131,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def exit_signal_received(
         self,
-        signal: str,  # noqa: ARG002  the four are asyncssh's
+        signal: str,  # noqa: ARG002  a signal leaves the status None
         core_dumped: bool,  # noqa: ARG002
         msg: str,  # noqa: ARG002
         lang: str,  # noqa: ARG002

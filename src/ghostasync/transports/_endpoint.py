@@ -1,4 +1,4 @@
-"""Where a connection goes and what it offers there; a value."""
+"""An endpoint: the server that a connection goes to, and the keys it offers there."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ __all__ = ["DEFAULT_PORT", "Endpoint", "Keys", "PrivateKey"]
 DEFAULT_PORT: Final = 22
 
 PrivateKey = asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]
-"""A private key, alone or with its certificate; a key pair would be mutable."""
+"""
+A private key, alone or with its certificate.
+
+asyncssh's key pairs are mutable: hosts that share the pair of an RSA key would change
+each other's signature algorithm.
+"""
 
 
 @attrs.frozen
 class Keys:
     """
-    What a login offers.
+    The keys that a login offers.
 
-    *agent* is a socket, empty where no agent is asked; *only* the public keys that it
-    may be asked for, empty for all; *locked* the files whose passphrase nobody told us.
+    *own* are private keys read here; *agent* is a socket, empty where no agent is
+    asked; *only* are the public keys that the agent may be asked for, empty for all;
+    *locked* are files with a passphrase, which nobody is asked for.
     """
 
     own: tuple[PrivateKey, ...] = ()
@@ -34,9 +40,11 @@ class Keys:
 @attrs.frozen
 class Endpoint:
     """
-    Where a connection goes, once ``~/.ssh/config`` has had its say.
+    The server that a connection goes to, once ``~/.ssh/config`` has had its say.
 
-    *identity* is the file of the one key that was asked for; empty where none was.
+    *jump* is a list of hops, ``[user@]address[:port]`` with commas between; *alias* is
+    the name in ``known_hosts`` where that is not the address; *identity* is the file of
+    the one key that was asked for, empty where none was.
     """
 
     address: str
@@ -49,23 +57,22 @@ class Endpoint:
     identity: str = ""
 
     @property
-    def endpoint(self) -> str:
-        """
-        Whose handshakes are limited together: those with one server.
-
-        A bastion's guests are not: they share connections to it. A proxy command may
-        be ``ssh -W`` and log in to one server for all.
-        """
+    def limit_key(self) -> str:
+        """The server whose handshakes are limited together."""
+        # Hosts behind a bastion share its connections, so each has a limit of its own:
+        # a handshake with the bastion is the bastion's.
         if self.jump:
-            return f"{self.place} through {self.jump}"
+            return f"{self.address_and_port} through {self.jump}"
         if not self.proxy_command:
-            return self.place
+            return self.address_and_port
+        # A proxy command such as "ssh -W %h:%p gate" logs in to one server for all
+        # hosts: commands that differ in nothing but the host share a limit.
         own = rf"(?<![\w.-])({re.escape(self.address)}|{self.port})(?![\w.-])"
         return "through " + re.sub(own, "*", self.proxy_command)
 
     @property
-    def place(self) -> str:
-        """Address and port, for people."""
+    def address_and_port(self) -> str:
+        """The address and port, for people."""
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{address}:{self.port}"
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file of this machine, said as people would."""
+"""The text of an error about a file of this machine, for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["unusable"]
 
 
 def unusable(exc: OSError | ValueError, path: Path | str = "") -> str:
-    """Say what *exc* is about: the file that it names, or else *path*, comes first."""
+    """Return one line about *exc*; the file that it names, or else *path*, is first."""
     text = str(exc)
     if isinstance(exc, OSError) and exc.strerror:
         missing = isinstance(exc, FileNotFoundError)

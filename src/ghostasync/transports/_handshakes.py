@@ -1,4 +1,12 @@
-"""How many logins may be under way at once, here and with each server."""
+"""
+The limits on logins under way at once, on this machine and with each server.
+
+Two limits differ in what they protect. *working* protects this machine: a key exchange
+is computed on the loop's thread, and too many at once time each other out. A
+:class:`ServerLimit` protects one server, which drops or punishes those who come in
+crowds: halved when the server hangs up, one more after a round of logins, as TCP does
+with its window.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +22,30 @@ import attrs
 __all__ = ["Handshakes", "ServerLimit"]
 
 PER_ENDPOINT: Final = 8
-"""Handshakes at once with one server, which drops some from ten on (MaxStartups)."""
+"""Handshakes at once with one server: sshd drops some from ten on (MaxStartups 10)."""
 
 LOOKUPS: Final = 256
 """Names looked up at once: each takes a thread, and a fleet has thousands."""
 
 PATIENCE: Final = 3.0
-"""Seconds after which a login counts no more: it waits for its host, and we do not."""
+"""Seconds after which a login gives its turn back: by then the host is the slow one."""
 
 
 @attrs.define(eq=False)
 class ServerLimit:
-    """The logins under way with one server: half when it hangs up, one more later."""
+    """The logins under way with one server; never more than *most*, never none."""
 
     most: int
     places: anyio.CapacityLimiter
     _let_in: int = 0
 
     def slow_down(self) -> None:
-        """Take note that the server hung up on us: halve what it gets at once."""
+        """Take note that the server hung up: halve the logins it gets at once."""
         self._let_in = 0
         self.places.total_tokens = max(1, int(self.places.total_tokens) // 2)
 
     def speed_up(self) -> None:
-        """Take note of a login: after a round of them the server gets one more."""
+        """Take note of a login: after a round of logins the server gets one more."""
         self._let_in += 1
         now = int(self.places.total_tokens)
         if self._let_in >= now and now < self.most:
@@ -47,10 +55,10 @@ class ServerLimit:
 
 class Handshakes:
     """
-    How many logins may be under way at once; shared by the runs of one loop.
+    The limits on logins and lookups; shared by the runs of one loop.
 
-    *connects* bounds those that cost this machine time (0: four a core),
-    *per_endpoint* those with one server, a bastion above all.
+    *connects* bounds the logins that cost this machine time (0: four a core),
+    *per_endpoint* the logins with one server, a bastion above all.
     """
 
     def __init__(self, connects: int = 0, per_endpoint: int = PER_ENDPOINT) -> None:
@@ -61,7 +69,7 @@ class Handshakes:
         self._endpoints: dict[str, ServerLimit] = {}
 
     def endpoint(self, name: str) -> ServerLimit:
-        """Return what is known of one server."""
+        """Return the limit of one server, whatever transport asks for it."""
         if name not in self._endpoints:
             most = self._per_endpoint
             self._endpoints[name] = ServerLimit(most, anyio.CapacityLimiter(most))
@@ -69,12 +77,15 @@ class Handshakes:
 
     @contextlib.asynccontextmanager
     async def turn(self, patience: float = PATIENCE) -> AsyncIterator[None]:
-        """Wait for one of the *working* places; give it back after *patience*."""
+        """Wait for one of the *working* places; give it back after *patience* s."""
+        # The token belongs to an object, not to this task: a timer may give it back
+        # while the task goes on logging in.
         login = object()
         await self.working.acquire_on_behalf_of(login)
 
         def give_back() -> None:
-            with contextlib.suppress(RuntimeError):  # it has been given back
+            # The second of the two who give it back finds that it is gone.
+            with contextlib.suppress(RuntimeError):
                 self.working.release_on_behalf_of(login)
 
         late = asyncio.get_running_loop().call_later(patience, give_back)

@@ -1,4 +1,9 @@
-"""Private keys: read once, and left to the agent where they have a passphrase."""
+"""
+The keys of this machine: read once, and left to the agent where they have a passphrase.
+
+A deploy never prompts. A locked key is used by naming its public half to the agent;
+what the agent lacks as well is an error that says what to type.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +22,35 @@ DEFAULT_KEYS: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
 class KeyRing:
-    """The keys of this machine: those in files, those of the *agent* at a socket."""
+    """The keys in files, and those of the *agent*, a socket or empty for none."""
 
     def __init__(self, agent: str) -> None:
         self.agent = agent
-        self._read: dict[str, Keys] = {}
+        self._read: dict[str, Keys] = {}  # by path
 
     def defaults(self) -> Keys:
         """Return ssh's default keys, and all that the agent has."""
-        found: list[PrivateKey] = []
+        own: list[PrivateKey] = []
         for name in DEFAULT_KEYS:
+            # Nobody asked for this key by name: where it is missing, locked or no key,
+            # the others may still open the door.
             with contextlib.suppress(OSError, ValueError):
-                found += self.read(f"~/.ssh/{name}").own
-        return Keys(tuple(found), self.agent)
+                own += self.read(f"~/.ssh/{name}").own
+        return Keys(tuple(own), self.agent)
 
     def chosen(self, path: str) -> Keys:
         """
-        Return one key, and nothing else.
+        Return the key at *path*, and nothing else.
 
         Raises:
-            OSError: It cannot be read.
-            ValueError: It is none, or has a passphrase and no agent can have it.
+            OSError: The file cannot be read. ValueError: The file is no key, or has a
+            passphrase and no agent can have it.
         """
         keys = self.read(path)
         if keys.locked and not (self.agent and keys.only):
             raise ValueError(_advice(path, self.agent))
+        # Asked without need, the agent would offer its own keys first, each a try
+        # towards sshd's MaxAuthTries of 6.
         return attrs.evolve(keys, agent=self.agent if keys.locked else "")
 
     def named(self, paths: list[str], agent: str, *, exclusive: bool) -> Keys:
@@ -51,23 +60,23 @@ class KeyRing:
         *exclusive* keeps the agent from offering others.
 
         Raises:
-            OSError: One cannot be read.
-            ValueError: One is no key, or the last resort and locked.
+            OSError: A file cannot be read. ValueError: A file is no key, or the only
+            key is locked and there is no agent.
         """
-        found = []
+        rings = []
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
-                found.append(self.read(path))
-        own = tuple(key for keys in found for key in keys.own)
-        only = tuple(key for keys in found for key in keys.only)
-        locked = tuple(path for keys in found for path in keys.locked)
+                rings.append(self.read(path))
+        own = tuple(key for keys in rings for key in keys.own)
+        only = tuple(key for keys in rings for key in keys.only)
+        locked = tuple(path for keys in rings for path in keys.locked)
         if locked and not own and not agent:
             raise ValueError(_advice(locked[0], agent))
         asked = agent if only or not exclusive else ""
         return Keys(own, asked, only if exclusive else (), locked)
 
     def read(self, path: str) -> Keys:
-        """Read a key, its certificate, or what is known of it where it is locked."""
+        """Read a key and its certificate; of a locked key, its public half."""
         if path not in self._read:
             self._read[path] = _read(Path(path).expanduser())
         return self._read[path]
@@ -77,6 +86,7 @@ def _read(path: Path) -> Keys:
     try:
         key = asyncssh.read_private_key(path)
     except asyncssh.KeyImportError as exc:
+        # asyncssh has no class of its own for a key that lacks its passphrase.
         if not str(exc).startswith("Passphrase"):
             raise
         only: list[asyncssh.SSHKey | asyncssh.SSHCertificate] = []

@@ -1,7 +1,7 @@
 """
-Who logs in where: the plan, and what ``~/.ssh/config`` says where the plan does not.
+The way into each host, as the plan says, or else ``~/.ssh/config``.
 
-All is parsed once per transport and shared: a path handed to asyncssh would be read
+Keys are parsed once per transport and shared: a path handed to asyncssh would be read
 and decrypted again for every connection.
 """
 
@@ -27,7 +27,12 @@ __all__ = ["Login", "hop"]
 
 
 class Login:
-    """Finds out, for each host, who logs in where; *environ* names the agent."""
+    """
+    The logins of one transport, worked out host by host; *environ* names the agent.
+
+    Raises:
+        ConfigError: The identity cannot be read, or is locked without an agent.
+    """
 
     def __init__(self, settings: Ssh, environ: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
@@ -48,16 +53,18 @@ class Login:
 
     @property
     def reads_files(self) -> bool:
-        """Whether :meth:`target` reads files, and so belongs in a thread."""
+        """Whether :meth:`endpoint` reads files, and so belongs in a thread."""
         return self._config is not None
 
-    def target(self, host: Host, jump: str | None = None) -> Endpoint:
+    def endpoint(self, host: Host, jump: str | None = None) -> Endpoint:
         """
-        Return where *host* is; *jump* is given for a jump host: what comes before it.
+        Return the way to *host*, and the keys it is offered.
+
+        *jump* is given for a jump host: the hops before it, empty for none.
 
         Raises:
             ValueError: ``~/.ssh/config``, or a key that it names, is wrong.
-            OSError: It cannot be read.
+            OSError: One of these files cannot be read.
         """
         settings = self._settings
         asked = Endpoint(
@@ -70,9 +77,11 @@ class Login:
             identity=self._identity,
         )
         if self._config is not None:
-            # 22 may be the default, so ~/.ssh/config may say another port.
+            # A port of 22 may be the default of ssh.port and not a wish, so
+            # ~/.ssh/config may say another.
             port = host.port or (settings.port if settings.port != DEFAULT_PORT else 0)
             asked = self._configured(asked, port, self._config, hop=jump is not None)
+            # The hops of a jump host are known already: they were given as *jump*.
             if jump is None:
                 asked = attrs.evolve(asked, jump=self._chain(asked.jump, self._config))
         if not asked.user:
@@ -82,11 +91,14 @@ class Login:
     def _configured(
         self, asked: Endpoint, port: int, config: Path, *, hop: bool
     ) -> Endpoint:
-        """Fill in what ``~/.ssh/config`` says and the plan does not."""
-        found = asyncssh.SSHClientConnectionOptions(
+        """Fill in from ``~/.ssh/config`` what the plan leaves open."""
+        options = asyncssh.SSHClientConnectionOptions(
             host=asked.address,
+            # An empty tuple is asyncssh's word for "not given"; the file decides then.
             port=port or (),
             username=asked.user or (),
+            # A hop without hops before it is reached directly, whatever the file says:
+            # the chain was worked out for the host behind it.
             tunnel=asked.jump or (None if hop else ()),
             proxy_command=asked.proxy_command or (),
             config=[str(config)],
@@ -94,41 +106,48 @@ class Login:
             known_hosts=None,
             x509_trusted_certs=None,
         )
-        target = attrs.evolve(
+        endpoint = attrs.evolve(
             asked,
-            address=found.host,
-            port=found.port,
-            user=found.username,
-            jump=_unless_none(found.tunnel),
-            proxy_command=asked.proxy_command or shlex.join(found.proxy_command or ()),
-            alias=found.host_key_alias,
+            address=options.host,
+            port=options.port,
+            user=options.username,
+            jump=_unless_none(options.tunnel),
+            proxy_command=(
+                asked.proxy_command or shlex.join(options.proxy_command or ())
+            ),
+            alias=options.host_key_alias,
         )
+        # An identity of the plan is the one key that is offered.
         if self._settings.identity:
-            return target
-        return attrs.evolve(target, keys=self._keys(found))
+            return endpoint
+        return attrs.evolve(endpoint, keys=self._keys(options))
 
-    def _keys(self, found: asyncssh.SSHClientConnectionOptions) -> Keys:
-        said = found.config.get("IdentityAgent", "SSH_AUTH_SOCK")
-        agent = self._own.agent if said == "SSH_AUTH_SOCK" else str(said or "")
-        exclusive = bool(found.config.get("IdentitiesOnly"))
-        paths = found.config.get("IdentityFile")
+    def _keys(self, options: asyncssh.SSHClientConnectionOptions) -> Keys:
+        # ssh_config(5): IdentityAgent SSH_AUTH_SOCK means the agent of the environment,
+        # "none" (which asyncssh gives as None) means no agent.
+        setting = options.config.get("IdentityAgent", "SSH_AUTH_SOCK")
+        agent = self._own.agent if setting == "SSH_AUTH_SOCK" else str(setting or "")
+        exclusive = bool(options.config.get("IdentitiesOnly"))
+        paths = options.config.get("IdentityFile")
         if isinstance(paths, list) and paths:
             return self._ring.named([*map(str, paths)], agent, exclusive=exclusive)
+        # Without names, IdentitiesOnly means ssh's default keys and no agent.
         return attrs.evolve(self._own, agent="" if exclusive else agent)
 
     def _chain(self, jump: str, config: Path) -> str:
         """Return *jump* with the jump hosts that its first one is reached through."""
         chain = jump
         while chain:
-            found = asyncssh.SSHClientConnectionOptions(
+            options = asyncssh.SSHClientConnectionOptions(
                 host=hop(chain.split(",")[0]).address,
                 config=[str(config)],
                 client_keys=None,
                 known_hosts=None,
                 x509_trusted_certs=None,
             )
-            before = _unless_none(found.tunnel)
-            # "Host *" names the bastion of all hosts, itself among them.
+            before = _unless_none(options.tunnel)
+            # "Host *" with a ProxyJump names the bastion of all hosts, the bastion
+            # itself included: a hop that is in the chain already ends it.
             if not before or _addresses(before) & _addresses(chain):
                 break
             chain = f"{before},{chain}"
@@ -167,8 +186,10 @@ def _user() -> str:
         raise ValueError("who runs this has no name here: set ssh.user") from exc
 
 
-def _filled(target: Endpoint) -> str:
-    """Fill in the tokens that ssh knows in a proxy command."""
-    values = {"%%": "%", "%h": target.address, "%p": str(target.port)}
-    values |= {"%r": target.user, "%n": target.address}
-    return re.sub("%[%hprn]", lambda token: values[token.group()], target.proxy_command)
+def _filled(endpoint: Endpoint) -> str:
+    """Return the proxy command with the tokens of ssh_config(5) filled in."""
+    values = {"%%": "%", "%h": endpoint.address, "%p": str(endpoint.port)}
+    values |= {"%r": endpoint.user, "%n": endpoint.address}
+    return re.sub(
+        "%[%hprn]", lambda token: values[token.group()], endpoint.proxy_command
+    )

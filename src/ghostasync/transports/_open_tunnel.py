@@ -1,4 +1,9 @@
-"""How asyncssh is given a wire of ours, and a wire a channel of asyncssh's."""
+"""
+The joints between streams and asyncssh, in both directions.
+
+asyncssh logs in over a stream that is open already (:class:`OpenTunnel`), and a channel
+of asyncssh through a bastion carries a stream (:class:`Tunnelled`).
+"""
 
 from __future__ import annotations
 
@@ -12,30 +17,37 @@ __all__ = ["OpenTunnel", "Tunnelled"]
 
 
 class OpenTunnel:
-    """What ``asyncssh.connect`` takes as *tunnel*: a wire that is open already."""
+    """
+    The *tunnel* argument of ``asyncssh.connect``: a stream that is open already.
 
-    def __init__(self, wire: Stream) -> None:
-        self._wire = wire
+    Source: asyncssh calls nothing of a tunnel but ``create_connection``, and supports
+    tunnels of other classes (its issues 104 and 659).
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
 
     async def create_connection(
         self,
         factory: Callable[[], asyncssh.SSHClientConnection],
-        host: str,  # noqa: ARG002  the wire leads there
+        host: str,  # noqa: ARG002  the stream leads there
         port: int,  # noqa: ARG002
     ) -> tuple[Stream, asyncssh.SSHClientConnection]:
         connection = factory()
         _send_no_decoys(connection)
-        self._wire.attach(connection)
-        return self._wire, connection
+        self._stream.attach(connection)
+        return self._stream, connection
 
 
 def _send_no_decoys(connection: asyncssh.SSHClientConnection) -> None:
     """
     Keep a connection from sending MSG_IGNORE before every packet.
 
-    It protects the chained ciphers of old, which we do not offer, and costs as many
+    MSG_IGNORE protects the CBC ciphers, which are not offered here, and costs as many
     packets as the data: 310 against 430 MB per CPU second.
     """
+    # asyncssh 2.24 has no option for it and sends the packet unconditionally, so the
+    # method of this one connection is replaced.
     send = connection.send_packet
 
     def send_packet(pkttype: int, *args: bytes, **kwargs: object) -> None:
@@ -46,28 +58,28 @@ def _send_no_decoys(connection: asyncssh.SSHClientConnection) -> None:
 
 
 class Tunnelled(asyncssh.SSHTCPSession[bytes]):
-    """A channel through a bastion, as the road of a wire."""
+    """A channel through a bastion, as the carrier of a stream."""
 
     def __init__(self) -> None:
-        # The channel would tell of the bastion's socket, which is not ours.
-        self.wire = Stream(info=lambda _: None)
+        # The channel would tell of the bastion's socket, which is another connection's.
+        self.stream = Stream(info=lambda _: None)
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
-        self.wire.connection_made(chan)
+        self.stream.connection_made(chan)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         del datatype
-        self.wire.data_received(data)
+        self.stream.data_received(data)
 
     def eof_received(self) -> bool:
-        self.wire.eof_received()
+        self.stream.eof_received()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.wire.connection_lost(exc)
+        self.stream.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self.wire.pause_writing()
+        self.stream.pause_writing()
 
     def resume_writing(self) -> None:
-        self.wire.resume_writing()
+        self.stream.resume_writing()

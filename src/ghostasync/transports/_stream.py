@@ -1,10 +1,12 @@
 """
-The road below an SSH connection: a TCP socket, a channel of a bastion, or the pipes
-of a proxy command.
+The stream of bytes below an SSH connection, whatever carries it.
 
-A :class:`Stream` is the protocol of the road and the transport of the SSH connection.
-It stands between the two because asyncssh ignores back-pressure and writes each
-packet on its own: 256 KiB are 16 calls of send(2) without it and one with it.
+The carrier is a TCP socket, a channel of a bastion, or the pipes of a proxy command. A
+:class:`Stream` is the carrier's protocol on one side, and on the other the transport of
+its peer, the SSH connection. A stream stands between the two because asyncssh ignores
+back-pressure and writes each packet on its own: 256 KiB are 16 calls of send(2) without
+it and one with it. A stream also reads the server's greeting before any peer is
+attached, which tells a server that throttles logins from one that refuses them.
 
 Rule: nothing in this file knows SSH, save that a server's first line is ``SSH-``.
 """
@@ -21,18 +23,18 @@ from ._resolve import Address
 __all__ = ["Carrier", "Peer", "Stream", "dial", "spawn"]
 
 GREETING_LIMIT: Final = 65536
-"""Bytes a peer may send before its version line; RFC 4253 sets no limit."""
+"""Bytes a server may send before its version line; RFC 4253 sets no limit."""
 
 
 class Carrier(Protocol):
-    """What carries the bytes: an asyncio transport, or what looks like one."""
+    """The carrier of a stream's bytes: an asyncio transport, or an object like one."""
 
     def write(self, data: bytes, /) -> None: ...
     def abort(self) -> None: ...
 
 
 class Peer(Protocol):
-    """What speaks over the wire; an SSH connection does."""
+    """The user of a stream; an SSH connection is one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
     def data_received(self, data: bytes) -> None: ...
@@ -44,9 +46,10 @@ class Stream(asyncio.Protocol, asyncio.Transport):
     """
     One connection's bytes, both ways.
 
-    *writable* is clear while the road is congested; *lost* is true once either side has
-    ended it, *gone* is set once nothing of it is left. What arrives before
-    :meth:`attach` is kept.
+    *writable* is clear while the carrier is congested; *lost* is true once either side
+    has ended the stream, *gone* is set once nothing of the carrier is left. Bytes that
+    arrive before :meth:`attach` are kept. *info* answers for the carrier's
+    ``get_extra_info``.
     """
 
     def __init__(self, info: Callable[[str], object] | None = None) -> None:
@@ -57,43 +60,44 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         self.lost = False
         self._info = info
         self._loop = asyncio.get_running_loop()
-        self._road: Carrier | None = None
-        self._upper: Peer | None = None
+        self._carrier: Carrier | None = None
+        self._peer: Peer | None = None
         self._early = bytearray()
         self._greeted = asyncio.Event()
         self._spoke = False
         self._packets: list[bytes] = []
 
-    def attach(self, upper: Peer) -> None:
-        """Hand the wire to *upper*, along with what has arrived so far."""
-        self._upper = upper
-        upper.connection_made(self)
+    def attach(self, peer: Peer) -> None:
+        """Hand the stream to *peer*, along with what has arrived so far."""
+        self._peer = peer
+        peer.connection_made(self)
         if self._early:
-            upper.data_received(bytes(self._early))
+            peer.data_received(bytes(self._early))
             self._early.clear()
+        # A carrier that ended before tells nobody any more, and the peer would wait.
         if self.lost:
-            upper.connection_lost(None)
+            peer.connection_lost(None)
 
     async def greeted(self) -> bool:
-        """Wait for the peer's version line; false where the road ended before it."""
+        """Wait for the server's version line; false where the stream ended first."""
         await self._greeted.wait()
         return self._spoke
 
     @property
     def early(self) -> str:
-        """What the peer said before its version line, for people."""
+        """The server's words before its version line, for people."""
         return self._early[:200].decode(errors="replace").strip()
 
-    # The road's side.
+    # --- The carrier's side --------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport | Carrier) -> None:
         if isinstance(transport, asyncio.WriteTransport):
             self._info = self._info or transport.get_extra_info
-        self._road = transport  # type: ignore[assignment]  # asyncio says Base only
+        self._carrier = transport  # type: ignore[assignment]  # asyncio says Base only
 
     def data_received(self, data: bytes) -> None:
-        if self._upper is not None:
-            self._upper.data_received(data)
+        if self._peer is not None:
+            self._peer.data_received(data)
             return
         self._early += data
         if self._early.startswith(b"SSH-") or b"\nSSH-" in self._early:
@@ -103,14 +107,14 @@ class Stream(asyncio.Protocol, asyncio.Transport):
             self.abort()
 
     def eof_received(self) -> None:
-        if self._upper is not None:
-            self._upper.eof_received()
+        if self._peer is not None:
+            self._peer.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         self.gone.set()
-        if self._upper is not None:
-            self._upper.connection_lost(exc)
+        if self._peer is not None:
+            self._peer.connection_lost(exc)
 
     def pause_writing(self) -> None:
         self.writable.clear()
@@ -118,7 +122,7 @@ class Stream(asyncio.Protocol, asyncio.Transport):
     def resume_writing(self) -> None:
         self.writable.set()
 
-    # The SSH connection's side.
+    # --- The peer's side -----------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send *data* with all else that is written in this turn of the loop."""
@@ -127,11 +131,13 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         self._packets.append(bytes(data))
 
     def abort(self) -> None:
-        """Send what was written in this turn, as far as it goes, and end the road."""
+        """Send what was written in this turn, if it goes, and end the carrier."""
+        # asyncssh writes its disconnect message and aborts in the same turn: without a
+        # flush the server would never see the message.
         self._flush()
         self._end()
-        if self._road is not None:
-            self._road.abort()
+        if self._carrier is not None:
+            self._carrier.abort()
 
     def close(self) -> None:
         self.abort()
@@ -140,68 +146,75 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         return self.lost
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Tell of the socket; a road without one, or ended, has nothing to tell."""
+        """Tell of the socket; a carrier without one, or ended, has nothing to tell."""
         if self._info is None or self.lost:
             return default
         return self._info(name) or default
 
     def _flush(self) -> None:
         packets, self._packets = self._packets, []
-        if packets and self._road is not None and not self.lost:
+        if packets and self._carrier is not None and not self.lost:
             try:
-                self._road.write(b"".join(packets))
-            except OSError:  # a bastion's channel that is closed; its end follows
+                self._carrier.write(b"".join(packets))
+            except OSError:
+                # A channel of a bastion raises where it is closed already, and tells of
+                # its end a moment later.
                 self._end()
 
     def _end(self) -> None:
         self.lost = True
+        # Nobody who waits for a greeting, or for room to write, may wait for a stream
+        # that has ended; both look at *lost* next.
         self._greeted.set()
         self.writable.set()
 
 
 class _Pipes(asyncio.SubprocessProtocol):
-    """Make a road of a process's stdin and stdout."""
+    """A carrier that is made of a process's stdin and stdout."""
 
     def __init__(self) -> None:
-        self.wire = Stream()
+        self.stream = Stream()
         self._process: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's are not asyncio's classes, but do the same.
+        # uvloop's transports are not of asyncio's classes, but do the same.
         self._process = cast("asyncio.SubprocessTransport", transport)
         stdin = self._process.get_pipe_transport(0)
         self._stdin = cast("asyncio.WriteTransport | None", stdin)
-        self.wire.connection_made(self)
+        self.stream.connection_made(self)
 
     def write(self, data: bytes, /) -> None:
         if self._stdin is not None:
             self._stdin.write(data)
 
     def abort(self) -> None:
+        # Closing the transport kills a process that still runs.
         if self._process is not None:
-            self._process.close()  # kills it where it still runs
+            self._process.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         del fd
-        self.wire.data_received(data)
+        self.stream.data_received(data)
 
     def pause_writing(self) -> None:
-        self.wire.pause_writing()
+        self.stream.pause_writing()
 
     def resume_writing(self) -> None:
-        self.wire.resume_writing()
+        self.stream.resume_writing()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         del exc
+        # A proxy command that has closed its stdout can answer nothing any more, though
+        # the process may hang about.
         if fd == 1:
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.wire.connection_lost(exc)
+        self.stream.connection_lost(exc)
 
 
-async def dial(places: Sequence[Address], port: int) -> Stream:
+async def dial(addresses: Sequence[Address], port: int) -> Stream:
     """
     Open a TCP connection to the first of a host's addresses that can be reached.
 
@@ -210,19 +223,22 @@ async def dial(places: Sequence[Address], port: int) -> Stream:
     """
     loop = asyncio.get_running_loop()
     failure: OSError | None = None
-    for place in places:
+    for address in addresses:
         try:
-            _, wire = await loop.create_connection(
-                Stream, place.address, port, family=place.family
+            _, stream = await loop.create_connection(
+                Stream, address.address, port, family=address.family
             )
         except ConnectionResetError:
-            # It let us in and hung up before we could look: it said nothing.
-            wire = Stream()
-            wire.connection_lost(None)
+            # A reset while we connect came from a server that accepted and hung up at
+            # once, as one that throttles does: an ended stream says the same.
+            stream = Stream()
+            stream.connection_lost(None)
         except OSError as exc:
+            # The first address is the one that the resolver prefers, so its error tells
+            # most of why the host cannot be reached.
             failure = failure or exc
             continue
-        return wire
+        return stream
     raise failure or OSError("the name has no address")
 
 
@@ -234,10 +250,12 @@ async def spawn(command: str) -> Stream:
         OSError: It could not be started.
     """
     loop = asyncio.get_running_loop()
+    # In a session of its own the command has no terminal to ask on, and a Ctrl-C does
+    # not reach it: the way back needs the connection that it carries.
     _, pipes = await loop.subprocess_exec(
         _Pipes,
         *shlex.split(command),
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
-    return pipes.wire
+    return pipes.stream

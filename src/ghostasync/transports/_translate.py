@@ -1,4 +1,9 @@
-"""The one place where errors of asyncssh and of the network become ours."""
+"""
+The translation of errors of asyncssh and of the network into this project's errors.
+
+*retriable* marks an error that may pass by itself, *denied* a login that was refused.
+Text without a mark is final: the same attempt would fail the same way.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ __all__ = ["HungUp", "TryLater", "behind", "not_forwarded", "one_line", "unreach
 
 
 class TryLater(Unreachable):
-    """The road ended before we had said who we are: another try does no harm."""
+    """The stream ended before a login began: another try does no harm."""
 
     def __init__(self, host: str, text: str) -> None:
         super().__init__(host, text, retriable=True)
@@ -37,20 +42,24 @@ class HungUp(TryLater):
 
 def unreachable(
     host: Host,
-    target: Endpoint,
+    endpoint: Endpoint,
     trust: Trust,
     exc: Exception,
 ) -> Unreachable:
-    """Say in one line what kept us from *host*, and what to do about it."""
-    where = target.place
+    """Return the error of *host*: the cause in one line, and the cure."""
+    where = endpoint.address_and_port
     match exc:
         case asyncssh.PermissionDenied():
-            return Unreachable(host.name, _refused(target), denied=True)
+            return Unreachable(host.name, _refused(endpoint), denied=True)
+        # sshd counts every key of an agent as a try and hangs up after MaxAuthTries, 6
+        # by default; asyncssh reports that as an error of the protocol.
         case asyncssh.ProtocolError() if "authentication failures" in exc.reason:
-            text = f"{_refused(target)}; {one_line(exc)}: name one key as ssh.identity"
+            text = (
+                f"{_refused(endpoint)}; {one_line(exc)}: name one key as ssh.identity"
+            )
             return Unreachable(host.name, text, denied=True)
         case asyncssh.HostKeyNotVerifiable():
-            text = _wrong_key(target, trust, exc.reason)
+            text = _wrong_key(endpoint, trust, exc.reason)
         case asyncssh.KeyExchangeFailed():
             text = f"no algorithm in common: {one_line(exc)}"
         case asyncssh.ConnectionLost():
@@ -59,8 +68,9 @@ def unreachable(
         case TimeoutError():
             text = f"{where} did not answer or let us in within the time for a login"
             return Unreachable(host.name, text, retriable=True)
+        # gaierror is an OSError too, so its case comes before that of the network.
         case socket.gaierror():
-            text = f"no such host: {target.address} ({exc.strerror})"
+            text = f"no such host: {endpoint.address} ({exc.strerror})"
         case OSError():
             text = f"{where}: {_network(exc)}"
             return Unreachable(host.name, text, retriable=True)
@@ -70,23 +80,27 @@ def unreachable(
 
 
 def behind(host: Host, exc: Unreachable) -> Unreachable:
-    """Say of *host* what kept us from its jump host."""
+    """Return the error of *host* whose jump host could not be used."""
     text = f"jump host {exc.host}: {exc}"
+    # Only a jump host that died is worth another try for this host at once. HungUp is a
+    # TryLater as well, but the jump host's own tries have been used up by then.
     if type(exc) is TryLater:
         return TryLater(host.name, text)
     return Unreachable(host.name, text, retriable=exc.retriable, denied=exc.denied)
 
 
-def not_forwarded(host: str, target: Endpoint, exc: Exception) -> Exception:
-    """Say why the jump host *host* opened no road to *target*."""
+def not_forwarded(host: str, endpoint: Endpoint, exc: Exception) -> Exception:
+    """Return the error of a jump host *host* that opened no channel to *endpoint*."""
     text = f"jump host {host}: {one_line(exc)}"
     code = exc.code if isinstance(exc, asyncssh.ChannelOpenError) else None
+    # A bastion that may not forward needs its configuration changed; any other code is
+    # about the host behind it, and reads as an error of the network.
     if code != asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         return ConnectionError(text)
     return Unreachable(
         host,
-        f"{text}: its sshd_config has to allow {target.place} (AllowTcpForwarding, "
-        "PermitOpen)",
+        f"{text}: its sshd_config has to allow {endpoint.address_and_port} "
+        "(AllowTcpForwarding, PermitOpen)",
     )
 
 
@@ -95,36 +109,41 @@ def one_line(exc: Exception) -> str:
     return " ".join(str(exc).split()) or type(exc).__name__
 
 
-def _refused(target: Endpoint) -> str:
-    keys = target.keys
+def _refused(endpoint: Endpoint) -> str:
+    keys = endpoint.keys
+    # Where the only key is locked, the agent was asked and did not have it: a look into
+    # authorized_keys would lead astray.
     if keys.locked and not keys.own:
         key = keys.locked[0]
         return (
-            f"login refused for user {target.user} (publickey): {key} has a "
+            f"login refused for user {endpoint.user} (publickey): {key} has a "
             f"passphrase, so the agent has to have it: ssh-add {key}"
         )
     offered = "the key" if keys.own else "a key"
     if keys.agent:
         offered = "a key of the agent"
-    key = f"-i {shlex.quote(target.identity)} " if target.identity else ""
+    key = f"-i {shlex.quote(endpoint.identity)} " if endpoint.identity else ""
     return (
-        f"login refused for user {target.user} (publickey): is {offered} in "
-        f"authorized_keys there? ssh -v {key}-p {target.port} "
-        f"{target.user}@{target.address}"
+        f"login refused for user {endpoint.user} (publickey): is {offered} in "
+        f"authorized_keys there? ssh -v {key}-p {endpoint.port} "
+        f"{endpoint.user}@{endpoint.address}"
     )
 
 
-def _wrong_key(target: Endpoint, trust: Trust, reason: str) -> str:
+def _wrong_key(endpoint: Endpoint, trust: Trust, reason: str) -> str:
     file = shlex.quote(str(trust.path))
-    if trust.knows(target) or "another run" in reason:
+    # A known host with another key is a warning sign, an unknown host is not: only for
+    # the latter is accepting a new key an advice.
+    if trust.knows(endpoint) or "another run" in reason:
         return (
-            f"the host key of {target.known_as} does not match known_hosts ({reason}): "
-            f"if the host was replaced, ssh-keygen -R '{target.known_as}' "
-            f"-f {file}"
+            f"the host key of {endpoint.known_as} does not match known_hosts "
+            f"({reason}): if the host was replaced, "
+            f"ssh-keygen -R '{endpoint.known_as}' -f {file}"
         )
     return (
-        f"the host key of {target.known_as} is unknown: ssh-keyscan -p {target.port} "
-        f'{target.address} >> {file}, or ssh.host_keys = "accept-new"'
+        f"the host key of {endpoint.known_as} is unknown: "
+        f"ssh-keyscan -p {endpoint.port} {endpoint.address} >> {file}, "
+        'or ssh.host_keys = "accept-new"'
     )
 
 

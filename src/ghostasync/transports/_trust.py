@@ -1,4 +1,11 @@
-"""Whose host keys are believed, and what is learned of new hosts."""
+"""
+The host keys that are believed, and the keys of new hosts that are learned.
+
+asyncssh compares keys with ``known_hosts`` by itself and asks :class:`HostKeyCheck`
+only about a key that the file does not have. A key accepted as new counts for this
+transport at once, and for the next run once it is in the file; runs that learn at the
+same time meet at a lock on the file.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +26,13 @@ GLOBAL_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts"
 
 
 class Trust:
-    """Whose host keys are believed: ``known_hosts``, and what was accepted as new."""
+    """
+    The host keys that are believed: those in ``known_hosts``, and those accepted as
+    new.
+
+    Raises:
+        ConfigError: ``known_hosts`` cannot be read.
+    """
 
     def __init__(self, settings: Ssh) -> None:
         self.path = Path(settings.known_hosts).expanduser()
@@ -29,19 +42,21 @@ class Trust:
         if settings.host_keys != "insecure":
             self.known_hosts = _read([self.path, Path(GLOBAL_KNOWN_HOSTS)])
 
-    def knows(self, target: Endpoint) -> bool:
+    def knows(self, endpoint: Endpoint) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
-        if target.known_as in self._accepted:
+        if endpoint.known_as in self._accepted:
             return True
-        return self.known_hosts is not None and bool(_keys(self.known_hosts, target))
+        return self.known_hosts is not None and bool(_keys(self.known_hosts, endpoint))
 
-    def accept(self, target: Endpoint, key: asyncssh.SSHKey) -> bool:
+    def accept(self, endpoint: Endpoint, key: asyncssh.SSHKey) -> bool:
         """Tell whether *key*, which is not in ``known_hosts``, is believed."""
-        if self.accepts_new and not self.knows(target):
-            self._accepted[target.known_as] = key
-        return self._accepted.get(target.known_as) == key
+        # A host that has any key on record, right or wrong, is not new: a second key
+        # may be that of somebody in between.
+        if self.accepts_new and not self.knows(endpoint):
+            self._accepted[endpoint.known_as] = key
+        return self._accepted.get(endpoint.known_as) == key
 
-    def save(self, target: Endpoint) -> None:
+    def save(self, endpoint: Endpoint) -> None:
         """
         Append an accepted key to ``known_hosts``; blocks, so call it in a thread.
 
@@ -49,69 +64,80 @@ class Trust:
             HostKeyNotVerifiable: Another process has learned another key meanwhile.
             ValueError: It could not be written; the key is not believed then.
         """
-        key = self._accepted[target.known_as]
+        key = self._accepted[endpoint.known_as]
+        # A key that could not be written down, or that another run contradicts, is not
+        # believed for the rest of this run either: the next login asks again.
         try:
-            self._append(target, key)
+            self._append(endpoint, key)
         except OSError as exc:
-            self._accepted.pop(target.known_as)
+            self._accepted.pop(endpoint.known_as)
             wrong = unusable(exc, self.path)
             raise ValueError(f"ssh.known_hosts: {wrong}") from exc
         except asyncssh.HostKeyNotVerifiable:
-            self._accepted.pop(target.known_as)
+            self._accepted.pop(endpoint.known_as)
             raise
 
-    def _append(self, target: Endpoint, key: asyncssh.SSHKey) -> None:
+    def _append(self, endpoint: Endpoint, key: asyncssh.SSHKey) -> None:
         algorithm, data, *_ = key.export_public_key("openssh").decode().split()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.path.open("a+", encoding="utf-8") as file:
+            # Another run may have learned this host since the file was read: the lock
+            # is taken before the file is read again, and held until the line is there.
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             text = file.read()
-            if known := _keys(asyncssh.import_known_hosts(text), target):
+            if known := _keys(asyncssh.import_known_hosts(text), endpoint):
                 if key in known:
                     return
                 raise asyncssh.HostKeyNotVerifiable(
-                    f"another run has just learned another key for {target.known_as}"
+                    f"another run has just learned another key for {endpoint.known_as}"
                 )
-            line = f"{target.known_as} {algorithm} {data}\n"
-            # One write: whoever reads the file sees all of the line, or nothing.
+            line = f"{endpoint.known_as} {algorithm} {data}\n"
+            # ssh and other readers take no lock: one write shows them the whole line or
+            # nothing of it.
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
 
 
 class HostKeyCheck(asyncssh.SSHClient):
-    """Asks :class:`Trust` about a host key that ``known_hosts`` does not have."""
+    """
+    The question about a host key that ``known_hosts`` does not have, put to *trust*.
 
-    def __init__(self, trust: Trust, target: Endpoint) -> None:
-        self._trust, self._target = trust, target
+    *learned* tells afterwards whether the key was accepted as new.
+    """
+
+    def __init__(self, trust: Trust, endpoint: Endpoint) -> None:
+        self._trust, self._endpoint = trust, endpoint
         self.learned = False
 
     def validate_host_public_key(
         self,
-        host: str,  # noqa: ARG002  asyncssh passes what the target knows better
+        host: str,  # noqa: ARG002  asyncssh passes what the endpoint knows better
         addr: str,  # noqa: ARG002
         port: int,  # noqa: ARG002
         key: asyncssh.SSHKey,
     ) -> bool:
-        known = self._trust.knows(self._target)
-        believed = self._trust.accept(self._target, key)
+        known = self._trust.knows(self._endpoint)
+        believed = self._trust.accept(self._endpoint, key)
         self.learned = believed and not known
         return believed
 
 
 def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:
-    found = asyncssh.SSHKnownHosts()
+    # Parsed once and shared: asyncssh would read a path again, on the loop's thread,
+    # for each connection.
+    known = asyncssh.SSHKnownHosts()
     for file in files:
         try:
             if file.exists():
-                found.load(file.read_text())
+                known.load(file.read_text())
         except (OSError, ValueError) as exc:
             raise ConfigError([f"ssh.known_hosts: {unusable(exc, file)}"]) from exc
-    return found
+    return known
 
 
-def _keys(known: asyncssh.SSHKnownHosts, target: Endpoint) -> list[asyncssh.SSHKey]:
+def _keys(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> list[asyncssh.SSHKey]:
     """Return the keys, of hosts and of authorities, that *known* has for a host."""
-    name = target.alias or target.address
-    port = None if target.port == DEFAULT_PORT else target.port
+    name = endpoint.alias or endpoint.address
+    port = None if endpoint.port == DEFAULT_PORT else endpoint.port
     hosts, authorities, *_ = known.match(name, "", port)
     return [*hosts, *authorities]

@@ -1,5 +1,11 @@
 """
-Hosts over SSH, with asyncssh.
+The transport that reaches hosts over SSH, with asyncssh.
+
+How a login works: an :class:`~._endpoint.Endpoint` is worked out for the host, a
+:class:`~._stream.Stream` is opened to it (a TCP socket, a channel of its jump host or
+the pipes of a proxy command), and the server's version line is awaited. Only a server
+that has greeted gets one of the few turns in which keys are exchanged and asyncssh logs
+in, so that a silent host costs its own time alone.
 
 Rule 1: a dead or slow host holds no token that another host waits for.
 Rule 2: a refused login or a wrong host key is never tried again.
@@ -37,18 +43,28 @@ from ._trust import HostKeyCheck, Trust
 __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 
 PAUSES: Final = (1.0, 3.0, 6.0, 6.0, 6.0)
-"""The later ones outlast the 5 s after which sshd forgets most penalties."""
+"""
+Seconds before each new try with a server that hung up at once.
+
+The later pauses outlast the 5 s of a penalty of sshd (PerSourcePenalties, since 9.8).
+"""
 
 STALE_SECONDS: Final = 30.0
-"""A server ends whoever has not logged in within LoginGraceTime, 120 s by default. In a
-large fleet a host may wait for its turn as long: then it is called anew."""
+"""
+Seconds after which a stream that waited for its turn is opened anew.
+
+sshd ends a connection without a login after LoginGraceTime, 120 s by default, and a
+host of a large fleet may wait that long.
+"""
 
 CLOSE_SECONDS: Final = 3.0
-"""How long an orderly close may take."""
+"""Seconds that an orderly close may take."""
 
 SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differently
+    # By default asyncssh would look for ~/.ssh/config, for each connection anew.
     "config": None,
-    # AES first: asyncssh's own first choice makes six cipher objects for a packet.
+    # AES comes first: asyncssh's own first choice, chacha20, makes three cipher objects
+    # a packet in Python; AES-GCM makes one.
     "encryption_algs": [
         "aes128-gcm@openssh.com",
         "aes256-gcm@openssh.com",
@@ -56,13 +72,19 @@ SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differe
         "aes256-ctr",
         "chacha20-poly1305@openssh.com",
     ],
+    # An archive is compressed already, and zlib would run once for each host.
     "compression_algs": ["none"],
+    # A deploy asks nobody for a password, so the other methods only cost round trips.
     "preferred_auth": ["publickey"],
-    "login_timeout": 0,  # ours is counted from when the host's turn comes
+    # A host's time is counted here, from when its turn comes.
+    "login_timeout": 0,
+    # Without keepalives a dead peer blocks a write until TCP gives up, after some 15
+    # minutes; with these, for a minute.
     "keepalive_interval": 15,
     "keepalive_count_max": 3,
+    # A banner that is not UTF-8 would end the login.
     "utf8_decode_errors": "replace",
-    # What would be looked for on disk, for every connection.
+    # Kerberos and X.509 would have files looked for on disk, for every connection.
     "gss_host": None,
     "x509_trusted_certs": None,
     "x509_trusted_cert_paths": [],
@@ -71,20 +93,23 @@ SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differe
 
 class SshTransport:
     """
-    Reaches hosts as *settings* say.
+    A transport that reaches hosts as *settings* say.
 
     Args:
         settings: The ``[ssh]`` table.
 
-        handshakes: Shared with other transports of this loop; else one of its own.
+        handshakes: Limits shared with other transports of this loop; by default this
+            transport has its own.
 
-        login_seconds: How long a host may take to answer, and then to let us in; time
+        login_seconds: How long a host may take to answer, and again to let us in; time
             spent waiting for other hosts' handshakes does not count.
 
         pauses: Seconds, give or take half, before each new try with a server that hung
             up at once.
 
         hosts_each: How many hosts share one connection to their jump host.
+
+        stale_seconds: How long a stream may wait for its turn before it is opened anew.
 
         environ: The environment that names the agent.
 
@@ -111,7 +136,7 @@ class SshTransport:
         self._hosts_each = hosts_each
         self._bastions: dict[str, Bastion] = {}
         self._stale_seconds = stale_seconds
-        self._wires: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
     def session(self, host: Host) -> SshSession:
         """Return a handle on *host*; nothing is contacted yet."""
@@ -119,95 +144,125 @@ class SshTransport:
 
     async def aclose(self) -> None:
         """
-        Close the connections to bastions, and wait until every road has ended.
+        Close the connections to bastions, and wait until every stream has ended.
 
-        uvloop spins for ever when it is closed while a transport is still ending.
+        The wait lasts ``CLOSE_SECONDS`` at most.
         """
         while self._bastions:
             _, bastion = self._bastions.popitem()
             await bastion.close()
+        # uvloop spins for ever when it is closed while a transport is still ending, so
+        # the wait is shielded: a cancelled run has to reach it too.
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            for wire in tuple(self._wires):
-                wire.abort()
-                await wire.gone.wait()
+            for stream in tuple(self._streams):
+                stream.abort()
+                await stream.gone.wait()
 
     async def _connect(self, host: Host, jump: str | None = None) -> _Connection:
-        """Connect and log in; again where the server hung up before it said a word."""
-        target = await self._target(host, jump)
+        """
+        Connect and log in; again where the server hung up before its version line.
+
+        *jump* is given for a jump host: the hosts before it, separated by commas.
+
+        Raises:
+            Unreachable: No connection, a refused login, or the wrong host key.
+        """
+        endpoint = await self._endpoint(host, jump)
         for pause in self._pauses:
             try:
-                return await self._attempt(host, target)
+                return await self._attempt(host, endpoint)
             except TryLater:
-                await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter
-        return await self._attempt(host, target)
+                # A fleet that was throttled together would come back together, so the
+                # pauses differ from host to host.
+                jitter = random.uniform(0.5, 1.5)  # noqa: S311  no secret
+                await anyio.sleep(pause * jitter)
+        return await self._attempt(host, endpoint)
 
-    async def _target(self, host: Host, jump: str | None) -> Endpoint:
-        find = functools.partial(self._login.target, host, jump)
+    async def _endpoint(self, host: Host, jump: str | None) -> Endpoint:
+        work_out = functools.partial(self._login.endpoint, host, jump)
         try:
+            # ~/.ssh/config is evaluated for each host anew, and may name keys to read.
             if self._login.reads_files:
-                return await anyio.to_thread.run_sync(find)
-            return find()
+                return await anyio.to_thread.run_sync(work_out)
+            return work_out()
         except (OSError, ValueError) as exc:
             raise Unreachable(host.name, f"ssh configuration: {unusable(exc)}") from exc
 
-    async def _attempt(self, host: Host, target: Endpoint) -> _Connection:
-        endpoint = self._handshakes.endpoint(target.endpoint)
+    async def _attempt(self, host: Host, endpoint: Endpoint) -> _Connection:
+        """Connect and log in once; TryLater where another attempt does no harm."""
+        limit = self._handshakes.endpoint(endpoint.limit_key)
         try:
-            async with endpoint.places:
-                wire = await self._reach(host, target)
-                since = anyio.current_time()
+            async with limit.places:
+                # The server greets before the login takes its turn: turns are few, and
+                # a host that never answers would hold one for all its time.
+                stream = await self._reach(host, endpoint)
+                greeted_at = anyio.current_time()
                 try:
                     async with self._handshakes.turn():
-                        waited = anyio.current_time() - since
-                        if wire.lost or waited > self._stale_seconds:
-                            wire.abort()
-                            wire = await self._reach(host, target)
-                        connection = await self._log_in(target, wire)
+                        waited = anyio.current_time() - greeted_at
+                        # A server that has ended the stream meanwhile, or is about to,
+                        # would count as one where the login failed.
+                        if stream.lost or waited > self._stale_seconds:
+                            stream.abort()
+                            stream = await self._reach(host, endpoint)
+                        connection = await self._log_in(endpoint, stream)
                 except BaseException:
-                    wire.abort()
+                    # A login that is called off in the queue has no connection of
+                    # asyncssh yet that would end the stream.
+                    stream.abort()
                     raise
         except HungUp:
-            endpoint.slow_down()
+            # sshd drops some of the logins that come together, at random: fewer come
+            # together next time.
+            limit.slow_down()
             raise
         except (OSError, ValueError, asyncssh.Error) as exc:
-            raise unreachable(host, target, self._trust, exc) from exc
-        endpoint.speed_up()
+            raise unreachable(host, endpoint, self._trust, exc) from exc
+        limit.speed_up()
         return connection
 
-    async def _reach(self, host: Host, target: Endpoint) -> Stream:
-        """Open a road to the server and wait for the first line that it sends."""
-        if target.jump:
+    async def _reach(self, host: Host, endpoint: Endpoint) -> Stream:
+        """Open a stream to the server and wait for its version line."""
+        if endpoint.jump:
             try:
-                async with self._bastion(target.jump).place() as place:
-                    return await self._greeted(host, place.tunnel(target))
+                async with self._bastion(endpoint.jump).place() as place:
+                    return await self._greeted(host, place.tunnel(endpoint))
             except Unreachable as exc:
+                # An error of the jump host names the jump host; the host behind it gets
+                # an error of its own that says both names.
                 raise exc if exc.host == host.name else behind(host, exc) from exc
-        if target.proxy_command:
-            return await self._greeted(host, spawn(target.proxy_command))
-        places = await self._look_up(target.address)
-        return await self._greeted(host, dial(places, target.port))
+        if endpoint.proxy_command:
+            return await self._greeted(host, spawn(endpoint.proxy_command))
+        addresses = await self._look_up(endpoint.address)
+        return await self._greeted(host, dial(addresses, endpoint.port))
 
     async def _look_up(self, address: str) -> tuple[Address, ...]:
         async with self._handshakes.lookups:
+            # The deadline starts with the token: hosts that wait for other lookups have
+            # spent nothing of their time.
             with anyio.fail_after(self._login_seconds):
                 return await resolve(address)
 
     async def _greeted(self, host: Host, opening: Awaitable[Stream]) -> Stream:
+        """Return the stream once its server greeted; HungUp where it ended first."""
         with anyio.fail_after(self._login_seconds):
-            wire = await opening
-            self._wires.add(wire)
+            stream = await opening
+            # Streams are noted for aclose, since no connection knows this one yet.
+            self._streams.add(stream)
             try:
-                greeted = await wire.greeted()
+                greeted = await stream.greeted()
             except BaseException:
-                wire.abort()
+                stream.abort()
                 raise
         if not greeted:
-            raise HungUp(host.name, wire.early)
-        return wire
+            raise HungUp(host.name, stream.early)
+        return stream
 
     def _bastion(self, jump: str) -> Bastion:
-        """Return the last of the jump hosts *jump*, which the others lead to."""
+        """Return the last of the jump hosts in *jump*, which the others lead to."""
         if jump not in self._bastions:
+            # The hosts before it are connected to as any jump host is, one hop shorter:
+            # a chain of hops is shared from its first hop on.
             before, _, last = jump.rpartition(",")
             host = hop(last)
             connect = functools.partial(self._connect, host, before)
@@ -216,32 +271,37 @@ class SshTransport:
             )
         return self._bastions[jump]
 
-    async def _log_in(self, target: Endpoint, wire: Stream) -> _Connection:
-        doorkeeper = HostKeyCheck(self._trust, target)
+    async def _log_in(self, endpoint: Endpoint, stream: Stream) -> _Connection:
+        host_key_check = HostKeyCheck(self._trust, endpoint)
         with anyio.fail_after(self._login_seconds):
             connection = await asyncssh.connect(
-                target.address,
-                target.port,
-                username=target.user,
-                client_keys=list(target.keys.own),
-                agent_path=target.keys.agent or None,
-                agent_identities=list(target.keys.only) or None,
+                endpoint.address,
+                endpoint.port,
+                username=endpoint.user,
+                client_keys=list(endpoint.keys.own),
+                agent_path=endpoint.keys.agent or None,
+                agent_identities=list(endpoint.keys.only) or None,
                 known_hosts=self._trust.known_hosts,
-                host_key_alias=target.alias,
-                client_factory=lambda: doorkeeper,
-                tunnel=OpenTunnel(wire),
+                host_key_alias=endpoint.alias,
+                client_factory=lambda: host_key_check,
+                tunnel=OpenTunnel(stream),
                 **SHARED_OPTIONS,
             )
-        if doorkeeper.learned:
-            await anyio.to_thread.run_sync(self._trust.save, target)
-        return connection, wire
+        # Writing the file blocks, and may wait for another run that writes to it.
+        if host_key_check.learned:
+            await anyio.to_thread.run_sync(self._trust.save, endpoint)
+        return connection, stream
 
 
 _Connection = tuple[asyncssh.SSHClientConnection, Stream]
 
 
 class SshSession:
-    """One host; see :class:`protocols.Session`."""
+    """
+    A handle on one host; see :class:`protocols.Session`.
+
+    *connect* returns a connection that is logged in, and the stream below it.
+    """
 
     def __init__(
         self, host: Host, connect: Callable[[], Awaitable[_Connection]]
@@ -253,11 +313,12 @@ class SshSession:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as we know."""
+        """Whether there is a connection, as far as this side has noticed."""
         return self._connection is not None and not self._connection[1].lost
 
     async def open(self) -> None:
         """Connect and log in, once; where the connection has died, again."""
+        # Of two tasks that open at once the second finds the session open.
         async with self._opening:
             if not self.is_open:
                 self._connection = await self._connect()
@@ -265,59 +326,71 @@ class SshSession:
     async def execute(
         self, command: str, *, output: OnOutput, errors: OnOutput
     ) -> SshChannel:
-        """Start *command* through the login shell."""
-        connection, wire = self._alive()
-        channel = SshChannel(self.host.name, wire, output, errors)
+        """
+        Start *command* through the login shell.
+
+        Raises:
+            ConnectionDied: The connection is gone, or takes no further command.
+        """
+        connection, stream = self._alive()
+        channel = SshChannel(self.host.name, stream, output, errors)
         try:
+            # A pty would change bytes of stdin and merge stderr into stdout.
             await connection.create_session(
                 lambda: channel, command, encoding=None, request_pty=False
             )
         except (OSError, asyncssh.Error) as exc:
             channel.abort()
-            text = "the connection died" if wire.lost else one_line(exc)
+            text = "the connection died" if stream.lost else one_line(exc)
             raise ConnectionDied(self.host.name, text) from exc
         except BaseException:
+            # A request that is cancelled while it waits for sshd leaves a channel on
+            # which nobody would listen.
             channel.abort()
             raise
         return channel
 
-    async def tunnel(self, target: Endpoint) -> Stream:
+    async def tunnel(self, endpoint: Endpoint) -> Stream:
         """
-        Open a TCP connection from this host to *target*.
+        Open a TCP connection from this host to *endpoint*.
 
         Raises:
             Unreachable: This host may not do that, or is gone.
-            OSError: It cannot reach the target.
+            OSError: This host cannot reach the endpoint.
         """
         tunnelled = Tunnelled()
         try:
             connection, _ = self._alive()
             await connection.create_connection(
-                lambda: tunnelled, target.address, target.port
+                lambda: tunnelled, endpoint.address, endpoint.port
             )
         except (ConnectionDied, asyncssh.Error) as exc:
+            # A jump host that died took this host with it through no fault of the host,
+            # which tries again through the next connection.
             if not self.is_open:
                 raise TryLater(self.host.name, "the connection died") from exc
-            raise not_forwarded(self.host.name, target, exc) from exc
-        return tunnelled.wire
+            raise not_forwarded(self.host.name, endpoint, exc) from exc
+        return tunnelled.stream
 
     def abort(self) -> None:
         """Drop the connection now."""
         if self._connection is not None:
-            connection, wire = self._connection
+            connection, stream = self._connection
             connection.abort()
-            wire.abort()
+            stream.abort()
 
     async def close(self) -> None:
         """Close the connection in an orderly way."""
         if self._connection is None:
             return
-        connection, wire = self._connection
+        connection, stream = self._connection
         connection.close()
+        # A stuck proxy command never ends by itself, so the wait has a bound; a shield
+        # lets a cancelled run say goodbye too.
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await connection.wait_closed()
-            await wire.gone.wait()
-        wire.abort()
+            await stream.gone.wait()
+        stream.abort()
 
     def _alive(self) -> _Connection:
         if self._connection is None or self._connection[1].lost:
