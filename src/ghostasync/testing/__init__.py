@@ -3,8 +3,8 @@ The parts for tests of deployments: hosts without machines, and a store without 
 
 There are three kinds of hosts, from the fastest to the truest: :class:`FakeHosts` keep
 books behind a :class:`FakeTransport` and run nothing, :class:`LocalTransport` runs the
-real scripts in local processes, and :class:`InProcessFleet` is reached over SSH like any
-other hosts.
+real scripts in local processes, and :class:`InProcessFleet` is reached over SSH like
+any other hosts.
 """
 
 from __future__ import annotations
