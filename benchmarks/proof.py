@@ -28,7 +28,7 @@ from benchmarks.harness.tree import FILES, NBYTES, make_tree
 from ghostasync._remote.script import render
 from ghostasync.model import DirectorySource, Module, Revision
 from ghostasync.packaging import pack
-from tests.remote.shells import SHELLS, loader
+from tests._remote.shells import SHELLS, loader
 
 PACKAGE: Final = "1700000000_site_0000000"
 PEER: Final = "zstd -dc | tar x"

@@ -8,8 +8,7 @@ from ghostasync.cli.frontend import can_draw
 from ghostasync.cli.live import Screen
 from ghostasync.cli.sink import Sink
 from ghostasync.views.board import Board
-
-from .story import failed_run, folded
+from tests.story import failed_run, folded
 
 
 class Terminal(io.StringIO):

@@ -20,8 +20,7 @@ from ghostasync.errors import PackageError
 from ghostasync.model import Module, Revision, Verify
 from ghostasync.packaging import Packed, pack, parse_manifest
 from ghostasync.packaging.tar import TarWriter
-
-from .trees import ROOT, SITE, Node, create, packed
+from tests.packaging.trees import ROOT, SITE, Node, create, packed
 
 if sys.version_info >= (3, 14):
     from compression.zstd import decompress
