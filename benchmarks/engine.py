@@ -34,7 +34,7 @@ from ghostasync import (
     build,
     deploy,
 )
-from ghostasync.testing import Answer, Call, FakeTransport
+from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport
 
 FLEETS: Final = (100, 1000, 5000, 20000)
 
@@ -44,22 +44,26 @@ COLUMNS: Final = {
     "memory": ("kB/host", 1e-3, 1),
 }
 
-FACTS: Final = b"""\
-uid=0
-gid=0
-tool=tar
-tool=zstd
-tool=gzip
-rename=mv
-module=/ghost/shop/prod/web/site
-target=absent
-"""
+APP: Final = "/ghost/shop/prod/web"
+
+FIRST: Final = {
+    "probe": (),
+    "lock": (),
+    "check": (APP, f"{APP}/site", "/srv/site"),
+    "switch": (
+        "mv",
+        "busy",
+        f"{APP}/site",
+        "/srv/site",
+        "",
+        f"{APP}/site/1_site_a",
+        "",
+    ),
+}
+"""What a host is first asked; all say the same then, and nobody keeps books."""
 
 ANSWERS: Final = {
-    "probe": Answer(output=b"home=/root\nuid=0\nuser=root\n"),
-    "lock": Answer(None, b"locked\n"),
-    "check": Answer(output=FACTS),
-    "switch": Answer(output=b"moved\n"),
+    name: FakeHosts().work(Call("web1", name, args)) for name, args in FIRST.items()
 }
 
 

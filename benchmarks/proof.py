@@ -27,8 +27,8 @@ from benchmarks.harness.rounds import interleave, machine, show_table
 from benchmarks.harness.tree import FILES, NBYTES, make_tree
 from ghostasync._packaging import pack
 from ghostasync._remote.script import render
-from ghostasync.model import DirectorySource, Module, Revision
-from tests.remote.shells import SHELLS, loader
+from ghostasync.model import DirectorySource, Module, Proof, Revision
+from tests._remote.shells import SHELLS, loader
 
 PACKAGE: Final = "1700000000_site_0000000"
 PEER: Final = "zstd -dc | tar x"
@@ -86,7 +86,7 @@ async def _archive(folder: Path) -> Path:
     return packed.archive
 
 
-def _receive(shell: str, proof: str, archive: Path, host: Path) -> dict[str, float]:
+def _receive(shell: str, proof: Proof, archive: Path, host: Path) -> dict[str, float]:
     how = (str(host / "site"), PACKAGE, "zstd", "drop", proof)
     text = render("receive", how, "0123456789abcdef")
     command = [*SHELLS[shell], loader(text), "ghost-receive"]

@@ -3,10 +3,16 @@ from __future__ import annotations
 import faulthandler
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
+
+from ghostasync import Plan
+from ghostasync.testing import FakeHosts
+from tests.deploying import six_hosts
+from tests.killing import Scene, four_hosts
 
 TEST_SECONDS = 240
 
@@ -71,3 +77,20 @@ def loop_is_never_blocked(
             if name.startswith(SMALL_FILE_CALLS):
                 function.deactivate()
         yield found
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def plan(tmp_path: Path, cache: None) -> Plan:
+    return six_hosts(tmp_path)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, cache: None) -> Scene:
+    """Four hosts that serve version 1."""
+    return await Scene.begin(tmp_path, four_hosts(tmp_path), FakeHosts())

@@ -34,8 +34,7 @@ from ghostasync._engine.policy import DENIALS, Policy, Rules
 from ghostasync.machine import MAY_HAVE_MOVED, RESTING, SWITCHED
 from ghostasync.model import Outcome
 from ghostasync.model import State as S  # noqa: N817  as in the table
-
-from .simulation import FORWARD, Entry, Place, Simulation, Truth, simulate
+from tests._engine.simulation import FORWARD, Entry, Place, Simulation, Truth, simulate
 
 HOSTS = tuple(f"web{n}" for n in range(1, 8))
 

@@ -10,8 +10,7 @@ import pytest
 from ghostasync import events as e
 from ghostasync.cli._frontend import FrontEnd
 from ghostasync.cli._options import Output
-
-from .story import Story, failed_run, good_run
+from tests.story import Story, failed_run, good_run
 
 
 def shown(story: Story, output: Output, *, say: str = "") -> str:

@@ -8,8 +8,7 @@ import pytest
 from ghostasync import events as e
 from ghostasync.cli._lines import LineWriter
 from ghostasync.model import State
-
-from .story import NEW, OLD, RUN, Story, folded, good_run, names
+from tests.story import NEW, OLD, RUN, Story, folded, good_run, names
 
 
 def told(story: Story) -> list[str]:

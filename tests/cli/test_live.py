@@ -8,8 +8,7 @@ from ghostasync.cli._frontend import can_draw
 from ghostasync.cli._live import Screen
 from ghostasync.cli._sink import Sink
 from ghostasync.views.board import Board
-
-from .story import failed_run, folded
+from tests.story import failed_run, folded
 
 
 class Terminal(io.StringIO):

@@ -9,8 +9,7 @@ from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
 from ghostasync.survey.check import Finding
 from ghostasync.survey.status import FleetStatus, HostStatus, OpenRun
-
-from .story import NEW, OLD, names
+from tests.story import NEW, OLD, names
 
 PREVIEW = Preview(
     {"site": Revision("https://git.example/site", "main", "4f2a9c1" * 5), "api": OLD},

@@ -7,8 +7,7 @@ from ghostasync import events as e
 from ghostasync.cli._bars import ASCII, UNICODE, Glyphs
 from ghostasync.cli._view import MAX_ROWS, lines
 from ghostasync.model import State as S  # noqa: N817  as in the table
-
-from .story import OLD, Story, failed_run, folded, gated_run, good_run, names
+from tests.story import OLD, Story, failed_run, folded, gated_run, good_run, names
 
 
 def drawn(story: Story, width: int = 80, height: int = 24) -> list[str]:

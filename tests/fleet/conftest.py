@@ -11,8 +11,11 @@ import pytest
 
 from ghostasync.model import Host, Ssh
 from ghostasync.transports.ssh import SshSession, SshTransport
+from tests.fleet.console import Console
 from tests.fleet.layout import USER
 from tests.fleet.sshd import SSHD, SshdFleet, namespaces_work
+from tests.fleet.staged import HOSTS, Stage
+from tests.fleet.world import World
 
 
 class StartFleet(Protocol):
@@ -112,3 +115,15 @@ class Connect:
 async def connect(sshd_fleet: StartFleet) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as resources:
         yield Connect(resources)
+
+
+@pytest.fixture
+def stage(sshd_fleet: StartFleet, tmp_path: Path) -> Stage:
+    """Hosts that serve version 1, and what deploys to them."""
+    world = World.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
+    console = Console(world)
+    plan = world.plan()
+    console.configure(plan)
+    first = console.deploy()
+    assert first.exit == 0, first.stderr
+    return Stage(world, console, plan, first)

@@ -10,7 +10,7 @@ import pytest
 from ghostasync import Rollout
 from ghostasync.model import Deadlines
 from tests.fleet.conftest import StartFleet
-from tests.fleet.test_locks import HOSTS, WAITS, Fleet, deployed, end_of, until
+from tests.fleet.locked import HOSTS, WAITS, Fleet, deployed, end_of, until
 from tests.fleet.world import World
 
 pytestmark = pytest.mark.fleet

@@ -6,92 +6,17 @@ import json
 import signal
 from pathlib import Path
 
-import attrs
 import pytest
 
-from ghostasync import Plan, Rollout, Script, Verify
+from ghostasync import Rollout, Script, Verify
 from ghostasync.model import Deadlines
 from tests.fleet.command import Command
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
-from tests.fleet.world import SCRIPTS, World
+from tests.fleet.staged import HOSTS, ON_H3, Stage
+from tests.fleet.world import World
 
 pytestmark = pytest.mark.fleet
-
-HOSTS = ("h1", "h2", "h3", "h4")
-ON_H3 = '[ "$GHOST_HOST" != h3 ] || '
-
-
-@attrs.define
-class Stage:
-    """A fleet that serves version 1, and a commit of version 2 to fail with."""
-
-    world: World
-    console: Console
-    plan: Plan
-    first: Outcome
-
-    @property
-    def old(self) -> str:
-        release: str = self.first.last["releases"]["site"]
-        return release
-
-    def change(self, **changes: object) -> None:
-        """Deploy with another configuration from now on."""
-        self.plan = attrs.evolve(self.plan, **changes)  # type: ignore[arg-type]  # keys
-        self.console.configure(self.plan)
-
-    def module(self, **changes: object) -> None:
-        module = attrs.evolve(self.plan.modules[0], **changes)  # type: ignore[arg-type]  # keys
-        self.change(modules=(module,))
-
-    def script(self, key: str, line: str) -> None:
-        """Give version 2 a script that begins with *line*."""
-        head, _, rest = SCRIPTS[key].rpartition("set -eu\n")
-        text = f"{head}set -eu\n{line}\n{rest}"
-        self.world.repositories["site"].script(key, text)
-
-    def commit(self) -> None:
-        self.world.repositories["site"].commit("2")
-
-    def fail(self, *args: str) -> Outcome:
-        self.commit()
-        return self.console.deploy(*args)
-
-    def assert_old_serves(self, outcome: Outcome, *, exit_status: int = 1) -> None:
-        """Check what every failure that was put right has in common."""
-        assert outcome.exit == exit_status, outcome.stderr
-        assert self.world.serves("site") == dict.fromkeys(HOSTS, self.old)
-        assert [line[1] for line in self.world.manifest()] == [self.old]
-        for host in HOSTS:
-            assert self.world.read(host, "site", "version") == b"1"
-            assert self.world.leftovers(host, "site") == set()
-        lines = outcome.stderr.splitlines()
-        assert 0 < len(lines) <= 8, outcome.stderr
-        assert "Traceback" not in outcome.stderr
-
-    def assert_recovers(self) -> None:
-        """Check that the next good deploy is not in the way of anything."""
-        for key in SCRIPTS:
-            self.world.repositories["site"].script(key, SCRIPTS[key])
-        self.world.repositories["site"].commit("3")
-        self.module(verify=Verify())
-        outcome = self.console.deploy()
-        assert outcome.exit == 0, outcome.stderr
-        assert set(self.world.serves("site").values()) == {
-            outcome.last["releases"]["site"]
-        }
-
-
-@pytest.fixture
-def stage(sshd_fleet: StartFleet, tmp_path: Path) -> Stage:
-    world = World.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
-    console = Console(world)
-    plan = world.plan()
-    console.configure(plan)
-    first = console.deploy()
-    assert first.exit == 0, first.stderr
-    return Stage(world, console, plan, first)
 
 
 def _logins(stage: Stage) -> int:

@@ -12,11 +12,9 @@ import pytest
 
 from ghostasync import Script
 from tests.fleet.console import Outcome
-from tests.fleet.test_failures import HOSTS, ON_H3, Stage, stage
+from tests.fleet.staged import HOSTS, ON_H3, Stage
 
 pytestmark = pytest.mark.fleet
-
-__all__ = ["stage"]
 
 GATE: Final = "/ghost/gate"
 WAITS: Final = f'[ "$GHOST_HOST" != h2 ] || until [ -e {GATE} ]; do sleep 0.1; done'

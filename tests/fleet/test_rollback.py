@@ -7,11 +7,9 @@ import shutil
 import pytest
 
 from tests.fleet.console import Outcome
-from tests.fleet.test_failures import HOSTS, Stage, stage
+from tests.fleet.staged import HOSTS, Stage
 
 pytestmark = pytest.mark.fleet
-
-__all__ = ["stage"]
 
 
 def go(stage: Stage, *args: str) -> Outcome:

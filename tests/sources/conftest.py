@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .repos import Repo
+from tests.sources.repos import Repo
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import pytest
 from ghostasync.errors import SourceError, UnknownRevision
 from ghostasync.model import GitSource, Revision
 from ghostasync.sources.git import Git
-
-from .repos import Repo
+from tests.sources.repos import Repo
 
 NewRepo = Callable[[str], Repo]
 

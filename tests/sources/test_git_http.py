@@ -14,9 +14,8 @@ from anyio import to_thread
 from ghostasync.errors import SourceError, UnknownRevision
 from ghostasync.model import GitSource
 from ghostasync.sources.git import Git
-
-from .repos import Repo
-from .server import PASSWORD, USER, GitServer
+from tests.sources.repos import Repo
+from tests.sources.server import PASSWORD, USER, GitServer
 
 USERINFO = f"{USER}:{quote(PASSWORD, safe='')}@"
 

@@ -1,0 +1,101 @@
+"""A migration runs once, before any link moves."""
+
+from __future__ import annotations
+
+import attrs
+
+from ghostasync import Outcome, Plan, Rollout, Script, State, converge, start
+from ghostasync import events as e
+from ghostasync.testing import FakeTransport, step
+from tests._engine.balanced import Fleet, breaks, serving_old
+from tests.deploying import of, run, states
+
+
+def module(plan: Plan, **changes: object) -> Plan:
+    changed = attrs.evolve(plan.modules[0], **changes)  # type: ignore[arg-type]  # keys
+    return attrs.evolve(plan, modules=(changed,))
+
+
+def migrating(plan: Plan, **rollout: object) -> Plan:
+    return module(
+        attrs.evolve(plan, rollout=Rollout(**rollout)),  # type: ignore[arg-type]  # keys
+        before_switch=Script(inline="migrate"),
+    )
+
+
+async def test_before_switch_runs_once_before_any_link_moves(plan: Plan) -> None:
+    fleet = Fleet()
+
+    report, seen = await run(migrating(plan, waves=(1, 2)), fleet)
+
+    assert report.outcome is Outcome.LIVE
+    order = fleet.steps("pre_deploy", "before_switch", "switch")
+    assert order[6] == ("h1", "before_switch")
+    assert [what for _, what in order].count("before_switch") == 1
+    assert {what for _, what in order[:6]} == {"pre_deploy"}
+    names = [type(event).__name__ for event in seen]
+    assert names.index("Judged") < names.index("BeforeSwitchStarted")
+    assert names.index("BeforeSwitchPassed") < names.index("WaveStarted")
+
+
+async def test_before_switch_sees_the_new_release_where_it_lies(plan: Plan) -> None:
+    fleet = Fleet()
+
+    report, _ = await run(migrating(plan), fleet)
+
+    (call,) = [c for c in fleet.calls if step(c) == "before_switch"]
+    release = report.releases["site"]
+    assert call.args[0] == f"/ghost/shop/prod/web/site/{release}"
+    assert call.args[3].endswith(f".ghost/{release}/environment.next")
+
+
+async def test_a_before_switch_that_fails_moves_no_link(plan: Plan) -> None:
+    fleet = Fleet(breaks=breaks(("h1", "before_switch")), links=serving_old(plan))
+
+    report, seen = await run(migrating(plan), fleet)
+
+    assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
+    assert report.reason == "h1: before_switch of site exited 1: it broke"
+    assert set(states(report).values()) == {State.HALTED}
+    assert fleet.links == serving_old(plan)
+    assert of(e.BeforeSwitchFailed, seen) == [
+        e.BeforeSwitchFailed(
+            *("site", "h1", "before_switch of site exited 1: it broke"),
+            exit_status=1,
+            tail="it broke\n",
+        )
+    ]
+
+
+async def test_before_switch_runs_on_the_first_host_that_is_ready(plan: Plan) -> None:
+    fleet = Fleet(breaks=breaks(("h1", "pre_deploy")))
+
+    await run(migrating(plan, max_failures=1), fleet)
+
+    assert fleet.steps("before_switch") == [("h2", "before_switch")]
+
+
+async def test_stopping_ends_a_before_switch(plan: Plan) -> None:
+    fleet = Fleet(hangs={("h1", "before_switch")})
+
+    async with start(migrating(plan), transport=FakeTransport(fleet)) as running:
+        async for record in running.events():
+            if isinstance(record.event, e.BeforeSwitchStarted):
+                break
+        await running.stop()
+        report = await running.report()
+
+    assert report.exit_status == 130
+    assert fleet.asked("switch") == []
+
+
+async def test_converge_does_not_migrate_again(plan: Plan) -> None:
+    fleet = Fleet()
+    plan = migrating(plan)
+    await run(plan, fleet)
+    fleet.links.clear()
+
+    await converge(plan, transport=FakeTransport(fleet))
+
+    assert len(fleet.asked("switch")) == 12
+    assert len(fleet.steps("before_switch")) == 1

@@ -1,0 +1,94 @@
+"""Modules that only some hosts get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ghostasync import Host, Outcome, Plan, PlanError, Script, deploy
+from ghostasync.testing import Call, FakeTransport
+from tests._engine.balanced import Fleet
+from tests.deploying import run
+
+
+@pytest.fixture
+def two(plan: Plan) -> Plan:
+    """Web hosts, one that is a web and a db host, and one that is neither."""
+    site = attrs.evolve(plan.modules[0], hosts="role=web")
+    data = attrs.evolve(
+        plan.modules[0], name="data", path="/srv/data", hosts=("role=db", "h2")
+    )
+    roles = {"h1": "web", "h2": "web", "h3": "db", "h4": "spare"}
+    hosts = tuple(Host(name, labels={"role": role}) for name, role in roles.items())
+    return attrs.evolve(plan, modules=(site, data), hosts=hosts)
+
+
+def served(fleet: Fleet, calls: Iterable[Call]) -> dict[str, list[str]]:
+    """Return the targets that each host switched."""
+    return {
+        call.host: [call.args[at] for at in range(3, len(call.args), 5)]
+        for call in calls
+        if call.name == "switch"
+    }
+
+
+async def test_a_host_gets_the_modules_that_name_it(two: Plan) -> None:
+    fleet = Fleet()
+
+    report, _ = await run(two, fleet)
+
+    assert report.outcome is Outcome.LIVE
+    assert served(fleet, fleet.calls) == {
+        "h1": ["/srv/site"],
+        "h2": ["/srv/site", "/srv/data"],
+        "h3": ["/srv/data"],
+    }
+    checked = {c.host: c.args[2::2] for c in fleet.calls if c.name == "check"}
+    assert checked["h3"] == ("/srv/data",)
+
+
+async def test_a_host_without_a_module_is_not_part_of_the_run(two: Plan) -> None:
+    fleet = Fleet()
+
+    report, _ = await run(two, fleet)
+
+    assert set(report.hosts) == {"h1", "h2", "h3"}
+    assert not [call for call in fleet.calls if call.host == "h4"]
+
+
+async def test_manifest_has_all_modules(two: Plan, tmp_path: Path) -> None:
+    await run(two, Fleet())
+
+    lines = (tmp_path / "store/shop/prod/web/MANIFEST").read_text().splitlines()
+
+    assert [line.split(":")[0] for line in lines] == ["site", "data"]
+
+
+async def test_a_module_that_no_selected_host_gets_is_not_built(two: Plan) -> None:
+    fleet = Fleet()
+
+    report = await deploy(two, limit=["h1"], transport=FakeTransport(fleet))
+
+    assert set(report.releases) == {"site"}
+
+
+async def test_a_selection_without_any_module_is_refused(two: Plan) -> None:
+    with pytest.raises(PlanError, match="no selected host gets any of them: site, da"):
+        await deploy(
+            two,
+            limit=["h4"],
+            transport=FakeTransport(Fleet()),
+        )
+
+
+async def test_before_switch_of_a_module_runs_where_it_goes(two: Plan) -> None:
+    site, data = two.modules
+    data = attrs.evolve(data, before_switch=Script(inline="migrate"))
+    fleet = Fleet()
+
+    await run(attrs.evolve(two, modules=(site, data)), fleet)
+
+    assert fleet.steps("before_switch") == [("h2", "before_switch")]

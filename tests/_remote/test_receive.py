@@ -1,0 +1,709 @@
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given, settings
+
+from ghostasync._packaging import Packed
+from ghostasync._remote.frame import Frame
+from ghostasync._remote.script import render
+from ghostasync.model import Proof
+from tests._remote.shells import SHELLS, loader
+
+from .._packaging.trees import (
+    HOSTILE,
+    ROOT,
+    SITE,
+    Node,
+    create,
+    packed,
+    snapshot,
+    trees,
+)
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import decompress
+else:
+    from backports.zstd import decompress
+
+ID = "1_site"
+NOBODY = 65534 if ROOT else os.getuid()
+BUSYBOX = shutil.which("busybox") or "no busybox"
+TOOLS = [
+    "cat", "chmod", "chown", "dd", "find", "grep", "gzip", "head", "ln", "mkdir", "mv",
+    "readlink", "rm", "sed", "sh", "sort", "stat", "sync", "tar", "touch", "tr", "uniq",
+]  # fmt: skip
+"""What a host needs, POSIX or nearly so; a digest and zstd come where they are."""
+PROOFS = ["metadata", "content"]
+
+needs_root = pytest.mark.skipif(not ROOT, reason="becoming another user takes root")
+
+
+@attrs.frozen
+class Site:
+    """A host: a shell, the folder with its tools, who logs in, where modules go."""
+
+    shell: str
+    tools: Path
+    uid: int
+    top: Path
+
+    @property
+    def decoder(self) -> str:
+        """What the host's tools can decode."""
+        return "zstd" if (self.tools / "zstd").exists() else "gzip"
+
+    @property
+    def module(self) -> Path:
+        return self.top / "ghost" / "site"
+
+    @property
+    def release(self) -> Path:
+        return self.module / ID
+
+    @property
+    def meta(self) -> Path:
+        return self.module / ".ghost" / ID
+
+    def receive(
+        self,
+        data: bytes,
+        *shared: str,
+        decoder: str = "",
+        owner: str = "drop",
+        proof: Proof = "metadata",
+        package_id: str = ID,
+    ) -> tuple[int | None, str, str]:
+        """Return the status, and what it printed to stdout and stderr."""
+        frame = Frame("0123456789abcdef")
+        how = (decoder or self.decoder, owner, proof)
+        args = (str(self.module), package_id, *how, *shared)
+        text = render("receive", args, frame.nonce)
+        process = subprocess.run(
+            [*SHELLS[self.shell], loader(text), "ghost-receive"],
+            input=text + data,
+            capture_output=True,
+            check=False,
+            env={"PATH": str(self.tools)},
+            cwd="/",
+            timeout=60,
+            user=self.uid if ROOT else None,
+            group=self.uid if ROOT else None,
+            extra_groups=[] if ROOT else None,
+        )
+        output = frame.feed(process.stdout)
+        return frame.status, output.decode(), process.stderr.decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def toolboxes() -> Iterator[Mapping[str, Path]]:
+    """
+    Folders for PATH, which everyone may use, as those of pytest are not.
+
+    GNU tools; the same without zstd and any digest tool; busybox and nothing else.
+    """
+    with tempfile.TemporaryDirectory(prefix="tools-") as name:
+        top = Path(name)
+        top.chmod(0o755)
+        for box, tools in {"gnu": [*TOOLS, "zstd", "sha256sum"], "bare": TOOLS}.items():
+            (top / box).mkdir()
+            for tool in tools:
+                (top / box / tool).symlink_to(shutil.which(tool) or "nothing")
+        (top / "busybox").mkdir()
+        for tool in [*TOOLS, "sha256sum"]:
+            (top / "busybox" / tool).symlink_to(BUSYBOX)
+        yield {box.name: box for box in top.iterdir()}
+
+
+@contextmanager
+def public_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="receive-") as name:
+        top = Path(name)
+        top.chmod(0o1777)
+        yield top
+        subprocess.run(["chmod", "-R", "u+rwx", name], check=False)
+
+
+@pytest.fixture
+def top() -> Iterator[Path]:
+    with public_folder() as top:
+        yield top
+
+
+@pytest.fixture(params=["dash", "bash", "busybox"])
+def site(
+    request: pytest.FixtureRequest, toolboxes: Mapping[str, Path], top: Path
+) -> Site:
+    """A host with GNU tools, or busybox throughout, and a login without privileges."""
+    box = "busybox" if request.param == "busybox" else "gnu"
+    return Site(request.param, toolboxes[box], NOBODY, top)
+
+
+@pytest.fixture
+def tree(top: Path) -> Path:
+    """A small tree: a folder, two files, a link."""
+    tree = top / "tree"
+    nodes = [
+        Node(b"app", "d", 0o750, 1_700_000_001),
+        Node(b"app/main.py", "f", 0o644, 1_700_000_002, b"print()\n" * 100),
+        Node(b"app/key", "f", 0o100, 1_700_000_003, b"key"),
+        Node(b"now", "l", 0o777, 1_700_000_004, b"app/main.py"),
+    ]
+    create(tree, nodes)
+    return tree
+
+
+def encoded(package: Packed, site: Site) -> bytes:
+    data = package.archive.read_bytes()
+    return data if site.decoder == "zstd" else gzip.compress(decompress(data), 1)
+
+
+def left_in(module: Path) -> list[str]:
+    """Return what is in a module's folder and in the one for our own things."""
+    found = {str(path.relative_to(module)) for path in module.glob("*")}
+    ours = {str(path.relative_to(module)) for path in module.glob(".ghost/*")}
+    return sorted((found | ours) - {".ghost"})
+
+
+def as_served(tree: Path) -> dict[bytes, Node]:
+    found = snapshot(tree)
+    return {**found, b".": attrs.evolve(found[b"."], mode=0o755)}
+
+
+def replaced(site: Site, **scripts: str) -> Site:
+    """Return the host with scripts in place of some tools."""
+    tools = site.top / "tools"
+    shutil.copytree(site.tools, tools, symlinks=True)
+    for tool, text in scripts.items():
+        (tools / tool).unlink(missing_ok=True)
+        (tools / tool).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / tool).chmod(0o755)
+    # busybox ash runs its own applets, whatever is in PATH.
+    shell = "dash" if site.shell == "busybox" else site.shell
+    return attrs.evolve(site, tools=tools, shell=shell)
+
+
+@pytest.mark.parametrize("proof", PROOFS)
+@pytest.mark.parametrize(
+    "login",
+    [
+        ("dash", "gnu", 0),
+        ("dash", "gnu", NOBODY),
+        ("bash", "gnu", NOBODY),
+        ("busybox", "busybox", 0),
+        ("busybox", "busybox", NOBODY),
+    ],
+)
+@given(nodes=trees())
+@settings(max_examples=12, deadline=None)
+def test_any_tree_arrives_as_it_is(
+    login: tuple[str, str, int],
+    proof: Proof,
+    toolboxes: Mapping[str, Path],
+    nodes: list[Node],
+) -> None:
+    shell, box, uid = login
+    if uid == 0 and not ROOT:
+        pytest.skip("root's part takes root")
+    with public_folder() as top:
+        site = Site(shell, toolboxes[box], uid, top)
+        create(top / "tree", nodes)
+        made = packed(top / "tree", top / "into")
+
+        status, said, complaint = site.receive(encoded(made, site), proof=proof)
+
+        assert (status, said, complaint) == (0, "", "")
+        assert snapshot(site.release) == as_served(top / "tree")
+        assert (site.meta / "manifest").read_bytes() == made.manifest.read_bytes()
+        assert left_in(site.module) == [".ghost/1_site", "1_site"]
+
+
+@pytest.mark.parametrize("proof", PROOFS)
+def test_hostile_names_arrive(site: Site, proof: Proof) -> None:
+    nodes = [Node(name, "d", 0o700, 5) for name in HOSTILE]
+    nodes += [Node(b"%b/%b" % (n, n), "f", 0o640, 6, n) for n in HOSTILE]
+    nodes += [Node(b"%b/link" % n, "l", 0o777, 7, n) for n in HOSTILE]
+    create(site.top / "tree", nodes)
+
+    made = packed(site.top / "tree", site.top / "p")
+
+    status, *_ = site.receive(encoded(made, site), proof=proof)
+
+    assert status == 0
+    assert snapshot(site.release) == as_served(site.top / "tree")
+
+
+def test_folders_of_ours_are_closed_and_others_open(site: Site, tree: Path) -> None:
+    site.receive(encoded(packed(tree, site.top / "p", pre_deploy=b"true"), site))
+
+    modes = {
+        str(path.relative_to(site.top)): f"{stat.S_IMODE(path.stat().st_mode):o}"
+        for path in [site.module.parent, site.module, site.release, site.meta.parent]
+    }
+    assert modes == {
+        "ghost": "755",
+        "ghost/site": "755",
+        "ghost/site/1_site": "755",
+        "ghost/site/.ghost": "700",
+    }
+    assert sorted(path.name for path in site.meta.iterdir()) == [
+        "manifest",
+        "pre_deploy",
+        "seal",
+        "settle",
+    ]
+
+
+def test_a_folder_that_hands_down_its_group_changes_no_mode(
+    site: Site, tree: Path
+) -> None:
+    site.module.mkdir(parents=True)
+    os.chown(site.module, site.uid, site.uid)
+    site.module.chmod(0o2755)
+
+    status, _, complaint = site.receive(encoded(packed(tree, site.top / "p"), site))
+
+    assert (status, complaint) == (0, "")
+    assert snapshot(site.release) == as_served(tree)
+
+
+def test_without_a_digest_tool_metadata_is_proven_all_the_same(
+    toolboxes: Mapping[str, Path], top: Path, tree: Path
+) -> None:
+    site = Site("dash", toolboxes["bare"], NOBODY, top)
+
+    answer = site.receive(encoded(packed(tree, top / "p"), site))
+
+    assert answer == (0, "", "")
+    assert snapshot(site.release) == as_served(tree)
+
+
+@pytest.mark.parametrize("nbytes", [1, 4, 9])
+def test_an_archive_cut_at_its_end_leaves_nothing(
+    site: Site, tree: Path, nbytes: int
+) -> None:
+    """All of the tree is there by then; only the checksum is not."""
+    data = encoded(packed(tree, site.top / "p"), site)
+
+    status, _, complaint = site.receive(data[:-nbytes])
+
+    assert status == 1
+    assert complaint.startswith("not extracted: ")
+    assert left_in(site.module) == []
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.97])
+def test_a_truncated_archive_leaves_nothing(
+    site: Site, tree: Path, part: float
+) -> None:
+    (tree / "noise").write_bytes(os.urandom(300_000))
+    data = encoded(packed(tree, site.top / "p"), site)
+
+    status, _, complaint = site.receive(data[: int(len(data) * part)])
+
+    assert status == 1
+    assert complaint.startswith("not extracted: ")
+    assert left_in(site.module) == []
+
+
+def test_a_bit_flipped_in_the_checksum_leaves_nothing(site: Site, tree: Path) -> None:
+    data = bytearray(encoded(packed(tree, site.top / "p"), site))
+    # zstd ends with its checksum, gzip with that and four bytes of length.
+    data[-1 if site.decoder == "zstd" else -5] ^= 1
+
+    status, _, complaint = site.receive(bytes(data))
+
+    assert status == 1
+    assert complaint.startswith("not extracted: ")
+    assert left_in(site.module) == []
+
+
+@pytest.mark.parametrize("at", [0, 100, 150_000, -3])
+def test_a_damaged_archive_leaves_nothing(site: Site, tree: Path, at: int) -> None:
+    (tree / "noise").write_bytes(os.urandom(300_000))
+    data = bytearray(encoded(packed(tree, site.top / "p"), site))
+    data[at] ^= 0x55
+
+    status, _, complaint = site.receive(bytes(data))
+
+    assert status == 1
+    assert complaint.startswith("not extracted: ")
+    assert left_in(site.module) == []
+
+
+def test_a_missing_decoder_is_named(
+    toolboxes: Mapping[str, Path], top: Path, tree: Path
+) -> None:
+    site = Site("dash", toolboxes["bare"], NOBODY, top)
+
+    status, _, complaint = site.receive(
+        packed(tree, top / "p").archive.read_bytes(), decoder="zstd"
+    )
+
+    assert status == 1
+    assert "zstd: not found" in complaint
+    assert left_in(site.module) == []
+
+
+def test_a_decoder_that_fails_at_the_end_is_believed(site: Site, tree: Path) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    decoder = f"{shutil.which(site.decoder)} -dc; exit 3"
+
+    status, _, complaint = replaced(site, **{site.decoder: decoder}).receive(data)
+
+    assert status == 1
+    assert complaint.startswith("not extracted: ")
+
+
+def test_a_future_time_is_no_failure(site: Site, tree: Path) -> None:
+    os.utime(tree / "app" / "main.py", (4e9, 4e9))
+
+    status, _, complaint = site.receive(encoded(packed(tree, site.top / "p"), site))
+
+    assert (status, complaint) == (0, "")
+
+
+TAR = {"zstd": shutil.which("tar") or "no tar", "gzip": f"{BUSYBOX} tar"}
+SAME_TIME = "touch -d @1700000002 release/app/main.py"
+DAMAGES = {
+    "overwritten": "echo XXX | dd of=release/app/main.py bs=1 count=3 conv=notrunc",
+    "short": f": >release/app/main.py; {SAME_TIME}",
+    "appended": f"echo >>release/app/main.py; {SAME_TIME}",
+    "mode": "chmod 600 release/app/main.py",
+    "time": "touch -d @5 release/app/main.py",
+    "folder": "chmod 700 release/app",
+    "target": "ln -sfn other release/now",
+    "kind": "rm release/app/key; mkdir release/app/key; chmod 755 release/app/key",
+    "missing": "rm release/app/key",
+    "more": "echo >release/more",
+}
+FORGED = f"{DAMAGES['overwritten']}; {SAME_TIME}"
+
+
+def with_damage(site: Site, damage: str, **scripts: str) -> Site:
+    """Return the host with a tar that does *damage* when it has extracted."""
+    tar = f'{TAR[site.decoder]} "$@" || exit; exec 2>/dev/null; {damage}'
+    return replaced(site, tar=tar, **scripts)
+
+
+@pytest.mark.parametrize("digest", ["with sha256sum", "without"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_tar_does_wrong_is_seen_and_named(
+    site: Site, tree: Path, damage: str, digest: str
+) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    no_digest = {} if digest == "with sha256sum" else {"sha256sum": "exit 127"}
+    host = with_damage(site, DAMAGES[damage], **no_digest)
+
+    status, _, complaint = host.receive(data)
+
+    assert status == 1
+    assert complaint.startswith("not as packaged: ")
+    assert complaint.count("\n") == 1
+    assert left_in(site.module) == []
+
+
+def test_a_byte_with_a_forged_time_takes_proof_of_content(
+    site: Site, tree: Path
+) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    host = with_damage(site, FORGED)
+
+    status, _, complaint = host.receive(data, proof="content")
+
+    assert (status, complaint) == (1, "damaged on the way: ./app/main.py\n")
+    assert left_in(site.module) == []
+    assert host.receive(data)[0] == 0, "as the proof by metadata knows no better"
+
+
+def test_a_decoder_that_compares_no_checksum_leads_to_proof_of_content(
+    site: Site, tree: Path
+) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    # A decoder of broken checksums, too: it says that all is well, whatever comes.
+    decoder = f"{shutil.which(site.decoder)} -dc 2>/dev/null; exit 0"
+    host = with_damage(site, FORGED, **{site.decoder: decoder})
+
+    status, _, complaint = host.receive(data)
+
+    assert (status, complaint) == (1, "damaged on the way: ./app/main.py\n")
+    assert left_in(site.module) == []
+
+
+@pytest.mark.parametrize("decoder", ["zstd", "gzip", "busybox gzip"])
+def test_decoders_compare_checksums(
+    decoder: str, top: Path, toolboxes: Mapping[str, Path], tree: Path
+) -> None:
+    """None of them takes the long way: no file is opened once more."""
+    site = Site("dash", toolboxes["gnu"], NOBODY, top)
+    name = decoder.rsplit(maxsplit=1)[-1]
+    tool = BUSYBOX + " gzip" if "busybox" in decoder else shutil.which(name)
+    host = replaced(
+        site, **{name: f'exec {tool} "$@"', "openssl": f"echo asked >{top}/asked"}
+    )
+    data = packed(tree, top / "p").archive.read_bytes()
+
+    status, *_ = host.receive(
+        data if name == "zstd" else gzip.compress(decompress(data)), decoder=name
+    )
+
+    assert status == 0
+    assert not (top / "asked").exists()
+
+
+DIGESTS = {
+    "openssl": 'exec {} "$@"',
+    "sha256sum": 'exec {} "$@"',
+    "shasum": 'exec {} "$@"',
+    "busybox": 'exec {} "$@"',
+    "python3": f'exec {sys.executable} "$@"',
+}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("tool", DIGESTS)
+def test_any_digest_tool_will_do(
+    toolboxes: Mapping[str, Path], top: Path, tool: str, damaged: bool
+) -> None:
+    if not (path := shutil.which(tool)):
+        pytest.skip(f"no {tool} here")
+    nodes = [Node(b"f", "f", 0o644, 5, b"abc"), Node(b"x\\\n", "f", 0o644, 5, b"abc")]
+    create(top / "tree", nodes)
+    bare = Site("dash", toolboxes["bare"], os.getuid(), top)
+    data = encoded(packed(top / "tree", top / "p"), bare)
+    scripts = {tool: DIGESTS[tool].format(path)}
+    if damaged:
+        scripts["tar"] = (
+            TAR["zstd"]
+            + """ "$@" && cd release
+echo zz | dd of='x\\
+' bs=1 count=2 conv=notrunc 2>/dev/null
+touch -d @5 'x\\
+'"""
+        )
+
+    status, said, complaint = replaced(bare, **scripts).receive(data, proof="content")
+
+    assert (status, said) == (int(damaged), "")
+    assert complaint.startswith("damaged on the way: ./x\\\n" if damaged else "")
+    assert bare.release.exists() is not damaged
+
+
+def test_without_a_digest_tool_it_says_so(
+    toolboxes: Mapping[str, Path], top: Path, tree: Path
+) -> None:
+    site = Site("dash", toolboxes["bare"], NOBODY, top)
+
+    data = encoded(packed(tree, top / "p"), site)
+
+    status, said, complaint = site.receive(data, proof="content")
+
+    assert (status, complaint) == (0, "")
+    assert said.startswith("warning: no sha256 tool")
+    assert snapshot(site.release) == as_served(tree)
+
+
+def test_a_release_that_is_there_is_left_alone(site: Site, tree: Path) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    site.receive(data)
+    (site.release / "made-since").touch()
+
+    status, _, complaint = site.receive(data + bytes(1_000_000))
+
+    assert (status, complaint) == (0, "")
+    assert (site.release / "made-since").exists()
+
+
+def test_what_earlier_runs_left_goes(site: Site, tree: Path) -> None:
+    data = encoded(packed(tree, site.top / "p"), site)
+    site.receive(data, package_id="0_site")
+    stale = site.module / ".ghost" / "7_site.incoming"
+    create(stale, [Node(b"a", "d", 0o555, 5), Node(b"a/f", "f", 0o444, 5)])
+    for path in [stale, stale / "a", stale / "a" / "f"]:
+        os.chown(path, site.uid, site.uid)
+    (site.meta / "left").mkdir(parents=True)
+    os.chown(site.meta, site.uid, site.uid)
+
+    status, _, complaint = site.receive(data)
+
+    assert (status, complaint) == (0, "")
+    assert left_in(site.module) == [
+        ".ghost/0_site", ".ghost/1_site", "0_site", "1_site",
+    ]  # fmt: skip
+    assert not (site.meta / "left").exists()
+
+
+@needs_root
+def test_a_folder_that_is_not_ours_is_named(site: Site, tree: Path) -> None:
+    site.module.mkdir(parents=True)
+
+    status, _, complaint = site.receive(encoded(packed(tree, site.top / "p"), site))
+
+    assert status != 0
+    assert "ermission denied" in complaint
+
+
+@needs_root
+@pytest.mark.parametrize(("owner", "uid", "gid"), [("keep", 33, 44), ("drop", 0, 0)])
+def test_root_gives_a_release_to_its_owner_or_keeps_it(
+    site: Site, tree: Path, owner: str, uid: int, gid: int
+) -> None:
+    root = attrs.evolve(site, uid=0)
+    made = packed(tree, site.top / "p", module=attrs.evolve(SITE, uid=33, gid=44))
+
+    status, _, complaint = root.receive(
+        encoded(made, site), "d:up/load", "f:conf", owner=owner
+    )
+
+    assert (status, complaint) == (0, "")
+    for path in [".", "app/main.py", "now", "up", "up/load", "conf"]:
+        there = (site.release / path).lstat()
+        assert (there.st_uid, there.st_gid) == (uid, gid), path
+    shared = (site.module / "shared" / "up" / "load").stat()
+    assert (shared.st_uid, shared.st_gid) == (uid, gid)
+    assert site.meta.stat().st_uid == (site.meta / "manifest").stat().st_uid == 0
+
+
+def test_shared_paths_start_with_what_the_first_package_has(
+    site: Site, tree: Path
+) -> None:
+    create(
+        tree,
+        [
+            Node(b"up/load/a", "f", 0o600, 50, b"seed"),
+            Node(b"conf", "f", 0o640, 51, b"x=1"),
+        ],
+    )
+    first = packed(tree, site.top / "p1", package_id="1_site")
+    (tree / "up" / "load" / "a").write_bytes(b"newer seed")
+    second = packed(tree, site.top / "p2", package_id="2_site")
+    shared = site.module / "shared"
+
+    for made in [first, second]:
+        status, _, complaint = site.receive(
+            encoded(made, site), "d:up/load", "f:conf", package_id=made.package.id
+        )
+        assert (status, complaint) == (0, "")
+
+    assert snapshot(shared / "up" / "load")[b"a"] == Node(b"a", "f", 0o600, 50, b"seed")
+    assert (shared / "conf").read_bytes() == b"x=1"
+    for release in [site.module / "1_site", site.module / "2_site"]:
+        assert (release / "up" / "load").readlink() == shared / "up" / "load"
+        assert (release / "conf").readlink() == shared / "conf"
+
+
+def test_shared_paths_that_no_package_has_are_made(site: Site, tree: Path) -> None:
+    made = packed(tree, site.top / "p")
+
+    status, _, complaint = site.receive(encoded(made, site), "d:log", "f:var/state")
+
+    assert (status, complaint) == (0, "")
+    assert list((site.release / "log").iterdir()) == []
+    assert (site.release / "var" / "state").readlink().parent.is_dir()
+    assert not (site.release / "var" / "state").exists()
+
+
+def test_a_link_in_the_tree_is_no_seed(site: Site, tree: Path) -> None:
+    (tree / "log").symlink_to("app")
+
+    site.receive(encoded(packed(tree, site.top / "p"), site), "d:log")
+
+    assert list((site.module / "shared" / "log").iterdir()) == []
+
+
+def test_sharing_changes_nothing_else(site: Site, tree: Path) -> None:
+    nodes = [
+        Node(b"shut", "d", 0o555, 60),
+        Node(b"shut/log", "d", 0o555, 61),
+        Node(b"shut/log/a", "f", 0o644, 62, b"a"),
+    ]
+    create(tree, nodes)
+
+    status, _, complaint = site.receive(
+        encoded(packed(tree, site.top / "p"), site), "d:shut/log"
+    )
+
+    assert (status, complaint) == (0, "")
+    served, wanted = snapshot(site.release), as_served(tree)
+    assert served.pop(b"shut/log").kind == "l"
+    assert served == {
+        path: node for path, node in wanted.items() if not path.startswith(b"shut/log")
+    }
+
+
+@pytest.mark.parametrize("shared", [["d:a/b"], ["d:real", "d:real/b"]])
+def test_nothing_is_shared_through_a_link(
+    site: Site, tree: Path, shared: list[str]
+) -> None:
+    outside = site.top / "outside"
+    create(outside, [Node(b"b", "d", 0o777, 5), Node(b"b/precious", "f", 0o666, 5)])
+    (tree / "a").symlink_to(outside)
+    (tree / "real").mkdir()
+
+    status, _, complaint = site.receive(
+        encoded(packed(tree, site.top / "p"), site), *shared
+    )
+
+    assert status == 1
+    assert "is a link" in complaint
+    assert (outside / "b" / "precious").exists()
+    assert left_in(site.module) == (["shared"] if shared[0] == "d:real" else [])
+
+
+def may_mount() -> bool:
+    probe = ["unshare", "-m", "true"]
+    return not subprocess.run(probe, check=False, capture_output=True).returncode
+
+
+@pytest.mark.parametrize(("shell", "box"), [("dash", "gnu"), ("busybox", "busybox")])
+@pytest.mark.parametrize("room", ["size=1m", "nr_inodes=20"])
+def test_a_full_disk_is_named_and_nothing_is_left(
+    shell: str, box: str, room: str, toolboxes: Mapping[str, Path], top: Path
+) -> None:
+    if not may_mount():
+        pytest.skip("mounting a small file system takes CAP_SYS_ADMIN")
+    site = Site(shell, toolboxes[box], 0, top)
+    nodes = [Node(b"%d" % n, "f", 0o644, 5, os.urandom(60_000)) for n in range(50)]
+    create(top / "tree", nodes)
+    data = encoded(packed(top / "tree", top / "p"), site)
+    site.module.mkdir(parents=True)
+    text = render(
+        "receive", (str(site.module), ID, site.decoder, "drop", "metadata"), "00ff"
+    )
+    mounted = (
+        f"mount -t tmpfs -o {room} none {site.module}; export PATH={site.tools}; "
+        f'"$@"; find {site.module} -mindepth 1 >&2'
+    )
+    command = [*SHELLS[shell], loader(text), "ghost-receive"]
+
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mounted, "sh", *command],
+        input=text + data,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert b"00ff end 1\n" in done.stdout
+    complaint, *left = done.stderr.decode().splitlines()
+    assert complaint.startswith("not extracted: ")
+    assert "No space left on device" in complaint
+    assert left == [f"{site.module}/.ghost"]
+
+
+def test_the_text_is_short_enough_to_be_read_byte_by_byte() -> None:
+    args = ("/ghost/shop/prod/web/site", ID, "zstd", "drop", "metadata")
+    text = render("receive", args, "n" * 16)
+
+    assert len(text) < 4096

@@ -1,0 +1,1053 @@
+"""Every remote script under every shell a host may have as /bin/sh."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ghostasync._remote.script import LOST, Fence, quote
+from tests._remote.shells import SHELLS, read, run, run_open, start
+
+pytestmark = pytest.mark.parametrize("shell", SHELLS)
+
+
+@pytest.fixture
+def poor(tmp_path: Path) -> dict[str, str]:
+    """A PATH without flock and setsid."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    tools = "cat chmod date dd grep kill ln ls mkdir mv readlink rm rmdir sed sh sleep"
+    for tool in [*tools.split(), "touch", "tr"]:
+        for folder in ("/usr/bin", "/bin"):
+            if Path(folder, tool).exists():
+                (bin_ / tool).symlink_to(Path(folder, tool))
+                break
+    return {"PATH": str(bin_)}
+
+
+def _until(ready: object, seconds: float = 10) -> None:
+    assert callable(ready)
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def _instead(tmp_path: Path, tool: str, text: str) -> dict[str, str]:
+    """Have a script stand for *tool*; return the PATH on which it is found first."""
+    script = tmp_path / "bin" / tool
+    script.parent.mkdir(exist_ok=True)
+    script.unlink(missing_ok=True)
+    script.write_text(f"#!/bin/sh\n{text}\n")
+    script.chmod(0o755)
+    return {"PATH": f"{script.parent}:{os.environ['PATH']}"}
+
+
+# --- lock ----------------------------------------------------------------------
+
+
+STALE, PATIENCE = "90", "0"
+
+
+def _words(
+    app: Path, run_id: str, stale: str = STALE, patience: str = PATIENCE
+) -> tuple[str, ...]:
+    return (str(app), f"run {run_id} by ann", run_id, _word(app), stale, patience)
+
+
+def _word(app: Path) -> str:
+    """Return what the scripts of a test are known by: others run beside it."""
+    return hashlib.sha256(str(app).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _holder(
+    shell: str,
+    app: Path,
+    run_id: str,
+    env: dict[str, str] | None = None,
+    *,
+    stale: str = STALE,
+    patience: str = PATIENCE,
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Hold the lock; with what the script said when it had it."""
+    words = _words(app, run_id, stale, patience)
+    process, frame = start(shell, "lock", *words, env=env)
+    with process:
+        while not (said := frame.feed(read(process))):
+            assert process.poll() is None
+            assert frame.status is None
+        try:
+            yield process, said.decode()
+        finally:
+            process.kill()
+
+
+def _ask(
+    shell: str, app: Path, run_id: str, env: dict[str, str] | None = None, **how: str
+) -> tuple[int | None, str, str]:
+    return run(shell, "lock", *_words(app, run_id, **how), env=env)
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_the_lock_is_held_until_stdin_ends(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    """Ghost defect 10: two runs held its lock, and a killed one kept it."""
+    env = poor if tools == "poor" else None
+    app = tmp_path / "app"
+    with _holder(shell, app, "1", env) as (first, _):
+        status, _, err = _ask(shell, app, "2", env)
+        assert (status, err) == (75, "run 1 by ann\n")
+
+        assert first.stdin
+        first.stdin.close()
+        first.wait(10)
+
+    status, said, _ = _ask(shell, app, "3", env)
+    assert (status, said.split()[0]) == (0, "locked")
+    assert "taken over" not in said
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_killed_holder_leaves_no_lock(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    with _holder(shell, tmp_path / "app", "1", env) as (first, _):
+        first.kill()
+        first.wait(10)
+        assert first.stdin
+        first.stdin.close()
+
+    def free() -> bool:
+        return _ask(shell, tmp_path / "app", "2", env)[0] == 0
+
+    _until(free)
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_holder_without_a_beat_is_ended_and_succeeded(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    app = tmp_path / "app"
+    with _holder(shell, app, "1", env) as (first, _):
+        beat = app / ".ghost/beat"
+        beat.write_text(f"{int(time.time()) - 91}\n")
+
+        with _holder(shell, app, "2", env) as (_, said):
+            assert ", taken over from run 1 by ann; its last sign" in said
+            assert first.wait(10) != 0
+            assert (app / ".ghost/holder").read_text().startswith("run 2 by ann\n")
+
+
+def test_a_beat_keeps_the_lock(shell: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _):
+        beat = app / ".ghost/beat"
+        beat.write_text(f"{int(time.time()) - 91}\n")
+        assert first.stdin
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        _until(lambda: int(beat.read_text()) > time.time() - 60)
+
+        assert _ask(shell, app, "2")[0] == 75
+
+
+@pytest.mark.parametrize("broken", ["", "never\n"])
+def test_a_damaged_beat_is_an_old_one(shell: str, broken: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1"):
+        (app / ".ghost/beat").write_text(broken)
+
+        assert _ask(shell, app, "2")[:2][0] == 0
+
+
+def test_a_lock_that_was_just_taken_is_not_an_old_one(
+    shell: str, tmp_path: Path
+) -> None:
+    """Its beat may be that of the run before, for a moment."""
+    app = tmp_path / "app"
+    assert _ask(shell, app, "0")[0] == 0
+    (app / ".ghost/beat").write_text("1\n")
+    with _holder(shell, app, "1") as (first, _):
+        (app / ".ghost/holder").write_text("run 0 by ann\n1\n")
+        (app / ".ghost/beat").write_text("1\n")
+
+        assert _ask(shell, app, "2")[0] == 75
+        assert first.poll() is None
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_not_the_one_before(
+    shell: str, tmp_path: Path
+) -> None:
+    """Or the older of two runs gives up, as if a third one held the lock."""
+    app = tmp_path / "app"
+    with _holder(shell, app, "3") as (_, said):
+        holder = app / ".ghost/holder"
+        holder.write_text("run 1 by ann\n1\n")
+        text = f"printf 'run 3 by ann\\n{said.split()[1]}\\n' >{holder}"
+        env = _instead(tmp_path, "sleep", text)
+
+        assert _ask(shell, app, "2", env)[::2] == (75, "run 3 by ann\n")
+
+
+def test_a_lock_that_is_given_back_meanwhile_is_free(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "3") as (first, _):
+        (app / ".ghost/holder").write_text("run 1 by ann\n1\n")
+        family = f"{first.pid} $(cat /proc/{first.pid}/task/{first.pid}/children)"
+        env = _instead(tmp_path, "sleep", f"kill {family}\nexec /bin/sleep 0.1")
+
+        assert _ask(shell, app, "2", env)[0] == 0
+
+
+def test_a_run_that_breaks_locks_breaks_none_to_get_its_own_again(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _):
+        again = (*_words(app, "2", "-1"), "again")
+
+        assert run(shell, "lock", *again)[0] == 75
+        assert first.poll() is None
+
+
+def test_a_beat_from_the_future_keeps_no_lock_from_being_broken(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1"):
+        (app / ".ghost/beat").write_text(f"{int(time.time()) + 3600}\n")
+
+        assert _ask(shell, app, "2", stale="-1")[0] == 0
+
+
+def test_any_lock_can_be_broken(shell: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _):
+        status, said, _ = _ask(shell, app, "2", stale="-1")
+
+        assert (status, ", taken over from run 1 by ann" in said) == (0, True)
+        assert first.wait(10) != 0
+
+
+@contextlib.contextmanager
+def _third(ghost: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Have another newcomer wait for the lock, and take its time to say its name."""
+    text = (
+        "exec 9>>lock; flock 9; date +%s >beat; sleep 1.5; "
+        r"printf 'run 3 by ann\n%s\n' $$ >holder; read -r _"
+    )
+    words = ["/bin/sh", "-c", text, "ghost-lock"]
+    with subprocess.Popen(words, cwd=ghost, stdin=subprocess.PIPE) as process:
+        try:
+            _until(lambda: _commands("flock 9", ghost))
+            yield process
+        finally:
+            process.kill()
+            for pid in _commands("flock 9", ghost):
+                os.kill(pid, signal.SIGKILL)
+
+
+_UNTIL_IT_BEATS = """\
+until [ "$(/bin/cat {ghost}/beat)" -gt "$(($(date +%s) - 60))" ]; do :; done
+"""
+
+
+@pytest.mark.parametrize("stale", [STALE, "-1"])
+def test_who_loses_the_lock_of_a_silent_holder_names_the_one_that_has_it(
+    shell: str, stale: str, tmp_path: Path
+) -> None:
+    """Or of two newcomers the older gives up, as if the dead run held it still."""
+    ghost = tmp_path / "app/.ghost"
+    late = _UNTIL_IT_BEATS.format(ghost=ghost)
+    env = _instead(tmp_path, "sleep", f'{late}exec /bin/sleep "$@"')
+    with _holder(shell, tmp_path / "app", "1"):
+        (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
+        with _third(ghost) as third:
+            said = _ask(shell, tmp_path / "app", "2", env, stale=stale)[::2]
+            lives = third.poll() is None
+
+    assert (said, lives) == ((75, "run 3 by ann\n"), True)
+
+
+def test_a_beat_of_another_newcomer_is_not_that_of_the_holder_it_ended(
+    shell: str, tmp_path: Path
+) -> None:
+    ghost = tmp_path / "app/.ghost"
+    with _holder(shell, tmp_path / "app", "1") as (first, _):
+        (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
+        text = (
+            f'[ "$*" != beat ] || [ -e {tmp_path}/ended ] || {{\n'
+            f"touch {tmp_path}/ended\n"
+            f"kill {first.pid} $(/bin/cat /proc/{first.pid}/task/*/children)\n"
+            f"{_UNTIL_IT_BEATS.format(ghost=ghost)}"
+            '}\nexec /bin/cat "$@"'
+        )
+        env = _instead(tmp_path, "cat", text)
+        with _third(ghost):
+            said = _ask(shell, tmp_path / "app", "2", env)[::2]
+
+    assert said == (75, "run 3 by ann\n")
+
+
+def test_a_lock_that_was_given_back_since_its_holder_was_ended_is_free(
+    shell: str, tmp_path: Path
+) -> None:
+    ghost = tmp_path / "app/.ghost"
+    third = r"exec 9>>lock; flock 9; printf 'run 3 by ann\n%s\n' $$ >holder; sleep 0.5"
+    with _holder(shell, tmp_path / "app", "1"):
+        (ghost / "beat").write_text(f"{int(time.time()) - 91}\n")
+        with subprocess.Popen(["/bin/sh", "-c", third], cwd=ghost):
+            _until(lambda: _commands("flock 9", ghost))
+
+            status, said, _ = _ask(shell, tmp_path / "app", "2")
+
+    assert (status, said.split()[0]) == (0, "locked")
+    assert "taken over" not in said
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_beat_that_cannot_be_written_does_not_cost_the_lock(
+    shell: str, tools: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    """A file system that copies on write has no room for it on a full disk."""
+    full, tried = tmp_path / "full", tmp_path / "tried"
+    text = f"[ -e {full} ] || exec /bin/date +%s\ntouch {tried}\nexit 1"
+    rich = _instead(tmp_path, "date", text)
+    env = poor if tools == "poor" else rich
+    with _holder(shell, tmp_path / "app", "1", env) as (first, _):
+        full.touch()
+        assert first.stdin
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        _until(tried.exists)
+        full.unlink()
+
+        assert _ask(shell, tmp_path / "app", "2", env)[::2] == (75, "run 1 by ann\n")
+
+
+def test_a_host_that_takes_no_beat_is_refused_with_the_reason(
+    shell: str, tmp_path: Path
+) -> None:
+    env = _instead(tmp_path, "date", "exec /bin/date +%s >/dev/full")
+
+    status, said, err = _ask(shell, tmp_path / "app", "1", env)
+
+    assert (status, said) == (1, "")
+    assert "No space left on device" in err
+
+
+def test_a_folder_that_another_newcomer_removes_is_made_again(
+    shell: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    """Where flock is missing, one that begins takes an empty lock.d away."""
+    text = (
+        '/bin/mkdir "$@" || exit\n'
+        f"[ $1 != lock.d ] || [ -e {tmp_path}/raced ] || {{\n"
+        f"rmdir lock.d\ntouch {tmp_path}/raced\n}}"
+    )
+    _instead(tmp_path, "mkdir", text)
+
+    status, said, _ = _ask(shell, tmp_path / "app", "1", poor)
+
+    assert (tmp_path / "raced").exists()
+    assert (status, said.split()[:1]) == (0, ["locked"])
+
+
+def test_a_dd_of_another_kind_reads_the_script_and_no_more(
+    shell: str, tmp_path: Path
+) -> None:
+    text = (
+        'case "$*" in *iflag*) exit 1 ;; esac\n'
+        f'echo >>{tmp_path}/used\nexec /bin/dd "$@"'
+    )
+    env = _instead(tmp_path, "dd", text)
+
+    with _holder(shell, tmp_path / "app", "1", env) as (first, _):
+        beat = tmp_path / "app/.ghost/beat"
+        beat.write_text("1\n")
+        assert first.stdin
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        _until(lambda: int(beat.read_text() or 0) > 1)
+    assert (tmp_path / "used").exists()
+
+
+# --- what a dead session left running --------------------------------------------
+
+
+@contextlib.contextmanager
+def _script(
+    shell: str, tmp_path: Path, run_id: str, text: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a user's script, and hold its stdin open as a silent connection does."""
+    (tmp_path / "environment").write_text("")
+    words = (str(tmp_path), "", f"{text}; touch went-on", f"{tmp_path}/environment")
+    process, _ = start(shell, "run", *words, word=f"{run_id}@{_word(tmp_path / 'app')}")
+    with process:
+        _until((tmp_path / "begun").exists)
+        yield process
+        process.kill()
+
+
+def test_a_script_that_outlives_its_run_is_named(shell: str, tmp_path: Path) -> None:
+    with _script(shell, tmp_path, "1", "touch begun; sleep 60") as script:
+        status, _, err = _ask(shell, tmp_path / "app", "2")
+
+        assert status == 76
+        assert f"ghost-run 1@{_word(tmp_path / 'app')} (pid {script.pid})" in " ".join(
+            err.split()
+        )
+        assert script.poll() is None
+
+
+def test_a_script_that_is_about_to_end_is_waited_for(
+    shell: str, tmp_path: Path
+) -> None:
+    with _script(shell, tmp_path, "1", "touch begun; sleep 60") as script:
+        assert script.stdin
+        script.stdin.close()
+
+        assert _ask(shell, tmp_path / "app", "2", patience="9")[0] == 0
+        assert not (tmp_path / "went-on").exists()
+
+
+@pytest.mark.parametrize("whose", ["taken over", "ours"])
+def test_a_script_of_a_run_that_lost_its_lock_is_ended_with_its_family(
+    shell: str, whose: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    text = "touch begun; sleep 61; sleep 62"
+    with _holder(shell, app, "1"), _script(shell, tmp_path, "1", text):
+        (app / ".ghost/beat").write_text("1\n")
+
+        assert _ask(shell, app, "1" if whose == "ours" else "2")[0] == 0
+
+        assert not _commands("sleep 61", tmp_path)
+        assert not (tmp_path / "went-on").exists()
+
+
+@contextlib.contextmanager
+def _timer(tmp_path: Path, text: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a host be on its own way back, as ``timer.sh`` calls itself then."""
+    words = ["/bin/sh", "-c", f"{text}; touch went-on", "timer.sh"]
+    word = f"timer@{_word(tmp_path / 'app')}"
+    with subprocess.Popen([*words, word], cwd=tmp_path) as timer:
+        try:
+            yield timer
+        finally:
+            timer.kill()
+
+
+def test_a_takeover_waits_for_a_host_that_goes_back_by_itself(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1"), _timer(tmp_path, "sleep 4"):
+        (app / ".ghost/beat").write_text("1\n")
+
+        assert _ask(shell, app, "2", patience="9")[0] == 0
+
+        assert (tmp_path / "went-on").exists()
+
+
+def test_a_takeover_names_a_host_that_goes_back_by_itself_for_too_long(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    text = "touch begun; sleep 61"
+    with (
+        _holder(shell, app, "1"),
+        _timer(tmp_path, "sleep 62") as timer,
+        _script(shell, tmp_path, "1", text),
+    ):
+        (app / ".ghost/beat").write_text("1\n")
+
+        status, _, err = _ask(shell, app, "2")
+
+        assert status == 76
+        assert f"timer@{_word(app)} (pid {timer.pid})" in " ".join(err.split())
+        assert timer.poll() is None
+        assert not _commands("sleep 61", tmp_path)
+        for pid in _commands("sleep 62", tmp_path):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _commands(line: str, cwd: Path) -> list[int]:
+    """Return the processes in *cwd* that were started as *line*."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            if b" ".join(words) == line.encode() and (entry / "cwd").readlink() == cwd:
+                found.append(int(entry.name))
+    return found
+
+
+# --- run -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def meta(tmp_path: Path) -> Path:
+    folder = tmp_path / "meta"
+    folder.mkdir()
+    (folder / "environment").write_bytes(b"export GREETING='it'\\''s\n`me`'\n")
+    return folder
+
+
+def test_a_script_sees_its_environment_and_folder(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "script").write_text('printf "%s|%s|%s" "$GREETING" "$WAVE" "$PWD"; cat')
+
+    status, output = run_open(
+        shell, "run", tmp_path, meta / "script", "", meta / "environment", "WAVE=2 $(x)"
+    )
+
+    assert (status, output) == (0, f"it's\n`me`|2 $(x)|{tmp_path}")
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_the_status_is_the_scripts(
+    shell: str, tools: str, tmp_path: Path, meta: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    (meta / "script").write_text("echo out; echo err >&2; exit 7")
+
+    status, output = run_open(
+        shell, "run", "/", meta / "script", "", meta / "environment", env=env
+    )
+
+    assert (status, output) == (7, "out\nerr\n")
+
+
+def test_an_interpreter_is_honoured_without_the_x_bit(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "script").write_text("#!/usr/bin/env python3\nprint(6 * 7)\n")
+    (meta / "script").chmod(0o600)
+
+    status, output = run_open(
+        shell, "run", "/", meta / "script", "", meta / "environment"
+    )
+
+    assert (status, output) == (0, "42\n")
+
+
+def test_a_script_without_setsid_does_not_go_on_after_its_child_was_ended(
+    shell: str, tmp_path: Path, meta: Path, poor: dict[str, str]
+) -> None:
+    (meta / "script").write_text("touch begun; sleep 60; touch went-on")
+    words = (str(tmp_path), f"{meta}/script", "", f"{meta}/environment")
+    process, _ = start(shell, "run", *words, env=poor)
+    with process:
+        _until((tmp_path / "begun").exists)
+
+        assert process.stdin
+        process.stdin.close()
+        process.wait(15)
+
+    assert not (tmp_path / "went-on").exists()
+
+
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+def test_a_script_ends_with_its_family_when_the_controller_goes(
+    shell: str, tools: str, tmp_path: Path, meta: Path, poor: dict[str, str]
+) -> None:
+    env = poor if tools == "poor" else None
+    pids = tmp_path / "pids"
+    # The patience with those who ignore TERM is the same everywhere: 5 s once will do.
+    deaf = "trap '' TERM" if shell == "dash" else ":"
+    (meta / "script").write_text(
+        f"{deaf}\n(sleep 60) &\necho $$ $! >{pids}\nsleep 60\nwait\n"
+    )
+    process, _ = start(
+        shell, "run", "/", str(meta / "script"), "", str(meta / "environment"), env=env
+    )
+    with process:
+        _until(lambda: pids.exists() and pids.read_text().count(" "))
+        family = [int(pid) for pid in pids.read_text().split()]
+
+        assert process.stdin
+        process.stdin.close()
+        process.wait(15)
+
+    _until(lambda: not any(_alive(pid) for pid in family))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_daemon_that_keeps_the_output_open_does_not_delay_the_end(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "script").write_text(f"sleep 60 &\necho $! >{tmp_path}/pid\n")
+    process, frame = start(
+        shell, "run", "/", str(meta / "script"), "", str(meta / "environment")
+    )
+
+    while frame.status is None:
+        frame.feed(read(process))
+
+    daemon = int((tmp_path / "pid").read_text())
+    assert (frame.status, _alive(daemon)) == (0, True)
+    os.kill(daemon, signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
+# --- arm, switch, restore ------------------------------------------------------
+
+
+class Module:
+    """A module folder with two releases and a target, on this machine."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.folder = root / "app" / name
+        self.target = root / "srv" / name
+        (self.folder / ".ghost").mkdir(parents=True)
+        self.target.parent.mkdir(exist_ok=True)
+        for release in ("1_a_0", "2_b_0"):
+            (self.folder / release).mkdir()
+            (self.folder / ".ghost" / release).mkdir()
+
+    def release(self, name: str) -> str:
+        return str(self.folder / name) if name else ""
+
+    def serve(self, name: str) -> None:
+        self.target.symlink_to(self.release(name))
+
+    def move(self, previous: str, new: str, aside: str = "") -> tuple[str, ...]:
+        ends = (self.release(previous), self.release(new), aside)
+        return (str(self.folder), str(self.target), *ends)
+
+    @property
+    def serves(self) -> str:
+        return self.target.readlink().name if self.target.is_symlink() else ""
+
+
+def _arm(
+    shell: str,
+    *moves: tuple[str, ...],
+    moved: str = "",
+    environment: str = "export NEXT=1\n",
+) -> None:
+    words: list[str] = []
+    for move in moves:
+        words += (move[0], *move[2:], "fingerprint", moved)
+    assert run(shell, "record_moves", "run-1", "/store", *words)[0] == 0
+    for folder, _, _, new, _ in moves:
+        meta = Path(folder, ".ghost", Path(new).name)
+        (meta / "environment.next").write_text(environment)
+
+
+def _ends(*moves: tuple[str, ...]) -> list[str]:
+    """Return what ``switch`` and ``restore`` take after RENAME."""
+    busy = str(Path(moves[0][0]).parent / "switching")
+    return [busy, *(word for move in moves for word in move)]
+
+
+def test_all_links_move_and_all_come_back(shell: str, tmp_path: Path) -> None:
+    one, two = Module(tmp_path, "it's one"), Module(tmp_path, "two $(x)")
+    one.serve("1_a_0")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("", "2_b_0"))
+    _arm(shell, *moves)
+
+    status, output, err = run(shell, "switch", "mv", *_ends(*moves))
+    assert (status, output, err) == (0, "moved\n", "")
+    assert (one.serves, two.serves) == ("2_b_0", "2_b_0")
+
+    status, output, _ = run(shell, "restore", "mv", *_ends(*reversed(moves)))
+    assert (status, output) == (0, f"restored {two.target}\nrestored {one.target}\n")
+    assert (one.serves, two.serves) == ("1_a_0", "")
+    assert not two.target.is_symlink()
+
+
+def test_a_link_that_is_not_previous_any_more_is_left_alone(
+    shell: str, tmp_path: Path
+) -> None:
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    one.serve("1_a_0")
+    two.target.symlink_to("/elsewhere")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("", "2_b_0"))
+    _arm(shell, *moves)
+
+    status, _, err = run(shell, "switch", "mv", *_ends(*moves))
+
+    assert status == 1
+    assert err == f"{two.target} is not absent any more but /elsewhere\n"
+    assert (one.serves, str(two.target.readlink())) == ("1_a_0", "/elsewhere")
+    assert sorted(os.listdir(one.target.parent)) == ["one", "two"]
+
+
+def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.target.symlink_to("/elsewhere")
+
+    status, output, err = run(
+        shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0"))
+    )
+
+    assert (status, output) == (1, "")
+    assert f"{one.target} points to /elsewhere" in err
+
+
+def test_restore_does_nothing_where_nothing_moved(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+
+    status, output, err = run(
+        shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0"))
+    )
+
+    assert (status, output, err) == (0, f"left {one.target}\n", "")
+    assert one.serves == "1_a_0"
+
+
+def test_an_adopted_folder_is_moved_aside_and_comes_back(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.target.mkdir()
+    (one.target / "index").write_text("old")
+    move = one.move("", "2_b_0", aside=f"{tmp_path}/srv/.one.before")
+    _arm(shell, move)
+
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+    assert one.serves == "2_b_0"
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert (one.target / "index").read_text() == "old"
+    assert os.listdir(one.target.parent) == ["one"]
+
+
+def test_a_link_stays_where_what_was_moved_aside_is_gone(
+    shell: str, tmp_path: Path
+) -> None:
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    one.serve("2_b_0")
+    two.serve("2_b_0")
+    aside = f"{tmp_path}/srv/.one.before"
+    moves = (one.move("", "2_b_0", aside), two.move("1_a_0", "2_b_0"))
+
+    status, output, err = run(shell, "restore", "mv", *_ends(*moves))
+
+    assert (status, output) == (1, f"restored {two.target}\n")
+    assert err == (
+        f"{aside} is not there any more: {one.target} still points to "
+        f"{one.release('2_b_0')}\n"
+    )
+    assert (one.serves, two.serves) == ("2_b_0", "1_a_0")
+
+
+@pytest.mark.parametrize("how", ["mv", "python3", "perl"])
+def test_a_link_to_a_folder_is_replaced_not_entered(
+    shell: str, how: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    _arm(shell, one.move("1_a_0", "2_b_0"))
+
+    assert run(shell, "switch", how, *_ends(one.move("1_a_0", "2_b_0")))[0] == 0
+
+    assert (one.serves, os.listdir(one.folder / "1_a_0")) == ("2_b_0", [])
+
+
+def test_restore_tells_what_the_old_release_has(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("2_b_0")
+    meta = one.folder / ".ghost" / "1_a_0"
+    (meta / "post_deploy").touch()
+    (meta / "environment").write_text('export X=1\nghost_verify=\'{"a": "b\\n"}\'\n')
+
+    _, output, _ = run(shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0")))
+
+    verify = 'verify {"a": "b\\n"}'
+    assert output == f"restored,post_deploy {one.target}\n{verify}\n"
+
+
+# --- prune ---------------------------------------------------------------------
+
+
+def test_prune_keeps_what_is_live_was_live_and_is_protected(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    for number in range(3, 10):
+        for folder in (one.folder, one.folder / ".ghost"):
+            (folder / f"{number}_x_0").mkdir()
+    (one.folder / "shared").mkdir()
+    (one.folder / "stranger").mkdir()
+    (one.folder / "4_x_0" / "sub").mkdir(mode=0o500)
+    # 7 and 8 never were live; 9 is.
+    history = ["1_a_0", "2_b_0", "3_x_0", "5_x_0", "6_x_0", "3_x_0"]
+    (one.folder / ".ghost" / "history").write_text("".join(f"{h}\n" for h in history))
+    one.serve("9_x_0")
+
+    status, output, err = run(
+        shell, "prune", one.folder, one.target, "3", "1", "", "1_a_0"
+    )
+
+    assert (status, err) == (0, "")
+    assert sorted(output.split()) == ["2_b_0", "4_x_0", "5_x_0", "7_x_0"]
+    left = {"9_x_0", "3_x_0", "6_x_0", "8_x_0", "1_a_0"}
+    assert set(os.listdir(one.folder)) == {*left, "shared", "stranger", ".ghost"}
+    assert set(os.listdir(one.folder / ".ghost")) == {*left, "history"}
+
+
+def test_prune_never_removes_the_live_release_however_few_to_keep(
+    shell: str, tmp_path: Path
+) -> None:
+    """Ghost defect 2: a failed release that is still live was removed."""
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+
+    assert run(shell, "prune", one.folder, one.target, "1", "0", "proof")[0] == 0
+
+    assert one.target.resolve().is_dir()
+    assert not (one.folder / "2_b_0").exists()
+    fingerprint = one.folder / ".ghost" / "1_a_0" / "fingerprint"
+    assert fingerprint.read_text() == "proof\n"
+
+
+# --- What a review found -------------------------------------------------------
+
+
+def test_a_leftover_of_a_killed_switch_does_not_decide(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    move = one.move("1_a_0", "2_b_0")
+    _arm(shell, move)
+    left = one.target.with_name(".one.ghost")
+    left.symlink_to(one.release("1_a_0"))
+
+    status = run(shell, "switch", "mv", *_ends(move))[0]
+
+    assert (status, one.serves) == (0, "2_b_0")
+    assert os.listdir(one.folder / "1_a_0") == []
+    assert not left.is_symlink()
+
+
+def test_a_leftover_of_a_killed_switch_does_not_replace_what_is_live(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("2_b_0")
+    move = one.move("2_b_0", "2_b_0")
+    _arm(shell, move)
+    left = one.target.with_name(".one.ghost")
+    left.symlink_to(one.release("1_a_0"))
+
+    status = run(shell, "switch", "mv", *_ends(move))[0]
+
+    assert (status, one.serves, left.is_symlink()) == (0, "2_b_0", False)
+
+
+def test_a_switch_that_was_ended_is_not_carried_out_by_its_mv(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    move = one.move("1_a_0", "2_b_0")
+    left = one.target.with_name(".one.ghost")
+    left.symlink_to(one.release("2_b_0"))
+
+    status = run(shell, "restore", "mv", *_ends(move))[0]
+
+    assert (status, one.serves, left.is_symlink()) == (0, "1_a_0", False)
+
+
+def test_a_switch_that_is_still_on_its_way_is_ended_before_links_go_back(
+    shell: str, tmp_path: Path
+) -> None:
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    for module in (one, two):
+        module.serve("1_a_0")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("1_a_0", "2_b_0"))
+    _arm(shell, *moves)
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    # Not mv: busybox ash has one built in.
+    (slow / "python3").write_text(f"#!/bin/sh\ntouch {slow}/began\nsleep 3\n")
+    (slow / "python3").chmod(0o755)
+    path = f"{slow}:{os.environ['PATH']}"
+    process, _ = start(shell, "switch", "python3", *_ends(*moves), env={"PATH": path})
+    _until((slow / "began").exists)
+
+    status, _, err = run(shell, "restore", "mv", *_ends(*reversed(moves)))
+
+    process.communicate(timeout=20)
+    assert (status, err) == (0, "")
+    _until(lambda: two.serves == "1_a_0")
+    assert two.serves == "1_a_0"
+
+
+def test_the_environment_is_taken_whole_or_not_at_all(
+    shell: str, tmp_path: Path
+) -> None:
+    (tmp_path / "environment").write_text("old")
+
+    assert run(shell, "environment", tmp_path, "9", payload=b"cut")[0] == 1
+    assert not (tmp_path / "environment.next").exists()
+    assert run(shell, "environment", tmp_path, "5", payload=b"whole")[0] == 0
+
+    assert (tmp_path / "environment.next").read_text() == "whole"
+    assert (tmp_path / "environment").read_text() == "old"
+
+
+def _again(tmp_path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Have a release that serves be deployed again; return its environment and move."""
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    environment = one.folder / ".ghost" / "1_a_0" / "environment"
+    environment.write_text("old")
+    return environment, one.move("1_a_0", "1_a_0")
+
+
+def test_the_same_release_again_gets_its_environment_back(
+    shell: str, tmp_path: Path
+) -> None:
+    environment, move = _again(tmp_path)
+    _arm(shell, move)
+
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+    assert environment.read_text() == "export NEXT=1\n"
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert environment.read_text() == "old"
+
+
+@pytest.mark.parametrize(("moved", "back"), [("moved", "old"), ("", "of one killed")])
+def test_a_run_that_is_taken_up_goes_back_to_what_was_before_it(
+    shell: str, moved: str, back: str, tmp_path: Path
+) -> None:
+    """A run of its own goes back to what it found, whatever one before it had kept."""
+    environment, move = _again(tmp_path)
+    _arm(shell, move, environment="of one killed")
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+
+    _arm(shell, move, moved=moved, environment="new")
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+    assert environment.read_text() == "new"
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert environment.read_text() == back
+
+
+def test_a_run_whose_switch_did_not_begin_restores_no_environment_of_another(
+    shell: str, tmp_path: Path
+) -> None:
+    environment, move = _again(tmp_path)
+    environment.with_name("environment.before").write_text("stale")
+    _arm(shell, move)
+
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert environment.read_text() == "old"
+
+
+def test_an_environment_that_was_kept_in_part_is_not_one_to_go_back_to(
+    shell: str, tmp_path: Path
+) -> None:
+    environment, move = _again(tmp_path)
+    _arm(shell, move)
+    text = 'for to; do :; done\nprintf o >"$to"\nexit 1'
+    env = _instead(tmp_path, "cp", text)
+    assert run(shell, "switch", "mv", *_ends(move), env=env)[0] == 1
+
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert environment.read_text() == "old"
+
+
+def test_users_variables_do_not_choose_what_runs(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "environment").write_text(
+        "export file=/bin/false text='exit 9' environment=x cwd=/ PATH=/nowhere\n"
+    )
+    (meta / "script").write_text("echo $file")
+
+    status, output = run_open(
+        shell, "run", tmp_path, meta / "script", "", meta / "environment"
+    )
+
+    assert (status, output) == (0, "/bin/false\n")
+
+
+def test_the_lock_of_our_own_dead_connection_is_ours(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _), _holder(shell, app, "1") as (_, said):
+        assert "taken over" not in said
+        assert first.wait(10) != 0
+        assert _ask(shell, app, "2")[0] == 75
+
+
+def test_a_run_that_lost_the_lock_meanwhile_does_not_get_it_again(
+    shell: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    again = (*_words(app, "1"), "again")
+    assert _ask(shell, app, "1")[0] == 0
+    assert run(shell, "lock", *again)[0] == 0
+    assert _ask(shell, app, "2")[0] == 0
+
+    assert run(shell, "lock", *again)[::2] == (75, "run 2 by ann\n")
+
+
+# --- the fence -------------------------------------------------------------------
+
+
+def _fenced(
+    shell: str, app: Path, run_id: str, pid: str = ""
+) -> tuple[int | None, bytes]:
+    """Run a script that changes a host, under the lock of *run_id*."""
+    (app / "meta").mkdir(parents=True, exist_ok=True)
+    holder = quote(f"run {run_id} by ann")
+    fence = Fence(quote(f"{app}/.ghost/holder"), holder, pid.encode())
+    words = (str(app / "meta"), "0")
+    process, frame = start(shell, "environment", *words, fence=fence)
+    out, err = process.communicate(timeout=20)
+    frame.feed(out)
+    return frame.status, err
+
+
+def test_a_script_runs_behind_its_own_lock_alone(shell: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    with _holder(shell, app, "1") as (first, _):
+        assert _fenced(shell, app, "1") == (0, b"")
+        assert _fenced(shell, app, "2") == (
+            LOST,
+            b"\n0123456789abcdef lost run 1 by ann\n",
+        )
+
+        first.kill()
+        first.wait(10)
+        assert _fenced(shell, app, "1") == (
+            LOST,
+            b"\n0123456789abcdef lost run 1 by ann\n",
+        )
+    (app / ".ghost/holder").unlink(missing_ok=True)
+    assert _fenced(shell, app, "1") == (LOST, b"\n0123456789abcdef lost \n")
+    assert not (app / "meta/environment.next.new").exists()

@@ -1,0 +1,67 @@
+"""A gate on the controller after each wave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ghostasync import Deadlines, Gate, Outcome, Plan, State
+from ghostasync import events as e
+from tests._engine.balanced import Fleet, rolled
+from tests.deploying import of, run, states
+
+
+async def test_after_wave_decides_on_every_wave(plan: Plan, tmp_path: Path) -> None:
+    gate = Gate('echo "$GHOST_WAVE/$GHOST_WAVES $GHOST_WAVE_HOSTS" | tee -a gate')
+    plan = rolled(plan, waves=(1, 3), after_wave=gate)
+
+    report, seen = await run(plan, Fleet())
+
+    assert report.outcome is Outcome.LIVE
+    assert (tmp_path / "gate").read_text().splitlines() == [
+        *("1/3 h1", "2/3 h2 h3 h4", "3/3 h5 h6"),
+    ]
+    assert [type(event).__name__ for event in seen].count("AfterWavePassed") == 3
+    assert "1/3 h1" in (Path(report.log) / "build" / "after_wave.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("policy", "exit_status", "h1"),
+    [
+        ("rollback-fleet", 1, State.ROLLED_BACK),
+        ("rollback-host", 5, State.LIVE),
+    ],
+)
+async def test_an_after_wave_that_fails_stops_the_run(
+    plan: Plan, tmp_path: Path, policy: str, exit_status: int, h1: State
+) -> None:
+    gate = Gate("echo ran >>gate; echo too many errors; exit 9")
+    plan = rolled(plan, waves=(1,), after_wave=gate, on_failure=policy)
+    fleet = Fleet()
+
+    report, seen = await run(plan, fleet)
+
+    assert report.exit_status == exit_status
+    assert report.reason == "wave 1: after_wave exited 9"
+    assert (states(report)["h1"], states(report)["h2"]) == (h1, State.HALTED)
+    assert of(e.AfterWaveFailed, seen) == [
+        e.AfterWaveFailed(1, "after_wave exited 9", 9, "too many errors\n")
+    ]
+    assert (tmp_path / "gate").read_text() == "ran\n", "not after the way back"
+
+
+async def test_an_after_wave_ends_at_its_deadline(plan: Plan) -> None:
+    plan = rolled(
+        plan,
+        waves=(1,),
+        after_wave=Gate("sleep 60"),
+        deadlines=Deadlines(after_wave=0.2),
+    )
+
+    with anyio.fail_after(30):
+        report, _ = await run(plan, Fleet())
+
+    assert report.reason == "wave 1: after_wave not done within 0.2 s"
+    assert states(report)["h1"] is State.ROLLED_BACK

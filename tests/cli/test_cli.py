@@ -1,0 +1,195 @@
+"""The command as people run it: a process, its output and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ghostasync.cli import execute
+from ghostasync.testing import InProcessFleet
+from tests.cli.typed import config, ghostasync
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[InProcessFleet]:
+    async with InProcessFleet(2, tmp_path / "hosts") as fleet:
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        (tree / "index.html").write_text("one")
+        (tree / "pre_deploy.sh").write_text("echo looking\n")
+        (tmp_path / "ghostasync.toml").write_text(config(tmp_path, fleet))
+        yield fleet
+
+
+async def test_a_deployment_from_the_first_check_to_the_status(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    check = await ghostasync(tmp_path, "check")
+    assert (check.stdout, check.returncode) == (b"nothing stands in the way\n", 0)
+
+    preview = await ghostasync(tmp_path, "deploy", "--dry-run", "--waves", "1")
+    assert b"wave 2 of 2: 1 host, host-2" in preview.stdout
+
+    build = await ghostasync(tmp_path, "build")
+    (package,) = build.stdout.decode().split()
+    assert "_site_" in package
+    assert b"packaged" in build.stderr
+
+    deploy = await ghostasync(tmp_path, "deploy", "--output", "json")
+    *_, last = map(json.loads, deploy.stdout.splitlines())
+    assert (last["event"], last["exit"], deploy.returncode) == ("Finished", 0, 0)
+    assert deploy.stderr == b""
+    assert (fleet.home("host-2") / "site/index.html").read_text() == "one"
+
+    again = await ghostasync(tmp_path, "deploy")
+    assert again.stdout.splitlines()[-1].startswith(b"2 hosts unchanged in ")
+
+    status = await ghostasync(tmp_path, "status")
+    assert status.stdout.decode() == (
+        f"expected    site: {last['releases']['site']}\n"
+        f"in-line     host-[1-2]  {last['releases']['site']}\n"
+    )
+    assert status.returncode == 0
+
+
+async def test_a_failed_deploy_ends_in_few_lines_on_stderr(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    script = "echo copying\necho no space left\n[ $GHOST_HOST != host-2 ] || exit 28\n"
+    (tmp_path / "tree/pre_deploy.sh").write_text(script)
+
+    ended = await ghostasync(tmp_path, "deploy")
+
+    lines = ended.stderr.decode().splitlines()
+    assert ended.returncode == 1
+    assert len(lines) <= 8
+    assert lines[0].startswith("ghostasync: failed: ")
+    assert lines[1].startswith("  host-2  preparing: ")
+    assert lines[1].endswith(": no space left")
+    assert lines[2:4] == ["    | copying", "    | no space left"]
+    assert lines[-1] == "  next: ghostasync deploy"
+    assert not (fleet.home("host-1") / "site").exists()
+
+
+async def test_a_last_word_is_not_said_twice(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    script = "echo no space left\n[ $GHOST_HOST != host-2 ] || exit 28\n"
+    (tmp_path / "tree/pre_deploy.sh").write_text(script)
+
+    ended = await ghostasync(tmp_path, "deploy")
+
+    assert ended.stderr.decode().count("no space left") == 1
+
+
+async def test_drift_and_hosts_that_are_away_are_seen(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    await ghostasync(tmp_path, "deploy")
+    (fleet.home("host-1") / "site").unlink()
+    await fleet.stop("host-2")
+
+    status = await ghostasync(tmp_path, "status", "--output", "json")
+    converge = await ghostasync(tmp_path, "converge", "host-1")
+
+    states = {n: h["state"] for n, h in json.loads(status.stdout)["hosts"].items()}
+    assert states == {"host-1": "drift", "host-2": "unreachable"}
+    assert status.returncode == 6
+    assert converge.returncode == 0
+    assert (fleet.home("host-1") / "site/index.html").read_text() == "one"
+
+
+async def test_a_reader_that_goes_away_does_not_stop_the_run(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    command = f"{sys.executable} -m ghostasync deploy --output lines | head -n 1"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    with anyio.fail_after(60):
+        ended = await anyio.run_process(command, cwd=tmp_path, env=environment)
+
+    assert ended.stdout.count(b"\n") == 1
+    assert ended.stderr == b""
+    assert (fleet.home("host-2") / "site/index.html").read_text() == "one"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["deploy", "--nope"], "Unknown option: --nope."),
+        (["deplyo"], 'Unknown command "deplyo"'),
+        (["deploy", "--output", "html"], 'Invalid value "html"'),
+        (["deploy", "--concurrency", "0"], "--concurrency"),
+        (["deploy", "--waves", "none"], "allowed"),
+        (["deploy", "nosuch"], "nosuch"),
+        (["deploy", "--limit", "db*"], "no host is named db*"),
+        (["--config", "none.toml", "status"], "none.toml: there is no such file"),
+        (["status", "--config", "none.toml"], "none.toml: there is no such file"),
+        (["init"], "is there already"),
+    ],
+)
+def test_what_is_refused_exits_2_with_short_lines_and_an_empty_stdout(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GHOSTASYNC_CONFIG", raising=False)
+    assert execute(["init"]) == 0
+    text = Path("ghostasync.toml").read_text()
+    Path("ghostasync.toml").write_text(
+        text.replace("hosts = []", 'hosts = ["web1"]').replace(
+            "[app]", f'[store]\nurl = "{tmp_path}/store"\n[app]'
+        )
+    )
+    capsys.readouterr()
+
+    status = execute(words)
+
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert said in err
+    assert all(line.startswith("ghostasync: ") for line in err.splitlines())
+
+
+def test_everything_that_is_wrong_with_a_configuration_is_said_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text("[app]\nname = 3\n[rollout]\nsoka = 1\n")
+    monkeypatch.setenv("GHOSTASYNC_CONFIG", str(path))
+
+    status = execute(["deploy"])
+
+    said = capsys.readouterr().err.splitlines()
+    assert status == 2
+    assert any("app.name" in line for line in said)
+    assert any("rollout.soka" in line for line in said)
+
+
+def test_init_names_the_app_after_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "My Shop!"
+    folder.mkdir()
+
+    status = execute(["init", "--config", str(folder / "a.toml")])
+
+    assert status == 0
+    assert 'name = "My-Shop"' in (folder / "a.toml").read_text()
+    assert "ghostasync check" in capsys.readouterr().out
+
+
+def test_help_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["deploy", "--help"]) == 0
+    assert "--max-failures" in capsys.readouterr().out
