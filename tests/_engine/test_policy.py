@@ -740,6 +740,7 @@ def test_hosts_that_wait_are_not_admitted_once_the_run_has_stopped() -> None:
 
 def test_a_wave_that_ends_without_a_live_host_stops_the_run() -> None:
     policy = live(Rules(waves=(("a",), ("b",)), max_failures=2))
+    policy.feed(e.Failed("b", "503", S.LIVE))
 
     said = policy.feed(e.WaveFinished(2, live=0, failed=1))
 
@@ -947,3 +948,15 @@ def test_the_bound_holds_whatever_becomes_of_hosts(
     assert set(ends) == set(hosts), "everybody is told"
     if "left" in ends.values():
         assert total - list(ends.values()).count("lost") <= least
+
+
+def test_a_wave_has_not_failed_where_a_killed_run_brought_a_host_of_it_live() -> None:
+    policy = started(Rules(waves=(("a", "b"),), max_failures=1, together=False))
+    brought(policy, "a", S.UPLOADING)
+    policy.feed(e.Resumed("a", {"site": "old"}))
+    brought(policy, "b", S.READY)
+    policy.feed(e.WaveStarted(1, 1, ("b",)))
+    brought(policy, "b", S.ACTIVATING)
+    policy.feed(e.Failed("b", "exited 1", S.ACTIVATING))
+
+    assert policy.feed(e.WaveFinished(1, live=0, failed=1)) == ()

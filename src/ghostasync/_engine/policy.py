@@ -221,7 +221,7 @@ class Policy:
                 yield from self._stop(_barred(event))
             case e.WaveStarted() if not self.reason:
                 self._ask(event.hosts)
-            case e.WaveFinished(live=0):
+            case e.WaveFinished(live=0) if not self._lives(event.wave):
                 yield from self._stop(f"every host of wave {event.wave} failed")
             # A host that is still in the queue has not changed: it stays READY. On the
             # way back the queue is of hosts that must not be forgotten.
@@ -302,6 +302,11 @@ class Policy:
                 # known before the first link moves, so no earlier wave has to go back.
                 yield from self._stop(f"every host of wave {number} failed")
                 return
+
+    def _lives(self, wave: int) -> bool:
+        """Tell whether a host of *wave* is live: a killed run may have brought it."""
+        names = self.rules.waves[wave - 1]
+        return any(self.run.host(name).state is S.LIVE for name in names)
 
     def _over_budget(self) -> str:
         """Return why a budget is spent; empty while it is not."""
