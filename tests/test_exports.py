@@ -88,7 +88,8 @@ PROMISED = {
     "ghostasync.survey.check": "Finding",
     "ghostasync.survey.status": "Condition FleetStatus HostStatus OpenRun",
     "ghostasync.testing": """
-        Answer Call FakeTransport Handler InProcessFleet LocalTransport MemoryStore
+        Answer Break Call FakeHost FakeHosts FakeModule FakeTransport Handler
+        InProcessFleet LocalTransport MemoryStore step
     """,
     "ghostasync.transports": "",
     "ghostasync.transports.ssh": "Handshakes SshChannel SshSession SshTransport",

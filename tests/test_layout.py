@@ -36,22 +36,22 @@ ELSEWHERE: Final = {
     # The script that prints the facts is the best of all inputs.
     "_remote/test_check.py": ("_remote/facts.py",),
     # An archive, a file or a store is judged as a whole, by those who use it.
-    "packaging/test_build.py": ("packaging/tree.py",),
-    "_remote/test_receive.py": ("packaging/_host.py",),
+    "_packaging/test_build.py": ("_packaging/tree.py",),
+    "_remote/test_receive.py": ("_packaging/_host.py",),
     "sources/test_git.py": ("sources/_git_mirror.py",),
     "stores/test_conformance.py": ("stores/_files.py", "stores/_packages.py"),
-    "config/test_config.py": ("config/structure.py", "config/tables.py"),
-    "config/test_rules.py": ("config/together.py",),
-    "lint/test_offline.py": ("lint/rules.py",),
-    "lint/test_shell.py": ("lint/shell_words.py",),
+    "config/test_config.py": ("config/_structure.py", "config/_tables.py"),
+    "config/test_rules.py": ("config/_together.py",),
+    "_lint/test_offline.py": ("_lint/rules.py",),
+    "_lint/test_shell.py": ("_lint/shell_words.py",),
     # Records of a run are written by one part and read by another.
     "test_journal.py": ("events.py", "fold.py"),
-    "_run/test_record.py": ("history/leftovers.py",),
+    "_run/test_record.py": ("history/_leftovers.py",),
     "history/test_replay.py": ("history/past_run.py", "history/runs.py"),
     # Commands are typed, and pictures are looked at.
-    "cli/test_cli.py": ("cli/commands.py",),
-    "cli/test_demo.py": ("cli/demo_kill.py",),
-    "cli/test_view.py": ("cli/bars.py",),
+    "cli/test_cli.py": ("cli/_commands.py",),
+    "cli/test_demo.py": ("cli/_demo_kill.py",),
+    "cli/test_view.py": ("cli/_bars.py",),
     # Words that all others share.
     "test_exports.py": ("errors.py", "model.py", "protocols.py"),
 }

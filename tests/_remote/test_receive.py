@@ -19,9 +19,7 @@ from ghostasync._packaging import Packed
 from ghostasync._remote.frame import Frame
 from ghostasync._remote.script import render
 from ghostasync.model import Proof
-from tests._remote.shells import SHELLS, loader
-
-from .._packaging.trees import (
+from tests._packaging.trees import (
     HOSTILE,
     ROOT,
     SITE,
@@ -31,6 +29,7 @@ from .._packaging.trees import (
     snapshot,
     trees,
 )
+from tests._remote.shells import SHELLS, loader
 
 if sys.version_info >= (3, 14):
     from compression.zstd import decompress
