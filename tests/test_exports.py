@@ -62,9 +62,10 @@ PROMISED = {
     "ghostasync.inventories.static": "Static",
     "ghostasync.journal": "Journal decode encode line records replay",
     "ghostasync.machine": """
-        AFTER_SWITCH HostMachine IN_ORDER IllegalTransition LEFT_ALONE MAY_BE_DRAINED
-        MAY_HAVE_MOVED NOT_MOVED RESTING SERVES_NEW SPARED SWITCHED TERMINAL
-        TRANSITIONS after mermaid
+        AFTER_SWITCH GONE_BACK HostMachine IN_ORDER IllegalTransition
+        LEFT_ALONE MAY_BE_DRAINED MAY_HAVE_MOVED NOT_BACK NOT_LOOKED NOT_MOVED
+        NOT_SWITCHED NOT_UPLOADED RESTING SERVES_NEW SETTLED SPARED SWITCHED
+        TERMINAL TRANSITIONS after mermaid
     """,
     "ghostasync.model": """
         Action App BalancerSettings Deadlines DirectorySource Gate GitSource Hook

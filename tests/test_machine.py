@@ -9,15 +9,22 @@ from typing import Final
 import pytest
 
 from ghostasync import events as e
+from ghostasync import machine
 from ghostasync.machine import (
     AFTER_SWITCH,
+    GONE_BACK,
     IN_ORDER,
     LEFT_ALONE,
     MAY_BE_DRAINED,
     MAY_HAVE_MOVED,
+    NOT_BACK,
+    NOT_LOOKED,
     NOT_MOVED,
+    NOT_SWITCHED,
+    NOT_UPLOADED,
     RESTING,
     SERVES_NEW,
+    SETTLED,
     SPARED,
     SWITCHED,
     TERMINAL,
@@ -140,28 +147,29 @@ def test_a_host_that_was_not_admitted_was_never_behind_the_bar() -> None:
 # fmt: off
 SETS: Final[dict[State, str]] = {
     # One letter a set that the state is in, in the order of NAMED.
-    State.CONNECTING:   "...... N L . . .",
-    State.CHECKING:     "...... N L . . .",
-    State.UPLOADING:    "...... N . . . .",
-    State.PREPARING:    "...... N . . . .",
-    State.READY:        ".R.... N . . . .",
-    State.DRAINING:     "...... . . D . .",
-    State.SWITCHING:    "...A.M . . D . .",
-    State.ACTIVATING:   "..SA.M . . D . .",
-    State.VERIFYING:    "..SA.M . . D . .",
-    State.UNDRAINING:   "..SA.M . . D . .",
-    State.LIVE:         ".RSAOM . . . V P",
-    State.UNCHANGED:    "TR..O. . . . V P",
-    State.HALTED:       "TR.... N L . . P",
-    State.FAILED:       "TR.... N L . . P",
-    State.ROLLING_BACK: "...A.M . . D . P",
-    State.ROLLED_BACK:  "TR..O. . . . . .",
-    State.STRANDED:     "TR...M . . . . .",
+    State.CONNECTING:   "...... N L . . . . . . . . u",
+    State.CHECKING:     "...... N L . . . . . . s . u",
+    State.UPLOADING:    "...... N . . . . . . . . . u",
+    State.PREPARING:    "...... N . . . . . . . . . .",
+    State.READY:        ".R.... N . . . . . . . s . .",
+    State.DRAINING:     "...... . . D . . . . . . . .",
+    State.SWITCHING:    "...A.M . . D . . . . . . . .",
+    State.ACTIVATING:   "..SA.M . . D . . . . . . . .",
+    State.VERIFYING:    "..SA.M . . D . . . . . . . .",
+    State.UNDRAINING:   "..SA.M . . D . . . . . . . .",
+    State.LIVE:         ".RSAOM . . . V P . . . . t .",
+    State.UNCHANGED:    "TR..O. . . . V P . . . . t .",
+    State.HALTED:       "TR.... N L . . P . l b s . .",
+    State.FAILED:       "TR.... N L . . P . l b s . .",
+    State.ROLLING_BACK: "...A.M . . D . P . . . . . .",
+    State.ROLLED_BACK:  "TR..O. . . . . . B . . . t .",
+    State.STRANDED:     "TR...M . . . . . B . b . t .",
 }
 # fmt: on
 NAMED: Final = (
     *(TERMINAL, RESTING, SWITCHED, AFTER_SWITCH, IN_ORDER, MAY_HAVE_MOVED),
     *(NOT_MOVED, LEFT_ALONE, MAY_BE_DRAINED, SERVES_NEW, SPARED),
+    *(GONE_BACK, NOT_LOOKED, NOT_BACK, NOT_SWITCHED, SETTLED, NOT_UPLOADED),
 )
 
 
@@ -202,32 +210,32 @@ def test_a_terminal_state_accepts_nothing() -> None:
 def test_an_event_leads_where_the_table_says() -> None:
     for state, ways in TRANSITIONS.items():
         for kind, after in ways.items():
-            machine = HostMachine(state)
+            host = HostMachine(state)
 
-            assert machine.apply(fact(kind)) is after
-            assert machine.state is after
+            assert host.apply(fact(kind)) is after
+            assert host.state is after
 
 
 def test_an_illegal_event_raises_and_changes_nothing() -> None:
     for state, kind in product(State, HOST_EVENTS):
         if kind not in TRANSITIONS[state]:
-            machine, event = HostMachine(state), fact(kind)
+            host, event = HostMachine(state), fact(kind)
 
             with pytest.raises(IllegalTransition) as caught:
-                machine.apply(event)
+                host.apply(event)
 
-            assert machine.state is state
+            assert host.state is state
             assert (caught.value.state, caught.value.event) == (state, event)
             assert str(caught.value) == f"{kind.__name__} cannot happen in {state.name}"
 
 
 def test_the_machine_walks_every_life() -> None:
     for life in EVERY_LIFE:
-        machine = HostMachine()
+        host = HostMachine()
 
         for before, event, after in life:
-            assert machine.state is before
-            assert machine.apply(fact(event)) is after
+            assert host.state is before
+            assert host.apply(fact(event)) is after
 
 
 def test_the_diagram_shows_every_transition_and_nothing_else() -> None:
@@ -245,3 +253,11 @@ def test_the_diagram_shows_every_transition_and_nothing_else() -> None:
     }
     assert (first, start) == ("stateDiagram-v2", "    [*] --> CONNECTING")
     assert drawn == told | {(state.name, "", "[*]") for state in TERMINAL}
+
+
+def test_every_set_that_the_table_names_is_judged_state_by_state() -> None:
+    sets = [getattr(machine, name) for name in machine.__all__ if name.isupper()]
+
+    assert {id(each) for each in sets if isinstance(each, frozenset)} == {
+        id(each) for each in NAMED
+    }

@@ -51,6 +51,7 @@ class HostState(HostMachine):
     moved: bool = False
     drained: bool = False
     connected: bool = False
+    answered: bool = False
 
     @classmethod
     def of(cls, name: str) -> Self:
@@ -69,7 +70,7 @@ class HostState(HostMachine):
             self.apply(event)
         match event:
             case e.Connected() | e.Reconnected():
-                self.connected = True
+                self.connected = self.answered = True
             case e.Disconnected():
                 self.connected = False
             case e.Checked(live=serves) | e.RolledBack(to=serves):

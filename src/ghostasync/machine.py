@@ -26,13 +26,19 @@ from .model import State as S  # noqa: N817  the table reads better with one let
 
 __all__ = [
     "AFTER_SWITCH",
+    "GONE_BACK",
     "IN_ORDER",
     "LEFT_ALONE",
     "MAY_BE_DRAINED",
     "MAY_HAVE_MOVED",
+    "NOT_BACK",
+    "NOT_LOOKED",
     "NOT_MOVED",
+    "NOT_SWITCHED",
+    "NOT_UPLOADED",
     "RESTING",
     "SERVES_NEW",
+    "SETTLED",
     "SPARED",
     "SWITCHED",
     "TERMINAL",
@@ -129,6 +135,24 @@ SERVES_NEW: Final = frozenset({S.LIVE, S.UNCHANGED})
 
 IN_ORDER: Final = SERVES_NEW | {S.ROLLED_BACK}
 """The host has proven that it serves one whole release as it should."""
+
+GONE_BACK: Final = frozenset({S.ROLLED_BACK, S.STRANDED})
+"""The host's way back is over, well or not."""
+
+NOT_LOOKED: Final = frozenset({S.HALTED, S.FAILED})
+"""A run that only goes back may have ended for the host before it was looked at."""
+
+NOT_BACK: Final = NOT_LOOKED | {S.STRANDED}
+"""The host may still serve what was to be taken back."""
+
+NOT_SWITCHED: Final = NOT_LOOKED | {S.CHECKING, S.READY}
+"""A host goes back from here only for what a killed run did."""
+
+SETTLED: Final = IN_ORDER | {S.STRANDED}
+"""The host is in its balancers again, or a person was told that it is not."""
+
+NOT_UPLOADED: Final = frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})
+"""The host does not have the releases of the run yet."""
 
 SPARED: Final = frozenset({S.UNCHANGED, S.HALTED, S.FAILED, S.LIVE, S.ROLLING_BACK})
 """A host that comes here straight from before UPLOADING's end is sent nothing."""

@@ -960,3 +960,19 @@ def test_a_wave_has_not_failed_where_a_killed_run_brought_a_host_of_it_live() ->
     policy.feed(e.Failed("b", "exited 1", S.ACTIVATING))
 
     assert policy.feed(e.WaveFinished(1, live=0, failed=1)) == ()
+
+
+def test_a_host_out_of_reach_proves_nothing_about_refused_logins() -> None:
+    policy = started(Rules(waves=(HOSTS,), max_failures=len(HOSTS)))
+    policy.feed(e.Failed(HOSTS[-1], "no route", S.CONNECTING, unreachable=True))
+
+    said = [policy.feed(denied(host)) for host in HOSTS[:DENIALS]]
+
+    assert said[-1] == (Stop("the first 5 hosts all refused the login"),)
+
+
+def test_a_login_that_sudo_refuses_proves_the_key() -> None:
+    policy = started(Rules(waves=(HOSTS,), max_failures=len(HOSTS)))
+    policy.feed(e.Failed(HOSTS[-1], "sudo -n refused", S.CONNECTING))
+
+    assert [policy.feed(denied(host)) for host in HOSTS[:DENIALS]] == [()] * DENIALS

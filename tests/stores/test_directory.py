@@ -330,6 +330,20 @@ async def test_manifest_moves_only_the_lines_of_the_modules_deployed(
     )
 
 
+async def test_what_lies_among_environments_does_not_undo_a_move(
+    store: Store, root: Path, tmp_path: Path
+) -> None:
+    old = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
+    await store.manifest.move([named(old)], [Environment(old.id, {})], ["site"])
+    (root / "environments" / "lost+found").mkdir()
+    (root / "environments" / "1600000000_site_0000000.json").mkdir()
+
+    await store.manifest.move([named(old)], [Environment(old.id, {})], ["site"])
+
+    assert [line.package for line in await store.manifest.read()] == [old.id]
+    assert (root / "environments" / "lost+found").is_dir()
+
+
 async def test_environments_follow_manifest(
     store: Store, root: Path, tmp_path: Path
 ) -> None:

@@ -42,8 +42,10 @@ def beat_every(confirm: float) -> float:
 
 async def beat(hosts: Sequence[HostRun], every: float = BEAT_EVERY) -> None:
     """Send every host whose lock is held a beat, again and again."""
+    due = anyio.current_time()
     while True:
-        await anyio.sleep(every)
+        due += every
+        await anyio.sleep_until(due)
         # A host that takes no bytes must not keep the others from their next beat.
         with anyio.move_on_after(every):
             async with anyio.create_task_group() as tasks:

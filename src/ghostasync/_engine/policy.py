@@ -31,7 +31,7 @@ import attrs
 
 from .. import events as e
 from ..fold import HostState, RunState
-from ..machine import AFTER_SWITCH
+from ..machine import AFTER_SWITCH, GONE_BACK, NOT_SWITCHED
 from ..model import State as S  # noqa: N817  as in the table
 from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
 
@@ -41,12 +41,6 @@ DENIALS: Final = 5
 """Refused logins after which no more are tried, if no host let the run in: the key or
 the user name is wrong then, and servers lock out an address that goes on (sshd's
 PerSourcePenalties: 5 s for each, enforced from 15 s on)."""
-
-_NOT_SWITCHED: Final = frozenset({S.CHECKING, S.READY, S.HALTED, S.FAILED})
-"""A host goes back from here only for what a killed run did."""
-
-_BACK: Final = frozenset({S.ROLLED_BACK, S.STRANDED})
-"""A host's way back has ended."""
 
 
 @attrs.frozen
@@ -152,7 +146,7 @@ class Policy:
         return [
             name
             for name in self.run.in_state(S.FAILED, S.HALTED)
-            if name in known and not _is_away(self.run.hosts[name])
+            if name in known and not _is_unreachable(self.run.hosts[name])
         ]
 
     def way_back(self) -> e.FleetRollbackStarted | None:
@@ -313,11 +307,11 @@ class Policy:
         failed = [host for host in self.run.hosts.values() if host.failure]
         # With a budget of their own, dead hosts do not use up the one for the release.
         if (limit := self.rules.max_unreachable) is not None:
-            unreachable = [host for host in failed if _is_away(host)]
+            unreachable = [host for host in failed if _is_unreachable(host)]
             if len(unreachable) > limit:
                 names = "host" if len(unreachable) == 1 else "hosts"
                 return f"{len(unreachable)} {names} unreachable, {limit} allowed"
-            failed = [host for host in failed if host not in unreachable]
+            failed = [host for host in failed if not _is_unreachable(host)]
         if len(failed) > self.rules.max_failures:
             names = "host" if len(failed) == 1 else "hosts"
             return f"{len(failed)} {names} failed, {self.rules.max_failures} allowed"
@@ -327,11 +321,9 @@ class Policy:
         """Return why no more logins are tried: the first ones were all refused."""
         hosts = self.run.hosts.values()
         denied = [host for host in hosts if host.failure and host.failure.denied]
-        let_in = any(
-            host.state is not S.CONNECTING
-            and not (host.failure and host.failure.denied)
-            for host in hosts
-        )
+        # One host that let us in proves key and user name. A host out of reach proves
+        # nothing, or a dead host among many would have all the others lock us out.
+        let_in = any(host.answered or _was_let_in(host) for host in hosts)
         if len(denied) < DENIALS or let_in:
             return ""
         return f"the first {len(denied)} hosts all refused the login"
@@ -352,13 +344,13 @@ class Policy:
             killed = host.moved or (host.drained and host.state is not S.READY)
             if self.locked and host.moved:
                 continue  # the run that has the lock may be moving its links
-            if host.state in changed or (killed and host.state in _NOT_SWITCHED):
+            if host.state in changed or (killed and host.state in NOT_SWITCHED):
                 yield name
 
     def _idle(self, name: str) -> bool:
         """Tell whether a host is out of its balancers before anybody takes it back."""
         drained = name in self.rules.drained
-        return drained and self.run.hosts[name].state in _NOT_SWITCHED
+        return drained and self.run.hosts[name].state in NOT_SWITCHED
 
     def _go_back(self, event: e.FleetRollbackStarted) -> Iterator[Command]:
         """Line the groups of the way back up; hosts that are on it already come now."""
@@ -385,7 +377,7 @@ class Policy:
             self.away.discard(name)
             self.serving.add(name)
         elif host.state is S.STRANDED or (
-            isinstance(event, e.Failed) and _is_away(host)
+            isinstance(event, e.Failed) and _is_unreachable(host)
         ):
             self.away.discard(name)
             self.serving.discard(name)
@@ -428,7 +420,7 @@ class Policy:
     def _is_waited_for(self) -> bool:
         """Tell whether the present group of the way back is not over yet."""
         hosts = (self.run.hosts[n] for n in self._group if n not in self._left)
-        return any(host.connected and host.state not in _BACK for host in hosts)
+        return any(host.connected and host.state not in GONE_BACK for host in hosts)
 
     def _no_room(self) -> Iterator[Command]:
         """Stop, or leave hosts as they are: no wait can make room for another drain."""
@@ -459,6 +451,12 @@ def _barred(event: e.BuildFailed | e.BeforeSwitchFailed | e.AfterWaveFailed) -> 
     return event.reason
 
 
-def _is_away(host: HostState) -> bool:
+def _was_let_in(host: HostState) -> bool:
+    """Tell whether a host failed for another reason than that nobody got in."""
+    failure = host.failure
+    return failure is not None and not (failure.denied or failure.unreachable)
+
+
+def _is_unreachable(host: HostState) -> bool:
     """Tell whether a host failed because it could not be reached or logged in to."""
     return host.failure is not None and host.failure.unreachable

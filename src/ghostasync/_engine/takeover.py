@@ -11,13 +11,13 @@ before the killed run as the one to go back to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import attrs
 
 from .. import events as e
 from .._build.release import Release
 from .._remote.facts import SwitchRecord
+from ..machine import SETTLED
 from ..model import Module, State
 from .host import HostRun, Move, Undo
 
@@ -31,12 +31,6 @@ __all__ = [
     "moves_of_killed_run",
     "still_drained",
 ]
-
-
-_SETTLED: Final = frozenset(
-    {State.LIVE, State.UNCHANGED, State.ROLLED_BACK, State.STRANDED}
-)
-"""A host was put back into its balancers here, or its failure says that it was not."""
 
 
 def moved_by_killed_run(ctx: HostRun, module: Module) -> SwitchRecord | None:
@@ -164,7 +158,7 @@ def adopt_killed_moves(ctx: HostRun) -> bool:
 def still_drained(ctx: HostRun) -> str:
     """Return a warning for a host that a killed run drained and this one left so."""
     killed = ctx.run.killed
-    if killed is None or ctx.state in _SETTLED or not drained_by_killed_run(ctx):
+    if killed is None or ctx.state in SETTLED or not drained_by_killed_run(ctx):
         return ""
     return (
         f"is still drained by run {killed.id}: `ghostasync resume` or `ghostasync "

@@ -3,14 +3,15 @@
 # Puts on disk all that a rollback needs, before any link moves. DIR is a module's folder.
 # MOVED is not empty where this run takes up a killed one that had moved the link: then the
 # environment that the killed run kept is the one to go back to. Any other that is kept,
-# and the timer of an earlier run, have nothing to put back any more.
+# and the timer of an earlier run, have nothing to put back any more; nor does anybody have
+# to hear that such a timer did so, long ago.
 set -eu
 run=$1 store=$2
 shift 2
 . ./parts/flush.sh
 umask 077
 trap 'rm -f "$dir/.ghost/armed.new"' EXIT
-rm -f "${1%/*}/.ghost/timer"
+rm -f "${1%/*}/.ghost/timer" "${1%/*}/.ghost/reverted"
 while [ $# -gt 0 ]; do
 	dir=$1 previous=$2 new=$3 aside=$4 fingerprint=$5 moved=$6
 	shift 6

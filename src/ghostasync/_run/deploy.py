@@ -93,7 +93,12 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
     # and MANIFEST as the killed run left them: it can be asked for again.
     if not fleet.policy.reason:
         await fleet.revert()
-        await manifest.move_back()
+        # Shielded like the way back: hosts on the old release beside a MANIFEST that
+        # names the new one would be a fleet at odds with its own next member.
+        with anyio.move_on_after(COMMIT_SECONDS, shield=True) as scope:
+            await manifest.move_back()
+        if scope.cancelled_caught:
+            fleet.note(Warned("MANIFEST was not moved back: the store does not answer"))
 
 
 async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> None:

@@ -8,7 +8,6 @@ host that autoscaling adds gets the new release, so the fleet has to stay there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import attrs
 
@@ -18,13 +17,11 @@ from .._build.environment import digest
 from .._engine.host import HostRun, RunContext
 from .._engine.takeover import manifest_before_killed_run
 from ..errors import StoreError
-from ..model import Module, Package, State
+from ..machine import NOT_BACK
+from ..model import Module, Package
 from ..protocols import Environment, ManifestLine
 
 __all__ = ["ManifestMove"]
-
-_NOT_BACK: Final = (State.FAILED, State.HALTED, State.STRANDED)
-"""States of a host that may still serve the release which is taken back."""
 
 
 @attrs.frozen
@@ -80,7 +77,7 @@ class ManifestMove:
         spec, lines = self.run.spec, []
         # With one host on the newer release still, the older one could be as wrong: a
         # person has to say which of them the fleet is to have.
-        left = bool(self.run.state.in_state(*_NOT_BACK))
+        left = bool(self.run.state.in_state(*NOT_BACK))
         now = {line.module: line.package for line in spec.manifest}
         modules = {chosen.module.name: chosen.module for chosen in spec.modules}
         for name, old in manifest_before_killed_run(self.hosts, now).items():

@@ -12,7 +12,7 @@ from typing import Final
 
 from .._engine.fleet import Fleet
 from .._engine.host import HostRun
-from ..machine import SERVES_NEW
+from ..machine import NOT_LOOKED, SERVES_NEW
 from ..model import HostReport, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table
 from .record import Recording
@@ -36,9 +36,6 @@ AFTER_ALL_FAILED: Final = 7
 
 _WORSE: Final = frozenset({Outcome.STRANDED, Outcome.MIXED})
 """Outcomes whose exit status comes before that of anything that went wrong later."""
-
-_NOT_LOOKED: Final = frozenset({S.FAILED, S.HALTED})
-"""States of a host that a run which takes back may not have looked at."""
 
 
 def sum_up(
@@ -128,7 +125,7 @@ def verdict_back(
         return Outcome.INTERRUPTED
     if locked:
         return Outcome.LOCKED
-    if not _NOT_LOOKED.isdisjoint(states):
+    if not NOT_LOOKED.isdisjoint(states):
         return Outcome.FAILED
     return Outcome.LIVE if S.ROLLED_BACK in states else Outcome.UNCHANGED
 
@@ -164,7 +161,7 @@ def _left_unseen(fleet: Fleet) -> bool:
     killed = fleet.run.killed
     # Without a journal nobody knows which hosts the killed run had reached: any may.
     changed = killed.changed if killed and killed.hosts else list(fleet.hosts)
-    return not set(fleet.policy.run.in_state(*_NOT_LOOKED)).isdisjoint(changed)
+    return not set(fleet.policy.run.in_state(*NOT_LOOKED)).isdisjoint(changed)
 
 
 def _left_moved(fleet: Fleet) -> bool:
@@ -176,7 +173,7 @@ def _left_moved(fleet: Fleet) -> bool:
         return False
     hosts = fleet.policy.run.hosts
     return any(
-        host.state in _NOT_LOOKED and (not host.looked or host.moved)
+        host.state in NOT_LOOKED and (not host.looked or host.moved)
         for host in (hosts[name] for name in killed.changed if name in hosts)
     )
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -164,9 +164,13 @@ class DirectoryManifest:
         for kept in environments:
             _files.write(self._environment_file(kept.package), _texts.dump(kept))
         _files.write(root / "MANIFEST", text.encode("utf-8", "surrogateescape"))
-        files = {path.stem: path for path in (root / "environments").iterdir()}
-        for gone in files.keys() - _texts.kept_environments(files, before, moved):
-            files[gone].unlink()
+        # MANIFEST has moved: what goes wrong with old files must not say otherwise.
+        with suppress(OSError):
+            files = {
+                path.stem: path for path in (root / "environments").glob("*_*.json")
+            }
+            for gone in files.keys() - _texts.kept_environments(files, before, moved):
+                files[gone].unlink()
 
     def _environment(self, package_id: str) -> Environment | None:
         path = self._environment_file(package_id)

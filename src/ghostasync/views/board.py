@@ -21,14 +21,13 @@ import attrs
 
 from .. import events as e
 from ..fold import HostState, RunState
-from ..machine import RESTING, SPARED
+from ..machine import NOT_UPLOADED, RESTING, SPARED
 from ..model import State as S  # noqa: N817  as in the table of states
 from .folding import Failures
 from .text import last_lines
 
 __all__ = ["Board", "GateRow", "HostRow", "ModuleRow"]
 
-_NOT_UPLOADED: Final = frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})
 _RATE_WINDOW: Final = 5.0
 """Seconds over which the transfer rate is averaged: steady to read, yet current."""
 
@@ -243,7 +242,7 @@ class Board(RunState[HostRow]):
         row.since, row.line = self.at, ""
         # The share of bytes is of hosts that are sent some: a host that leaves the way
         # before that is taken out of the sum.
-        self._spared += row.state in SPARED and before in _NOT_UPLOADED
+        self._spared += row.state in SPARED and before in NOT_UPLOADED
         if row.state in RESTING:
             self._active.pop(row.name, None)
         else:

@@ -88,6 +88,7 @@ async def _persist(ctx: HostRun) -> list[_Restored]:
     """Restore, again and again where the connection dies."""
     lost_answer = False
     while True:
+        lost = True
         try:
             restored = await _restore(ctx)
         except Unreachable as exc:
@@ -96,7 +97,7 @@ async def _persist(ctx: HostRun) -> list[_Restored]:
         except ConnectionDied:
             lost_answer = True
         except StillRunning:
-            pass  # the host's own timer, perhaps; the deadline bounds it
+            lost = False  # the host's own timer, perhaps; the deadline bounds it
         else:
             # A try whose answer was lost may have moved links back, which this one then
             # finds back already: their releases need their post-deploys, too.
@@ -104,7 +105,7 @@ async def _persist(ctx: HostRun) -> list[_Restored]:
             ctx.attempt.links_put_back |= back
             return restored
         ctx.disconnect()
-        if ctx.book.connected:
+        if lost and ctx.book.connected:
             # The policy has the next waves go back without waiting for this host.
             ctx.run.note(e.Disconnected(ctx.name, "lost on its way back"))
         await anyio.sleep(_PAUSE)
