@@ -155,7 +155,7 @@ NOT_UPLOADED: Final = frozenset({S.CONNECTING, S.CHECKING, S.UPLOADING})
 """The host does not have the releases of the run yet."""
 
 SPARED: Final = frozenset({S.UNCHANGED, S.HALTED, S.FAILED, S.LIVE, S.ROLLING_BACK})
-"""A host that comes here straight from before UPLOADING's end is sent nothing."""
+"""A host may come here without having finished its upload; it is due no bytes then."""
 
 
 class IllegalTransition(Exception):

@@ -10,9 +10,9 @@
 # writes down its name and process ("holder") and the time of its last beat ("beat"). A
 # newcomer that finds the lock taken reads both. A holder whose beat is more than STALE
 # seconds old by this clock (any, where STALE is -1) is ended, and so is a holder of the
-# same name: its connection has died, and the host has not noticed yet. Then the newcomer
-# tries again, once: a holder that it meets now is a newcomer, too. Each script of a run
-# carries RUN@APP in its command line. With the lock in hand, scripts of this run and of a
+# same name: its connection has died, and the host has not noticed yet. One holder at most
+# is ended: whoever has the lock after that has just begun, so the newcomer gives up. Each
+# script of a run carries RUN@APP in its command line. With the lock in hand, scripts of this run and of a
 # run that was ended are ended; scripts of any other run are waited for.
 # shellcheck disable=SC2013,SC2046,SC2086  # lists of numbers
 set -eu
