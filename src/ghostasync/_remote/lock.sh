@@ -12,8 +12,8 @@
 # seconds old by this clock (any, where STALE is -1) is ended, and so is a holder of the
 # same name: its connection has died, and the host has not noticed yet. One holder at most
 # is ended: whoever has the lock after that has just begun, so the newcomer gives up. Each
-# script of a run carries RUN@APP in its command line. With the lock in hand, scripts of this run and of a
-# run that was ended are ended; scripts of any other run are waited for.
+# script of a run carries RUN@APP in its command line. With the lock in hand, scripts of
+# this run and of a run that was ended are ended; those of any other run are waited for.
 # shellcheck disable=SC2013,SC2046,SC2086  # lists of numbers
 set -eu
 app_dir=$1 holder=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-}
