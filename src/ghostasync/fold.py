@@ -84,8 +84,8 @@ class HostState(HostMachine):
                 self.moved, self.drained, self.looked = moved, drained, True
                 # A host that never answered before may have been asked again.
                 self.connected = True
-            # The first failure is what to tell: later ones follow from it. But a way back
-            # that failed replaces it, for a person has to look at the host.
+            # The first failure is what to tell: later ones follow from it. But a failed
+            # way back replaces it, for a person has to look at the host.
             case e.Failed() if self.failure is None or self.state is S.STRANDED:
                 self.failure = event
 

@@ -2,9 +2,9 @@
 The pipeline of one host: its state selects the stage, the stage's event the next state.
 
 How it works. Every way out of a stage is an event. An error of the host becomes
-``Failed``. A host that is stopped because of others is HALTED left of the bar, and goes
-back right of it, before a cancellation or a bug is raised again. A stage whose connection
-dies is begun again on a new connection, so every stage can be repeated.
+``Failed``. A host that is stopped because of others is HALTED left of the bar, and
+goes back right of it, before a cancellation or a bug is raised again. A stage whose
+connection dies is begun again on a new connection, so every stage can be repeated.
 """
 
 from __future__ import annotations

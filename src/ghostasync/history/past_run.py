@@ -110,8 +110,8 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
         host: _now(state, older.states.get(host, state))
         for host, state in newer.states.items()
     }
-    # If the older run has finished after all, and its resumption moved nothing, then the
-    # older run's end counts.
+    # If the older run has finished after all, and its resumption moved nothing, then
+    # the older run's end counts.
     idle = MAY_HAVE_MOVED.isdisjoint(newer.states.values())
     finished = older.finished if idle and older.finished else newer.finished
     return attrs.evolve(
