@@ -690,3 +690,28 @@ async def test_a_run_that_is_summed_up_is_stopped_in_vain(plan: Plan) -> None:
 
     assert answers == [False]
     assert isinstance(seen[-1], e.Finished)
+
+
+async def test_a_bug_while_manifest_moves_leaves_nothing_due(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = FakeHosts()
+    seen: list[e.Event] = []
+    module = attrs.evolve(plan.modules[0], after_all_deploy=Script(inline="true"))
+
+    async def bug(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(DirectoryManifest, "move", bug)
+
+    with pytest.raises(LookupError):
+        await deploy(
+            attrs.evolve(plan, modules=(module,)),
+            observe=lambda record: seen.append(record.event),
+            transport=FakeTransport(hosts),
+        )
+
+    assert set(hosts.links.values()) == {""}
+    (finished,) = of(e.Finished, seen)
+    assert isinstance(finished, e.Finished)
+    assert (finished.outcome, finished.exit) == ("failed", 1)
