@@ -354,7 +354,10 @@ class Fleet:
 
     async def _take_back(self, ctx: HostRun, reason: str) -> None:
         """Roll back one host; a bug here must not keep other hosts from their way."""
-        if ctx.state in {S.READY, S.CHECKING} and drained_by_killed_run(ctx):
+        # Only where no link goes back: the killed run may have put the host back into
+        # its balancer half way, so one that moves is drained anew.
+        moved = ctx.undo.link_may_have_moved
+        if ctx.state is S.READY and not moved and drained_by_killed_run(ctx):
             ctx.undo = attrs.evolve(ctx.undo, drained=True)
         try:
             if ctx.state is not S.ROLLING_BACK:
