@@ -33,8 +33,9 @@ from ghostasync import (
     status,
 )
 from ghostasync import events as e
-from ghostasync.errors import ConnectionDied
+from ghostasync.errors import ConnectionDied, StoreError
 from ghostasync.history.replay import read_run
+from ghostasync.journal import Journal
 from ghostasync.testing import Answer, Call, FakeHost, FakeTransport
 from tests.killing import HOSTS, STORE, Killed, Scene
 
@@ -637,6 +638,26 @@ async def test_an_interrupted_revert_has_changed_nothing(scene: Scene) -> None:
         report = await run.report()
 
     assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
+    assert scene.fleet.serves == before
+
+
+async def test_a_revert_that_cannot_be_recorded_has_failed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("journal: No space left on device")
+
+    monkeypatch.setattr(Journal, "append", full)
+
+    with pytest.raises(DeployFailed, match="No space left") as failed:
+        await revert(scene.plan, transport=scene.fleet.transport)
+
+    report = failed.value.report
+    assert report.exit_status == 1
+    assert {host.state for host in report.hosts.values()} == {State.HALTED}
     assert scene.fleet.serves == before
 
 

@@ -423,7 +423,9 @@ class Fleet:
         if killed and not (killed.hosts or self.policy.reason or found):
             text = f"neither a journal nor a host has a record of run {killed.id}"
             self.note(e.Stopped(text))
-        for ctx in seen:
+        # Of a run that was stopped before its first look.
+        never = [ctx for ctx in self.hosts.values() if ctx.state is S.CONNECTING]
+        for ctx in (*seen, *never):
             if self.policy.reason:
                 apply(ctx, e.Halted(ctx.name, self.policy.reason))
             elif ctx not in found:
