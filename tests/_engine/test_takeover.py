@@ -661,6 +661,33 @@ async def test_a_revert_that_cannot_be_recorded_has_failed(
     assert scene.fleet.serves == before
 
 
+async def test_a_moved_host_that_cannot_be_looked_at_again_still_goes_back(
+    scene: Scene,
+) -> None:
+    await kill_at(scene, e.Switched, "h1")
+    broken: list[str] = []
+
+    def breaks(call: Call) -> Answer | None:
+        back = "GHOST_ACTION=rollback" in call.args
+        if call.name == "run" and call.args[1].endswith("pre_deploy") and not back:
+            broken.append(call.host)
+            return Answer(1, b"no\n")
+        if (call.host, call.name) == ("h1", "environment"):
+            broken.append(call.host)
+            return Answer(1, b"no\n")
+        if call.host == "h1" and call.name == "check" and broken:
+            return Answer(1, b"busy\n")
+        return None
+
+    scene.fleet.breaks = breaks
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    assert failed.value.report.hosts["h1"].state is State.ROLLED_BACK
+
+
 async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
     new = await kill_at(scene, e.ManifestMoved)
     scene.fleet.breaks = lambda call: (

@@ -384,7 +384,6 @@ class Fleet:
 
     async def _look_again(self, ctx: HostRun) -> None:
         """Look at a host that was stopped before this run knew what it serves."""
-        ctx.attempt.facts = None  # those from before the stop were too few
         deadlines = ctx.run.deadlines
         with anyio.move_on_after(deadlines.connect + deadlines.check):
             try:
