@@ -328,9 +328,7 @@ class Policy:
         hosts = self.run.hosts.values()
         denied = [host for host in hosts if host.failure and host.failure.denied]
         let_in = any(
-            host.state is not S.CONNECTING
-            and not (host.failure and host.failure.denied)
-            for host in hosts
+            host.state is not S.CONNECTING and not _kept_out(host) for host in hosts
         )
         if len(denied) < DENIALS or let_in:
             return ""
@@ -457,6 +455,15 @@ def _barred(event: e.BuildFailed | e.BeforeSwitchFailed | e.AfterWaveFailed) -> 
         case e.AfterWaveFailed():
             return f"wave {event.wave}: {event.reason}"
     return event.reason
+
+
+def _kept_out(host: HostState) -> bool:
+    """Tell whether a host failed before it let the run in: refused, or no answer."""
+    return (
+        _is_away(host)
+        and host.failure is not None
+        and host.failure.stage is S.CONNECTING
+    )
 
 
 def _is_away(host: HostState) -> bool:
