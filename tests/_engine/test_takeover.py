@@ -688,6 +688,24 @@ async def test_a_moved_host_that_cannot_be_looked_at_again_still_goes_back(
     assert failed.value.report.hosts["h1"].state is State.ROLLED_BACK
 
 
+async def test_a_revert_that_has_begun_to_go_back_is_not_stopped(scene: Scene) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    answers: list[bool] = []
+
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.FleetRollbackStarted):
+            answers.append(run.interrupt())
+
+    async with start(
+        scene.plan, Revert(), observe=observe, transport=scene.fleet.transport
+    ) as run:
+        report = await run.report()
+
+    assert answers == [False]
+    assert (report.outcome, report.exit_status) == (Outcome.LIVE, 0)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
 async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
     new = await kill_at(scene, e.ManifestMoved)
     scene.fleet.breaks = lambda call: (

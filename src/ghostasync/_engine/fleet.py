@@ -76,6 +76,7 @@ class Fleet:
     _tasks: TaskGroup | None = None
     _awaited: AwaitLock | None = None
     _bugs: list[Exception] = attrs.field(factory=list)
+    _reverting: bool = False
 
     # --- What happens ----------------------------------------------------------
 
@@ -113,9 +114,16 @@ class Fleet:
         self._abandon(reason, "interrupted" if cancelled else "abandoned")
 
     def _abandon(self, reason: str, cause: e.Cause) -> None:
-        if not self.policy.final:
+        if not self.final:
             self.note(e.Stopped(reason, cause))
             self.forward.cancel()
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can stop the run any more; see the policy's."""
+        # The policy knows of a revert once its event was fed. That is too late for a
+        # stop that comes while the event is put on record.
+        return self._reverting or self.policy.final
 
     def require_going_on(self) -> None:
         """
@@ -441,7 +449,7 @@ class Fleet:
         Raises:
             Exception: A bug in one host's rollback, once all others are back.
         """
-        back = self.policy.way_back()
+        back, self._reverting = self.policy.way_back(), True
         if back is not None:
             reason = f"back from {self.run.killed.id}" if self.run.killed else ""
             with anyio.CancelScope(shield=True):

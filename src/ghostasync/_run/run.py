@@ -109,7 +109,7 @@ class Run:
             return False
         # A committed run cannot go back, but its after_all_deploy may take minutes.
         self._fleet.interrupt(reason)
-        final = self._fleet.policy.final
+        final = self._fleet.final
         if final:
             self._after_all.scope.cancel()
         return not final
