@@ -497,6 +497,15 @@ def test_refused_logins_are_failures_like_others_once_somebody_was_let_in() -> N
     assert [policy.feed(denied(host)) for host in HOSTS[:DENIALS]] == [()] * DENIALS
 
 
+def test_a_host_that_never_answered_has_let_nobody_in() -> None:
+    policy = started(Rules(waves=(HOSTS,), max_failures=len(HOSTS)))
+    policy.feed(e.Failed(HOSTS[-1], "timed out", S.CONNECTING, unreachable=True))
+
+    said = [policy.feed(denied(host)) for host in HOSTS[:DENIALS]]
+
+    assert said[-1] == (Stop("the first 5 hosts all refused the login"),)
+
+
 def test_a_failure_in_the_first_of_more_waves_stops_the_run() -> None:
     policy = started(Rules(waves=(("a", "b"), ("c",)), max_failures=3))
     for host in "abc":

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ghostasync import Deadlines, Outcome, Plan, PlanError, State, deploy, start
+from ghostasync import events as e
 from ghostasync.errors import ConnectionDied
 from ghostasync.testing import Answer, Call, FakeTransport, step
 from tests._engine.balanced import Fleet, both, breaks, rolled, serving_old
@@ -198,3 +199,25 @@ def test_min_serving_is_never_undercut(
     assert fleet.least >= least
     stay = {h for h, s in states(report).items() if s is State.STRANDED}
     assert fleet.out <= stay, "only a stranded host stays drained"
+
+
+async def test_a_host_that_is_not_admitted_after_all_serves(plan: Plan) -> None:
+    """The run stops with the first of two admissions; the second one is void."""
+    fleet = Counting(
+        breaks=lambda call: (
+            Answer(1, b"no\n") if (call.host, call.name) == ("h1", "restore") else None
+        ),
+        links=serving_old(plan),
+    )
+    plan = rolled(plan, waves=(2, 4), min_serving=4)
+
+    def observe(record: e.Record) -> None:
+        if record.event == e.Admitted("h3", 2):
+            running.interrupt()
+
+    async with start(plan, observe=observe, transport=FakeTransport(fleet)) as running:
+        report = await running.report()
+
+    assert states(report)["h1"] is State.STRANDED
+    assert states(report)["h2"] is State.ROLLED_BACK
+    assert states(report)["h4"] is State.HALTED

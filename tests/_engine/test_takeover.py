@@ -33,8 +33,9 @@ from ghostasync import (
     status,
 )
 from ghostasync import events as e
-from ghostasync.errors import ConnectionDied
+from ghostasync.errors import ConnectionDied, StoreError
 from ghostasync.history.replay import read_run
+from ghostasync.journal import Journal
 from ghostasync.testing import Answer, Call, FakeHost, FakeTransport
 from tests.killing import HOSTS, STORE, Killed, Scene
 
@@ -638,6 +639,71 @@ async def test_an_interrupted_revert_has_changed_nothing(scene: Scene) -> None:
 
     assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
     assert scene.fleet.serves == before
+
+
+async def test_a_revert_that_cannot_be_recorded_has_failed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    before = scene.fleet.serves
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("journal: No space left on device")
+
+    monkeypatch.setattr(Journal, "append", full)
+
+    with pytest.raises(DeployFailed, match="No space left") as failed:
+        await revert(scene.plan, transport=scene.fleet.transport)
+
+    report = failed.value.report
+    assert report.exit_status == 1
+    assert {host.state for host in report.hosts.values()} == {State.HALTED}
+    assert scene.fleet.serves == before
+
+
+async def test_a_moved_host_that_cannot_be_looked_at_again_still_goes_back(
+    scene: Scene,
+) -> None:
+    await kill_at(scene, e.Switched, "h1")
+    broken: list[str] = []
+
+    def breaks(call: Call) -> Answer | None:
+        back = "GHOST_ACTION=rollback" in call.args
+        if call.name == "run" and call.args[1].endswith("pre_deploy") and not back:
+            broken.append(call.host)
+            return Answer(1, b"no\n")
+        if (call.host, call.name) == ("h1", "environment"):
+            broken.append(call.host)
+            return Answer(1, b"no\n")
+        if call.host == "h1" and call.name == "check" and broken:
+            return Answer(1, b"busy\n")
+        return None
+
+    scene.fleet.breaks = breaks
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    assert failed.value.report.hosts["h1"].state is State.ROLLED_BACK
+
+
+async def test_a_revert_that_has_begun_to_go_back_is_not_stopped(scene: Scene) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    answers: list[bool] = []
+
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.FleetRollbackStarted):
+            answers.append(run.interrupt())
+
+    async with start(
+        scene.plan, Revert(), observe=observe, transport=scene.fleet.transport
+    ) as run:
+        report = await run.report()
+
+    assert answers == [False]
+    assert (report.outcome, report.exit_status) == (Outcome.LIVE, 0)
+    assert set(scene.fleet.serves.values()) == {scene.old}
 
 
 async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:

@@ -238,3 +238,29 @@ async def test_a_new_deploy_leaves_nobody_drained(scene: Scene) -> None:
         await scene.deploy()
 
         assert out(scene) == [], seq
+
+
+async def test_a_host_that_was_half_put_back_is_drained_again_to_go_back(
+    scene: Scene,
+) -> None:
+    """The journal says that it is drained; its balancer has it again by now."""
+    await scene.deploy_and_watch()
+    verified = next(
+        cut.seq
+        for cut in scene.cuts
+        if isinstance(cut.event, e.Verified) and cut.event.host == "h1"
+    )
+    scene.kill(verified, lag=1)
+    assert out(scene) == []
+    drained: list[list[str]] = []
+
+    def breaks(call: Call) -> None:
+        if call.name == "restore":
+            drained.append(out(scene))
+
+    scene.fleet.breaks = breaks
+
+    await revert(scene.plan, transport=scene.fleet.transport)
+
+    assert drained == [["h1"]]
+    assert out(scene) == []

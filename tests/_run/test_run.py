@@ -658,3 +658,60 @@ async def test_two_runs_can_go_on_in_one_loop(plan: Plan, tmp_path: Path) -> Non
         tasks.start_soon(one, other)
 
     assert [report.outcome for report in reports] == [Outcome.LIVE] * 2
+
+
+async def test_a_run_that_is_over_is_stopped_in_vain(plan: Plan) -> None:
+    seen: list[e.Record] = []
+    hosts = FakeHosts(breaks=fails("pre_deploy", "h4"))
+
+    async with start(
+        plan, observe=seen.append, transport=FakeTransport(hosts)
+    ) as running:
+        await running.report()
+        await running.stop()
+
+        assert not running.interrupt()
+
+    assert isinstance(seen[-1].event, e.Finished)
+
+
+async def test_a_run_that_is_summed_up_is_stopped_in_vain(plan: Plan) -> None:
+    seen: list[e.Event] = []
+    answers: list[bool] = []
+    hosts = FakeHosts(breaks=fails("pre_deploy", "h4"))
+
+    def observe(record: e.Record) -> None:
+        seen.append(record.event)
+        if isinstance(record.event, e.Finished):
+            answers.append(running.interrupt())
+
+    async with start(plan, observe=observe, transport=FakeTransport(hosts)) as running:
+        await running.report()
+
+    assert answers == [False]
+    assert isinstance(seen[-1], e.Finished)
+
+
+async def test_a_bug_while_manifest_moves_leaves_nothing_due(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = FakeHosts()
+    seen: list[e.Event] = []
+    module = attrs.evolve(plan.modules[0], after_all_deploy=Script(inline="true"))
+
+    async def bug(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(DirectoryManifest, "move", bug)
+
+    with pytest.raises(LookupError):
+        await deploy(
+            attrs.evolve(plan, modules=(module,)),
+            observe=lambda record: seen.append(record.event),
+            transport=FakeTransport(hosts),
+        )
+
+    assert set(hosts.links.values()) == {""}
+    (finished,) = of(e.Finished, seen)
+    assert isinstance(finished, e.Finished)
+    assert (finished.outcome, finished.exit) == ("failed", 1)

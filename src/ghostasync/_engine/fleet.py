@@ -76,6 +76,7 @@ class Fleet:
     _tasks: TaskGroup | None = None
     _awaited: AwaitLock | None = None
     _bugs: list[Exception] = attrs.field(factory=list)
+    _reverting: bool = False
 
     # --- What happens ----------------------------------------------------------
 
@@ -113,9 +114,16 @@ class Fleet:
         self._abandon(reason, "interrupted" if cancelled else "abandoned")
 
     def _abandon(self, reason: str, cause: e.Cause) -> None:
-        if not self.policy.final:
+        if not self.final:
             self.note(e.Stopped(reason, cause))
             self.forward.cancel()
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can stop the run any more; see the policy's."""
+        # The policy knows of a revert once its event was fed. That is too late for a
+        # stop that comes while the event is put on record.
+        return self._reverting or self.policy.final
 
     def require_going_on(self) -> None:
         """
@@ -354,7 +362,10 @@ class Fleet:
 
     async def _take_back(self, ctx: HostRun, reason: str) -> None:
         """Roll back one host; a bug here must not keep other hosts from their way."""
-        if ctx.state in {S.READY, S.CHECKING} and drained_by_killed_run(ctx):
+        # Only where no link goes back: the killed run may have put the host back into
+        # its balancer half way, so one that moves is drained anew.
+        moved = ctx.undo.link_may_have_moved
+        if ctx.state is S.READY and not moved and drained_by_killed_run(ctx):
             ctx.undo = attrs.evolve(ctx.undo, drained=True)
         try:
             if ctx.state is not S.ROLLING_BACK:
@@ -381,7 +392,6 @@ class Fleet:
 
     async def _look_again(self, ctx: HostRun) -> None:
         """Look at a host that was stopped before this run knew what it serves."""
-        ctx.attempt.facts = None  # those from before the stop were too few
         deadlines = ctx.run.deadlines
         with anyio.move_on_after(deadlines.connect + deadlines.check):
             try:
@@ -420,7 +430,9 @@ class Fleet:
         if killed and not (killed.hosts or self.policy.reason or found):
             text = f"neither a journal nor a host has a record of run {killed.id}"
             self.note(e.Stopped(text))
-        for ctx in seen:
+        # Of a run that was stopped before its first look.
+        never = [ctx for ctx in self.hosts.values() if ctx.state is S.CONNECTING]
+        for ctx in (*seen, *never):
             if self.policy.reason:
                 apply(ctx, e.Halted(ctx.name, self.policy.reason))
             elif ctx not in found:
@@ -437,7 +449,7 @@ class Fleet:
         Raises:
             Exception: A bug in one host's rollback, once all others are back.
         """
-        back = self.policy.way_back()
+        back, self._reverting = self.policy.way_back(), True
         if back is not None:
             reason = f"back from {self.run.killed.id}" if self.run.killed else ""
             with anyio.CancelScope(shield=True):

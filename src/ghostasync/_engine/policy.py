@@ -221,6 +221,7 @@ class Policy:
             # way back the queue is of hosts that must not be forgotten.
             case e.Stopped() if not self.run.going_back:
                 self._asked.clear()
+                self._admit_no_more()
             case e.FleetRollbackStarted():
                 yield from self._go_back(event)
 
@@ -381,13 +382,21 @@ class Policy:
         ):
             self.away.discard(name)
             self.serving.discard(name)
-        elif before is S.LIVE:
+        elif before is S.LIVE or isinstance(event, e.Admitted):
             # A live host that fails while its wave soaks leaves without being admitted.
+            # One whose admission is told after the stop was counted back by that.
             self._leaves(name)
 
     def _leaves(self, name: str) -> None:
         self.serving.discard(name)
         self.away.add(name)
+
+    def _admit_no_more(self) -> None:
+        """Count hosts again whose admission is void: they have not left, and serve."""
+        for name in self.away.difference(self.rules.drained):
+            if self.run.host(name).state is S.READY:
+                self.away.discard(name)
+                self.serving.add(name)
 
     def _let_go(self) -> Iterator[Command]:
         """Admit, or take back, the hosts whose turn it is."""

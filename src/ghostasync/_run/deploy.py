@@ -111,16 +111,16 @@ async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> 
     # Shielded: cancelled between the move of MANIFEST and the event, a run would take
     # back a fleet whose next member boots with the new release.
     with anyio.CancelScope(shield=True):
-        after_all.is_to_come()
         try:
             with anyio.fail_after(COMMIT_SECONDS):
                 await manifest.follow()
         except (GhostasyncError, OSError) as exc:
             # With the old MANIFEST a host that boots would join a live fleet with the
             # old release; so the fleet goes back. TimeoutError is an OSError, too.
-            after_all.due = False
             fleet.abandon(f"MANIFEST could not be moved: {exc}")
             raise GoesNoFurther from exc
+        # Only now: a bug in the store's move must not count as scripts that are missed.
+        after_all.is_to_come()
         fleet.note(Committed())
 
 

@@ -104,12 +104,15 @@ class Run:
         Returns:
             Whether links are put back; false where it is too late for that.
         """
+        # Summed up, or over: the journal must not say otherwise, and may be closed.
+        if self._report is not None or self._done.is_set():
+            return False
         # A committed run cannot go back, but its after_all_deploy may take minutes.
         self._fleet.interrupt(reason)
-        final = self._fleet.policy.final
+        final = self._fleet.final
         if final:
             self._after_all.scope.cancel()
-        return not (final or self._done.is_set())
+        return not final
 
     async def report(self) -> Report:
         """

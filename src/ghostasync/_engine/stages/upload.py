@@ -26,7 +26,12 @@ from ...protocols import Channel
 from ..delivery import Delivery
 from ..delivery.push import Push
 from ..host import HostRun
-from ..takeover import brought_live_by_killed_run, move_of, moved_by_killed_run
+from ..takeover import (
+    brought_live_by_killed_run,
+    move_of,
+    moved_by_killed_run,
+    moves_of_killed_run,
+)
 from .check import inspect
 from .prune import prune
 
@@ -89,7 +94,8 @@ def _note_killed_moves(ctx: HostRun) -> None:
         _target(ctx, r.module).live == r.id and moved_by_killed_run(ctx, r.module)
         for r in ctx.attempt.to_deploy
     ):
-        ctx.undo = attrs.evolve(ctx.undo, link_may_have_moved=True)
+        moves = moves_of_killed_run(ctx)
+        ctx.undo = attrs.evolve(ctx.undo, moves=moves, link_may_have_moved=True)
         ctx.run.note(e.KilledRunFound(ctx.name, moved=True))
 
 
