@@ -706,6 +706,26 @@ async def test_a_revert_that_has_begun_to_go_back_is_not_stopped(scene: Scene) -
     assert set(scene.fleet.serves.values()) == {scene.old}
 
 
+async def test_a_revert_that_stops_as_it_sorts_hosts_out_leaves_none_waiting(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    append = Journal.append
+
+    def full(self: Journal, record: e.Record, *, sync: bool = False) -> None:
+        if isinstance(record.event, e.Unchanged):
+            raise StoreError("journal: No space left on device")
+        append(self, record, sync=sync)
+
+    monkeypatch.setattr(Journal, "append", full)
+
+    with pytest.raises(DeployFailed, match="No space left") as failed:
+        await revert(scene.plan, transport=scene.fleet.transport)
+
+    states = {host.state for host in failed.value.report.hosts.values()}
+    assert states == {State.HALTED, State.UNCHANGED}
+
+
 async def test_a_revert_that_fails_on_a_host_strands_it(scene: Scene) -> None:
     new = await kill_at(scene, e.ManifestMoved)
     scene.fleet.breaks = lambda call: (

@@ -430,13 +430,14 @@ class Fleet:
         if killed and not (killed.hosts or self.policy.reason or found):
             text = f"neither a journal nor a host has a record of run {killed.id}"
             self.note(e.Stopped(text))
-        # Of a run that was stopped before its first look.
-        never = [ctx for ctx in self.hosts.values() if ctx.state is S.CONNECTING]
-        for ctx in (*seen, *never):
-            if self.policy.reason:
-                apply(ctx, e.Halted(ctx.name, self.policy.reason))
-            elif ctx not in found:
+        for ctx in seen:
+            if not self.policy.reason and ctx not in found:
                 apply(ctx, e.Unchanged(ctx.name))
+        # The run may have been stopped before its first look, or by a full disk just
+        # now: no host may be left waiting for a way back that does not come.
+        for ctx in self.hosts.values() if self.policy.reason else ():
+            if ctx.state in {S.CONNECTING, S.CHECKING}:
+                apply(ctx, e.Halted(ctx.name, self.policy.reason))
 
     def _look_at_each(self) -> None:
         for ctx in self.hosts.values():
