@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from ghostasync.stores import DirectoryStore
 
 TABLE = "create table if not exists parts (run, name, at, data, unique (run, name, at))"
 END = "select ifnull(max(at + length(data)), 0) from parts where run = ? and name = ?"
-HAS = "select 1 from parts where run = ? and name = ? and at = ? and data = ?"
 ALL = "select data from parts where run = ? and name = ? order by at"
 
 
@@ -22,7 +22,7 @@ class SqliteRunLog:
     """Files of runs, in the parts that were handed in; each call takes milliseconds."""
 
     def __init__(self, file: Path) -> None:
-        self._db = sqlite3.connect(file, isolation_level=None)
+        self._file = file
         self._do(TABLE)
 
     def folder(self, run: str) -> None:
@@ -31,7 +31,7 @@ class SqliteRunLog:
     async def append(self, run: str, name: str, at: int, data: bytes) -> None:
         if self._do(END, run, name) == [(at,)]:
             self._do("insert into parts values (?, ?, ?, ?)", run, name, at, data)
-        if not self._do(HAS, run, name, at, data):
+        if (await self.load(run, name))[at : at + len(data)] != data:
             raise StoreError(f"{name} of run {run} has another part at {at}, or none")
 
     async def save(self, run: str, name: str, data: bytes) -> None:
@@ -47,7 +47,8 @@ class SqliteRunLog:
 
     def _do(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         try:
-            return self._db.execute(sql, values).fetchall()
+            with closing(sqlite3.connect(self._file, isolation_level=None)) as db:
+                return db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"SQLite: {error}") from error
 
