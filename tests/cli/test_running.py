@@ -13,8 +13,9 @@ import pytest
 
 from ghostasync.cli._exits import Interrupted
 from ghostasync.cli._frontend import FrontEnd
-from ghostasync.cli._running import Signals, run_async, supervise
+from ghostasync.cli._running import Signals, run_async, supervise, what_follows
 from ghostasync.errors import PlanError
+from tests.story import Story, folded, good_run
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM]
 
@@ -93,3 +94,14 @@ def test_the_loop_is_the_fast_one_where_there_is_one() -> None:
         return isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
     assert run_async(which)
+
+
+def test_a_first_signal_is_told_what_it_leads_to() -> None:
+    deploys, reverts = folded(good_run(3).records), Story(("h1", "h2"))
+    reverts.revert("R1")
+
+    assert what_follows(deploys, True) == "every link is put back; wait for it"
+    assert what_follows(deploys, False) == "too late to put links back"
+    taken_back = folded(reverts.records)
+    assert what_follows(taken_back, True) == "it stops before any link is put back"
+    assert "on their way back already" in what_follows(taken_back, False)

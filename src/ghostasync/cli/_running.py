@@ -22,10 +22,11 @@ import attrs
 from .. import Run
 from ..errors import GhostasyncError
 from ..model import Report, State
+from ..views.board import Board
 from ._exits import Interrupted
 from ._frontend import FrontEnd
 
-__all__ = ["Signals", "conduct", "run_async", "supervise"]
+__all__ = ["Signals", "conduct", "run_async", "supervise", "what_follows"]
 
 _T = TypeVar("_T")
 
@@ -79,10 +80,9 @@ class Signals:
             # No host has been changed while the plan is made, so there is nothing to
             # put back.
             self.scope.cancel()
-        elif self.run.interrupt(number.name):
-            self.front.say(f"{number.name}: every link is put back; wait for it")
         else:
-            self.front.say(f"{number.name}: too late to put links back")
+            stopped = self.run.interrupt(number.name)
+            self.front.say(f"{number.name}: {what_follows(self.front.board, stopped)}")
 
     def _how_far(self) -> str:
         counts = self.front.board.counts
@@ -90,6 +90,24 @@ class Signals:
         if not left + back:
             return "it stops already; nothing makes it faster"
         return f"{back} hosts are back, {left} on their way; nothing makes it faster"
+
+
+def what_follows(board: Board, stopped: bool) -> str:
+    """
+    Say what a first signal leads to.
+
+    Args:
+        board: The run so far.
+
+        stopped: Whether the signal has stopped it, or came too late.
+    """
+    if board.started is None or not board.started.revert:
+        late = "too late to put links back"
+        return "every link is put back; wait for it" if stopped else late
+    # A run that takes back what a killed one did has no links of its own to put back.
+    if stopped:
+        return "it stops before any link is put back"
+    return "links are on their way back already; wait for it"
 
 
 async def supervise(front: FrontEnd, work: Callable[[Signals], Awaitable[_T]]) -> _T:
