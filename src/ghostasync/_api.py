@@ -4,6 +4,8 @@ The functions that people call: here the parts are put together and defaults pic
 Each function makes a goal, has planning turn plan and goal into the spec of a run, and
 hands that to a :class:`Run`. The caller's process belongs to the caller, so signals,
 limits, logging and the executor are left alone; only the command line touches them.
+
+One file, though long: two thirds are docstrings, and users find every function here.
 """
 
 from __future__ import annotations

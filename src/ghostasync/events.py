@@ -5,6 +5,8 @@ The same events drive each host's state machine, the policy, the screen, the jou
 user code. Events carry no time and no number: a :class:`Record` wraps an event with
 those when the run takes note of it, so that events stay comparable. Sizes are in bytes
 and durations in seconds; releases and links are mapped from module names.
+
+One file, though long: it is the list of all that can happen.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ The values of a deployment: its plan, and the report of its outcome.
 
 Everything here is frozen and does no I/O. The fields of :class:`Plan` and of all
 values in it are the keys of ``ghostasync.toml``, their defaults the file's defaults.
+
+One file, though long: read from top to bottom it is the configuration.
 """
 
 from __future__ import annotations

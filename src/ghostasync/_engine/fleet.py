@@ -10,6 +10,8 @@ order. Nothing is decided here: see ``policy.py``.
 Cancel scopes, from the outside in: *forward* holds everything before the way back,
 ``_step`` the step of the deployment that is under way, ``_attempt`` the connections
 that begin again after a wait for a lock. The way back runs shielded, in none of them.
+
+One file, though long: forward and back share the scopes and the way of a command.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ Hosts that are to leave stand in one queue, whether they go forward or back. The
 back fills it group by group: one group of hosts that do not serve, then the waves, the
 last first. A group begins when every host of the one before it is back, stranded, out
 of reach, or was left as it is.
+
+One file, though long: every rule reads the same few sets, and Rule 1 has one place.
 """
 
 from __future__ import annotations
