@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -665,6 +665,29 @@ async def test_a_moved_host_that_cannot_be_looked_at_again_still_goes_back(
     scene: Scene,
 ) -> None:
     await kill_at(scene, e.Switched, "h1")
+    scene.fleet.breaks = look_again_at_h1(Answer(1, b"busy\n"))
+
+    with pytest.raises(DeployFailed) as failed:
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    assert failed.value.report.hosts["h1"].state is State.ROLLED_BACK
+
+
+async def test_a_bug_while_hosts_are_looked_at_again_keeps_none_from_its_way_back(
+    scene: Scene,
+) -> None:
+    await kill_at(scene, e.Switched, "h1")
+    scene.fleet.breaks = look_again_at_h1(LookupError("a bug"))
+
+    with pytest.raises(LookupError):
+        await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert set(scene.fleet.serves.values()) == {scene.old}
+
+
+def look_again_at_h1(answer: Answer | Exception) -> Callable[[Call], Answer | None]:
+    """Stop a run before it knows what h1 serves; then h1 is asked, and answers so."""
     broken: list[str] = []
 
     def breaks(call: Call) -> Answer | None:
@@ -676,16 +699,12 @@ async def test_a_moved_host_that_cannot_be_looked_at_again_still_goes_back(
             broken.append(call.host)
             return Answer(1, b"no\n")
         if call.host == "h1" and call.name == "check" and broken:
-            return Answer(1, b"busy\n")
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
         return None
 
-    scene.fleet.breaks = breaks
-
-    with pytest.raises(DeployFailed) as failed:
-        await resume(scene.plan, transport=scene.fleet.transport)
-
-    assert set(scene.fleet.serves.values()) == {scene.old}
-    assert failed.value.report.hosts["h1"].state is State.ROLLED_BACK
+    return breaks
 
 
 async def test_a_revert_that_has_begun_to_go_back_is_not_stopped(scene: Scene) -> None:

@@ -501,6 +501,24 @@ async def test_a_manifest_that_cannot_move_takes_the_fleet_back(
     assert set(hosts.links.values()) == {""}
 
 
+async def test_a_store_that_does_not_answer_takes_the_fleet_back(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = FakeHosts()
+
+    async def hang(*_: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(DirectoryManifest, "move", hang)
+    monkeypatch.setattr("ghostasync._run.deploy.COMMIT_SECONDS", 0.1)
+
+    report, _ = await run(plan, hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
+    assert "the store did not answer within 0.1 s" in report.reason
+    assert set(hosts.links.values()) == {""}
+
+
 async def test_a_bug_in_one_rollback_does_not_keep_others_from_theirs(
     plan: Plan,
 ) -> None:
@@ -624,6 +642,22 @@ async def test_an_observer_that_raises_is_dropped(
 
     assert (report.outcome, told) == (Outcome.LIVE, 1)
     assert "is dropped" in caplog.text
+
+
+async def test_an_observer_that_stops_the_run_and_raises_breaks_nothing(
+    plan: Plan,
+) -> None:
+    def observe(record: e.Record) -> None:
+        if record.seq > 1:
+            running.interrupt()
+            raise LookupError
+
+    async with start(
+        plan, observe=observe, transport=FakeTransport(FakeHosts())
+    ) as running:
+        report = await running.report()
+
+    assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
 
 
 async def test_events_can_be_followed_from_any_number_on(plan: Plan) -> None:

@@ -220,7 +220,7 @@ class Fleet:
     async def _await_lock(self, awaited: AwaitLock) -> None:
         """Give every lock back, wait until a host is free, and let all start over."""
         held = self.hosts[awaited.host]
-        left = self.waits_until - anyio.current_time()
+        left = max(0.0, self.waits_until - anyio.current_time())
         again = [self.hosts[name] for name in awaited.hosts]
         self.note(
             e.LockAwaited(held.name, awaited.holder, round(left, 1), awaited.hosts)
@@ -403,6 +403,8 @@ class Fleet:
                 ctx.attempt.facts = await inspect(ctx)
             except HostError as exc:
                 ctx.warn(f"could not be looked at: {exc}")
+            except Exception as exc:  # noqa: BLE001  raised once all others are back
+                self._bugs.append(exc)
             else:
                 adopt_killed_moves(ctx)
             return

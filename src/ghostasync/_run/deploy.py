@@ -117,7 +117,8 @@ async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> 
         except (GhostasyncError, OSError) as exc:
             # With the old MANIFEST a host that boots would join a live fleet with the
             # old release; so the fleet goes back. TimeoutError is an OSError, too.
-            fleet.abandon(f"MANIFEST could not be moved: {exc}")
+            why = str(exc) or f"the store did not answer within {COMMIT_SECONDS} s"
+            fleet.abandon(f"MANIFEST could not be moved: {why}")
             raise GoesNoFurther from exc
         # Only now: a bug in the store's move must not count as scripts that are missed.
         after_all.is_to_come()

@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -173,7 +173,10 @@ class Recording:
         try:
             observe(record)
         except Exception:  # noqa: BLE001  whatever it is, the run goes on
-            self.observers.remove(observe)
+            # One that stops the run hears of that within its own call, and may raise
+            # there already.
+            with suppress(ValueError):
+                self.observers.remove(observe)
             _log.exception("observer %r raised and is dropped", observe)
 
     # --- Output ----------------------------------------------------------------
