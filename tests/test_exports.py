@@ -62,10 +62,10 @@ PROMISED = {
     "ghostasync.inventories.static": "Static",
     "ghostasync.journal": "Journal decode encode line records replay",
     "ghostasync.machine": """
-        AFTER_SWITCH GONE_BACK HostMachine IN_ORDER IllegalTransition
-        LEFT_ALONE MAY_BE_DRAINED MAY_HAVE_MOVED NOT_BACK NOT_LOOKED NOT_MOVED
-        NOT_SWITCHED NOT_UPLOADED RESTING SERVES_NEW SETTLED SPARED SWITCHED
-        TERMINAL TRANSITIONS after mermaid
+        AFTER_SWITCH BACK_FOR_KILLED_RUN GONE_BACK HostMachine IN_ORDER
+        IllegalTransition LEFT_ALONE MAY_BE_DRAINED MAY_HAVE_MOVED NOT_BACK NOT_LOOKED
+        NOT_MOVED NOT_UPLOADED RESTING SERVES_NEW SETTLED SPARED SWITCHED TERMINAL
+        TRANSITIONS after mermaid
     """,
     "ghostasync.model": """
         Action App BalancerSettings Deadlines DirectorySource Gate GitSource Hook
@@ -75,7 +75,7 @@ PROMISED = {
     """,
     "ghostasync.protocols": """
         Balancer Channel Environment HostAccess Inventory Manifest ManifestLine
-        Notifier Observer OnOutput Packages RunLog Session Source Sparing Store
+        Notifier Observer OnOutput Packages PartialBalancer RunLog Session Source Store
         Transport
     """,
     "ghostasync.sources": "",

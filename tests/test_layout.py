@@ -51,7 +51,6 @@ ELSEWHERE: Final = {
     # Commands are typed, and pictures are looked at.
     "cli/test_cli.py": ("cli/_commands.py",),
     "cli/test_demo.py": ("cli/_demo_kill.py",),
-    "cli/test_view.py": ("cli/_bars.py",),
     # Words that all others share.
     "test_exports.py": ("errors.py", "model.py", "protocols.py"),
 }

@@ -12,6 +12,7 @@ from ghostasync import events as e
 from ghostasync import machine
 from ghostasync.machine import (
     AFTER_SWITCH,
+    BACK_FOR_KILLED_RUN,
     GONE_BACK,
     IN_ORDER,
     LEFT_ALONE,
@@ -20,7 +21,6 @@ from ghostasync.machine import (
     NOT_BACK,
     NOT_LOOKED,
     NOT_MOVED,
-    NOT_SWITCHED,
     NOT_UPLOADED,
     RESTING,
     SERVES_NEW,
@@ -169,7 +169,7 @@ SETS: Final[dict[State, str]] = {
 NAMED: Final = (
     *(TERMINAL, RESTING, SWITCHED, AFTER_SWITCH, IN_ORDER, MAY_HAVE_MOVED),
     *(NOT_MOVED, LEFT_ALONE, MAY_BE_DRAINED, SERVES_NEW, SPARED),
-    *(GONE_BACK, NOT_LOOKED, NOT_BACK, NOT_SWITCHED, SETTLED, NOT_UPLOADED),
+    *(GONE_BACK, NOT_LOOKED, NOT_BACK, BACK_FOR_KILLED_RUN, SETTLED, NOT_UPLOADED),
 )
 
 

@@ -26,6 +26,7 @@ from .model import State as S  # noqa: N817  the table reads better with one let
 
 __all__ = [
     "AFTER_SWITCH",
+    "BACK_FOR_KILLED_RUN",
     "GONE_BACK",
     "IN_ORDER",
     "LEFT_ALONE",
@@ -34,7 +35,6 @@ __all__ = [
     "NOT_BACK",
     "NOT_LOOKED",
     "NOT_MOVED",
-    "NOT_SWITCHED",
     "NOT_UPLOADED",
     "RESTING",
     "SERVES_NEW",
@@ -125,7 +125,7 @@ NOT_MOVED: Final = frozenset(
 """No link of the host was moved by the run that left it in this state."""
 
 LEFT_ALONE: Final = frozenset({S.CONNECTING, S.CHECKING, S.HALTED, S.FAILED})
-"""Not even the environment of a release on the host was replaced, for certain."""
+"""Nothing on the host was replaced for certain, not even a release's environment."""
 
 MAY_BE_DRAINED: Final = frozenset({S.DRAINING, *(AFTER_SWITCH - {S.LIVE})})
 """A balancer may have been told not to send the host work."""
@@ -145,8 +145,9 @@ NOT_LOOKED: Final = frozenset({S.HALTED, S.FAILED})
 NOT_BACK: Final = NOT_LOOKED | {S.STRANDED}
 """The host may still serve what was to be taken back."""
 
-NOT_SWITCHED: Final = NOT_LOOKED | {S.CHECKING, S.READY}
-"""A host goes back from here only for what a killed run did."""
+BACK_FOR_KILLED_RUN: Final = NOT_LOOKED | {S.CHECKING, S.READY}
+"""A way back that begins here takes back what a killed run moved or drained: this run
+has moved nothing yet. Hosts at work between CHECKING and READY fail or halt first."""
 
 SETTLED: Final = IN_ORDER | {S.STRANDED}
 """The host is in its balancers again, or a person was told that it is not."""

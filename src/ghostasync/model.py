@@ -235,7 +235,8 @@ class Hook:
     """
     A command for one host, such as the one that drains it.
 
-    *run* is sh, and here any script that begins with ``#!``; empty: nothing to do.
+    *run* is a script for sh; on the controller it may begin with ``#!`` and be any
+    other. Empty: nothing to do.
     """
 
     run: str = ""

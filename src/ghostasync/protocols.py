@@ -30,10 +30,10 @@ __all__ = [
     "Observer",
     "OnOutput",
     "Packages",
+    "PartialBalancer",
     "RunLog",
     "Session",
     "Source",
-    "Sparing",
     "Store",
     "Transport",
 ]
@@ -361,7 +361,11 @@ class Inventory(Protocol):
 
 
 class HostAccess(Protocol):
-    """One host of a run, as its balancer sees it: facts, and a way to run scripts."""
+    """
+    One host of a run, as its balancer sees it: facts, and a way to run scripts.
+
+    The run makes one for each call of a balancer.
+    """
 
     @property
     def host(self) -> Host:
@@ -412,12 +416,12 @@ class Balancer(Protocol):
 
 
 @runtime_checkable
-class Sparing(Protocol):
+class PartialBalancer(Protocol):
     """
-    A :class:`Balancer` that may have nothing to do, and then asks no host.
+    A :class:`Balancer` that says beforehand which of its two methods does anything.
 
-    For any other balancer each host is asked first whether it is the run's still, and a
-    host that is out of reach cannot go back.
+    The run does not call one that does nothing. Before it calls any other, it asks the
+    host whether it is the run's still; so a host that is out of reach is not called.
     """
 
     def has_work(self, key: Literal["drain", "undrain"]) -> bool:

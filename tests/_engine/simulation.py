@@ -45,7 +45,7 @@ FORWARD: Final[dict[S, Callable[[str], e.HostEvent]]] = {
     S.ROLLING_BACK: lambda host: e.RolledBack(host, to={"site": "old"}),
 }
 
-NOT_SWITCHED: Final = frozenset({S.CHECKING, S.READY, S.HALTED, S.FAILED})
+BACK_FOR_KILLED_RUN: Final = frozenset({S.CHECKING, S.READY, S.HALTED, S.FAILED})
 
 _KILLED_IN: Final = (
     (S.READY, 4),
@@ -154,11 +154,11 @@ class Truth:
             return
         if now in {S.LIVE, S.ROLLED_BACK}:
             self.up.add(host)
-        elif now not in {S.UNCHANGED, *NOT_SWITCHED, *_EARLY}:
+        elif now not in {S.UNCHANGED, *BACK_FOR_KILLED_RUN, *_EARLY}:
             self.up.discard(host)
         if now in {S.ROLLED_BACK, S.STRANDED}:
             self.touched.discard(host)
-        elif now not in {S.UNCHANGED, *NOT_SWITCHED, *_EARLY}:
+        elif now not in {S.UNCHANGED, *BACK_FOR_KILLED_RUN, *_EARLY}:
             self.touched.add(host)
 
     def _learn(self, host: str, event: e.HostEvent) -> None:
@@ -209,7 +209,7 @@ class Truth:
         idle = [
             host
             for host in hosts
-            if host in self.rules.drained and self.states[host] in NOT_SWITCHED
+            if host in self.rules.drained and self.states[host] in BACK_FOR_KILLED_RUN
         ]
         waves = [
             [host for host in wave if host in hosts and host not in idle]

@@ -1,4 +1,4 @@
-"""The environment of scripts (DESIGN 4.4), its form on a host, and its digest."""
+"""The environment of scripts, its form on a host, and its digest."""
 
 from __future__ import annotations
 

@@ -364,8 +364,9 @@ class Fleet:
 
     async def _take_back(self, ctx: HostRun, reason: str) -> None:
         """Roll back one host; a bug here must not keep other hosts from their way."""
-        # Only where no link goes back: the killed run may have put the host back into
-        # its balancer half way, so one that moves is drained anew.
+        # A host that the killed run drained, and of which no link goes back, only has
+        # to be put back into its balancer. With a link to move the stage drains the
+        # host anew: the killed run may have put it back half way.
         moved = ctx.undo.link_may_have_moved
         if ctx.state is S.READY and not moved and drained_by_killed_run(ctx):
             ctx.undo = attrs.evolve(ctx.undo, drained=True)

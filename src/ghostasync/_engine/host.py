@@ -25,7 +25,7 @@ from ..fold import HostState, RunState
 from ..goal import Goal
 from ..history.past_run import PastRun
 from ..model import Deadlines, Host, Module, Plan, State
-from ..protocols import Balancer, Channel, Sparing
+from ..protocols import Balancer, Channel, PartialBalancer
 from .spec import RunSpec
 
 __all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
@@ -135,7 +135,7 @@ class RunContext:
         """Tell whether a balancer has anything to do when hosts leave or come back."""
         balancer = self.balancer
         return balancer is not None and (
-            not isinstance(balancer, Sparing) or balancer.has_work(key)
+            not isinstance(balancer, PartialBalancer) or balancer.has_work(key)
         )
 
     @property

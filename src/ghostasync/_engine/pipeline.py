@@ -185,7 +185,7 @@ async def _step(ctx: HostRun, step: Step) -> e.HostEvent:
         with anyio.move_on_after(seconds, shield=step.steady):
             return await step.stage(ctx)
         raise DeadlinePassed(ctx.name, step.key, seconds)
-    raise AssertionError("no scope here swallows what it did not cancel")
+    raise AssertionError("unreachable: each way above returns or raises")
 
 
 def failed(ctx: HostRun, state: S, exc: HostError) -> e.Failed:
@@ -209,7 +209,7 @@ def stopped(ctx: HostRun, state: S) -> e.HostEvent:
     """Return the event for a host whose run stops under it."""
     halt = ctx.run.state.stopped
     reason = halt.reason if halt else "interrupted"
-    # HALTED left of the switch, the way back right of it. A host that is interrupted in
+    # HALTED before the switch, the way back after it. A host that is interrupted in
     # ROLLING_BACK has neither way, and is stranded.
     ways = TRANSITIONS[state]
     if e.Halted in ways:

@@ -33,7 +33,7 @@ import attrs
 
 from .. import events as e
 from ..fold import HostState, RunState
-from ..machine import AFTER_SWITCH, GONE_BACK, NOT_SWITCHED
+from ..machine import AFTER_SWITCH, BACK_FOR_KILLED_RUN, GONE_BACK
 from ..model import State as S  # noqa: N817  as in the table
 from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
 
@@ -342,18 +342,18 @@ class Policy:
         if not self.rules.together and stopped and stopped.cause == "policy":
             changed -= {S.LIVE}
         for name, host in self.run.hosts.items():
-            # A resumption that stops before it has changed a host leaves what it took
-            # up: a READY host that is drained goes back along with others (way_back).
+            # A READY host that the killed run drained is no reason to go back: with no
+            # other host to take back it stays as it is. Else it goes along (way_back).
             killed = host.moved or (host.drained and host.state is not S.READY)
             if self.locked and host.moved:
                 continue  # the run that has the lock may be moving its links
-            if host.state in changed or (killed and host.state in NOT_SWITCHED):
+            if host.state in changed or (killed and host.state in BACK_FOR_KILLED_RUN):
                 yield name
 
     def _idle(self, name: str) -> bool:
         """Tell whether a host is out of its balancers before anybody takes it back."""
         drained = name in self.rules.drained
-        return drained and self.run.hosts[name].state in NOT_SWITCHED
+        return drained and self.run.hosts[name].state in BACK_FOR_KILLED_RUN
 
     def _go_back(self, event: e.FleetRollbackStarted) -> Iterator[Command]:
         """Line the groups of the way back up; hosts that are on it already come now."""
@@ -385,11 +385,12 @@ class Policy:
             self.away.discard(name)
             self.serving.discard(name)
         elif before is S.LIVE or isinstance(event, e.Admitted):
-            # A live host that fails while its wave soaks leaves without being admitted.
-            # One whose admission is told after the stop was counted back by that.
-            self._leaves(name)
+            # A live host that fails while its wave soaks stops serving without being
+            # admitted. An admission that comes on record after the stop counts as well:
+            # _admit_no_more() had counted that host among those that serve.
+            self._stops_serving(name)
 
-    def _leaves(self, name: str) -> None:
+    def _stops_serving(self, name: str) -> None:
         self.serving.discard(name)
         self.away.add(name)
 
@@ -404,11 +405,12 @@ class Policy:
         """Admit, or take back, the hosts whose turn it is."""
         back = self.run.going_back
         while True:
-            while self._asked and self._may_leave(self._asked[0]):
+            while self._asked and self._may_stop_serving(self._asked[0]):
                 name = self._asked.popleft()
-                self._leaves(name)
+                self._stops_serving(name)
                 yield TakeBack(name, back.reason) if back else Admit(name)
-            # Even with all back that have left, none could leave: a wait would not end.
+            # Even once all that are away serve again there is no room for one more to
+            # stop serving, so waiting for them would never end.
             if (
                 self._asked
                 and len(self.serving) + len(self.away) <= self.rules.min_serving
@@ -423,7 +425,7 @@ class Policy:
         """Queue *hosts*: others may have to wait for those that do not serve."""
         self._asked.extend(sorted(hosts, key=self.serving.__contains__))
 
-    def _may_leave(self, name: str) -> bool:
+    def _may_stop_serving(self, name: str) -> bool:
         # A host that does not serve takes nothing away from visitors.
         room = len(self.serving) > self.rules.min_serving
         return room or not self.rules.min_serving or name not in self.serving

@@ -237,9 +237,8 @@ async def healthy(ctx: HostRun, module: Module, meta: str) -> None:
     Return once the health check of *module* passes, with *meta*'s environment.
 
     Raises:
-        RemoteError: The check did not pass within ``deadlines.verify``; how its last
-        attempt
-            ended is in the text, its output in ``.tail``.
+        RemoteError: The check did not pass within ``deadlines.verify``; the text says
+            how its last attempt ended, ``.tail`` has its output.
         ConnectionDied, LockHeld: The host was lost meanwhile.
     """
     if not module.verify:

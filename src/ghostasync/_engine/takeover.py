@@ -145,9 +145,10 @@ def adopt_killed_moves(ctx: HostRun) -> bool:
     Returns:
         Whether anything is to be undone there.
     """
-    # A host that moves is drained first by the way back itself, and put back after; so
-    # it only counts as drained where nothing else is to be undone. Any moved host may
-    # have a timer that the killed run started (rollout.confirm).
+    # Where a link goes back, the way back drains the host before and puts it back into
+    # its balancer after, whatever the killed run did. So a host only counts as drained
+    # where no link moves. A killed run that moved links may have left a timer
+    # (rollout.confirm).
     moves = ctx.undo.moves or moves_of_killed_run(ctx)
     moved, drained = bool(moves), not moves and drained_by_killed_run(ctx)
     ctx.undo = Undo(moves, moved, timer=moved, drained=drained)

@@ -1,5 +1,5 @@
 """
-Waves and budgets: how a fleet is cut, how many hosts may fail, how many must serve.
+Arithmetic of waves and budgets: sizes and percentages to numbers of hosts.
 
 Pure integer arithmetic: a percentage is always one of the *selected* fleet. Budgets are
 rounded down and hosts that must serve up, so that both err on the side of the visitor;
@@ -158,9 +158,11 @@ def _shares(groups: Sequence[Sequence[Host]], sizes: Sequence[int]) -> list[list
     """
     Give each wave its share of each group.
 
-    Every group gets the whole part of its share. The seats left over go, one to a
-    group, to those that are owed most so far; where that would leave seats which no
-    later wave can give, to those that still miss most, which always comes out even.
+    Zones of 3 and 1 hosts in two waves of 2: each wave is due 1.5 hosts of the one and
+    0.5 of the other. It gets the whole part, 1 and 0, and one place is left over. Such
+    places go, one to a group, to the groups that were given least of what they were
+    due so far; the next wave then gives the other zone its place. Where that would end
+    with more hosts of a group than places, they go to the groups that lack most.
 
     Source: Gale and Ryser on matrices of 0 and 1 with given sums.
     """

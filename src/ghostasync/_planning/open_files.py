@@ -3,7 +3,7 @@ The open files of a run, checked before any host is contacted.
 
 A process may have 1,024 files open by default (RLIMIT_NOFILE). A run that passes the
 limit half way fails with errors that do not name it; other tools die like that at some
-850 to 1,000 hosts (FIELD 1.4, 6).
+850 to 1,000 hosts.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ cd "$app_dir/.ghost"
 ended='' age='' tries=3
 until take; do
 	name='' pid=''
-	# The name before the beat: a holder whose name is there has written its beat before
-	# that, and while its process is there, the beat is nobody else's.
+	# A holder writes its beat first and then its name, so the name is read first: then
+	# the beat that is read after it is this holder's, or a later one.
 	{ read -r name && read -r pid; } 2>/dev/null <holder || :
 	silent=$(silence)
 	# Where the holder that is named has gone, another has the lock and is about to write
@@ -115,8 +115,8 @@ done
 last=$(sed -n 1p holder 2>/dev/null || :)
 [ -z "$again" ] || [ "$last" = "$holder" ] || refuse "$last"
 taken=
-# A third run may have had the lock in between, and given it back: then nothing was taken
-# over from the run that was ended.
+# Said only where the run that was ended is the last that held the lock: another may have
+# taken it meanwhile and given it back.
 if [ "$age" ] && [ "$ended" = "$last" ] && [ "$ended" != "$holder" ]; then
 	taken=", taken over from ${ended:-a run that left no name}"
 	taken="$taken; its last sign of life was $age s ago"

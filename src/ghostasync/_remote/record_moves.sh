@@ -2,9 +2,8 @@
 # usage: record_moves RUN STORE [DIR PREVIOUS NEW ASIDE FINGERPRINT MOVED]...
 # Puts on disk all that a rollback needs, before any link moves. DIR is a module's folder.
 # MOVED is not empty where this run takes up a killed one that had moved the link: then the
-# environment that the killed run kept is the one to go back to. Any other that is kept,
-# and the timer of an earlier run, have nothing to put back any more; nor does anybody have
-# to hear that such a timer did so, long ago.
+# environment that the killed run kept is the one to go back to. What other runs left is
+# removed: an environment that was kept, a timer, a note that a timer put links back.
 set -eu
 run=$1 store=$2
 shift 2

@@ -187,7 +187,7 @@ def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
     The command parses alike in sh, bash, zsh, fish and csh. The reader,
     ``parts/bytes.sh``, has to leave the rest of stdin alone: ``dd`` does, in a few
     reads where it knows ``fullblock`` (GNU, busybox, toybox), else with one for each
-    byte, which takes ten times as long. Source: FIELD, facts that were run, and
+    byte, which takes ten times as long. Source:
     ``benchmarks/skew.py``.
     """
     prefix = "exec sudo -n " if sudo else "exec "

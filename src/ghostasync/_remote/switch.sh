@@ -57,7 +57,7 @@ move() {
 	[ -z "$aside" ] || [ ! -e "$target" ] || mv "$target" "$aside"
 	rename "$link" "$target"
 }
-# Killed before this, the host loses nothing: "armed" is on its disk and says all of it.
+# A run that is killed before this loses nothing: all of it is in "armed" on the disk.
 keep() {
 	[ ! -f "$dir/.ghost/armed" ] || mv "$dir/.ghost/armed" "$dir/.ghost/switch"
 	if [ -f "$meta/environment.next" ]; then

@@ -61,8 +61,8 @@ fi
 quiet=0
 while [ "$(cat timer 2>/dev/null)" = "$id" ]; do
 	heard
-	# With a new name in its command line, a timer at work is waited for by lock, like any
-	# script, until its links are back.
+	# Executed again under the name "timer@APP": lock.sh waits for the end of a process
+	# that has "@APP" in its command line, so no run begins while links go back.
 	quiet=$((quiet + 1))
 	if [ "$quiet" -gt "$seconds" ] && mv timer reverting 2>/dev/null; then
 		back=1 exec /bin/sh "$PWD/timer.sh" "timer@$app"

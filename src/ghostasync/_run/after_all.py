@@ -31,8 +31,8 @@ class AfterAll:
     def is_to_come(self) -> None:
         """Decide whether the scripts are due; the run is about to be live for good."""
         state, releases = self.context.state, self.context.releases
-        # A converge brings releases to hosts that are not new to the fleet, and these
-        # scripts have run for them.
+        # A converge brings hosts what the fleet has already: these scripts have run for
+        # its releases.
         if not self.context.goal.moves_manifest:
             return
         # Nor do they run again for a fleet that served all of it before.

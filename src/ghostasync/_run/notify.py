@@ -1,6 +1,4 @@
-"""Notifiers of a run: told of its report at the end; nothing that they do touches
-it.
-"""
+"""Notifiers: told of a run's report once the run is over, which they cannot touch."""
 
 from __future__ import annotations
 

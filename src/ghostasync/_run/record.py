@@ -7,7 +7,7 @@ needed to put on record that a link is about to move, and a store that is away s
 way back. A store that is a directory holds that file itself, so nothing is written
 twice. Any other store gets a copy, part by part and in the background; the first link
 waits for it, for some seconds. The rest is handed in at the run's end, or, if the
-process was killed before, by the next run on this machine (``history.leftovers``).
+process was killed before, by the next run on this machine (``history/_leftovers.py``).
 """
 
 from __future__ import annotations

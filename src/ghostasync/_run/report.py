@@ -1,8 +1,8 @@
 """
 The report of a finished run: arithmetic over the sum of its events.
 
-The exit status of each outcome is a contract (DESIGN 4.1); the first that applies wins,
-so the gravest come first.
+The exit status of each outcome is a contract, on which others script. The first that
+applies wins, so the gravest come first.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def _hints(cls: type) -> Mapping[str, object]:
     """
     Return the types of a class's fields: for thousands of hosts found out once.
 
-    A literal reads as a string here: which words it takes is a rule like any other, and
-    ``rules`` says so in one sentence with all that is allowed.
+    A literal reads as a string here. Which words it takes is a rule like any other:
+    ``_rules.py`` says so in one sentence with all that is allowed.
     """
     return {
         name: str if get_origin(kind) is Literal else kind

@@ -104,8 +104,8 @@ class PastRun:
 def continued(newer: PastRun, older: PastRun) -> PastRun:
     """Return *newer* as one with *older*, the run whose work it took up."""
     # The older run says what the work is for, whom it may change and what was there
-    # before; the newer one says how far it has got. A revert turns the work round, so
-    # its own action counts.
+    # before; the newer one says how far it has got. A revert undoes the work, so then
+    # the newer run's action counts.
     states = {
         host: _now(state, older.states.get(host, state))
         for host, state in newer.states.items()

@@ -1,7 +1,7 @@
 """
 The last words of a run: the failures, the releases served now, the next command.
 
-A failed run may print eight lines (DESIGN 4.1), because a person reads them at night in
+A failed run may print eight lines, because a person reads them at night in
 the log of a job. The headline has the outcome and its reason, then come failures folded
 by reason, the last output of the gravest one, and three lines that say what the fleet
 serves now, where the log is, and what to type next.

@@ -1,7 +1,8 @@
 """
 Deliveries: a file for each way in which the bytes of a release get to a host.
 
-UPLOADING has found out by then that the host lacks the release and has room for it.
+``stages/upload.py`` picks one (``_DELIVERY``), once it has found out that the host
+lacks the release and has room for it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """
 CHECKING: take the host's lock, then find out whether it is fit for the plan.
 
-How it works. All hosts are asked for their locks at once, and none is waited for here.
-Two runs that begin together may then each hold some hosts; of these the older run asks
-again for a while and the younger gives all back, so that one of them goes on. All facts
-of the host come in one answer of ``check.sh``; every finding in it is told, not only
-the first, each with what to do.
+How it works. All hosts are asked for their locks at once. Two runs that begin together
+may then each hold some: the younger gives all back, and the older asks again for
+``YIELDING`` seconds, so that one of them goes on. Longer waits are not made here but in
+``_engine/locks.py``. All facts of the host come in one answer of ``check.sh``; every
+finding in it is told, not only the first, each with what to do.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _LOCK_INODES = 8
 
 async def check(ctx: HostRun) -> e.Checked:
     """
-    Take the host's lock, without waiting, and look at everything a release needs.
+    Take the host's lock and look at everything that a release needs.
 
     Raises:
         LockHeld: Another run has the lock.

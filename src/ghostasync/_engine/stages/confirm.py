@@ -1,5 +1,5 @@
 """
-SWITCHING to UNDRAINING, with ``confirm``: a timer puts links back where nobody is left.
+SWITCHING to UNDRAINING, with ``confirm``: the host goes back if its run is silent.
 
 How it works. SWITCHING starts a timer on the host before the first link moves. The
 timer waits for the run's beats; after ``rollout.confirm`` seconds without one it puts

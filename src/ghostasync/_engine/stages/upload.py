@@ -89,7 +89,7 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
 
 def _note_killed_moves(ctx: HostRun) -> None:
     """Note whether the killed run moved a link to a release that is to be deployed."""
-    # From here on a failure left of the switch has to take the host back as well.
+    # From here on a failure before the switch has to take the host back as well.
     if any(
         _target(ctx, r.module).live == r.id and moved_by_killed_run(ctx, r.module)
         for r in ctx.attempt.to_deploy
