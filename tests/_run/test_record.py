@@ -216,6 +216,30 @@ async def test_the_first_switch_waits_for_a_slow_store(desk: Desk) -> None:
     recording.close()
 
 
+@pytest.mark.parametrize("near", [True, False])
+async def test_all_hosts_of_a_wave_go_on_at_once(desk: Desk, *, near: bool) -> None:
+    """Whatever they waited for: first one and then another would be skew."""
+    runs = DirectoryStore(desk.folder).runs if near else desk.runs
+    folder = runs.folder(RUN) or desk.folder / RUN
+    recording = Recording.start(RUN, folder, runs)
+    turns, ended = 0, list[int]()
+
+    async def go_on() -> None:
+        await recording.before_first_switch()
+        ended.append(turns)
+
+    recording.note(e.WaveStarted(1, 1, ("h1",)))
+    async with recording.copying(), anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(go_on)
+        while len(ended) < 50:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    assert max(ended) - min(ended) <= 2
+    recording.close()
+
+
 @pytest.mark.parametrize("answer", [away, lambda *_: anyio.sleep_forever()])
 async def test_a_store_that_is_away_keeps_no_run_from_its_end(
     desk: Desk, answer: Append, monkeypatch: pytest.MonkeyPatch

@@ -95,8 +95,7 @@ class Recording:
     incomplete: str = ""
     seq: int = 0
     _claim: int | None = None
-    _awaited: bool = False
-    _first: anyio.Lock = attrs.field(factory=anyio.Lock)
+    _first: anyio.Event | None = None
 
     @classmethod
     def start(
@@ -227,13 +226,22 @@ class Recording:
         A store that is away does not stop a deployment that is ready; a warning says
         that only this machine could resume the run.
         """
-        # Every host of the first wave comes here; all wait for one copy, once.
-        async with self._first:
-            copy, self._awaited = (None if self._awaited else self._copy), True
-            missing = copy and await copy.within(FIRST_SWITCH_SECONDS)
-            if missing:
-                text = f"the store has no copy of the journal yet: {missing}; until it"
-                self.note(e.Warned(f"{text} has, only this machine can resume the run"))
+        if self._copy is None:
+            return
+        # All hosts of the first wave come here, and wait for one copy. A lock would let
+        # them go one by one, each in another turn of the loop, and their links would
+        # move seconds apart in a large wave.
+        if self._first is not None:
+            await self._first.wait()
+            return
+        self._first = anyio.Event()
+        try:
+            missing = await self._copy.within(FIRST_SWITCH_SECONDS)
+        finally:
+            self._first.set()
+        if missing:
+            text = f"the store has no copy of the journal yet: {missing}; until it has,"
+            self.note(e.Warned(f"{text} only this machine can resume the run"))
 
     async def finish(self, report: Report) -> None:
         """
