@@ -13,9 +13,9 @@ from ghostasync.model import Host, Ssh
 from ghostasync.transports.ssh import SshSession, SshTransport
 from tests.fleet.console import Console
 from tests.fleet.layout import USER
+from tests.fleet.sample_app import SampleApp
 from tests.fleet.sshd import SSHD, SshdFleet, namespaces_work
 from tests.fleet.staged import HOSTS, Stage
-from tests.fleet.world import World
 
 
 class StartFleet(Protocol):
@@ -120,10 +120,10 @@ async def connect(sshd_fleet: StartFleet) -> AsyncIterator[Connect]:
 @pytest.fixture
 def stage(sshd_fleet: StartFleet, tmp_path: Path) -> Stage:
     """Hosts that serve version 1, and what deploys to them."""
-    world = World.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
-    console = Console(world)
-    plan = world.plan()
+    sample = SampleApp.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
+    console = Console(sample)
+    plan = sample.plan()
     console.configure(plan)
     first = console.deploy()
     assert first.exit == 0, first.stderr
-    return Stage(world, console, plan, first)
+    return Stage(sample, console, plan, first)

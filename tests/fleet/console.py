@@ -14,7 +14,7 @@ import attrs
 from ghostasync import Module, Plan, Script
 from tests.fleet.command import WARNINGS, Command
 from tests.fleet.forkserver import Order
-from tests.fleet.world import SECRET, World
+from tests.fleet.sample_app import SECRET, SampleApp
 
 __all__ = ["Console", "Outcome"]
 
@@ -55,12 +55,12 @@ class Outcome:
 
 @attrs.frozen
 class Console:
-    """Runs commands against a world's ``ghostasync.toml``."""
+    """Runs commands against the sample app's ``ghostasync.toml``."""
 
-    world: World
+    sample: SampleApp
 
     def configure(self, plan: Plan) -> None:
-        (self.world.folder / "ghostasync.toml").write_text(_toml(plan))
+        (self.sample.folder / "ghostasync.toml").write_text(_toml(plan))
 
     @contextmanager
     def running(
@@ -71,7 +71,7 @@ class Console:
         quick: Mapping[str, float] | None = None,
     ) -> Iterator[Command]:
         """Start a command; its stdout is a pipe to read events from."""
-        folder = str(self.world.folder)
+        folder = str(self.sample.folder)
         order = Order(args, folder, self._env(env or {}), prefix, quick or {})
         with Command(order) as process:
             try:
@@ -89,7 +89,7 @@ class Console:
         return self("deploy", "--output", "json", *args, **env)
 
     def _env(self, more: Mapping[str, str]) -> dict[str, str]:
-        folder = self.world.folder
+        folder = self.sample.folder
         return {
             **os.environ,
             "HOME": str(folder),

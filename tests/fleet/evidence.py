@@ -18,8 +18,8 @@ from ghostasync.fold import folded
 from ghostasync.journal import replay
 from ghostasync.model import State
 from tests.fleet.console import Outcome
+from tests.fleet.fault_fleet import APP, FaultFleet
 from tests.fleet.gates import HOLD
-from tests.fleet.ground import APP, Ground
 from tests.fleet.trees import look
 
 __all__ = [
@@ -58,91 +58,91 @@ def eventually(find: Callable[[], list[str]]) -> list[str]:
     return wrong
 
 
-def served(ground: Ground, host: str) -> str:
+def served(faulty: FaultFleet, host: str) -> str:
     """Return the id of the release that a host serves, empty where there is none."""
-    return ground.world.link(host, "site").rpartition("/")[2]
+    return faulty.sample.link(host, "site").rpartition("/")[2]
 
 
-def links(ground: Ground, allowed: Iterable[str]) -> list[str]:
+def links(faulty: FaultFleet, allowed: Iterable[str]) -> list[str]:
     """Every host serves exactly one of the *allowed* releases, and all of it."""
     wrong = []
-    for host in ground.names:
-        link, id_ = ground.world.link(host, "site"), served(ground, host)
+    for host in faulty.names:
+        link, id_ = faulty.sample.link(host, "site"), served(faulty, host)
         if link != f"{APP}/site/{id_}" or id_ not in set(allowed):
             wrong.append(f"{host} serves {link or 'nothing'}")
             continue
-        is_ = look(ground.world.module_folder(host, "site") / id_)
-        wanted = ground.trees[id_.rpartition("_")[2]]
+        is_ = look(faulty.sample.module_folder(host, "site") / id_)
+        wanted = faulty.trees[id_.rpartition("_")[2]]
         odd = [path for path in {*is_, *wanted} if is_.get(path) != wanted.get(path)]
         wrong += [f"{host} serves another {path} than {id_} has" for path in odd]
     return wrong
 
 
-def locks(ground: Ground, hosts: Iterable[str]) -> list[str]:
+def locks(faulty: FaultFleet, hosts: Iterable[str]) -> list[str]:
     """No run has the lock of any of *hosts*."""
     wrong = []
     for host in hosts:
-        file = ground.fleet.path(host, f"{APP}/.ghost/lock")
+        file = faulty.fleet.path(host, f"{APP}/.ghost/lock")
         if file.exists():
             with file.open("rb") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     wrong.append(
-                        f"the lock of {host} is held by {holder(ground, host)}"
+                        f"the lock of {host} is held by {holder(faulty, host)}"
                     )
     return wrong
 
 
-def holder(ground: Ground, host: str) -> str:
+def holder(faulty: FaultFleet, host: str) -> str:
     """Return what the lock's file says of who has it."""
-    file = ground.fleet.path(host, f"{APP}/.ghost/holder")
+    file = faulty.fleet.path(host, f"{APP}/.ghost/holder")
     return file.read_text() if file.exists() else ""
 
 
-def survivors(ground: Ground, hosts: Iterable[str]) -> list[str]:
+def survivors(faulty: FaultFleet, hosts: Iterable[str]) -> list[str]:
     """Nothing runs on *hosts* besides sshd."""
     return [
         f"{host} still runs {line}"
         for host in hosts
-        for line in ground.fleet.commands(host)
+        for line in faulty.fleet.commands(host)
     ]
 
 
-def scripts(ground: Ground, hosts: Iterable[str]) -> list[str]:
+def scripts(faulty: FaultFleet, hosts: Iterable[str]) -> list[str]:
     """No script of the app runs on *hosts*; what the engine runs there may."""
-    lines = survivors(ground, hosts)
+    lines = survivors(faulty, hosts)
     return [line for line in lines if any(word in line for word in SCRIPTS)]
 
 
-def leftovers(ground: Ground, hosts: Iterable[str]) -> list[str]:
+def leftovers(faulty: FaultFleet, hosts: Iterable[str]) -> list[str]:
     """Nothing lies in the module's folders or beside its link that was in between."""
     return [
         f"{host} has {name} left over"
         for host in hosts
-        for name in sorted(ground.world.leftovers(host, "site"))
+        for name in sorted(faulty.sample.leftovers(host, "site"))
     ]
 
 
-def journal(ground: Ground, run: str) -> dict[str, State]:
+def journal(faulty: FaultFleet, run: str) -> dict[str, State]:
     """Return the states that a run's journal leads to; it must be whole."""
-    path = ground.world.store / "runs" / run / "journal.jsonl"
+    path = faulty.sample.store / "runs" / run / "journal.jsonl"
     return {name: m.state for name, m in folded(replay(path)).hosts.items()}
 
 
-def finished(ground: Ground, run: str) -> bool:
+def finished(faulty: FaultFleet, run: str) -> bool:
     """Tell whether a run's journal has its end."""
-    path = ground.world.store / "runs" / run / "journal.jsonl"
+    path = faulty.sample.store / "runs" / run / "journal.jsonl"
     return any(isinstance(record.event, Finished) for record in replay(path))
 
 
-def report(ground: Ground, outcome: Outcome) -> list[str]:
+def report(faulty: FaultFleet, outcome: Outcome) -> list[str]:
     """The stored report, the journal and the last line say the same."""
     last, wrong = outcome.last, []
     folder = Path(last["log"])
     told: dict[str, Any] = json.loads((folder / "report.json").read_text())
     reported = {name: host["state"] for name, host in told["hosts"].items()}
-    replayed = {n: s.value for n, s in journal(ground, last["run"]).items()}
+    replayed = {n: s.value for n, s in journal(faulty, last["run"]).items()}
     for name, seen in {"report": reported, "journal": replayed}.items():
         if seen != last["hosts"]:
             wrong.append(f"the {name} says {seen}, the last line {last['hosts']}")

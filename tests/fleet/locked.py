@@ -11,7 +11,7 @@ import attrs
 from ghostasync import Ssh
 from tests.fleet.command import Command
 from tests.fleet.console import Console, Outcome
-from tests.fleet.world import SCRIPTS, World
+from tests.fleet.sample_app import SCRIPTS, SampleApp
 
 __all__ = ["HOSTS", "WAITS", "Fleet", "deployed", "end_of", "until"]
 
@@ -23,21 +23,21 @@ WAITS = 'touch "/ghost/$GHOST_HOST.waits"; until [ -e /ghost/go ]; do sleep 0.1;
 class Fleet:
     """Three hosts that serve version 1."""
 
-    world: World
+    sample: SampleApp
     console: Console
     old: str
 
     def script(self, key: str, line: str) -> None:
-        self.world.repositories["site"].script(key, line + "\n" + SCRIPTS[key])
-        self.world.repositories["site"].commit("2")
+        self.sample.repositories["site"].script(key, line + "\n" + SCRIPTS[key])
+        self.sample.repositories["site"].commit("2")
 
     def heal(self) -> None:
         for key, text in SCRIPTS.items():
-            self.world.repositories["site"].script(key, text)
-        self.world.repositories["site"].commit("3")
+            self.sample.repositories["site"].script(key, text)
+        self.sample.repositories["site"].commit("3")
 
     def path(self, host: str, path: str) -> Path:
-        return self.world.fleet.path(host, path)
+        return self.sample.fleet.path(host, path)
 
     def let_go(self) -> None:
         for host in HOSTS:
@@ -54,17 +54,17 @@ class Fleet:
             beat.write_text(f"{int(time.time()) - 120}\n")
 
     def assert_serves(self, release: str) -> None:
-        assert self.world.serves("site") == dict.fromkeys(HOSTS, release)
+        assert self.sample.serves("site") == dict.fromkeys(HOSTS, release)
         for host in HOSTS:
-            assert self.world.leftovers(host, "site") == set()
+            assert self.sample.leftovers(host, "site") == set()
 
 
-def deployed(world: World, ssh: Ssh | None = None) -> Fleet:
-    console = Console(world)
-    console.configure(world.plan(ssh=ssh))
+def deployed(sample: SampleApp, ssh: Ssh | None = None) -> Fleet:
+    console = Console(sample)
+    console.configure(sample.plan(ssh=ssh))
     first = console.deploy()
     assert first.exit == 0, first.stderr
-    return Fleet(world, console, first.last["releases"]["site"])
+    return Fleet(sample, console, first.last["releases"]["site"])
 
 
 def until(ready: Callable[[], bool], seconds: float = 40) -> None:

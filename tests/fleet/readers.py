@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import Final, Self
 
-from tests.fleet.ground import Ground
+from tests.fleet.fault_fleet import FaultFleet
 
 __all__ = ["Readers"]
 
@@ -22,8 +22,8 @@ class Readers:
     Whoever finds no release, or files of two, notes it down for :meth:`wrong`.
     """
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, faulty: FaultFleet) -> None:
+        self._faulty = faulty
         self._over = threading.Event()
         self._found: list[str] = []
         self.visits = 0
@@ -38,7 +38,7 @@ class Readers:
         return list(self._found)
 
     def __enter__(self) -> Self:
-        for host in self._ground.names:
+        for host in self._faulty.names:
             thread = threading.Thread(target=self._visit, args=(host,))
             self._threads.append(thread)
             thread.start()
@@ -66,8 +66,8 @@ class Readers:
                     self._found.append(f"a visitor of {host} got {version!r}, {twin!r}")
 
     def _read(self, host: str) -> tuple[bytes, bytes]:
-        link = self._ground.world.link(host, "site")
-        folder = os.open(self._ground.fleet.path(host, link), os.O_DIRECTORY)
+        link = self._faulty.sample.link(host, "site")
+        folder = os.open(self._faulty.fleet.path(host, link), os.O_DIRECTORY)
         try:
             return _content("version", folder), _content("twin", folder)
         finally:

@@ -28,12 +28,12 @@ from ghostasync.model import State as S  # noqa: N817  as in the table of states
 from tests.fleet import evidence
 from tests.fleet.console import Outcome
 from tests.fleet.evidence import eventually
-from tests.fleet.ground import Ground
-from tests.fleet.plots import Plot, draw
+from tests.fleet.fault_fleet import FaultFleet
+from tests.fleet.fault_injector import FaultInjector
+from tests.fleet.fault_plans import FaultPlan, draw_plan
 from tests.fleet.readers import Readers
 from tests.fleet.running import ENDING
 from tests.fleet.sshd import namespaces_work
-from tests.fleet.striking import Striking
 
 __all__ = ["Soak", "Violation", "main"]
 
@@ -66,14 +66,14 @@ FAILURES: Final = (OSError, RuntimeError, subprocess.SubprocessError, Violation)
 class Soak:
     """A fleet, and how far it has come."""
 
-    ground: Ground
+    faulty: FaultFleet
     seed: int
     say: Callable[[str], None] = print
     clean: bool = True
     _readers: Readers = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._readers = Readers(self.ground)
+        self._readers = Readers(self.faulty)
 
     def run(self, first: int, count: int) -> None:
         """
@@ -85,50 +85,50 @@ class Soak:
         self._recover(0)
         with self._readers:
             for number in range(first, first + count):
-                plot = draw(self.seed, number, self.ground.names)
+                planned = draw_plan(self.seed, number, self.faulty.names)
                 began = time.monotonic()
                 try:
-                    ended = self._deploy(number, plot)
+                    ended = self._deploy(number, planned)
                 except (
                     OSError,
                     RuntimeError,
                     subprocess.SubprocessError,
                     Violation,
                 ) as exc:
-                    raise Violation(self._told(number, plot, exc)) from exc
+                    raise Violation(self._told(number, planned, exc)) from exc
                 took = time.monotonic() - began
-                what = "; ".join(map(str, plot.strikes)) or "nothing"
+                what = "; ".join(map(str, planned.faults)) or "nothing"
                 self.say(f"{number:4d}  {ended:>4}  {took:5.1f} s  {what}")
 
-    def _deploy(self, number: int, plot: Plot) -> int:
-        ground = self.ground
-        before = {host: evidence.served(ground, host) for host in ground.names}
-        ground.configure(**DEADLINES, **plot.rollout)
-        ground.commit()
-        with ExitStack() as gates, ground.deploying() as running:
-            striking = Striking(ground, running, plot.strikes, gates)
+    def _deploy(self, number: int, planned: FaultPlan) -> int:
+        faulty = self.faulty
+        before = {host: evidence.served(faulty, host) for host in faulty.names}
+        faulty.configure(**DEADLINES, **planned.rollout)
+        faulty.commit()
+        with ExitStack() as gates, faulty.deploying() as running:
+            injector = FaultInjector(faulty, running, planned.faults, gates)
             # Each may go unnoticed for a minute, one after the other.
-            outcome = running.finish(ENDING * max(1, len(plot.strikes)))
-            striking.end()
+            outcome = running.finish(ENDING * max(1, len(planned.faults)))
+            injector.end()
             self._keep(number, outcome)
-            there = [h for h in ground.reachable if h not in striking.cut]
-            _require(eventually(lambda: evidence.scripts(ground, there)))
+            there = [h for h in faulty.reachable if h not in injector.cut]
+            _require(eventually(lambda: evidence.scripts(faulty, there)))
         new = _new(outcome)
-        if not plot.has("SIGKILL") or outcome.exit >= 0:
-            _require(_truth(ground, outcome, plot, before, new))
-        ground.heal()
-        _require(eventually(lambda: evidence.survivors(ground, ground.names)))
-        _require(eventually(lambda: evidence.locks(ground, ground.names)))
-        _require(evidence.links(ground, {*before.values(), new} - {""}))
+        if not planned.has("SIGKILL") or outcome.exit >= 0:
+            _require(_truth(faulty, outcome, planned, before, new))
+        faulty.heal()
+        _require(eventually(lambda: evidence.survivors(faulty, faulty.names)))
+        _require(eventually(lambda: evidence.locks(faulty, faulty.names)))
+        _require(evidence.links(faulty, {*before.values(), new} - {""}))
         if outcome.exit >= 0:
-            _require(_truth(ground, outcome, plot, before, new))
+            _require(_truth(faulty, outcome, planned, before, new))
         if outcome.events:
-            evidence.journal(ground, outcome.events[0]["run"])
-        _require(_manifest(ground))
+            evidence.journal(faulty, outcome.events[0]["run"])
+        _require(_manifest(faulty))
         _require(self._readers.wrong())
-        if outcome.exit < 0 and plot.recovery in {"resume", "revert"}:
-            self._resume(number, outcome, plot.recovery, before, new)
-        elif plot.recovery:
+        if outcome.exit < 0 and planned.recovery in {"resume", "revert"}:
+            self._resume(number, outcome, planned.recovery, before, new)
+        elif planned.recovery:
             self._recover(number)
         return outcome.exit
 
@@ -141,60 +141,60 @@ class Soak:
         new: str,
     ) -> None:
         """Finish a run that was killed, or take it back."""
-        ground = self.ground
-        ground.configure()
+        faulty = self.faulty
+        faulty.configure()
         run = killed.events[0]["run"]
         words = [run, *(["--revert"] if how == "revert" else [])]
-        outcome = ground.deploy(*words, command="resume")
+        outcome = faulty.deploy(*words, command="resume")
         self._keep(number, outcome, how)
-        if outcome.exit == REFUSED and evidence.finished(ground, run):
+        if outcome.exit == REFUSED and evidence.finished(faulty, run):
             return  # it was killed when all was done
         _require([] if outcome.exit == 0 else [f"no {how}: {outcome.stderr}"])
-        serves = {host: evidence.served(ground, host) for host in ground.names}
+        serves = {host: evidence.served(faulty, host) for host in faulty.names}
         ends = [dict(before)]  # also of one that was on its way back
         if how == "resume":
-            ends.append(dict.fromkeys(ground.names, new or _new(outcome)))
+            ends.append(dict.fromkeys(faulty.names, new or _new(outcome)))
         _require([] if serves in ends else [f"after {how}: {serves}, not {ends}"])
         self._require_clean(serves.values())
 
     def _recover(self, number: int) -> None:
         """Bring the whole fleet in line, by a plain new deploy."""
-        ground = self.ground
-        ground.configure()
-        ground.commit()
-        outcome = ground.deploy()
+        faulty = self.faulty
+        faulty.configure()
+        faulty.commit()
+        outcome = faulty.deploy()
         self._keep(number, outcome, "after")
         _require([] if outcome.exit == 0 else [f"no recovery: {outcome.stderr}"])
         self._require_clean({outcome.last["releases"]["site"]})
-        _require(_manifest(ground))
+        _require(_manifest(faulty))
         if self._readers.reading:
             _require(self._readers.wrong())
 
     def _require_clean(self, releases: Iterable[str]) -> None:
         """Nothing but *releases* is served, and nothing of a run is left anywhere."""
-        ground = self.ground
-        _require(evidence.links(ground, releases))
-        _require(evidence.leftovers(ground, ground.names))
-        _require(eventually(lambda: evidence.locks(ground, ground.names)))
-        _require(eventually(lambda: evidence.survivors(ground, ground.names)))
+        faulty = self.faulty
+        _require(evidence.links(faulty, releases))
+        _require(evidence.leftovers(faulty, faulty.names))
+        _require(eventually(lambda: evidence.locks(faulty, faulty.names)))
+        _require(eventually(lambda: evidence.survivors(faulty, faulty.names)))
 
     def _keep(self, number: int, outcome: Outcome, suffix: str = "") -> None:
-        folder = self.ground.world.folder / "deploys"
+        folder = self.faulty.sample.folder / "deploys"
         folder.mkdir(exist_ok=True)
         stem = f"{number:04d}{suffix}"
         (folder / f"{stem}.out").write_text(outcome.stdout)
         (folder / f"{stem}.err").write_text(f"{outcome.stderr}exit {outcome.exit}\n")
 
-    def _told(self, number: int, plot: Plot, exc: Exception) -> str:
+    def _told(self, number: int, planned: FaultPlan, exc: Exception) -> str:
         again = f"--seed {self.seed} --first {number} --deploys 1"
-        count = len(self.ground.names)
+        count = len(self.faulty.names)
         return "\n".join(
             [
                 f"deploy {number} of seed {self.seed}: {str(exc) or repr(exc)}",
-                f"  what happened: {'; '.join(map(str, plot.strikes)) or 'nothing'}",
-                f"  rollout: {dict(plot.rollout)}",
-                f"  output: {self.ground.world.folder}/deploys/{number:04d}.*",
-                f"  run logs: {self.ground.world.store}/runs",
+                f"  what happened: {'; '.join(map(str, planned.faults)) or 'nothing'}",
+                f"  rollout: {dict(planned.rollout)}",
+                f"  output: {self.faulty.sample.folder}/deploys/{number:04d}.*",
+                f"  run logs: {self.faulty.sample.store}/runs",
                 f"  again: python -m tests.fleet.soak --hosts {count} {again}",
             ]
         )
@@ -211,9 +211,9 @@ def _new(outcome: Outcome) -> str:
 
 
 def _truth(
-    ground: Ground,
+    faulty: FaultFleet,
     outcome: Outcome,
-    plot: Plot,
+    planned: FaultPlan,
     before: Mapping[str, str],
     new: str,
 ) -> list[str]:
@@ -221,38 +221,38 @@ def _truth(
     if not outcome.events:
         return [f"no events; stderr: {outcome.stderr}"]
     states = {name: S(word) for name, word in outcome.states.items()}
-    wrong = evidence.report(ground, outcome) + evidence.words(outcome)
+    wrong = evidence.report(faulty, outcome) + evidence.words(outcome)
     for host, state in states.items():
         may = {before[host]}
         if state in {S.LIVE, S.UNCHANGED}:
             may = {new}
         elif state is S.STRANDED:
             may = {before[host], new}
-        if evidence.served(ground, host) not in may:
-            is_ = evidence.served(ground, host)
+        if evidence.served(faulty, host) not in may:
+            is_ = evidence.served(faulty, host)
             wrong.append(f"{host} is {state.name}, but serves {is_}, not {may}")
-    if outcome.exit not in _statuses(set(states.values()), plot):
+    if outcome.exit not in _statuses(set(states.values()), planned):
         wrong.append(f"exit status {outcome.exit} with {outcome.states}")
     return wrong
 
 
-def _statuses(states: set[S], plot: Plot) -> set[int]:
+def _statuses(states: set[S], planned: FaultPlan) -> set[int]:
     """Return the exit statuses that fit what became of the hosts."""
     if S.STRANDED in states:
         return {3}
     if states <= {S.LIVE, S.UNCHANGED}:
         return {0}
     if S.LIVE in states:
-        return {0, 5} if plot.rollout["max_failures"] else {5}
-    return {1, 130} if plot.has("SIGINT", "SIGTERM") else {1}
+        return {0, 5} if planned.rollout["max_failures"] else {5}
+    return {1, 130} if planned.has("SIGINT", "SIGTERM") else {1}
 
 
-def _manifest(ground: Ground) -> list[str]:
+def _manifest(faulty: FaultFleet) -> list[str]:
     """MANIFEST names a package that is there."""
     return [
         f"MANIFEST names {line[1]}, which is not in the store"
-        for line in ground.world.manifest()
-        if not list((ground.world.store / "packages").glob(f"{line[1]}.tar.*"))
+        for line in faulty.sample.manifest()
+        if not list((faulty.sample.store / "packages").glob(f"{line[1]}.tar.*"))
     ]
 
 
@@ -274,9 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIO
     print(f"seed {asked.seed}: {shlex.join(words)} in {folder}")
     names = tuple(f"h{number}" for number in range(1, asked.hosts + 1))
-    with Ground.create(folder, asked.hosts, disks=names) as ground:
+    with FaultFleet.create(folder, asked.hosts, disks=names) as faulty:
         try:
-            Soak(ground, asked.seed).run(asked.first, asked.deploys)
+            Soak(faulty, asked.seed).run(asked.first, asked.deploys)
         except Violation as exc:
             print(exc, file=sys.stderr)
             return 1

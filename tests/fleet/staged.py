@@ -6,7 +6,7 @@ import attrs
 
 from ghostasync import Plan, Verify
 from tests.fleet.console import Console, Outcome
-from tests.fleet.world import SCRIPTS, World
+from tests.fleet.sample_app import SCRIPTS, SampleApp
 
 __all__ = ["HOSTS", "ON_H3", "Stage"]
 
@@ -18,7 +18,7 @@ ON_H3 = '[ "$GHOST_HOST" != h3 ] || '
 class Stage:
     """A fleet that serves version 1, and a commit of version 2 to fail with."""
 
-    world: World
+    sample: SampleApp
     console: Console
     plan: Plan
     first: Outcome
@@ -41,10 +41,10 @@ class Stage:
         """Give version 2 a script that begins with *line*."""
         head, _, rest = SCRIPTS[key].rpartition("set -eu\n")
         text = f"{head}set -eu\n{line}\n{rest}"
-        self.world.repositories["site"].script(key, text)
+        self.sample.repositories["site"].script(key, text)
 
     def commit(self) -> None:
-        self.world.repositories["site"].commit("2")
+        self.sample.repositories["site"].commit("2")
 
     def fail(self, *args: str) -> Outcome:
         self.commit()
@@ -53,11 +53,11 @@ class Stage:
     def assert_old_serves(self, outcome: Outcome, *, exit_status: int = 1) -> None:
         """Check what every failure that was put right has in common."""
         assert outcome.exit == exit_status, outcome.stderr
-        assert self.world.serves("site") == dict.fromkeys(HOSTS, self.old)
-        assert [line[1] for line in self.world.manifest()] == [self.old]
+        assert self.sample.serves("site") == dict.fromkeys(HOSTS, self.old)
+        assert [line[1] for line in self.sample.manifest()] == [self.old]
         for host in HOSTS:
-            assert self.world.read(host, "site", "version") == b"1"
-            assert self.world.leftovers(host, "site") == set()
+            assert self.sample.read(host, "site", "version") == b"1"
+            assert self.sample.leftovers(host, "site") == set()
         lines = outcome.stderr.splitlines()
         assert 0 < len(lines) <= 8, outcome.stderr
         assert "Traceback" not in outcome.stderr
@@ -65,11 +65,11 @@ class Stage:
     def assert_recovers(self) -> None:
         """Check that the next good deploy is not in the way of anything."""
         for key in SCRIPTS:
-            self.world.repositories["site"].script(key, SCRIPTS[key])
-        self.world.repositories["site"].commit("3")
+            self.sample.repositories["site"].script(key, SCRIPTS[key])
+        self.sample.repositories["site"].commit("3")
         self.module(verify=Verify())
         outcome = self.console.deploy()
         assert outcome.exit == 0, outcome.stderr
-        assert set(self.world.serves("site").values()) == {
+        assert set(self.sample.serves("site").values()) == {
             outcome.last["releases"]["site"]
         }

@@ -11,16 +11,16 @@ from ghostasync import Rollout
 from ghostasync.model import Deadlines
 from tests.fleet.conftest import StartFleet
 from tests.fleet.locked import HOSTS, WAITS, Fleet, deployed, end_of, until
-from tests.fleet.world import World
+from tests.fleet.sample_app import SampleApp
 
 pytestmark = pytest.mark.fleet
 
 
 @pytest.fixture
 def fleet(sshd_fleet: StartFleet, tmp_path: Path) -> Fleet:
-    fleet = deployed(World.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
+    fleet = deployed(SampleApp.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
     rollout = Rollout(confirm=10, deadlines=Deadlines(connect=5))
-    fleet.console.configure(fleet.world.plan(rollout=rollout))
+    fleet.console.configure(fleet.sample.plan(rollout=rollout))
     fleet.script("post_deploy", f'[ "$GHOST_ACTION" = rollback ] || {{ {WAITS}; }}')
     return fleet
 
@@ -41,15 +41,15 @@ def test_a_run_that_goes_well_leaves_no_timer(fleet: Fleet) -> None:
 def test_hosts_of_a_killed_run_go_back_by_themselves(fleet: Fleet) -> None:
     with fleet.console.running("deploy", "--output", "json") as process:
         until(fleet.waits)
-        assert fleet.old not in fleet.world.serves("site").values()
+        assert fleet.old not in fleet.sample.serves("site").values()
         process.kill()
         process.communicate()
 
-    until(lambda: set(fleet.world.serves("site").values()) == {fleet.old})
+    until(lambda: set(fleet.sample.serves("site").values()) == {fleet.old})
 
     until(lambda: not _timers(fleet))
     for host in HOSTS:
-        last = fleet.world.trace(host, "site")[-1]
+        last = fleet.sample.trace(host, "site")[-1]
         assert last[:3] == ["post_deploy", "rollback", fleet.old]
     fleet.heal()
     again = fleet.console.deploy()
@@ -63,7 +63,7 @@ def test_a_run_that_comes_back_too_late_finds_its_hosts_gone_back(
     with fleet.console.running("deploy", "--output", "json") as process:
         until(fleet.waits)
         process.send_signal(signal.SIGSTOP)
-        until(lambda: set(fleet.world.serves("site").values()) == {fleet.old})
+        until(lambda: set(fleet.sample.serves("site").values()) == {fleet.old})
         fleet.let_go()
         process.send_signal(signal.SIGCONT)
         outcome = end_of(process)
@@ -75,5 +75,5 @@ def test_a_run_that_comes_back_too_late_finds_its_hosts_gone_back(
 
 
 def _timers(fleet: Fleet) -> bool:
-    commands = [line for host in HOSTS for line in fleet.world.fleet.commands(host)]
+    commands = [line for host in HOSTS for line in fleet.sample.fleet.commands(host)]
     return any("timer.sh" in line for line in commands)

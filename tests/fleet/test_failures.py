@@ -13,14 +13,14 @@ from ghostasync.model import Deadlines
 from tests.fleet.command import Command
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
+from tests.fleet.sample_app import SampleApp
 from tests.fleet.staged import HOSTS, ON_H3, Stage
-from tests.fleet.world import World
 
 pytestmark = pytest.mark.fleet
 
 
 def _logins(stage: Stage) -> int:
-    return sum(stage.world.fleet.log(host).count("Accepted") for host in HOSTS)
+    return sum(stage.sample.fleet.log(host).count("Accepted") for host in HOSTS)
 
 
 # --- Before any host is contacted ----------------------------------------------
@@ -52,7 +52,7 @@ def test_an_empty_selection_is_refused_before_any_host_is_contacted(
 
 
 def test_a_source_that_is_gone_fails_the_run(stage: Stage) -> None:
-    repository = stage.world.repositories["site"].path
+    repository = stage.sample.repositories["site"].path
     repository.rename(repository.with_name("moved"))
 
     outcome = stage.console.deploy()
@@ -93,24 +93,24 @@ def test_a_host_that_is_down_stops_the_run_before_any_link_moves(
     stage: Stage,
 ) -> None:
     """Ghost defect 3: all other hosts were deployed to all the same."""
-    stage.world.fleet.kill("h3")
+    stage.sample.fleet.kill("h3")
 
     outcome = stage.fail()
 
     assert outcome.exit == 1
     assert outcome.states["h3"] == "FAILED"
     assert outcome.event("Failed", "h3")["unreachable"] is True
-    assert set(stage.world.serves("site").values()) == {stage.old}
+    assert set(stage.sample.serves("site").values()) == {stage.old}
     assert "h3" in outcome.stderr
     log = Path(outcome.last["log"]) / "hosts" / "h3.log"
     assert "CONNECTING failed: 127.0.0.1:" in log.read_text()
-    stage.world.fleet.start("h3")
+    stage.sample.fleet.start("h3")
     stage.assert_recovers()
 
 
 def test_a_wrong_host_key_is_refused(stage: Stage) -> None:
     """Ghost defect 15: host keys were ignored."""
-    stage.world.fleet.change_host_key("h3")
+    stage.sample.fleet.change_host_key("h3")
 
     outcome = stage.fail()
 
@@ -122,7 +122,7 @@ def test_a_wrong_host_key_is_refused(stage: Stage) -> None:
 @pytest.mark.parametrize("what", ["directory", "file", "foreign link"])
 def test_a_target_that_is_not_ours_is_refused(stage: Stage, what: str) -> None:
     """Ghost defect 18: a folder at the target was removed without backup."""
-    target = stage.world.fleet.path("h3", "/srv/site")
+    target = stage.sample.fleet.path("h3", "/srv/site")
     target.unlink()
     if what == "directory":
         target.mkdir()
@@ -138,12 +138,12 @@ def test_a_target_that_is_not_ours_is_refused(stage: Stage, what: str) -> None:
     assert "adopt = true" in outcome.event("Failed", "h3")["reason"]
     if what == "directory":
         assert (target / "precious").exists()
-    serves = stage.world.serves("site")
+    serves = stage.sample.serves("site")
     assert {serves[host] for host in ("h1", "h2", "h4")} == {stage.old}
 
 
 def test_an_adopted_folder_is_put_back_by_a_rollback(stage: Stage) -> None:
-    target = stage.world.fleet.path("h3", "/srv/site")
+    target = stage.sample.fleet.path("h3", "/srv/site")
     target.unlink()
     target.mkdir()
     (target / "precious").touch()
@@ -161,7 +161,7 @@ def test_an_adopted_folder_is_put_back_by_a_rollback(stage: Stage) -> None:
 
 
 def test_a_host_that_cannot_extract_stops_the_run(stage: Stage) -> None:
-    folder = stage.world.module_folder("h3", "site")
+    folder = stage.sample.module_folder("h3", "site")
     (folder / ".ghost").rename(folder / "kept")
     (folder / ".ghost").write_text("in the way")
 
@@ -204,7 +204,7 @@ def test_a_pre_deploy_that_hangs_is_ended_at_its_deadline(stage: Stage) -> None:
     assert reason == (
         "pre_deploy of site not done within 0.5 s (rollout.deadlines.pre_deploy)"
     )
-    left = stage.world.fleet.commands("h3")
+    left = stage.sample.fleet.commands("h3")
     assert not any("pre_deploy" in line or "sleep 77" in line for line in left)
 
 
@@ -221,7 +221,7 @@ def test_a_release_that_vanished_before_the_switch_rolls_the_fleet_back(
     assert outcome.exit == 1, outcome.stderr
     assert outcome.event("Failed", "h3")["stage"] == "SWITCHING"
     assert set(outcome.states.values()) == {"ROLLED_BACK"}
-    assert stage.world.serves("site") == dict.fromkeys(HOSTS, stage.old)
+    assert stage.sample.serves("site") == dict.fromkeys(HOSTS, stage.old)
 
 
 def test_a_link_that_somebody_else_moved_is_left_to_a_person(stage: Stage) -> None:
@@ -234,7 +234,7 @@ def test_a_link_that_somebody_else_moved_is_left_to_a_person(stage: Stage) -> No
     states = outcome.states
     assert states.pop("h3") == "STRANDED"
     assert set(states.values()) == {"ROLLED_BACK"}
-    assert stage.world.link("h3", "site") == "/elsewhere"
+    assert stage.sample.link("h3", "site") == "/elsewhere"
     assert "h3" in outcome.stderr
     status = stage.console("status")
     assert status.exit == 3
@@ -255,11 +255,11 @@ def test_a_post_deploy_that_fails_on_one_host_takes_the_fleet_back(
     assert "port is taken" in outcome.stderr
     new = outcome.last["releases"]["site"]
     for host in HOSTS:
-        last = stage.world.trace(host, "site")[-1]
+        last = stage.sample.trace(host, "site")[-1]
         if last[1] == "deploy":
             continue  # it was stopped before its post-deploy began
         assert last[:3] == ["post_deploy", "rollback", stage.old]
-        seen = stage.world.environment(host, "site", "post_deploy")
+        seen = stage.sample.environment(host, "site", "post_deploy")
         assert seen["GHOST_FAILED_RELEASE_ID"] == new
         assert seen["GHOST_RELEASE_ID"] == stage.old
     stage.assert_recovers()
@@ -281,18 +281,18 @@ def test_a_failed_first_deploy_leaves_no_link(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
     """Ghost defect 7: after a failed first deploy, new hosts booted the package."""
-    world = World.create(tmp_path, sshd_fleet(2), "site")
-    console = Console(world)
-    console.configure(world.plan())
-    world.repositories["site"].script("post_deploy", "exit 1")
-    world.repositories["site"].commit("1")
+    sample = SampleApp.create(tmp_path, sshd_fleet(2), "site")
+    console = Console(sample)
+    console.configure(sample.plan())
+    sample.repositories["site"].script("post_deploy", "exit 1")
+    sample.repositories["site"].commit("1")
 
     outcome = console.deploy()
 
     assert outcome.exit == 1, outcome.stderr
     assert set(outcome.states.values()) == {"ROLLED_BACK"}
-    assert world.serves("site") == {"h1": "", "h2": ""}
-    assert world.manifest() == []
+    assert sample.serves("site") == {"h1": "", "h2": ""}
+    assert sample.manifest() == []
 
 
 def test_a_failed_release_that_followed_a_failed_one_never_removes_what_serves(
@@ -324,7 +324,7 @@ def test_a_rollback_that_fails_strands_the_host_and_says_so(stage: Stage) -> Non
     assert states.pop("h3") == "STRANDED"
     assert set(states.values()) == {"ROLLED_BACK"}
     release = good.last["releases"]["site"]
-    assert stage.world.serves("site") == dict.fromkeys(HOSTS, release)
+    assert stage.sample.serves("site") == dict.fromkeys(HOSTS, release)
     assert "no way back" in outcome.stderr
 
 
@@ -338,8 +338,8 @@ def test_a_failed_after_all_deploy_leaves_the_fleet_live(stage: Stage) -> None:
 
     assert outcome.exit == 7, outcome.stderr
     new = outcome.last["releases"]["site"]
-    assert stage.world.serves("site") == dict.fromkeys(HOSTS, new)
-    assert [line[1] for line in stage.world.manifest()] == [new]
+    assert stage.sample.serves("site") == dict.fromkeys(HOSTS, new)
+    assert [line[1] for line in stage.sample.manifest()] == [new]
     assert "no cdn" in outcome.stderr
 
 
@@ -354,8 +354,8 @@ def test_failures_within_the_budget_make_a_partial_run(stage: Stage) -> None:
     assert (outcome.exit, outcome.last["outcome"]) == (0, "partial")
     new = outcome.last["releases"]["site"]
     expected = {**dict.fromkeys(HOSTS, new), "h3": stage.old}
-    assert stage.world.serves("site") == expected
-    assert [line[1] for line in stage.world.manifest()] == [new]
+    assert stage.sample.serves("site") == expected
+    assert [line[1] for line in stage.sample.manifest()] == [new]
 
 
 def test_rollback_host_leaves_what_is_live_and_stops(stage: Stage) -> None:
@@ -367,8 +367,8 @@ def test_rollback_host_leaves_what_is_live_and_stops(stage: Stage) -> None:
     assert (outcome.exit, outcome.last["outcome"]) == (5, "mixed")
     new = outcome.last["releases"]["site"]
     expected = {**dict.fromkeys(HOSTS, stage.old), "h1": new}
-    assert stage.world.serves("site") == expected
-    assert [line[1] for line in stage.world.manifest()] == [stage.old]
+    assert stage.sample.serves("site") == expected
+    assert [line[1] for line in stage.sample.manifest()] == [stage.old]
     assert outcome.states["h4"] == "HALTED"
 
 
@@ -387,7 +387,7 @@ def test_a_run_under_limit_does_not_move_the_manifest(stage: Stage) -> None:
     outcome = stage.console.deploy("--limit", "h[12]")
 
     assert outcome.exit == 0, outcome.stderr
-    assert [line[1] for line in stage.world.manifest()] == [stage.old]
+    assert [line[1] for line in stage.sample.manifest()] == [stage.old]
     assert "--limit" in outcome.event("Warned")["text"]
     assert stage.console("status").exit == 6
 
@@ -428,9 +428,9 @@ def test_a_lost_terminal_never_stops_a_run(stage: Stage) -> None:
 
         assert process.wait(timeout=40) == 0
 
-    (release,) = set(stage.world.serves("site").values())
+    (release,) = set(stage.sample.serves("site").values())
     assert release != stage.old
-    (run,) = set((stage.world.store / "runs").iterdir()) - {
+    (run,) = set((stage.sample.store / "runs").iterdir()) - {
         Path(stage.first.last["log"])
     }
     assert '"Finished"' in (run / "journal.jsonl").read_text()
@@ -471,5 +471,5 @@ def test_a_signal_puts_every_link_back(
     assert outcome.last["outcome"] == "interrupted"
     assert set(outcome.states.values()) <= {"FAILED", "HALTED", "ROLLED_BACK"}
     for host in HOSTS:
-        assert not any("sleep 66" in c for c in stage.world.fleet.commands(host))
+        assert not any("sleep 66" in c for c in stage.sample.fleet.commands(host))
     stage.assert_recovers()

@@ -24,15 +24,15 @@ from tests.fleet import evidence
 from tests.fleet.conftest import need
 from tests.fleet.console import Outcome
 from tests.fleet.evidence import eventually
+from tests.fleet.fault_fleet import FaultFleet
 from tests.fleet.gates import HOLD, Gate
-from tests.fleet.ground import Ground
-from tests.fleet.road import Road
 from tests.fleet.running import Running
 from tests.fleet.sshd import namespaces_work
+from tests.fleet.tcp_proxy import TcpProxy
 
 pytestmark = [
     pytest.mark.fleet,
-    # A road of the tests may be cut while it is being taken.
+    # A proxy of the tests may be cut while it is being taken.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -171,7 +171,7 @@ MOMENTS: Final = {
 class Scene:
     """A run that has come to its moment; *go* lets the victim pass its gate."""
 
-    ground: Ground
+    faulty: FaultFleet
     running: Running
     moment: Moment
     go: Callable[[str], None]
@@ -181,23 +181,23 @@ class Scene:
 
 
 def _reset(scene: Scene) -> None:
-    scene.ground.reset(VICTIM)
+    scene.faulty.reset(VICTIM)
 
 
 def _half_open(scene: Scene) -> None:
-    scene.ground.half_open(VICTIM)
+    scene.faulty.half_open(VICTIM)
 
 
 def _killed(scene: Scene) -> None:
-    scene.ground.kill(VICTIM)
+    scene.faulty.kill(VICTIM)
 
 
 def _stopped(scene: Scene) -> None:
-    scene.ground.stop(VICTIM)
+    scene.faulty.stop(VICTIM)
 
 
 def _disk_full(scene: Scene) -> None:
-    scene.ground.fill(VICTIM)
+    scene.faulty.fill(VICTIM)
     scene.go("echo more >/ghost/more || exit" if scene.moment.script else ":")
 
 
@@ -446,94 +446,96 @@ def test_the_matrix_is_whole() -> None:
 # --- The runner ------------------------------------------------------------------
 
 
-class Grounds:
+class FaultFleets:
     """Fleets that tests of one process share; one that a test broke is thrown away."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ground: Ground | None = None
+        self._faulty: FaultFleet | None = None
         self._made = 0
 
-    def get(self) -> Ground:
+    def get(self) -> FaultFleet:
         """Return a fleet that serves something."""
-        if self._ground is None:
+        if self._faulty is None:
             self._made += 1
-            self._ground = ground = Ground.create(
+            self._faulty = faulty = FaultFleet.create(
                 self._folder / str(self._made), HOSTS, disks=(VICTIM,)
             )
-            ground.configure()
-            ground.commit()
-            first = ground.deploy()
+            faulty.configure()
+            faulty.commit()
+            first = faulty.deploy()
             assert first.exit == 0, first.stderr
-        return self._ground
+        return self._faulty
 
     def throw_away(self) -> None:
-        if self._ground is not None:
-            self._ground.close()
-            self._ground = None
+        if self._faulty is not None:
+            self._faulty.close()
+            self._faulty = None
 
 
 @pytest.fixture(scope="module")
-def grounds(sshd: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
+def fault_fleets(
+    sshd: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FaultFleets]:
     need(namespaces_work(), "needs root, and unshare with CAP_SYS_ADMIN")
-    grounds = Grounds(tmp_path_factory.mktemp("faults"))
-    yield grounds
-    grounds.throw_away()
+    fault_fleets = FaultFleets(tmp_path_factory.mktemp("faults"))
+    yield fault_fleets
+    fault_fleets.throw_away()
 
 
 @pytest.fixture
-def ground(grounds: Grounds) -> Iterator[Ground]:
+def faulty(fault_fleets: FaultFleets) -> Iterator[FaultFleet]:
     """A fleet; whoever leaves it as it must be sets ``good``."""
-    ground = grounds.get()
-    ground.good = False
-    yield ground
-    if not ground.good:
-        grounds.throw_away()
+    faulty = fault_fleets.get()
+    faulty.good = False
+    yield faulty
+    if not faulty.good:
+        fault_fleets.throw_away()
 
 
 @pytest.mark.parametrize(("moment", "fault", "ends"), ROWS)
-def test_a_fault(ground: Ground, moment: str, fault: str, ends: Ends) -> None:
+def test_a_fault(faulty: FaultFleet, moment: str, fault: str, ends: Ends) -> None:
     allowed = ends if isinstance(ends, tuple) else (ends,)
-    old = {host: evidence.served(ground, host) for host in ground.names}
+    old = {host: evidence.served(faulty, host) for host in faulty.names}
     with ExitStack() as gates:
-        outcome, run = _suffer(ground, MOMENTS[moment], FAULTS[fault], gates)
+        outcome, run = _suffer(faulty, MOMENTS[moment], FAULTS[fault], gates)
 
         end = next((end for end in allowed if end.exit == outcome.exit), None)
         assert end is not None, (outcome.exit, outcome.stderr, outcome.stdout[-2000:])
         new = _new(outcome)
         if end is not IS_GONE:
-            _check_told(ground, outcome, end)
+            _check_told(faulty, outcome, end)
         if not MOMENTS[moment].gate or MOMENTS[moment].script:
-            there = ground.reachable
-            assert not eventually(lambda: evidence.scripts(ground, there))
-    ground.heal()
-    assert not eventually(lambda: evidence.survivors(ground, ground.names))
-    assert not eventually(lambda: evidence.locks(ground, ground.names))
-    assert not evidence.links(ground, {*old.values(), new})
-    for host in ground.names:
+            there = faulty.reachable
+            assert not eventually(lambda: evidence.scripts(faulty, there))
+    faulty.heal()
+    assert not eventually(lambda: evidence.survivors(faulty, faulty.names))
+    assert not eventually(lambda: evidence.locks(faulty, faulty.names))
+    assert not evidence.links(faulty, {*old.values(), new})
+    for host in faulty.names:
         may = end.serves if host == VICTIM else end.others
-        serves = evidence.served(ground, host)
+        serves = evidence.served(faulty, host)
         assert serves in {{"old": old[host], "new": new}[word] for word in may}, host
-    evidence.journal(ground, run)
+    evidence.journal(faulty, run)
     if end is not IS_GONE and end is not STRANDED and fault != "killed":
-        assert not eventually(lambda: evidence.leftovers(ground, ground.names))
+        assert not eventually(lambda: evidence.leftovers(faulty, faulty.names))
 
-    _check_next_deploy(ground)
-    ground.good = True
+    _check_next_deploy(faulty)
+    faulty.good = True
 
 
 def _suffer(
-    ground: Ground, moment: Moment, fault: Fault, gates: ExitStack
+    faulty: FaultFleet, moment: Moment, fault: Fault, gates: ExitStack
 ) -> tuple[Outcome, str]:
     """Bring a run to *moment*, strike, and wait for its end."""
     if fault.strike is _dns:
-        ground.rename(VICTIM, "nohost.invalid")
+        faulty.rename(VICTIM, "nohost.invalid")
     quick = {**fault.deadlines, **moment.deadlines} if fault.deadlines else {}
-    ground.configure(moment.hooks, **quick)
-    ground.commit()
-    begin = gates.enter_context(ground.gate(*moment.begin)) if moment.begin else None
-    gate = _arm(ground, moment, gates)
-    with ground.deploying(quick=fault.quick) as running:
+    faulty.configure(moment.hooks, **quick)
+    faulty.commit()
+    begin = gates.enter_context(faulty.gate(*moment.begin)) if moment.begin else None
+    gate = _arm(faulty, moment, gates)
+    with faulty.deploying(quick=fault.quick) as running:
         running.until("Started")
         if begin is not None:
             begin.wait()
@@ -543,22 +545,22 @@ def _suffer(
         if moment.state is S.READY:
             running.until("Prepared", VICTIM)
         if moment.state is not S.CONNECTING:
-            assert running.run in evidence.holder(ground, VICTIM)
-        fault.strike(Scene(ground, running, moment, gate.go))
+            assert running.run in evidence.holder(faulty, VICTIM)
+        fault.strike(Scene(faulty, running, moment, gate.go))
         if moment.state is S.READY:
             gate.go(":")
         return running.finish(), running.run
 
 
-def _arm(ground: Ground, moment: Moment, gates: ExitStack) -> Gate | Road:
+def _arm(faulty: FaultFleet, moment: Moment, gates: ExitStack) -> Gate | TcpProxy:
     """Make ready what the victim will wait at."""
     if moment.state is S.READY:
         # It rests there while another host is not done.
-        return gates.enter_context(ground.gate(OTHER, "pre_deploy"))
+        return gates.enter_context(faulty.gate(OTHER, "pre_deploy"))
     if moment.gate:
-        return gates.enter_context(ground.gate(VICTIM, moment.gate))
-    ground.roads[VICTIM].hold()
-    return ground.roads[VICTIM]
+        return gates.enter_context(faulty.gate(VICTIM, moment.gate))
+    faulty.proxies[VICTIM].hold()
+    return faulty.proxies[VICTIM]
 
 
 def _new(outcome: Outcome) -> str:
@@ -567,22 +569,22 @@ def _new(outcome: Outcome) -> str:
     return made[0] if made else ""
 
 
-def _check_told(ground: Ground, outcome: Outcome, end: End) -> None:
+def _check_told(faulty: FaultFleet, outcome: Outcome, end: End) -> None:
     """The report, the journal, the last line and stderr say how it ended."""
     states = {name: S(word) for name, word in outcome.states.items()}
     assert states.pop(VICTIM) in end.victim, outcome.stdout
     assert set(states.values()) <= end.bystanders, outcome.stdout
-    assert not evidence.report(ground, outcome)
+    assert not evidence.report(faulty, outcome)
     about = VICTIM if end.exit in {1, 3} else ""
     assert not evidence.words(outcome, about=about)
 
 
-def _check_next_deploy(ground: Ground) -> None:
-    ground.configure()
-    ground.commit()
-    outcome = ground.deploy()
+def _check_next_deploy(faulty: FaultFleet) -> None:
+    faulty.configure()
+    faulty.commit()
+    outcome = faulty.deploy()
     assert outcome.exit == 0, outcome.stderr
-    assert not evidence.links(ground, {outcome.last["releases"]["site"]})
-    assert not evidence.leftovers(ground, ground.names)
-    assert not eventually(lambda: evidence.locks(ground, ground.names))
-    assert not eventually(lambda: evidence.survivors(ground, ground.names))
+    assert not evidence.links(faulty, {outcome.last["releases"]["site"]})
+    assert not evidence.leftovers(faulty, faulty.names)
+    assert not eventually(lambda: evidence.locks(faulty, faulty.names))
+    assert not eventually(lambda: evidence.survivors(faulty, faulty.names))

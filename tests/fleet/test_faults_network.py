@@ -18,7 +18,7 @@ from tests.conftest import TEST_SECONDS
 from tests.fleet import evidence
 from tests.fleet.conftest import need
 from tests.fleet.evidence import eventually
-from tests.fleet.ground import Ground
+from tests.fleet.fault_fleet import FaultFleet
 from tests.fleet.sshd import namespaces_work
 
 pytestmark = pytest.mark.fleet
@@ -45,40 +45,40 @@ def namespaces(sshd: None) -> None:
     faulthandler.dump_traceback_later(2 * TEST_SECONDS, exit=True)
 
 
-def _serve_something(ground: Ground) -> str:
-    ground.configure()
-    ground.commit()
-    first = ground.deploy()
+def _serve_something(faulty: FaultFleet) -> str:
+    faulty.configure()
+    faulty.commit()
+    first = faulty.deploy()
     assert first.exit == 0, first.stderr
     release: str = first.last["releases"]["site"]
     return release
 
 
-def _check_next_deploy(ground: Ground) -> None:
-    ground.heal()
-    assert not eventually(lambda: evidence.locks(ground, ground.names))
-    assert not eventually(lambda: evidence.survivors(ground, ground.names))
-    _serve_something(ground)
-    assert not evidence.leftovers(ground, ground.names)
+def _check_next_deploy(faulty: FaultFleet) -> None:
+    faulty.heal()
+    assert not eventually(lambda: evidence.locks(faulty, faulty.names))
+    assert not eventually(lambda: evidence.survivors(faulty, faulty.names))
+    _serve_something(faulty)
+    assert not evidence.leftovers(faulty, faulty.names)
 
 
 def test_a_connection_that_fell_silent_is_noticed_and_opened_again(
     tmp_path: Path,
 ) -> None:
     """As when a NAT forgets it: nobody is told, and new connections work."""
-    with Ground.create(tmp_path, 2) as ground:
-        _serve_something(ground)
-        ground.commit()
-        gate = ground.gate(VICTIM, "post_deploy-deploy")
-        with gate as script, ground.deploying() as running:
+    with FaultFleet.create(tmp_path, 2) as faulty:
+        _serve_something(faulty)
+        faulty.commit()
+        gate = faulty.gate(VICTIM, "post_deploy-deploy")
+        with gate as script, faulty.deploying() as running:
             script.wait()
-            ground.half_open(VICTIM)
+            faulty.half_open(VICTIM)
             running.until("HostWarned", VICTIM, NOTICED + SLACK)
             outcome = running.finish()
 
         assert outcome.exit == 0, outcome.stderr
-        assert not evidence.links(ground, {outcome.last["releases"]["site"]})
-        _check_next_deploy(ground)
+        assert not evidence.links(faulty, {outcome.last["releases"]["site"]})
+        _check_next_deploy(faulty)
 
 
 def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
@@ -86,16 +86,16 @@ def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
 ) -> None:
     with _network(2) as (namespace, cables):
         addresses = {name: cable.address for name, cable in cables.items()}
-        with Ground.create(tmp_path, 2, addresses=addresses) as ground:
+        with FaultFleet.create(tmp_path, 2, addresses=addresses) as faulty:
             inside = ("ip", "netns", "exec", namespace)
-            ground.configure(connect=CONNECT)
-            ground.commit()
-            with ground.deploying(prefix=inside) as running:
+            faulty.configure(connect=CONNECT)
+            faulty.commit()
+            with faulty.deploying(prefix=inside) as running:
                 assert running.finish().exit == 0
-            old = evidence.served(ground, VICTIM)
-            ground.commit()
-            gate = ground.gate(VICTIM, "pre_deploy")
-            with gate as script, ground.deploying(prefix=inside) as running:
+            old = evidence.served(faulty, VICTIM)
+            faulty.commit()
+            gate = faulty.gate(VICTIM, "pre_deploy")
+            with gate as script, faulty.deploying(prefix=inside) as running:
                 script.wait()
                 cables[VICTIM].pull()
                 running.until("Failed", VICTIM, NOTICED + CONNECT + SLACK)
@@ -103,12 +103,12 @@ def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
 
             assert outcome.exit == 1, outcome.stderr
             assert outcome.states[VICTIM] == "FAILED"
-            assert not evidence.links(ground, {old})
+            assert not evidence.links(faulty, {old})
             assert not evidence.words(outcome, about=VICTIM)
             cables[VICTIM].plug_in()
-            ground.heal()
-            ground.commit()
-            with ground.deploying(prefix=inside) as running:
+            faulty.heal()
+            faulty.commit()
+            with faulty.deploying(prefix=inside) as running:
                 assert running.finish().exit == 0
 
 
@@ -118,23 +118,23 @@ def test_a_name_server_that_never_answers_costs_only_its_host(tmp_path: Path) ->
     prefix = ("unshare", "--mount", "sh", "-c", WITH_RESOLVER, str(resolver))
     silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     silent.bind((NEVER_ANSWERS, 53))
-    with closing(silent), Ground.create(tmp_path / "ground", 2) as ground:
-        old = _serve_something(ground)
-        ground.rename(VICTIM, "slow.example.com")
-        ground.configure(connect=3)
-        ground.commit()
+    with closing(silent), FaultFleet.create(tmp_path / "faulty", 2) as faulty:
+        old = _serve_something(faulty)
+        faulty.rename(VICTIM, "slow.example.com")
+        faulty.configure(connect=3)
+        faulty.commit()
         began = time.monotonic()
 
-        with ground.deploying(prefix=prefix) as running:
+        with faulty.deploying(prefix=prefix) as running:
             outcome = running.finish()
 
         assert time.monotonic() - began < 3 + SLACK
         assert outcome.exit == 1, outcome.stderr
         assert outcome.states[VICTIM] == "FAILED"
         assert "slow.example.com" in outcome.stderr
-        assert not evidence.links(ground, {old})
+        assert not evidence.links(faulty, {old})
         assert not evidence.words(outcome, about=VICTIM)
-        _check_next_deploy(ground)
+        _check_next_deploy(faulty)
 
 
 class _Cable:

@@ -22,7 +22,7 @@ from ghostasync import Hook, Rollout, Verify
 from tests.fleet.conftest import StartFleet, need
 from tests.fleet.console import Console
 from tests.fleet.ports import reserve
-from tests.fleet.world import World
+from tests.fleet.sample_app import SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -150,14 +150,14 @@ def test_visitors_of_a_balanced_fleet_see_no_error(
     need(Path("/usr/sbin/haproxy").exists(), "needs haproxy")
     front, *ports = [port.getsockname()[1] for port in reserved]
     servers = dict(zip(HOSTS, ports, strict=True))
-    world = World.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
-    site = world.repositories["site"]
+    sample = SampleApp.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
+    site = sample.repositories["site"]
     site.script("post_deploy", POST_DEPLOY)
     (site.path / "app.py").write_text(APP)
     site.commit("1")
     hook = f"{shlex.quote(sys.executable)} {shlex.quote(str(EXAMPLE))}"
-    plan = world.plan(
-        world.module("site", verify=Verify(command=HEALTHY, interval=0.2)),
+    plan = sample.plan(
+        sample.module("site", verify=Verify(command=HEALTHY, interval=0.2)),
         rollout=Rollout(
             waves=(2,),
             min_serving=2,
@@ -170,7 +170,7 @@ def test_visitors_of_a_balanced_fleet_see_no_error(
         "HAPROXY_BACKEND": "shop",
         **{f"PORT_{name}": str(port) for name, port in servers.items()},
     }
-    console = Console(world)
+    console = Console(sample)
     console.configure(
         attrs.evolve(plan, app=attrs.evolve(plan.app, env_vars=variables))
     )

@@ -10,7 +10,7 @@ import pytest
 from ghostasync import GitSource, Script
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console
-from tests.fleet.world import SECRET, Repository, World
+from tests.fleet.sample_app import SECRET, Repository, SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -52,27 +52,27 @@ class Hostile(Repository):
 
 
 @pytest.fixture
-def world(sshd_fleet: StartFleet, tmp_path: Path) -> World:
+def sample(sshd_fleet: StartFleet, tmp_path: Path) -> SampleApp:
     """Ghost defect 13: revisions and URLs went through a shell."""
     path = tmp_path / f'it\'s a "repo" {TRAP.replace("/", "_")}'
     repository = Hostile(path)
-    return World(tmp_path, sshd_fleet(2), {"site": repository})
+    return SampleApp(tmp_path, sshd_fleet(2), {"site": repository})
 
 
-def test_hostile_names_arrive_byte_for_byte_and_run_nothing(world: World) -> None:
+def test_hostile_names_arrive_byte_for_byte_and_run_nothing(sample: SampleApp) -> None:
     """Ghost defect 12: a commit message ran as root on every host."""
-    repository = world.repositories["site"]
+    repository = sample.repositories["site"]
     assert isinstance(repository, Hostile)
     branch = 'it\'s-$(touch${IFS}trap)-`x`-"q"'
     repository.fill(branch)
     source = GitSource(str(repository.path), branch)
-    console = Console(world)
-    console.configure(world.plan(world.module("site", source=source)))
+    console = Console(sample)
+    console.configure(sample.plan(sample.module("site", source=source)))
 
     outcome = console.deploy()
 
     assert outcome.exit == 0, outcome.stderr
-    release = world.module_folder("h2", "site") / outcome.last["releases"]["site"]
+    release = sample.module_folder("h2", "site") / outcome.last["releases"]["site"]
     folder = os.fsencode(release / "names")
     assert sorted(os.listdir(folder)) == sorted(
         [*NAMES, *(name + b".link" for name in NAMES)]
@@ -82,49 +82,49 @@ def test_hostile_names_arrive_byte_for_byte_and_run_nothing(world: World) -> Non
         assert Path(os.fsdecode(path)).read_bytes() == name
         assert os.readlink(path + b".link") == name
     for script in ("pre_deploy", "post_deploy"):
-        seen = world.environment("h2", "site", script)
+        seen = sample.environment("h2", "site", script)
         assert seen["GHOST_MODULE_REV"] == branch
         assert seen["GHOST_MODULE_REPO"] == str(repository.path)
         message = os.fsencode(seen["GHOST_MODULE_COMMIT_MESSAGE"])
         assert message == b'Revert "x"\n\ncaf\xe9 ' + TRAP.encode()
     for host in ("h1", "h2"):
-        assert not list(world.fleet.path(host, "/ghost").rglob("trap"))
-    assert not list(world.folder.rglob("trap"))
+        assert not list(sample.fleet.path(host, "/ghost").rglob("trap"))
+    assert not list(sample.folder.rglob("trap"))
 
 
 @pytest.mark.parametrize(
     "rev", ["--upload-pack=touch trap", "master .; touch trap #", "-b", "a..b", "@{-1}"]
 )
 def test_a_revision_that_looks_like_an_option_is_just_unknown(
-    world: World, rev: str
+    sample: SampleApp, rev: str
 ) -> None:
     """Ghost defect 13."""
-    console = Console(world)
-    plan = world.plan(world.module("site"))
+    console = Console(sample)
+    plan = sample.plan(sample.module("site"))
     console.configure(plan)
 
     outcome = console.deploy(f"site@{rev}")
 
     assert (outcome.exit, outcome.stdout) == (2, "")
-    assert not list(world.folder.rglob("trap"))
+    assert not list(sample.folder.rglob("trap"))
 
 
-def test_no_secret_is_in_an_argument_list_or_in_output(world: World) -> None:
+def test_no_secret_is_in_an_argument_list_or_in_output(sample: SampleApp) -> None:
     """Ghost defect 14: secrets were traced into the job's log."""
     spy = (
         "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' >log/cmdlines; "
         'echo "the token is $TOKEN"; set -x; : "$TOKEN"'
     )
-    console = Console(world)
-    module = world.module(
+    console = Console(sample)
+    module = sample.module(
         "site", pre_deploy=Script(inline=spy), buildpack=Script(inline='echo "$TOKEN"')
     )
-    console.configure(world.plan(module))
+    console.configure(sample.plan(module))
 
     outcome = console.deploy()
 
     assert outcome.exit == 0, outcome.stderr
-    seen = world.shared("h1", "site", "log/cmdlines").read_text()
+    seen = sample.shared("h1", "site", "log/cmdlines").read_text()
     assert "ghost-run" in seen
     assert SECRET not in seen
     logs = Path(outcome.last["log"])
@@ -133,27 +133,27 @@ def test_no_secret_is_in_an_argument_list_or_in_output(world: World) -> None:
     assert SECRET not in text + outcome.stdout + outcome.stderr
 
 
-def test_git_metadata_is_not_served(world: World) -> None:
+def test_git_metadata_is_not_served(sample: SampleApp) -> None:
     """Ghost defect 20: .git, with the URL's credentials, was in the web root."""
-    console = Console(world)
-    console.configure(world.plan(world.module("site")))
+    console = Console(sample)
+    console.configure(sample.plan(sample.module("site")))
 
     outcome = console.deploy()
 
     assert outcome.exit == 0, outcome.stderr
-    release = world.module_folder("h1", "site") / outcome.last["releases"]["site"]
+    release = sample.module_folder("h1", "site") / outcome.last["releases"]["site"]
     assert not list(release.rglob(".git"))
 
 
-def test_a_foreign_folder_beside_the_modules_is_left_alone(world: World) -> None:
+def test_a_foreign_folder_beside_the_modules_is_left_alone(sample: SampleApp) -> None:
     """Ghost defect 24: every folder that was no module was removed."""
-    console = Console(world)
-    plan = world.plan(world.module("site"))
+    console = Console(sample)
+    plan = sample.plan(sample.module("site"))
     console.configure(plan)
     assert console.deploy().exit == 0
-    mine = world.module_folder("h1", "site").parent / "mine"
+    mine = sample.module_folder("h1", "site").parent / "mine"
     mine.mkdir()
-    world.repositories["site"].commit("2")
+    sample.repositories["site"].commit("2")
 
     assert console.deploy().exit == 0
 

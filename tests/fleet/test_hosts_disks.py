@@ -10,7 +10,7 @@ import pytest
 from ghostasync import Rollout
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
-from tests.fleet.world import SCRIPTS, World
+from tests.fleet.sample_app import SCRIPTS, SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -37,7 +37,7 @@ def on_hosts(**lines: str) -> str:
     return f'case "$GHOST_HOST" in\n{cases}esac\n'
 
 
-def live(fleet_world: World) -> tuple[Console, str]:
+def live(fleet_world: SampleApp) -> tuple[Console, str]:
     """Deploy version 1 everywhere; afterwards each host fails for itself."""
     console = Console(fleet_world)
     hosts = len(fleet_world.fleet.hosts)
@@ -55,20 +55,20 @@ def reasons(outcome: Outcome) -> dict[str, str]:
     }
 
 
-def assert_nothing_lost(world: World, old: str, *hosts: str) -> None:
+def assert_nothing_lost(sample: SampleApp, old: str, *hosts: str) -> None:
     for host in hosts:
-        assert world.serves("site")[host] == old
-        assert world.read(host, "site", "version") == b"1"
-        assert world.leftovers(host, "site") == set(), host
+        assert sample.serves("site")[host] == old
+        assert sample.read(host, "site", "version") == b"1"
+        assert sample.leftovers(host, "site") == set(), host
 
 
-def assert_recovers(world: World, console: Console) -> None:
+def assert_recovers(sample: SampleApp, console: Console) -> None:
     """Check that the next deploy works, once there is room again."""
-    for host in world.fleet.hosts:
-        world.fleet.shell(host.name, "rm -rf /ghost/full /srv/full")
+    for host in sample.fleet.hosts:
+        sample.fleet.shell(host.name, "rm -rf /ghost/full /srv/full")
     for key, text in SCRIPTS.items():
-        world.repositories["site"].script(key, text)
-    world.repositories["site"].commit("3")
+        sample.repositories["site"].script(key, text)
+    sample.repositories["site"].commit("3")
     outcome = console.deploy()
     assert (outcome.exit, reasons(outcome)) == (0, {})
 
@@ -84,16 +84,16 @@ def test_a_disk_without_room_is_found_before_a_byte_is_sent(
         {"/ghost": "size=24m"},
         {},
     ]
-    world = World.create(tmp_path, sshd_fleet(len(disks), disks=disks), "site")
-    console, old = live(world)
+    sample = SampleApp.create(tmp_path, sshd_fleet(len(disks), disks=disks), "site")
+    console, old = live(sample)
     for host in ("h3", "h4"):  # which have not been locked before
-        world.fleet.shell(host, "rm -f /ghost/shop/prod/web/blue/.ghost/*")
-    world.fleet.shell("h3", takes_all_bytes("/ghost/full"))
-    world.fleet.shell("h4", takes_all_inodes("/ghost/full"))
-    world.fleet.shell("h5", takes_all_bytes("/ghost/full"))
+        sample.fleet.shell(host, "rm -f /ghost/shop/prod/web/blue/.ghost/*")
+    sample.fleet.shell("h3", takes_all_bytes("/ghost/full"))
+    sample.fleet.shell("h4", takes_all_inodes("/ghost/full"))
+    sample.fleet.shell("h5", takes_all_bytes("/ghost/full"))
     # No compressor makes it smaller.
-    (world.repositories["site"].path / "big").write_bytes(os.urandom(12 * MIB))
-    world.repositories["site"].commit("2")
+    (sample.repositories["site"].path / "big").write_bytes(os.urandom(12 * MIB))
+    sample.repositories["site"].commit("2")
 
     outcome = console.deploy()
 
@@ -106,7 +106,7 @@ def test_a_disk_without_room_is_found_before_a_byte_is_sent(
     assert all("\n" not in reason for reason in said.values())
     assert outcome.last["nbytes"] == outcome.event("Uploaded")["nbytes"]
     assert outcome.event("Uploaded")["host"] == "h6"
-    assert_nothing_lost(world, old, "h1", "h2", "h3", "h4", "h5")
+    assert_nothing_lost(sample, old, "h1", "h2", "h3", "h4", "h5")
 
 
 def test_a_disk_that_fills_up_meanwhile_says_so_and_loses_nothing(
@@ -121,13 +121,13 @@ def test_a_disk_that_fills_up_meanwhile_says_so_and_loses_nothing(
         {"/ghost": "size=40m"},
         {},
     ]
-    world = World.create(tmp_path, sshd_fleet(len(disks), disks=disks), "site")
-    console, old = live(world)
-    wrap(world, "h1", "tar", takes_all_bytes("/ghost/full"))
+    sample = SampleApp.create(tmp_path, sshd_fleet(len(disks), disks=disks), "site")
+    console, old = live(sample)
+    wrap(sample, "h1", "tar", takes_all_bytes("/ghost/full"))
     # The first cat after the second release has arrived is that of its environment.
     two = "set -- /ghost/shop/prod/web/blue/site/*_site_*; [ $# -lt 2 ]"
-    wrap(world, "h6", "cat", f"( {two} || {{ {takes_all_bytes('/ghost/full')}; }} )")
-    site = world.repositories["site"]
+    wrap(sample, "h6", "cat", f"( {two} || {{ {takes_all_bytes('/ghost/full')}; }} )")
+    site = sample.repositories["site"]
     pre_deploy = on_hosts(
         h2=takes_all_bytes("/ghost/full"),
         h3=takes_all_inodes("/ghost/full"),
@@ -152,11 +152,11 @@ def test_a_disk_that_fills_up_meanwhile_says_so_and_loses_nothing(
     assert (outcome.states["h4"], outcome.states["h5"]) == ("ROLLED_BACK",) * 2
     assert outcome.states["h7"] == "LIVE"
     for host in ("h4", "h5"):
-        world.fleet.shell(host, "rm -r /srv/full")
-    assert_nothing_lost(world, old, "h1", "h2", "h3", "h4", "h5", "h6")
-    wrap(world, "h1", "tar", "")
-    wrap(world, "h6", "cat", "")
-    assert_recovers(world, console)
+        sample.fleet.shell(host, "rm -r /srv/full")
+    assert_nothing_lost(sample, old, "h1", "h2", "h3", "h4", "h5", "h6")
+    wrap(sample, "h1", "tar", "")
+    wrap(sample, "h6", "cat", "")
+    assert_recovers(sample, console)
 
 
 @pytest.mark.parametrize("user", ["root", "ghostuser"])
@@ -164,8 +164,8 @@ def test_a_read_only_disk_is_found_in_checking(
     user: str, sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
     fleet = sshd_fleet(2, disks=[{"/ghost": "ro"}, {"/srv": "ro"}], user=user)
-    console = Console(World.create(tmp_path, fleet, "site"))
-    console.configure(console.world.plan(rollout=Rollout(max_failures=1)))
+    console = Console(SampleApp.create(tmp_path, fleet, "site"))
+    console.configure(console.sample.plan(rollout=Rollout(max_failures=1)))
 
     outcome = console.deploy()
 
@@ -176,29 +176,29 @@ def test_a_read_only_disk_is_found_in_checking(
     assert "may not write to /srv" in said["h2"]
 
 
-def wrap(world: World, host: str, tool: str, line: str) -> None:
+def wrap(sample: SampleApp, host: str, tool: str, line: str) -> None:
     """Have a host's login shell find a tool that does *line* first."""
-    folder = world.fleet.path(host, "~/bin")
+    folder = sample.fleet.path(host, "~/bin")
     folder.mkdir(exist_ok=True)
     wrapper = folder / tool
     wrapper.write_text(f'#!/bin/sh\n{line}\nexec /bin/{tool} "$@"\n')
     wrapper.chmod(0o755)
-    world.fleet.path(host, "~/.bashrc").write_text('PATH="$HOME/bin:$PATH"\n')
+    sample.fleet.path(host, "~/.bashrc").write_text('PATH="$HOME/bin:$PATH"\n')
 
 
 def test_a_target_disk_without_inodes_does_not_stop_the_way_back(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
     disks = [{"/srv": "nr_inodes=50"}]
-    world = World.create(tmp_path, sshd_fleet(1, disks=disks), "site")
-    console, old = live(world)
+    sample = SampleApp.create(tmp_path, sshd_fleet(1, disks=disks), "site")
+    console, old = live(sample)
     fails = f"{takes_all_inodes('/srv/full')}; exit 5"
     text = f'[ "$GHOST_ACTION" != deploy ] || {{ {fails}; }}\n'
-    world.repositories["site"].script("post_deploy", text)
-    world.repositories["site"].commit("2")
+    sample.repositories["site"].script("post_deploy", text)
+    sample.repositories["site"].commit("2")
 
     outcome = console.deploy()
 
     assert outcome.states == {"h1": "ROLLED_BACK"}
-    world.fleet.shell("h1", "rm -r /srv/full")
-    assert_nothing_lost(world, old, "h1")
+    sample.fleet.shell("h1", "rm -r /srv/full")
+    assert_nothing_lost(sample, old, "h1")

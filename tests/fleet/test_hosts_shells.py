@@ -13,8 +13,8 @@ from ghostasync.transports.ssh import SshTransport
 from tests.fleet.conftest import Connect, StartFleet
 from tests.fleet.console import Console
 from tests.fleet.console import Outcome as Ended
+from tests.fleet.sample_app import HOSTILE, SECRET, SampleApp
 from tests.fleet.sshd import SshdFleet
-from tests.fleet.world import HOSTILE, SECRET, World
 from tests.transports.commands import run
 
 pytestmark = pytest.mark.fleet
@@ -45,10 +45,10 @@ RC_FILES: Final = {
 }
 
 
-def write_rc_files(world: World) -> None:
-    for host in world.fleet.hosts:
+def write_rc_files(sample: SampleApp) -> None:
+    for host in sample.fleet.hosts:
         for name, text in RC_FILES.items():
-            path = world.fleet.path(host.name, f"~/{name}")
+            path = sample.fleet.path(host.name, f"~/{name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
@@ -62,11 +62,11 @@ async def test_each_login_shell_with_noisy_rc_files_takes_a_deploy_and_a_rollbac
 ) -> None:
     monkeypatch.setenv("TOKEN", SECRET)
     fleet = sshd_fleet(len(SHELLS), user=user, shells=SHELLS)
-    world = World.create(tmp_path, fleet)
-    write_rc_files(world)
-    plan = world.plan(
-        world.module("site"),
-        world.module("worker"),
+    sample = SampleApp.create(tmp_path, fleet)
+    write_rc_files(sample)
+    plan = sample.plan(
+        sample.module("site"),
+        sample.module("worker"),
         ssh=attrs.evolve(fleet.ssh, sudo=user != "root"),
     )
 
@@ -74,22 +74,22 @@ async def test_each_login_shell_with_noisy_rc_files_takes_a_deploy_and_a_rollbac
 
     assert first.outcome is Outcome.LIVE, first.reason
     for host in plan.hosts:
-        for name in world.repositories:
-            seen = world.environment(host.name, name, "post_deploy")
+        for name in sample.repositories:
+            seen = sample.environment(host.name, name, "post_deploy")
             assert (seen["GREETING"], seen["TOKEN"]) == (HOSTILE, SECRET)
-            assert world.leftovers(host.name, name) == set()
+            assert sample.leftovers(host.name, name) == set()
             log = Path(first.hosts[host.name].log).read_text()
             assert "welcome" not in log
-    world.repositories["worker"].script("post_deploy", "exit 5")
-    world.repositories["worker"].commit("2")
+    sample.repositories["worker"].script("post_deploy", "exit 5")
+    sample.repositories["worker"].commit("2")
 
     with pytest.raises(DeployFailed) as caught:
         await deploy(plan)
 
     states = {row.state for row in caught.value.report.hosts.values()}
     assert states == {State.ROLLED_BACK}
-    for name in world.repositories:
-        assert set(world.serves(name).values()) == {first.releases[name]}
+    for name in sample.repositories:
+        assert set(sample.serves(name).values()) == {first.releases[name]}
 
 
 async def test_the_noise_is_really_heard(
@@ -97,7 +97,7 @@ async def test_the_noise_is_really_heard(
 ) -> None:
     """Or the test above would show nothing."""
     fleet = sshd_fleet(len(SHELLS), shells=SHELLS)
-    write_rc_files(World.create(tmp_path, fleet))
+    write_rc_files(SampleApp.create(tmp_path, fleet))
     transport = SshTransport(fleet.ssh)
     heard: dict[str, int] = {}
 
@@ -166,7 +166,7 @@ def test_an_rc_file_that_becomes_another_shell_is_named(
 
 
 def deployed(folder: Path, fleet: SshdFleet) -> Ended:
-    world = World.create(folder, fleet, "site")
-    console = Console(world)
-    console.configure(world.plan())
+    sample = SampleApp.create(folder, fleet, "site")
+    console = Console(sample)
+    console.configure(sample.plan())
     return console.deploy()

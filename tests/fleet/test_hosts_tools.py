@@ -12,7 +12,7 @@ from ghostasync import DeployFailed, Outcome, State, Verify, converge, deploy
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console
 from tests.fleet.layout import busybox_tools, tools_but
-from tests.fleet.world import HOSTILE, SECRET, World
+from tests.fleet.sample_app import HOSTILE, SECRET, SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -40,26 +40,28 @@ async def test_a_host_without_one_tool_takes_a_deploy_and_a_rollback(
     secrets: None, sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
     fleet = sshd_fleet(len(MISSING), tools=[tools_but(*names) for names in MISSING])
-    world = World.create(tmp_path, fleet)
+    sample = SampleApp.create(tmp_path, fleet)
     async with await asyncio.start_server(_all_well, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         health = Verify(url=f"http://127.0.0.1:{port}/", interval=0.2)
-        plan = world.plan(world.module("site", verify=health), world.module("worker"))
+        plan = sample.plan(
+            sample.module("site", verify=health), sample.module("worker")
+        )
 
         first = await deploy(plan)
 
         wrong = {name: row.reason for name, row in first.hosts.items() if row.reason}
         assert (first.outcome, wrong) == (Outcome.LIVE, {})
-        _assert_whole(world)
-        world.repositories["worker"].script("post_deploy", "exit 5")
-        world.repositories["worker"].commit("2")
+        _assert_whole(sample)
+        sample.repositories["worker"].script("post_deploy", "exit 5")
+        sample.repositories["worker"].commit("2")
         with pytest.raises(DeployFailed) as caught:
             await deploy(plan)
 
     rows = caught.value.report.hosts.values()
     assert {row.state for row in rows} == {State.ROLLED_BACK}
-    assert set(world.serves("worker").values()) == {first.releases["worker"]}
-    _assert_whole(world)
+    assert set(sample.serves("worker").values()) == {first.releases["worker"]}
+    _assert_whole(sample)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +74,11 @@ async def test_a_host_without_one_tool_takes_a_deploy_and_a_rollback(
 def test_a_host_without_what_it_needs_is_refused_before_a_byte_is_sent(
     missing: tuple[str, ...], reason: str, sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
-    world = World.create(tmp_path, sshd_fleet(1, tools=[tools_but(*missing)]), "site")
-    console = Console(world)
-    console.configure(world.plan())
+    sample = SampleApp.create(
+        tmp_path, sshd_fleet(1, tools=[tools_but(*missing)]), "site"
+    )
+    console = Console(sample)
+    console.configure(sample.plan())
 
     outcome = console.deploy()
 
@@ -88,42 +92,42 @@ async def test_a_host_that_has_nothing_but_busybox_lives_like_any_other(
     secrets: None, sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
     fleet = sshd_fleet(1, tools=[busybox_tools()], shells=["/mnt/ash"])
-    world = World.create(tmp_path, fleet)
-    plan = world.plan(keep=1)
+    sample = SampleApp.create(tmp_path, fleet)
+    plan = sample.plan(keep=1)
     old = (await deploy(plan)).releases["site"]
-    _assert_whole(world)
-    world.repositories["site"].commit("2")
+    _assert_whole(sample)
+    sample.repositories["site"].commit("2")
 
     await deploy(plan)
 
-    _assert_whole(world)
-    assert not (world.module_folder("h1", "site") / old).exists()
-    kept = world.serves("site")
+    _assert_whole(sample)
+    assert not (sample.module_folder("h1", "site") / old).exists()
+    kept = sample.serves("site")
 
-    world.repositories["site"].script("post_deploy", "exit 5")
-    world.repositories["site"].commit("3")
+    sample.repositories["site"].script("post_deploy", "exit 5")
+    sample.repositories["site"].commit("3")
     with pytest.raises(DeployFailed):
         await deploy(plan)
-    assert world.serves("site") == kept
-    _assert_whole(world)
+    assert sample.serves("site") == kept
+    _assert_whole(sample)
 
     fleet.shell("h1", "rm -rf /ghost/* /srv/*")
     assert (await converge(plan)).outcome is Outcome.LIVE
-    assert world.serves("site") == kept
-    _assert_whole(world)
+    assert sample.serves("site") == kept
+    _assert_whole(sample)
 
 
-def _assert_whole(world: World) -> None:
-    for host in world.fleet.hosts:
-        for name, repository in world.repositories.items():
-            assert world.leftovers(host.name, name) == set(), host.name
+def _assert_whole(sample: SampleApp) -> None:
+    for host in sample.fleet.hosts:
+        for name, repository in sample.repositories.items():
+            assert sample.leftovers(host.name, name) == set(), host.name
             odd = "näme with 'quotes' $(x)\nand newline"
-            assert world.read(host.name, name, odd) == b"hostile\n"
-            run = world.module_folder(host.name, name) / world.serves(name)[host.name]
+            assert sample.read(host.name, name, odd) == b"hostile\n"
+            run = sample.module_folder(host.name, name) / sample.serves(name)[host.name]
             assert (run / "bin" / "run").stat().st_mode & 0o777 == 0o755
             assert str((run / "link").readlink()) == "bin/run"
             assert repository.path.name == name
-            seen = world.environment(host.name, name, "post_deploy")
+            seen = sample.environment(host.name, name, "post_deploy")
             assert (seen["GREETING"], seen["TOKEN"]) == (HOSTILE, SECRET)
 
 

@@ -63,19 +63,19 @@ class Killed:
 
     def assert_whole(self) -> None:
         """Check that every host serves one of the two releases, all of it."""
-        world = self.stage.world
-        for host, release in world.serves("site").items():
+        sample = self.stage.sample
+        for host, release in sample.serves("site").items():
             assert release in {self.stage.old, self.new}
             version = b"1" if release == self.stage.old else b"2"
-            assert world.read(host, "site", "version") == version
-            assert world.read(host, "site", "twin") == version
+            assert sample.read(host, "site", "version") == version
+            assert sample.read(host, "site", "twin") == version
 
     def assert_in_line(self, release: str) -> None:
-        world = self.stage.world
-        assert world.serves("site") == dict.fromkeys(HOSTS, release)
-        assert [line[1] for line in world.manifest()] == [release]
+        sample = self.stage.sample
+        assert sample.serves("site") == dict.fromkeys(HOSTS, release)
+        assert [line[1] for line in sample.manifest()] == [release]
         for host in HOSTS:
-            assert world.leftovers(host, "site") == set()
+            assert sample.leftovers(host, "site") == set()
         status = self("status")
         assert (status.exit, json.loads(status.stdout)["run"]) == (0, None)
 
@@ -111,7 +111,7 @@ def kill(stage: Stage, tmp_path: Path) -> Kill:
         assert "Finished" not in {event["event"] for event in events}
         gate.touch()
         for host in HOSTS:
-            stage.world.fleet.path(host, GATE).touch()
+            stage.sample.fleet.path(host, GATE).touch()
         return Killed(stage, events[0]["run"], events)
 
     return kill
@@ -155,7 +155,7 @@ def test_a_killed_run_is_taken_back(kill: Kill, moment: str) -> None:
         assert outcome.event("ManifestMoved")["releases"] == {"site": run.stage.old}
     for host in HOSTS:
         back = outcome.states[host] == "ROLLED_BACK"
-        last = run.stage.world.trace(host, "site")[-1][:3]
+        last = run.stage.sample.trace(host, "site")[-1][:3]
         assert (last == ["post_deploy", "rollback", run.stage.old]) == back
     run.assert_in_line(run.stage.old)
 
@@ -163,7 +163,7 @@ def test_a_killed_run_is_taken_back(kill: Kill, moment: str) -> None:
 @pytest.mark.parametrize("moment", ["upload", "wave", "manifest"])
 def test_a_new_deploy_makes_up_for_a_killed_run(kill: Kill, moment: str) -> None:
     run = kill(MOMENTS[moment])
-    run.stage.world.repositories["site"].commit("3")
+    run.stage.sample.repositories["site"].commit("3")
 
     outcome = run("deploy")
 
@@ -204,7 +204,7 @@ def test_status_says_that_a_run_is_going_on(stage: Stage) -> None:
         status = stage.console("status")
         locked = stage.console("resume")
 
-        stage.world.fleet.path("h2", GATE).touch()
+        stage.sample.fleet.path("h2", GATE).touch()
         process.communicate(timeout=60)
     assert process.returncode == 0
     said = status.stdout.splitlines()[-1]
@@ -218,7 +218,7 @@ def test_status_says_that_a_run_is_going_on(stage: Stage) -> None:
 
 def test_a_run_whose_journal_is_lost_is_taken_back_by_host_records(kill: Kill) -> None:
     run = kill(MOMENTS["manifest"])
-    (run.stage.world.store / "runs" / run.run / "journal.jsonl").unlink()
+    (run.stage.sample.store / "runs" / run.run / "journal.jsonl").unlink()
 
     refused = run("resume", run.run)
     outcome = run("resume", run.run, "--revert")

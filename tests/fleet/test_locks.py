@@ -14,14 +14,14 @@ from tests.fleet.command import Command
 from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import USER, tools_but
 from tests.fleet.locked import HOSTS, WAITS, Fleet, deployed, end_of, until
-from tests.fleet.world import World
+from tests.fleet.sample_app import SampleApp
 
 pytestmark = pytest.mark.fleet
 
 
 @pytest.fixture
 def fleet(sshd_fleet: StartFleet, tmp_path: Path) -> Fleet:
-    return deployed(World.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
+    return deployed(SampleApp.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
 
 
 def _read_until(process: Command, event: str) -> None:
@@ -34,15 +34,15 @@ def _read_until(process: Command, event: str) -> None:
 def test_two_controllers_never_interleave(fleet: Fleet) -> None:
     """Request of users: concurrent deploys corrupted each other."""
     for round_ in range(3):
-        fleet.world.repositories["site"].commit(f"round {round_}")
+        fleet.sample.repositories["site"].commit(f"round {round_}")
         json_ = ("deploy", "--force", "--output", "json")
         with fleet.console.running(*json_) as one, fleet.console.running(*json_) as two:
             ends = [end_of(one), end_of(two)]
         assert {end.exit for end in ends} in ({0}, {0, 4}), [e.stderr for e in ends]
-        (serves,) = set(fleet.world.serves("site").values())
+        (serves,) = set(fleet.sample.serves("site").values())
         assert serves in [e.last["releases"]["site"] for e in ends if not e.exit]
     for host in HOSTS:
-        ids = [line[2] for line in fleet.world.trace(host, "site")]
+        ids = [line[2] for line in fleet.sample.trace(host, "site")]
         runs = [release for release, _ in groupby(ids)]
         assert len(runs) == len(set(runs)), "the scripts of two runs are mixed"
 
@@ -56,7 +56,7 @@ def test_the_next_run_may_begin_at_once(sshd_fleet: StartFleet, tmp_path: Path) 
     slow.chmod(0o755)
     tools = {**tools_but("flock"), "rm": str(slow)}
     servers = sshd_fleet(len(HOSTS), tools=[tools])
-    fleet = deployed(World.create(tmp_path, servers, "site"))
+    fleet = deployed(SampleApp.create(tmp_path, servers, "site"))
 
     again = fleet.console.deploy("--force")
 
@@ -105,7 +105,7 @@ def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
         fleet.heal()
 
         # On another machine: on this one it would wait for the first one's build.
-        elsewhere = str(fleet.world.folder / "elsewhere")
+        elsewhere = str(fleet.sample.folder / "elsewhere")
         second = fleet.console.deploy(XDG_CACHE_HOME=elsewhere)
 
         assert second.exit == 0, second.stderr
@@ -113,7 +113,7 @@ def test_a_silent_run_is_taken_over_and_changes_nothing_any_more(
         assert len(warned) == len(HOSTS)
         assert "taken over from run" in warned[0]["text"]
         for host in HOSTS:
-            assert not any("pre_deploy" in c for c in fleet.world.fleet.commands(host))
+            assert not any("pre_deploy" in c for c in fleet.sample.fleet.commands(host))
         first.send_signal(signal.SIGCONT)
         fleet.let_go()
         one = end_of(first)
@@ -145,7 +145,7 @@ def test_a_dropped_connection_costs_a_moment(fleet: Fleet) -> None:
     fleet.script("pre_deploy", WAITS)
     with fleet.console.running("deploy", "--output", "json") as process:
         until(fleet.waits)
-        fleet.world.fleet.hang_up("h2")
+        fleet.sample.fleet.hang_up("h2")
         fleet.let_go()
         end = end_of(process)
 
@@ -159,8 +159,8 @@ def test_the_script_of_a_killed_controller_ends_before_the_next_begins(
     sshd_fleet: StartFleet, tmp_path: Path, sudo: bool
 ) -> None:
     servers = sshd_fleet(len(HOSTS), user=USER if sudo else "root")
-    world = World.create(tmp_path, servers, "site")
-    fleet = deployed(world, attrs.evolve(servers.ssh, sudo=sudo))
+    sample = SampleApp.create(tmp_path, servers, "site")
+    fleet = deployed(sample, attrs.evolve(servers.ssh, sudo=sudo))
     deaf = "trap '' TERM; " if sudo else ""
     fleet.script("pre_deploy", f"[ -e /ghost/go ] || {{ {deaf}{WAITS}; }}")
     with fleet.console.running("deploy", "--output", "json") as first:
@@ -173,7 +173,7 @@ def test_the_script_of_a_killed_controller_ends_before_the_next_begins(
 
     assert second.exit == 0, second.stderr
     for host in HOSTS:
-        assert not any("pre_deploy" in c for c in world.fleet.commands(host))
+        assert not any("pre_deploy" in c for c in sample.fleet.commands(host))
     fleet.assert_serves(second.last["releases"]["site"])
 
 
@@ -186,4 +186,4 @@ def test_a_daemon_that_a_post_deploy_left_behind_is_left_alone(fleet: Fleet) -> 
 
     assert outcome.exit == 0, outcome.stderr
     for host in HOSTS:
-        assert "sleep 4321" in fleet.world.fleet.commands(host)
+        assert "sleep 4321" in fleet.sample.fleet.commands(host)

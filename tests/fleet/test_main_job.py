@@ -12,7 +12,7 @@ from ghostasync import Action, Outcome, Plan, Report, Rollout, Script, State, de
 from ghostasync.fold import folded
 from ghostasync.journal import replay
 from tests.fleet.conftest import StartFleet
-from tests.fleet.world import HOSTILE, SECRET, World, variables
+from tests.fleet.sample_app import HOSTILE, SECRET, SampleApp, variables
 
 pytestmark = pytest.mark.fleet
 
@@ -37,9 +37,11 @@ SETTINGS = {
 }
 
 
-def _expected(world: World, plan: Plan, report: Report, name: str) -> dict[str, str]:
+def _expected(
+    sample: SampleApp, plan: Plan, report: Report, name: str
+) -> dict[str, str]:
     """Return what every script must see, wherever it runs."""
-    commit = world.repositories[name].git("rev-parse", "HEAD")
+    commit = sample.repositories[name].git("rev-parse", "HEAD")
     return {
         "GREETING": HOSTILE,
         "TOKEN": SECRET,
@@ -51,7 +53,7 @@ def _expected(world: World, plan: Plan, report: Report, name: str) -> dict[str, 
         "GHOST_MODULE_NAME": name,
         "GHOST_MODULE_PATH": f"/srv/{name}",
         "GHOST_MODULE_USER": "ann",
-        "GHOST_MODULE_REPO": str(world.repositories[name].path),
+        "GHOST_MODULE_REPO": str(sample.repositories[name].path),
         "GHOST_MODULE_REV": "main",
         "GHOST_MODULE_COMMIT": commit,
         "GHOST_MODULE_COMMIT_MESSAGE": HOSTILE,
@@ -60,7 +62,7 @@ def _expected(world: World, plan: Plan, report: Report, name: str) -> dict[str, 
 
 
 def _on_host(
-    world: World, report: Report, host: str, name: str, previous: str
+    sample: SampleApp, report: Report, host: str, name: str, previous: str
 ) -> dict[str, str]:
     """Return what scripts on a host must see besides."""
     release = report.releases[name]
@@ -81,35 +83,35 @@ def _mine(seen: dict[str, str]) -> dict[str, str]:
 
 
 def _assert_live(
-    world: World, plan: Plan, report: Report, before: dict[str, dict[str, str]]
+    sample: SampleApp, plan: Plan, report: Report, before: dict[str, dict[str, str]]
 ) -> None:
-    for name in world.repositories:
+    for name in sample.repositories:
         release = report.releases[name]
-        expected = _expected(world, plan, report, name)
+        expected = _expected(sample, plan, report, name)
         for host in plan.hosts:
             previous = before.get(name, {}).get(host.name, "")
-            full = expected | _on_host(world, report, host.name, name, previous)
-            assert world.link(host.name, name) == full["GHOST_RELEASE_PATH"]
-            assert world.leftovers(host.name, name) == set()
+            full = expected | _on_host(sample, report, host.name, name, previous)
+            assert sample.link(host.name, name) == full["GHOST_RELEASE_PATH"]
+            assert sample.leftovers(host.name, name) == set()
             for script in ("pre_deploy", "post_deploy"):
-                assert _mine(world.environment(host.name, name, script)) == full
-            ran = [line[:3] for line in world.trace(host.name, name)][-2:]
+                assert _mine(sample.environment(host.name, name, script)) == full
+            ran = [line[:3] for line in sample.trace(host.name, name)][-2:]
             assert ran == [
                 ["pre_deploy", "deploy", release],
                 ["post_deploy", "deploy", release],
             ]
-            folders = {line[3] for line in world.trace(host.name, name)[-2:]}
+            folders = {line[3] for line in sample.trace(host.name, name)[-2:]}
             assert folders == {full["GHOST_RELEASE_PATH"]}
-            built = variables(world.read(host.name, name, "built.env"))
-            repository = world.repositories[name]
+            built = variables(sample.read(host.name, name, "built.env"))
+            repository = sample.repositories[name]
             epoch = repository.git("log", "-1", "--format=%ct")
             assert _mine(built) == expected | {"SOURCE_DATE_EPOCH": epoch}
 
 
-def _assert_same_tree(world: World, host: str, name: str, uid: int) -> None:
+def _assert_same_tree(sample: SampleApp, host: str, name: str, uid: int) -> None:
     """Compare what a host serves with the repository, shared things aside."""
-    source = world.repositories[name].path
-    release = world.module_folder(host, name) / world.link(host, name).split("/")[-1]
+    source = sample.repositories[name].path
+    release = sample.module_folder(host, name) / sample.link(host, name).split("/")[-1]
     for path in source.rglob("*"):
         inner = path.relative_to(source)
         if inner.parts[0] in {".git", "log"} or inner.name == "config.ini":
@@ -142,17 +144,17 @@ async def test_two_deploys_of_two_modules_go_live_on_twelve_hosts(
     case = SETTINGS[setting]
     uid = case.uid
     fleet = sshd_fleet(HOSTS, user=case.user, poor=case.poor)
-    world = World.create(tmp_path, fleet)
+    sample = SampleApp.create(tmp_path, fleet)
     modules = [
-        world.module("site", uid=uid, gid=uid),
-        world.module(
+        sample.module("site", uid=uid, gid=uid),
+        sample.module(
             "worker",
             uid=uid,
             gid=uid,
             after_all_deploy=Script(path="deploy/after_all_deploy"),
         ),
     ]
-    plan = world.plan(
+    plan = sample.plan(
         *modules,
         ssh=attrs.evolve(fleet.ssh, sudo=case.sudo),
         rollout=Rollout(waves=(1, "100%")),
@@ -162,12 +164,12 @@ async def test_two_deploys_of_two_modules_go_live_on_twelve_hosts(
 
     assert first.outcome is Outcome.LIVE
     assert {h.state for h in first.hosts.values()} == {State.LIVE}
-    _assert_live(world, plan, first, {})
-    for name in world.repositories:
-        _assert_same_tree(world, "h7", name, uid)
-        assert world.shared("h7", name, "log/seed").read_text() == "first"
-        world.shared("h7", name, "log/kept").write_text("kept")
-        world.repositories[name].commit("2")
+    _assert_live(sample, plan, first, {})
+    for name in sample.repositories:
+        _assert_same_tree(sample, "h7", name, uid)
+        assert sample.shared("h7", name, "log/seed").read_text() == "first"
+        sample.shared("h7", name, "log/kept").write_text("kept")
+        sample.repositories[name].commit("2")
 
     second = await deploy(plan, actor="ann")
 
@@ -176,42 +178,42 @@ async def test_two_deploys_of_two_modules_go_live_on_twelve_hosts(
             host.name: f"/ghost/shop/prod/web/blue/{name}/{first.releases[name]}"
             for host in plan.hosts
         }
-        for name in world.repositories
+        for name in sample.repositories
     }
-    _assert_live(world, plan, second, before)
+    _assert_live(sample, plan, second, before)
     assert second.waves == (("h1",), tuple(f"h{n}" for n in range(2, HOSTS + 1)))
-    for name in world.repositories:
-        _assert_same_tree(world, "h7", name, uid)
-        assert world.read("h7", name, "version") == b"2"
-        assert world.shared("h7", name, "log/kept").read_text() == "kept"
+    for name in sample.repositories:
+        _assert_same_tree(sample, "h7", name, uid)
+        assert sample.read("h7", name, "version") == b"2"
+        assert sample.shared("h7", name, "log/kept").read_text() == "kept"
     after_all = _mine(variables((tmp_path / "after_all.env").read_bytes()))
-    assert after_all == _expected(world, plan, second, "worker")
-    _assert_store(world, second)
-    _assert_no_secret_in_the_open(world, fleet.hosts[0].name)
+    assert after_all == _expected(sample, plan, second, "worker")
+    _assert_store(sample, second)
+    _assert_no_secret_in_the_open(sample, fleet.hosts[0].name)
 
 
-def _assert_store(world: World, report: Report) -> None:
-    lines = world.manifest()
+def _assert_store(sample: SampleApp, report: Report) -> None:
+    lines = sample.manifest()
     assert [line[:3] for line in lines] == [
-        [name, report.releases[name], f"/srv/{name}"] for name in world.repositories
+        [name, report.releases[name], f"/srv/{name}"] for name in sample.repositories
     ]
     for _, package, _, sha256 in lines:
-        archive = world.store / "packages" / f"{package}.tar.zst"
+        archive = sample.store / "packages" / f"{package}.tar.zst"
         assert hashlib.sha256(archive.read_bytes()).hexdigest() == sha256
     journal = Path(report.log) / "journal.jsonl"
     machines = folded(replay(journal)).hosts
     assert {m.state for m in machines.values()} == {State.LIVE}
-    assert (world.store / "runs" / report.run / "report.json").exists()
+    assert (sample.store / "runs" / report.run / "report.json").exists()
 
 
-def _assert_no_secret_in_the_open(world: World, host: str) -> None:
+def _assert_no_secret_in_the_open(sample: SampleApp, host: str) -> None:
     """Only files for their owner alone may hold a secret, and logs never."""
     secret = SECRET.encode()
-    for path in (world.folder / "store").rglob("*"):
+    for path in (sample.folder / "store").rglob("*"):
         if path.is_file() and secret in path.read_bytes():
             assert path.parent.name == "environments"
             assert path.stat().st_mode & 0o077 == 0
-    for path in world.fleet.path(host, "/ghost").rglob("*"):
+    for path in sample.fleet.path(host, "/ghost").rglob("*"):
         if path.is_file() and not path.is_symlink() and secret in path.read_bytes():
             inside = path.name == "environment" and path.stat().st_mode & 0o077 == 0
             # What the test's own scripts wrote down.

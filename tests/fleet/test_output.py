@@ -17,7 +17,7 @@ import pytest
 from ghostasync import Script
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console
-from tests.fleet.world import World
+from tests.fleet.sample_app import SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -33,7 +33,7 @@ HOSTILE = (
 
 @attrs.frozen
 class Scene:
-    world: World
+    sample: SampleApp
     console: Console
 
     def scripts(self, **texts: str) -> None:
@@ -41,21 +41,21 @@ class Scene:
         scripts = {key: Script(inline=text) for key, text in texts.items()}
         none = dict.fromkeys(("buildpack", "pre_deploy", "post_deploy"), Script())
         module = attrs.evolve(
-            self.world.module("site"),
+            self.sample.module("site"),
             after_all_deploy=Script(),
             **{**none, **scripts},  # type: ignore[arg-type]  # all are scripts
         )
-        self.console.configure(self.world.plan(module))
+        self.console.configure(self.sample.plan(module))
 
     def log(self) -> Path:
-        (path,) = self.world.store.glob("runs/*/hosts/h1.log")
+        (path,) = self.sample.store.glob("runs/*/hosts/h1.log")
         return path
 
 
 @pytest.fixture
 def scene(sshd_fleet: StartFleet, tmp_path: Path) -> Scene:
-    world = World.create(tmp_path, sshd_fleet(1), "site")
-    return Scene(world, Console(world))
+    sample = SampleApp.create(tmp_path, sshd_fleet(1), "site")
+    return Scene(sample, Console(sample))
 
 
 def peak(pid: int) -> int:
@@ -142,7 +142,7 @@ def test_a_daemon_that_post_deploy_leaves_behind_lives_on(scene: Scene) -> None:
     assert scene.console.deploy().exit == 0
     assert scene.console.deploy("--force").exit == 0
 
-    assert scene.world.fleet.commands("h1").count("sleep 600") == 2
+    assert scene.sample.fleet.commands("h1").count("sleep 600") == 2
 
 
 def on_a_terminal(console: Console, *args: str) -> bytes:
@@ -150,11 +150,11 @@ def on_a_terminal(console: Console, *args: str) -> bytes:
     ours, its = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "ghostasync", *args],
-        cwd=console.world.folder,
+        cwd=console.sample.folder,
         env={
             **os.environ,
-            "HOME": str(console.world.folder),
-            "XDG_CACHE_HOME": str(console.world.folder / "cache"),
+            "HOME": str(console.sample.folder),
+            "XDG_CACHE_HOME": str(console.sample.folder / "cache"),
             "TOKEN": "s3cr3t",
             "TERM": "xterm",
         },

@@ -13,7 +13,7 @@ from ghostasync import Rollout, Script, Verify
 from ghostasync.model import Deadlines
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console, Outcome
-from tests.fleet.world import HOSTILE, World
+from tests.fleet.sample_app import HOSTILE, SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.fleet
 class Scene:
     """A fleet of three with nothing on it yet."""
 
-    world: World
+    sample: SampleApp
     console: Console
 
     def deploy(self, version: str = "", *args: str) -> str:
         """Deploy a commit and return the release id of ``site``."""
         if version:
-            for repository in self.world.repositories.values():
+            for repository in self.sample.repositories.values():
                 repository.commit(version)
         outcome = self.console.deploy(*args)
         assert outcome.exit == 0, outcome.stderr
@@ -36,16 +36,16 @@ class Scene:
         return release
 
     def releases(self, host: str) -> set[str]:
-        folder = self.world.module_folder(host, "site")
+        folder = self.sample.module_folder(host, "site")
         return {p.name for p in folder.iterdir()} - {"shared", ".ghost"}
 
 
 @pytest.fixture
 def scene(sshd_fleet: StartFleet, tmp_path: Path) -> Scene:
-    world = World.create(tmp_path, sshd_fleet(3), "site")
-    console = Console(world)
-    console.configure(world.plan())
-    return Scene(world, console)
+    sample = SampleApp.create(tmp_path, sshd_fleet(3), "site")
+    console = Console(sample)
+    console.configure(sample.plan())
+    return Scene(sample, console)
 
 
 # --- Visitors ------------------------------------------------------------------
@@ -54,8 +54,8 @@ def scene(sshd_fleet: StartFleet, tmp_path: Path) -> Scene:
 def test_a_reader_never_fails_and_never_sees_two_releases_mixed(scene: Scene) -> None:
     """Ghost's link is not replaced in one step everywhere; ours is, ten times over."""
     scene.deploy("0")
-    target = scene.world.fleet.path("h1", "/srv/site")
-    folder = scene.world.module_folder("h1", "site")
+    target = scene.sample.fleet.path("h1", "/srv/site")
+    folder = scene.sample.module_folder("h1", "site")
     done = threading.Event()
     # Millions of reads on a busy machine: what they say is kept, and not how often.
     reads: set[tuple[bytes, bytes]] = set()
@@ -99,7 +99,7 @@ def _read_at(folder: int, name: str) -> bytes:
 
 def test_a_second_deploy_of_the_same_commit_changes_nothing(scene: Scene) -> None:
     first = scene.deploy("1")
-    ran = len(scene.world.trace("h2", "site"))
+    ran = len(scene.sample.trace("h2", "site"))
 
     outcome = scene.console.deploy()
 
@@ -107,7 +107,7 @@ def test_a_second_deploy_of_the_same_commit_changes_nothing(scene: Scene) -> Non
     assert set(outcome.states.values()) == {"UNCHANGED"}
     assert outcome.last["releases"] == {"site": first}
     assert outcome.last["nbytes"] == 0
-    assert len(scene.world.trace("h2", "site")) == ran
+    assert len(scene.sample.trace("h2", "site")) == ran
 
 
 def test_force_deploys_what_is_live_already(scene: Scene) -> None:
@@ -116,19 +116,19 @@ def test_force_deploys_what_is_live_already(scene: Scene) -> None:
     second = scene.deploy("", "--force")
 
     assert second != first
-    assert set(scene.world.serves("site").values()) == {second}
+    assert set(scene.sample.serves("site").values()) == {second}
 
 
 def test_another_environment_is_another_release(scene: Scene) -> None:
     first = scene.deploy("1")
-    plan = scene.world.plan()
+    plan = scene.sample.plan()
     app = attrs.evolve(plan.app, env_vars={"GREETING": "changed"})
     scene.console.configure(attrs.evolve(plan, app=app))
 
     second = scene.deploy()
 
     assert second != first
-    seen = scene.world.environment("h1", "site", "post_deploy")
+    seen = scene.sample.environment("h1", "site", "post_deploy")
     assert seen["GREETING"] == "changed"
 
 
@@ -141,13 +141,13 @@ def test_build_stops_after_packaging_and_a_package_can_be_deployed(
     built = scene.console("build")
     assert built.exit == 0, built.stderr
     package = built.stdout.strip()
-    assert scene.world.serves("site") == dict.fromkeys(("h1", "h2", "h3"), "")
-    scene.world.repositories["site"].commit("2")
+    assert scene.sample.serves("site") == dict.fromkeys(("h1", "h2", "h3"), "")
+    scene.sample.repositories["site"].commit("2")
 
     release = scene.deploy("", "--package", package)
 
     assert release == package
-    assert scene.world.read("h1", "site", "version") == b"1"
+    assert scene.sample.read("h1", "site", "version") == b"1"
 
 
 def test_an_old_package_can_be_deployed_again_without_sending_it(
@@ -159,8 +159,8 @@ def test_an_old_package_can_be_deployed_again_without_sending_it(
     outcome = scene.console.deploy("--package", old)
 
     assert (outcome.exit, outcome.last["nbytes"]) == (0, 0), outcome.stderr
-    assert set(scene.world.serves("site").values()) == {old}
-    assert scene.world.manifest()[0][1] == old
+    assert set(scene.sample.serves("site").values()) == {old}
+    assert scene.sample.manifest()[0][1] == old
 
 
 def test_a_package_that_is_not_there_is_refused(scene: Scene) -> None:
@@ -170,13 +170,13 @@ def test_a_package_that_is_not_there_is_refused(scene: Scene) -> None:
     outcome = scene.console.deploy("--package", "1700000000_site_0000000")
 
     assert (outcome.exit, outcome.stdout) == (2, "")
-    assert scene.world.manifest()[0][1] == first
+    assert scene.sample.manifest()[0][1] == first
 
 
 def test_a_damaged_package_never_reaches_a_host(scene: Scene) -> None:
     """Ghost defect 17: nothing checked a package between store and host."""
     package = scene.console("build").stdout.strip()
-    archive = scene.world.store / "packages" / f"{package}.tar.zst"
+    archive = scene.sample.store / "packages" / f"{package}.tar.zst"
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 1
     archive.chmod(0o600)
@@ -186,29 +186,29 @@ def test_a_damaged_package_never_reaches_a_host(scene: Scene) -> None:
 
     assert outcome.exit == 1
     assert package in outcome.stderr
-    assert scene.world.serves("site") == dict.fromkeys(("h1", "h2", "h3"), "")
+    assert scene.sample.serves("site") == dict.fromkeys(("h1", "h2", "h3"), "")
 
 
 # --- Converge ------------------------------------------------------------------
 
 
 def _steps(scene: Scene, host: str) -> list[list[str]]:
-    return [line[:2] for line in scene.world.trace(host, "site")]
+    return [line[:2] for line in scene.sample.trace(host, "site")]
 
 
 def test_converge_brings_a_new_host_to_the_manifest_from_the_store(
     scene: Scene,
 ) -> None:
-    plan = scene.world.plan()
+    plan = scene.sample.plan()
     first, second, third = plan.hosts
     scene.console.configure(attrs.evolve(plan, hosts=(first, second)))
     release = scene.deploy("1")
-    module = scene.world.module(
+    module = scene.sample.module(
         "site",
         buildpack=Script(inline="exit 1"),
         after_all_deploy=Script(inline="exit 1"),
     )
-    scene.world.repositories["site"].commit("2")
+    scene.sample.repositories["site"].commit("2")
     scene.console.configure(attrs.evolve(plan, modules=(module,)))
     before = _steps(scene, "h1")
 
@@ -216,27 +216,27 @@ def test_converge_brings_a_new_host_to_the_manifest_from_the_store(
 
     assert outcome.exit == 0, outcome.stderr
     assert outcome.states == {"h1": "UNCHANGED", "h2": "UNCHANGED", "h3": "LIVE"}
-    assert scene.world.serves("site") == dict.fromkeys(("h1", "h2", "h3"), release)
+    assert scene.sample.serves("site") == dict.fromkeys(("h1", "h2", "h3"), release)
     assert _steps(scene, "h3") == [
         ["pre_deploy", "converge"],
         ["post_deploy", "converge"],
     ]
     assert _steps(scene, "h1") == before
-    seen = scene.world.environment("h3", "site", "post_deploy")
+    seen = scene.sample.environment("h3", "site", "post_deploy")
     assert seen["GHOST_MODULE_COMMIT"][:7] == release[-7:]
-    assert scene.world.manifest()[0][1] == release
+    assert scene.sample.manifest()[0][1] == release
     assert third.name == "h3"
 
 
 def test_converge_of_one_host_leaves_the_others_alone(scene: Scene) -> None:
     release = scene.deploy("1")
     for host in ("h2", "h3"):
-        scene.world.fleet.path(host, "/srv/site").unlink()
+        scene.sample.fleet.path(host, "/srv/site").unlink()
 
     outcome = scene.console("converge", "h2", "--output", "json")
 
     assert outcome.exit == 0, outcome.stderr
-    assert scene.world.serves("site") == {"h1": release, "h2": release, "h3": ""}
+    assert scene.sample.serves("site") == {"h1": release, "h2": release, "h3": ""}
 
 
 def test_converge_before_the_first_deploy_is_refused(scene: Scene) -> None:
@@ -249,7 +249,7 @@ def test_converge_before_the_first_deploy_is_refused(scene: Scene) -> None:
 def test_a_host_that_was_never_activated_is_not_in_line(scene: Scene) -> None:
     """A link that moved proves nothing: the controller may have died behind it."""
     release = scene.deploy("1")
-    folder = scene.world.module_folder("h2", "site")
+    folder = scene.sample.module_folder("h2", "site")
     (folder / ".ghost" / release / "fingerprint").unlink()
 
     outcome = scene.console("converge", "--output", "json")
@@ -260,7 +260,7 @@ def test_a_host_that_was_never_activated_is_not_in_line(scene: Scene) -> None:
 
 def test_a_failed_redeploy_of_what_serves_leaves_its_environment(scene: Scene) -> None:
     release = scene.deploy("1")
-    plan = scene.world.plan(scene.world.module("site"))
+    plan = scene.sample.plan(scene.sample.module("site"))
     app = attrs.evolve(plan.app, env_vars={"GREETING": "new"})
     verify = Verify(command='[ "$GREETING" != new ]', interval=0.1)
     module = attrs.evolve(plan.modules[0], verify=verify)
@@ -274,9 +274,9 @@ def test_a_failed_redeploy_of_what_serves_leaves_its_environment(scene: Scene) -
     assert outcome.exit == 1, outcome.stderr
     assert set(outcome.states.values()) == {"ROLLED_BACK"}
     for host in ("h1", "h2", "h3"):
-        kept = scene.world.module_folder(host, "site") / ".ghost" / release
+        kept = scene.sample.module_folder(host, "site") / ".ghost" / release
         assert b"GREETING='new'" not in (kept / "environment").read_bytes()
-        seen = scene.world.environment(host, "site", "post_deploy")
+        seen = scene.sample.environment(host, "site", "post_deploy")
         assert seen["GREETING"] == HOSTILE
 
 
@@ -284,8 +284,8 @@ def test_after_all_deploy_of_a_stored_package_runs_in_its_own_tree(
     scene: Scene, tmp_path: Path
 ) -> None:
     script = f"cp version {tmp_path}/after"
-    module = scene.world.module("site", after_all_deploy=Script(inline=script))
-    scene.console.configure(scene.world.plan(module))
+    module = scene.sample.module("site", after_all_deploy=Script(inline=script))
+    scene.console.configure(scene.sample.plan(module))
     first = scene.deploy("1")
     scene.deploy("2")
     assert (tmp_path / "after").read_text() == "2"
@@ -299,12 +299,12 @@ def test_after_all_deploy_of_a_stored_package_runs_in_its_own_tree(
 
 
 def test_hosts_keep_what_was_live_and_one_that_failed(scene: Scene) -> None:
-    plan = scene.world.plan(keep=2)
+    plan = scene.sample.plan(keep=2)
     scene.console.configure(plan)
     releases = [scene.deploy(str(version)) for version in (1, 2, 3)]
     assert scene.releases("h1") == set(releases[1:])
-    scene.world.repositories["site"].script("pre_deploy", "exit 1")
-    scene.world.repositories["site"].commit("4")
+    scene.sample.repositories["site"].script("pre_deploy", "exit 1")
+    scene.sample.repositories["site"].commit("4")
     assert scene.console.deploy().exit == 1
 
     assert releases[0] not in scene.releases("h1")
@@ -314,12 +314,12 @@ def test_hosts_keep_what_was_live_and_one_that_failed(scene: Scene) -> None:
 
 def test_failed_releases_do_not_pile_up(scene: Scene) -> None:
     """Ghost purged nothing after a failed extraction; disks filled up."""
-    scene.console.configure(scene.world.plan(keep=1))
+    scene.console.configure(scene.sample.plan(keep=1))
     live = scene.deploy("0")
-    scene.world.repositories["site"].script("pre_deploy", "exit 1")
+    scene.sample.repositories["site"].script("pre_deploy", "exit 1")
 
     for version in range(1, 5):
-        scene.world.repositories["site"].commit(str(version))
+        scene.sample.repositories["site"].commit(str(version))
         assert scene.console.deploy().exit == 1
 
     assert live in scene.releases("h1")
@@ -338,7 +338,7 @@ def test_status_tells_drift_and_line(scene: Scene) -> None:
     assert scene.console("status").exit == 0
 
     scene.deploy("2")
-    link = scene.world.fleet.path("h2", "/srv/site")
+    link = scene.sample.fleet.path("h2", "/srv/site")
     old = f"/ghost/shop/prod/web/blue/site/{first}"
     link.unlink()
     link.symlink_to(old)
@@ -351,14 +351,14 @@ def test_status_tells_drift_and_line(scene: Scene) -> None:
 
 def test_check_is_clean_or_names_what_is_not(scene: Scene) -> None:
     assert scene.console("check").exit == 0
-    scene.world.fleet.path("h2", "/srv/site").mkdir()
+    scene.sample.fleet.path("h2", "/srv/site").mkdir()
 
     outcome = scene.console("check")
 
     assert outcome.exit == 1
     assert "/srv/site is a directory" in _text(outcome)
     assert "h2" in _text(outcome)
-    assert not scene.world.fleet.path("h1", "/ghost/shop").exists()
+    assert not scene.sample.fleet.path("h1", "/ghost/shop").exists()
 
 
 def test_a_dry_run_contacts_no_host(scene: Scene) -> None:
@@ -366,5 +366,5 @@ def test_a_dry_run_contacts_no_host(scene: Scene) -> None:
 
     assert outcome.exit == 0, outcome.stderr
     assert "h1" in outcome.stdout
-    logs = [scene.world.fleet.log(host) for host in ("h1", "h2", "h3")]
+    logs = [scene.sample.fleet.log(host) for host in ("h1", "h2", "h3")]
     assert not any("Connection from" in log for log in logs)

@@ -29,12 +29,12 @@ def test_a_rollback_goes_the_road_of_a_deploy(stage: Stage, second: str) -> None
     outcome = go(stage, "rollback")
 
     assert (outcome.exit, outcome.last["outcome"]) == (0, "live"), outcome.stderr
-    assert stage.world.serves("site") == dict.fromkeys(HOSTS, stage.old)
-    assert [line[1] for line in stage.world.manifest()] == [stage.old]
+    assert stage.sample.serves("site") == dict.fromkeys(HOSTS, stage.old)
+    assert [line[1] for line in stage.sample.manifest()] == [stage.old]
     assert outcome.event("ManifestMoved")["releases"] == {"site": stage.old}
     for host in HOSTS:
-        assert stage.world.leftovers(host, "site") == set()
-        assert [line[:3] for line in stage.world.trace(host, "site")[-2:]] == [
+        assert stage.sample.leftovers(host, "site") == set()
+        assert [line[:3] for line in stage.sample.trace(host, "site")[-2:]] == [
             ["pre_deploy", "rollback", stage.old],
             ["post_deploy", "rollback", stage.old],
         ]
@@ -45,29 +45,29 @@ def test_a_rollback_goes_the_road_of_a_deploy(stage: Stage, second: str) -> None
 
 
 def test_a_host_that_lacks_the_release_is_sent_it(stage: Stage, second: str) -> None:
-    folder = stage.world.module_folder("h3", "site")
+    folder = stage.sample.module_folder("h3", "site")
     shutil.rmtree(folder / stage.old)
     shutil.rmtree(folder / ".ghost" / stage.old)
 
     outcome = go(stage, "rollback", "--to", stage.old)
 
     assert outcome.exit == 0, outcome.stderr
-    assert stage.world.serves("site") == dict.fromkeys(HOSTS, stage.old)
+    assert stage.sample.serves("site") == dict.fromkeys(HOSTS, stage.old)
     sent = {e["host"]: e["nbytes"] for e in outcome.events if e["event"] == "Uploaded"}
     assert [host for host, nbytes in sent.items() if nbytes] == ["h3"]
-    assert stage.world.read("h3", "site", "version") == b"1"
+    assert stage.sample.read("h3", "site", "version") == b"1"
 
 
 def test_hosts_know_what_was_before_where_the_journals_are_lost(
     stage: Stage, second: str
 ) -> None:
-    shutil.rmtree(stage.world.store / "runs")
+    shutil.rmtree(stage.sample.store / "runs")
 
     outcome = go(stage, "rollback")
 
     assert outcome.exit == 0, outcome.stderr
-    assert stage.world.serves("site") == dict.fromkeys(HOSTS, stage.old)
-    assert [line[1] for line in stage.world.manifest()] == [stage.old]
+    assert stage.sample.serves("site") == dict.fromkeys(HOSTS, stage.old)
+    assert [line[1] for line in stage.sample.manifest()] == [stage.old]
 
 
 def test_a_run_and_a_release_are_not_both_said(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from ghostasync import Rollout, Script, Verify
 from ghostasync.model import Deadlines
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console
-from tests.fleet.world import HOSTILE, SECRET, World, variables
+from tests.fleet.sample_app import HOSTILE, SECRET, SampleApp, variables
 
 pytestmark = pytest.mark.fleet
 
@@ -29,19 +29,19 @@ cat >>/srv/out/stdin
 
 def scene(
     start: StartFleet, tmp_path: Path, user: str, *, poor: bool = False
-) -> tuple[World, Console]:
+) -> tuple[SampleApp, Console]:
     """A module whose scripts on hosts all run as nobody; *user* may be "sudo"."""
     login = "ghostuser" if user == "sudo" else user
-    world = World.create(tmp_path, start(2, user=login, poor=poor), "site")
+    sample = SampleApp.create(tmp_path, start(2, user=login, poor=poor), "site")
     for key in ("pre_deploy", "post_deploy"):
-        world.repositories["site"].script(key, SEEN.format(key=key))
-    world.repositories["site"].commit("1")
-    for host in world.fleet.hosts:
-        out = world.fleet.path(host.name, "/srv/out")
+        sample.repositories["site"].script(key, SEEN.format(key=key))
+    sample.repositories["site"].commit("1")
+    for host in sample.fleet.hosts:
+        out = sample.fleet.path(host.name, "/srv/out")
         out.mkdir()
         out.chmod(0o777)
-    console = Console(world)
-    module = world.module(
+    console = Console(sample)
+    module = sample.module(
         "site",
         pre_deploy=Script(path="deploy/pre_deploy", run_as=USER),
         post_deploy=Script(path="deploy/post_deploy", run_as=USER),
@@ -50,13 +50,13 @@ def scene(
         shared_files=(),
     )
     rollout = Rollout(deadlines=Deadlines(post_deploy=5))
-    ssh = attrs.evolve(world.fleet.ssh, sudo=user == "sudo")
-    console.configure(world.plan(module, rollout=rollout, ssh=ssh))
-    return world, console
+    ssh = attrs.evolve(sample.fleet.ssh, sudo=user == "sudo")
+    console.configure(sample.plan(module, rollout=rollout, ssh=ssh))
+    return sample, console
 
 
-def out(world: World, host: str, name: str) -> str:
-    return (world.fleet.path(host, "/srv/out") / name).read_text()
+def out(sample: SampleApp, host: str, name: str) -> str:
+    return (sample.fleet.path(host, "/srv/out") / name).read_text()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def out(world: World, host: str, name: str) -> str:
 def test_scripts_run_as_the_user_they_name(
     sshd_fleet: StartFleet, tmp_path: Path, user: str, *, poor: bool
 ) -> None:
-    world, console = scene(sshd_fleet, tmp_path, user, poor=poor)
+    sample, console = scene(sshd_fleet, tmp_path, user, poor=poor)
 
     outcome = console.deploy()
 
@@ -81,24 +81,24 @@ def test_scripts_run_as_the_user_they_name(
     folder = f"/ghost/shop/prod/web/blue/site/{release}"
     for host in ("h1", "h2"):
         for key in ("pre_deploy", "post_deploy"):
-            assert out(world, host, key) == f"nobody deploy {folder}\n"
-            data = (world.fleet.path(host, "/srv/out") / f"{key}.env").read_bytes()
+            assert out(sample, host, key) == f"nobody deploy {folder}\n"
+            data = (sample.fleet.path(host, "/srv/out") / f"{key}.env").read_bytes()
             seen = variables(data)
             assert (seen["GREETING"], seen["TOKEN"]) == (HOSTILE, SECRET)
             assert (seen["GHOST_HOST"], seen["HOME"]) == (host, "/nonexistent")
             assert seen["GHOST_RELEASE_ID"] == release
-        assert out(world, host, "verify") == "nobody\n"
-        assert out(world, host, "argv") == "0\n", "no secret in an argument list"
-        assert out(world, host, "stdin") == ""
-        meta = world.module_folder(host, "site") / ".ghost" / release
+        assert out(sample, host, "verify") == "nobody\n"
+        assert out(sample, host, "argv") == "0\n", "no secret in an argument list"
+        assert out(sample, host, "stdin") == ""
+        meta = sample.module_folder(host, "site") / ".ghost" / release
         assert [p.name for p in meta.iterdir() if p.name.startswith("as.")] == []
 
 
 def test_a_missing_right_is_found_in_checking(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
-    world, console = scene(sshd_fleet, tmp_path, "ghostuser")
-    sudoers = world.fleet.path("h2", "/ghost").parent / "etc/sudoers"
+    sample, console = scene(sshd_fleet, tmp_path, "ghostuser")
+    sudoers = sample.fleet.path("h2", "/ghost").parent / "etc/sudoers"
     text = sudoers.read_text()
     sudoers.write_text(text.replace("ALL=(ALL:ALL) NOPASSWD: ALL", "ALL=(bin) ALL"))
 
@@ -124,9 +124,9 @@ def test_a_missing_right_is_found_in_checking(
 def test_a_user_who_is_not_there_is_found_in_checking(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
-    world, console = scene(sshd_fleet, tmp_path, "root")
+    sample, console = scene(sshd_fleet, tmp_path, "root")
     verify = Verify(command="true", run_as="app")
-    console.configure(world.plan(world.module("site", verify=verify)))
+    console.configure(sample.plan(sample.module("site", verify=verify)))
 
     outcome = console.deploy()
 
@@ -139,13 +139,13 @@ def test_a_user_who_is_not_there_is_found_in_checking(
 def test_a_deadline_ends_what_runs_as_another_user(
     sshd_fleet: StartFleet, tmp_path: Path, user: str
 ) -> None:
-    world, console = scene(sshd_fleet, tmp_path, user)
+    sample, console = scene(sshd_fleet, tmp_path, user)
     first = console.deploy()
     assert first.exit == 0, first.stderr
-    world.repositories["site"].script(
+    sample.repositories["site"].script(
         "post_deploy", '[ "$GHOST_HOST" = h1 ] || exit 0\nsleep 300 & wait\n'
     )
-    world.repositories["site"].commit("2")
+    sample.repositories["site"].commit("2")
 
     outcome = console.deploy()
 
@@ -153,9 +153,9 @@ def test_a_deadline_ends_what_runs_as_another_user(
     assert outcome.states == {"h1": "ROLLED_BACK", "h2": "ROLLED_BACK"}
     reason = outcome.event("Failed", "h1")["reason"]
     assert "post_deploy of site not done within 5 s" in reason
-    assert not [line for line in world.fleet.commands("h1") if "sleep 300" in line]
+    assert not [line for line in sample.fleet.commands("h1") if "sleep 300" in line]
     old = f"/ghost/shop/prod/web/blue/site/{first.last['releases']['site']}"
-    lines = out(world, "h1", "post_deploy").splitlines()
+    lines = out(sample, "h1", "post_deploy").splitlines()
     assert lines[-1] == f"nobody rollback {old}", (
         "as its own user says, from its record"
     )

@@ -19,8 +19,8 @@ from ghostasync.model import Ssh
 from ghostasync.transports.ssh import SshTransport
 from tests.fleet.conftest import Connect, StartFleet
 from tests.fleet.console import Console
+from tests.fleet.sample_app import SampleApp
 from tests.fleet.sshd import SshdFleet
-from tests.fleet.world import World
 from tests.transports.commands import run
 
 pytestmark = pytest.mark.fleet
@@ -108,9 +108,9 @@ def test_a_key_with_a_passphrase_and_no_agent_asks_nobody_and_says_what_to_do(
 ) -> None:
     fleet = sshd_fleet(1)
     key = locked(fleet, tmp_path)
-    console = Console(World.create(tmp_path, fleet, "site"))
+    console = Console(SampleApp.create(tmp_path, fleet, "site"))
     settings = attrs.evolve(fleet.ssh, identity=str(key))
-    console.configure(console.world.plan(ssh=settings))
+    console.configure(console.sample.plan(ssh=settings))
 
     outcome = console.deploy(SSH_AUTH_SOCK="")
 
@@ -126,8 +126,8 @@ def test_a_refused_login_and_a_wrong_host_key_are_tried_once_by_a_deploy(
     fleet = sshd_fleet(2)
     fleet.path("h1", "~/.ssh/authorized_keys").write_text("")
     fleet.change_host_key("h2")
-    console = Console(World.create(tmp_path, fleet, "site"))
-    console.configure(console.world.plan(rollout=Rollout(max_failures=2)))
+    console = Console(SampleApp.create(tmp_path, fleet, "site"))
+    console.configure(console.sample.plan(rollout=Rollout(max_failures=2)))
 
     outcome = console.deploy()
 

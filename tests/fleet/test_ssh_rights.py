@@ -11,7 +11,7 @@ import pytest
 from ghostasync import Rollout
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console
-from tests.fleet.world import World
+from tests.fleet.sample_app import SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -20,9 +20,9 @@ ROOT_ONLY: Final = "root ALL=(ALL) ALL\n"
 
 def reasons(console: Console) -> dict[str, str]:
     """Deploy, let each host fail for itself, and return why."""
-    hosts = console.world.fleet.hosts
-    plan = console.world.plan(rollout=Rollout(max_failures=len(hosts)))
-    sudo = (console.world.folder / "sudo").exists()
+    hosts = console.sample.fleet.hosts
+    plan = console.sample.plan(rollout=Rollout(max_failures=len(hosts)))
+    sudo = (console.sample.folder / "sudo").exists()
     console.configure(attrs.evolve(plan, ssh=attrs.evolve(plan.ssh, sudo=sudo)))
     failed = [e for e in console.deploy().events if e["event"] == "Failed"]
     return {event["host"]: f"{event['stage']}: {event['reason']}" for event in failed}
@@ -32,7 +32,7 @@ def test_each_way_in_which_sudo_may_refuse_is_told_with_its_cure(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
     fleet = sshd_fleet(5, user="ghostuser")
-    console = Console(World.create(tmp_path, fleet, "site"))
+    console = Console(SampleApp.create(tmp_path, fleet, "site"))
     (tmp_path / "sudo").touch()
     for host, lines in {
         "h1": "",
@@ -60,7 +60,7 @@ def test_a_folder_that_the_login_may_not_write_to_is_told_with_its_cure(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:
     fleet = sshd_fleet(2, user="ghostuser")
-    console = Console(World.create(tmp_path, fleet, "site"))
+    console = Console(SampleApp.create(tmp_path, fleet, "site"))
     fleet.shell("h1", "chown 0:0 /ghost")
     fleet.shell("h2", "chown 0:0 /srv")
 

@@ -13,7 +13,7 @@ from ghostasync import App, DirectorySource, GitSource, Module, Plan, Script, ch
 from ghostasync.model import Layout, StoreSettings
 from ghostasync.testing import InProcessFleet
 from tests.cli.typed import config, ghostasync
-from tests.fleet.world import Repository
+from tests.fleet.sample_app import Repository
 
 CURL = "set -e\ncurl https://example.com/x\n"
 

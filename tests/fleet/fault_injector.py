@@ -1,4 +1,4 @@
-"""Carries out what a plot says, beside the run that it happens to."""
+"""Carries out the faults of a plan, beside the run that it happens to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
+from tests.fleet.fault_fleet import FaultFleet
+from tests.fleet.fault_plans import Fault
 from tests.fleet.gates import Gate
-from tests.fleet.ground import Ground
-from tests.fleet.plots import Strike
 from tests.fleet.running import Running
 
-__all__ = ["Striking"]
+__all__ = ["FaultInjector"]
 
 CUTS: Final = {
     "half-open": {"up": True, "down": True},
@@ -25,28 +25,28 @@ AWAY: Final = 2.0
 """Seconds that a host is gone which comes back by itself."""
 
 
-class Striking:
+class FaultInjector:
     """Does what is to happen to a run, each thing in its time."""
 
     def __init__(
         self,
-        ground: Ground,
+        faulty: FaultFleet,
         running: Running,
-        strikes: Sequence[Strike],
+        faults: Sequence[Fault],
         gates: ExitStack,
     ) -> None:
-        self._ground, self._running = ground, running
+        self._faulty, self._running = faulty, running
         self._over = threading.Event()
         self.cut: set[str] = set()
         self._failed: list[str] = []
         armed: set[tuple[str, str]] = set()
         self._threads = []
-        for strike in strikes:
+        for fault in faults:
             gate = None
-            if isinstance(strike.at, str) and (strike.host, strike.at) not in armed:
-                armed.add((strike.host, strike.at))
-                gate = gates.enter_context(ground.gate(strike.host, strike.at))
-            thread = threading.Thread(target=self._await, args=(strike, gate))
+            if isinstance(fault.at, str) and (fault.host, fault.at) not in armed:
+                armed.add((fault.host, fault.at))
+                gate = gates.enter_context(faulty.gate(fault.host, fault.at))
+            thread = threading.Thread(target=self._await, args=(fault, gate))
             self._threads.append(thread)
             thread.start()
 
@@ -63,52 +63,52 @@ class Striking:
         if self._failed:
             raise RuntimeError("; ".join(self._failed))
 
-    def _await(self, strike: Strike, gate: Gate | None) -> None:
+    def _await(self, fault: Fault, gate: Gate | None) -> None:
         try:
-            self._play(strike, gate)
+            self._play(fault, gate)
         except (OSError, RuntimeError) as exc:
-            self._failed.append(f"{strike}: {exc!r}")
+            self._failed.append(f"{fault}: {exc!r}")
 
-    def _play(self, strike: Strike, gate: Gate | None) -> None:
+    def _play(self, fault: Fault, gate: Gate | None) -> None:
         if gate is None:
             self._running.until("Started")
-            at = strike.at if isinstance(strike.at, float) else 0.0
+            at = fault.at if isinstance(fault.at, float) else 0.0
             if not self._over.wait(at):
-                self._do(strike)
+                self._do(fault)
             return
         while not self._over.is_set():
             try:
                 gate.wait(0.1)
             except TimeoutError:
                 continue
-            self._do(strike)
-            if strike.fault == "fails":
+            self._do(fault)
+            if fault.kind == "fails":
                 gate.go("echo broken; exit 7")
-            elif strike.fault == "dawdles":
+            elif fault.kind == "dawdles":
                 self._over.wait(1)
                 gate.go()
-            elif strike.fault != "hangs":
+            elif fault.kind != "hangs":
                 gate.go()
             return
 
-    def _do(self, strike: Strike) -> None:
-        ground, host = self._ground, strike.host
-        if strike.fault in CUTS:
+    def _do(self, fault: Fault) -> None:
+        faulty, host = self._faulty, fault.host
+        if fault.kind in CUTS:
             self.cut.add(host)
-            ground.roads[host].silence(**CUTS[strike.fault])
-        match strike.fault:
+            faulty.proxies[host].silence(**CUTS[fault.kind])
+        match fault.kind:
             case "reset":
-                ground.reset(host)
+                faulty.reset(host)
             case "killed":
-                ground.kill(host)
+                faulty.kill(host)
             case "stopped":
-                ground.stop(host)
+                faulty.stop(host)
             case "reboots" | "naps":
-                away = ground.kill if strike.fault == "reboots" else ground.stop
+                away = faulty.kill if fault.kind == "reboots" else faulty.stop
                 away(host)
                 self._over.wait(AWAY)
-                ground.revive(host)
+                faulty.revive(host)
             case "disk full":
-                ground.fill(host)
+                faulty.fill(host)
             case "SIGKILL" | "SIGINT" | "SIGTERM" as name:
                 self._running.signal(name)

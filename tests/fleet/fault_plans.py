@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["Plot", "Strike", "draw"]
+__all__ = ["Fault", "FaultPlan", "draw_plan"]
 
 LASTS: Final = 2.5
 """Seconds that a deploy takes, roughly: within them something happens."""
@@ -35,35 +35,35 @@ A run that was not killed has nothing to resume: it is a deploy then."""
 
 
 @attrs.frozen
-class Strike:
+class Fault:
     """
-    One thing that goes wrong: *fault*, to *host*, *at* a gate's name or a time.
+    One thing that goes wrong: *kind*, to *host*, *at* a gate's name or a time.
 
     A time is in seconds since the run's beginning.
     """
 
-    fault: str
+    kind: str
     host: str
     at: str | float
 
     def __str__(self) -> str:
         when = self.at if isinstance(self.at, str) else f"{self.at:.2f} s"
-        return f"{self.fault} {self.host} at {when}"
+        return f"{self.kind} {self.host} at {when}"
 
 
 @attrs.frozen
-class Plot:
+class FaultPlan:
     """What happens in one deploy."""
 
-    strikes: tuple[Strike, ...]
+    faults: tuple[Fault, ...]
     rollout: Mapping[str, Any] = attrs.field(factory=dict)
     recovery: str = "deploy"
 
     def has(self, *faults: str) -> bool:
-        return any(strike.fault in faults for strike in self.strikes)
+        return any(fault.kind in faults for fault in self.faults)
 
 
-def draw(seed: int, number: int, hosts: Sequence[str]) -> Plot:
+def draw_plan(seed: int, number: int, hosts: Sequence[str]) -> FaultPlan:
     """Return what happens in deploy *number*."""
     dice = random.Random(f"{seed}/{number}")
     rollout: dict[str, Any] = {
@@ -72,12 +72,12 @@ def draw(seed: int, number: int, hosts: Sequence[str]) -> Plot:
         "on_failure": dice.choice(["rollback-fleet"] * 3 + ["rollback-host"]),
     }
     count = 0 if dice.random() < QUIET else dice.choice([1, 1, 1, 2, 3])
-    strikes = tuple(_strike(dice, hosts) for _ in range(count))
-    return Plot(strikes, rollout, recovery=dice.choice(RECOVERIES))
+    faults = tuple(_fault(dice, hosts) for _ in range(count))
+    return FaultPlan(faults, rollout, recovery=dice.choice(RECOVERIES))
 
 
-def _strike(dice: random.Random, hosts: Sequence[str]) -> Strike:
+def _fault(dice: random.Random, hosts: Sequence[str]) -> Fault:
     at_gate = dice.random() < 0.6
     at: str | float = dice.choice(GATES) if at_gate else dice.uniform(0, LASTS)
     kinds = [*TO_HOSTS, *TO_CONTROLLER, *(AT_GATES if at_gate else ())]
-    return Strike(dice.choice(kinds), dice.choice(hosts), at)
+    return Fault(dice.choice(kinds), dice.choice(hosts), at)

@@ -1,5 +1,5 @@
 """
-A road between the controller and one host, for tests to break.
+A proxy between the controller and one host, for tests to break.
 
 It forwards TCP. While it works nobody notices it. It can reset what runs over it, fall
 silent one way or both, or keep newcomers waiting, at a moment of the test's choice.
@@ -20,7 +20,7 @@ from anyio.from_thread import BlockingPortal
 from ghostasync.model import Host
 from tests.fleet.ports import reserve
 
-__all__ = ["Road"]
+__all__ = ["TcpProxy"]
 
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: close(2) sends RST, not FIN."""
@@ -31,7 +31,7 @@ ARRIVING: Final = 40.0
 
 
 class _End(asyncio.Protocol):
-    """One of the two sockets of a lane: what arrives here leaves at the *other*."""
+    """One of two sockets of a connection: what arrives here leaves at the *other*."""
 
     def __init__(self) -> None:
         self.other: _End | None = None
@@ -84,14 +84,14 @@ class _End(asyncio.Protocol):
 
 
 @attrs.define(eq=False)
-class _Lane:
+class _Connection:
     """One connection: the controller's end, and the host's."""
 
     near: _End
     far: _End
 
 
-class Road:
+class TcpProxy:
     """
     A port of *address* that leads to *host*; :attr:`host` is what to connect to.
 
@@ -104,7 +104,7 @@ class Road:
         self._portal = portal
         self._to = host
         self._address = address
-        self._lanes: list[_Lane] = []
+        self._connections: list[_Connection] = []
         self._reaching: set[asyncio.Task[None]] = set()
         self._arrived = threading.Event()
         self._holding = False
@@ -152,7 +152,7 @@ class Road:
         self._portal.call(self._reset)
 
     def close(self) -> None:
-        """Close the road for good."""
+        """Close the proxy for good."""
         self.reset()
         self.shut()
         self._held.close()
@@ -170,36 +170,36 @@ class Road:
             self._server = None
 
     def _arrive(self) -> _End:
-        lane = _Lane(_End(), _End())
-        lane.near.other, lane.far.other = lane.far, lane.near
-        self._lanes.append(lane)
-        lane.near.quieten(silent=self._holding)
-        lane.far.quieten(silent=self._holding)
-        task = asyncio.ensure_future(self._reach(lane))
+        connection = _Connection(_End(), _End())
+        connection.near.other, connection.far.other = connection.far, connection.near
+        self._connections.append(connection)
+        connection.near.quieten(silent=self._holding)
+        connection.far.quieten(silent=self._holding)
+        task = asyncio.ensure_future(self._reach(connection))
         self._reaching.add(task)
         self._arrived.set()
         task.add_done_callback(self._reaching.discard)
-        return lane.near
+        return connection.near
 
-    async def _reach(self, lane: _Lane) -> None:
+    async def _reach(self, connection: _Connection) -> None:
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(
-                lambda: lane.far, self._to.address, self._to.port
+                lambda: connection.far, self._to.address, self._to.port
             )
         except OSError:
-            lane.near.reset()
+            connection.near.reset()
 
     async def _quieten(self, up: bool, down: bool) -> None:
-        for lane in self._lanes:
-            lane.near.quieten(silent=up)
-            lane.far.quieten(silent=down)
+        for connection in self._connections:
+            connection.near.quieten(silent=up)
+            connection.far.quieten(silent=down)
 
     async def _reset(self) -> None:
-        for lane in self._lanes:
-            lane.near.reset()
-            lane.far.reset()
-        self._lanes.clear()
+        for connection in self._connections:
+            connection.near.reset()
+            connection.far.reset()
+        self._connections.clear()
         # Sockets are closed in the loop's next turn.
         await asyncio.gather(*self._reaching)
         await asyncio.sleep(0)

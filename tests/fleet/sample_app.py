@@ -25,7 +25,7 @@ from ghostasync import (
 )
 from tests.fleet.sshd import SshdFleet
 
-__all__ = ["HOSTILE", "SECRET", "Repository", "World"]
+__all__ = ["HOSTILE", "SECRET", "Repository", "SampleApp"]
 
 SECRET = "s3cr3t-`id`-$(id)"
 HOSTILE = 'it\'s `id` "$(id)" \\ \n second line'
@@ -92,7 +92,7 @@ class Repository:
 
 
 @attrs.define
-class World:
+class SampleApp:
     """Repositories, a store, a fleet; what tests deploy and look at."""
 
     folder: Path
@@ -100,7 +100,7 @@ class World:
     repositories: Mapping[str, Repository]
 
     @classmethod
-    def create(cls, folder: Path, fleet: SshdFleet, *names: str) -> World:
+    def create(cls, folder: Path, fleet: SshdFleet, *names: str) -> SampleApp:
         repositories = {
             name: Repository(folder / "repositories" / name)
             for name in names or ("site", "worker")

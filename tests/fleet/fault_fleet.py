@@ -1,8 +1,8 @@
 """
-Where faults are tried: a fleet behind roads that break, its tools behind gates.
+Where faults are tried: a fleet behind proxies that break, its tools behind gates.
 
-:class:`Ground` sets it up, starts runs on it and breaks it; ``evidence`` says what is
-true of it afterwards.
+:class:`FaultFleet` sets it up, starts runs on it and breaks it; ``evidence`` says what
+is true of it afterwards.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ghostasync import Plan, Rollout, Script, Verify
 from ghostasync.model import Deadlines
 from tests.fleet.console import Console, Outcome
 from tests.fleet.gates import GATED_PATH, HOLD, Gate, install
-from tests.fleet.road import Road
 from tests.fleet.running import Running
+from tests.fleet.sample_app import Repository, SampleApp
 from tests.fleet.sshd import SshdFleet
+from tests.fleet.tcp_proxy import TcpProxy
 from tests.fleet.trees import Tree, look
-from tests.fleet.world import Repository, World
 
-__all__ = ["APP", "Ground"]
+__all__ = ["APP", "FaultFleet"]
 
 APP: Final = "/ghost/shop/prod/web/blue"
-"""The app's folder on hosts, as :class:`World` has it."""
+"""The app's folder on hosts, as :class:`SampleApp` has it."""
 
 DISK: Final = "64m"
 """More than a release and what the engine wants to be spare."""
@@ -46,7 +46,7 @@ VERIFY: Final = Verify(
 
 
 @attrs.define(eq=False)
-class Ground:
+class FaultFleet:
     """
     A fleet that serves a release of ``site``, and what can happen to it.
 
@@ -54,9 +54,9 @@ class Ground:
     those who share one.
     """
 
-    world: World
+    sample: SampleApp
     console: Console
-    roads: Mapping[str, Road]
+    proxies: Mapping[str, TcpProxy]
     disks: frozenset[str]
     trees: dict[str, Tree] = attrs.field(factory=dict)
     version: int = 0
@@ -84,7 +84,7 @@ class Ground:
 
             disks: Which of them have a small disk of their own for ``/ghost``.
 
-            addresses: Where the roads to some of them begin; here, otherwise.
+            addresses: Where the proxies to some of them begin; here, otherwise.
         """
         with ExitStack() as resources:
             portal = resources.enter_context(start_blocking_portal())
@@ -94,20 +94,20 @@ class Ground:
                 resources.callback(_mount(fleet.path(name, "/ghost")))
             resources.enter_context(fleet)
             near = {h.name: h.address for h in fleet.hosts} | dict(addresses or {})
-            roads = {h.name: Road(portal, h, near[h.name]) for h in fleet.hosts}
-            for road in roads.values():
-                resources.callback(road.close)
+            proxies = {h.name: TcpProxy(portal, h, near[h.name]) for h in fleet.hosts}
+            for proxy in proxies.values():
+                resources.callback(proxy.close)
             for host in fleet.hosts:
                 install(_tools(fleet, host.name))
-            _know(folder / "fleet/known_hosts", fleet, roads)
-            world = World.create(folder, fleet, "site")
+            _know(folder / "fleet/known_hosts", fleet, proxies)
+            sample = SampleApp.create(folder, fleet, "site")
             for key, text in SCRIPTS.items():
-                world.repositories["site"].script(key, text)
-            _fill_in(world.repositories["site"])
+                sample.repositories["site"].script(key, text)
+            _fill_in(sample.repositories["site"])
             return cls(
-                world,
-                Console(world),
-                roads,
+                sample,
+                Console(sample),
+                proxies,
                 frozenset(disks),
                 resources=resources.pop_all(),
             )
@@ -115,7 +115,7 @@ class Ground:
 
     @property
     def fleet(self) -> SshdFleet:
-        return self.world.fleet
+        return self.sample.fleet
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ class Ground:
     def commit(self) -> None:
         """Make the next version."""
         self.version += 1
-        repository = self.world.repositories["site"]
+        repository = self.sample.repositories["site"]
         commit = repository.commit(str(self.version), f"version {self.version}")
         self.trees[commit[:7]] = look(repository.path)
 
@@ -149,7 +149,7 @@ class Ground:
         )
 
     def _plan(self, rollout: Rollout) -> Plan:
-        module = self.world.module(
+        module = self.sample.module(
             "site",
             buildpack=Script(),
             shared_dirs=(),
@@ -157,10 +157,10 @@ class Ground:
             verify=VERIFY,
         )
         hosts = tuple(
-            attrs.evolve(road.host, address=self._names.get(name, road.host.address))
-            for name, road in self.roads.items()
+            attrs.evolve(proxy.host, address=self._names.get(name, proxy.host.address))
+            for name, proxy in self.proxies.items()
         )
-        plan = self.world.plan(module, rollout=rollout, hosts=hosts)
+        plan = self.sample.plan(module, rollout=rollout, hosts=hosts)
         return attrs.evolve(plan, app=attrs.evolve(plan.app, env_vars={}, secrets=()))
 
     @contextmanager
@@ -194,24 +194,24 @@ class Ground:
 
     def reset(self, host: str) -> None:
         """Reset its connections; new ones work."""
-        self.roads[host].reset()
+        self.proxies[host].reset()
 
     def half_open(self, host: str) -> None:
         """Carry nothing more of its connections, and tell nobody; new ones work."""
-        self.roads[host].silence()
+        self.proxies[host].silence()
 
     def kill(self, host: str) -> None:
         """Crash it: its processes are gone, and nobody listens any more."""
         self._down.add(host)
         self.fleet.kill(host)
-        self.roads[host].shut()
-        self.roads[host].flow()
+        self.proxies[host].shut()
+        self.proxies[host].flow()
 
     def stop(self, host: str) -> None:
         """Stop all its processes; TCP answers, nothing else does."""
         self._down.add(host)
         self.fleet.freeze(host)
-        self.roads[host].flow()
+        self.proxies[host].flow()
 
     def revive(self, host: str) -> None:
         """Start a host that was killed, let one go on that was stopped."""
@@ -219,7 +219,7 @@ class Ground:
             self.fleet.thaw(host)
         else:
             self.fleet.start(host)
-        self.roads[host].open()
+        self.proxies[host].open()
         self._down.discard(host)
 
     def fill(self, host: str) -> None:
@@ -237,7 +237,7 @@ class Ground:
         """Put everything right that can happen to hosts."""
         self._names.clear()
         for name in self.names:
-            self.roads[name].reset()
+            self.proxies[name].reset()
             self.revive(name)
             (self.fleet.path(name, "/ghost") / "filler").unlink(missing_ok=True)
 
@@ -273,12 +273,12 @@ def _mount(folder: Path) -> Any:  # a callback that takes it away
     return lambda: subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def _know(file: Path, fleet: SshdFleet, roads: Mapping[str, Road]) -> None:
-    """Have the hosts' keys believed at the near end of the roads, too."""
+def _know(file: Path, fleet: SshdFleet, proxies: Mapping[str, TcpProxy]) -> None:
+    """Have the hosts' keys believed at the near end of the proxies, too."""
     lines = file.read_text().splitlines()
     for line, host in zip(tuple(lines), fleet.hosts, strict=True):
         _, _, key = line.partition(" ")
-        near = roads[host.name].host
+        near = proxies[host.name].host
         lines.append(f"[{near.address}]:{near.port} {key}")
     file.write_text("\n".join(lines) + "\n")
 
