@@ -121,8 +121,8 @@ class Moment:
 
 
 MOMENTS: Final = {
-    "greeting": Moment(S.CONNECTING, deadlines={"connect": 4}),
-    "login": Moment(S.CONNECTING, "id", deadlines={"connect": 4}),
+    "greeting": Moment(S.CONNECTING, deadlines={"connect": 10}),
+    "login": Moment(S.CONNECTING, "id", deadlines={"connect": 10}),
     "check": Moment(S.CHECKING, "df", deadlines={"check": 4}),
     "upload": Moment(S.UPLOADING, "tar", deadlines={"upload": 4}),
     "prepare": Moment(
@@ -243,9 +243,9 @@ SILENT: Final = {"_remote.call.GRACE": 3, "_remote.call.ANSWER": 2}
 
 FAULTS: Final = {
     "reset": Fault(_reset),
-    "half-open": Fault(_half_open, {"rollback": 20, "connect": 5}, SILENT),
-    "killed": Fault(_killed, {"rollback": 6, "connect": 5}, SILENT),
-    "stopped": Fault(_stopped, {"rollback": 6, "connect": 5}, SILENT),
+    "half-open": Fault(_half_open, {"rollback": 20, "connect": 8}, SILENT),
+    "killed": Fault(_killed, {"rollback": 6, "connect": 8}, SILENT),
+    "stopped": Fault(_stopped, {"rollback": 6, "connect": 8}, SILENT),
     "disk full": Fault(_disk_full),
     "fails": Fault(_fails),
     "hangs": Fault(_hangs, {"rollback": 6}),

@@ -29,8 +29,8 @@ NOTICED: Final = 60.0
 SLACK: Final = 20.0
 """Seconds for all else, on a busy machine."""
 
-CONNECT: Final = 5.0
-"""Seconds for which a host is looked for again."""
+CONNECT: Final = 15.0
+"""Seconds for which a host is looked for again: a busy machine needs some to log in."""
 
 VICTIM: Final = "h2"
 
@@ -91,7 +91,8 @@ def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
             faulty.configure(connect=CONNECT)
             faulty.commit()
             with faulty.deploying(prefix=inside) as running:
-                assert running.finish().exit == 0
+                first = running.finish()
+            assert first.exit == 0, first.stderr
             old = evidence.served(faulty, VICTIM)
             faulty.commit()
             gate = faulty.gate(VICTIM, "pre_deploy")
@@ -109,7 +110,8 @@ def test_a_host_whose_network_is_gone_is_noticed_within_a_minute(
             faulty.heal()
             faulty.commit()
             with faulty.deploying(prefix=inside) as running:
-                assert running.finish().exit == 0
+                last = running.finish()
+            assert last.exit == 0, last.stderr
 
 
 def test_a_name_server_that_never_answers_costs_only_its_host(tmp_path: Path) -> None:
@@ -121,14 +123,14 @@ def test_a_name_server_that_never_answers_costs_only_its_host(tmp_path: Path) ->
     with closing(silent), FaultFleet.create(tmp_path / "faulty", 2) as faulty:
         old = _serve_something(faulty)
         faulty.rename(VICTIM, "slow.example.com")
-        faulty.configure(connect=3)
+        faulty.configure(connect=8)
         faulty.commit()
         began = time.monotonic()
 
         with faulty.deploying(prefix=prefix) as running:
             outcome = running.finish()
 
-        assert time.monotonic() - began < 3 + SLACK
+        assert time.monotonic() - began < 8 + SLACK
         assert outcome.exit == 1, outcome.stderr
         assert outcome.states[VICTIM] == "FAILED"
         assert "slow.example.com" in outcome.stderr
