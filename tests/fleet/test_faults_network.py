@@ -34,7 +34,7 @@ CONNECT: Final = 15.0
 
 VICTIM: Final = "h2"
 
-NEVER_ANSWERS: Final = "127.0.0.9"
+NEVER_ANSWERS: Final = f"127.9.{os.getpid() // 256 % 256}.{os.getpid() % 256}"
 RESOLVER: Final = f"nameserver {NEVER_ANSWERS}\noptions timeout:30 attempts:3\n"
 WITH_RESOLVER: Final = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
@@ -139,16 +139,24 @@ def test_a_name_server_that_never_answers_costs_only_its_host(tmp_path: Path) ->
         _check_next_deploy(faulty)
 
 
+def _address(number: int, end: int) -> str:
+    """Return an address for an *end* of a cable of this process, from 198.18.0.0/15."""
+    net = os.getpid() % 512
+    return f"198.{18 + net // 256}.{net % 256}.{4 * number + end}"
+
+
 class _Cable:
     """A cable from the controller's network namespace to one host."""
 
     def __init__(self, namespace: str, number: int) -> None:
-        self.address = f"10.79.{number}.1"
+        # Of those that are set aside for measurements: another run of these tests may
+        # have cables on this machine at the same time.
+        self.address = _address(number, 1)
         self._near = f"gn{os.getpid()}.{number}"[:15]
         far = f"gf{os.getpid()}.{number}"[:15]
         _ip(f"link add {self._near} type veth peer name {far} netns {namespace}")
-        _ip(f"addr add {self.address}/24 dev {self._near}")
-        _ip(f"-n {namespace} addr add 10.79.{number}.2/24 dev {far}")
+        _ip(f"addr add {self.address}/30 dev {self._near}")
+        _ip(f"-n {namespace} addr add {_address(number, 2)}/30 dev {far}")
         _ip(f"-n {namespace} link set {far} up")
         self.plug_in()
 
