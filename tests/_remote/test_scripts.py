@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -695,6 +696,41 @@ def test_a_link_that_is_not_previous_any_more_is_left_alone(
     assert err == f"{two.target} is not absent any more but /elsewhere\n"
     assert (one.serves, str(two.target.readlink())) == ("1_a_0", "/elsewhere")
     assert sorted(os.listdir(one.target.parent)) == ["one", "two"]
+
+
+def test_a_switch_that_moved_nothing_says_so(shell: str, tmp_path: Path) -> None:
+    """As it is where somebody clears the folder of the links meanwhile."""
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    for module in (one, two):
+        module.serve("1_a_0")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("1_a_0", "2_b_0"))
+    _arm(shell, *moves)
+    # Not rm in the place of mv: busybox ash has both built in.
+    clears = f'rm -f {two.target.parent}/.two.ghost\nexec {sys.executable} "$@"'
+    path = _instead(tmp_path, "python3", clears)
+
+    status, _, err = run(shell, "switch", "python3", *_ends(*moves), env=path)
+
+    assert (status, one.serves, two.serves) == (1, "2_b_0", "1_a_0")
+    assert err == (
+        f"{two.target} leads to {two.release('1_a_0')}, not to {two.release('2_b_0')}\n"
+    )
+    assert run(shell, "restore", "mv", *_ends(*reversed(moves)))[0] == 0
+    assert (one.serves, two.serves) == ("1_a_0", "1_a_0")
+
+
+def test_a_way_back_that_moved_nothing_says_so(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    move = one.move("1_a_0", "2_b_0")
+    _arm(shell, move)
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+    path = _instead(tmp_path, "python3", "exit 0")
+
+    status, output, err = run(shell, "restore", "python3", *_ends(move), env=path)
+
+    assert (status, output, one.serves) == (1, "", "2_b_0")
+    assert f"not back to {one.release('1_a_0')}" in err
 
 
 def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -> None:

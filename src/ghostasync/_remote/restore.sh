@@ -57,6 +57,12 @@ while [ $# -gt 0 ]; do
 		rename "$back" "$target"
 	fi
 	rm -f "$back"
+	now=$(readlink "$target" || :)
+	if [ "$now" != "$previous" ]; then
+		printf '%s\n' "$target leads to ${now:-nothing}, not back to ${previous:-nothing}" >&2
+		failed=1
+		continue
+	fi
 	flush -f "${target%/*}"
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=

@@ -57,6 +57,11 @@ move() {
 	[ -z "$aside" ] || [ ! -e "$target" ] || mv "$target" "$aside"
 	rename "$link" "$target"
 }
+# The link itself says whether it moved: its new one may have been taken away meanwhile.
+arrived() {
+	now=$(readlink "$target" || :)
+	[ "$now" = "$new" ] || { echo "$target leads to ${now:-nothing}, not to $new" >&2 && exit 1; }
+}
 # A run that is killed before this loses nothing: all of it is in "armed" on the disk.
 keep() {
 	[ ! -f "$dir/.ghost/armed" ] || mv "$dir/.ghost/armed" "$dir/.ghost/switch"
@@ -82,4 +87,5 @@ links=
 # A connection that is gone by now must not end the script before its books are kept.
 trap '' PIPE
 echo moved 2>/dev/null || :
+each arrived "$@"
 each keep "$@"
