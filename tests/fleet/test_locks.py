@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from itertools import groupby
 from pathlib import Path
@@ -45,6 +46,23 @@ def test_two_controllers_never_interleave(fleet: Fleet) -> None:
         ids = [line[2] for line in fleet.sample.trace(host, "site")]
         runs = [release for release, _ in groupby(ids)]
         assert len(runs) == len(set(runs)), "the scripts of two runs are mixed"
+
+
+def test_two_names_for_one_machine_are_refused(fleet: Fleet) -> None:
+    """A person is not told to wait for the end of the run that says so."""
+    hosts = fleet.sample.fleet.hosts
+    alias = attrs.evolve(hosts[0], name="alias")
+    fleet.console.configure(fleet.sample.plan(hosts=(*hosts, alias)))
+
+    again = fleet.console.deploy("--force")
+    looked = fleet.console("check")
+
+    assert (again.exit, again.last["outcome"], looked.exit) == (1, "failed", 1)
+    for said in (again.stderr, looked.stdout + looked.stderr):
+        assert re.search(
+            r"(h1|alias)(:|  ).*is the same machine as (alias|h1): leave one of", said
+        )
+    fleet.assert_serves(fleet.old)
 
 
 def test_the_next_run_may_begin_at_once(sshd_fleet: StartFleet, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ at=$app_dir
 [ -d "$at" ] || at=$(above "$at")
 [ -w "$at" ] || say "unwritable=$at"
 say "blocks=$(df -Pk "$at" 2>/dev/null | tail -n 1)"
+# Two names for one machine lead to the same folder of the same boot.
+read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || boot=
+say "place=$boot $(stat -c %d:%i "$at" 2>/dev/null)"
 say "inodes=$(df -Pi "$at" 2>/dev/null | tail -n 1)"
 # A random name: hosts that are containers may share /tmp and their PIDs repeat.
 try=$app_dir/.ghost

@@ -73,8 +73,9 @@ class Facts:
 
     *tools* are the programs found, of those that are asked for; *rename* the one that
     can rename(2) a link. *holder* is the line that the lock is held under, empty where
-    nobody holds it. *ends_logins* is whether logind ends the processes that a login
-    leaves running, timers among them.
+    nobody holds it. *place* is the same only where two names lead to one app folder of
+    one machine; empty where unknown. *ends_logins* is whether logind ends the processes
+    that a login leaves running, timers among them.
     """
 
     uid: int
@@ -86,6 +87,7 @@ class Facts:
     free_inodes: int | None
     targets: Mapping[str, ModuleState]
     holder: str = ""
+    place: str = ""
     ends_logins: bool = False
 
 
@@ -107,6 +109,12 @@ def _available(df: str, unit: int) -> int | None:
         if total.isdigit() and used.isdigit() and available.isdigit():
             return int(available) * unit if int(total) else None
     return None
+
+
+def _place(text: str) -> str:
+    """Return *text* where both of its words could be found out, else ""."""
+    boot, _, folder = text.partition(" ")
+    return text if boot and folder else ""
 
 
 def parse_identity(text: str) -> Identity:
@@ -161,6 +169,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
             for name, facts in of_modules.items()
         },
         holder=general.get("holder", ""),
+        place=_place(general.get("place", "")),
         ends_logins="ends-logins" in general,
     )
 

@@ -13,7 +13,7 @@ import attrs
 from .._engine.host import HostRun
 from .._engine.look import ask_each, facts_of
 from .._engine.spec import RunSpec
-from .._engine.stages.check import findings, rights
+from .._engine.stages.check import findings, rights, same_machine
 from ..errors import HostError
 from ..protocols import Transport
 from ._scripts import complaints
@@ -52,10 +52,16 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
         )
         all_findings += [Finding("", text, chosen.module.name) for text in texts]
 
+    names: dict[str, str] = {}
+
     async def look(ctx: HostRun) -> list[Finding]:
         try:
             facts = ctx.attempt.facts = await facts_of(ctx)
             wrong = [*findings(ctx, facts), *await rights(ctx)]
+            # A deploy finds that out as it takes the lock for the second time.
+            twin = names.setdefault(facts.place or ctx.name, ctx.name)
+            if twin != ctx.name:
+                wrong.append(same_machine(twin))
         except HostError as exc:
             # A host that cannot be looked at is a finding, and no reason to stop.
             return [Finding(ctx.name, str(exc))]

@@ -24,7 +24,7 @@ from ...errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ...model import Module
 from ..host import HostRun
 
-__all__ = ["check", "findings", "inspect", "rights", "take_lock"]
+__all__ = ["check", "findings", "inspect", "rights", "same_machine", "take_lock"]
 
 STALE: Final = 90
 """Seconds without a beat, by the host's clock, after which a lock may be taken over."""
@@ -86,7 +86,7 @@ async def take_lock(ctx: HostRun) -> None:
     Raises:
         LockHeld: Another run has the lock.
         StillRunning: A script of a run that is gone has not ended yet.
-        Refused: No lock can be made on this host.
+        Refused: No lock can be made on this host, or it is another host of this run.
     """
     # At most half of the deadline: the rest of CHECKING needs the other half.
     until = anyio.current_time() + min(YIELDING, ctx.run.deadlines.check / 2)
@@ -94,11 +94,30 @@ async def take_lock(ctx: HostRun) -> None:
         try:
             return await _ask_for_lock(ctx)
         except LockHeld as exc:
+            _refuse_twin(ctx, exc)
             younger = (run := _RUN.match(exc.holder)) and run[1] > ctx.run.id
             left = until - anyio.current_time()
             if not younger or left <= 0:
                 raise
         await anyio.sleep(min(_ASK_EVERY, left))
+
+
+def _refuse_twin(ctx: HostRun, exc: LockHeld) -> None:
+    """
+    Do nothing, unless the lock is held by this run itself, under another host's name.
+
+    Raises:
+        Refused: The inventory has two names for this machine.
+    """
+    ours = f"{ctx.run.spec.holder} as "
+    if exc.holder.startswith(ours):
+        twin = exc.holder.removeprefix(ours)
+        raise Refused(ctx.name, same_machine(twin)) from exc
+
+
+def same_machine(twin: str) -> str:
+    """Return the finding that *twin* is another name of the same host."""
+    return f"is the same machine as {twin}: leave one of the two names out"
 
 
 async def _ask_for_lock(ctx: HostRun) -> None:
