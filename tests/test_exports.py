@@ -34,10 +34,10 @@ PROMISED = {
         check_plan load_plan parse_budget parse_plan parse_waves template
     """,
     "ghostasync.errors": """
-        BuildError ConfigError ConnectionDied DeadlinePassed DeployFailed
-        GhostasyncError HostError LockHeld NeverSent NotInStore PackageError PlanError
-        Refused RemoteError SourceError StillRunning StoreError UnknownRevision
-        Unreachable
+        AmbiguousRevision BuildError ConfigError ConnectionDied DeadlinePassed
+        DeployFailed GhostasyncError HostError LockHeld NeverSent NotInStore
+        PackageError PlanError Refused RemoteError SourceError StillRunning StoreError
+        UnknownRevision Unreachable
     """,
     "ghostasync.events": """
         Activated Admitted AfterAllFailed AfterWaveFailed AfterWavePassed

@@ -6,7 +6,8 @@ Errors of ghostasync, ordered by what their reader can do.
     GhostasyncError
     ├── PlanError              refused: no host was contacted, nothing changed
     │   ├── ConfigError        .problems, each with its key
-    │   └── UnknownRevision    the source has no such branch, tag or commit
+    │   ├── UnknownRevision    the source has no such branch, tag or commit
+    │   └── AmbiguousRevision  it has several of that name; says how each is spelled
     ├── SourceError            the source could not be fetched
     ├── BuildError             a script on this machine failed
     ├── PackageError           the tree cannot be packaged, or a package is broken
@@ -26,11 +27,12 @@ Errors of ghostasync, ordered by what their reader can do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .model import Report
 
 __all__ = [
+    "AmbiguousRevision",
     "BuildError",
     "ConfigError",
     "ConnectionDied",
@@ -75,6 +77,19 @@ class UnknownRevision(PlanError):
     def __init__(self, module: str, repo: str, rev: str) -> None:
         super().__init__(f"{module}: {repo} has no branch, tag or commit {rev!r}")
         self.module, self.repo, self.rev = module, repo, rev
+
+
+class AmbiguousRevision(PlanError):
+    """
+    The source has different commits under one name.
+
+    *commits* maps the full spelling of each, such as ``refs/tags/1.0``, to its id.
+    """
+
+    def __init__(self, module: str, rev: str, commits: Mapping[str, str]) -> None:
+        found = [f"{name} ({commit[:7]})" for name, commit in commits.items()]
+        super().__init__(f"{module}: {rev!r} is ambiguous: say {' or '.join(found)}")
+        self.module, self.rev, self.commits = module, rev, dict(commits)
 
 
 class SourceError(GhostasyncError):

@@ -135,6 +135,7 @@ class Source(Protocol):
 
         Raises:
             UnknownRevision: There is no such branch, tag or commit.
+            AmbiguousRevision: There are several, and they differ.
             SourceError: The source could not be asked.
         """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ghostasync.errors import SourceError, UnknownRevision
+from ghostasync.errors import AmbiguousRevision, SourceError, UnknownRevision
 from ghostasync.model import GitSource, Revision
 from ghostasync.sources.git import Git
 from tests.sources.repos import Repo
@@ -115,21 +115,63 @@ async def test_tags_lead_to_their_commit(repo: Repo, git: Callable[..., Git]) ->
     assert [revision.rev for revision in found] == ["light", "annotated", "nested"]
 
 
-async def test_a_branch_goes_before_a_tag_and_both_before_a_short_commit(
+async def test_a_name_of_different_commits_is_refused_with_their_spellings(
     repo: Repo, git: Callable[..., Git]
 ) -> None:
+    """Git itself would take the tag."""
     first = repo.head()
     second = repo.commit("two")
     repo.git("tag", "both", first)
     repo.git("branch", "both", second)
     repo.git("branch", first[:8], second)
+
+    for rev, spelled in (
+        ("both", {"refs/heads/both": second, "refs/tags/both": first}),
+        (first[:8], {f"refs/heads/{first[:8]}": second, first: first}),
+    ):
+        with pytest.raises(AmbiguousRevision) as caught:
+            await git(rev).resolve()
+        assert caught.value.commits == spelled
+        for name, commit in spelled.items():
+            assert f"{name} ({commit[:7]})" in str(caught.value)
+            assert (await git(name).resolve()).commit == commit
+
+
+async def test_a_name_of_one_commit_is_not_ambiguous(
+    repo: Repo, git: Callable[..., Git]
+) -> None:
+    first = repo.head()
+    repo.git("tag", "-a", "-m", "x", "same")
+    repo.git("branch", "same")
+    second = repo.commit("two")
+    repo.git("tag", "main", first)
     repo.git("branch", first, second)
 
-    assert (await git("both").resolve()).commit == second
-    assert (await git(first[:8]).resolve()).commit == second
+    assert (await git("same").resolve()).commit == first
     assert (await git(first[:9]).resolve()).commit == first
+    # The default branch is no name that anybody has typed.
+    assert (await git().resolve()).commit == second
+    assert (await git().resolve()).rev == "main"
+    # A whole commit id is a commit, as it is for git.
     assert (await git(first).resolve()).commit == first
     assert (await git(first.upper()).resolve()).commit == first
+
+
+async def test_an_abbreviation_of_more_than_one_commit_is_refused(
+    repo: Repo, git: Callable[..., Git]
+) -> None:
+    commits = [repo.head()]
+    while len({commit[:4] for commit in commits}) == len(commits):
+        tree = f"{commits[0]}^{{tree}}"
+        commits.append(repo.git("commit-tree", "-m", str(len(commits)), tree))
+        repo.git("update-ref", f"refs/heads/b{len(commits)}", commits[-1])
+    short = commits[-1][:4]
+
+    with pytest.raises(AmbiguousRevision) as caught:
+        await git(short).resolve()
+
+    same = {commit for commit in commits if commit.startswith(short)}
+    assert set(caught.value.commits) == same
 
 
 async def test_a_known_commit_needs_no_network(
@@ -234,7 +276,7 @@ HOSTILE = [
     ":/one",
     "main..main",
     "../heads/main",
-    "refs/heads/main",
+    "refs/remotes/main",
     "heads/main",
     "*",
     " ",

@@ -98,10 +98,10 @@ class Mirror:
 
     async def default_branch(self) -> str:
         """
-        Return the name of the remote's default branch, as it is now.
+        Return the remote's default branch as it is now: ``refs/heads/`` and a name.
 
-        The name is a commit id where the remote's HEAD is detached, and empty where
-        HEAD leads nowhere, as in an empty repository.
+        It is a commit id where the remote's HEAD is detached, and empty where HEAD
+        leads nowhere, as in an empty repository.
         """
         answer = await self.git.ask(
             *("ls-remote", "--symref", *self.git.remote.options),
@@ -109,26 +109,35 @@ class Mirror:
             doing="ask",
         )
         text = answer.decode("utf-8", "surrogateescape")
-        if match := re.search(r"^ref: refs/heads/(.+)\tHEAD$", text, re.MULTILINE):
+        if match := re.search(r"^ref: (refs/heads/.+)\tHEAD$", text, re.MULTILINE):
             return match[1]
         if match := re.search(r"^([0-9a-f]{40})\tHEAD$", text, re.MULTILINE):
             return match[1]
         return ""
 
-    async def find(self, rev: str) -> str:
-        """Return the commit that *rev* names in the mirror, empty where none."""
+    async def find(self, rev: str) -> dict[str, str]:
+        """
+        Return the commits that *rev* may name in the mirror, by their full spelling.
+
+        A branch, a tag and an abbreviated commit may have the same name, and more than
+        one commit the same abbreviation; 40 hex digits are always one commit.
+        """
         # No argument of a program can hold a NUL, and no ref is called so.
         if "\0" in rev:
-            return ""
+            return {}
         if FULL.fullmatch(rev):
-            return await self._peel(rev)
-        # rev-parse would take far more than names, such as main~3 or :/message, and
-        # would look for tags first: refs are asked for by their full name.
-        for kind in ("heads", "tags"):
-            ref = f"refs/{kind}/{rev}"
+            return await self._commits(rev)
+        # rev-parse would take far more than names, such as main~3 or :/message: refs
+        # are asked for by their full name.
+        found = dict[str, str]()
+        whole = (rev,) if rev.startswith(("refs/heads/", "refs/tags/")) else ()
+        for ref in (*whole, f"refs/heads/{rev}", f"refs/tags/{rev}"):
             if line := await self._look("show-ref", "--verify", "--hash", "--", ref):
-                return await self._peel(line)
-        return await self._peel(rev) if SHORT.fullmatch(rev) else ""
+                found[ref] = await self._peel(line)
+        if SHORT.fullmatch(rev):
+            ids = await self._look("rev-parse", f"--disambiguate={rev}")
+            found |= await self._commits(*ids.split())
+        return {name: commit for name, commit in found.items() if commit}
 
     async def read(self, commit: str) -> bytes:
         """Return the commit object as it was stored, whatever its encoding."""
@@ -136,6 +145,11 @@ class Mirror:
             *(f"--git-dir={self.folder}", "cat-file", "commit", commit),
             doing="read",
         )
+
+    async def _commits(self, *ids: str) -> dict[str, str]:
+        """Return those of *ids* that are commits; a tag's own id leads to one."""
+        found = [await self._peel(name) for name in ids]
+        return {commit: commit for commit in found if commit}
 
     async def _peel(self, name: str) -> str:
         return await self._look(

@@ -20,7 +20,7 @@ from typing import Final
 
 from anyio import from_thread, to_thread
 
-from ..errors import SourceError, UnknownRevision
+from ..errors import AmbiguousRevision, SourceError, UnknownRevision
 from ..model import GitSource, Revision
 from ..protocols import OnOutput
 from ._git_cli import LOCAL, NETWORK, UPLOAD_PACK, Cli, Remote
@@ -74,18 +74,20 @@ class Git:
         """
         Find out which commit the wanted revision is now.
 
-        A branch goes before a tag of the same name, both before an abbreviated commit;
-        40 hex digits are always a commit.
+        Branches and tags may be spelled in full, ``refs/tags/1.0``; 40 hex digits are
+        always a commit.
 
         Raises:
             UnknownRevision: There is no such branch, tag or commit.
+            AmbiguousRevision: There are several, and they differ.
             SourceError: The repository could not be asked.
         """
         async with self._translated():
             rev = self._rev
             # A commit never changes, so a whole id that the mirror has needs no
             # network; a branch or tag may have moved since it was fetched.
-            commit = await self._mirror.find(rev) if FULL.fullmatch(rev) else ""
+            found = await self._mirror.find(rev) if FULL.fullmatch(rev) else {}
+            commit = self._only(found)
             if not commit:
                 # A fetch does not move a mirror's HEAD, so a renamed default branch is
                 # only known by asking.
@@ -98,7 +100,7 @@ class Git:
         committed = COMMITTED.search(head)
         return Revision(
             repo=self._remote.url,
-            rev=self._rev or rev,
+            rev=self._rev or rev.removeprefix("refs/heads/"),
             commit=commit,
             message=message.rstrip(b"\n").decode("utf-8", "surrogateescape"),
             epoch=int(committed[1]) if committed else 0,
@@ -132,17 +134,29 @@ class Git:
             await to_thread.run_sync(_settle, into, revision.epoch, self._keep_git)
 
     async def _find(self, rev: str) -> str:
-        commit = await self._mirror.find(rev)
+        found = await self._mirror.find(rev)
         # A commit that no branch or tag leads to any more may still be had by its id.
-        if not commit and FULL.fullmatch(rev):
+        if not found and FULL.fullmatch(rev):
             try:
                 await self._mirror.fetch_commit(rev.lower())
             except SourceError as error:
                 raise self._unknown() from error
-            commit = await self._mirror.find(rev)
-        if not commit:
+            found = await self._mirror.find(rev)
+        if not found:
             raise self._unknown()
-        return commit
+        return self._only(found)
+
+    def _only(self, found: Mapping[str, str]) -> str:
+        """
+        Return the one commit among those *found*, empty where none was.
+
+        Raises:
+            AmbiguousRevision: They differ.
+        """
+        commits = set(found.values())
+        if len(commits) > 1:
+            raise AmbiguousRevision(self._module, self._rev, found)
+        return commits.pop() if commits else ""
 
     def _unknown(self) -> UnknownRevision:
         return UnknownRevision(self._module, self._remote.url, self._rev or "HEAD")
