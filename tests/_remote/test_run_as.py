@@ -146,7 +146,7 @@ def test_a_user_who_is_not_there_is_named(meta: Path) -> None:
 def serving(
     shell: str, variables: bytes, script: bytes
 ) -> Iterator[subprocess.Popen[bytes]]:
-    text = b"set -- %d 0 %d\n%s" % (len(variables), len(script), body("run_as_inner"))
+    text = b"set -- %d 0 %d 0\n%s" % (len(variables), len(script), body("run_as_inner"))
     with subprocess.Popen(
         [*SHELLS[shell], loader(text), "ghost-run_as_inner"],
         stdin=subprocess.PIPE,

@@ -139,6 +139,24 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             'env_vars = { "1\\n" = "1" }',
             f'app.env_vars."1\\n": is no name for it; allowed: {VARIABLE}',
         ),
+        (
+            "app",
+            f'env_vars = {{ A = "{"x" * 140_000}" }}',
+            (
+                "app.env_vars.A: has 140,003 bytes; allowed: 131,000, for Linux starts "
+                "no script with more in one variable"
+            ),
+        ),
+        (
+            "app",
+            "env_vars = { "
+            + ", ".join(f'A{n} = "{"x" * (120_000 + n)}"' for n in range(9))
+            + " }",
+            (
+                "app.env_vars.A8: is the largest of variables that have 1,080,072 "
+                "bytes in all; allowed: 1,000,000"
+            ),
+        ),
         ("app", "env_vars = { A = 1 }", "app.env_vars.A: is 1; allowed: a string"),
         (
             "app",

@@ -10,7 +10,7 @@ import pytest
 from ghostasync import GitSource, Script
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console
-from tests.fleet.sample_app import SECRET, Repository, SampleApp
+from tests.fleet.sample_app import SECRET, Repository, SampleApp, variables
 
 pytestmark = pytest.mark.fleet
 
@@ -90,6 +90,42 @@ def test_hostile_names_arrive_byte_for_byte_and_run_nothing(sample: SampleApp) -
     for host in ("h1", "h2"):
         assert not list(sample.fleet.path(host, "/ghost").rglob("trap"))
     assert not list(sample.folder.rglob("trap"))
+
+
+def test_a_commit_message_of_any_length_arrives_whole(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    """A variable can hold less than what some tools write into merge commits."""
+    sample = SampleApp.create(tmp_path, sshd_fleet(1), "site")
+    repository = sample.repositories["site"]
+    keep = 'cp "$GHOST_MODULE_COMMIT_MESSAGE_FILE" {}; env -0 >{}.env'
+    repository.script("pre_deploy", keep.format("/srv/pre", "/srv/pre"))
+    repository.script("post_deploy", keep.format("/srv/post", "/srv/post"))
+    repository.script("buildpack", keep.format("built", "built"))
+    after = keep.format(tmp_path / "after", tmp_path / "after")
+    repository.commit("2")
+    message = "Merge all\n\n" + "é" * 70_000
+    (tmp_path / "message").write_text(message)
+    repository.git("commit", "--amend", "-qF", str(tmp_path / "message"))
+    module = sample.module("site", after_all_deploy=Script(inline=after))
+    console = Console(sample)
+    console.configure(sample.plan(module))
+
+    outcome = console.deploy()
+
+    assert outcome.exit == 0, outcome.stderr
+    release = sample.link("h1", "site")
+    files = [
+        *(sample.fleet.path("h1", path) for path in ("/srv/pre", "/srv/post")),
+        sample.fleet.path("h1", f"{release}/built"),
+        tmp_path / "after",
+    ]
+    for file in files:
+        assert file.read_text() == message
+        seen = variables(file.with_name(f"{file.name}.env").read_bytes())
+        short = seen["GHOST_MODULE_COMMIT_MESSAGE"]
+        assert message.startswith(short)
+        assert len(short.encode()) in {31_999, 32_000}
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,11 @@ def _on_host(
 ) -> dict[str, str]:
     """Return what scripts on a host must see besides."""
     release = report.releases[name]
+    folder = f"/ghost/shop/prod/web/blue/{name}"
     return {
+        "GHOST_MODULE_COMMIT_MESSAGE_FILE": f"{folder}/.ghost/{release}/commit_message",
         "GHOST_RELEASE_ID": release,
-        "GHOST_RELEASE_PATH": f"/ghost/shop/prod/web/blue/{name}/{release}",
+        "GHOST_RELEASE_PATH": f"{folder}/{release}",
         "GHOST_PREVIOUS_RELEASE_PATH": previous,
         "GHOST_FAILED_RELEASE_ID": "",
         "GHOST_HOST": host,
@@ -105,7 +107,12 @@ def _assert_live(
             built = variables(sample.read(host.name, name, "built.env"))
             repository = sample.repositories[name]
             epoch = repository.git("log", "-1", "--format=%ct")
-            assert _mine(built) == expected | {"SOURCE_DATE_EPOCH": epoch}
+            message = built["GHOST_MODULE_COMMIT_MESSAGE_FILE"]
+            assert message.endswith(f"/{name}/commit_message")
+            assert _mine(built) == expected | {
+                "SOURCE_DATE_EPOCH": epoch,
+                "GHOST_MODULE_COMMIT_MESSAGE_FILE": message,
+            }
 
 
 def _assert_same_tree(sample: SampleApp, host: str, name: str, uid: int) -> None:
@@ -187,6 +194,8 @@ async def test_two_deploys_of_two_modules_go_live_on_twelve_hosts(
         assert sample.read("h7", name, "version") == b"2"
         assert sample.shared("h7", name, "log/kept").read_text() == "kept"
     after_all = _mine(variables((tmp_path / "after_all.env").read_bytes()))
+    message = after_all.pop("GHOST_MODULE_COMMIT_MESSAGE_FILE")
+    assert message.endswith("/worker/commit_message")
     assert after_all == _expected(sample, plan, second, "worker")
     _assert_store(sample, second)
     _assert_no_secret_in_the_open(sample, fleet.hosts[0].name)

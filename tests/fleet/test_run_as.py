@@ -24,6 +24,7 @@ rm /srv/out/token
 echo "$(id -un) $GHOST_ACTION $(pwd -P)" >>"/srv/out/{key}"
 env -0 >"/srv/out/{key}.env"
 cat >>/srv/out/stdin
+cat "$GHOST_MODULE_COMMIT_MESSAGE_FILE" >/srv/out/{key}.message
 """
 
 
@@ -87,6 +88,10 @@ def test_scripts_run_as_the_user_they_name(
             assert (seen["GREETING"], seen["TOKEN"]) == (HOSTILE, SECRET)
             assert (seen["GHOST_HOST"], seen["HOME"]) == (host, "/nonexistent")
             assert seen["GHOST_RELEASE_ID"] == release
+            assert out(sample, host, f"{key}.message") == HOSTILE
+            kept = seen["GHOST_MODULE_COMMIT_MESSAGE_FILE"]
+            assert kept.startswith("/tmp/ghost-message.")
+            assert not Path(kept).exists(), "hosts have their /tmp from this machine"
         assert out(sample, host, "verify") == "nobody\n"
         assert out(sample, host, "argv") == "0\n", "no secret in an argument list"
         assert out(sample, host, "stdin") == ""

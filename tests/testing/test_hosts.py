@@ -115,7 +115,8 @@ def _comparable(facts: Facts) -> Facts:
     targets = {"site": attrs.evolve(site, record=record)}
     return attrs.evolve(
         facts,
-        uid=0, gid=0, tools=frozenset(), free_bytes=0, free_inodes=0, holder="",
+        uid=0, gid=0, tools=frozenset(), free_bytes=0, free_inodes=0, place="",
+        holder="",
         targets=targets,
     )  # fmt: skip
 

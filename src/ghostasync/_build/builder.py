@@ -32,7 +32,7 @@ from .._local.redact import Redactor
 from ..errors import BuildError, SourceError, StoreError
 from ..goal import Goal
 from ..model import Module, Package, Plan, Revision, Script
-from .._packaging.build import Packed, pack
+from .._packaging.build import MESSAGE_FILE, Packed, pack
 from .._packaging.spool import Spool
 from .._packaging.unpack import unpack
 from ..protocols import Source, Store
@@ -99,7 +99,7 @@ class Builder:
             StoreError: The package could not be stored.
         """
         started = anyio.current_time()
-        tree = await self._empty_tree(module)
+        tree = await self._empty_tree(module, revision)
         await self._fetch(module, source, revision, tree)
         self.note(e.BuildStarted(module.name))
         variables = self._variables(module, revision)
@@ -171,9 +171,9 @@ class Builder:
 
     # --- Steps -----------------------------------------------------------------
 
-    async def _empty_tree(self, module: Module) -> Path:
+    async def _empty_tree(self, module: Module, revision: Revision) -> Path:
         """
-        Lock and empty a module's build folder for this run.
+        Lock and empty a module's build folder for this run, for a tree of *revision*.
 
         Raises:
             BuildError: Another run has it, for longer than ``deadlines.build``.
@@ -187,6 +187,9 @@ class Builder:
         tree = folder / "tree"
         await to_thread.run_sync(_remove, tree)
         tree.mkdir()
+        self._message(module).write_bytes(
+            revision.message.encode("utf-8", "surrogateescape")
+        )
         self._trees[module.name] = tree
         return tree
 
@@ -204,7 +207,7 @@ class Builder:
             )
 
     async def _unpacked(self, release: Release) -> Path:
-        tree = await self._empty_tree(release.module)
+        tree = await self._empty_tree(release.module, release.package.revision)
         archive = await self._archive(release.id, release.module.name)
         await to_thread.run_sync(unpack, archive, tree)
         return tree
@@ -307,6 +310,10 @@ class Builder:
             module.name, key, self.log(module.name), self.redactor.stream(), self.note
         )
 
+    def _message(self, module: Module) -> Path:
+        """Return the file for the whole message of the commit that is built."""
+        return self.folder(module.name) / MESSAGE_FILE
+
     def _variables(self, module: Module, revision: Revision) -> dict[str, str]:
         return module_variables(
             self.plan.app,
@@ -351,7 +358,11 @@ class Builder:
             status = await script(
                 text,
                 cwd=tree,
-                env={**self.environ, **variables},
+                env={
+                    **self.environ,
+                    **variables,
+                    "GHOST_MODULE_COMMIT_MESSAGE_FILE": str(self._message(module)),
+                },
                 output=listener.output,
                 deadline=seconds,
                 what=f"{key} of {module.name}",

@@ -10,15 +10,46 @@ from ..model import Action, App, Module, Revision
 
 __all__ = [
     "FALLBACK_EPOCH",
+    "LONGEST_VARIABLE",
+    "MOST_VARIABLES",
     "app_variables",
     "digest",
     "exports",
     "module_variables",
     "run_variables",
+    "shortened",
+    "size_of",
 ]
 
 FALLBACK_EPOCH = 315532800
 """``SOURCE_DATE_EPOCH`` where a source has no commit: 1980, which zip can hold."""
+
+_MESSAGE_BYTES = 32_000
+"""Bytes of a commit's message in ``GHOST_MODULE_COMMIT_MESSAGE``."""
+
+LONGEST_VARIABLE = 131_000
+"""Bytes of a variable with its name: Linux starts no program with more than 131,071."""
+
+MOST_VARIABLES = 1_000_000
+"""Bytes of all variables of users: for arguments and variables together Linux allows a
+quarter of the stack's limit, which is 2 MiB where nobody has set it."""
+
+
+def size_of(name: str, value: str) -> int:
+    """Return the bytes that a variable takes in the environment of a program."""
+    return len(os.fsencode(value)) + len(name) + len("=") + 1
+
+
+def shortened(message: str) -> str:
+    """Return as much of a commit's message as a variable is to hold."""
+    data = message.encode("utf-8", "surrogateescape")
+    if len(data) <= _MESSAGE_BYTES:
+        return message
+    # A character of several bytes is left out as a whole.
+    end = _MESSAGE_BYTES
+    while data[end] & 0xC0 == 0x80 and end > _MESSAGE_BYTES - 3:
+        end -= 1
+    return data[:end].decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def module_variables(
@@ -42,7 +73,7 @@ def module_variables(
         "GHOST_MODULE_REPO": revision.repo,
         "GHOST_MODULE_REV": revision.rev,
         "GHOST_MODULE_COMMIT": revision.commit,
-        "GHOST_MODULE_COMMIT_MESSAGE": revision.message,
+        "GHOST_MODULE_COMMIT_MESSAGE": shortened(revision.message),
     }
 
 
@@ -51,7 +82,10 @@ def run_variables(
 ) -> dict[str, str]:
     """Return the variables of commands that belong to no module: a module's are empty."""
     # Empty and not missing: a script under set -u can use any of them.
-    unknown = ("NAME", "PATH", "REPO", "REV", "COMMIT", "COMMIT_MESSAGE")
+    unknown = (
+        *("NAME", "PATH", "REPO", "REV"),
+        *("COMMIT", "COMMIT_MESSAGE", "COMMIT_MESSAGE_FILE"),
+    )
     return {
         **app_variables(app),
         **secrets,

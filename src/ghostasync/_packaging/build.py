@@ -28,7 +28,10 @@ from .manifest import Entry, Kind, format_manifest
 from .tar import TarWriter
 from .tree import TreeReader, shown
 
-__all__ = ["Packed", "pack"]
+__all__ = ["MESSAGE_FILE", "Packed", "pack"]
+
+MESSAGE_FILE: Final = "commit_message"
+"""File with the whole message of the commit: a variable of scripts may be too small."""
 
 BLOCK: Final = 4096
 """Bytes that most file systems give out at once."""
@@ -155,6 +158,7 @@ def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, byte
     entries = list(reader.read(writer))
     ghost = {
         **order.scripts,
+        MESSAGE_FILE: order.revision.message.encode("utf-8", "surrogateescape"),
         "seal": seal(entries),
         "settle": settle(entries),
         "manifest": format_manifest(entries),

@@ -4,22 +4,24 @@
 # MORE export. CHANGE, INNER and READER are texts: change_user, run_as_inner, and the part
 # "bytes".
 #
-# How it works. USER may read neither FILE nor ENVIRONMENT, and a change of user drops
-# variables. So all that the script needs goes through a pipe to INNER, which runs as USER.
-# This process may not signal INNER; the end of the pipe tells it to end the script, and
-# comes when this process ends, however it does.
+# How it works. USER may read neither FILE nor ENVIRONMENT nor the message of the commit
+# beside it, and a change of user drops variables. So all that the script needs goes through
+# a pipe to INNER, which runs as USER. This process may not signal INNER; the end of the pipe
+# tells it to end the script, and comes when this process ends, however it does.
 set -u
 user=$1 file=$2 text=$3 environment=$4 more=$5 change=$6 inner=$7 reader=$8
 # The PATH is the script's already.
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 setsid=$(command -v setsid || :)
 variables() { cat "$environment" && printf '\n%s\n' "$more"; }
+message() { cat "${environment%/*}/commit_message" 2>/dev/null || :; }
 script() {
 	if [ -n "$file" ]; then cat "$file"; else printf '%s' "$text"; fi
 }
 count() { echo $(($(wc -c))); }
 bang=$(script | sed -n '1s/^#![[:blank:]]*//p')
-first="set -- $(variables | count) $(printf '%s' "$bang" | count) $(script | count)
+set -- "$(variables | count)" "$(printf '%s' "$bang" | count)" "$(script | count)"
+first="set -- $* $(message | count)
 $inner"
 read="nbytes=$(printf '%s' "$first" | count); eval \"\$($reader)\""
 pipe=${environment%/*}/run_as.$$
@@ -36,6 +38,7 @@ rm -f "$pipe"
 	variables
 	printf '%s' "$bang"
 	script
+	message
 	echo go
 } >&3 2>/dev/null
 status=0

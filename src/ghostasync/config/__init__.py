@@ -25,7 +25,7 @@ from ._rules import check_values
 from ._structure import Findings
 from ._tables import read_plan
 from ._template import template
-from ._together import check_together
+from ._together import check_together, too_large
 
 __all__ = [
     "check_plan",
@@ -120,12 +120,15 @@ def check_plan(plan: Plan, environ: Mapping[str, str] = os.environ) -> list[str]
 
 
 def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
-    """Return a line for each of the plan's secrets that *environ* does not have."""
-    return [
+    """Return a line for each of the plan's secrets that *environ* cannot give."""
+    missing = [
         f"app.secrets[{index}]: {name} is not set in the environment"
         for index, name in enumerate(plan.app.secrets)
         if name not in environ
     ]
+    given = {name: environ[name] for name in plan.app.secrets if name in environ}
+    large = too_large({**plan.app.env_vars, **given})
+    return [*missing, *(f"app: {name} {problem}" for name, problem in large.items())]
 
 
 def unsupported(plan: Plan) -> list[str]:

@@ -170,6 +170,17 @@ _PLUGIN: Final = _text("the name of a plug-in", rf"(?:{NAME_PATTERN})?")
 _LABEL: Final = _text("a string of one line", _WORD)
 _S3: Final = _text('"s3://bucket/prefix"', _BUCKET)
 
+_LONGEST_COMMAND: Final = 100_000
+"""Bytes: a command is one argument of a shell on a host; Linux takes 131,071 there."""
+
+_COMMAND: Final = Rule(
+    f"a text without NUL, of at most {_LONGEST_COMMAND:,} bytes",
+    lambda value: (
+        "\0" not in value
+        and len(value.encode(errors="surrogatepass")) <= _LONGEST_COMMAND
+    ),
+)
+
 RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     App: {
         "name": _NAME,
@@ -217,7 +228,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     },
     BalancerSettings: {"kind": _PLUGIN},
     InventorySettings: {"command": _NO_NUL, "plugin": _PLUGIN},
-    Hook: {"run": _NO_NUL, "on": _words(*get_args(HookPlace))},
+    Hook: {"run": _COMMAND, "on": _words(*get_args(HookPlace))},
     Gate: {"run": _NO_NUL},
     Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
     Host: {
@@ -246,7 +257,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "run_as": _USER,
     },
     Verify: {
-        "command": _NO_NUL,
+        "command": _COMMAND,
         "url": _HTTP,
         "run_as": _USER,
         "interval": _ABOVE_0,

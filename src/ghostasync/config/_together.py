@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from .._build.environment import LONGEST_VARIABLE, MOST_VARIABLES, size_of
 from ..errors import PlanError
 from ..model import App, Module, Plan
 from ._selection import named
 from ._structure import Findings, at, show
 
-__all__ = ["check_together"]
+__all__ = ["check_together", "too_large"]
 
 Located = tuple[str, str]
 """A place, and the name or path at it."""
@@ -77,12 +78,31 @@ def _environment(app: App, findings: Findings) -> None:
             findings.add(
                 at("app.env_vars", key), "has a NUL in it; allowed: any other text"
             )
+    for key, problem in too_large(app.env_vars).items():
+        findings.add(at("app.env_vars", key), problem)
     for index, name in enumerate(app.secrets):
         if name in app.env_vars:
             where = f"app.secrets[{index}]"
             findings.add(
                 where, f"{show(name)} is in app.env_vars too; allowed: one place"
             )
+
+
+def too_large(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return which variables are too large for a program, each with what is allowed."""
+    sizes = {name: size_of(name, value) for name, value in variables.items()}
+    long = {name: size for name, size in sizes.items() if size > LONGEST_VARIABLE}
+    if long or sum(sizes.values()) <= MOST_VARIABLES:
+        return {
+            name: f"has {size:,} bytes; allowed: {LONGEST_VARIABLE:,}, for Linux "
+            "starts no script with more in one variable"
+            for name, size in long.items()
+        }
+    largest = max(sizes, key=sizes.__getitem__)
+    return {
+        largest: f"is the largest of variables that have {sum(sizes.values()):,} bytes "
+        f"in all; allowed: {MOST_VARIABLES:,}"
+    }
 
 
 def _shared(module: Module, where: str) -> Iterator[Located]:

@@ -17,6 +17,7 @@ import attrs
 from ... import events as e
 from ..._build.environment import exports
 from ..._build.release import Release
+from ..._packaging.build import MESSAGE_FILE
 from ..._remote.call import call
 from ..._remote.facts import ModuleState
 from ..._remote.script import as_user, quote
@@ -147,9 +148,11 @@ def _require_room(ctx: HostRun, missing: list[Release]) -> None:
 async def _keep_environment(ctx: HostRun, release: Release) -> None:
     """Send a release's environment, on stdin: secrets stand in no argument list."""
     name = release.module.name
+    meta = ctx.paths.meta(name, release.id)
     variables = {
         **release.variables,
         "GHOST_MODULE_PATH": ctx.target(release.module),
+        "GHOST_MODULE_COMMIT_MESSAGE_FILE": f"{meta}/{MESSAGE_FILE}",
         "GHOST_RELEASE_ID": release.id,
         "GHOST_RELEASE_PATH": ctx.paths.release(name, release.id),
         "GHOST_PREVIOUS_RELEASE_PATH": move_of(ctx, release).previous,
@@ -164,7 +167,6 @@ async def _keep_environment(ctx: HostRun, release: Release) -> None:
     data = exports(variables) + b"ghost_verify=" + quote(health) + b"\n"
     if run_as := release.module.post_deploy.run_as:
         # timer.sh runs when no controller is left that could render run_as.sh for it.
-        meta = ctx.paths.meta(name, release.id)
         files = (f"{meta}/post_deploy", "", f"{meta}/environment")
         again = as_user(run_as, *files, {"GHOST_ACTION": Action.ROLLBACK.value})
         data += b"ghost_activate=" + quote(again) + b"\n"
@@ -176,7 +178,7 @@ async def _keep_environment(ctx: HostRun, release: Release) -> None:
     await call(
         ctx.session,
         "environment",
-        ctx.paths.meta(name, release.id),
+        meta,
         str(len(data)),
         sudo=ctx.sudo,
         feed=send,

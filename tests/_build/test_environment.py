@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghostasync._build.environment import (
+    LONGEST_VARIABLE,
+    MOST_VARIABLES,
+    shortened,
+    size_of,
+)
+
+NUL_FREE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+@given(NUL_FREE, st.integers(0, 4), st.sampled_from(["x", "é", "€", "𝄞"]))
+def test_a_long_message_is_cut_between_two_characters(
+    text: str, odd: int, letter: str
+) -> None:
+    message = "." * odd + letter * 32_000 + text
+
+    short = shortened(message)
+
+    assert message.startswith(short)
+    assert 31_997 <= len(short.encode()) <= 32_000
+
+
+@given(NUL_FREE)
+def test_a_short_message_stays_as_it_is(text: str) -> None:
+    assert shortened(text) == text
+
+
+def test_a_message_in_another_encoding_is_cut_where_it_must() -> None:
+    message = os.fsdecode(b"\xe9\x80" * 20_000)
+
+    short = os.fsencode(shortened(message))
+
+    assert os.fsencode(message).startswith(short)
+    assert 31_997 <= len(short) <= 32_000
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"A": "x" * (LONGEST_VARIABLE - 3)},
+        {f"A{n}": "é" * 60_000 for n in range(8)},
+    ],
+)
+def test_linux_starts_a_program_with_what_is_allowed(variables: dict[str, str]) -> None:
+    assert sum(size_of(*item) for item in variables.items()) <= MOST_VARIABLES
+
+    subprocess.run(["/bin/true"], env=variables, check=True)
