@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from ghostasync.cli._bars import ASCII, pipeline, tallies
+from ghostasync.cli._bars import ASCII, pipeline, serving, tallies
+from ghostasync.cli._view import lines
 from ghostasync.model import State
 from ghostasync.views.board import Board
+from tests.story import failed_run, folded
 
 
 @pytest.mark.parametrize("state", State)
@@ -15,3 +17,22 @@ def test_a_host_is_counted_whatever_its_state(state: State) -> None:
     drawn = [*pipeline(board, 80, ASCII), *tallies(board, ASCII)]
 
     assert "7" in "".join(line.plain for line in drawn)
+
+
+def test_a_run_that_went_back_says_what_serves_and_shows_no_way() -> None:
+    story = failed_run(60)
+
+    drawn = [line.plain for line in lines(folded(story.records), 0, 80, 24)]
+
+    assert not any("live 0" in line or "wave" in line for line in drawn)
+    assert any("old release live on 59 hosts" in line for line in drawn)
+
+
+def test_hosts_that_served_nothing_before_serve_nothing_again() -> None:
+    board = folded(failed_run(60).records)
+    for number, row in enumerate(board.hosts.values()):
+        row.serves = ({"site": ""}, None)[number % 2]
+
+    drawn = serving(board, ASCII).plain
+
+    assert drawn == " no release on 30 hosts, as before: 30 hosts"

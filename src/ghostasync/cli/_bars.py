@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,7 +13,17 @@ from ..model import State as S  # noqa: N817  as in the table of states
 from ..views.board import Board
 from ..views.text import clock, plain, plural, size
 
-__all__ = ["ASCII", "UNICODE", "Glyphs", "bar", "gate", "pipeline", "tallies", "waves"]
+__all__ = [
+    "ASCII",
+    "UNICODE",
+    "Glyphs",
+    "bar",
+    "gate",
+    "pipeline",
+    "serving",
+    "tallies",
+    "waves",
+]
 
 _LABEL: Final = 12
 """Cells before a bar; the longest phase and a space on each side."""
@@ -201,6 +212,22 @@ def gate(board: Board, now: float) -> Iterator[Text]:
     yield Text.assemble(words, (f"  {clock(now - row.since)}", "dim"))
     if row.line:
         yield Text(f"   {plain(row.line)}", "dim")
+
+
+def serving(board: Board, glyphs: Glyphs) -> Text:
+    """Draw what the hosts serve after a run that left nothing new on any of them."""
+    words = {True: "old release live on", False: "no release on", None: "as before:"}
+    # A host that was never looked at has no say; one that is stranded has its tally.
+    known = (row for row in board.hosts.values() if row.state is not S.STRANDED)
+    counts = Counter(
+        None if row.serves is None else any(row.serves.values()) for row in known
+    )
+    line = Text(" ")
+    for serves, text in words.items():
+        if count := counts[serves]:
+            line.append(glyphs.dot if len(line) > 1 else "", "dim")
+            line.append(f"{text} {plural(count, 'host')}", "bold" if serves else "")
+    return line
 
 
 def tallies(board: Board, glyphs: Glyphs) -> Iterator[Text]:

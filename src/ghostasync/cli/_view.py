@@ -17,7 +17,7 @@ from ..model import State as S  # noqa: N817  as in the table of states
 from ..views.board import Board, HostRow, ModuleRow
 from ..views.folding import short_hosts
 from ..views.text import clock, plain, plural, size, span
-from ._bars import UNICODE, Glyphs, bar, gate, pipeline, tallies, waves
+from ._bars import UNICODE, Glyphs, bar, gate, pipeline, serving, tallies, waves
 
 __all__ = ["MAX_ROWS", "lines"]
 
@@ -43,10 +43,14 @@ def lines(
     """
     pen = _Pen(board, now, width, glyphs)
     drawn = [*pen.header(), *pen.modules()]
-    drawn += [Text(), *pipeline(board, width, glyphs), Text()]
+    # Of a run that is over and left nothing new, the way there is of no interest.
+    if board.is_back:
+        drawn += [Text(), serving(board, glyphs)]
+    else:
+        drawn += [Text(), *pipeline(board, width, glyphs), Text()]
     if not board.finished:
         drawn.append(bar(board, width, glyphs))
-    if board.wave_count > 1:
+    if board.wave_count > 1 and not board.is_back:
         drawn.append(waves(board, width, glyphs))
     if not board.finished:
         drawn += gate(board, now)

@@ -21,7 +21,7 @@ import attrs
 
 from .. import events as e
 from ..fold import HostState, RunState
-from ..machine import NOT_UPLOADED, RESTING, SPARED
+from ..machine import NOT_UPLOADED, RESTING, SERVES_NEW, SPARED
 from ..model import State as S  # noqa: N817  as in the table of states
 from .folding import Failures
 from .text import last_lines
@@ -134,6 +134,12 @@ class Board(RunState[HostRow]):
         whole = max(1, self.whole)
         partly = sum(min(1.0, sent / whole) for sent in self._sending.values())
         return min(1.0, (self.uploaded + partly) / due) if due else 0.0
+
+    @property
+    def is_back(self) -> bool:
+        """Whether the run is over and no host serves what it was to bring."""
+        new = sum(self.counts[state] for state in SERVES_NEW)
+        return self.finished is not None and not new
 
     @property
     def phase(self) -> str:
