@@ -18,7 +18,6 @@ reach all of it."""
 ELSEWHERE: Final = {
     # Hosts in memory or real ones tell whether parts of the engine fit together.
     "_run/test_run.py": (
-        "_engine/fleet.py",
         "_engine/host.py",
         "_engine/pipeline.py",
         "_run/deploy.py",

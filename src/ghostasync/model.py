@@ -224,6 +224,7 @@ class Deadlines:
     rollback: float = 60
     after_all_deploy: float = 600
     stall: float = 60
+    settle: float = 30
 
 
 HookPlace = Literal["controller", "host"]

@@ -317,6 +317,7 @@ class Simulation:
     left: set[str] = attrs.field(factory=set)
     building: bool = False
     cut: bool = False
+    settling: bool = False
     awaited: AwaitLock | None = None
     steps: int = 0
     stop_at: int = 0
@@ -373,7 +374,8 @@ class Simulation:
         match command:
             case Stop():
                 self.note(e.Stopped(command.reason, command.cause))
-                self.cut = self.cut or command.at_once
+                self.cut = self.cut or command.at_work == "cut"
+                self.settling = self.settling or command.at_work == "settle"
             case Admit(host=host) if not self.policy.reason:
                 self.note(e.Admitted(host, 1))
                 self.at_work.append(host)
@@ -421,6 +423,9 @@ class Simulation:
                 self.building = self.building and not self.cut
                 if not self.at_work:
                     return
+            if self.settling and not shielded:
+                self.settle()
+                continue
             ready = [
                 host
                 for host in self.at_work
@@ -434,7 +439,6 @@ class Simulation:
     def build(self) -> None:
         if self.chance(self.weather.gates):
             self.note(e.BuildFailed("make exited 2"))
-            self.cut = True  # by the policy's own word, which comes with it
         else:
             self.building = False
             self.note(e.Packaged("site", "1_site_1", 1, 1, 1))
@@ -506,6 +510,16 @@ class Simulation:
             if host in self.rules.changed and self.chance(0.7):
                 self.note(e.KilledRunFound(host, moved=True))
             self.note(e.Uploaded(host))
+
+    def settle(self) -> None:
+        """Cut short all but checks and pre-deploys; these end, or run out of time."""
+        self.building = False
+        for host in self.dice.sample(self.at_work, len(self.at_work)):
+            may = self.state(host) in {S.CHECKING, S.PREPARING}
+            if not may or host not in self.truth.reach or self.chance(0.1):
+                self.cancel(host)
+        if self.at_work:
+            self.step(self.dice.choice(self.at_work))
 
     def cancel_all(self) -> None:
         for host in self.dice.sample(self.at_work, len(self.at_work)):

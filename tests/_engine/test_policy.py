@@ -172,7 +172,20 @@ def test_every_stop_has_a_reason_that_is_true(run: Simulation) -> None:
         for stop in entry.commands:
             if isinstance(stop, Stop):
                 assert _is_true(stop, entry.event, truth), stop
-                assert stop.at_once == (run.rules.together or not truth.waves)
+                assert stop.at_work == _what_becomes(stop, run, truth)
+
+
+def settle(reason: str) -> Stop:
+    return Stop(reason, at_work="settle")
+
+
+def _what_becomes(stop: Stop, run: Simulation, truth: Truth) -> str:
+    """Return what becomes of hosts at work, in the words of a stop."""
+    if stop.cause != "policy":
+        return "cut"
+    if not truth.waves:
+        return "settle"
+    return "cut" if run.rules.together else "finish"
 
 
 def _is_true(  # noqa: PLR0911  one for each reason
@@ -226,7 +239,7 @@ def test_nothing_is_admitted_awaited_or_switched_after_a_stop(run: Simulation) -
     """A link that is on its way already may get there: half a switch is worse."""
     later = since_stop(run)
     stop = first_stop(run)
-    at_once = not stop or stop.at_once or set(run.truth.causes) != {"policy"}
+    at_once = not stop or stop.at_work == "cut" or set(run.truth.causes) != {"policy"}
 
     said = [c for entry in later for c in entry.commands]
     assert sum(isinstance(c, Stop) for c in run.commands) <= 1
@@ -487,7 +500,13 @@ def test_refused_logins_stop_the_run_where_nobody_was_let_in() -> None:
 
     said = [policy.feed(denied(host)) for host in HOSTS[:DENIALS]]
 
-    assert said == [(), (), (), (), (Stop("the first 5 hosts all refused the login"),)]
+    assert said == [
+        (),
+        (),
+        (),
+        (),
+        (settle("the first 5 hosts all refused the login"),),
+    ]
 
 
 def test_refused_logins_are_failures_like_others_once_somebody_was_let_in() -> None:
@@ -503,7 +522,7 @@ def test_a_host_that_never_answered_has_let_nobody_in() -> None:
 
     said = [policy.feed(denied(host)) for host in HOSTS[:DENIALS]]
 
-    assert said[-1] == (Stop("the first 5 hosts all refused the login"),)
+    assert said[-1] == (settle("the first 5 hosts all refused the login"),)
 
 
 def test_a_failure_in_the_first_of_more_waves_stops_the_run() -> None:
@@ -782,7 +801,7 @@ def test_a_wave_that_could_only_end_without_a_host_stops_the_run(
         else:
             brought(policy, host, S.READY)
 
-    assert policy.feed(policy.judge()) == (Stop(reason),)
+    assert policy.feed(policy.judge()) == (settle(reason),)
 
 
 def locked(host: str) -> e.Failed:
@@ -977,7 +996,7 @@ def test_a_host_out_of_reach_proves_nothing_about_refused_logins() -> None:
 
     said = [policy.feed(denied(host)) for host in HOSTS[:DENIALS]]
 
-    assert said[-1] == (Stop("the first 5 hosts all refused the login"),)
+    assert said[-1] == (settle("the first 5 hosts all refused the login"),)
 
 
 def test_a_login_that_sudo_refuses_proves_the_key() -> None:

@@ -310,7 +310,7 @@ def test_everything_wrong_is_said_at_once_and_in_order() -> None:
             "rollout.deadlines.bild: is unknown (did you mean build?); allowed: build,"
             " connect, check, upload, pre_deploy, before_switch, drain, switch,"
             " post_deploy, verify, undrain, after_wave, rollback, after_all_deploy,"
-            " stall"
+            " stall, settle"
         ),
         "rollout.deadlines.build: is 0; allowed: seconds, above 0, at most 10^9",
         'ssh.sudo: is "false"; allowed: true or false',

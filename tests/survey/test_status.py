@@ -62,18 +62,24 @@ async def test_a_stranded_host_with_the_right_link_is_not_in_line(plan: Plan) ->
     assert found.hosts["h2"].state == "stranded"
 
 
+@pytest.mark.parametrize(
+    ("broken", "state"),
+    [({"h1"}, State.HALTED), ({f"h{n}" for n in range(1, 7)}, State.FAILED)],
+)
 async def test_a_run_that_never_touched_a_stranded_host_leaves_it_so(
-    plan: Plan,
+    plan: Plan, broken: set[str], state: State
 ) -> None:
     hosts = FakeHosts(breaks=strands("h2"))
     await run(plan, hosts)
     locked = Answer(1, errors=b"no room for the lock")
-    hosts.breaks = lambda call: locked if call.name == "lock" else None
+    hosts.breaks = lambda call: (
+        locked if call.name == "lock" and call.host in broken else None
+    )
     refused, _ = await run(plan, hosts)
 
     found = await status(plan, transport=FakeTransport(hosts))
 
-    assert states(refused)["h2"] is State.HALTED
+    assert states(refused)["h2"] is state
     assert found.hosts["h2"].state == "stranded"
 
 

@@ -8,7 +8,7 @@ in another process can carry it out as well.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import cattrs
@@ -17,6 +17,7 @@ from ..events import Cause
 
 __all__ = [
     "Admit",
+    "AtWork",
     "AwaitLock",
     "Command",
     "Leave",
@@ -64,13 +65,18 @@ class AwaitLock:
     hosts: tuple[str, ...]
 
 
+AtWork = Literal["cut", "settle", "finish"]
+"""What becomes of hosts that are at work: they are cut short; those that are checked or
+run a pre-deploy may end that, within a deadline; or all go on to LIVE."""
+
+
 @attrs.frozen
 class Stop:
-    """Go no further; *at_once* also cuts short the hosts that are at work."""
+    """Go no further; *at_work* says what becomes of hosts that are at work."""
 
     reason: str
     cause: Cause = "policy"
-    at_once: bool = True
+    at_work: AtWork = "cut"
 
 
 Command = Admit | TakeBack | Leave | AwaitLock | Stop

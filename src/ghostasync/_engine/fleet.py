@@ -26,6 +26,7 @@ from anyio.abc import TaskGroup
 from .. import events as e
 from .._build.release import Release
 from ..errors import BuildError, GhostasyncError, HostError
+from ..machine import RESTING
 from ..model import State as S  # noqa: N817  as in the table
 from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
 from .gates import pass_before_switch
@@ -77,6 +78,8 @@ class Fleet:
     _attempt: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     _tasks: TaskGroup | None = None
     _awaited: AwaitLock | None = None
+    _building: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    _settling: bool = False
     _bugs: list[Exception] = attrs.field(factory=list)
     _reverting: bool = False
 
@@ -94,6 +97,8 @@ class Fleet:
         self.record(event, self.run.state.after(event))
         for command in self.policy.feed(event):
             self._carry_out(command)
+        if self._settling and isinstance(event, e.HostEvent):
+            self._cut_short(self.hosts[event.host])
 
     def interrupt(self, reason: str) -> None:
         """Stop as soon as can be and put every link back; later calls do nothing."""
@@ -141,8 +146,10 @@ class Fleet:
         match command:
             case Stop():
                 self.note(e.Stopped(command.reason, command.cause))
-                if command.at_once:
+                if command.at_work == "cut":
                     self._step.cancel()
+                elif command.at_work == "settle":
+                    self._settle()
             # One event may yield several commands, and carrying out the first may stop
             # the run: an admission that comes after is void.
             case Admit(host=host) if not self.policy.reason:
@@ -155,6 +162,21 @@ class Fleet:
             case AwaitLock():
                 self._awaited = command
                 self._attempt.cancel()
+
+    def _settle(self) -> None:
+        """Let checks and pre-deploys that are at work end; stop all else at once."""
+        self._settling = True
+        seconds = self.run.deadlines.settle
+        self._step.deadline = min(self._step.deadline, anyio.current_time() + seconds)
+        self._building.cancel()
+        for ctx in self.hosts.values():
+            self._cut_short(ctx)
+
+    def _cut_short(self, ctx: HostRun) -> None:
+        """Stop what a host is at, unless it may settle: it begins nothing new then."""
+        may_settle = ctx.at_work and ctx.state in {S.CHECKING, S.PREPARING}
+        if not may_settle and ctx.state not in RESTING:
+            ctx.scope.cancel()
 
     def _start(
         self, work: Callable[[*_Args], Coroutine[None, None, None]], *args: *_Args
@@ -198,13 +220,18 @@ class Fleet:
     def _connect_all(self) -> None:
         for ctx in self.hosts.values():
             if ctx.state is S.CONNECTING:
-                self._start(advance, ctx)
+                self._start(self._get_ready_alone, ctx)
+
+    async def _get_ready_alone(self, ctx: HostRun) -> None:
+        with anyio.CancelScope() as ctx.scope:
+            await advance(ctx)
 
     async def _build(self, build: Callable[[], Awaitable[tuple[Release, ...]]]) -> None:
         # A failed build is an event like a failed host: the policy stops the run. An
         # exception would cancel the task group and with it what hosts are at.
         try:
-            self.run.releases = await build()
+            with self._building:
+                self.run.releases = await build()
         except (GhostasyncError, OSError) as exc:
             script = exc if isinstance(exc, BuildError) else None
             self.note(
@@ -215,7 +242,8 @@ class Fleet:
                 )
             )
         else:
-            self.run.built.set()
+            if not self._building.cancelled_caught:
+                self.run.built.set()
 
     async def _await_lock(self, awaited: AwaitLock) -> None:
         """Give every lock back, wait until a host is free, and let all start over."""

@@ -173,7 +173,9 @@ class HostRun:
     One host of a run: a session with it, and the attempt that is under way.
 
     *wave* is the number of its wave, counted from 1; 0 where hosts are only looked at.
-    Times are those of the event loop's clock, in seconds, and 0 before the moment.
+    *at_work* is whether a step is under way, and not waiting for its turn; *scope* is
+    that of the way to READY. Times are those of the event loop's clock, in seconds, and
+    0 before the moment.
     """
 
     host: Host
@@ -184,6 +186,8 @@ class HostRun:
     began_at: float = 0.0
     ended_at: float = 0.0
     switched_at: float = 0.0
+    at_work: bool = False
+    scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     @property
     def name(self) -> str:

@@ -178,13 +178,20 @@ async def _step(ctx: HostRun, step: Step) -> e.HostEvent:
     # Deadlines start with the slot in hand: in a fleet larger than rollout.concurrency
     # the queue alone would use them up.
     async with ctx.run.work_slots if step.busy else contextlib.nullcontext():
-        if not step.key:
-            with anyio.CancelScope(shield=step.steady):
+        # A slot may be handed over by the very host whose failure stops the run.
+        if step.busy:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        ctx.at_work = True
+        try:
+            if not step.key:
+                with anyio.CancelScope(shield=step.steady):
+                    return await step.stage(ctx)
+            seconds = getattr(ctx.run.deadlines, step.key)
+            with anyio.move_on_after(seconds, shield=step.steady):
                 return await step.stage(ctx)
-        seconds = getattr(ctx.run.deadlines, step.key)
-        with anyio.move_on_after(seconds, shield=step.steady):
-            return await step.stage(ctx)
-        raise DeadlinePassed(ctx.name, step.key, seconds)
+            raise DeadlinePassed(ctx.name, step.key, seconds)
+        finally:
+            ctx.at_work = False
     raise AssertionError("unreachable: each way above returns or raises")
 
 

@@ -35,7 +35,7 @@ from .. import events as e
 from ..fold import HostState, RunState
 from ..machine import AFTER_SWITCH, BACK_FOR_KILLED_RUN, GONE_BACK
 from ..model import State as S  # noqa: N817  as in the table
-from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
+from .commands import Admit, AtWork, AwaitLock, Command, Leave, Stop, TakeBack
 
 __all__ = ["DENIALS", "Policy", "Rules"]
 
@@ -85,7 +85,8 @@ class Policy:
     the head of this file. ``_asked`` is the queue of hosts that are to leave,
     ``_group`` the group of the way back that is waited for, ``_groups`` those after it;
     ``_left`` are hosts that no longer may go back. ``_held`` is whether a wait for a
-    lock was commanded already.
+    lock was commanded already, ``_spent`` whether hosts that failed before the first
+    wave have spent a budget.
     """
 
     rules: Rules
@@ -98,6 +99,7 @@ class Policy:
     _left: set[str] = attrs.field(factory=set, init=False)
     _held: bool = attrs.field(default=False, init=False)
     _patient: bool = attrs.field(init=False)
+    _spent: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.serving = set(self.rules.serving)
@@ -109,6 +111,11 @@ class Policy:
     def reason(self) -> str:
         """Why the run goes no further; empty while it does."""
         return self.run.stopped.reason if self.run.stopped else ""
+
+    @property
+    def full_reason(self) -> str:
+        """:attr:`reason`, with the count of hosts that had failed when all rested."""
+        return self._over_budget() if self._spent else self.reason
 
     @property
     def locked(self) -> bool:
@@ -232,11 +239,20 @@ class Policy:
     def _stop(self, reason: str, cause: e.Cause = "policy") -> Iterator[Stop]:
         """Yield the command to stop; nothing without a reason, twice, or too late."""
         if reason and not (self.reason or self.final):
-            # Before the first wave a host that is cut short costs nothing. After that,
-            # under on_failure = "rollback-host", hosts that are well go on to LIVE; cut
-            # short in the middle of their switch, they would have to go back as well.
-            at_once = not self.run.waves or self.rules.together
-            yield Stop(reason, cause, at_once)
+            yield Stop(reason, cause, self._at_work(cause))
+
+    def _at_work(self, cause: e.Cause) -> AtWork:
+        """Return what becomes of hosts that are at work when the run stops."""
+        # Another run waits for the hosts, and they are not this run's to look at.
+        if cause != "policy":
+            return "cut"
+        # Before the first wave it costs nothing to hear of every host that fails: who
+        # mends the release would only meet the second reason in the next run.
+        if not self.run.waves:
+            return "settle"
+        # Under on_failure = "rollback-host" hosts that are well go on to LIVE; cut
+        # short in the middle of their switch, they would have to go back as well.
+        return "cut" if self.rules.together else "finish"
 
     def _failed(self, event: e.Failed) -> Iterator[Command]:
         """Yield the commands that follow from the failure of one host."""
@@ -254,7 +270,9 @@ class Policy:
             # allows, the run must not bring more hosts to where they need one.
             yield from self._stop(f"{event.host} is stranded")
         elif state is S.FAILED:
-            yield from self._stop(self._over_budget() or self._turned_away())
+            broken = self._over_budget()
+            self._spent = self._spent or bool(broken and not self.reason)
+            yield from self._stop(broken or self._turned_away())
         else:
             yield from self._failed_after_switch(event)
 

@@ -52,7 +52,9 @@ def sum_up(
     # the graver news.
     if after_all_due and outcome not in _WORSE:
         status = AFTER_ALL_FAILED
-    reason = fleet.policy.reason or (state.after_all.reason if state.after_all else "")
+    reason = fleet.policy.full_reason or (
+        state.after_all.reason if state.after_all else ""
+    )
     hosts = fleet.hosts.values()
     return Report(
         run=fleet.run.id,
