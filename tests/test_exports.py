@@ -21,9 +21,9 @@ PROMISED = {
     "ghostasync": """
         Action App Converge Deadlines Deploy DeployFailed DirectorySource Finding
         FleetStatus Gate GhostasyncError GitSource Goal Hook Host HostReport
-        HostStatus Layout Module OpenRun Outcome Package Plan PlanError Preview
+        HostStatus Layout Log Module OpenRun Outcome Package Plan PlanError Preview
         Redeploy Report Resume Revert Rollback Rollout Run RunOptions Script Ssh State
-        StoreSettings Verify build check converge deploy dry_run load_plan resume
+        StoreSettings Verify build check converge deploy dry_run load_plan logs resume
         revert rollback start status
     """,
     "ghostasync.adapters": "balancer inventory notifier",
@@ -36,8 +36,8 @@ PROMISED = {
     "ghostasync.errors": """
         AmbiguousRevision BuildError ConfigError ConnectionDied DeadlinePassed
         DeployFailed GhostasyncError HostError LockHeld NeverSent NotInStore
-        PackageError PlanError Refused RemoteError SourceError StillRunning StoreError
-        UnknownRevision Unreachable
+        NothingToResume PackageError PlanError Refused RemoteError SourceError
+        StillRunning StoreError UnknownRevision Unreachable
     """,
     "ghostasync.events": """
         Activated Admitted AfterAllFailed AfterWaveFailed AfterWavePassed
@@ -56,7 +56,7 @@ PROMISED = {
     "ghostasync.history.past_run": "PastRun",
     "ghostasync.history.replay": "read_run",
     "ghostasync.history.reports": "REPORT last_states still_stranded",
-    "ghostasync.history.runs": "JOURNAL find_run serving_run unfinished_run",
+    "ghostasync.history.runs": "JOURNAL find_run run_named serving_run unfinished_run",
     "ghostasync.inventories": "",
     "ghostasync.inventories.command": "CommandInventory",
     "ghostasync.inventories.static": "Static",
@@ -87,6 +87,7 @@ PROMISED = {
     """,
     "ghostasync.survey": "",
     "ghostasync.survey.check": "Finding",
+    "ghostasync.survey.logs": "Log",
     "ghostasync.survey.status": "Condition FleetStatus HostStatus OpenRun",
     "ghostasync.testing": """
         Answer Break Call FakeHost FakeHosts FakeModule FakeTransport Handler

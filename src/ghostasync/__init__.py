@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         converge,
         deploy,
         dry_run,
+        logs,
         resume,
         revert,
         rollback,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         Verify,
     )
     from .survey.check import Finding
+    from .survey.logs import Log
     from .survey.status import FleetStatus, HostStatus, OpenRun
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "HostReport",
     "HostStatus",
     "Layout",
+    "Log",
     "Module",
     "OpenRun",
     "Outcome",
@@ -96,6 +99,7 @@ __all__ = [
     "deploy",
     "dry_run",
     "load_plan",
+    "logs",
     "resume",
     "revert",
     "rollback",
@@ -105,7 +109,7 @@ __all__ = [
 
 _HOMES: Final = (
     *("model", "errors", "goal", "config"),
-    *("survey.check", "survey.status", "_run.run", "_api"),
+    *("survey.check", "survey.logs", "survey.status", "_run.run", "_api"),
 )
 """Modules that define these names; the first are the fastest to import."""
 

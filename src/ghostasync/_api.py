@@ -11,6 +11,7 @@ One file, though long: two thirds are docstrings, and users find every function 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -21,6 +22,7 @@ import attrs
 
 from ._engine.spec import RunSpec
 from ._engine.waves import allowed, cut
+from ._planning.basis import open_store
 from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
 from ._run.notify import notifiers_of
@@ -30,6 +32,7 @@ from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
 from .model import Package, Plan, Report, Revision
 from .protocols import Balancer, Inventory, Notifier, Observer, Store, Transport
 from .survey.check import Finding, find
+from .survey.logs import Log, read_logs
 from .survey.status import FleetStatus, compare
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "converge",
     "deploy",
     "dry_run",
+    "logs",
     "resume",
     "revert",
     "rollback",
@@ -298,7 +302,8 @@ async def resume(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) ->
         As :func:`deploy`.
 
     Raises:
-        PlanError: There is no such run, or nothing is left to do.
+        NothingToResume: Nothing of it is left to do.
+        PlanError: There is no such run.
         DeployFailed: More hosts failed than allowed.
     """
     return await _to_its_end(start(plan, Resume(run), **options))
@@ -514,6 +519,36 @@ async def status(
     spec = await plan_look(plan, limit=limit, store=store, inventory=inventory)
     async with _look_through(transport, spec) as carrier:
         return await compare(spec, carrier)
+
+
+async def logs(
+    plan: Plan,
+    run: str = "",
+    *,
+    host: str = "",
+    script: str = "",
+    store: Store | None = None,
+) -> tuple[Log, ...]:
+    """
+    Return what the scripts of a run printed; no host is contacted.
+
+    Args:
+        plan: What goes where.
+
+        run: The beginning of the run's id; the newest run by default.
+
+        host: The output on this host alone.
+
+        script: The output of this script alone, such as ``post_deploy``.
+
+        store: As in :class:`RunOptions`.
+
+    Raises:
+        PlanError: There is no such run, or the host was not part of it.
+        StoreError: The store cannot be read.
+    """
+    runs = open_store(plan, os.environ, store)[0].runs
+    return await read_logs(runs, run, host=host, script=script)
 
 
 # --- The parts, put together -----------------------------------------------------

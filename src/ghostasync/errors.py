@@ -7,7 +7,8 @@ Errors of ghostasync, ordered by what their reader can do.
     ├── PlanError              refused: no host was contacted, nothing changed
     │   ├── ConfigError        .problems, each with its key
     │   ├── UnknownRevision    the source has no such branch, tag or commit
-    │   └── AmbiguousRevision  it has several of that name; says how each is spelled
+    │   ├── AmbiguousRevision  it has several of that name; says how each is spelled
+    │   └── NothingToResume    no run is unfinished, or not that one
     ├── SourceError            the source could not be fetched
     ├── BuildError             a script on this machine failed
     ├── PackageError           the tree cannot be packaged, or a package is broken
@@ -43,6 +44,7 @@ __all__ = [
     "LockHeld",
     "NeverSent",
     "NotInStore",
+    "NothingToResume",
     "PackageError",
     "PlanError",
     "Refused",
@@ -90,6 +92,10 @@ class AmbiguousRevision(PlanError):
         found = [f"{name} ({commit[:7]})" for name, commit in commits.items()]
         super().__init__(f"{module}: {rev!r} is ambiguous: say {' or '.join(found)}")
         self.module, self.rev, self.commits = module, rev, dict(commits)
+
+
+class NothingToResume(PlanError):
+    """Nothing is left of the run that is to be resumed, or no run is unfinished."""
 
 
 class SourceError(GhostasyncError):

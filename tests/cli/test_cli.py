@@ -73,7 +73,11 @@ async def test_a_failed_deploy_ends_in_few_lines_on_stderr(
     assert lines[1].startswith("  host-2  preparing: ")
     assert lines[1].endswith(": no space left")
     assert lines[2:4] == ["    | copying", "    | no space left"]
-    assert lines[-1] == "  next: ghostasync deploy"
+    command, then = lines[-1].split()[1:3], lines[-1].split()[2:]
+    assert command == ["ghostasync", "logs"]
+    told = await ghostasync(tmp_path, *then)
+    assert told.returncode == 0
+    assert b"copying\nno space left\n" in told.stdout
     assert not (fleet.home("host-1") / "site").exists()
 
 

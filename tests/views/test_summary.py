@@ -50,7 +50,7 @@ def test_a_failed_run_of_300_hosts_ends_in_eight_lines() -> None:
         "    | No space left on device",
         f"  now:  {OLD} on web[001-002,004-300]; as before on web003",
         f"  log:  /var/lib/ghostasync/shop/prod/web/runs/{RUN}",
-        "  next: ghostasync --config 'shop file.toml' deploy site@main",
+        f"  next: ghostasync logs {RUN} web005 --config s.toml",
     ]
 
 

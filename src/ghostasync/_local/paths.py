@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import attrs
 
@@ -23,9 +24,11 @@ __all__ = [
     "PackageId",
     "app_path",
     "build_dir",
+    "build_log",
     "cache_home",
     "expand_home",
     "git_url",
+    "host_log",
     "is_run_id",
     "local_path",
     "local_runs",
@@ -43,7 +46,23 @@ NO_COMMIT: Final = "0000000"
 
 _PACKAGE_ID: Final = re.compile(rf"([0-9]+)_({NAME_PATTERN})_([0-9a-f]{{7}})")
 _RUN_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-\w+", re.ASCII)
+_SAFE: Final = " @:+,[]"
+"""Characters that the name of a log keeps, besides letters, digits and ``_.-~``."""
+
 _VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+
+
+def build_log(module: str) -> str:
+    """Return the name, within a run, of the log of a module's scripts here."""
+    return f"build/{module}.log"
+
+
+def host_log(host: str) -> str:
+    """Return the name, within a run, of the log of a host's scripts."""
+    # "%" would be escaped once more by stores; "=" is safe in any name. A leading dot
+    # would hide the file.
+    name = quote(host, safe=_SAFE).replace("%", "=").removeprefix(".") or "_"
+    return f"hosts/{name}.log"
 
 
 def app_path(app: App) -> str:

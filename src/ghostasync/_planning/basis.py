@@ -25,7 +25,7 @@ from ..stores.directory import DirectoryStore
 from .hosts import hosts_of_module
 from .inventory import with_hosts
 
-__all__ = ["Basis", "Task", "begin", "spec_of_look", "this_user"]
+__all__ = ["Basis", "Task", "begin", "open_store", "spec_of_look", "this_user"]
 
 
 @attrs.frozen(kw_only=True)
@@ -96,11 +96,7 @@ async def begin(
     if problems := check_plan(plan, environ) + unsupported(plan):
         raise ConfigError(problems)
     plan, asked = await with_hosts(plan, inventory, environ)
-    if store is None:
-        url = store_url(plan.store, environ, plan.base)
-        store = DirectoryStore(Path(url) / app_path(plan.app))
-    else:
-        url = store.url
+    store, url = open_store(plan, environ, store)
     now = datetime.now(UTC)
     # Milliseconds, then chance: runs of the same second sort by time, too.
     token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
@@ -118,6 +114,16 @@ async def begin(
         hosts_of_module=hosts_of_module(plan),
         inventory=asked,
     )
+
+
+def open_store(
+    plan: Plan, environ: Mapping[str, str], store: Store | None = None
+) -> tuple[Store, str]:
+    """Return *store*, else the plan's, and its address for people."""
+    if store is not None:
+        return store, store.url
+    url = store_url(plan.store, environ, plan.base)
+    return DirectoryStore(Path(url) / app_path(plan.app)), url
 
 
 async def _place(

@@ -15,7 +15,7 @@ import attrs
 
 from .._engine.spec import ModuleToDeploy
 from .._local.paths import is_run_id
-from ..errors import PlanError, StoreError
+from ..errors import NothingToResume, PlanError, StoreError
 from ..goal import Converge, Deploy, Redeploy, Resume, Revert, Rollback
 from ..history.past_run import PastRun
 from ..history.runs import find_run, unfinished_run
@@ -32,8 +32,9 @@ async def plan_resume(basis: Basis, asked: Resume | Revert) -> Task:
     Return the task to go on where a run was killed: its hosts, modules and packages.
 
     Raises:
-        PlanError: There is no such run, nothing of it is left to do, or its hosts or
-            modules are not in the plan any more.
+        NothingToResume: Nothing of it is left to do.
+        PlanError: There is no such run, or its hosts or modules are not in the plan any
+            more.
         StoreError: The store cannot be read.
     """
     plan = basis.plan
@@ -158,24 +159,27 @@ async def _killed(basis: Basis, asked: Resume | Revert) -> PastRun:
     Return the killed run to take up, with the runs that have taken it up before.
 
     Raises:
-        PlanError: There is no such run, it has ended, or a later run has gone live.
+        NothingToResume: It has ended, or a later run has gone live.
+        PlanError: There is no such run.
     """
     runs, modules = basis.store.runs, {module.name for module in basis.plan.modules}
     if not asked.run:
         killed = await unfinished_run(runs, modules=modules)
         if killed is None:
-            raise PlanError("there is no unfinished run: nothing is left to resume")
+            raise NothingToResume(
+                "there is no unfinished run: nothing is left to resume"
+            )
         return killed
     killed = await find_run(runs, asked.run)
     if killed is None:
         return _lost(basis, asked)
     if not killed.is_open and killed.finished is not None:
-        raise PlanError(_has_ended(killed, killed.finished.outcome))
+        raise NothingToResume(_has_ended(killed, killed.finished.outcome))
     # A run that a later one has overtaken may still be taken back where its hosts kept
     # its release; to go on with it would bring an old release over a newer one.
     newest = await unfinished_run(runs, killed.id, modules=modules)
     if newest is None and isinstance(asked, Resume):
-        raise PlanError(
+        raise NothingToResume(
             f"run {killed.id} was not finished, but a later run has gone live: nothing "
             "is left to resume"
         )

@@ -19,12 +19,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import anyio
 import attrs
 
 from .. import events as e
+from .._local.paths import build_log, host_log
 from ..errors import StoreError
 from ..history._leftovers import claim, hand_in_files, mark
 from ..history.reports import REPORT
@@ -47,9 +47,6 @@ END_SECONDS: Final = KEEP_SECONDS + FIRST_SWITCH_SECONDS + 5.0
 PART_SECONDS: Final = 1.0
 """Least pause between two parts of a journal, in seconds: a run notes hundreds of
 events a second, and a store counts requests."""
-
-_SAFE = " @:+,[]"
-"""Characters that the name of a log keeps, besides letters, digits and ``_.-~``."""
 
 _SYNCED = (
     e.WaveStarted,
@@ -182,14 +179,11 @@ class Recording:
 
     def build_log(self, module: str) -> Path:
         """Return the file for the output of a module's scripts on this machine."""
-        return self.folder / "build" / f"{module}.log"
+        return self.folder / build_log(module)
 
     def host_log(self, host: str) -> Path:
         """Return the file for the output of a host's scripts."""
-        # "%" would be escaped once more by stores; "=" is safe in any name. A leading
-        # dot would hide the file.
-        name = quote(host, safe=_SAFE).replace("%", "=").removeprefix(".") or "_"
-        return self.folder / "hosts" / f"{name}.log"
+        return self.folder / host_log(host)
 
     def write(self, host: str, data: bytes) -> None:
         """Append to the log of *host*; never raises."""

@@ -28,7 +28,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from ..errors import BuildError, GhostasyncError, PlanError
+from ..errors import BuildError, GhostasyncError, NothingToResume, PlanError
 from ..views.text import last_lines, plain
 from ._exits import FAILED, INTERRUPTED, REFUSED, Interrupted
 from ._sink import show
@@ -45,6 +45,7 @@ _COMMANDS: Final = {
     "converge": "_commands",
     "resume": "_commands",
     "rollback": "_commands",
+    "logs": "_commands",
     "status": "_commands",
     "demo": "_demo",
 }
@@ -110,7 +111,9 @@ def execute(tokens: Sequence[str]) -> int:
     except CycloptsError as error:
         return _say([_usage(error)], REFUSED)
     except PlanError as error:
-        return _say(str(error).splitlines(), REFUSED)
+        # Whoever wants nothing to be left unfinished has what they want.
+        status = 0 if isinstance(error, NothingToResume) else REFUSED
+        return _say(str(error).splitlines(), status)
     except GhostasyncError as error:
         tail = error.tail if isinstance(error, BuildError) else ""
         return _say([str(error), *last_lines(tail, 6, 300)], FAILED)

@@ -38,6 +38,7 @@ __all__ = [
     "closing",
     "converge",
     "deploy",
+    "logs",
     "resume",
     "rollback",
     "status",
@@ -229,6 +230,32 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     killed = fleet.run is not None and fleet.run.moved and not fleet.run.holder
     in_line = _DRIFT if killed else 0
     return next((code for state, code in _STATUS.items() if state in states), in_line)
+
+
+def logs(
+    run: str = "",
+    host: str = "",
+    /,
+    *,
+    script: str = "",
+    options: Common = COMMON,
+) -> int:
+    """
+    Print what the scripts of a run printed; no host is contacted.
+
+    Args:
+        run: The beginning of the run's id; the newest run by default.
+
+        host: The output on this host alone.
+
+        script: The output of this script alone, such as post_deploy.
+
+        options: As everywhere.
+    """
+    found = run_async(partial(api.logs, options.plan(), run, host=host, script=script))
+    as_json = options.output == "json"
+    show(tables.logs_json(found) if as_json else tables.logs(found), sys.stdout)
+    return 0
 
 
 def _run(

@@ -12,6 +12,7 @@ import attrs
 from .. import Preview
 from ..model import Revision
 from ..survey.check import Finding
+from ..survey.logs import Log
 from ..survey.status import Condition, FleetStatus, HostStatus, OpenRun
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
@@ -20,6 +21,8 @@ from ..views.text import plain, plural
 __all__ = [
     "findings",
     "findings_json",
+    "logs",
+    "logs_json",
     "preview",
     "preview_json",
     "status",
@@ -184,6 +187,26 @@ def status_json(fleet: FleetStatus) -> str:
 
 def _live(live: Mapping[str, str]) -> str:
     return ", ".join(release or f"{name}: none" for name, release in live.items())
+
+
+def logs(answer: Sequence[Log]) -> Iterator[str]:
+    """Print logs, each once with all hosts that printed the same; names come first."""
+    if not answer:
+        yield "nothing was printed"
+    folded: dict[tuple[str, bytes], list[str]] = defaultdict(list)
+    for log in answer:
+        folded[log.module, log.text].append(log.host)
+    for (module, text), hosts in folded.items():
+        where = f"{module or short_hosts(hosts, _WIDTH)} | " if len(folded) > 1 else ""
+        for line in text.decode(errors="replace").splitlines():
+            yield f"{where}{plain(line)}"
+
+
+def logs_json(answer: Iterable[Log]) -> Iterator[str]:
+    """Return a line of JSON for each log."""
+    for log in answer:
+        text = log.text.decode(errors="replace")
+        yield _json(host=log.host, module=log.module, text=text)
 
 
 def _json(**values: object) -> str:

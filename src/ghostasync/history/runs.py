@@ -11,13 +11,13 @@ import io
 from collections.abc import AsyncIterator, Collection
 from itertools import product
 
-from ..errors import NotInStore
+from ..errors import NotInStore, PlanError
 from ..model import State
 from ..protocols import RunLog
 from .past_run import PastRun, continued
 from .replay import read_run
 
-__all__ = ["JOURNAL", "find_run", "serving_run", "unfinished_run"]
+__all__ = ["JOURNAL", "find_run", "run_named", "serving_run", "unfinished_run"]
 
 _RUNS = 200
 """Runs that are looked at; an older one is found by its id."""
@@ -39,6 +39,25 @@ async def find_run(runs: RunLog, run: str) -> PastRun | None:
             break
         past_run = continued(past_run, older)
     return past_run
+
+
+async def run_named(runs: RunLog, asked: str = "") -> str:
+    """
+    Return the id of the run that *asked* is the beginning of; the newest where empty.
+
+    Raises:
+        PlanError: No run's id begins so, or more than one does.
+        StoreError: The store cannot be read.
+    """
+    ids = await runs.ids()
+    found = [run for run in ids if run.startswith(asked)]
+    if not found:
+        raise PlanError(f"there is no run {asked}" if asked else "there is no run yet")
+    if asked and len(found) > 1 and asked not in found:
+        raise PlanError(
+            f"{len(found)} runs begin with {asked}: {found[-1]} is the last"
+        )
+    return asked if asked in found else found[-1]
 
 
 async def unfinished_run(

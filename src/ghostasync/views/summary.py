@@ -43,6 +43,9 @@ _UNKNOWN: Final = "unknown"
 _WAIT: Final = "600"
 """Seconds to wait for another run; most are over by then."""
 
+_SCRIPTS: Final = frozenset({S.PREPARING, S.ACTIVATING, S.VERIFYING})
+"""States whose work is scripts of the release."""
+
 _NAMED: Final = 80
 """Characters of host names in a command."""
 
@@ -292,6 +295,10 @@ def _again(board: Board, command: TypedCommand) -> str:
     stages = {failure.stage for failure in board.failures}
     if stages and stages <= {S.CONNECTING, S.CHECKING}:
         return command.other("check")
+    # A script that failed will fail again: first its output is to be read.
+    for failure in board.failures:
+        if failure.stage in _SCRIPTS:
+            return command.other(f"logs {board.run} {shlex.quote(failure.hosts[0])}")
     return command.this
 
 

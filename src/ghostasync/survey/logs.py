@@ -1,0 +1,95 @@
+"""Logs: what scripts printed in a run, here and on hosts, as the store keeps it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from .. import events as e
+from .._local.paths import build_log, host_log
+from ..errors import NotInStore, PlanError
+from ..history.runs import JOURNAL, run_named
+from ..journal import records
+from ..protocols import RunLog
+
+__all__ = ["Log"]
+
+_HERE: Final = frozenset({"buildpack", "after_all_deploy", "after_wave"})
+"""Scripts that run here: their output is that of the module as a whole."""
+
+_BEGINS: Final = re.compile(rb"--- (\w+) of \S+ in ")
+_ENDS: Final = re.compile(rb"--- (\w+) of \S+ ")
+
+
+@attrs.frozen
+class Log:
+    """
+    Output of the scripts of a run: those on *host*, or here those of *module*.
+
+    *text* is as it was printed, but for secrets, which are blotted out.
+    """
+
+    text: bytes = attrs.field(repr=False)
+    host: str = ""
+    module: str = ""
+
+
+async def read_logs(
+    runs: RunLog, asked: str, *, host: str = "", script: str = ""
+) -> tuple[Log, ...]:
+    """
+    Return the logs of the run that *asked* names, those of modules first.
+
+    Raises:
+        PlanError: There is no such run, or the host was not part of it.
+        StoreError: The store cannot be read, or the run's journal is damaged.
+    """
+    run = await run_named(runs, asked)
+    lines = io.BytesIO(await runs.load(run, JOURNAL))
+    modules, hosts = dict[str, None](), dict[str, None]()
+    for record in records(lines, f"run {run}"):
+        match record.event:
+            case e.Started(modules=names, hosts=all_hosts):
+                modules |= dict.fromkeys(names)
+                hosts |= dict.fromkeys(all_hosts)
+            case e.Resolved(module=name):
+                modules[name] = None
+    if host and host not in hosts:
+        raise PlanError(f"run {run} had no host {host}")
+    logs = []
+    if not host and script in {"", *_HERE}:
+        logs += [
+            Log(await _text(runs, run, build_log(name)), module=name)
+            for name in modules
+        ]
+    if script not in _HERE:
+        for name in [host] if host else hosts:
+            text = await _text(runs, run, host_log(name))
+            if script:
+                text = b"".join(_sections(text, script.encode()))
+            logs.append(Log(text, host=name))
+    return tuple(log for log in logs if log.text)
+
+
+async def _text(runs: RunLog, run: str, name: str) -> bytes:
+    try:
+        return await runs.load(run, name)
+    except NotInStore:
+        return b""  # nothing was printed there
+
+
+def _sections(text: bytes, script: bytes) -> Iterator[bytes]:
+    """Yield the lines of one script: from its heading to the line about its end."""
+    inside = False
+    for line in text.splitlines(keepends=True):
+        begins, ends = _BEGINS.match(line), _ENDS.match(line)
+        if begins:
+            inside = begins[1] == script
+        if inside:
+            yield line
+        if inside and ends and not begins and ends[1] == script:
+            inside = False
