@@ -103,6 +103,27 @@ async def test_a_spec_says_what_was_asked_for(plan: Plan, tmp_path: Path) -> Non
     assert (spec.follows, spec.killed, spec.warnings) == ("", None, ())
 
 
+@pytest.mark.parametrize("limit", ["h*", "h1,h*", "!@failed"])
+async def test_a_limit_that_leaves_nobody_out_is_none(plan: Plan, limit: str) -> None:
+    """Else MANIFEST would stay behind a fleet that serves something newer."""
+    spec = await plan_run(plan, Deploy(), reach=nobody, limit=[limit])
+
+    assert spec.limited is (limit == "h1,h*")
+
+
+async def test_only_hosts_that_get_a_module_of_the_run_can_be_left_out(
+    plan: Plan,
+) -> None:
+    site = attrs.evolve(plan.modules[0], hosts="h1")
+    api = attrs.evolve(plan.modules[0], name="api", path="/srv/api", hosts="h2")
+    plan = attrs.evolve(plan, modules=(site, api))
+
+    spec = await plan_run(plan, Deploy(["site"]), reach=nobody, limit=["h1"])
+
+    assert [host.name for host in spec.hosts] == ["h1"]
+    assert not spec.limited
+
+
 async def test_the_environment_is_that_of_the_moment_and_tells_nobody(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

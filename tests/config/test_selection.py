@@ -52,8 +52,14 @@ def test_terms_narrow_and_limits_add_up(limits: list[str], expected: str) -> Non
         ("web1,,web2", "a term is empty"),
         ("", "a term is empty"),
         ("!", "a term is empty"),
-        ("az=a,az=b", "no host is left"),
-        ("*,!web*,!db1", "no host is left"),
+        (
+            "az=a,az=b",
+            'no host is left, for a comma means "and": for "or" it is repeated',
+        ),
+        (
+            "*,!web*,!db1",
+            'no host is left, for a comma means "and": for "or" it is repeated',
+        ),
     ],
 )
 def test_what_names_nothing_is_refused(limit: str, message: str) -> None:

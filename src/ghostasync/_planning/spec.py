@@ -19,7 +19,7 @@ from ..config import check_secrets
 from ..errors import ConfigError, PlanError
 from ..goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
 from ..history.reports import still_stranded
-from ..model import Module, Plan
+from ..model import Host, Module, Plan
 from ..protocols import Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
 from .basis import Basis, Task, begin, spec_of_look, this_user
@@ -118,7 +118,8 @@ async def plan_look(
     chosen, _ = wanted(plan)
     hosts = await choose_hosts(plan, basis.store, limit)
     hosts, modules = place(hosts, chosen, basis.hosts_of_module)
-    return spec_of_look(basis, hosts, modules, limited=bool(limit))
+    limited = _leaves_out(basis, hosts, modules)
+    return spec_of_look(basis, hosts, modules, limited=limited)
 
 
 def open_transport(plan: Plan, environ: Mapping[str, str]) -> Transport:
@@ -173,10 +174,16 @@ async def _forward(
         goal=goal,
         hosts=hosts,
         modules=tuple(to_do),
-        limited=bool(limit),
+        limited=_leaves_out(basis, hosts, modules),
         follows=follows,
         warnings=basis.warnings,
     )
+
+
+def _leaves_out(basis: Basis, hosts: Sequence[Host], modules: Sequence[Module]) -> bool:
+    """Tell whether a host that gets one of *modules* is not among *hosts*."""
+    everyone, _ = place(basis.plan.hosts, modules, basis.hosts_of_module)
+    return len(hosts) < len(everyone)
 
 
 async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:

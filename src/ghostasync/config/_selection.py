@@ -77,7 +77,8 @@ def _all_terms(
         if not matched and term_text != f"!{_FAILED}":
             raise PlanError(_nothing(hosts, term_text))
     if not names:
-        raise PlanError("no host is left")
+        hint = ', for a comma means "and": for "or" it is repeated' * ("," in limit)
+        raise PlanError(f"no host is left{hint}")
     return names
 
 
