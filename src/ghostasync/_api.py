@@ -27,7 +27,8 @@ from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
 from ._run.notify import notifiers_of
 from ._run.run import Run
-from .errors import DeployFailed
+from .config import unsupported
+from .errors import ConfigError, DeployFailed
 from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
 from .model import Package, Plan, Report, Revision
 from .protocols import Balancer, Inventory, Notifier, Observer, Store, Transport
@@ -547,6 +548,8 @@ async def logs(
         PlanError: There is no such run, or the host was not part of it.
         StoreError: The store cannot be read.
     """
+    if problems := unsupported(plan):
+        raise ConfigError(problems)
     runs = open_store(plan, os.environ, store)[0].runs
     return await read_logs(runs, run, host=host, script=script)
 

@@ -90,7 +90,8 @@ class AmbiguousRevision(PlanError):
 
     def __init__(self, module: str, rev: str, commits: Mapping[str, str]) -> None:
         found = [f"{name} ({commit[:7]})" for name, commit in commits.items()]
-        super().__init__(f"{module}: {rev!r} is ambiguous: say {' or '.join(found)}")
+        told = " or ".join([*found[:3], *["…"] * (len(found) > 3)])  # noqa: PLR2004
+        super().__init__(f"{module}: {rev!r} is ambiguous: say {told}")
         self.module, self.rev, self.commits = module, rev, dict(commits)
 
 

@@ -7,9 +7,18 @@ from collections.abc import Callable
 import anyio
 import attrs
 
-from ghostasync import Deadlines, Outcome, Plan, Report, State, start
+from ghostasync import (
+    Deadlines,
+    DirectorySource,
+    Outcome,
+    Plan,
+    Report,
+    State,
+    start,
+)
 from ghostasync import events as e
 from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport, step
+from tests._engine.losing import OLDER
 from tests.deploying import fails, run, states, with_rollout
 
 
@@ -96,6 +105,40 @@ async def test_nothing_new_begins_once_the_run_has_stopped(plan: Plan) -> None:
 
     assert len(hosts.asked("pre_deploy")) == 1
     assert [*states(report).values()].count(State.HALTED) == 5
+
+
+async def test_nobody_is_contacted_for_a_build_that_cannot_begin(plan: Plan) -> None:
+    module = attrs.evolve(plan.modules[0], source=DirectorySource("not-there"))
+    hosts = FakeHosts()
+
+    report, _ = await run(attrs.evolve(plan, modules=(module,)), hosts)
+
+    assert report.exit_status == 1
+    assert hosts.asked("lock") == []
+
+
+async def test_another_run_need_not_wait_for_hosts_that_settle(plan: Plan) -> None:
+    hosts = Waiting(at={("h2", "check"), ("h3", "lock")})
+    hosts.breaks = lambda call: (
+        Answer(1)
+        if (call.host, call.name) == ("h1", "check")
+        else Answer(75, errors=OLDER.encode())
+        if (call.host, call.name) == ("h3", "lock")
+        else None
+    )
+
+    def observe(record: e.Record) -> None:
+        # h2 goes on waiting, and would for 30 s.
+        if isinstance(record.event, e.Stopped):
+            hosts.at = {("h2", "check")}
+            hosts.told.set()
+            hosts.told = anyio.Event()
+
+    with anyio.fail_after(20):
+        async with start(plan, observe=observe, transport=FakeTransport(hosts)) as run:
+            report = await run.report()
+
+    assert states(report)["h3"] is State.FAILED
 
 
 async def test_a_person_need_not_wait_for_hosts_that_settle(plan: Plan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import attrs
 
-from ghostasync import Outcome, Plan, Report, State, start
+from ghostasync import Outcome, Plan, Report, Script, State, start
 from ghostasync import events as e
 from ghostasync._engine.host import Attempt
 from ghostasync._engine.locks import beat
@@ -13,7 +13,7 @@ from ghostasync.errors import ConnectionDied
 from ghostasync.fold import folded
 from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport
 from tests._engine.losing import OLDER, QUICK
-from tests.deploying import of, run, with_rollout
+from tests.deploying import of, run, states, with_rollout
 
 YOUNGER = OLDER.replace("20000101", "29990101")
 
@@ -136,6 +136,45 @@ async def test_a_run_that_waited_in_vain_ends_as_locked(plan: Plan) -> None:
 
     assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
     assert OLDER in report.reason
+
+
+async def test_a_build_that_fails_ends_the_wait_for_a_lock(plan: Plan) -> None:
+    """And is the reason: to wait again would not help."""
+    waits = plan.base / "waits"
+    script = f"until [ -e {waits} ]; do sleep 0.05; done; exit 3"
+    module = attrs.evolve(plan.modules[0], buildpack=Script(inline=script))
+    hosts = FakeHosts(breaks=held("h2", OLDER, 99))
+
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.LockAwaited):
+            waits.touch()
+
+    plan = attrs.evolve(plan, modules=(module,))
+    with anyio.fail_after(20):
+        async with start(
+            plan, wait=999, observe=observe, transport=FakeTransport(hosts)
+        ) as running:
+            report = await running.report()
+
+    assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
+    assert "buildpack of site exited 3" in report.reason
+    assert set(states(report).values()) == {State.HALTED}
+
+
+async def test_a_lock_of_its_own_dead_connection_is_no_other_host(plan: Plan) -> None:
+    own = ""
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal own
+        if call.name == "lock" and call.host == "h2":
+            own = call.args[1]
+            return Answer(75, errors=own.encode())
+        return None
+
+    report, _ = await run(plan, FakeHosts(breaks=breaks))
+
+    assert own.endswith(" as h2")
+    assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
 
 
 async def test_a_run_can_be_stopped_while_it_waits(plan: Plan) -> None:

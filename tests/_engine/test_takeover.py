@@ -33,7 +33,7 @@ from ghostasync import (
     status,
 )
 from ghostasync import events as e
-from ghostasync.errors import ConnectionDied, StoreError
+from ghostasync.errors import ConnectionDied, NothingToResume, StoreError
 from ghostasync.history.replay import read_run
 from ghostasync.journal import Journal
 from ghostasync.testing import Answer, Call, FakeHost, FakeTransport
@@ -304,6 +304,19 @@ async def test_a_finished_run_is_not_resumed(scene: Scene) -> None:
         f"run {run} has ended unchanged: nothing is left to resume; to go back from "
         f"it: ghostasync rollback {run}"
     )
+
+
+async def test_only_who_goes_on_has_what_was_asked_for(scene: Scene) -> None:
+    """A finished run is not taken back by a resumption, and must not seem so."""
+    run = (await scene.deploy()).run
+
+    with pytest.raises(NothingToResume):
+        await resume(scene.plan, run=run, transport=scene.fleet.transport)
+    with pytest.raises(PlanError) as refused:
+        await revert(scene.plan, run=run, transport=scene.fleet.transport)
+
+    assert not isinstance(refused.value, NothingToResume)
+    assert f"ghostasync rollback {run}" in str(refused.value)
 
 
 async def test_a_killed_run_is_not_resumed_over_a_later_one(scene: Scene) -> None:

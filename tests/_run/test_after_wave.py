@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 
-from ghostasync import Deadlines, Gate, Outcome, Plan, State
+from ghostasync import Deadlines, Gate, Host, Outcome, Plan, State
 from ghostasync import events as e
 from tests._engine.balanced import Fleet, rolled
 from tests.deploying import of, run, states
@@ -25,6 +26,19 @@ async def test_after_wave_decides_on_every_wave(plan: Plan, tmp_path: Path) -> N
     ]
     assert [type(event).__name__ for event in seen].count("AfterWavePassed") == 3
     assert "1/3 h1" in (Path(report.log) / "build" / "after_wave.log").read_text()
+
+
+async def test_a_wave_of_any_size_can_be_told(plan: Plan, tmp_path: Path) -> None:
+    """Linux starts no program with the names of 5,000 hosts in one variable."""
+    gate = Gate('cp "$GHOST_WAVE_HOSTS_FILE" hosts; echo "${#GHOST_WAVE_HOSTS}" >size')
+    names = [f"{'x' * 60}{number}" for number in range(1100)]
+    plan = attrs.evolve(rolled(plan, after_wave=gate), hosts=tuple(map(Host, names)))
+
+    report, _ = await run(plan, Fleet())
+
+    assert report.outcome is Outcome.LIVE
+    assert (tmp_path / "hosts").read_text().split() == names
+    assert (tmp_path / "size").read_text() == "0\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from ghostasync import events as e
 from ghostasync.cli._bars import ASCII, pipeline, serving, tallies
 from ghostasync.cli._view import lines
 from ghostasync.model import State
@@ -26,6 +27,25 @@ def test_a_run_that_went_back_says_what_serves_and_shows_no_way() -> None:
 
     assert not any("live 0" in line or "wave" in line for line in drawn)
     assert any("old release live on 59 hosts" in line for line in drawn)
+
+
+def test_what_a_killed_run_may_have_moved_is_unknown() -> None:
+    board = Board()
+    board.apply(
+        e.Record(1, 0.0, "r", e.Started("resume", "a", ("site",), ("h1", "h2")))
+    )
+    for number, event in enumerate(
+        (
+            e.Connected("h1"),
+            e.Checked("h1", live={"site": "new"}),
+            e.Halted("h1", "locked"),
+        )
+    ):
+        board.apply(e.Record(2 + number, 0.0, "r", event))
+
+    drawn = serving(board, ASCII).plain
+
+    assert drawn == " as before: 1 host, unknown on 1 host"
 
 
 def test_hosts_that_served_nothing_before_serve_nothing_again() -> None:

@@ -137,6 +137,20 @@ async def test_a_name_of_different_commits_is_refused_with_their_spellings(
             assert (await git(name).resolve()).commit == commit
 
 
+async def test_a_full_spelling_is_what_it_says_whatever_else_is_called_so(
+    repo: Repo, git: Callable[..., Git]
+) -> None:
+    """Or anybody who may push a branch could keep a fleet from its next release."""
+    first = repo.head()
+    second = repo.commit("two")
+    repo.git("branch", "refs/heads/main", first)
+    repo.git("tag", first[:4], second)
+
+    assert (await git().resolve()).commit == second
+    assert (await git("refs/heads/main").resolve()).commit == second
+    assert (await git(first[:4]).resolve()).commit == second
+
+
 async def test_a_name_of_one_commit_is_not_ambiguous(
     repo: Repo, git: Callable[..., Git]
 ) -> None:

@@ -5,7 +5,16 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync import DeployFailed, Plan, PlanError, Script, deploy, logs
+from ghostasync import (
+    DeployFailed,
+    Gate,
+    Hook,
+    Plan,
+    PlanError,
+    Script,
+    deploy,
+    logs,
+)
 from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport, MemoryStore, step
 
 
@@ -74,6 +83,25 @@ async def test_the_output_of_the_buildpack_is_that_of_its_module(plan: Plan) -> 
     found = await logs(plan, run, script="buildpack")
 
     assert [(log.module, log.host) for log in found] == [("site", "")]
+
+
+async def test_hooks_and_the_gate_after_a_wave_are_told(plan: Plan) -> None:
+    rollout = attrs.evolve(
+        plan.rollout,
+        drain=Hook("out", on="host"),
+        undrain=Hook("in", on="host"),
+        after_wave=Gate("echo few errors"),
+    )
+    plan = attrs.evolve(plan, rollout=rollout)
+    report = await deploy(plan, transport=FakeTransport(FakeHosts()))
+
+    (gate,) = await logs(plan, report.run, script="after_wave")
+    drained = await logs(plan, report.run, script="drain")
+
+    assert (gate.module, gate.text) == ("after_wave", b"few errors\n")
+    assert [log.host for log in drained] == ["h1", "h2", "h3", "h4", "h5", "h6"]
+    assert b"undrain" not in drained[0].text
+    assert gate in await logs(plan, report.run)
 
 
 async def test_a_run_is_named_by_the_beginning_of_its_id(plan: Plan) -> None:

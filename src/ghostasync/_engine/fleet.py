@@ -99,6 +99,9 @@ class Fleet:
             self._carry_out(command)
         if self._settling and isinstance(event, e.HostEvent):
             self._cut_short(self.hosts[event.host])
+            # Another run waits for these hosts, and this one is over.
+            if isinstance(event, e.Failed) and event.locked:
+                self._step.cancel()
 
     def interrupt(self, reason: str) -> None:
         """Stop as soon as can be and put every link back; later calls do nothing."""
@@ -166,6 +169,9 @@ class Fleet:
     def _settle(self) -> None:
         """Let checks and pre-deploys that are at work end; stop all else at once."""
         self._settling = True
+        # While a lock is waited for no host is at work, and this run holds none.
+        if self._awaited is not None:
+            self._step.cancel()
         seconds = self.run.deadlines.settle
         self._step.deadline = min(self._step.deadline, anyio.current_time() + seconds)
         self._building.cancel()
@@ -220,10 +226,12 @@ class Fleet:
     def _connect_all(self) -> None:
         for ctx in self.hosts.values():
             if ctx.state is S.CONNECTING:
+                # Made here: the run may stop before a task that was started has begun.
+                ctx.scope = anyio.CancelScope()
                 self._start(self._get_ready_alone, ctx)
 
     async def _get_ready_alone(self, ctx: HostRun) -> None:
-        with anyio.CancelScope() as ctx.scope:
+        with ctx.scope:
             await advance(ctx)
 
     async def _build(self, build: Callable[[], Awaitable[tuple[Release, ...]]]) -> None:
@@ -262,13 +270,16 @@ class Fleet:
                 ctx.start_over()
         free = False
         try:
-            free = await is_free_within(held, left)
-            if free:
+            if await is_free_within(held, left):
                 await unlock([held])
+                free = True
         finally:
             held.start_over()
             if not free:
-                self.note(e.Stopped(f"{held.name}: {awaited.holder}", "locked"))
+                stopped = self.policy.run.stopped
+                # A build that failed meanwhile is the reason, and not the lock.
+                if stopped is None or stopped.cause != "policy":
+                    self.note(e.Stopped(f"{held.name}: {awaited.holder}", "locked"))
                 for ctx in again:
                     apply(ctx, e.Halted(ctx.name, self.policy.reason))
                 self._step.cancel()

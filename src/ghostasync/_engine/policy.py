@@ -115,7 +115,7 @@ class Policy:
     @property
     def full_reason(self) -> str:
         """:attr:`reason`, with the count of hosts that had failed when all rested."""
-        return self._over_budget() if self._spent else self.reason
+        return (self._spent and self._over_budget()) or self.reason
 
     @property
     def locked(self) -> bool:

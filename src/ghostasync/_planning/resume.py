@@ -10,6 +10,7 @@ since, are warned of and left out.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import attrs
 
@@ -174,7 +175,11 @@ async def _killed(basis: Basis, asked: Resume | Revert) -> PastRun:
     if killed is None:
         return _lost(basis, asked)
     if not killed.is_open and killed.finished is not None:
-        raise NothingToResume(_has_ended(killed, killed.finished.outcome))
+        # To go on with it is done. To take it back is not, nor are stranded hosts well.
+        stranded = killed.in_state(State.STRANDED)
+        done = isinstance(asked, Resume) and not stranded
+        text = _has_ended(killed, killed.finished.outcome, stranded)
+        raise NothingToResume(text) if done else PlanError(text)
     # A run that a later one has overtaken may still be taken back where its hosts kept
     # its release; to go on with it would bring an old release over a newer one.
     newest = await unfinished_run(runs, killed.id, modules=modules)
@@ -204,9 +209,9 @@ def _lost(basis: Basis, asked: Resume | Revert) -> PastRun:
     return PastRun(ids=(run,), going_back=True)
 
 
-def _has_ended(killed: PastRun, outcome: str) -> str:
+def _has_ended(killed: PastRun, outcome: str, stranded: Sequence[str]) -> str:
     way = f"to go back from it: ghostasync rollback {killed.id}"
-    if stranded := killed.in_state(State.STRANDED):
+    if stranded:
         names = shlex.join(stranded)
         way = f"to bring its stranded hosts in line: ghostasync converge {names}"
     return f"run {killed.id} has ended {outcome}: nothing is left to resume; {way}"

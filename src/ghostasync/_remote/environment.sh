@@ -12,4 +12,5 @@ cat >"$next.new"
 [ "$(wc -c <"$next.new")" -eq "$nbytes" ] ||
 	{ echo "the environment arrived cut short" >&2 && exit 1; }
 rm -f "$meta/fingerprint"
+[ -e "$meta/commit_message" ] || : >"$meta/commit_message"
 mv "$next.new" "$next"

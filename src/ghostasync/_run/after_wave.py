@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 
 import anyio
+from anyio import to_thread
 
 from .. import events as e
 from .._build.builder import Builder
-from .._build.environment import run_variables
+from .._build.environment import LONGEST_VARIABLE, run_variables
 from .._engine.host import RunContext
 from .._local.output import Listener
 from .._local.scripts import script
@@ -26,6 +27,11 @@ async def run_after_wave(
     # A wave of hosts that were UNCHANGED, or live already, has nothing to be judged by.
     if not (rollout.after_wave and hosts):
         return
+    names = " ".join(hosts)
+    # Beside it a file, for Linux starts nothing with the names of 5,000 hosts in one
+    # variable.
+    file = builder.log("after_wave").with_name("wave_hosts")
+    await to_thread.run_sync(file.write_text, "".join(f"{host}\n" for host in hosts))
     variables = {
         **run_variables(
             builder.plan.app,
@@ -35,7 +41,8 @@ async def run_after_wave(
         ),
         "GHOST_WAVE": str(wave),
         "GHOST_WAVES": str(run.waves),
-        "GHOST_WAVE_HOSTS": " ".join(hosts),
+        "GHOST_WAVE_HOSTS": names if len(names) < LONGEST_VARIABLE // 2 else "",
+        "GHOST_WAVE_HOSTS_FILE": str(file),
     }
     run.note(e.AfterWaveStarted(wave))
     log, stream = builder.log("after_wave"), builder.redactor.stream()

@@ -9,8 +9,10 @@ from typing import Final
 import attrs
 from rich.text import Text
 
+from ..machine import NOT_LOOKED
+from ..model import Action
 from ..model import State as S  # noqa: N817  as in the table of states
-from ..views.board import Board
+from ..views.board import Board, HostRow
 from ..views.text import clock, plain, plural, size
 
 __all__ = [
@@ -52,6 +54,11 @@ _TALLIES: Final = (
     (S.ROLLED_BACK, "back as before", "yellow"),
     (S.STRANDED, "stranded", "bold red"),
 )
+_OLD: Final = "old release live on"
+_NONE: Final = "no release on"
+_BEFORE: Final = "as before:"
+_UNKNOWN: Final = "unknown on"
+_SERVING: Final = {_OLD: "bold", _NONE: "", _BEFORE: "", _UNKNOWN: "yellow"}
 
 
 @attrs.frozen
@@ -216,18 +223,28 @@ def gate(board: Board, now: float) -> Iterator[Text]:
 
 def serving(board: Board, glyphs: Glyphs) -> Text:
     """Draw what the hosts serve after a run that left nothing new on any of them."""
-    words = {True: "old release live on", False: "no release on", None: "as before:"}
-    # A host that was never looked at has no say; one that is stranded has its tally.
-    known = (row for row in board.hosts.values() if row.state is not S.STRANDED)
-    counts = Counter(
-        None if row.serves is None else any(row.serves.values()) for row in known
-    )
+    counts = Counter(_serves(board, row) for row in board.hosts.values())
+    counts.pop("", None)
     line = Text(" ")
-    for serves, text in words.items():
-        if count := counts[serves]:
+    for text in _SERVING:
+        if count := counts[text]:
             line.append(glyphs.dot if len(line) > 1 else "", "dim")
-            line.append(f"{text} {plural(count, 'host')}", "bold" if serves else "")
+            line.append(f"{text} {plural(count, 'host')}", _SERVING[text])
     return line
+
+
+def _serves(board: Board, row: HostRow) -> str:
+    """Say what one host serves then; nothing where it has a tally that says more."""
+    started = board.started
+    taken_up = started and (started.revert or started.action == Action.RESUME.value)
+    if row.state is S.STRANDED:
+        return ""
+    # The killed run may have moved a host that this one did not get to.
+    if taken_up and row.state in NOT_LOOKED:
+        return _UNKNOWN
+    if row.serves is None:
+        return _BEFORE
+    return _OLD if any(row.serves.values()) else _NONE
 
 
 def tallies(board: Board, glyphs: Glyphs) -> Iterator[Text]:

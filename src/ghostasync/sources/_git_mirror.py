@@ -35,6 +35,9 @@ FULL: Final = re.compile(r"[0-9a-fA-F]{40}")
 SHORT: Final = re.compile(r"[0-9a-fA-F]{4,39}")
 """An abbreviated commit id; git takes none of less than four digits."""
 
+_TYPED: Final = 7
+"""Digits from which on a name is taken for an abbreviated commit beside a ref."""
+
 FETCH: Final = (
     *("fetch", "--quiet", "--force", "--prune"),
     *("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
@@ -129,15 +132,16 @@ class Mirror:
             return await self._commits(rev)
         # rev-parse would take far more than names, such as main~3 or :/message: refs
         # are asked for by their full name.
-        found = dict[str, str]()
-        whole = (rev,) if rev.startswith(("refs/heads/", "refs/tags/")) else ()
-        for ref in (*whole, f"refs/heads/{rev}", f"refs/tags/{rev}"):
-            if line := await self._look("show-ref", "--verify", "--hash", "--", ref):
-                found[ref] = await self._peel(line)
-        if SHORT.fullmatch(rev):
+        # A full spelling is what it says, whatever else is called so.
+        whole = rev.startswith(("refs/heads/", "refs/tags/"))
+        if whole and (found := await self._refs(rev)):
+            return found
+        found = await self._refs(f"refs/heads/{rev}", f"refs/tags/{rev}")
+        # A tag such as 2024 would be ambiguous one day by chance.
+        if SHORT.fullmatch(rev) and not (found and len(rev) < _TYPED):
             ids = await self._look("rev-parse", f"--disambiguate={rev}")
             found |= await self._commits(*ids.split())
-        return {name: commit for name, commit in found.items() if commit}
+        return found
 
     async def read(self, commit: str) -> bytes:
         """Return the commit object as it was stored, whatever its encoding."""
@@ -145,6 +149,15 @@ class Mirror:
             *(f"--git-dir={self.folder}", "cat-file", "commit", commit),
             doing="read",
         )
+
+    async def _refs(self, *refs: str) -> dict[str, str]:
+        """Return the commits of those of *refs* that are there and lead to one."""
+        found = dict[str, str]()
+        for ref in refs:
+            line = await self._look("show-ref", "--verify", "--hash", "--", ref)
+            if commit := line and await self._peel(line):
+                found[ref] = commit
+        return found
 
     async def _commits(self, *ids: str) -> dict[str, str]:
         """Return those of *ids* that are commits; a tag's own id leads to one."""

@@ -18,17 +18,19 @@ from ..protocols import RunLog
 
 __all__ = ["Log"]
 
-_HERE: Final = frozenset({"buildpack", "after_all_deploy", "after_wave"})
-"""Scripts that run here: their output is that of the module as a whole."""
+_GATE: Final = "after_wave"
+_HERE: Final = frozenset({"buildpack", "after_all_deploy", _GATE})
+"""Scripts that run here. Those of a module share its log; the gate has one for all."""
 
-_BEGINS: Final = re.compile(rb"--- (\w+) of \S+ in ")
-_ENDS: Final = re.compile(rb"--- (\w+) of \S+ ")
+_BEGINS: Final = re.compile(rb"--- (\w+)(?: of \S+)? in ")
+_ENDS: Final = re.compile(rb"--- (\w+)(?: of \S+)? (?:exited|ended|cut short)")
 
 
 @attrs.frozen
 class Log:
     """
-    Output of the scripts of a run: those on *host*, or here those of *module*.
+    Output of the scripts of a run: those on *host*, or here those of *module*, which
+    is ``after_wave`` for that gate.
 
     *text* is as it was printed, but for secrets, which are blotted out.
     """
@@ -62,9 +64,10 @@ async def read_logs(
         raise PlanError(f"run {run} had no host {host}")
     logs = []
     if not host and script in {"", *_HERE}:
+        gate = [_GATE] if script in {"", _GATE} else []
         logs += [
             Log(await _text(runs, run, build_log(name)), module=name)
-            for name in modules
+            for name in [*([] if script == _GATE else modules), *gate]
         ]
     if script not in _HERE:
         for name in [host] if host else hosts:
@@ -91,5 +94,5 @@ def _sections(text: bytes, script: bytes) -> Iterator[bytes]:
             inside = begins[1] == script
         if inside:
             yield line
-        if inside and ends and not begins and ends[1] == script:
+        if inside and ends and ends[1] == script:
             inside = False

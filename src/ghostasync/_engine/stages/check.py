@@ -110,8 +110,9 @@ def _refuse_twin(ctx: HostRun, exc: LockHeld) -> None:
         Refused: The inventory has two names for this machine.
     """
     ours = f"{ctx.run.spec.holder} as "
-    if exc.holder.startswith(ours):
-        twin = exc.holder.removeprefix(ours)
+    twin = exc.holder.removeprefix(ours)
+    # Under its own name it is a lock of a dead connection, which the host still has.
+    if exc.holder.startswith(ours) and twin != ctx.name:
         raise Refused(ctx.name, same_machine(twin)) from exc
 
 
