@@ -545,6 +545,7 @@ async def logs(
         store: As in :class:`RunOptions`.
 
     Raises:
+        ConfigError: The plan's store is of a kind that this version lacks.
         PlanError: There is no such run, or the host was not part of it.
         StoreError: The store cannot be read.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import anyio
@@ -31,7 +32,7 @@ async def test_after_wave_decides_on_every_wave(plan: Plan, tmp_path: Path) -> N
 async def test_a_wave_of_any_size_can_be_told(plan: Plan, tmp_path: Path) -> None:
     """Linux starts no program with the names of 5,000 hosts in one variable."""
     gate = Gate('cp "$GHOST_WAVE_HOSTS_FILE" hosts; echo "${#GHOST_WAVE_HOSTS}" >size')
-    names = [f"{'x' * 60}{number}" for number in range(1100)]
+    names = [f"{'x' * 120}{number}" for number in range(1100)]
     plan = attrs.evolve(rolled(plan, after_wave=gate), hosts=tuple(map(Host, names)))
 
     report, _ = await run(plan, Fleet())
@@ -39,6 +40,24 @@ async def test_a_wave_of_any_size_can_be_told(plan: Plan, tmp_path: Path) -> Non
     assert report.outcome is Outcome.LIVE
     assert (tmp_path / "hosts").read_text().split() == names
     assert (tmp_path / "size").read_text() == "0\n"
+
+
+async def test_a_full_disk_here_fails_the_gate_and_is_no_bug(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> int:
+        assert path.name == "wave_hosts"
+        assert text
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    fleet = Fleet()
+
+    report, _ = await run(rolled(plan, waves=(1,), after_wave=Gate("true")), fleet)
+
+    assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
+    assert "wave 1: [Errno 28] No space left on device" in report.reason
+    assert states(report)["h1"] is State.ROLLED_BACK
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,7 @@ class Builder:
         tree = folder / "tree"
         await to_thread.run_sync(_remove, tree)
         tree.mkdir()
-        self._message(module).write_bytes(
-            revision.message.encode("utf-8", "surrogateescape")
-        )
+        self._message(module).write_bytes(os.fsencode(revision.message))
         self._trees[module.name] = tree
         return tree
 

@@ -37,19 +37,19 @@ quarter of the stack's limit, which is 2 MiB where nobody has set it."""
 
 def size_of(name: str, value: str) -> int:
     """Return the bytes that a variable takes in the environment of a program."""
-    return len(os.fsencode(value)) + len(name) + len("=") + 1
+    return len(os.fsencode(f"{name}={value}\0"))
 
 
 def shortened(message: str) -> str:
     """Return as much of a commit's message as a variable is to hold."""
-    data = message.encode("utf-8", "surrogateescape")
+    data = os.fsencode(message)
     if len(data) <= _MESSAGE_BYTES:
         return message
     # A character of several bytes is left out as a whole.
     end = _MESSAGE_BYTES
     while data[end] & 0xC0 == 0x80 and end > _MESSAGE_BYTES - 3:
         end -= 1
-    return data[:end].decode("utf-8", "surrogateescape").rstrip("\n")
+    return os.fsdecode(data[:end]).rstrip("\n")
 
 
 def module_variables(

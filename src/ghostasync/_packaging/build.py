@@ -158,7 +158,7 @@ def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, byte
     entries = list(reader.read(writer))
     ghost = {
         **order.scripts,
-        MESSAGE_FILE: order.revision.message.encode("utf-8", "surrogateescape"),
+        MESSAGE_FILE: os.fsencode(order.revision.message),
         "seal": seal(entries),
         "settle": settle(entries),
         "manifest": format_manifest(entries),

@@ -10,7 +10,7 @@ from anyio import to_thread
 
 from .. import events as e
 from .._build.builder import Builder
-from .._build.environment import LONGEST_VARIABLE, run_variables
+from .._build.environment import LONGEST_VARIABLE, run_variables, size_of
 from .._engine.host import RunContext
 from .._local.output import Listener
 from .._local.scripts import script
@@ -27,11 +27,9 @@ async def run_after_wave(
     # A wave of hosts that were UNCHANGED, or live already, has nothing to be judged by.
     if not (rollout.after_wave and hosts):
         return
-    names = " ".join(hosts)
-    # Beside it a file, for Linux starts nothing with the names of 5,000 hosts in one
-    # variable.
-    file = builder.log("after_wave").with_name("wave_hosts")
-    await to_thread.run_sync(file.write_text, "".join(f"{host}\n" for host in hosts))
+    # The names of 5,000 hosts are too large for a variable, so they are in a file too.
+    names, file = " ".join(hosts), builder.log("after_wave").with_name("wave_hosts")
+    fits = size_of("GHOST_WAVE_HOSTS", names) <= LONGEST_VARIABLE
     variables = {
         **run_variables(
             builder.plan.app,
@@ -41,13 +39,15 @@ async def run_after_wave(
         ),
         "GHOST_WAVE": str(wave),
         "GHOST_WAVES": str(run.waves),
-        "GHOST_WAVE_HOSTS": names if len(names) < LONGEST_VARIABLE // 2 else "",
+        "GHOST_WAVE_HOSTS": names if fits else "",
         "GHOST_WAVE_HOSTS_FILE": str(file),
     }
     run.note(e.AfterWaveStarted(wave))
     log, stream = builder.log("after_wave"), builder.redactor.stream()
     listener = Listener("", "after_wave", log, stream, run.note)
     try:
+        text = "".join(f"{host}\n" for host in hosts)
+        await to_thread.run_sync(file.write_text, text)
         with listener:
             status = await script(
                 os.fsencode(rollout.after_wave.run),
@@ -57,7 +57,7 @@ async def run_after_wave(
                 deadline=rollout.deadlines.after_wave,
                 what="after_wave",
             )
-    except BuildError as exc:
+    except (BuildError, OSError) as exc:
         status, reason = None, str(exc)
     else:
         reason = f"after_wave exited {status}" if status else ""

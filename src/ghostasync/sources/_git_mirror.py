@@ -131,8 +131,8 @@ class Mirror:
         if FULL.fullmatch(rev):
             return await self._commits(rev)
         # rev-parse would take far more than names, such as main~3 or :/message: refs
-        # are asked for by their full name.
-        # A full spelling is what it says, whatever else is called so.
+        # are asked for by their full name. A full spelling is what it says, whatever
+        # else is called so.
         whole = rev.startswith(("refs/heads/", "refs/tags/"))
         if whole and (found := await self._refs(rev)):
             return found
