@@ -14,6 +14,8 @@ from ghostasync.errors import NotInStore, StoreError
 from ghostasync.stores import DirectoryStore
 
 TABLE = "create table if not exists parts (run, name, at, data, unique (run, name, at))"
+NUMBERS = "create table if not exists numbers (number integer primary key, run)"
+NUMBER = "insert or ignore into numbers values (?, ?) returning number"
 END = "select ifnull(max(at + length(data)), 0) from parts where run = ? and name = ?"
 ALL = "select data from parts where run = ? and name = ? order by at"
 
@@ -24,6 +26,7 @@ class SqliteRunLog:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._do(TABLE)
+        self._do(NUMBERS)
 
     def folder(self, run: str) -> None:
         """Say that no folder holds them: a run hands its files in while they grow."""
@@ -44,6 +47,15 @@ class SqliteRunLog:
 
     async def ids(self) -> list[str]:
         return [run for (run,) in self._do("select distinct run from parts order by 1")]
+
+    async def reserve(self, run: str, lowest: int) -> int:
+        number = max(1, lowest)
+        while not self._do(NUMBER, number, run):
+            number += 1
+        return number
+
+    async def generations(self) -> dict[str, int]:
+        return dict(self._do("select run, number from numbers order by number"))
 
     def _do(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         try:

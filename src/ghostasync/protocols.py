@@ -150,12 +150,17 @@ class Source(Protocol):
 
 @attrs.frozen
 class ManifestLine:
-    """One line of MANIFEST: the package that a booting instance gets for one module."""
+    """
+    One line of MANIFEST: the package that a booting instance gets for one module.
+
+    *generation* is the number of the run that wrote the line.
+    """
 
     module: str
     package: str
     path: str
     sha256: str
+    generation: int = 0
 
 
 @attrs.frozen
@@ -187,8 +192,9 @@ class Packages(Protocol):
         """
         Return a package id that nobody has, and keep others from taking it.
 
-        The epoch of the id is now, or the first free second after: a store creates a
-        reservation only where there is none, and tries the next second else.
+        The epoch of the id is now, or later: the first second after those of all
+        packages of the module. So ids sort in the order in which they were reserved,
+        whatever the clocks of the machines say that reserved them.
 
         Raises:
             StoreError: *module* and *commit* make no id, or the store failed.
@@ -260,9 +266,13 @@ class Manifest(Protocol):
         lines: Sequence[ManifestLine],
         environments: Sequence[Environment],
         order: Sequence[str],
+        expected: Sequence[ManifestLine] | None = None,
     ) -> None:
         """
         Replace or add the given modules' lines, and their environments, at once.
+
+        With *expected*, all lines as they were read earlier, nothing is done where the
+        line of one of these modules is another one by now.
 
         Lines are kept in *order* (module names in app order). Other modules keep their
         lines, also where another writer moves them at the same time. The environments
@@ -270,8 +280,8 @@ class Manifest(Protocol):
         modules' packages changed: the way back runs scripts that see them.
 
         Raises:
-            StoreError: A package is not in the store or is another one, or the store
-                failed. MANIFEST is as it was.
+            StoreError: A package is not in the store or is another one, a line is not
+                what was *expected*, or the store failed. MANIFEST is as it was.
         """
 
     async def environment(self, package_id: str) -> Environment | None:
@@ -320,11 +330,32 @@ class RunLog(Protocol):
         """
 
     async def ids(self) -> Sequence[str]:
-        """Return the ids of known runs, oldest first."""
+        """Return the ids of known runs, in alphabetical order."""
+
+    async def reserve(self, run: str, lowest: int) -> int:
+        """
+        Return a generation that no run of this store has, and keep it for *run*.
+
+        It is *lowest*, or the next one after it that is free. Generations begin at 1.
+        """
+
+    async def generations(self) -> Mapping[str, int]:
+        """Return the generation of each run that has reserved one; its last."""
 
 
 class Store(Protocol):
     """Packages, MANIFEST and runs of one app, env, role and color."""
+
+    async def identity(self, *, make: bool = False) -> str:
+        """
+        Return the word that tells this store from all others.
+
+        A copy of a store has the same word: it knows the same runs. A store gets its
+        word once, when it is first asked to *make* one; it is empty before that.
+
+        Raises:
+            StoreError: The store failed.
+        """
 
     @property
     def url(self) -> str:

@@ -273,3 +273,22 @@ def test_run_ids_are_in_utc_and_sort_by_time() -> None:
     assert is_run_id(run_id(here, "00ff00"))
     assert not is_run_id("20231231-typo")
     assert run_id(here, "ffffff") < run_id(later, "000000")
+
+
+@pytest.mark.parametrize(
+    ("known", "made"),
+    [
+        (["20240101T000000Z-ffffff"], "20240101T000500Z-00ff00"),
+        (["20240101T030000Z-000000"], "20240101T030001Z-00ff00"),
+        (["20240101T235959Z-zz", "20240101T000000Z-00"], "20240102T000000Z-00ff00"),
+        (["20240101T000500Z-ffffff"], "20240101T000501Z-00ff00"),
+        (["99991231T235959Z-000000", "lost+found"], "20240101T000500Z-00ff00"),
+        (["20249999T999999Z-000000"], "20240101T000500Z-00ff00"),
+    ],
+)
+def test_a_run_id_sorts_behind_those_of_machines_whose_clocks_are_ahead(
+    known: list[str], made: str
+) -> None:
+    now = datetime(2024, 1, 1, 0, 5, tzinfo=UTC)
+
+    assert run_id(now, "00ff00", known) == made

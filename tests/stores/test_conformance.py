@@ -119,7 +119,39 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.runs.ids() == []
 
 
+async def test_a_store_has_one_word_for_itself_once_it_was_asked_to_make_it(
+    store: Store, make: Callable[[Path], Store], tmp_path: Path
+) -> None:
+    assert await store.identity() == ""
+    words: set[str] = set()
+
+    async def ask() -> None:
+        words.add(await store.identity(make=True))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(WRITERS):
+            group.start_soon(ask)
+
+    assert words == {await store.identity()} != {""}
+    assert await make(tmp_path / "other").identity(make=True) not in words
+
+
 # --- Packages ----------------------------------------------------------------------
+
+
+async def test_an_id_is_newer_than_all_others_whatever_the_clock_says(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1700000000.5)
+    ahead = await shelf.publish("1700007200_site_4f2a9c1")
+
+    late = await shelf.store.packages.reserve("site", "ffff" * 10)
+    later = await shelf.store.packages.reserve("site", "0000" * 10)
+    other = await shelf.store.packages.reserve("api", COMMIT)
+
+    assert [late, later] == ["1700007201_site_fffffff", "1700007202_site_0000000"]
+    assert other == "1700000000_api_4f2a9c1"
+    assert await shelf.store.packages.ids("site") == [ahead.id]
 
 
 async def test_an_id_is_given_once_however_many_ask(
@@ -414,3 +446,50 @@ async def test_no_name_leads_out_of_its_run(store: Store, run: str, name: str) -
     assert await store.runs.load(run, name) == b"mine"
     assert await store.runs.load("other", name) == b"other"
     assert await store.manifest.read() == ()
+
+
+# --- Generations -------------------------------------------------------------------
+
+
+async def test_a_generation_is_given_once_however_many_ask(store: Store) -> None:
+    numbers: list[int] = []
+
+    async def ask(run: str) -> None:
+        numbers.append(await store.runs.reserve(run, 7))
+
+    async with anyio.create_task_group() as group:
+        for number in range(WRITERS):
+            group.start_soon(ask, f"run-{number}")
+
+    assert sorted(numbers) == [*range(7, 7 + WRITERS)]
+    assert sorted((await store.runs.generations()).values()) == sorted(numbers)
+
+
+async def test_a_generation_is_the_lowest_free_one_from_the_number_asked_for(
+    store: Store,
+) -> None:
+    assert await store.runs.generations() == {}
+    assert await store.runs.reserve("a", 0) == 1
+    assert await store.runs.reserve("b", 1_000_000) == 1_000_000
+    assert await store.runs.reserve("c", 1) == 2
+    assert await store.runs.reserve("a", 1) == 3
+
+    assert await store.runs.generations() == {"a": 3, "b": 1_000_000, "c": 2}
+    assert await store.runs.ids() == []
+
+
+# --- MANIFEST that another run has moved ---------------------------------------------
+
+
+async def test_manifest_stays_where_a_line_is_not_what_it_was(shelf: Shelf) -> None:
+    old, new = await shelf.publish(OLD), await shelf.publish(NEW)
+    manifest = shelf.store.manifest
+    seen = await manifest.read()
+    await manifest.move([named(old)], [], ["site"])
+
+    with pytest.raises(StoreError, match=f"moved MANIFEST meanwhile: it names {OLD}"):
+        await manifest.move([named(new)], [], ["site"], seen)
+    assert await manifest.read() == (named(old),)
+
+    await manifest.move([named(new)], [], ["site"], await manifest.read())
+    assert await manifest.read() == (named(new),)

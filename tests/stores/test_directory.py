@@ -325,8 +325,8 @@ async def test_manifest_moves_only_the_lines_of_the_modules_deployed(
 
     assert await store.manifest.read() == (named(new), named(api))
     assert (root / "MANIFEST").read_text() == (
-        f"site:1700000001_site_4f2a9c1:/srv/site:{new.sha256}\n"
-        f"api:1700000000_api_4f2a9c1:/srv/site:{api.sha256}\n"
+        f"site:1700000001_site_4f2a9c1:/srv/site:{new.sha256}:0\n"
+        f"api:1700000000_api_4f2a9c1:/srv/site:{api.sha256}:0\n"
     )
 
 

@@ -28,8 +28,8 @@ JOBS = ManifestLine("jobs", "1700000002_jobs_abcdef0", "/srv/jobs", "c" * 64)
 
 def test_manifest_is_a_line_a_module_with_a_final_newline() -> None:
     assert join_manifest([SITE, API]) == (
-        f"site:1700000000_site_4f2a9c1:/srv/site:{'a' * 64}\n"
-        f"api:1700000001_api_0000000:~/api:{'b' * 64}\n"
+        f"site:1700000000_site_4f2a9c1:/srv/site:{'a' * 64}:0\n"
+        f"api:1700000001_api_0000000:~/api:{'b' * 64}:0\n"
     )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -46,6 +46,7 @@ NO_COMMIT: Final = "0000000"
 
 _PACKAGE_ID: Final = re.compile(rf"([0-9]+)_({NAME_PATTERN})_([0-9a-f]{{7}})")
 _RUN_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-\w+", re.ASCII)
+_RUN_TIME: Final = "%Y%m%dT%H%M%SZ"
 _SAFE: Final = " @:+,[]"
 """Characters that the name of a log keeps, besides letters, digits and ``_.-~``."""
 
@@ -284,6 +285,21 @@ def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
 
 
-def run_id(now: datetime, token: str) -> str:
-    """Return ``<yyyymmddThhmmssZ>-<token>`` for an aware *now*; sorts by time."""
-    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{token}"
+def run_id(now: datetime, token: str, known: Iterable[str] = ()) -> str:
+    """
+    Return ``<yyyymmddThhmmssZ>-<token>`` for an aware *now*; sorts behind *known* ids.
+
+    Where a clock was ahead that made one of these, the time is a second after it; ids
+    of another century are not believed.
+    """
+    now = now.astimezone(UTC)
+    century = f"{now.year // 100}"
+    newest = max((k for k in known if is_run_id(k) and k[:2] == century), default="")
+    made = f"{now:{_RUN_TIME}}-{token}"
+    if made > newest:
+        return made
+    try:
+        ahead = datetime.strptime(newest.partition("-")[0], _RUN_TIME)
+    except ValueError:
+        return made  # no time of any clock
+    return f"{ahead + timedelta(seconds=1):{_RUN_TIME}}-{token}"

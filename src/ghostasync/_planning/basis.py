@@ -100,7 +100,9 @@ async def begin(
     now = datetime.now(UTC)
     # Milliseconds, then chance: runs of the same second sort by time, too.
     token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
-    run = run_id(now, token)
+    # Behind all that the store knows: its runs sort in the order in which they began,
+    # whatever the clocks of the machines say that they ran on.
+    run = run_id(now, token, await store.runs.ids())
     folder, warnings = await _place(store, run, environ)
     return Basis(
         id=run,

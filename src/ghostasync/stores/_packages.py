@@ -45,9 +45,9 @@ class PackageFolder:
         self._verifying = threading.Lock()
 
     def reserve(self, module: str, commit: str) -> str:
-        """Return an id that nobody has; its epoch is now, or the next free second."""
+        """Return an id that nobody has, of now, or of a second after the newest."""
         _files.make_folder(self._folder)
-        epoch = int(time.time())
+        epoch = _texts.next_epoch(int(time.time()), self._taken(module))
         while True:
             package_id = _texts.check_id(package_id_of(epoch, module, commit))
             reserved = self._file(package_id, RESERVED)
@@ -100,6 +100,13 @@ class PackageFolder:
                 f"{self._folder} has no package {package_id}; was it pruned?"
             ) from None
         return _texts.load(data, Package, str(path))
+
+    def _taken(self, module: str) -> list[str]:
+        """Return the ids of a module that are published, or reserved."""
+        ids = {
+            name.removesuffix(RESERVED).removesuffix(KNOWN) for name in self._names()
+        }
+        return [each for each in ids if _texts.module_of(each) == module]
 
     def ids(self, module: str) -> list[str]:
         """Return the ids of a module's packages, oldest first."""

@@ -27,14 +27,18 @@ __all__ = [
     "join_manifest",
     "kept_environments",
     "load",
+    "marker_of",
     "merge",
     "module_of",
+    "next_epoch",
+    "number_of",
     "outdated",
     "parse_manifest",
+    "require_unchanged",
 ]
 
 _LINE: Final = re.compile(
-    rf"({NAME_PATTERN}):([^:\n]+):([^:\n]+):([0-9a-f]{{64}})",
+    rf"({NAME_PATTERN}):([^:\n]+):([^:\n]+):([0-9a-f]{{64}}):([0-9]{{1,15}})",
 )
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/%]")
 
@@ -72,6 +76,13 @@ def age(package_id: str) -> tuple[int, str]:
     return parse_package_id(package_id).epoch, package_id
 
 
+def next_epoch(now: int, ids: Iterable[str]) -> int:
+    """Return *now*, or the first second after those of *ids*."""
+    # One machine's clock may be hours behind another's. Its packages are to sort behind
+    # those that are there: prune keeps the newest.
+    return max([now, *(parse_package_id(each).epoch + 1 for each in ids)])
+
+
 def outdated(ids: Sequence[str], keep: int, named: frozenset[str]) -> list[str]:
     """Return which of *ids*, oldest first, may go: neither *named* nor new."""
     old = ids[: max(len(ids) - keep, 0)]
@@ -83,8 +94,8 @@ def parse_manifest(text: str, name: str) -> tuple[ManifestLine, ...]:
     Read MANIFEST; *name* is what messages call it.
 
     Raises:
-        StoreError: A line (named by number) is not ``module:package:path:sha256``, or
-            names a module for the second time.
+        StoreError: A line (named by number) is damaged, or names a module for the
+            second time.
     """
     lines: dict[str, ManifestLine] = {}
     if not text:
@@ -95,10 +106,12 @@ def parse_manifest(text: str, name: str) -> tuple[ManifestLine, ...]:
         # a package of another module is as wrong as a line that cannot be read.
         if not match or module_of(match[2]) != match[1] or match[1] in lines:
             raise StoreError(
-                f"{name}, line {number}: {line!r} is not module:package:path:sha256 "
-                "of a module of its own; put it right by hand"
+                f"{name}, line {number}: {line!r} is not "
+                "module:package:path:sha256:generation of a module of its own; put it "
+                "right by hand"
             )
-        lines[match[1]] = ManifestLine(*match.groups())
+        module, package, path, sha256, number_of_run = match.groups()
+        lines[module] = ManifestLine(module, package, path, sha256, int(number_of_run))
     return tuple(lines.values())
 
 
@@ -110,13 +123,46 @@ def join_manifest(lines: Sequence[ManifestLine]) -> str:
         StoreError: A value does not fit into a line.
     """
     text = "".join(
-        f"{each.module}:{each.package}:{each.path}:{each.sha256}\n" for each in lines
+        f"{each.module}:{each.package}:{each.path}:{each.sha256}:{each.generation}\n"
+        for each in lines
     )
     # A path with a colon or newline would be read back as something else, by a booting
     # host at the worst moment.
     if parse_manifest(text, "the new MANIFEST") != tuple(lines):
         raise StoreError("the new MANIFEST would not read back as it was meant")
     return text
+
+
+def require_unchanged(
+    now: Iterable[ManifestLine],
+    expected: Iterable[ManifestLine],
+    moved: Iterable[ManifestLine],
+) -> None:
+    """
+    Do nothing where the lines *now* of the modules of *moved* are the *expected* ones.
+
+    Raises:
+        StoreError: One is not: another run has moved MANIFEST meanwhile.
+    """
+    is_now = {line.module: line for line in now}
+    was = {line.module: line for line in expected}
+    for name in (line.module for line in moved):
+        if (line := is_now.get(name)) != was.get(name):
+            names = line.package if line else "nothing"
+            raise StoreError(
+                f"another run has moved MANIFEST meanwhile: it names {names} for {name}"
+            )
+
+
+def number_of(marker: str) -> tuple[str, int]:
+    """Return the run and the generation that :func:`marker_of` made a name of."""
+    number, _, run = marker.partition("-")
+    return run, int(number) if number.isascii() and number.isdigit() else 0
+
+
+def marker_of(run: str, generation: int) -> str:
+    """Return the name of the file that says which run has which generation."""
+    return f"{generation}-{file_name(run)}"
 
 
 def merge(

@@ -3,10 +3,12 @@ A store that is a folder on this machine, or on a filesystem it shares.
 
 ::
 
-    MANIFEST               module:package:path:sha256, a line a module, in app order
+    ID                     a random word, by which hosts tell stores apart
+    MANIFEST               module:package:path:sha256:generation, a line a module
     packages/              see ``_packages``
     environments/<id>.json of the packages that MANIFEST names, and named before
     runs/<run>/…           journal, report, logs: a run here writes into it directly
+    runs/by-generation/    <number>-<run>, an empty file for each that was reserved
 
 All work on files happens in worker threads. MANIFEST has a lock, which holds across
 processes. Prune holds it too: a package that a move is about to name must not vanish
@@ -16,8 +18,10 @@ between the look and the move.
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable, Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -38,6 +42,9 @@ __all__ = [
     "DirectoryRunLog",
     "DirectoryStore",
 ]
+
+_MARKERS: Final = "by-generation"
+"""The folder, beside those of the runs, that says which run has which generation."""
 
 LOCK_SECONDS: Final = 30.0
 """Seconds to wait for MANIFEST; its lock is held for some milliseconds at a time."""
@@ -63,6 +70,14 @@ class DirectoryStore:
         self.manifest = DirectoryManifest(folder, packages)
         self.packages = DirectoryPackages(folder, packages, self.manifest)
         self.runs: RunLog = DirectoryRunLog(folder)
+        self._folder = folder
+
+    async def identity(self, *, make: bool = False) -> str:
+        """Return the word that tells this store from all others."""
+        if make and not await self._folder.call(_identity, self._folder.root):
+            async with self._folder.locked():
+                await self._folder.call(_make_identity, self._folder.root)
+        return await self._folder.call(_identity, self._folder.root)
 
 
 @attrs.frozen(eq=False)
@@ -122,16 +137,18 @@ class DirectoryManifest:
         lines: Sequence[ManifestLine],
         environments: Sequence[Environment],
         order: Sequence[str],
+        expected: Sequence[ManifestLine] | None = None,
     ) -> None:
         """
         Replace or add the given modules' lines, and their environments, at once.
 
         Raises:
-            StoreError: A package is not in the store, or is another one; or the lock
-                was not to be had. MANIFEST is as it was.
+            StoreError: A package is not in the store, or is another one; a line is not
+                what was *expected*; or the lock was not to be had. MANIFEST is as it
+                was.
         """
         async with self._folder.locked():
-            await self._folder.call(self._move, lines, environments, order)
+            await self._folder.call(self._move, lines, environments, order, expected)
 
     async def environment(self, package_id: str) -> Environment | None:
         """Return the environment kept with a package that MANIFEST names or named."""
@@ -150,12 +167,15 @@ class DirectoryManifest:
         lines: Sequence[ManifestLine],
         environments: Sequence[Environment],
         order: Sequence[str],
+        expected: Sequence[ManifestLine] | None,
     ) -> None:
         root = self._folder.root
         for each in lines:
             if self._packages.known(each.package).sha256 != each.sha256:
                 raise StoreError(f"{each.package} in {root} is another package")
         before = self._read()
+        if expected is not None:
+            _texts.require_unchanged(before, expected, lines)
         moved = _texts.merge(before, lines, order)
         text = _texts.join_manifest(moved)
         # Environments are written before MANIFEST names their packages, and removed
@@ -196,7 +216,7 @@ class DirectoryPackages:
         """
         Return a package id that nobody has, and keep others from taking it.
 
-        Its epoch is now, or the first second after that which is free.
+        Its epoch is now, or the first second after those of the module's packages.
         """
         return await self._folder.call(self._packages.reserve, module, commit)
 
@@ -272,13 +292,49 @@ class DirectoryRunLog:
         return await self._folder.call(_load, self._file(run, name))
 
     async def ids(self) -> Sequence[str]:
-        """Return the ids of known runs, oldest first."""
+        """Return the ids of known runs, in alphabetical order."""
         runs = self._folder.root / "runs"
-        return sorted(await self._folder.call(_files.names, runs))
+        names = await self._folder.call(_files.names, runs)
+        return sorted(name for name in names if name != _MARKERS)
+
+    async def reserve(self, run: str, lowest: int) -> int:
+        """Return a generation that no run of this store has, and keep it for *run*."""
+        async with self._folder.locked():
+            return await self._folder.call(self._reserve, run, lowest)
+
+    async def generations(self) -> Mapping[str, int]:
+        """Return the generation of each run that has reserved one; its last."""
+        names = await self._folder.call(_files.names, self._markers)
+        return dict(sorted(map(_texts.number_of, names), key=lambda pair: pair[1]))
+
+    @property
+    def _markers(self) -> Path:
+        return self._folder.root / "runs" / _MARKERS
+
+    def _reserve(self, run: str, lowest: int) -> int:
+        _files.make_folder(self._markers)
+        taken = {_texts.number_of(name)[1] for name in _files.names(self._markers)}
+        generation = next(n for n in count(max(1, lowest)) if n not in taken)
+        marker = self._markers / _texts.marker_of(run, generation)
+        marker.touch(0o600, exist_ok=False)
+        _files.flush(self._markers)
+        return generation
 
     def _file(self, run: str, name: str) -> Path:
         segments = (_texts.file_name(each) for each in name.split("/"))
         return self.folder(run).joinpath(*segments)
+
+
+def _identity(root: Path) -> str:
+    try:
+        return (root / "ID").read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _make_identity(root: Path) -> None:
+    if not _identity(root):
+        _files.write(root / "ID", f"{secrets.token_hex(8)}\n".encode())
 
 
 def _append(path: Path, at: int, data: bytes) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -43,6 +44,14 @@ class MemoryStore:
         self.packages = MemoryPackages(self.url, lines)
         self.manifest = MemoryManifest(self.url, self.packages, lines)
         self.runs = MemoryRunLog(self.url)
+        self._identity = ""
+
+    async def identity(self, *, make: bool = False) -> str:
+        """Return the word that tells this store from all others."""
+        await anyio.lowlevel.checkpoint()
+        if make and not self._identity:
+            self._identity = secrets.token_hex(8)
+        return self._identity
 
 
 @attrs.frozen
@@ -64,9 +73,11 @@ class MemoryPackages:
     _known: dict[str, _Published] = attrs.field(factory=dict)
 
     async def reserve(self, module: str, commit: str) -> str:
-        """Return an id that nobody has; its epoch is now, or the next free second."""
+        """Return an id that nobody has, of now, or of a second after the newest."""
         await anyio.lowlevel.checkpoint()
-        epoch = int(time.time())
+        ids = {*self._reserved, *self._known}
+        mine = [each for each in ids if _texts.module_of(each) == module]
+        epoch = _texts.next_epoch(int(time.time()), mine)
         while True:
             package_id = _texts.check_id(package_id_of(epoch, module, commit))
             if package_id not in self._reserved and package_id not in self._known:
@@ -142,6 +153,7 @@ class MemoryManifest:
         lines: Sequence[ManifestLine],
         environments: Sequence[Environment],
         order: Sequence[str],
+        expected: Sequence[ManifestLine] | None = None,
     ) -> None:
         """Replace or add the given modules' lines, and their environments, at once."""
         await anyio.lowlevel.checkpoint()
@@ -149,6 +161,8 @@ class MemoryManifest:
             if self.packages.published(each.package).package.sha256 != each.sha256:
                 raise StoreError(f"{each.package} in {self.url} is another package")
         before = tuple(self.lines.values())
+        if expected is not None:
+            _texts.require_unchanged(before, expected, lines)
         moved = _texts.merge(before, lines, order)
         # Nothing is written, yet what a directory refuses to write is refused here too.
         _texts.join_manifest(moved)
@@ -172,6 +186,7 @@ class MemoryRunLog:
 
     url: str
     _files: dict[str, dict[str, bytes]] = attrs.field(factory=dict)
+    _reserved: dict[int, str] = attrs.field(factory=dict)
 
     def folder(self, run: str) -> None:
         """Return nothing: no folder of this machine is this store's."""
@@ -203,9 +218,21 @@ class MemoryRunLog:
             raise NotInStore(f"{self.url} has no {name} of run {run}") from None
 
     async def ids(self) -> Sequence[str]:
-        """Return the ids of known runs, oldest first."""
+        """Return the ids of known runs, in alphabetical order."""
         await anyio.lowlevel.checkpoint()
         return sorted(self._files)
+
+    async def reserve(self, run: str, lowest: int) -> int:
+        """Return a generation that no run of this store has, and keep it for *run*."""
+        await anyio.lowlevel.checkpoint()
+        generation = next(n for n in count(max(1, lowest)) if n not in self._reserved)
+        self._reserved[generation] = run
+        return generation
+
+    async def generations(self) -> Mapping[str, int]:
+        """Return the generation of each run that has reserved one; its last."""
+        await anyio.lowlevel.checkpoint()
+        return {run: number for number, run in sorted(self._reserved.items())}
 
 
 async def _read(path: Path) -> bytes:
