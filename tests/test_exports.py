@@ -44,8 +44,8 @@ PROMISED = {
         AfterWaveStarted BeforeSwitchFailed BeforeSwitchPassed BeforeSwitchStarted
         BuildFailed BuildOutput BuildStarted Cause Checked Committed Connected
         Disconnected Drained Event Failed Finished FleetRollbackStarted Halted
-        HostEvent HostWarned Judged KilledRunFound LockAwaited ManifestMoved Output
-        Packaged Prepared Progressed Reconnected Record Resolved Resumed
+        HostEvent HostWarned Judged KilledRunFound LockAwaited ManifestMoved Numbered
+        Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
         RollbackRequested RolledBack RunEvent Soaked Started Stopped Switched
         Unchanged Undrained Uploaded Verified Warned WaveFinished WaveStarted
         is_passing
@@ -56,7 +56,7 @@ PROMISED = {
     "ghostasync.history.past_run": "PastRun",
     "ghostasync.history.replay": "read_run",
     "ghostasync.history.reports": "REPORT last_states still_stranded",
-    "ghostasync.history.runs": "JOURNAL find_run run_named serving_run unfinished_run",
+    "ghostasync.history.runs": "JOURNAL find_run open_runs run_named",
     "ghostasync.inventories": "",
     "ghostasync.inventories.command": "CommandInventory",
     "ghostasync.inventories.static": "Static",
@@ -88,7 +88,9 @@ PROMISED = {
     "ghostasync.survey": "",
     "ghostasync.survey.check": "Finding",
     "ghostasync.survey.logs": "Log",
-    "ghostasync.survey.status": "Condition FleetStatus HostStatus OpenRun",
+    "ghostasync.survey.status": """
+        Ahead Condition FleetStatus HostStatus OpenRun OtherStore Way
+    """,
     "ghostasync.testing": """
         Answer Break Call FakeHost FakeHosts FakeModule FakeTransport Handler
         InProcessFleet LocalTransport MemoryStore step

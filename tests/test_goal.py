@@ -27,6 +27,7 @@ QUESTIONS: Final = (
     "moves_manifest",
     "only_back",
     "callers_environment",
+    "recalls",
     "force",
 )
 
@@ -48,7 +49,7 @@ ANSWERS: Final[list[tuple[Goal, Action, str]]] = [
         "migrates moves_manifest callers_environment force",
     ),
     (Converge(), Action.CONVERGE, ""),
-    (Rollback(), Action.ROLLBACK, "moves_manifest"),
+    (Rollback(), Action.ROLLBACK, "moves_manifest recalls"),
     (Revert(), Action.ROLLBACK, "moves_manifest only_back"),
     (Resume(), Action.RESUME, "builds migrates moves_manifest"),
     (
@@ -57,7 +58,7 @@ ANSWERS: Final[list[tuple[Goal, Action, str]]] = [
         "builds migrates moves_manifest force",
     ),
     (Resume(of=Redeploy(["1_site_0"])), Action.RESUME, "migrates moves_manifest"),
-    (Resume(of=Rollback()), Action.RESUME, "moves_manifest"),
+    (Resume(of=Rollback()), Action.RESUME, "moves_manifest recalls"),
     (Resume(of=Converge()), Action.RESUME, ""),
 ]
 
@@ -94,6 +95,10 @@ def test_a_goal_that_leaves_a_question_open_cannot_be_made() -> None:
         (
             lambda: Rollback("20260101T000000Z-abcdef", ["1_site_0"]),
             "rollback: say RUN or --to RELEASE, not both",
+        ),
+        (
+            lambda: Rollback(to=["1_site_0"], remove=True),
+            "rollback: --remove is for undoing a run, not with --to",
         ),
         (lambda: Redeploy([]), "redeploy: no package is named"),
         (lambda: Deploy("site"), "'site' is one string; allowed: a list of strings"),

@@ -53,6 +53,9 @@ VALUES: Final[dict[object, st.SearchStrategy[object]]] = {
     Revision: st.builds(Revision, texts, texts, texts, texts, counts),
     tuple[str, ...]: st.lists(texts).map(tuple),
     Mapping[str, str]: st.dictionaries(texts, texts),
+    Mapping[str, Mapping[str, str]]: st.dictionaries(
+        texts, st.dictionaries(texts, texts)
+    ),
     Mapping[str, int]: st.dictionaries(texts, counts),
 }
 

@@ -46,7 +46,7 @@ ELSEWHERE: Final = {
     # Records of a run are written by one part and read by another.
     "test_journal.py": ("events.py", "fold.py"),
     "_run/test_record.py": ("history/_leftovers.py",),
-    "history/test_replay.py": ("history/past_run.py", "history/runs.py"),
+    "history/test_replay.py": ("history/past_run.py",),
     # Commands are typed, and pictures are looked at.
     "cli/test_cli.py": ("cli/_commands.py",),
     "cli/test_demo.py": ("cli/_demo_kill.py",),

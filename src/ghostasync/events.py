@@ -48,6 +48,7 @@ __all__ = [
     "KilledRunFound",
     "LockAwaited",
     "ManifestMoved",
+    "Numbered",
     "Output",
     "Packaged",
     "Prepared",
@@ -278,7 +279,9 @@ class Started(RunEvent):
     *manifest* is what MANIFEST named for the modules; a run that is *limited* will not
     move it. *packages* are stored ones that the run takes as they are (module to id).
     *of* is the run that this one resumes, takes back or rolls back: where it has to
-    *revert*, no release is made and hosts only go back.
+    *revert*, no release is made and hosts only go back. *leads* are the modules whose
+    lines a rollback moves before the fleet; *to* maps hosts to modules to releases
+    where not all hosts go to the same, empty where the link is removed.
     """
 
     action: str
@@ -293,6 +296,8 @@ class Started(RunEvent):
     of: str = ""
     revert: bool = False
     packages: Mapping[str, str] = attrs.field(factory=dict)
+    leads: tuple[str, ...] = ()
+    to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -360,6 +365,18 @@ class LockAwaited(RunEvent):
     holder: str
     seconds: float
     hosts: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Numbered(RunEvent):
+    """
+    The run has its number, above those of all runs that its hosts and MANIFEST know.
+
+    It has one before any host is told of the run's moves, and another one after a wait
+    for a lock.
+    """
+
+    generation: int
 
 
 @attrs.frozen

@@ -102,6 +102,7 @@ class RunState(Generic[H]):
     its source resolved to, and whether its before_switch has passed. *waves* are those
     that have begun, in order. *stopped* has the first reason and the gravest cause; the
     run is *locked* where another one holds a host of it, whatever else stopped it.
+    *generation* is its number, 0 before it has one.
     """
 
     make_host: Callable[[str], H]
@@ -112,6 +113,7 @@ class RunState(Generic[H]):
     revisions: dict[str, Revision] = attrs.field(factory=dict)
     packages: dict[str, e.Packaged] = attrs.field(factory=dict)
     migrated: set[str] = attrs.field(factory=set)
+    generation: int = 0
     waves: list[e.WaveStarted] = attrs.field(factory=list)
     waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
     stopped: e.Stopped | None = None
@@ -181,6 +183,8 @@ class RunState(Generic[H]):
 
     def _fold_rollout(self, event: e.RunEvent) -> None:
         match event:
+            case e.Numbered(generation=generation):
+                self.generation = generation
             case e.WaveStarted():
                 self.waves.append(event)
             case e.WaveFinished(wave=wave):

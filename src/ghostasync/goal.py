@@ -95,6 +95,17 @@ class _Questions(ABC):
 
     @property
     @abstractmethod
+    def recalls(self) -> bool:
+        """
+        Whether hosts go to releases that served them before, as their records say.
+
+        Such a run asks hosts for what it needs, runs no script that a release has run
+        there already but its post-deploy, stops for no host that is out of reach, and
+        moves MANIFEST first: a host that boots must not get what is being left.
+        """
+
+    @property
+    @abstractmethod
     def force(self) -> bool:
         """
         Whether hosts that serve the release already are taken through it again.
@@ -127,6 +138,7 @@ class Deploy(_Questions):
     moves_manifest: ClassVar = True
     only_back: ClassVar = False
     callers_environment: ClassVar = True
+    recalls: ClassVar = False
 
     modules: tuple[str, ...] = attrs.field(default=(), converter=_words)
     rev: str = ""
@@ -156,6 +168,7 @@ class Redeploy(_Questions):
     moves_manifest: ClassVar = True
     only_back: ClassVar = False
     callers_environment: ClassVar = True
+    recalls: ClassVar = False
 
     packages: tuple[str, ...] = attrs.field(converter=_words)
     force: bool = False
@@ -177,17 +190,19 @@ class Converge(_Questions):
     moves_manifest: ClassVar = False
     only_back: ClassVar = False
     callers_environment: ClassVar = False
+    recalls: ClassVar = False
     force: ClassVar = False
 
 
 @attrs.frozen
 class Rollback(_Questions):
     """
-    Take the fleet to an earlier release.
+    Take hosts back to what they served before.
 
-    *run*: to what served before that run; *to*: to these releases, one for each module
-    that goes back. Without either, to what served before the run that brought what
-    serves now.
+    *run*: undo that run; *to*: go to these releases, one for each module. Without
+    either, undo the newest run that stands. With *remove* the links of modules go that
+    the run had brought. With *recorded_secrets* scripts see the secrets that the
+    release had, and not those of today.
     """
 
     # The older release has migrated long ago. MANIFEST moves with the fleet, or the
@@ -198,12 +213,17 @@ class Rollback(_Questions):
     moves_manifest: ClassVar = True
     only_back: ClassVar = False
     callers_environment: ClassVar = False
+    recalls: ClassVar = True
     force: ClassVar = False
 
     run: str = ""
     to: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    remove: bool = False
+    recorded_secrets: bool = False
 
     def __attrs_post_init__(self) -> None:
+        if self.remove and self.to:
+            raise PlanError("rollback: --remove is for undoing a run, not with --to")
         if self.run and self.to:
             raise PlanError("rollback: say RUN or --to RELEASE, not both")
 
@@ -242,6 +262,11 @@ class Resume(_Questions):
         return self.of.moves_manifest
 
     @property
+    def recalls(self) -> bool:
+        """Whether the killed run was a rollback."""
+        return self.of.recalls
+
+    @property
     def force(self) -> bool:
         """Whether the killed run was forced."""
         return self.of.force
@@ -263,6 +288,7 @@ class Revert(_Questions):
     moves_manifest: ClassVar = True
     only_back: ClassVar = True
     callers_environment: ClassVar = False
+    recalls: ClassVar = False
     force: ClassVar = False
 
     run: str = ""

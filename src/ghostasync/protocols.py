@@ -267,12 +267,14 @@ class Manifest(Protocol):
         environments: Sequence[Environment],
         order: Sequence[str],
         expected: Sequence[ManifestLine] | None = None,
+        drop: Sequence[str] = (),
     ) -> None:
         """
         Replace or add the given modules' lines, and their environments, at once.
 
         With *expected*, all lines as they were read earlier, nothing is done where the
-        line of one of these modules is another one by now.
+        line of one of these modules is another one by now. The lines of the modules
+        *drop* are removed.
 
         Lines are kept in *order* (module names in app order). Other modules keep their
         lines, also where another writer moves them at the same time. The environments

@@ -582,10 +582,13 @@ async def test_a_resumption_that_fails_anywhere_takes_all_back(
     """A host that was moved already is not left behind, wherever it is stopped."""
     await kill_at(scene, e.Switched, "h3")
     broken = [(host, what)]
+    scene.fleet.calls.clear()
 
     def breaks(call: Call) -> Answer | None:
         step = call.args[1].rpartition("/")[2] if call.name == "run" else call.name
-        if (call.host, step) not in broken:
+        # Planning looks at hosts as well, and takes no lock.
+        locked = any((c.host, c.name) == (host, "lock") for c in scene.fleet.calls)
+        if (call.host, step) not in broken or not locked:
             return None
         broken.clear()
         return Answer(1, b"it broke\n")
@@ -611,8 +614,8 @@ async def test_a_host_is_told_whether_the_run_before_had_moved_its_link(
     scene.version("3")
     await deploy(scene.plan, transport=transport)
 
-    told = [(c.host, c.args[-1]) for c in transport.calls if c.name == "record_moves"]
-    assert sorted(told[:3]) == [("h2", "moved"), ("h3", "moved"), ("h4", "")]
+    told = [(c.host, c.args[-2]) for c in transport.calls if c.name == "record_moves"]
+    assert sorted(told[:3]) == [("h2", "kept"), ("h3", "kept"), ("h4", "")]
     assert sorted(told[3:]) == [(host, "") for host in HOSTS]
 
 
@@ -1000,8 +1003,10 @@ async def test_what_was_moved_stays_where_another_run_holds_a_host(
 ) -> None:
     new = await kill_at(scene, e.Switched, "h3")
     before = scene.fleet.serves
+    # No host gets further than this before the last one is locked and checked.
+    so_far = (e.Resumed("h1"), e.Uploaded("h2"), e.Uploaded("h3"))
 
-    report = await resume_with_late_failure(scene, "lock", 75, after=SO_FAR)
+    report = await resume_with_late_failure(scene, "lock", 75, after=so_far)
 
     assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
     assert scene.fleet.serves == before

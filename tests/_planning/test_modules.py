@@ -29,7 +29,7 @@ def two(plan: Plan) -> Plan:
 def served(fleet: Fleet, calls: Iterable[Call]) -> dict[str, list[str]]:
     """Return the targets that each host switched."""
     return {
-        call.host: [call.args[at] for at in range(3, len(call.args), 5)]
+        call.host: [call.args[at] for at in range(3, len(call.args), 6)]
         for call in calls
         if call.name == "switch"
     }
@@ -46,7 +46,7 @@ async def test_a_host_gets_the_modules_that_name_it(two: Plan) -> None:
         "h2": ["/srv/site", "/srv/data"],
         "h3": ["/srv/data"],
     }
-    checked = {c.host: c.args[2::2] for c in fleet.calls if c.name == "check"}
+    checked = {c.host: c.args[3::2] for c in fleet.calls if c.name == "check"}
     assert checked["h3"] == ("/srv/data",)
 
 

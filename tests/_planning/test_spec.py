@@ -32,7 +32,7 @@ from ghostasync._engine.spec import RunSpec
 from ghostasync._planning.spec import plan_look, plan_run
 from ghostasync.config import check_plan, parse_plan
 from ghostasync.protocols import Transport
-from ghostasync.testing import FakeTransport
+from ghostasync.testing import FakeHosts, FakeTransport
 
 RUN = "20260101T000000Z-abcdef"
 
@@ -151,10 +151,8 @@ async def test_a_look_has_no_secrets_and_needs_none(
     ("goal", "message"),
     [
         (Converge(), "MANIFEST names no module of this app yet"),
-        (Resume(), "there is no unfinished run: nothing is left to resume"),
         (Resume(RUN), f"has no journal of a run {RUN}; what its hosts have on record"),
         (Revert("typo"), "has no run 'typo', and that is no run's id"),
-        (Rollback("typo"), "'typo' is no run's id"),
         (Deploy(["other"]), "there is no module 'other'; modules: site"),
         (Deploy(["site@v1"]), "site: its source has no revisions"),
     ],
@@ -164,6 +162,27 @@ async def test_what_cannot_be_reached_is_refused_before_hosts_are_contacted(
 ) -> None:
     with pytest.raises(PlanError, match=message):
         await plan_run(plan, goal, reach=nobody)
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        (Resume(), "there is no unfinished run: nothing is left to resume"),
+        (Revert(), "there is no unfinished run: nothing is left to resume"),
+        (Rollback(), "no host has a run on record that could be undone"),
+        (Rollback("typo"), "no host has a record of run typo"),
+    ],
+)
+async def test_what_hosts_know_nothing_of_is_refused_once_they_were_asked(
+    plan: Plan, goal: Goal, message: str
+) -> None:
+    hosts = FakeHosts()
+
+    with pytest.raises(PlanError, match=message):
+        async with start(plan, goal, transport=hosts.transport):
+            pass
+
+    assert {call.name for call in hosts.calls} == {"probe", "check"}
 
 
 @pytest.mark.parametrize("goal", [Resume(), Revert(RUN)])

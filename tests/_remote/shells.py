@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from ghostasync._remote.frame import Frame
-from ghostasync._remote.script import Fence, command_line, render
+from ghostasync._remote.script import Fence, command_line, quote, render
 
 SHELLS = {
     "dash": ["/bin/dash", "-c"],
@@ -60,7 +60,53 @@ def run(
     process, frame = start(shell, name, *map(str, args), env=env)
     out, err = process.communicate(payload, timeout=20)
     output = frame.feed(out)
-    return frame.status, output.decode(), err.decode()
+    return frame.status, os.fsdecode(output), err.decode()
+
+
+def may_mount() -> bool:
+    """Tell whether tests can have a file system of their own: CAP_SYS_ADMIN."""
+    probe = ["unshare", "-m", "true"]
+    return not subprocess.run(probe, check=False, capture_output=True).returncode
+
+
+def run_mounted(
+    shell: str, before: str, after: str, name: str, *args: str | Path
+) -> tuple[int | None, str, str]:
+    """Run the script where nobody else sees what *before*, which is sh, mounts."""
+    frame = Frame("0123456789abcdef")
+    text = render(name, tuple(map(str, args)), frame.nonce)
+    around = f'set -e\n{before}\n"$@"\n{after}\n'
+    script = [*SHELLS[shell], loader(text), f"ghost-{name}"]
+    done = subprocess.run(
+        ["unshare", "-m", "/bin/sh", "-c", around, "sh", *script],
+        input=text,
+        capture_output=True,
+        check=True,
+        timeout=20,
+    )
+    output = frame.feed(done.stdout)
+    return frame.status, os.fsdecode(output), done.stderr.decode()
+
+
+def run_on_full_disk(
+    shell: str, folder: Path, name: str, *args: str | Path, room: int = 0
+) -> tuple[int | None, str, str]:
+    """Run the script with *folder* on a disk that has room for *room* files."""
+    at = quote(str(folder)).decode()
+    before = f"""
+cp -a {at} {at}.spare
+mount -t tmpfs -o size=256k none {at}
+cp -a {at}.spare/. {at}
+cat /dev/zero 2>/dev/null >{at}/full || truncate -s -{4096 * room} {at}/full
+"""
+    after = f"""
+rm -r {at}/full {at}.spare
+cp -a {at} {at}.spare
+umount {at}
+rm -r {at}
+mv {at}.spare {at}
+"""
+    return run_mounted(shell, before, after, name, *args)
 
 
 def read(process: subprocess.Popen[bytes]) -> bytes:

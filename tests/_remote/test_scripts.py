@@ -6,16 +6,27 @@ import contextlib
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
+from ghostasync._remote.activation import Activation, write
 from ghostasync._remote.script import LOST, Fence, quote
-from tests._remote.shells import SHELLS, read, run, run_open, start
+from tests._remote.shells import (
+    SHELLS,
+    may_mount,
+    read,
+    run,
+    run_on_full_disk,
+    run_open,
+    start,
+)
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
 
@@ -614,7 +625,11 @@ def test_a_daemon_that_keeps_the_output_open_does_not_delay_the_end(
     process.communicate(timeout=10)
 
 
-# --- arm, switch, restore ------------------------------------------------------
+# --- record_moves, switch, restore -----------------------------------------------
+
+
+NUMBER = "7"
+"""Of the run whose moves are tested."""
 
 
 class Module:
@@ -624,6 +639,7 @@ class Module:
         self.folder = root / "app" / name
         self.target = root / "srv" / name
         (self.folder / ".ghost").mkdir(parents=True)
+        (root / "app" / ".ghost").mkdir(exist_ok=True)
         self.target.parent.mkdir(exist_ok=True)
         for release in ("1_a_0", "2_b_0"):
             (self.folder / release).mkdir()
@@ -637,7 +653,36 @@ class Module:
 
     def move(self, previous: str, new: str, aside: str = "") -> tuple[str, ...]:
         ends = (self.release(previous), self.release(new), aside)
-        return (str(self.folder), str(self.target), *ends)
+        return (str(self.folder), str(self.target), *ends, NUMBER)
+
+    @property
+    def records(self) -> Path:
+        return self.folder / ".ghost" / "activations"
+
+    def record(
+        self,
+        number: int,
+        release: str,
+        outcome: str = "live",
+        target: str | Path = "",
+    ) -> None:
+        """Have the host know of an earlier move."""
+        self.records.mkdir(exist_ok=True)
+        record = Activation(number, f"run-{number}", release, target=str(target))
+        text = f"outcome={outcome:<8}\n{write(record)}\n"
+        (self.records / str(number)).write_text(text)
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """What each record says of its move; fails where any other line has changed."""
+        found = {}
+        for file in self.records.iterdir():
+            first, *lines = file.read_text().split("\n")
+            found[file.name] = first.removeprefix("outcome=").rstrip(" ")
+            assert len(first) == len("outcome=reverted")
+            assert lines[0] == f"generation={file.name}"
+            assert len(lines) == len(attrs.fields(Activation))
+        return found
 
     @property
     def serves(self) -> str:
@@ -647,22 +692,147 @@ class Module:
 def _arm(
     shell: str,
     *moves: tuple[str, ...],
-    moved: str = "",
+    kept: str = "",
     environment: str = "export NEXT=1\n",
 ) -> None:
-    words: list[str] = []
-    for move in moves:
-        words += (move[0], *move[2:], "fingerprint", moved)
-    assert run(shell, "record_moves", "run-1", "/store", *words)[0] == 0
-    for folder, _, _, new, _ in moves:
+    app = Path(moves[0][0]).parent
+    done = run(shell, "record_moves", *_noted(app, *moves, kept=kept))
+    assert done == (0, "", "")
+    for folder, _, _, new, *_ in moves:
         meta = Path(folder, ".ghost", Path(new).name)
         (meta / "environment.next").write_text(environment)
+
+
+def _noted(
+    app: Path, *moves: tuple[str, ...], number: str = NUMBER, kept: str = ""
+) -> list[str]:
+    """Return what ``record_moves`` takes."""
+    words = [str(app), number, f"run-{number}", "moved"]
+    for folder, target, previous, new, aside, _ in moves:
+        record = Activation(
+            int(number),
+            f"run-{number}",
+            Path(new).name,
+            previous=previous,
+            target=target,
+            aside=aside,
+        )
+        words += (folder, new, kept, write(record))
+    return words
 
 
 def _ends(*moves: tuple[str, ...]) -> list[str]:
     """Return what ``switch`` and ``restore`` take after RENAME."""
     busy = str(Path(moves[0][0]).parent / "switching")
     return [busy, *(word for move in moves for word in move)]
+
+
+def test_a_host_has_a_move_on_record_before_it_moves(
+    shell: str, tmp_path: Path
+) -> None:
+    one, two = Module(tmp_path, "it's one"), Module(tmp_path, "two $(x)")
+    moves = (one.move("1_a_0", "2_b_0"), two.move("", "2_b_0", "/it\\'s\naside"))
+    ghost = tmp_path / "app/.ghost"
+    for left in ("timer", "reverted"):
+        (ghost / left).touch()
+    words = _noted(tmp_path / "app", *moves)
+
+    assert run(shell, "record_moves", *words) == (0, "", "")
+
+    fence = ghost / "fence"
+    assert fence.read_text() == "7 run-7\n"
+    for module, text in ((one, words[7]), (two, words[11])):
+        record = module.records / NUMBER
+        assert record.read_text() == f"outcome=moved   \n{text}\n"
+        assert stat.S_IMODE(record.stat().st_mode) == 0o600
+        assert os.listdir(module.records) == [NUMBER]
+    assert os.listdir(ghost) == ["fence"]
+    assert stat.S_IMODE(fence.stat().st_mode) == 0o600
+
+
+def test_a_host_that_does_not_move_notes_that_it_is_live(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    words = _noted(tmp_path / "app", one.move("2_b_0", "2_b_0"))
+    words[3] = "live"
+
+    assert run(shell, "record_moves", *words)[0] == 0
+
+    assert (one.records / NUMBER).read_text().startswith("outcome=live    \n")
+
+
+@pytest.mark.parametrize("number", ["9", "10"])
+def test_a_number_that_is_not_higher_is_refused(
+    shell: str, number: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    fence = tmp_path / "app/.ghost/fence"
+    for text in ("10 other\n", "10\n", "10"):
+        fence.write_text(text)
+        words = _noted(tmp_path / "app", one.move("", "2_b_0"), number=number)
+
+        status, _, err = run(shell, "record_moves", *words)
+
+        assert (status, fence.read_text()) == (1, text)
+        assert err.endswith(f"moved links here as number 10: {number} is too late\n")
+        assert not one.records.exists()
+
+    words = _noted(tmp_path / "app", one.move("", "2_b_0"), number="11")
+    assert run(shell, "record_moves", *words)[0] == 0
+    assert fence.read_text() == "11 run-11\n"
+
+
+def test_a_run_may_come_again_with_its_own_number_and_none_below(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    first = _noted(tmp_path / "app", one.move("", "1_a_0"), number="9")
+    again = _noted(tmp_path / "app", one.move("", "2_b_0"), number="9")
+    assert run(shell, "record_moves", *first)[0] == 0
+
+    assert run(shell, "record_moves", *again)[0] == 0
+
+    assert "release=2_b_0\n" in (one.records / "9").read_text()
+    again[1] = "8"
+    assert run(shell, "record_moves", *again)[0] == 1
+    assert os.listdir(one.records) == ["9"]
+
+
+def test_a_fence_that_is_no_number_refuses_every_run(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    (tmp_path / "app/.ghost/fence").write_text("ten other\n")
+
+    words = _noted(tmp_path / "app", one.move("", "2_b_0"))
+
+    assert run(shell, "record_moves", *words)[0] == 1
+    assert not one.records.exists()
+
+
+@pytest.mark.parametrize(("room", "fence"), [(0, "6 other\n"), (1, "7 run-7\n")])
+def test_a_disk_that_is_too_full_for_a_record_has_no_half_of_one(
+    shell: str, room: int, fence: str, tmp_path: Path
+) -> None:
+    if not may_mount():
+        pytest.skip("mounting a small file system takes CAP_SYS_ADMIN")
+    one = Module(tmp_path, "one")
+    app = tmp_path / "app"
+    # Not on that disk: there it would make room for the record when it is replaced.
+    (app / ".ghost/fence").symlink_to(tmp_path / "fence")
+    (tmp_path / "fence").write_text("6 other\n")
+    words = _noted(app, one.move("", "2_b_0"))
+
+    status, _, err = run_on_full_disk(shell, app, "record_moves", *words, room=room)
+
+    assert status == 1
+    assert "No space left on device" in err
+    assert (app / ".ghost/fence").read_text() == fence
+    assert [
+        file for file in app.rglob("*") if file.name in {"fence.new", "7.new"}
+    ] == []
+    assert not (one.records / NUMBER).exists()
 
 
 def test_all_links_move_and_all_come_back(shell: str, tmp_path: Path) -> None:
@@ -674,11 +844,14 @@ def test_all_links_move_and_all_come_back(shell: str, tmp_path: Path) -> None:
     status, output, err = run(shell, "switch", "mv", *_ends(*moves))
     assert (status, output, err) == (0, "moved\n", "")
     assert (one.serves, two.serves) == ("2_b_0", "2_b_0")
+    assert (one.outcomes, two.outcomes) == ({NUMBER: "moved"}, {NUMBER: "moved"})
 
-    status, output, _ = run(shell, "restore", "mv", *_ends(*reversed(moves)))
-    assert (status, output) == (0, f"restored {two.target}\nrestored {one.target}\n")
+    status, output, err = run(shell, "restore", "mv", *_ends(*reversed(moves)))
+    assert (status, err) == (0, "")
+    assert output == f"restored {two.target}\nrestored {one.target}\n"
     assert (one.serves, two.serves) == ("1_a_0", "")
     assert not two.target.is_symlink()
+    assert (one.outcomes, two.outcomes) == ({NUMBER: "reverted"}, {NUMBER: "reverted"})
 
 
 def test_a_link_that_is_not_previous_any_more_is_left_alone(
@@ -736,6 +909,7 @@ def test_a_way_back_that_moved_nothing_says_so(shell: str, tmp_path: Path) -> No
 def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -> None:
     one = Module(tmp_path, "one")
     one.target.symlink_to("/elsewhere")
+    _arm(shell, one.move("1_a_0", "2_b_0"))
 
     status, output, err = run(
         shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0"))
@@ -743,6 +917,7 @@ def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -
 
     assert (status, output) == (1, "")
     assert f"{one.target} points to /elsewhere" in err
+    assert one.outcomes == {NUMBER: "moved"}
 
 
 def test_restore_does_nothing_where_nothing_moved(shell: str, tmp_path: Path) -> None:
@@ -755,6 +930,48 @@ def test_restore_does_nothing_where_nothing_moved(shell: str, tmp_path: Path) ->
 
     assert (status, output, err) == (0, f"left {one.target}\n", "")
     assert one.serves == "1_a_0"
+
+
+def test_a_move_that_was_not_made_is_on_record_as_taken_back(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    one.record(6, "1_a_0", "live")
+    one.record(8, "1_a_0", "moved")
+    move = one.move("1_a_0", "2_b_0")
+    assert run(shell, "record_moves", *_noted(tmp_path / "app", move))[0] == 0
+    record = one.records / NUMBER
+    before = record.stat()
+
+    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+
+    assert one.outcomes == {"6": "live", NUMBER: "reverted", "8": "moved"}
+    after = record.stat()
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+
+
+def test_a_full_disk_takes_what_became_of_a_move(shell: str, tmp_path: Path) -> None:
+    if not may_mount():
+        pytest.skip("mounting a small file system takes CAP_SYS_ADMIN")
+    one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
+    for module in (one, two):
+        module.serve("2_b_0")
+        module.target.with_name(f".{module.target.name}.ghost-back").symlink_to(
+            module.release("1_a_0")
+        )
+    moves = (one.move("1_a_0", "2_b_0"), two.move("1_a_0", "2_b_0"))
+    _arm(shell, *moves)
+    (two.folder / ".ghost/2_b_0/fingerprint").write_text("f00d\n")
+    live = (two.folder, two.target, "2", "1", "f00d", NUMBER)
+    app = tmp_path / "app"
+
+    back = run_on_full_disk(shell, app, "restore", "mv", *_ends(moves[0]))
+    pruned = run_on_full_disk(shell, app, "prune", *live)
+
+    assert (back[0], pruned[0]) == (0, 0)
+    assert (one.serves, one.outcomes) == ("1_a_0", {NUMBER: "reverted"})
+    assert (two.serves, two.outcomes) == ("2_b_0", {NUMBER: "live"})
 
 
 def test_an_adopted_folder_is_moved_aside_and_comes_back(
@@ -833,19 +1050,20 @@ def test_prune_keeps_what_is_live_was_live_and_is_protected(
     (one.folder / "stranger").mkdir()
     (one.folder / "4_x_0" / "sub").mkdir(mode=0o500)
     # 7 and 8 never were live; 9 is.
-    history = ["1_a_0", "2_b_0", "3_x_0", "5_x_0", "6_x_0", "3_x_0"]
-    (one.folder / ".ghost" / "history").write_text("".join(f"{h}\n" for h in history))
+    lived = ["1_a_0", "2_b_0", "3_x_0", "5_x_0", "6_x_0", "3_x_0"]
+    for number, release in enumerate(lived, start=5):
+        one.record(number, release)
     one.serve("9_x_0")
 
     status, output, err = run(
-        shell, "prune", one.folder, one.target, "3", "1", "", "1_a_0"
+        shell, "prune", one.folder, one.target, "3", "1", "", "0", "1_a_0"
     )
 
     assert (status, err) == (0, "")
     assert sorted(output.split()) == ["2_b_0", "4_x_0", "5_x_0", "7_x_0"]
     left = {"9_x_0", "3_x_0", "6_x_0", "8_x_0", "1_a_0"}
     assert set(os.listdir(one.folder)) == {*left, "shared", "stranger", ".ghost"}
-    assert set(os.listdir(one.folder / ".ghost")) == {*left, "history"}
+    assert set(os.listdir(one.folder / ".ghost")) == {*left, "activations"}
 
 
 def test_prune_never_removes_the_live_release_however_few_to_keep(
@@ -855,12 +1073,113 @@ def test_prune_never_removes_the_live_release_however_few_to_keep(
     one = Module(tmp_path, "one")
     one.serve("1_a_0")
 
-    assert run(shell, "prune", one.folder, one.target, "1", "0", "proof")[0] == 0
+    assert run(shell, "prune", one.folder, one.target, "1", "0", "proof", "0")[0] == 0
 
     assert one.target.resolve().is_dir()
     assert not (one.folder / "2_b_0").exists()
     fingerprint = one.folder / ".ghost" / "1_a_0" / "fingerprint"
     assert fingerprint.read_text() == "proof\n"
+
+
+def test_a_release_that_is_proven_is_on_record_as_live(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("2_b_0")
+    one.record(6, "1_a_0", "reverted")
+    one.record(7, "2_b_0", "moved")
+    words = (one.folder, one.target, "9", "9")
+    inode = (one.records / NUMBER).stat().st_ino
+
+    # To make room, before anything is proven.
+    assert run(shell, "prune", *words, "", NUMBER) == (0, "", "")
+    assert one.outcomes == {"6": "reverted", NUMBER: "moved"}
+
+    assert run(shell, "prune", *words, "f00d", NUMBER) == (0, "", "")
+    assert one.outcomes == {"6": "reverted", NUMBER: "live"}
+    assert (one.records / NUMBER).stat().st_ino == inode
+
+
+def test_a_release_without_a_record_is_proven_as_well(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("2_b_0")
+    one.record(6, "1_a_0", "reverted")
+
+    words = (one.folder, one.target, "9", "9", "f00d", "0")
+    assert run(shell, "prune", *words) == (0, "", "")
+
+    assert one.outcomes == {"6": "reverted"}
+    assert (one.folder / ".ghost/2_b_0/fingerprint").read_text() == "f00d\n"
+
+
+def test_a_move_that_proved_nothing_was_not_live(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    for name in ("3_x_0", "4_x_0", "5_x_0", "6_x_0"):
+        (one.folder / name).mkdir()
+    one.record(8, "4_x_0", "live")
+    one.record(9, "5_x_0", "live")
+    one.record(10, "3_x_0", "reverted")
+    one.record(11, "1_a_0", "moved")
+    one.serve("6_x_0")
+
+    output = run(shell, "prune", one.folder, one.target, "2", "2", "", "0")[1]
+
+    # Of 4 and 5, which were live, one stays; of the others, which were not, two do.
+    assert sorted(output.split()) == ["1_a_0", "4_x_0"]
+
+
+@pytest.mark.parametrize(
+    "name", ["old", "two  blanks ", "back\\slash \\0101", "new\nline", "it's $(x) *"]
+)
+def test_a_release_that_an_earlier_link_leads_to_stays(
+    shell: str, name: str, tmp_path: Path
+) -> None:
+    """The path of a module was moved, and the old link may still serve."""
+    one = Module(tmp_path, "one")
+    (one.folder / "3_x_0").mkdir()
+    old, foreign = one.target.with_name(name), one.target.with_name("foreign")
+    old.symlink_to(one.release("1_a_0"))
+    foreign.symlink_to(tmp_path / "2_b_0")
+    one.record(7, "1_a_0", "reverted", target=old)
+    one.record(8, "1_a_0", "reverted", target=foreign)
+    one.record(9, "3_x_0", "live", target=one.target)
+    one.serve("3_x_0")
+    words = (one.folder, one.target, "1", "0", "", "0")
+
+    assert run(shell, "prune", *words) == (0, "2_b_0\n", "")
+
+    old.unlink()
+    assert run(shell, "prune", *words) == (0, "1_a_0\n", "")
+
+
+def test_the_last_records_stay_and_those_of_releases_that_do(
+    shell: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    for number in range(1, 131):
+        one.record(number, {3: "1_a_0", 130: "2_b_0"}.get(number, f"{number}_gone_0"))
+    for name in ("2.new", "4"):
+        (one.records / name).write_text("")
+    one.serve("2_b_0")
+
+    assert run(shell, "prune", one.folder, one.target, "2", "0", "", "0")[0] == 0
+
+    left = {"3", *map(str, range(31, 131))}
+    assert set(os.listdir(one.records)) == left
+
+
+def test_records_are_numbers_and_no_words(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    (one.folder / "3_x_0").mkdir()
+    one.record(9, "1_a_0")
+    one.record(10, "2_b_0")
+    one.serve("3_x_0")
+
+    output = run(shell, "prune", one.folder, one.target, "2", "0", "", "0")[1]
+
+    assert output == "1_a_0\n"
 
 
 # --- What a review found -------------------------------------------------------
@@ -972,16 +1291,16 @@ def test_the_same_release_again_gets_its_environment_back(
     assert environment.read_text() == "old"
 
 
-@pytest.mark.parametrize(("moved", "back"), [("moved", "old"), ("", "of one killed")])
+@pytest.mark.parametrize(("kept", "back"), [("kept", "old"), ("", "of one killed")])
 def test_a_run_that_is_taken_up_goes_back_to_what_was_before_it(
-    shell: str, moved: str, back: str, tmp_path: Path
+    shell: str, kept: str, back: str, tmp_path: Path
 ) -> None:
     """A run of its own goes back to what it found, whatever one before it had kept."""
     environment, move = _again(tmp_path)
     _arm(shell, move, environment="of one killed")
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
 
-    _arm(shell, move, moved=moved, environment="new")
+    _arm(shell, move, kept=kept, environment="new")
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     assert environment.read_text() == "new"
     assert run(shell, "restore", "mv", *_ends(move))[0] == 0

@@ -39,7 +39,11 @@ class Host:
         (meta / "post_deploy").write_text(
             'echo "$GREETING $GHOST_ACTION $GHOST_FAILED_RELEASE_ID $PWD" >>seen\n'
         )
-        (host.module / ".ghost/switch").write_text(f"new={host.module}/2_a_0\n")
+        host.records.mkdir()
+        # The run that moved the link is the one with the highest number.
+        for name, release in (("9", "9_a_0"), ("10", "2_a_0"), ("10.new", "")):
+            text = f"outcome=moved   \ngeneration={name}\nrelease={release}\nrun=r\n"
+            (host.records / name).write_text(text)
         (host.app / ".ghost").mkdir()
         host.target.symlink_to(host.module / "2_a_0")
         return host
@@ -53,6 +57,10 @@ class Host:
         return self.app / "site"
 
     @property
+    def records(self) -> Path:
+        return self.module / ".ghost/activations"
+
+    @property
     def target(self) -> Path:
         return self.root / "target"
 
@@ -62,7 +70,7 @@ class Host:
 
     def arm(self, seconds: int = 1, name: str = "1-aa") -> None:
         args = (name, str(self.app), WHO, str(seconds), "9", self.root.name)
-        ends = (str(self.module / "1_a_0"), str(self.module / "2_a_0"), "")
+        ends = (str(self.module / "1_a_0"), str(self.module / "2_a_0"), "", "10")
         moves = ("mv", f"{self.ghost}/switching", str(self.module), str(self.target))
         text = timer(args, (*moves, *ends))
         words = (self.app, name, str(len(text)))
@@ -122,6 +130,9 @@ def test_a_silent_run_has_its_links_put_back(host: Host) -> None:
     assert host.serves == "1_a_0"
     seen = (host.module / "1_a_0/seen").read_text()
     assert seen == f"hello rollback 2_a_0 {host.target}\n"
+    record = (host.records / "10").read_text()
+    assert record == "outcome=reverted\ngeneration=10\nrelease=2_a_0\nrun=r\n"
+    assert (host.records / "9").read_text().startswith("outcome=moved ")
     status, err = host.disarm()
     assert status == 1
     assert err.startswith("it put its links back by itself")
@@ -191,9 +202,20 @@ def test_another_run_in_charge_holds_a_timer_back(host: Host) -> None:
 
 def test_the_next_run_ends_an_earlier_timer(host: Host) -> None:
     host.arm()
-    ends = (str(host.module / "1_a_0"), str(host.module / "2_a_0"), "", "", "")
+    move = (host.module, str(host.module / "2_a_0"), "", "release=2_a_0")
 
-    assert run(host.shell, "record_moves", "2", "/store", host.module, *ends)[0] == 0
+    status, *_ = run(host.shell, "record_moves", host.app, "11", "r", "moved", *move)
 
+    assert status == 0
     _until(lambda: not _timers(host))
     assert host.serves == "2_a_0"
+
+
+def test_a_run_that_a_host_refuses_ends_no_timer(host: Host) -> None:
+    (host.ghost / "fence").write_text("10 r\n")
+    host.arm()
+
+    assert run(host.shell, "record_moves", host.app, "10", "other", "moved")[0] == 1
+
+    _until((host.ghost / "reverted").exists)
+    assert host.serves == "1_a_0"

@@ -8,7 +8,13 @@ from ghostasync import Preview
 from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
 from ghostasync.survey.check import Finding
-from ghostasync.survey.status import FleetStatus, HostStatus, OpenRun
+from ghostasync.survey.status import (
+    Ahead,
+    FleetStatus,
+    HostStatus,
+    OpenRun,
+    OtherStore,
+)
 from tests.story import NEW, OLD, names
 
 PREVIEW = Preview(
@@ -28,7 +34,7 @@ FLEET = FleetStatus(
         "web3": HostStatus({}, "unreachable", "no answer within 30 s"),
         "web1": HostStatus({"site": NEW}, "in-line"),
         "web2": HostStatus({"site": NEW}, "in-line"),
-        "web4": HostStatus({"site": ""}, "drift"),
+        "web4": HostStatus({"site": ""}, "drift", way="forward"),
     },
 )
 
@@ -85,14 +91,70 @@ def test_hosts_that_serve_alike_are_one_line_and_the_worst_comes_last() -> None:
 def test_stranded_hosts_are_brought_in_line_as_well() -> None:
     hosts = {
         "web1": HostStatus({}, "stranded", "no answer"),
-        "web2": HostStatus({"site": OLD}, "drift", f"site: serves {OLD}"),
-        "web3": HostStatus({"site": NEW}, "in-line"),
+        "web2": HostStatus(
+            {"site": OLD}, "drift", f"site: serves {OLD}", way="forward"
+        ),
+        "web3": HostStatus({"site": NEW}, "stranded", way="forward"),
     }
-    cure = "bring in line:   ghostasync converge web1 web2"
+    cure = "bring in line:   ghostasync converge web2 web3"
 
     assert list(tables.status(FleetStatus({"site": NEW}, hosts)))[-2:] == ["", cure]
     # There is nothing to bring them to.
     assert cure not in list(tables.status(FleetStatus({}, hosts)))
+
+
+def test_a_command_that_takes_hosts_back_says_so() -> None:
+    hosts = {
+        "web1": HostStatus({"site": OLD}, "drift", way="back"),
+        "web2": HostStatus({"site": ""}, "drift", way="forward"),
+    }
+
+    assert list(tables.status(FleetStatus({"site": NEW}, hosts)))[-3:] == [
+        "",
+        "bring in line:   ghostasync converge web2",
+        "take back:       ghostasync converge web1",
+    ]
+
+
+def test_hosts_ahead_of_manifest_are_told_both_ways() -> None:
+    hosts = {
+        "web1": HostStatus({"site": NEW}, "drift", way="ahead"),
+        "web2": HostStatus({"site": OLD}, "in-line"),
+    }
+    fleet = FleetStatus({"site": OLD}, hosts, ahead={"site": Ahead(NEW, later=True)})
+
+    assert list(tables.status(fleet))[-4:] == [
+        "",
+        "web1: moved by a later run than MANIFEST's",
+        f"  take the others along:        ghostasync deploy --package {NEW}",
+        "  or take these back:           ghostasync converge web1",
+    ]
+    older = attrs.evolve(fleet, ahead={"site": Ahead(NEW, later=False)})
+    assert list(tables.status(older))[-2] == (
+        f"  take the others back as well: ghostasync deploy --package {NEW}"
+    )
+    # Without the package nobody can take the others along.
+    assert list(tables.status(attrs.evolve(fleet, ahead={})))[-1] == (
+        "take back:       ghostasync converge web1"
+    )
+
+
+def test_what_another_store_has_brought_is_told() -> None:
+    hosts = {"web1": HostStatus({"site": NEW}, "drift", way="ahead")}
+    other = OtherStore(
+        "R2", "bob", "2026-01-01T00:00:00Z", "/home/ann/store", ("web1",)
+    )
+
+    lines = list(tables.status(FleetStatus({"site": OLD}, hosts, other=other)))
+
+    assert lines[2:5] == [
+        "",
+        (
+            "run R2 by bob 2026-01-01T00:00:00Z brought what all hosts serve, from "
+            "another store;"
+        ),
+        "  this one does not know it: /home/ann/store",
+    ]
 
 
 def test_status_is_one_object_host_by_host() -> None:
@@ -104,6 +166,7 @@ def test_status_is_one_object_host_by_host() -> None:
         "live": {"site": NEW},
         "text": "",
         "runs": {},
+        "way": "",
     }
     assert said["run"] is None
 

@@ -188,7 +188,7 @@ class SampleApp:
         """Return what lies in a module's folders besides what belongs there."""
         folder = self.module_folder(host, name)
         releases = {p.name for p in folder.iterdir()} - {"shared", ".ghost"}
-        records = {"switch", "armed", "history"}
+        records = {"activations"}
         meta = {p.name for p in (folder / ".ghost").iterdir()} - records
         beside = {p.name for p in self.fleet.path(host, "/srv").iterdir()}
         strange = {r for r in releases if not (folder / r / "version").exists()}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,60 +9,9 @@ from hypothesis import strategies as st
 from ghostasync import events as e
 from ghostasync.history.past_run import PastRun, continued
 from ghostasync.history.replay import read_run
-from ghostasync.history.runs import find_run, serving_run, unfinished_run
-from ghostasync.journal import line
-from ghostasync.model import Revision, State
-from ghostasync.stores.directory import DirectoryStore
+from ghostasync.model import State
+from tests.history.telling import HOSTS, PREVIOUS, journal, started, story
 from tests.story import NEW, OLD, Story
-
-HOSTS = ("h1", "h2", "h3")
-PREVIOUS = {"site": f"/ghost/site/{OLD}"}
-
-
-def started(**changes: object) -> e.Started:
-    event = e.Started("deploy", "shop/prod/web", ("site",), HOSTS, actor="ann")
-    return attrs.evolve(event, **changes)  # type: ignore[arg-type]  # its own keys
-
-
-def story(begin: e.Started, *, waves: tuple[tuple[str, ...], ...] = (HOSTS,)) -> Story:
-    """Tell a run in which all goes well."""
-    told = Story(HOSTS)
-    told.tell(begin)
-    told.tell(e.Resolved("site", Revision("repo", "main", "a" * 40)))
-    told.tell(e.Packaged("site", NEW, 10, 20, 3))
-    for host in HOSTS:
-        for event in (
-            e.Connected(host),
-            e.Checked(host, {"site": OLD}),
-            e.Uploaded(host),
-            e.Output(host, "site", "pre_deploy", "fine"),
-            e.Prepared(host, PREVIOUS),
-        ):
-            told.tell(event)
-    told.tell(e.Judged(3, 0, 0))
-    for number, names in enumerate(waves, start=1):
-        told.tell(e.WaveStarted(number, len(waves), names))
-        for kind in (e.Drained, e.Switched, e.Activated, e.Verified, e.Undrained):
-            for host in names:
-                if kind is e.Drained:
-                    told.tell(e.Admitted(host, number))
-                told.tell(kind(host))
-        told.tell(e.WaveFinished(number, len(names), 0))
-    told.tell(e.ManifestMoved({"site": NEW}))
-    told.tell(finished(dict.fromkeys(HOSTS, "LIVE")))
-    return told
-
-
-def finished(hosts: dict[str, str], outcome: str = "live") -> e.Finished:
-    return e.Finished(outcome, 0, {"site": NEW}, hosts, 1.0, 10, 1.0, "/log")
-
-
-def journal(told: Story, run: str = "") -> list[bytes]:
-    return [
-        line(attrs.evolve(record, run=run or record.run)).encode() + b"\n"
-        for record in told.records
-    ]
-
 
 WHOLE = journal(
     story(started(limited=True, manifest={"site": OLD}), waves=(("h1",), ("h2", "h3")))
@@ -205,133 +151,3 @@ def test_what_a_resumed_run_did_not_touch_is_as_it_was(
     assert both.states == {"h1": now}
     assert both.ids == ("2", "1")
     assert both.previous == {"h1": PREVIOUS}
-
-
-@attrs.define
-class Runs:
-    """Journals in a store, told one after the other."""
-
-    folder: Path
-    count: int = 0
-
-    @property
-    def store(self) -> DirectoryStore:
-        return DirectoryStore(self.folder)
-
-    def add(self, begin: e.Started, lines: int | None = None) -> str:
-        """Add a run, whole or cut; return its id."""
-        self.count += 1
-        run = f"2026010{self.count}T000000Z-000000"
-        path = self.folder / "runs" / run
-        path.mkdir(parents=True)
-        told = journal(story(begin), run)
-        (path / "journal.jsonl").write_bytes(b"".join(told[:lines]))
-        return run
-
-
-async def test_nothing_is_unfinished_where_nothing_ran(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-
-    assert await unfinished_run(runs.store.runs) is None
-    assert await serving_run(runs.store.runs) is None
-    assert await find_run(runs.store.runs, "20260101T000000Z-000000") is None
-
-
-async def test_a_later_run_that_went_live_makes_up_for_a_killed_one(
-    tmp_path: Path,
-) -> None:
-    runs = Runs(tmp_path)
-    killed = runs.add(started(), 25)
-    found = await unfinished_run(runs.store.runs)
-    assert found is not None
-    assert found.id == killed
-
-    runs.add(started())
-
-    assert await unfinished_run(runs.store.runs) is None
-    assert await unfinished_run(runs.store.runs, killed) is None
-
-
-async def test_a_later_run_of_few_hosts_does_not(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    killed = runs.add(started(hosts=(*HOSTS, "h9")), 25)
-    runs.add(started(limited=True))
-
-    found = await unfinished_run(runs.store.runs)
-
-    assert found is not None
-    assert found.id == killed
-
-
-async def test_a_later_run_of_another_module_does_not(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    killed = runs.add(started(modules=("site", "api")), 25)
-    runs.add(started(modules=("api",)))
-
-    found = await unfinished_run(runs.store.runs)
-
-    assert found is not None
-    assert found.id == killed
-    assert await unfinished_run(runs.store.runs, modules=("site", "api")) == found
-    runs.add(started(modules=("site",)))
-    assert await unfinished_run(runs.store.runs) is None
-    assert await unfinished_run(runs.store.runs, modules=("site", "api")) is None
-
-
-async def test_later_runs_of_few_hosts_do_together(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    runs.add(started(modules=("site", "api")), 25)
-
-    runs.add(started(modules=("api",), limited=True))
-    assert await unfinished_run(runs.store.runs) is not None
-    runs.add(started(modules=("site",), limited=True))
-
-    assert await unfinished_run(runs.store.runs) is None
-
-
-async def test_a_later_run_that_takes_another_back_does_not(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    killed = runs.add(started(), 25)
-    runs.add(started(action="rollback", of="20250101T000000Z-000000", revert=True))
-
-    found = await unfinished_run(runs.store.runs)
-
-    assert found is not None
-    assert found.id == killed
-
-
-async def test_a_killed_resumption_is_one_with_what_it_resumed(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    first = runs.add(started(), -3)
-    second = runs.add(started(action="resume", of=first), 2)
-
-    found = await unfinished_run(runs.store.runs)
-
-    assert found is not None
-    assert found.ids == (second, first)
-    assert found.action == "deploy"
-    assert found.states == dict.fromkeys(HOSTS, State.LIVE)
-    assert found.packages == {"site": NEW}
-
-
-async def test_a_run_that_was_not_dead_ends_by_itself(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    first = runs.add(started())
-    runs.add(started(action="resume", of=first), 2)
-
-    found = await serving_run(runs.store.runs)
-
-    assert await unfinished_run(runs.store.runs) is None
-    assert found is not None
-    assert first in found.ids
-
-
-async def test_a_damaged_folder_of_runs_is_no_bar(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    (tmp_path / "runs" / "20260109T000000Z-000000").mkdir(parents=True)
-    serves = runs.add(started())
-
-    found = await serving_run(runs.store.runs)
-
-    assert found is not None
-    assert found.id == serves

@@ -18,7 +18,7 @@ from ghostasync import (
     rollback,
 )
 from ghostasync._remote.call import query
-from ghostasync._remote.facts import Facts, SwitchRecord, parse_facts
+from ghostasync._remote.facts import Facts, parse_facts
 from ghostasync.protocols import Transport
 from ghostasync.testing import (
     Answer,
@@ -93,7 +93,7 @@ class Pair:
         home = self.plan.base / "hosts/h1"
         folder = f"{home}/{APP}/site"
         await session.open()
-        words = (f"{home}/{APP}", folder, f"{home}/site")
+        words = (f"{home}/{APP}", "9", folder, f"{home}/site")
         said = parse_facts(await query(session, "check", *words), {folder: "site"})
         await session.close()
         return _comparable(said)
@@ -111,12 +111,15 @@ async def _report(
 def _comparable(facts: Facts) -> Facts:
     """Leave out what the machine has, and the names of runs."""
     (site,) = facts.targets.values()
-    record = site.record and attrs.evolve(site.record, run="")
-    targets = {"site": attrs.evolve(site, record=record)}
+    records = tuple(
+        attrs.evolve(each, generation=number, run="", store="", instance="", at="")
+        for number, each in enumerate(site.activations)
+    )
+    targets = {"site": attrs.evolve(site, activations=records)}
     return attrs.evolve(
         facts,
         uid=0, gid=0, tools=frozenset(), free_bytes=0, free_inodes=0, place="",
-        holder="",
+        holder="", instance="", fence=0,
         targets=targets,
     )  # fmt: skip
 
@@ -146,7 +149,7 @@ async def test_the_books_are_those_of_a_real_host_after_each_run(pair: Pair) -> 
     site = fake.targets["site"]
     assert len(set(brought)) == 4
     assert site.fingerprint
-    assert isinstance(site.record, SwitchRecord)
+    assert site.record is site.activations[0]
     assert len(site.releases) == 2, "as layout.keep says"
     assert site.releases == {*brought[-2:]}
 

@@ -36,7 +36,7 @@ from .._packaging.build import MESSAGE_FILE, Packed, pack
 from .._packaging.spool import Spool
 from .._packaging.unpack import unpack
 from ..protocols import Source, Store
-from .release import Release, fingerprint
+from .release import RECALLED, Release, fingerprint
 
 __all__ = ["Builder"]
 
@@ -119,17 +119,33 @@ class Builder:
         self._packaged(release, started, reused=reused)
         return release
 
-    async def load(self, module: Module, package_id: str) -> Release:
+    async def load(
+        self, module: Module, package_id: str, held: Package | None = None
+    ) -> Release:
         """
         Take a stored package instead of building one.
+
+        Args:
+            module: The module.
+
+            package_id: The package.
+
+            held: What hosts that have the release know of it, in place of the store.
 
         Raises:
             StoreError: The package is not in the store, or it is damaged.
         """
         started = anyio.current_time()
-        package = await self.store.packages.package(package_id)
-        variables = await self.environment(module, package)
-        release = await self._release(module, package, variables)
+        try:
+            package = await self.store.packages.package(package_id)
+            variables = await self.environment(module, package)
+            release = await self._release(module, package, variables)
+        except StoreError:
+            # A store that is down, or has lost the package, keeps nobody on a release
+            # that has to go.
+            if held is None:
+                raise
+            release = Release(module, held, None, {}, fingerprint=RECALLED)
         self._packaged(release, started, reused=True)
         return release
 
@@ -149,8 +165,22 @@ class Builder:
         kept = await self.store.manifest.environment(package.id)
         return {
             **(kept.variables if kept else variables),
+            **(await self._secrets_of_today(module) if self.goal.recalls else {}),
             "GHOST_ACTION": self.goal.action.value,
         }
+
+    async def _secrets_of_today(self, module: Module) -> dict[str, str]:
+        """Return the caller's secrets, and else those that MANIFEST's package has."""
+        # A secret that was changed since the release was live would lock it out.
+        if getattr(self.goal, "recorded_secrets", False):
+            return {}
+        newest: Mapping[str, str] = {}
+        for line in await self.store.manifest.read():
+            kept = await self.store.manifest.environment(line.package)
+            if line.module == module.name and kept is not None:
+                newest = kept.variables
+        names = self.plan.app.secrets
+        return {name: newest[name] for name in names if name in newest} | {**self.secrets}
 
     async def after_all(self, release: Release) -> None:
         """

@@ -10,7 +10,11 @@ import attrs
 from ..model import Module, Package
 from .._packaging.spool import Spool
 
-__all__ = ["Release", "fingerprint"]
+__all__ = ["RECALLED", "Release", "fingerprint"]
+
+RECALLED = "recalled"
+"""Stands for the fingerprint of a release that hosts have and the store has not."""
+
 
 
 def fingerprint(package: Package, environment: str) -> str:
@@ -23,13 +27,13 @@ class Release:
     """
     One module's part of a run: its package, and the environment of its scripts.
 
-    *spool* is the archive, open for all hosts; *fingerprint* is what a host keeps once
-    the release has proven itself there.
+    *spool* is the archive, open for all hosts; None where only hosts have the release.
+    *fingerprint* is what a host keeps once the release has proven itself there.
     """
 
     module: Module
     package: Package
-    spool: Spool
+    spool: Spool | None
     variables: Mapping[str, str] = attrs.field(repr=False)
     fingerprint: str
 

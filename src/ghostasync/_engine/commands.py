@@ -23,6 +23,7 @@ __all__ = [
     "Leave",
     "Stop",
     "TakeBack",
+    "TakeNumber",
     "decode",
     "encode",
 ]
@@ -65,6 +66,11 @@ class AwaitLock:
     hosts: tuple[str, ...]
 
 
+@attrs.frozen
+class TakeNumber:
+    """Reserve the run's generation: every host was checked, or has failed."""
+
+
 AtWork = Literal["cut", "settle", "finish"]
 """What becomes of hosts that are at work: they are cut short; those that are checked or
 run a pre-deploy may end that, within a deadline; or all go on to LIVE."""
@@ -79,10 +85,11 @@ class Stop:
     at_work: AtWork = "cut"
 
 
-Command = Admit | TakeBack | Leave | AwaitLock | Stop
+Command = Admit | TakeBack | Leave | AwaitLock | TakeNumber | Stop
 
 _KINDS: Final[dict[str, type[Command]]] = {
-    kind.__name__: kind for kind in (Admit, TakeBack, Leave, AwaitLock, Stop)
+    kind.__name__: kind
+    for kind in (Admit, TakeBack, Leave, AwaitLock, TakeNumber, Stop)
 }
 # Lists in place of tuples, as JSON reads them back.
 _CONVERTER: Final = cattrs.Converter(unstruct_collection_overrides={tuple: list})

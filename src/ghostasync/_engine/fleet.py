@@ -25,23 +25,36 @@ from anyio.abc import TaskGroup
 
 from .. import events as e
 from .._build.release import Release
-from ..errors import BuildError, GhostasyncError, HostError
+from ..errors import BuildError, GhostasyncError, HostError, StoreError
 from ..machine import RESTING
 from ..model import State as S  # noqa: N817  as in the table
-from .commands import Admit, AwaitLock, Command, Leave, Stop, TakeBack
+from .commands import (
+    Admit,
+    AwaitLock,
+    Command,
+    Leave,
+    Stop,
+    TakeBack,
+    TakeNumber,
+)
 from .gates import pass_before_switch
 from .host import HostRun, RunContext
 from .locks import is_free_within, unlock
 from .pipeline import advance, apply, look, recheck
 from .policy import Policy
+from .records import note_live, note_unchanged, take_number
 from .stages.check import inspect, take_lock
 from .stages.connect import connect
 from .stages.prune import prune
+from .stages.remove import remove_links
 from .takeover import adopt_killed_moves, drained_by_killed_run
 
 __all__ = ["Fleet", "GoesNoFurther"]
 
 _Args = TypeVarTuple("_Args")
+
+STORE_SECONDS: Final = 60
+"""Seconds that the store has to reserve a number."""
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a
@@ -162,6 +175,8 @@ class Fleet:
                 self._start(self._take_back, self.hosts[host], reason)
             case Leave(host=host, reason=reason):
                 self._leave(self.hosts[host], reason)
+            case TakeNumber():
+                self._start(self._take_number)
             case AwaitLock():
                 self._awaited = command
                 self._attempt.cancel()
@@ -180,7 +195,8 @@ class Fleet:
 
     def _cut_short(self, ctx: HostRun) -> None:
         """Stop what a host is at, unless it may settle: it begins nothing new then."""
-        may_settle = ctx.at_work and ctx.state in {S.CHECKING, S.PREPARING}
+        prepares = ctx.state is S.PREPARING and ctx.at_work
+        may_settle = ctx.state is S.CHECKING or prepares
         if not may_settle and ctx.state not in RESTING:
             ctx.scope.cancel()
 
@@ -230,6 +246,26 @@ class Fleet:
                 ctx.scope = anyio.CancelScope()
                 self._start(self._get_ready_alone, ctx)
 
+    async def _take_number(self) -> None:
+        try:
+            await self.take_number()
+        except GhostasyncError as exc:
+            self.abandon(f"the run could not be numbered: {exc}")
+
+    async def take_number(self) -> None:
+        """
+        Reserve the run's number in the store, above those of its hosts and MANIFEST.
+
+        Raises:
+            StoreError: The store could not be asked, or does not answer.
+        """
+        try:
+            with anyio.fail_after(STORE_SECONDS):
+                await take_number(self.run, self.hosts.values())
+        except TimeoutError:
+            text = f"the store did not answer within {STORE_SECONDS} s"
+            raise StoreError(text) from None
+
     async def _get_ready_alone(self, ctx: HostRun) -> None:
         with ctx.scope:
             await advance(ctx)
@@ -265,6 +301,8 @@ class Fleet:
         # this run still counts as its own: the way back would move their links.
         with anyio.CancelScope(shield=True):
             await unlock([ctx for ctx in self.hosts.values() if ctx is not held])
+        # Another run may have moved links meanwhile, under a higher number.
+        self.run.generation, self.run.numbered = 0, anyio.Event()
         for ctx in again:
             if ctx is not held:
                 ctx.start_over()
@@ -512,6 +550,37 @@ class Fleet:
             for ctx in self.hosts.values():
                 if ctx.state is S.LIVE:
                     tasks.start_soon(prune, ctx)
+
+    async def note_unchanged(self, modules: frozenset[str]) -> None:
+        """Have hosts that were in line already note this run for *modules*."""
+        spec = self.run.spec
+        if not modules or spec.limited or not spec.goal.moves_manifest:
+            return
+        async with anyio.create_task_group() as tasks:
+            for ctx in self.hosts.values():
+                if ctx.state is S.UNCHANGED:
+                    tasks.start_soon(note_unchanged, ctx, modules)
+
+    async def remove_links(self) -> None:
+        """Remove the links of modules that go as a whole; failures become warnings."""
+        back = self.run.spec.way_back
+        if back is None or not back.removed:
+            return
+        async with anyio.create_task_group() as tasks:
+            for ctx in self.hosts.values():
+                if ctx.state in {S.LIVE, S.UNCHANGED}:
+                    tasks.start_soon(remove_links, ctx)
+
+    async def note_live(self) -> None:
+        """Have hosts that stay live, though the run was stopped, note that they are."""
+        # A committed run leaves that to prune, which comes to all of them anyway.
+        if self.policy.run.committed:
+            return
+        with anyio.move_on_after(self.run.deadlines.check, shield=True):
+            async with anyio.create_task_group() as tasks:
+                for ctx in self.hosts.values():
+                    if ctx.state is S.LIVE and ctx.attempt.to_deploy:
+                        tasks.start_soon(note_live, ctx)
 
     async def sample(self) -> None:
         """Tell again and again how far transfers are; ends when it is cancelled."""

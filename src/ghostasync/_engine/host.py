@@ -9,10 +9,12 @@ field has to be reset. An attempt's *undo* is all that a way back needs to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Literal, Protocol
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from .._build.release import Release
@@ -25,7 +27,7 @@ from ..fold import HostState, RunState
 from ..goal import Goal
 from ..history.past_run import PastRun
 from ..model import Deadlines, Host, Module, Plan, State
-from ..protocols import Balancer, Channel, PartialBalancer
+from ..protocols import Balancer, Channel, ManifestLine, PartialBalancer
 from .spec import RunSpec
 
 __all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
@@ -46,6 +48,7 @@ class Move:
     *folder* is the module's folder on the host and *target* the link. *previous* is the
     text of the link before, empty where there was none, and *new* the text after.
     *aside* is the path that an adopted directory or file goes to, empty without one.
+    *generation* is the number of its record on the host; 0 before it has one.
     """
 
     module: str
@@ -54,11 +57,13 @@ class Move:
     previous: str
     new: str
     aside: str = ""
+    generation: int = 0
 
     @property
     def args(self) -> tuple[str, ...]:
         """The move as ``switch.sh`` and ``restore.sh`` take it."""
-        return (self.folder, self.target, self.previous, self.new, self.aside)
+        links = (self.folder, self.target, self.previous, self.new, self.aside)
+        return (*links, str(self.generation))
 
 
 @attrs.frozen
@@ -87,7 +92,11 @@ class RunContext:
     until *built* is set. *work_slots* bounds the hosts that transfer or run a script at
     once. *protected* are packages that no prune removes, by module name. *variables*
     are the environment of commands that belong to no module; *waves* is how many waves
-    there are.
+    there are. *generation* is the run's number, *store_id* tells its store from others,
+    and *manifest* is what MANIFEST said, once *numbered* is set; *implausible* are
+    hosts whose own numbers cannot be right. *records* is how many activation records
+    each host is asked for. *overtaken* are modules that a run later than the killed one
+    has moved on some host.
     """
 
     spec: RunSpec
@@ -101,10 +110,19 @@ class RunContext:
     built: anyio.Event = attrs.field(factory=anyio.Event)
     variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     waves: int = 0
+    generation: int = 0
+    store_id: str = ""
+    manifest: tuple[ManifestLine, ...] = ()
+    implausible: frozenset[str] = frozenset()
+    numbered: anyio.Event = attrs.field(factory=anyio.Event)
+    records: int = 1
+    overtaken: set[str] = attrs.field(factory=set)
     modules: tuple[Module, ...] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.modules = tuple(chosen.module for chosen in self.spec.modules)
+        # A rollback may take hosts to different releases of one module.
+        modules = {chosen.module.name: chosen.module for chosen in self.spec.modules}
+        self.modules = tuple(modules.values())
 
     @property
     def id(self) -> str:
@@ -153,7 +171,8 @@ class Attempt:
     this attempt held the host's lock once; *to_deploy* are the releases that the host
     needs; *undo* is for the way back, *links_put_back* are the targets that are back
     already. *reconnections* counts connections that died since the host last changed
-    direction, forward or back; *sent* is in bytes.
+    direction, forward or back; *sent* is in bytes. *delivered* are the ids of releases
+    that the host lacked.
     """
 
     identity: Identity | None = None
@@ -165,6 +184,7 @@ class Attempt:
     links_put_back: frozenset[str] = frozenset()
     reconnections: int = 0
     sent: int = 0
+    delivered: frozenset[str] = frozenset()
 
 
 @attrs.define(eq=False)
@@ -218,11 +238,35 @@ class HostRun:
         """The modules of the run that this host gets, in app order."""
         # A module that every host gets is not in the mapping.
         chosen, name = self.run.spec.hosts_of_module, self.host.name
+        if (back := self.run.spec.way_back) is not None:
+            return tuple(m for m in self.run.modules if m.name in back.to.get(name, ()))
         return tuple(
             module
             for module in self.run.modules
             if module.name not in chosen or name in chosen[module.name]
         )
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """The releases of the run that this host gets, once they are built."""
+        names = {module.name for module in self.modules}
+        mine = tuple(r for r in self.run.releases if r.module.name in names)
+        if (back := self.run.spec.way_back) is not None:
+            ids = back.to.get(self.name, {}).values()
+            return tuple(release for release in mine if release.id in ids)
+        return mine
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Have one of ``rollout.concurrency`` slots, unless the run stops before."""
+        async with self.run.work_slots:
+            # A slot may be handed over by the very host whose failure stops the run.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            self.at_work = True
+            try:
+                yield
+            finally:
+                self.at_work = False
 
     @property
     def known(self) -> Facts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 
@@ -23,6 +23,9 @@ __all__ = ["ask_each", "facts_of", "looked_at"]
 
 T = TypeVar("T")
 
+RECORDS: Final = 100
+"""Activation records that hosts keep, besides those of releases that are there."""
+
 
 def _ignore(event: Event) -> None:
     """Drop *event*: a look is no run, and has no journal."""
@@ -36,9 +39,13 @@ class _NoLogs:
 
 
 async def looked_at(
-    spec: RunSpec, transport: Transport
+    spec: RunSpec, transport: Transport, *, records: int = RECORDS
 ) -> dict[str, Facts | HostError]:
-    """Return the facts of each host, or the error that kept it from telling them."""
+    """
+    Return the facts of each host, or the error that kept it from telling them.
+
+    Hosts tell their newest *records* activation records of each module.
+    """
 
     async def look(ctx: HostRun) -> Facts | HostError:
         try:
@@ -46,7 +53,7 @@ async def looked_at(
         except HostError as exc:
             return exc
 
-    seen = await ask_each(spec, transport, look)
+    seen = await ask_each(spec, transport, look, records=records)
     return {host.name: facts for host, facts in zip(spec.hosts, seen, strict=True)}
 
 
@@ -65,7 +72,11 @@ async def facts_of(ctx: HostRun) -> Facts:
 
 
 async def ask_each(
-    spec: RunSpec, transport: Transport, look: Callable[[HostRun], Awaitable[T]]
+    spec: RunSpec,
+    transport: Transport,
+    look: Callable[[HostRun], Awaitable[T]],
+    *,
+    records: int = RECORDS,
 ) -> list[T]:
     """
     Return what *look* returns for every host, in plan order.
@@ -80,6 +91,7 @@ async def ask_each(
         work_slots=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
         note=_ignore,
         state=RunState(HostState.of),
+        records=records,
     )
     hosts = [
         HostRun(

@@ -70,7 +70,7 @@ STAGES: Final[dict[S, Step]] = {
     S.CONNECTING: Step(connect),
     S.CHECKING: Step(check, key="check"),
     S.UPLOADING: Step(upload, key="upload", busy=True),
-    S.PREPARING: Step(prepare, busy=True),
+    S.PREPARING: Step(prepare),
     S.DRAINING: Step(drain),
     S.SWITCHING: Step(switch, key="switch", steady=True),
     S.ACTIVATING: Step(activate, busy=True),
@@ -177,21 +177,14 @@ async def _step(ctx: HostRun, step: Step) -> e.HostEvent:
         await anyio.lowlevel.checkpoint_if_cancelled()
     # Deadlines start with the slot in hand: in a fleet larger than rollout.concurrency
     # the queue alone would use them up.
-    async with ctx.run.work_slots if step.busy else contextlib.nullcontext():
-        # A slot may be handed over by the very host whose failure stops the run.
-        if step.busy:
-            await anyio.lowlevel.checkpoint_if_cancelled()
-        ctx.at_work = True
-        try:
-            if not step.key:
-                with anyio.CancelScope(shield=step.steady):
-                    return await step.stage(ctx)
-            seconds = getattr(ctx.run.deadlines, step.key)
-            with anyio.move_on_after(seconds, shield=step.steady):
+    async with ctx.working() if step.busy else contextlib.nullcontext():
+        if not step.key:
+            with anyio.CancelScope(shield=step.steady):
                 return await step.stage(ctx)
-            raise DeadlinePassed(ctx.name, step.key, seconds)
-        finally:
-            ctx.at_work = False
+        seconds = getattr(ctx.run.deadlines, step.key)
+        with anyio.move_on_after(seconds, shield=step.steady):
+            return await step.stage(ctx)
+        raise DeadlinePassed(ctx.name, step.key, seconds)
     raise AssertionError("unreachable: each way above returns or raises")
 
 

@@ -35,7 +35,16 @@ from .. import events as e
 from ..fold import HostState, RunState
 from ..machine import AFTER_SWITCH, BACK_FOR_KILLED_RUN, GONE_BACK
 from ..model import State as S  # noqa: N817  as in the table
-from .commands import Admit, AtWork, AwaitLock, Command, Leave, Stop, TakeBack
+from .commands import (
+    Admit,
+    AtWork,
+    AwaitLock,
+    Command,
+    Leave,
+    Stop,
+    TakeBack,
+    TakeNumber,
+)
 
 __all__ = ["DENIALS", "Policy", "Rules"]
 
@@ -57,7 +66,7 @@ class Rules:
     each host by itself), *patient* whether locks are waited for. *changed* and
     *drained* are the hosts that a killed run, which this one takes up, may have moved
     links on or left drained. A run that is *only_back* takes hosts back and does
-    nothing else.
+    nothing else; one that goes on *whoever_is_dead* stops for no host out of reach.
     """
 
     waves: tuple[tuple[str, ...], ...] = ()
@@ -68,6 +77,7 @@ class Rules:
     serving: tuple[str, ...] = ()
     patient: bool = False
     only_back: bool = False
+    whoever_is_dead: bool = False
     changed: tuple[str, ...] = ()
     drained: tuple[str, ...] = ()
 
@@ -86,7 +96,8 @@ class Policy:
     ``_group`` the group of the way back that is waited for, ``_groups`` those after it;
     ``_left`` are hosts that no longer may go back. ``_held`` is whether a wait for a
     lock was commanded already, ``_spent`` whether hosts that failed before the first
-    wave have spent a budget.
+    wave have spent a budget. ``_unchecked`` are hosts whose fences are not known yet,
+    ``_numbered`` is whether the run was told to take its number.
     """
 
     rules: Rules
@@ -100,9 +111,14 @@ class Policy:
     _held: bool = attrs.field(default=False, init=False)
     _patient: bool = attrs.field(init=False)
     _spent: bool = attrs.field(default=False, init=False)
+    _unchecked: set[str] = attrs.field(init=False)
+    _numbered: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.serving = set(self.rules.serving)
+        self._unchecked = {name for wave in self.rules.waves for name in wave}
+        # A run that takes hosts back moves no link that it would have to number.
+        self._numbered = self.rules.only_back
         self._patient = self.rules.patient
 
     # --- What is asked of it ---------------------------------------------------
@@ -199,7 +215,7 @@ class Policy:
         said = tuple(self._decide(event))
         if any(isinstance(command, Stop) for command in said):
             return said  # hosts that wait for their turn have none any more
-        return (*said, *self._let_go())
+        return (*said, *self._number(event), *self._let_go())
 
     def _state(self, event: e.Event) -> S | None:
         host = (
@@ -212,7 +228,7 @@ class Policy:
             case e.LockAwaited():
                 # All hosts begin anew, so they serve as they did at first. A run whose
                 # time is up stops at the next lock that it finds held.
-                self._held = False
+                self._held = self._numbered = False
                 self._patient = event.seconds > 0
                 self.serving.update(set(event.hosts).difference(self.rules.drained))
                 self.away.clear()
@@ -233,6 +249,19 @@ class Policy:
                 self._admit_no_more()
             case e.FleetRollbackStarted():
                 yield from self._go_back(event)
+
+    def _number(self, event: e.Event) -> Iterator[TakeNumber]:
+        """Have the run numbered once the last host was checked, or has failed."""
+        if isinstance(event, e.HostEvent):
+            if self.run.host(event.host).state not in {S.CONNECTING, S.CHECKING}:
+                self._unchecked.discard(event.host)
+        elif isinstance(event, e.LockAwaited):
+            self._unchecked = set(event.hosts)
+        if self._unchecked or self._numbered or self._held or self.reason:
+            return
+        if any(host.failure is None for host in self.run.hosts.values()):
+            self._numbered = True
+            yield TakeNumber()
 
     # --- When it stops ---------------------------------------------------------
 
@@ -311,6 +340,8 @@ class Policy:
         if failed and len(failed) == len(self.run.hosts):
             yield from self._stop("every host failed")
             return
+        if self.rules.whoever_is_dead:
+            failed -= {name for name in failed if _is_unreachable(self.run.host(name))}
         for number, wave in enumerate(self.rules.waves, start=1):
             if failed.issuperset(wave):
                 # A wave without a live host stops the run when it ends. Here that is

@@ -9,6 +9,7 @@ its process group and waited for, so that it cannot overlap the next one.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -31,11 +32,18 @@ from ..errors import (
     LockHeld,
     RemoteError,
 )
-from ..model import Module
+from ..model import Module, Verify
 from ..protocols import OnOutput
 from .host import HostRun
 
-__all__ = ["ScriptCall", "healthy", "run_here", "run_script", "script_call"]
+__all__ = [
+    "ScriptCall",
+    "healthy",
+    "read_health",
+    "run_here",
+    "run_script",
+    "script_call",
+]
 
 HostScript = Literal["pre_deploy", "before_switch", "post_deploy"]
 """The scripts of a release that run on hosts; their deadlines have the same names."""
@@ -107,6 +115,14 @@ def script_call(
         environment="environment" if serves else "environment.next",
         run_as=script.run_as,
     )
+
+
+def read_health(text: str) -> tuple[Verify, str]:
+    """Return how a host's release proves its health, and who runs its post-deploy."""
+    # Written by the run that brought it there, which may have had another plan.
+    known = json.loads(text) if text else {}
+    run_as = known.pop("post_deploy_as", "")
+    return Verify(**known), run_as
 
 
 @attrs.define(eq=False)

@@ -11,10 +11,37 @@ from .._local.paths import build_dir, cache_home
 from ..errors import SourceError
 from ..goal import Goal
 from ..history.past_run import PastRun
-from ..model import Host, Module, Plan, Revision
+from ..model import Host, Module, Package, Plan, Revision
 from ..protocols import Balancer, Inventory, ManifestLine, Source, Store
 
 __all__ = ["ModuleToDeploy", "RunSpec"]
+
+
+@attrs.frozen
+class WayBack:
+    """
+    The plan of a rollback, host by host.
+
+    *to* maps hosts to modules to the releases that they go to, empty where the link is
+    removed; *serves* is what they served when the rollback was planned. *manifest* are
+    the modules whose lines in MANIFEST go back as well.
+    """
+
+    to: Mapping[str, Mapping[str, str]]
+    serves: Mapping[str, Mapping[str, str]]
+    manifest: frozenset[str]
+
+    @property
+    def removed(self) -> frozenset[str]:
+        """The modules whose links are removed."""
+        pairs = (pair for modules in self.to.values() for pair in modules.items())
+        return frozenset(module for module, release in pairs if not release)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all hosts go to the same releases, and no link is removed."""
+        to = {pair for modules in self.to.values() for pair in modules.items()}
+        return all(dict(to).values()) and len(to) == len(dict(to))
 
 
 @attrs.frozen
@@ -22,14 +49,17 @@ class ModuleToDeploy:
     """
     One module of a run: built from *source* at *revision*, or taken as *package*.
 
-    *error* is why the source could not say its revision. The run raises it when it
-    builds, so that the failure is on record and has the exit status of a failed run.
+    *held* describes a package that hosts have and the store may have lost. Without
+    package and source the module's link is removed. *error* is why the source could not
+    say its revision. The run raises it when it builds, so that the failure is on record
+    and has the exit status of a failed run.
     """
 
     module: Module
     source: Source | None = None
     revision: Revision = Revision()
     package: str = ""
+    held: Package | None = None
     error: SourceError | None = None
 
 
@@ -47,7 +77,8 @@ class RunSpec:
     for, in seconds. *holder* is the line that another run reads when it finds a host
     locked. *warnings* are told when the run starts; *stranded* are hosts that an
     earlier run left so: they have to prove themselves, whatever they serve. *inventory*
-    named the hosts and can be asked again; *balancer* is None without one.
+    named the hosts and can be asked again; *balancer* is None without one. *way_back*
+    is there for a rollback.
     """
 
     id: str
@@ -75,6 +106,7 @@ class RunSpec:
     stranded: frozenset[str]
     inventory: Inventory
     balancer: Balancer | None
+    way_back: WayBack | None
 
     @property
     def fleet(self) -> tuple[Host, ...]:

@@ -16,7 +16,7 @@ import attrs
 
 from .. import events as e
 from .._build.release import Release
-from .._remote.facts import SwitchRecord
+from .._remote.activation import Activation
 from ..machine import SETTLED
 from ..model import Module, State
 from .host import HostRun, Move, Undo
@@ -29,11 +29,12 @@ __all__ = [
     "move_of",
     "moved_by_killed_run",
     "moves_of_killed_run",
+    "overtaken",
     "still_drained",
 ]
 
 
-def moved_by_killed_run(ctx: HostRun, module: Module) -> SwitchRecord | None:
+def moved_by_killed_run(ctx: HostRun, module: Module) -> Activation | None:
     """
     Return how the run that this one takes up moved a link; None where it did not.
 
@@ -52,10 +53,11 @@ def moved_by_killed_run(ctx: HostRun, module: Module) -> SwitchRecord | None:
     if previous is None or not served or ctx.name not in killed.changed:
         return None
     adopted = previous == _aside(ctx.target(module), target.live)
-    return SwitchRecord(
+    return Activation(
+        generation=killed.generation,
         run=killed.id,
+        release=target.live,
         previous="" if adopted else previous,
-        new=target.link,
         aside=previous if adopted else "",
     )
 
@@ -69,7 +71,7 @@ def brought_live_by_killed_run(ctx: HostRun) -> e.Resumed | None:
     killed = ctx.run.killed
     if killed is None or killed.states.get(ctx.name) is not State.LIVE:
         return None
-    mine = [release for release in ctx.run.releases if release.module in ctx.modules]
+    mine = [r for r in ctx.releases if not overtaken(ctx, r.module)]
     records = {r.module.name: moved_by_killed_run(ctx, r.module) for r in mine}
     # LIVE in the journal is not enough: somebody may have moved a link since, or the
     # environment may be another one now. Such a host walks all stages again.
@@ -100,8 +102,13 @@ def move_of(ctx: HostRun, release: Release) -> Move:
         new=new,
     )
     record = moved_by_killed_run(ctx, module)
-    if record is not None and record.new == new:
-        return attrs.evolve(move, previous=record.previous, aside=record.aside)
+    if record is not None and record.release == release.id:
+        return attrs.evolve(
+            move,
+            previous=record.previous,
+            aside=record.aside,
+            generation=record.generation,
+        )
     adopted = target.kind in {"directory", "file"}
     return attrs.evolve(move, aside=_aside(path, release.id)) if adopted else move
 
@@ -113,15 +120,16 @@ def moves_of_killed_run(ctx: HostRun) -> tuple[Move, ...]:
         record = moved_by_killed_run(ctx, module)
         target = ctx.known.targets[module.name]
         # No link: a switch was killed after it had moved an adopted folder aside.
-        if record is not None and target.link in {record.new, ""}:
+        if record is not None and target.live in {record.release, ""}:
             moves.append(
                 Move(
                     module=module.name,
                     folder=ctx.paths.module(module.name),
                     target=ctx.target(module),
                     previous=record.previous,
-                    new=record.new,
+                    new=ctx.paths.release(module.name, record.release),
                     aside=record.aside,
+                    generation=record.generation,
                 )
             )
     return tuple(moves)
@@ -154,6 +162,12 @@ def adopt_killed_moves(ctx: HostRun) -> bool:
     ctx.undo = Undo(moves, moved, timer=moved, drained=drained)
     ctx.run.note(e.KilledRunFound(ctx.name, moved, drained))
     return moved or drained
+
+
+def overtaken(ctx: HostRun, module: Module) -> bool:
+    """Tell whether a run later than the killed one has moved a module on the host."""
+    killed, target = ctx.run.killed, ctx.known.targets[module.name]
+    return killed is not None and target.overtaken(killed.generation, killed.ids)
 
 
 def still_drained(ctx: HostRun) -> str:
@@ -197,7 +211,7 @@ def manifest_before_killed_run(
     return before_run
 
 
-def _serves(ctx: HostRun, release: Release, record: SwitchRecord | None) -> bool:
+def _serves(ctx: HostRun, release: Release, record: Activation | None) -> bool:
     """Tell whether a host serves a release, with the environment that it is to have."""
     target = ctx.known.targets[release.module.name]
     proven = record.fingerprint if record else target.fingerprint

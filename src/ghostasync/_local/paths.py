@@ -299,7 +299,7 @@ def run_id(now: datetime, token: str, known: Iterable[str] = ()) -> str:
     if made > newest:
         return made
     try:
-        ahead = datetime.strptime(newest.partition("-")[0], _RUN_TIME)
+        ahead = datetime.strptime(newest[:16], _RUN_TIME).replace(tzinfo=UTC)
     except ValueError:
         return made  # no time of any clock
     return f"{ahead + timedelta(seconds=1):{_RUN_TIME}}-{token}"

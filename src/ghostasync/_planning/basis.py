@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attrs
 
-from .._engine.spec import ModuleToDeploy, RunSpec
+from .._engine.spec import ModuleToDeploy, RunSpec, WayBack
 from .._local.paths import app_path, local_runs, run_id, store_url
 from ..config import check_plan, unsupported
 from ..errors import ConfigError
@@ -71,6 +71,7 @@ class Task:
     limited: bool
     follows: str = ""
     killed: PastRun | None = None
+    way_back: WayBack | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -176,6 +177,7 @@ def spec_of_look(
         stranded=frozenset(),
         inventory=basis.inventory,
         balancer=None,
+        way_back=None,
     )
 
 

@@ -11,7 +11,7 @@ from ..history.reports import last_states
 from ..model import Host, Module, Plan, State
 from ..protocols import Store
 
-__all__ = ["choose_hosts", "hosts_of_module", "leave_enough", "place"]
+__all__ = ["choose_hosts", "hosts_of_module", "leave_enough", "leaves_out", "place"]
 
 # A host that was HALTED was stopped because of others, so it is not among them.
 _FAILED = frozenset(
@@ -72,6 +72,17 @@ def place(
         names = ", ".join(module.name for module in modules)
         raise PlanError(f"modules: no selected host gets any of them: {names}")
     return left, tuple(m for m in modules if any(gets(host, m) for host in left))
+
+
+def leaves_out(
+    plan: Plan,
+    where: Mapping[str, frozenset[str]],
+    hosts: Sequence[Host],
+    modules: Sequence[Module],
+) -> bool:
+    """Tell whether a host that gets one of *modules* is not among *hosts*."""
+    everyone, _ = place(plan.hosts, modules, where)
+    return len(hosts) < len(everyone)
 
 
 def leave_enough(plan: Plan, fleet: Sequence[Host]) -> None:

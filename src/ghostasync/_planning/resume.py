@@ -10,27 +10,38 @@ since, are warned of and left out.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from .._engine.spec import ModuleToDeploy
+from .._engine.spec import ModuleToDeploy, WayBack
 from .._local.paths import is_run_id
 from ..errors import NothingToResume, PlanError, StoreError
 from ..goal import Converge, Deploy, Redeploy, Resume, Revert, Rollback
 from ..history.past_run import PastRun
-from ..history.runs import find_run, unfinished_run
-from ..model import Action, Host, Module, State
+from ..history.runs import find_run, open_runs
+from ..model import Action, Host, Module, Package, State
+from ..protocols import RunLog
 from .basis import Basis, Task
 from .hosts import choose_hosts, place
+from .look import Reach, look_at_all
 from .modules import at_revision, to_deploy
+from .rollback import held_packages
+from .unfinished import Seen, left_by, strange_run, unfinished_run
 
 __all__ = ["plan_resume"]
 
 
-async def plan_resume(basis: Basis, asked: Resume | Revert) -> Task:
+async def plan_resume(basis: Basis, asked: Resume | Revert, reach: Reach) -> Task:
     """
     Return the task to go on where a run was killed: its hosts, modules and packages.
+
+    Args:
+        basis: The plan, and its store.
+
+        asked: The goal, perhaps with the run's id.
+
+        reach: Opens a transport: hosts know what later runs have moved.
 
     Raises:
         NothingToResume: Nothing of it is left to do.
@@ -39,7 +50,8 @@ async def plan_resume(basis: Basis, asked: Resume | Revert) -> Task:
         StoreError: The store cannot be read.
     """
     plan = basis.plan
-    killed = await _killed(basis, asked)
+    killed, over, seen = await _killed(basis, asked, reach)
+    held = held_packages(seen)
     everyone = await choose_hosts(plan, basis.store, ())
     inventory, _ = place(everyone, plan.modules, basis.hosts_of_module)
     present = {host.name: host for host in inventory}
@@ -51,7 +63,7 @@ async def plan_resume(basis: Basis, asked: Resume | Revert) -> Task:
     # A run under --limit left other hosts out on purpose: none of them is news.
     whole = bool(killed.hosts) and not killed.limited
     new = _joined(basis, killed, inventory) if whole else []
-    modules = _modules(basis, killed)
+    modules = tuple(m for m in _modules(basis, killed) if m.name not in over)
     hosts, modules = place(hosts or inventory, modules, basis.hosts_of_module)
     goal: Resume | Revert
     # A run that was killed on its way back is taken the rest of that way, whatever was
@@ -61,7 +73,11 @@ async def plan_resume(basis: Basis, asked: Resume | Revert) -> Task:
         to_do = [ModuleToDeploy(module) for module in modules]
     else:
         goal = Resume(killed.id, of=_goal_of(killed))
-        to_do = [await _as_it_was(basis, goal, module, killed) for module in modules]
+        to_do = [
+            each
+            for module in modules
+            for each in await _as_it_was(basis, goal, module, killed, held)
+        ]
     # Neither a run that had moved MANIFEST nor one that goes back moves it forward.
     manifest_stands = killed.committed or goal.only_back
     return Task(
@@ -72,6 +88,7 @@ async def plan_resume(basis: Basis, asked: Resume | Revert) -> Task:
         limited=killed.limited or bool(new and not manifest_stands),
         follows=killed.id,
         killed=killed,
+        way_back=_way_back(basis, killed, hosts, modules) if goal.recalls else None,
         warnings=(
             *basis.warnings,
             *(f"{name} is not in the inventory any more" for name in gone),
@@ -121,15 +138,46 @@ def _is_new(name: str, *, manifest_stands: bool) -> str:
     return f"{text}: ghostasync converge {name}" if manifest_stands else text
 
 
+def _way_back(
+    basis: Basis,
+    killed: PastRun,
+    hosts: tuple[Host, ...],
+    modules: tuple[Module, ...],
+) -> WayBack:
+    """Return where a rollback that was killed was to take each host."""
+    to, names = killed.to, {module.name for module in modules}
+    if not to:
+        where = basis.hosts_of_module
+        to = {
+            host.name: {
+                m: package
+                for m, package in killed.packages.items()
+                if m in names and (m not in where or host.name in where[m])
+            }
+            for host in hosts
+        }
+    return WayBack(to, {}, frozenset(killed.leads) & names)
+
+
 async def _as_it_was(
-    basis: Basis, goal: Resume, module: Module, killed: PastRun
-) -> ModuleToDeploy:
+    basis: Basis,
+    goal: Resume,
+    module: Module,
+    killed: PastRun,
+    held: Mapping[str, Package],
+) -> list[ModuleToDeploy]:
     """
     Return a module as the killed run had it: packaged, else at its commit.
+
+    A rollback may have taken hosts to several packages of a module.
 
     Raises:
         PlanError: Hosts may serve the package already, and it is not in the store.
     """
+    if goal.recalls:
+        ways = [way[module.name] for way in killed.to.values() if module.name in way]
+        packages = dict.fromkeys(ways or [killed.packages.get(module.name, "")])
+        return [ModuleToDeploy(module, package=p, held=held.get(p)) for p in packages]
     if package := killed.packages.get(module.name):
         try:
             await basis.store.packages.package(package)
@@ -145,50 +193,101 @@ async def _as_it_was(
                     "new release"
                 ) from exc
         else:
-            return ModuleToDeploy(module, package=package)
+            return [ModuleToDeploy(module, package=package)]
     known = killed.revisions.get(module.name)
     if known is None or not known.commit:
-        return await to_deploy(basis, goal, module)
+        return [await to_deploy(basis, goal, module)]
     # At the commit: a branch may have moved since, and hosts must not get two releases
     # from one run. Scripts still see the name that was asked for.
     again = await to_deploy(basis, goal, at_revision(module, known.commit))
-    return attrs.evolve(again, revision=attrs.evolve(again.revision, rev=known.rev))
+    revision = attrs.evolve(again.revision, rev=known.rev)
+    return [attrs.evolve(again, revision=revision)]
 
 
-async def _killed(basis: Basis, asked: Resume | Revert) -> PastRun:
+async def _killed(
+    basis: Basis, asked: Resume | Revert, reach: Reach
+) -> tuple[PastRun, frozenset[str], Seen]:
     """
-    Return the killed run to take up, with the runs that have taken it up before.
+    Return the killed run to take up, the modules that later runs moved, and the hosts.
 
     Raises:
-        NothingToResume: It has ended, or a later run has gone live.
+        NothingToResume: It has ended, or later runs have gone live.
         PlanError: There is no such run.
     """
-    runs, modules = basis.store.runs, {module.name for module in basis.plan.modules}
+    runs = basis.store.runs
+    if asked.run and await find_run(runs, asked.run) is None:
+        return _lost(basis, asked), frozenset(), {}
+    seen = await look_at_all(basis, reach)
     if not asked.run:
-        killed = await unfinished_run(runs, modules=modules)
+        killed = await unfinished_run(runs, basis.plan, basis.manifest, seen)
         if killed is None:
+            await _require_known(basis, seen)
             raise NothingToResume(
                 "there is no unfinished run: nothing is left to resume"
             )
-        return killed
-    killed = await find_run(runs, asked.run)
-    if killed is None:
-        return _lost(basis, asked)
-    if not killed.is_open and killed.finished is not None:
-        # To go on with it is done. To take it back is not, nor are stranded hosts well.
-        stranded = killed.in_state(State.STRANDED)
-        done = isinstance(asked, Resume) and not stranded
-        text = _has_ended(killed, killed.finished.outcome, stranded)
-        raise NothingToResume(text) if done else PlanError(text)
-    # A run that a later one has overtaken may still be taken back where its hosts kept
+    else:
+        killed = await _named(runs, asked.run)
+        if not killed.is_open and killed.finished is not None:
+            # To go on with it is done. To take it back is not, nor are stranded hosts
+            # well.
+            stranded = killed.in_state(State.STRANDED)
+            done = isinstance(asked, Resume) and not stranded
+            text = _has_ended(killed, killed.finished.outcome, stranded)
+            raise NothingToResume(text) if done else PlanError(text)
+    left = left_by(killed, basis.plan, basis.manifest, seen)
+    # A run that later ones have overtaken may still be taken back where its hosts kept
     # its release; to go on with it would bring an old release over a newer one.
-    newest = await unfinished_run(runs, killed.id, modules=modules)
-    if newest is None and isinstance(asked, Resume):
+    if isinstance(asked, Resume) and not killed.generation:
+        raise NothingToResume(
+            f"run {killed.id} was killed before it moved anything: nothing is left to "
+            "resume; ghostasync deploy begins anew"
+        )
+    if isinstance(asked, Resume) and not left:
         raise NothingToResume(
             f"run {killed.id} was not finished, but a later run has gone live: nothing "
             "is left to resume"
         )
-    return newest or killed
+    some = {module for modules in left.values() for module in modules}
+    over = frozenset(killed.modules) - some if isinstance(asked, Resume) else ()
+    return killed, frozenset(over), seen
+
+
+async def _named(runs: RunLog, run: str) -> PastRun:
+    """
+    Return the run *run*, with the one that took it up last.
+
+    Raises:
+        PlanError: Its journal is lost.
+    """
+    for past_run in await open_runs(runs):
+        if run in past_run.ids:
+            return past_run
+    found = await find_run(runs, run)
+    if found is None:
+        raise PlanError(f"there is no run {run}")
+    return found
+
+
+async def _require_known(basis: Basis, seen: Seen) -> None:
+    """
+    Do nothing, unless hosts tell of a run of another store that has not ended.
+
+    Raises:
+        PlanError: There is one: its journal and its packages are not here.
+    """
+    store = basis.store
+    known = await store.runs.ids()
+    strange = strange_run(seen, known, await store.identity())
+    if strange is None or strange.ended:
+        return
+    last, count = strange.last, len(strange.hosts)
+    where = f"{count} host{'s' * (count > 1)}"
+    raise PlanError(
+        f"run {last.run} by {last.actor or 'somebody'} has moved {where} and is not "
+        f"proven there; {store.url} has no journal of it, so what else it was to do "
+        "cannot be known here: resume it where it was started, or take it back, "
+        f"ghostasync resume {last.run} --revert"
+    )
 
 
 def _lost(basis: Basis, asked: Resume | Revert) -> PastRun:

@@ -4,14 +4,13 @@ The planning of a run: from a plan and a goal to the one value that describes it
 How it works. ``begin`` checks the plan, asks the inventory and opens the store: the
 basis. A goal is then made into a task: its hosts, and its modules, each with a source
 or a package. Both together are the spec. All that can be refused is refused on this
-way, before any host is contacted; only a rollback whose journal is lost has to ask the
-hosts what they served before.
+way, before any host is changed; a rollback and a resumption ask hosts what they serve,
+and what they served before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 
 from .._engine.spec import RunSpec
 from .._local.paths import ssh_files
@@ -19,19 +18,17 @@ from ..config import check_secrets
 from ..errors import ConfigError, PlanError
 from ..goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
 from ..history.reports import still_stranded
-from ..model import Host, Module, Plan
+from ..model import Module, Plan
 from ..protocols import Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
 from .basis import Basis, Task, begin, spec_of_look, this_user
-from .earlier_release import releases_before
-from .hosts import choose_hosts, leave_enough, place
+from .hosts import choose_hosts, leave_enough, leaves_out, place
+from .look import Reach
 from .modules import in_manifest, to_deploy, wanted
 from .resume import plan_resume
+from .rollback import plan_rollback
 
 __all__ = ["Reach", "open_transport", "plan_look", "plan_run"]
-
-Reach = Callable[[RunSpec], AbstractAsyncContextManager[Transport]]
-"""Opens a transport to the hosts of a spec, for a look at them."""
 
 
 async def plan_run(
@@ -62,10 +59,11 @@ async def plan_run(
     """
     basis = await begin(plan, inventory, store)
     plan = basis.plan
-    # Asked here and not with the plan: status and other looks need no secrets.
-    if problems := check_secrets(plan, basis.environ):
-        raise ConfigError(problems)
     task = await _task(basis, goal, limit, reach)
+    # Asked here and not with the plan: looks need no secrets, and nor does a rollback,
+    # for hosts have them.
+    if not task.goal.recalls and (problems := check_secrets(plan, basis.environ)):
+        raise ConfigError(problems)
     actor = actor or this_user()
     spec = RunSpec(
         id=basis.id,
@@ -85,7 +83,11 @@ async def plan_run(
         actor=actor,
         reason=reason,
         holder=basis.holder(actor),
-        secrets={name: basis.environ[name] for name in plan.app.secrets},
+        secrets={
+            name: basis.environ[name]
+            for name in plan.app.secrets
+            if name in basis.environ
+        },
         old_secrets=await _old_secrets(basis, task),
         follows=task.follows,
         killed=task.killed,
@@ -93,6 +95,7 @@ async def plan_run(
         stranded=await still_stranded(basis.store.runs),
         inventory=basis.inventory,
         balancer=balancer or balancer_of(plan),
+        way_back=task.way_back,
     )
     leave_enough(plan, spec.fleet)
     return spec
@@ -118,7 +121,7 @@ async def plan_look(
     chosen, _ = wanted(plan)
     hosts = await choose_hosts(plan, basis.store, limit)
     hosts, modules = place(hosts, chosen, basis.hosts_of_module)
-    limited = _leaves_out(basis, hosts, modules)
+    limited = leaves_out(basis.plan, basis.hosts_of_module, hosts, modules)
     return spec_of_look(basis, hosts, modules, limited=limited)
 
 
@@ -146,15 +149,13 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
             chosen = in_manifest(basis.plan, basis.manifest)
             return await _forward(basis, goal, *chosen, limit)
         case Rollback():
-            packages, run = await releases_before(basis, goal, reach)
-            chosen = wanted(basis.plan, packages=packages)
-            return await _forward(basis, goal, *chosen, limit, follows=run)
+            return await plan_rollback(basis, goal, limit, reach)
         case Resume() | Revert():
             # Hosts outside of a limit would stay half deployed, with the run called
             # over.
             if limit:
                 raise PlanError("limit: a killed run is taken up on the hosts it had")
-            return await plan_resume(basis, goal)
+            return await plan_resume(basis, goal, reach)
 
 
 async def _forward(
@@ -163,8 +164,6 @@ async def _forward(
     modules: Sequence[Module],
     packages: Mapping[str, str],
     limit: Sequence[str],
-    *,
-    follows: str = "",
 ) -> Task:
     """Return a task that brings *modules*, as *packages* where named, to hosts."""
     hosts = await choose_hosts(basis.plan, basis.store, limit)
@@ -174,16 +173,9 @@ async def _forward(
         goal=goal,
         hosts=hosts,
         modules=tuple(to_do),
-        limited=_leaves_out(basis, hosts, modules),
-        follows=follows,
+        limited=leaves_out(basis.plan, basis.hosts_of_module, hosts, modules),
         warnings=basis.warnings,
     )
-
-
-def _leaves_out(basis: Basis, hosts: Sequence[Host], modules: Sequence[Module]) -> bool:
-    """Tell whether a host that gets one of *modules* is not among *hosts*."""
-    everyone, _ = place(basis.plan.hosts, modules, basis.hosts_of_module)
-    return len(hosts) < len(everyone)
 
 
 async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:

@@ -265,7 +265,13 @@ async def call(
         raise RemoteError(session.host.name, name, status, tail)
 
 
-async def query(session: Session, name: str, *args: str, sudo: bool = False) -> str:
+async def query(
+    session: Session,
+    name: str,
+    *args: str,
+    sudo: bool = False,
+    feed: Feed = _close_stdin,
+) -> str:
     """
     Return what the script *name* prints; bytes that are no UTF-8 become escapes.
 
@@ -279,7 +285,7 @@ async def query(session: Session, name: str, *args: str, sudo: bool = False) -> 
         if len(printed) < MAX_FACTS:
             printed.extend(data)
 
-    await call(session, name, *args, sudo=sudo, output=keep)
+    await call(session, name, *args, sudo=sudo, feed=feed, output=keep)
     if len(printed) >= MAX_FACTS:
         raise RemoteError(session.host.name, name, 0, "it printed more than 1 MiB")
     return printed.decode(errors="surrogateescape")

@@ -1,11 +1,12 @@
 #!/bin/sh
-# usage: check APP_DIR [DIR TARGET]...   (prints facts, one KEY=VALUE a line)
+# usage: check APP_DIR RECORDS [DIR TARGET]...   (prints facts, one KEY=VALUE a line)
 # DIR is a module's folder, TARGET the link that it is served from. Lines about a module
-# follow its "module" line. Changes nothing that lasts; any fact that cannot be found out is
+# follow its "module" line, the newest RECORDS of its activation records among them, as
+# "NUMBER:KEY=VALUE". Changes nothing that lasts; any fact that cannot be found out is
 # left out, hence no set -e.
 set -u
-app_dir=$1
-shift
+app_dir=$1 records=$2
+shift 2
 above() { # the nearest parent of $1 that exists
 	up=${1%/*}
 	until [ -d "${up:-/}" ]; do up=${up%/*}; done
@@ -45,53 +46,86 @@ fi
 # Where logind ends the processes that a login leaves behind, it ends timers as well.
 ! grep -qs '^KillUserProcesses=\(yes\|true\|on\|1\)' \
 	/etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf || say "ends-logins=yes"
+# A machine that was copied has the records of the first one, but is another instance.
+instance=
+for file in /var/lib/cloud/data/instance-id /etc/machine-id; do
+	word=
+	read -r word 2>/dev/null <"$file" || : # its last line may have no end
+	instance=$instance${instance:+/}$word
+done
+say "instance=$instance"
+fence=$app_dir/.ghost/fence
+[ ! -e "$fence" ] || say "fence=$(head -n 1 "$fence")"
 # The holder of the lock, if its process lives: a host that went down has left a name.
 if { read -r holder && read -r pid; } 2>/dev/null <"$app_dir/.ghost/holder"; then
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || say "holder=$holder"
 fi
-# The record of the last move of $link. A switch that was killed half-way has left "armed",
-# and perhaps an adopted folder aside, with nothing in its place.
-recorded() {
-	for file in "$dir/.ghost/armed" "$dir/.ghost/switch"; do
-		aside=$(sed -n 's/^aside=//p' "$file" 2>/dev/null)
-		if [ "$link" ]; then
-			grep -qsxF "new=$link" "$file" || continue
-		else
-			[ "$aside" ] && [ -e "$aside" ] || continue
+# Of the activation records the newest ones are told, and the one by which $id is live.
+activations() {
+	# Elsewhere grep leaves out lines, and sort paths, that are no text in the host's language.
+	export LC_ALL=C
+	cd "$dir/.ghost/activations" 2>/dev/null || return
+	# shellcheck disable=SC2010  # numbers, and what a killed script has left
+	all=$(ls | grep -x '[0-9][0-9]*' | sort -rn)
+	# shellcheck disable=SC2086  # a list of numbers
+	set -- $all
+	[ $# -gt 0 ] || return
+	# A switch that was killed half-way may have left an adopted folder aside, with nothing
+	# in its place.
+	aside=$(printf '%b' "$(sed -n 's/^aside=//p' "$1")")
+	[ -z "$aside" ] || [ ! -e "$aside" ] || say "aside=yes"
+	told=
+	for number; do
+		[ "$records" -gt 0 ] || break
+		records=$((records - 1)) told="$told $number"
+	done
+	# shellcheck disable=SC2013  # a list of numbers
+	[ -z "$id" ] || for number in $(grep -lxF "release=$id" "$@"); do
+		read -r outcome <"$number"
+		[ "${outcome#outcome=reverted}" = "$outcome" ] || continue
+		told="$told $number"
+		break
+	done
+	# shellcheck disable=SC2086  # a list of numbers; with /dev/null grep names each file
+	grep '' /dev/null $told 2>/dev/null
+	# The path of a module may have been another one, and its link may still be there.
+	sed -n 's/^target=//p' "$@" | sort -u | while IFS= read -r word; do
+		other=$(printf '%b' "$word")
+		if [ "$other" != "$target" ] && now=$(readlink "$other"); then
+			[ "${now%/*}" != "$dir" ] || say "elsewhere=$word"
 		fi
-		sed -n 's/^\([a-z]*=\)/record-\1/p' "$file"
-		return
 	done
 }
 while [ $# -gt 0 ]; do
-	dir=$1 target=$2 link=
+	dir=$1 target=$2 link='' id=''
 	shift 2
 	say "module=$dir"
 	if [ -L "$target" ]; then
 		link=$(readlink "$target")
 		say "target=link"
 		say "link=$(printf '%s' "$link" | tr '\n' '?')"
-		id=${link##*/}
-		if [ "$link" = "$dir/$id" ]; then
+		if [ "${link%/*}" = "$dir" ]; then
+			id=${link##*/}
 			[ -d "$link" ] || say "dangling=$id"
 			! [ -f "$dir/.ghost/$id/fingerprint" ] ||
 				say "fingerprint=$(cat "$dir/.ghost/$id/fingerprint")"
-			# The release that was live before, by the host's own books.
-			say "before=$(grep -svxF "$id" "$dir/.ghost/history" | tail -n 1)"
 		fi
-		recorded
 	elif [ -d "$target" ]; then
 		say "target=directory"
 	elif [ -e "$target" ]; then
 		say "target=file"
 	else
 		say "target=absent"
-		recorded
 	fi
+	(activations)
 	up=$(above "$target")
 	[ -w "$up" ] || say "unwritable=$up"
 	for release in "$dir"/*_*; do
 		id=${release##*/}
-		! [ -d "$release" ] || ! [ -d "$dir/.ghost/$id" ] || say "release=$id"
+		[ -d "$release" ] && [ -d "$dir/.ghost/$id" ] || continue
+		for script in pre_deploy before_switch post_deploy; do
+			! [ -f "$dir/.ghost/${release##*/}/$script" ] || id="$id $script"
+		done
+		say "release=$id"
 	done
 done

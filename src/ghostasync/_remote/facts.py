@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import attrs
+
+from .activation import LONGEST_NUMBER, Activation, read, unescape
 
 __all__ = [
     "Facts",
     "Identity",
     "ModuleState",
-    "SwitchRecord",
     "parse_facts",
     "parse_identity",
 ]
@@ -27,22 +28,6 @@ class Identity:
 
 
 @attrs.frozen
-class SwitchRecord:
-    """
-    The host's own record of the last move of one link; see ``record_moves.sh``.
-
-    *run* moved it from *previous*, empty where there was no link, to *new*; *aside* is
-    the path that an adopted folder was moved to. *fingerprint* is that of the release.
-    """
-
-    run: str
-    previous: str
-    new: str
-    aside: str = ""
-    fingerprint: str = ""
-
-
-@attrs.frozen
 class ModuleState:
     """
     The state of one module on a host.
@@ -50,9 +35,11 @@ class ModuleState:
     *kind* is absent, link, directory or file; *link* the text of the link; *live* the
     id of the release it leads to, empty where it leads elsewhere; *dangling* whether
     that release is gone. *fingerprint* is that of the live release, once it was proven;
-    *unwritable* the folder that keeps the target from being replaced. *record* is that
-    of the move to *link*, None where somebody else moved it; *before* the id of the
-    release that was live before.
+    *unwritable* the folder that keeps the target from being replaced. *activations* are
+    the newest of the host's records, the newest first. *aside* is whether an adopted
+    folder was moved aside by the newest one and is still there. *elsewhere* are links
+    of earlier targets that lead to releases of the module as well. *scripts* maps
+    *releases* to the names of the scripts that they have.
     """
 
     kind: str = "absent"
@@ -62,8 +49,59 @@ class ModuleState:
     fingerprint: str = ""
     unwritable: str = ""
     releases: frozenset[str] = frozenset()
-    record: SwitchRecord | None = None
-    before: str = ""
+    activations: tuple[Activation, ...] = ()
+    aside: bool = False
+    elsewhere: tuple[str, ...] = ()
+    scripts: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+
+    @property
+    def record(self) -> Activation | None:
+        """The record of the move to *live*; None where somebody else moved the link."""
+        if self.kind == "absent" and self.aside and self.activations:
+            # A switch was killed after it had moved an adopted folder aside.
+            return self.activations[0]
+        return next(
+            (
+                record
+                for record in self.activations
+                if record.release == self.live and record.outcome != "reverted"
+            ),
+            None,
+        )
+
+    def was_moved_by(self, ids: Collection[str]) -> bool:
+        """
+        Tell whether a run has moved the link, and did not take that back.
+
+        *ids* are that run's and those of the runs whose work it took up.
+        """
+        # A record is written before the link moves. It is proven by the link, or by a
+        # later move away from its release.
+        releases = {
+            move.release
+            for move in self.activations
+            if move.run in ids and move.outcome != "reverted"
+        }
+        left = {
+            move.previous.rpartition("/")[2]
+            for move in self.activations
+            if move.run not in ids and move.moved
+        }
+        by_run = self.record is not None and self.record.run in ids
+        return by_run or not releases.isdisjoint(left)
+
+    def overtaken(self, generation: int, ids: Collection[str]) -> bool:
+        """
+        Tell whether a later run has moved the link since the run numbered *generation*.
+
+        *ids* are that run's and those of the runs whose work it took up.
+        """
+        return any(
+            move.generation > generation
+            and move.run not in ids
+            and (move.outcome == "live" or move is self.record)
+            for move in self.activations
+        )
 
 
 @attrs.frozen
@@ -75,7 +113,9 @@ class Facts:
     can rename(2) a link. *holder* is the line that the lock is held under, empty where
     nobody holds it. *place* is the same only where two names lead to one app folder of
     one machine; empty where unknown. *ends_logins* is whether logind ends the processes
-    that a login leaves running, timers among them.
+    that a login leaves running, timers among them. *instance* tells this machine from a
+    copy of it. *fence* is the highest number of a run that was to move links here, None
+    where the host's file is damaged.
     """
 
     uid: int
@@ -89,6 +129,8 @@ class Facts:
     holder: str = ""
     place: str = ""
     ends_logins: bool = False
+    instance: str = ""
+    fence: int | None = 0
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -142,7 +184,9 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
     general: dict[str, str] = {}
     tools: set[str] = set()
     of_modules: dict[str, dict[str, str]] = {}
-    releases: dict[str, set[str]] = {}
+    releases: dict[str, dict[str, tuple[str, ...]]] = {}
+    elsewhere: dict[str, list[str]] = {}
+    records: dict[str, dict[str, dict[str, str]]] = {}
     section = general
     name = ""
     for key, value in _pairs(text):
@@ -152,7 +196,14 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         elif key == "tool":
             tools.add(value)
         elif key == "release":
-            releases.setdefault(name, set()).add(value)
+            release, *scripts = value.split(" ")
+            releases.setdefault(name, {})[release] = tuple(scripts)
+        elif key == "elsewhere":
+            elsewhere.setdefault(name, []).append(unescape(value))
+        elif ":" in key:
+            number, _, key_of_record = key.partition(":")
+            of_module = records.setdefault(name, {})
+            of_module.setdefault(number, {})[key_of_record] = value
         else:
             section[key] = value
     folders = {name: folder for folder, name in modules.items()}
@@ -165,17 +216,46 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         free_bytes=_available(general.get("blocks", ""), 1024),
         free_inodes=_available(general.get("inodes", ""), 1),
         targets={
-            name: _module_state(facts, folders[name], frozenset(releases.get(name, ())))
+            name: _module_state(
+                facts,
+                folders[name],
+                releases.get(name, {}),
+                _activations(records.get(name, {}), general.get("instance", "")),
+                tuple(elsewhere.get(name, ())),
+            )
             for name, facts in of_modules.items()
         },
         holder=general.get("holder", ""),
         place=_place(general.get("place", "")),
         ends_logins="ends-logins" in general,
+        instance=general.get("instance", ""),
+        fence=_number(general.get("fence", "0 ")),
     )
 
 
+def _number(fence: str) -> int | None:
+    """Return the number in the text of a fence; None where it holds no number."""
+    number = fence.partition(" ")[0]
+    plain = number.isascii() and number.isdigit() and len(number) <= LONGEST_NUMBER
+    return int(number) if plain else None
+
+
+def _activations(
+    records: Mapping[str, Mapping[str, str]], instance: str
+) -> tuple[Activation, ...]:
+    """Return the records of this machine, the newest first, without damaged ones."""
+    # A golden image, or a copy of a machine, brings the records of another machine.
+    known = (read(number, lines) for number, lines in records.items())
+    mine = [each for each in known if each and each.instance in {"", instance}]
+    return tuple(sorted(mine, key=lambda each: -each.generation))
+
+
 def _module_state(
-    facts: Mapping[str, str], folder: str, releases: frozenset[str]
+    facts: Mapping[str, str],
+    folder: str,
+    releases: Mapping[str, tuple[str, ...]],
+    activations: tuple[Activation, ...],
+    elsewhere: tuple[str, ...],
 ) -> ModuleState:
     # Only a link straight into the module's own folder leads to a release of it.
     link = facts.get("link", "")
@@ -187,20 +267,9 @@ def _module_state(
         dangling="dangling" in facts,
         fingerprint=facts.get("fingerprint", ""),
         unwritable=facts.get("unwritable", ""),
-        releases=releases,
-        record=_switch_record(facts),
-        before=facts.get("before", ""),
-    )
-
-
-def _switch_record(facts: Mapping[str, str]) -> SwitchRecord | None:
-    # check.sh prints these lines for a record that fits the link, and none otherwise.
-    if "record-run" not in facts or "record-new" not in facts:
-        return None
-    return SwitchRecord(
-        run=facts["record-run"],
-        previous=facts.get("record-previous", ""),
-        new=facts["record-new"],
-        aside=facts.get("record-aside", ""),
-        fingerprint=facts.get("record-fingerprint", ""),
+        releases=frozenset(releases),
+        scripts=releases,
+        activations=activations,
+        aside="aside" in facts,
+        elsewhere=elsewhere,
     )

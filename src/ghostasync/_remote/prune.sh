@@ -1,11 +1,13 @@
 #!/bin/sh
-# usage: prune DIR TARGET KEEP FAILED FINGERPRINT [ID]...
-# Notes FINGERPRINT of the live release, where it is not empty: the release is proven. Then
-# removes releases from DIR, a module's folder, but for the live one, KEEP - 1 that were
-# live before, FAILED that never were, and each ID. Prints the ids that it removes.
+# usage: prune DIR TARGET KEEP FAILED FINGERPRINT GENERATION [ID]...
+# Notes FINGERPRINT of the live release, where it is not empty: the release is proven, and
+# the record of GENERATION says "live". Then removes releases from DIR, a module's folder,
+# but for those that a link leads to, KEEP - 1 that were live before, FAILED that never
+# were, and each ID. Prints the ids that it removes.
+# shellcheck disable=SC2046,SC2086  # lists of ids, and of numbers
 set -eu
-dir=$1 target=$2 keep=$3 failed=$4 fingerprint=$5
-shift 5
+dir=$1 target=$2 keep=$3 failed=$4 fingerprint=$5 generation=$6
+shift 6
 cd "$dir"
 kept=" $* "
 current=$(readlink "$target" || :)
@@ -14,25 +16,44 @@ if [ -n "$fingerprint" ]; then
 	umask 077
 	printf '%s\n' "$fingerprint" >".ghost/${current##*/}/fingerprint"
 	rm -f ".ghost/${current##*/}/environment.before"
+	record=.ghost/activations/$generation
+	[ ! -f "$record" ] || printf 'outcome=live    ' 1<>"$record"
 fi
-newest_first() {
-	sed '1!G;h;$!d'
+# Releases by their records: those that were live, and those that a recorded link leads to.
+# A module whose path was moved has an old link, which may still serve.
+records() { (cd .ghost/activations 2>/dev/null && "$@"); }
+lived() {
+	set -- $(grep -ls '^outcome=live' [0-9]* | sort -rn)
+	[ $# -eq 0 ] || sed -n 's/^release=//p' "$@"
 }
-left=$((keep - 1)) seen=" ${current##*/} "
-for id in $(newest_first <.ghost/history 2>/dev/null || :); do
+targets() { sed -n 's/^target=//p' /dev/null [0-9]* 2>/dev/null | LC_ALL=C sort -u; }
+lived=$(records lived) || lived=
+left=$((keep - 1)) seen=" ${current##*/} " were=" "
+for id in $lived; do
+	were="$were$id "
 	case $seen in *" $id "*) continue ;; esac
 	if [ -d "$id" ] && [ "$left" -gt 0 ]; then
 		left=$((left - 1)) seen="$seen$id "
 	fi
 done
+linked=$(records targets | while IFS= read -r link; do
+	link=$(readlink "$(printf '%b' "$link")") || continue
+	[ "${link%/*}" != "$dir" ] || printf ' %s' "${link##*/}"
+done)
+seen="$seen$linked "
 kept="$kept$seen"
 for id in $(printf '%s\n' [0-9]*_*_* | sort -rn); do
 	[ -d "$id" ] || continue
 	case $kept in *" $id "*) continue ;; esac
-	if [ "$failed" -gt 0 ] && ! grep -qxF "$id" .ghost/history 2>/dev/null; then
-		failed=$((failed - 1))
-		continue
-	fi
+	case $were in
+	*" $id "*) ;;
+	*)
+		[ "$failed" -le 0 ] || {
+			failed=$((failed - 1))
+			continue
+		}
+		;;
+	esac
 	# One rename takes it away; removed in place, it would look whole for a while.
 	mv "$id" ".ghost/$id.removed"
 	echo "$id"
@@ -45,11 +66,8 @@ for old in .ghost/*.removed; do
 	id=${old#.ghost/}
 	rm -rf "$old" ".ghost/${id%.removed}"
 done
-# The history without releases that are gone, each id once, where it was live last.
-if [ -f .ghost/history ]; then
-	while read -r id; do
-		! [ -d "$id" ] || echo "$id"
-	done <.ghost/history | newest_first | awk '!seen[$0]++' | newest_first >.ghost/history.new ||
-		{ rm -f .ghost/history.new && exit 1; } # a full disk
-	mv .ghost/history.new .ghost/history
-fi
+# The last 100 records stay, and those of releases that are there.
+for record in $(records ls | sort -rn | tail -n +101); do
+	id=$(sed -n 's/^release=//p' ".ghost/activations/$record")
+	[ -d "$id" ] || rm -f ".ghost/activations/$record"
+done

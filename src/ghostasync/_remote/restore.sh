@@ -1,8 +1,9 @@
 #!/bin/sh
-# usage: restore RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE]...
+# usage: restore RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE GENERATION]...
 # Puts each link back to PREVIOUS (or removes it) where it is NEW; leaves any other alone,
-# and fails in the end. DIR is a module's folder, TARGET its link, RENAME the tool that moves
-# it, BUSY the file that names a switch at work.
+# and fails in the end. DIR is a module's folder, TARGET its link, GENERATION the number of
+# the record that says "reverted" afterwards, RENAME the tool that moves a link, BUSY the
+# file that names a switch at work.
 # Prints for each target whether it was moved, whether the release that serves again has a
 # post-deploy, and how it proves its health: "restored,post_deploy TARGET", "verify JSON".
 set -eu
@@ -17,8 +18,8 @@ if [ -f "$busy" ] && read -r pid <"$busy"; then
 fi
 failed=0
 while [ $# -gt 0 ]; do
-	dir=$1 target=$2 previous=$3 new=$4 aside=$5
-	shift 5
+	dir=$1 target=$2 previous=$3 new=$4 aside=$5 record=$1/.ghost/activations/$6
+	shift 6
 	now=$(readlink "$target" || :)
 	link=${target%/*}/.${target##*/}.ghost
 	back=$link-back
@@ -63,6 +64,8 @@ while [ $# -gt 0 ]; do
 		failed=1
 		continue
 	fi
+	# In place, at its beginning: the disk may be full.
+	[ ! -f "$record" ] || printf 'outcome=reverted' 1<>"$record" || :
 	flush -f "${target%/*}"
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=

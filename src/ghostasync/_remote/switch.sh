@@ -1,8 +1,9 @@
 #!/bin/sh
-# usage: switch RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE]...
+# usage: switch RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE GENERATION]...
 # Moves every link of the host back to back; prints "moved" when the last one has moved.
 # DIR is a module's folder, TARGET its link, RENAME the tool that moves it, BUSY the file
-# that names this process meanwhile, so that a restore can end it.
+# that names this process meanwhile, so that a restore can end it. A move has the words that
+# restore takes, of which GENERATION means nothing here.
 #
 # How it works, in three passes over all modules. ready: each new link is made beside its
 # target, and so is the link of the way back; a failure here has moved nothing. move: one
@@ -25,7 +26,7 @@ each() {
 		link=${target%/*}/.${target##*/}.ghost
 		meta=$dir/.ghost/${new##*/}
 		"$verb"
-		shift 5
+		shift 6
 	done
 }
 # Starting processes is most of the time between the first link of a wave and the last:
@@ -62,9 +63,8 @@ arrived() {
 	now=$(readlink "$target" || :)
 	[ "$now" = "$new" ] || { echo "$target leads to ${now:-nothing}, not to $new" >&2 && exit 1; }
 }
-# A run that is killed before this loses nothing: all of it is in "armed" on the disk.
+# A run that is killed before this loses nothing: the record of its move is on the disk.
 keep() {
-	[ ! -f "$dir/.ghost/armed" ] || mv "$dir/.ghost/armed" "$dir/.ghost/switch"
 	if [ -f "$meta/environment.next" ]; then
 		# Kept once: where a killed run has switched already, "environment" is that run's,
 		# and "before" the one to go back to. Renamed, so that it is whole.
@@ -74,8 +74,6 @@ keep() {
 		fi
 		mv "$meta/environment.next" "$meta/environment"
 	fi
-	[ -z "$previous" ] || [ "$previous" = "$new" ] ||
-		echo "${previous##*/}" >>"$dir/.ghost/history"
 	flush -f "${target%/*}"
 }
 umask 077

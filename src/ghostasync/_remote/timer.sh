@@ -24,7 +24,9 @@ heard() { # notes whether the run in charge has been heard of
 activate() { # runs the post-deploy of what $1 leads to again
 	old=$(readlink "$1") dir=${old%/*}
 	meta=$dir/.ghost/${old##*/}
-	failed=$(sed -n 's/^new=.*\///p' "$dir/.ghost/switch")
+	records=$dir/.ghost/activations
+	last=$(cd "$records" && printf '%s\n' *[0-9] | sort -n | tail -n 1)
+	failed=$(sed -n 's/^release=//p' "$records/$last")
 	# shellcheck disable=SC1091  # written by environment.sh
 	text=$(. "$meta/environment" >/dev/null 2>&1 && printf '%s' "${ghost_activate-}")
 	file=$meta/post_deploy

@@ -33,7 +33,8 @@ class AfterAll:
         state, releases = self.context.state, self.context.releases
         # A converge brings hosts what the fleet has already: these scripts have run for
         # its releases.
-        if not self.context.goal.moves_manifest:
+        goal = self.context.goal
+        if not goal.moves_manifest or goal.recalls:
             return
         # Nor do they run again for a fleet that served all of it before.
         moved = state.waves or any(host.moved for host in state.hosts.values())

@@ -46,6 +46,7 @@ async def deploy(
             await fleet.gather(lambda: make_releases(fleet, builder))
             fleet.judge()
             await fleet.pass_before_switch()
+            await _lead(fleet, manifest)
             for number in fleet.waves:
                 await fleet.switch(number)
                 await fleet.soak(number)
@@ -62,6 +63,8 @@ async def deploy(
         # In every case: the policy knows whether anything is to be taken back, and
         # nothing is once the run is committed.
         await fleet.go_back()
+        await _lead_back(fleet, manifest)
+        await fleet.note_live()
     # The fleet is live, and hosts that boot get its releases: a failure from here on
     # only warns, or ends the run with a status of its own.
     if fleet.policy.run.committed:
@@ -92,6 +95,12 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
     # A run that was stopped before it went back, by a lock or a person, leaves hosts
     # and MANIFEST as the killed run left them: it can be asked for again.
     if not fleet.policy.reason:
+        # Links go back whether the store answers or not. The number tells later looks
+        # that the killed run is made up for, and MANIFEST needs it.
+        try:
+            await fleet.take_number()
+        except StoreError as exc:
+            fleet.note(Warned(f"the run could not be numbered: {exc}"))
         await fleet.revert()
         # Shielded like the way back: hosts on the old release beside a MANIFEST that
         # names the new one would be a fleet at odds with its own next member.
@@ -99,6 +108,30 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
             await manifest.move_back()
         if scope.cancelled_caught:
             fleet.note(Warned("MANIFEST was not moved back: the store does not answer"))
+
+
+async def _lead(fleet: Fleet, manifest: ManifestMove) -> None:
+    """
+    Move MANIFEST before the fleet, where it leaves a release that must not boot.
+
+    Raises:
+        GoesNoFurther: The run was stopped meanwhile.
+    """
+    with anyio.move_on_after(COMMIT_SECONDS, shield=True) as scope:
+        await manifest.lead()
+    if scope.cancelled_caught:
+        fleet.note(Warned("MANIFEST stays: the store does not answer"))
+    fleet.require_going_on()
+
+
+async def _lead_back(fleet: Fleet, manifest: ManifestMove) -> None:
+    """Have MANIFEST name again what the fleet serves, where that went back."""
+    if fleet.policy.run.committed or not manifest.led:
+        return
+    with anyio.move_on_after(COMMIT_SECONDS, shield=True) as scope:
+        await manifest.lead_back()
+    if scope.cancelled_caught:
+        fleet.note(Warned("MANIFEST was not moved back: the store does not answer"))
 
 
 async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> None:
@@ -113,6 +146,8 @@ async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> 
     with anyio.CancelScope(shield=True):
         try:
             with anyio.fail_after(COMMIT_SECONDS):
+                await fleet.note_unchanged(manifest.renewed)
+                await fleet.remove_links()
                 await manifest.follow()
         except (GhostasyncError, OSError) as exc:
             # With the old MANIFEST a host that boots would join a live fleet with the
@@ -139,7 +174,8 @@ async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:
         if chosen.error is not None:
             raise chosen.error
         if source is None:
-            made.append(await builder.load(module, chosen.package))
+            if chosen.package:
+                made.append(await builder.load(module, chosen.package, chosen.held))
             continue
         # With --force even a tree that is packaged already becomes a new release.
         fleet.note(Resolved(module.name, revision))

@@ -75,7 +75,11 @@ def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
     drained = killed.drained if killed and drains else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable
     waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
+    # Where a fleet leaves a bad release, a dead host keeps nobody there.
+    if spec.goal.recalls:
+        unreachable = total
     return Rules(
+        whoever_is_dead=spec.goal.recalls,
         waves=tuple(tuple(host.name for host in wave) for wave in waves),
         max_failures=allowed(rollout.max_failures, total),
         max_unreachable=None if unreachable == "" else allowed(unreachable, total),

@@ -18,7 +18,7 @@ from .._engine.host import HostRun, RunContext
 from .._engine.takeover import manifest_before_killed_run
 from ..errors import StoreError
 from ..machine import NOT_BACK
-from ..model import Module, Package
+from ..model import Module, Package, State
 from ..protocols import Environment, ManifestLine
 
 __all__ = ["ManifestMove"]
@@ -31,15 +31,17 @@ class _Line:
     module: Module
     package: Package
     variables: Mapping[str, str]
+    generation: int
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class ManifestMove:
-    """The move of MANIFEST by one run, forward or back."""
+    """The move of MANIFEST by one run; *led* is whether it moved before the fleet."""
 
     run: RunContext
     hosts: Sequence[HostRun]
     builder: Builder
+    led: bool = False
 
     async def follow(self) -> None:
         """
@@ -51,14 +53,103 @@ class ManifestMove:
         run = self.run
         if not run.goal.moves_manifest:
             return
+        if run.spec.way_back is not None:
+            self._tell_what_stays()
+            return
         # A host that boots must get what the fleet serves, and not what was brought to
         # a few hosts of it.
         if run.spec.limited:
             self.run.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
         else:
-            lines = [_Line(r.module, r.package, r.variables) for r in run.releases]
+            lines = [
+                _Line(
+                    r.module, r.package, r.variables, self._generation(r.module, r.id)
+                )
+                for r in run.releases
+                if r.module.name not in run.overtaken
+            ]
+            for name in sorted(run.overtaken):
+                run.note(e.Warned(f"MANIFEST stays for {name}: a later run moved it"))
             moved = await self._move(lines)
             run.protected = {m: frozenset({p}) for m, p in moved.items()}
+
+    async def lead(self) -> None:
+        """
+        Have MANIFEST name what the fleet goes to, before the first link moves.
+
+        Where the store lacks the package or its environment, MANIFEST stays.
+        """
+        back, number = self.run.spec.way_back, self.run.generation
+        if back is None:
+            return
+        lines = [
+            _Line(r.module, r.package, r.variables, number)
+            for r in self.run.releases
+            if r.module.name in back.manifest and r.spool is not None
+        ]
+        try:
+            if lines or back.manifest & back.removed:
+                await self._move(lines, drop=sorted(back.manifest & back.removed))
+                self.led = True
+        except StoreError as exc:
+            self.run.note(e.Warned(f"MANIFEST stays: {exc}"))
+
+    async def lead_back(self) -> None:
+        """Have MANIFEST name again what it named before :meth:`lead`."""
+        spec, lines, environments = self.run.spec, self.run.manifest, []
+        back = spec.way_back.manifest if spec.way_back else frozenset()
+        lines = tuple(
+            attrs.evolve(line, generation=self.run.generation)
+            for line in lines
+            if line.module in back
+        )
+        try:
+            for line in lines:
+                kept = await spec.store.manifest.environment(line.package)
+                environments += [kept] if kept else []
+            order = [module.name for module in spec.plan.modules]
+            await spec.store.manifest.move(lines, environments, order)
+        except StoreError as exc:
+            self.run.note(e.Warned(f"MANIFEST could not be moved back: {exc}"))
+        else:
+            moved = {line.module: line.package for line in lines}
+            self.run.note(e.ManifestMoved(moved))
+
+    def _tell_what_stays(self) -> None:
+        """Say what MANIFEST names for modules that it was not moved back for."""
+        run, back = self.run, self.run.spec.way_back
+        if run.spec.limited:
+            run.note(e.Warned("MANIFEST stays: the run was under --limit"))
+            return
+        names = {r.module.name for r in run.releases}
+        led = back.manifest if back and self.led else frozenset()
+        for line in run.manifest:
+            brought = {r.id for r in run.releases if r.module.name == line.module}
+            if line.module in names - led and brought != {line.package}:
+                text = f"MANIFEST still names {line.package}: a host that boots gets it"
+                run.note(e.Warned(text))
+
+    @property
+    def renewed(self) -> frozenset[str]:
+        """The modules whose lines this run writes anew, under its own number."""
+        return frozenset(
+            r.module.name
+            for r in self.run.releases
+            if self._generation(r.module, r.id) == self.run.generation
+        )
+
+    def _generation(self, module: Module, package: str) -> int:
+        """Return the number for a line: the old one, where the run changed nothing."""
+        # A run that found every host unchanged has moved nothing that would be newer.
+        moved = any(
+            ctx.state is State.LIVE
+            and module.name in {m.module for m in ctx.undo.moves}
+            for ctx in self.hosts
+        )
+        for line in self.run.manifest:
+            if line.module == module.name and line.package == package and not moved:
+                return line.generation
+        return self.run.generation
 
     def _why_limited(self) -> str:
         run = self.run
@@ -74,7 +165,7 @@ class ManifestMove:
 
         Hosts are back by now: a line that cannot be moved is only warned of.
         """
-        spec, lines = self.run.spec, []
+        spec, back = self.run.spec, []
         # With one host on the newer release still, the older one could be as wrong: a
         # person has to say which of them the fleet is to have.
         left = bool(self.run.state.in_state(*NOT_BACK))
@@ -82,8 +173,10 @@ class ManifestMove:
         modules = {chosen.module.name: chosen.module for chosen in spec.modules}
         for name, old in manifest_before_killed_run(self.hosts, now).items():
             still = f"MANIFEST still names {now[name]}"
-            if left or not old:
-                why = "not every host is back" if left else "no one release was before"
+            if left or not old or not self.run.generation:
+                why = "no one release was before"
+                if left or old:
+                    why = "not every host is back" if left else "the run has no number"
                 self.run.note(e.Warned(f"{still}: {why}"))
                 continue
             try:
@@ -92,17 +185,25 @@ class ManifestMove:
             except StoreError as exc:
                 self.run.note(e.Warned(f"{still}: {exc}"))
             else:
-                lines.append(_Line(modules[name], package, variables))
+                back.append((modules[name], package, variables))
         try:
-            if lines:
-                await self._move(lines)
+            if back:
+                await self._move([_Line(*each, self.run.generation) for each in back])
         except StoreError as exc:
             self.run.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
 
-    async def _move(self, lines: list[_Line]) -> dict[str, str]:
+    async def _move(
+        self, lines: list[_Line], drop: Sequence[str] = ()
+    ) -> dict[str, str]:
         """Move all *lines* at once; return the packages that they name, by module."""
         manifest = [
-            ManifestLine(n.module.name, n.package.id, n.module.path, n.package.sha256)
+            ManifestLine(
+                module=n.module.name,
+                package=n.package.id,
+                path=n.module.path,
+                sha256=n.package.sha256,
+                generation=n.generation,
+            )
             for n in lines
         ]
         environments = [
@@ -110,7 +211,9 @@ class ManifestMove:
         ]
         spec = self.run.spec
         order = [module.name for module in spec.plan.modules]
-        await spec.store.manifest.move(manifest, environments, order)
+        # As it was when the run was numbered: another run may have moved it since.
+        seen = self.run.manifest
+        await spec.store.manifest.move(manifest, environments, order, seen, drop)
         moved = {line.module: line.package for line in manifest}
         self.run.note(e.ManifestMoved(moved))
         return moved

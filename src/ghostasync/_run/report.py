@@ -150,6 +150,10 @@ def _outcome(fleet: Fleet) -> Outcome:
         states = [S.FAILED if host.moved else host.state for host in hosts]
     elif not state.committed and _left_moved(fleet):
         return Outcome.STRANDED
+    # Who leaves a release has to know of each host that may still serve it.
+    dead = [h for h in state.hosts.values() if h.failure and h.failure.unreachable]
+    if fleet.run.goal.recalls and dead and not interrupted:
+        return Outcome.STRANDED
     return verdict(
         states,
         committed=state.committed,

@@ -188,8 +188,8 @@ class Run:
                 alive.cancel()
 
     def _started(self) -> e.Started:
-        spec = self._spec
-        modules = tuple(chosen.module.name for chosen in spec.modules)
+        spec, back = self._spec, self._spec.way_back
+        modules = tuple(dict.fromkeys(chosen.module.name for chosen in spec.modules))
         named = {line.module: line.package for line in spec.manifest}
         return e.Started(
             action=spec.goal.action.value,
@@ -204,6 +204,8 @@ class Run:
             of=spec.follows,
             revert=spec.goal.only_back,
             packages={m.module.name: m.package for m in spec.modules if m.package},
+            leads=tuple(sorted(back.manifest)) if back else (),
+            to=back.to if back and not back.is_uniform else {},
         )
 
     async def _keep_alive(self, alive: anyio.CancelScope) -> None:

@@ -13,7 +13,13 @@ from .. import Preview
 from ..model import Revision
 from ..survey.check import Finding
 from ..survey.logs import Log
-from ..survey.status import Condition, FleetStatus, HostStatus, OpenRun
+from ..survey.status import (
+    Condition,
+    FleetStatus,
+    HostStatus,
+    OpenRun,
+    OtherStore,
+)
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
 from ..views.text import plain, plural
@@ -102,15 +108,51 @@ def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]
         live = _live(host.live) if host.live else ""
         groups[host.state, live, _more(host)].append(name)
     yield from _hosts(groups)
+    if fleet.other is not None:
+        yield ""
+        yield from _other_store(fleet, fleet.other)
     if fleet.run is not None:
         yield ""
         yield from _open_run(fleet, fleet.run, command)
         return
-    # An unreachable host is left out: a converge could not reach it either.
-    away = [n for n, host in fleet.hosts.items() if host.state in _CURABLE]
-    if away and fleet.expected:
+    if advice := [*_advice(fleet, command)]:
         yield ""
-        yield plain(f"bring in line:   {command.converge(away)}")
+        yield from map(plain, advice)
+
+
+def _advice(fleet: FleetStatus, command: TypedCommand) -> Iterator[str]:
+    """Say what brings hosts in line; a command that takes hosts back says "back"."""
+    # A host that said nothing is left out: a converge could not reach it either.
+    by_way: dict[str, list[str]] = defaultdict(list)
+    for name, host in fleet.hosts.items():
+        if host.way and host.state in _CURABLE and fleet.expected:
+            by_way[host.way].append(name)
+    if forward := by_way["forward"]:
+        yield f"bring in line:   {command.converge(forward)}"
+    ahead, back = by_way["ahead"], by_way["back"]
+    if ahead and fleet.ahead:
+        packages = " ".join(
+            f"--package {each.release}" for each in fleet.ahead.values()
+        )
+        later = all(each.later for each in fleet.ahead.values())
+        along = "take the others along:" if later else "take the others back as well:"
+        yield f"{short_hosts(ahead, _WIDTH)}: moved by a later run than MANIFEST's"
+        yield f"  {along:30}{command.other(f'deploy {packages}')}"
+        yield f"  {'or take these back:':30}{command.converge(ahead)}"
+    elif ahead:
+        back = [*ahead, *back]
+    if back:
+        yield f"take back:       {command.converge(back)}"
+
+
+def _other_store(fleet: FleetStatus, other: OtherStore) -> Iterator[str]:
+    """Say that what serves is not known to this store."""
+    hosts = short_hosts(other.hosts, _WIDTH)
+    if len(other.hosts) == len(fleet.hosts):
+        hosts = "all hosts"
+    by = " ".join(filter(None, (f"by {other.actor}" * bool(other.actor), other.at)))
+    yield plain(f"run {other.run} {by} brought what {hosts} serve, from another store;")
+    yield plain(f"  this one does not know it: {other.url}")
 
 
 def _hosts(groups: Mapping[tuple[str, str, str], Sequence[str]]) -> Iterator[str]:
@@ -178,11 +220,19 @@ def status_json(fleet: FleetStatus) -> str:
             "live": dict(host.live),
             "text": host.text,
             "runs": dict(host.runs),
+            "way": host.way,
         }
         for name, host in fleet.hosts.items()
     }
     run = attrs.asdict(fleet.run) if fleet.run else None
-    return _json(expected=dict(fleet.expected), hosts=hosts, run=run)
+    other = attrs.asdict(fleet.other) if fleet.other else None
+    return _json(
+        expected=dict(fleet.expected),
+        hosts=hosts,
+        run=run,
+        ahead={name: each.release for name, each in fleet.ahead.items()},
+        other_store=other,
+    )
 
 
 def _live(live: Mapping[str, str]) -> str:

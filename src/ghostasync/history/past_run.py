@@ -34,7 +34,9 @@ class PastRun:
     *manifest* is what MANIFEST named for its modules before, *packages* what they got;
     *migrated* are the modules whose before_switch has passed;
     *states* and *previous* are by host: its last state, and the texts of its links
-    before (module to text). *began* is in POSIX seconds.
+    before (module to text). *began* is in POSIX seconds. *generation* is its number, 0
+    where it had none; *leads* and *to* are those of a rollback, see
+    :class:`events.Started`.
     """
 
     ids: tuple[str, ...]
@@ -53,6 +55,9 @@ class PastRun:
     revisions: Mapping[str, Revision] = attrs.field(factory=dict)
     states: Mapping[str, S] = attrs.field(factory=dict)
     previous: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    leads: tuple[str, ...] = ()
+    to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    generation: int = 0
     switching: bool = False
     committed: bool = False
     migrated: frozenset[str] = frozenset()
@@ -131,6 +136,9 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
             host: {**older.previous.get(host, {}), **newer.previous.get(host, {})}
             for host in {**older.previous, **newer.previous}
         },
+        leads=older.leads,
+        to=older.to,
+        generation=newer.generation or older.generation,
         switching=newer.switching or older.switching,
         committed=newer.committed or older.committed,
         migrated=newer.migrated | older.migrated,

@@ -79,6 +79,9 @@ def _past_run(first: e.Record, run: RunState[HostState]) -> PastRun | None:
         previous={
             name: host.previous for name, host in run.hosts.items() if host.previous
         },
+        leads=started.leads,
+        to=started.to,
+        generation=run.generation,
         switching=bool(run.waves),
         committed=run.manifest is not None,
         migrated=frozenset(run.migrated),

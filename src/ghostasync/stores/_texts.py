@@ -169,13 +169,16 @@ def merge(
     present: Iterable[ManifestLine],
     moved: Iterable[ManifestLine],
     order: Sequence[str],
+    drop: Sequence[str] = (),
 ) -> tuple[ManifestLine, ...]:
     """
     Return *present* with the lines of *moved* in place of their modules'.
 
-    Modules come in *order*; those it does not know keep their order behind it.
+    The lines of the modules *drop* are left out. Modules come in *order*; those it does
+    not know keep their order behind it.
     """
-    lines = {each.module: each for each in (*present, *moved)}
+    both = {each.module: each for each in (*present, *moved)}
+    lines = {module: line for module, line in both.items() if module not in drop}
     place = {module: index for index, module in enumerate(order)}
     return tuple(
         sorted(lines.values(), key=lambda each: place.get(each.module, len(place)))

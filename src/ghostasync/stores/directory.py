@@ -138,6 +138,7 @@ class DirectoryManifest:
         environments: Sequence[Environment],
         order: Sequence[str],
         expected: Sequence[ManifestLine] | None = None,
+        drop: Sequence[str] = (),
     ) -> None:
         """
         Replace or add the given modules' lines, and their environments, at once.
@@ -148,7 +149,9 @@ class DirectoryManifest:
                 was.
         """
         async with self._folder.locked():
-            await self._folder.call(self._move, lines, environments, order, expected)
+            await self._folder.call(
+                self._move, lines, environments, order, expected, drop
+            )
 
     async def environment(self, package_id: str) -> Environment | None:
         """Return the environment kept with a package that MANIFEST names or named."""
@@ -168,6 +171,7 @@ class DirectoryManifest:
         environments: Sequence[Environment],
         order: Sequence[str],
         expected: Sequence[ManifestLine] | None,
+        drop: Sequence[str],
     ) -> None:
         root = self._folder.root
         for each in lines:
@@ -176,7 +180,7 @@ class DirectoryManifest:
         before = self._read()
         if expected is not None:
             _texts.require_unchanged(before, expected, lines)
-        moved = _texts.merge(before, lines, order)
+        moved = _texts.merge(before, lines, order, drop)
         text = _texts.join_manifest(moved)
         # Environments are written before MANIFEST names their packages, and removed
         # after it names others: a host that boots at any moment finds what it needs.

@@ -3,33 +3,48 @@ Status: the releases that hosts serve, beside those that MANIFEST names.
 
 Links and records on hosts say what is served, MANIFEST what is expected, reports which
 hosts were left stranded. The lock of a run that goes on, or the journal of a killed
-one, says which run is at work.
+one, says which run is at work. Numbers in records and in MANIFEST say which of two
+releases came later, and so whether a host would go forward or back.
 """
 
 from __future__ import annotations
 
 import re
+import sys
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, Literal, TypeVar
 
 import attrs
 
 from .._engine.look import looked_at
 from .._engine.spec import RunSpec
-from .._remote.facts import Facts
-from ..errors import HostError
+from .._planning.unfinished import Seen, strange_run, unfinished_run
+from .._remote.facts import Facts, ModuleState
+from ..errors import HostError, StoreError
 from ..history.past_run import PastRun
 from ..history.reports import last_states
-from ..history.runs import unfinished_run
 from ..model import State
-from ..protocols import Transport
+from ..protocols import ManifestLine, Store, Transport
 
 T = TypeVar("T")
+
+_RECORDS: Final = 20
+"""Activation records that each host is asked for; what matters is among the last."""
 
 _HOLDER: Final = re.compile(r"run (\S+) ")
 """Beginning of a run's text about itself; see ``RunSpec.holder``."""
 
-__all__ = ["Condition", "FleetStatus", "HostStatus", "OpenRun"]
+__all__ = [
+    "Ahead",
+    "Condition",
+    "FleetStatus",
+    "HostStatus",
+    "OpenRun",
+    "OtherStore",
+    "Way",
+]
 
 
 Condition = Literal["in-line", "drift", "unreachable", "stranded"]
@@ -40,6 +55,14 @@ failed on it.
 """
 
 
+Way = Literal["", "forward", "back", "ahead"]
+"""
+Direction in which a converge would take a host: to a later release; to an older one, or
+nobody knows; or back from one that is later than MANIFEST's. Empty where it serves what
+MANIFEST says, or said nothing.
+"""
+
+
 @attrs.frozen
 class HostStatus:
     """
@@ -47,13 +70,37 @@ class HostStatus:
 
     *live* maps modules to release ids, empty where there is none; *text* says why
     *state* is no better. *runs* maps modules to the runs that moved their links, as the
-    host has it on record.
+    host has it on record. *way* is where a converge would take the host.
     """
 
     live: Mapping[str, str]
     state: Condition
     text: str = ""
     runs: Mapping[str, str] = attrs.field(factory=dict)
+    way: Way = ""
+
+
+@attrs.frozen
+class Ahead:
+    """A release that a later run brought; *later* where it is newer than all others."""
+
+    release: str
+    later: bool
+
+
+@attrs.frozen
+class OtherStore:
+    """
+    The run that brought what serves, where it is known to hosts and not to this store.
+
+    *url* is this store, *hosts* are those that the run has moved.
+    """
+
+    run: str
+    actor: str
+    at: str
+    url: str
+    hosts: tuple[str, ...]
 
 
 @attrs.frozen
@@ -83,48 +130,132 @@ class FleetStatus:
     Releases that MANIFEST expects of modules, and the status of each host.
 
     *run* is the run that holds hosts, or else the newest that was killed; None where
-    there is neither.
+    there is neither. *ahead* maps modules to what hosts serve by a run later than
+    MANIFEST's, where the store has it. *other* is told where what
+    serves came from another store.
     """
 
     expected: Mapping[str, str]
     hosts: Mapping[str, HostStatus]
     run: OpenRun | None = None
+    ahead: Mapping[str, Ahead] = attrs.field(factory=dict)
+    other: OtherStore | None = None
 
 
 async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
     """Return what each host serves beside what MANIFEST says."""
     names = {chosen.module.name for chosen in spec.modules}
-    expected = {
-        line.module: line.package for line in spec.manifest if line.module in names
-    }
-    last = await last_states(spec.store.runs)
-    seen = await looked_at(spec, transport)
+    lines = {line.module: line for line in spec.manifest if line.module in names}
+    store = spec.store
+    last = await last_states(store.runs)
+    seen = await looked_at(spec, transport, records=_RECORDS)
+    first = _first_seen(seen)
     hosts = {
-        name: _status(facts, expected, last.get(name, ""))
+        name: _status(facts, lines, last.get(name, ""), first)
         for name, facts in seen.items()
     }
     holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
-    modules = {module.name for module in spec.plan.modules}
-    killed = await unfinished_run(spec.store.runs, modules=modules)
-    run = _open_run(killed, next(filter(None, holders), ""))
-    return FleetStatus(expected, hosts, run)
+    killed = await unfinished_run(store.runs, spec.plan, spec.manifest, seen)
+    return FleetStatus(
+        expected={name: line.package for name, line in lines.items()},
+        hosts=hosts,
+        run=_open_run(killed, next(filter(None, holders), "")),
+        ahead=await _ahead(store, lines, seen, first),
+        other=await _other_store(store, seen),
+    )
 
 
 def _status(
-    facts: Facts | HostError, expected: Mapping[str, str], last: str
+    facts: Facts | HostError,
+    lines: Mapping[str, ManifestLine],
+    last: str,
+    first: Mapping[str, int],
 ) -> HostStatus:
     stranded = last == State.STRANDED.value
     if isinstance(facts, HostError):
         return HostStatus({}, "stranded" if stranded else "unreachable", str(facts))
     live = {name: target.live for name, target in facts.targets.items()}
     runs = {n: t.record.run for n, t in facts.targets.items() if t.record}
+    expected = {name: line.package for name, line in lines.items()}
     texts = [_difference(name, expected.get(name, ""), facts) for name in live]
     text = "; ".join(filter(None, texts))
+    way = _way(facts, lines, first)
     if stranded:
         # A link that is right again proves nothing: the post-deploy of the old release,
         # or its verification, may have failed.
-        return HostStatus(live, "stranded", text, runs)
-    return HostStatus(live, "drift" if text else "in-line", text, runs)
+        return HostStatus(live, "stranded", text, runs, way or "forward")
+    return HostStatus(live, "drift" if text else "in-line", text, runs, way)
+
+
+def _way(
+    facts: Facts, lines: Mapping[str, ManifestLine], first: Mapping[str, int]
+) -> Way:
+    """Return where a converge would take a host; of several modules the gravest."""
+    order: tuple[Way, ...] = ("ahead", "back", "forward")
+    targets = facts.targets.items()
+    ways = {_way_of(target, lines[n], first) for n, target in targets if n in lines}
+    return next((way for way in order if way in ways), "")
+
+
+def _way_of(target: ModuleState, line: ManifestLine, first: Mapping[str, int]) -> Way:
+    if target.live == line.package and not target.dangling:
+        return ""
+    if not target.live or target.dangling:
+        return "forward"
+    if target.record is not None and target.record.generation > line.generation:
+        return "ahead"
+    return "forward" if _is_later(line.package, target.live, first) else "back"
+
+
+def _is_later(release: str, than: str, first: Mapping[str, int]) -> bool:
+    """Tell whether hosts had *release* after another one; no where nobody knows."""
+    return first.get(release, 0) > first.get(than, sys.maxsize)
+
+
+def _first_seen(seen: Seen) -> dict[str, int]:
+    """Return the number of the run that brought each release first, by all records."""
+    first: dict[str, int] = {}
+    for facts in seen.values():
+        targets = facts.targets.values() if isinstance(facts, Facts) else ()
+        for move in (move for target in targets for move in target.activations):
+            known = first.get(move.release, move.generation)
+            first[move.release] = min(known, move.generation)
+    return first
+
+
+async def _ahead(
+    store: Store,
+    lines: Mapping[str, ManifestLine],
+    seen: Seen,
+    first: Mapping[str, int],
+) -> dict[str, Ahead]:
+    """Return, by module, what hosts serve by a run later than MANIFEST's."""
+    latest: dict[str, tuple[int, str]] = {}
+    others: dict[str, set[str]] = defaultdict(set)
+    for facts in seen.values():
+        targets = facts.targets.items() if isinstance(facts, Facts) else ()
+        for name, target in targets:
+            others[name].add(target.live)
+            if (line := lines.get(name)) and _way_of(target, line, first) == "ahead":
+                number = target.record.generation if target.record else 0
+                latest[name] = max(latest.get(name, (0, "")), (number, target.live))
+    ahead = {}
+    for name, (_, release) in latest.items():
+        with suppress(StoreError):
+            await store.packages.package(release)
+            left = others[name] - {release, ""}
+            later = all(_is_later(release, each, first) for each in left)
+            ahead[name] = Ahead(release, later=later)
+    return ahead
+
+
+async def _other_store(store: Store, seen: Seen) -> OtherStore | None:
+    known = await store.runs.ids()
+    strange = strange_run(seen, known, await store.identity())
+    if strange is None:
+        return None
+    last = strange.last
+    return OtherStore(last.run, last.actor, last.at, store.url, strange.hosts)
 
 
 def _open_run(killed: PastRun | None, holder: str) -> OpenRun | None:

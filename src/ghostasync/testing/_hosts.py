@@ -18,6 +18,7 @@ SCRIPTS: Final = {
     "check": "say_what",
     "receive": "receive",
     "environment": "keep_environment",
+    "recall": "recall_environment",
     "record_moves": "record_moves",
     "switch": "switch",
     "restore": "restore",
@@ -54,24 +55,29 @@ class FakeModule:
     """
     What a host has of one module: its releases, the link to one, and the records.
 
-    *link* is what the link says, empty where there is none; *history* are the releases
-    that were live before; *fingerprints* are those of releases that proved themselves;
-    *armed* and *switched* are the host's records of the last move of the link.
+    *link* is what the link says, empty where there is none; *fingerprints* are those of
+    releases that proved themselves; *records* are the lines of activation records, by
+    their numbers.
     """
 
     folder: str
     link: str = ""
     releases: set[str] = attrs.field(factory=set)
-    history: list[str] = attrs.field(factory=list)
     fingerprints: dict[str, str] = attrs.field(factory=dict)
-    armed: dict[str, str] = attrs.field(factory=dict)
-    switched: dict[str, str] = attrs.field(factory=dict)
+    records: dict[int, dict[str, str]] = attrs.field(factory=dict)
 
     @property
     def live(self) -> str:
         """The id of the release that it serves; empty where it serves none of ours."""
         folder, _, name = self.link.rpartition("/")
         return name if folder == self.folder else ""
+
+    @property
+    def lived(self) -> list[str]:
+        """The releases that were live, by the records, the newest first."""
+        newest = sorted(self.records.items(), reverse=True)
+        lived = (r["release"] for _, r in newest if r["outcome"] == "live")
+        return [*dict.fromkeys(lived)]
 
 
 @attrs.define
@@ -93,6 +99,8 @@ class FakeHost:
     free_inodes: int = 999_999
     ends_logins: bool = False
     timer: str = ""
+    instance: str = "fake"
+    fence: str = ""
     modules: dict[str, FakeModule] = attrs.field(factory=dict)
     ran: list[str] = attrs.field(factory=list)
 
@@ -131,18 +139,20 @@ class _Books:
         said = f"home={host.home}\nuid={host.uid}\nuser={host.user}\n"
         return Answer(0, said.encode())
 
-    def say_what(self, _: str, *words: str) -> Answer:
+    def say_what(self, _: str, count: str, *words: str) -> Answer:
         host = self.host
         lines = [f"uid={host.uid}", f"gid={host.uid}"]
         lines += [f"tool={tool}" for tool in host.tools]
         lines += [f"rename={host.rename}", *["ends-logins=yes"][: host.ends_logins]]
         for what, free in (("blocks", host.free_kb), ("inodes", host.free_inodes)):
             lines.append(f"{what}=tmpfs 1000000 1 {free} 1% /")
+        lines.append(f"instance={host.instance}")
+        lines += [f"fence={host.fence}"] if host.fence else []
         for folder in words[::2]:
-            lines += self._module(host.module(folder))
+            lines += self._module(host.module(folder), int(count))
         return Answer(0, "".join(f"{line}\n" for line in lines).encode())
 
-    def _module(self, module: FakeModule) -> Iterator[str]:
+    def _module(self, module: FakeModule, count: int) -> Iterator[str]:
         yield f"module={module.folder}"
         yield f"target={'link' if module.link else 'absent'}"
         if module.link:
@@ -152,13 +162,22 @@ class _Books:
                 yield f"dangling={live}"
             if live in module.fingerprints:
                 yield f"fingerprint={module.fingerprints[live]}"
-            before = [release for release in module.history if release != live]
-            yield f"before={before[-1] if before else ''}"
-        for record in (module.armed, module.switched):
-            if module.link and record.get("new") == module.link:
-                yield from (f"record-{key}={value}" for key, value in record.items())
-                break
-        yield from (f"release={release}" for release in sorted(module.releases))
+        for number in self._told(module, count):
+            record = module.records[number].items()
+            yield from (f"{number}:{key}={value}" for key, value in record)
+        scripts = "pre_deploy post_deploy"
+        yield from (f"release={name} {scripts}" for name in sorted(module.releases))
+
+    def _told(self, module: FakeModule, count: int) -> list[int]:
+        """Return the numbers of the newest records, and that of the live release's."""
+        newest = sorted(module.records, reverse=True)
+        live = [
+            n
+            for n in newest
+            if module.records[n]["release"] == module.live
+            and module.records[n]["outcome"] != "reverted"
+        ]
+        return [*newest[:count], *live[:1]]
 
     def lock(self, *_: str) -> Answer:
         return Answer(None, b"locked\n")
@@ -172,38 +191,37 @@ class _Books:
         self.host.module(folder).fingerprints.pop(release, None)
         return Answer()
 
-    def record_moves(self, run: str, store: str, *words: str) -> Answer:
-        self.host.timer = ""
-        for folder, previous, new, aside, fingerprint, _ in _by(6, words):
-            self.host.module(folder).armed = {
-                "run": run,
-                "store": store,
-                "previous": previous,
-                "new": new,
-                "aside": aside,
-                "fingerprint": fingerprint,
-            }
+    def recall_environment(self, meta: str, *_: str) -> Answer:
+        return self.keep_environment(meta, "")
+
+    def record_moves(
+        self, _: str, number: str, run: str, outcome: str, *words: str
+    ) -> Answer:
+        fence, _, whose = self.host.fence.partition(" ")
+        if (fence, whose) != (number, run) and int(fence or 0) >= int(number):
+            text = f"run {whose} moved links here as number {fence}\n"
+            return Answer(1, b"", text.encode())
+        self.host.fence, self.host.timer = f"{number} {run}", ""
+        for folder, _, _, text in _by(4, words):
+            lines = dict(line.split("=", 1) for line in text.split("\n"))
+            records = self.host.module(folder).records
+            records[int(number)] = {"outcome": outcome, **lines}
         return Answer()
 
     def switch(self, _: str, __: str, *words: str) -> Answer:
-        moves = [*_by(5, words)]
-        for folder, target, previous, new, aside in moves:
+        moves = [*_by(6, words)]
+        for folder, target, previous, new, aside, _ in moves:
             now = self.host.module(folder).link
             if not aside and now not in {previous, new}:
                 text = f"{target} is not {previous or 'absent'} any more but {now}\n"
                 return Answer(1, b"", text.encode())
-        for folder, _, previous, new, _ in moves:
-            module = self.host.module(folder)
-            module.link = new
-            if module.armed:
-                module.switched, module.armed = module.armed, {}
-            if previous not in {"", new}:
-                module.history.append(previous.rpartition("/")[2])
+        for folder, _, _, new, _, _ in moves:
+            self.host.module(folder).link = new
         return Answer(0, b"moved\n")
 
     def restore(self, _: str, __: str, *words: str) -> Answer:
         said, status, errors = "", 0, ""
-        for folder, target, previous, new, _ in _by(5, words):
+        for folder, target, previous, new, _, number in _by(6, words):
             module = self.host.module(folder)
             if module.link not in {previous, new}:
                 errors += f"{target} points to {module.link}: left alone\n"
@@ -211,22 +229,32 @@ class _Books:
                 continue
             has = "restored" if module.link == new else "left"
             module.link = previous
+            if record := module.records.get(int(number)):
+                record["outcome"] = "reverted"
             ours = module.live != "" and module.live in module.releases
             said += f"{has}{',post_deploy' * ours} {target}\n"
         return Answer(status, said.encode(), errors.encode())
 
     def prune(
-        self, folder: str, _: str, keep: str, failed: str, mark: str, *kept: str
+        self,
+        folder: str,
+        _: str,
+        keep: str,
+        failed: str,
+        mark: str,
+        number: str,
+        *kept: str,
     ) -> Answer:
         module = self.host.module(folder)
         if mark:
             module.fingerprints[module.live] = mark
-        before = dict.fromkeys(reversed(module.history))
-        served = [r for r in before if r in module.releases and r != module.live]
+            if record := module.records.get(int(number)):
+                record["outcome"] = "live"
+        lived = module.lived
+        served = [r for r in lived if r in module.releases and r != module.live]
         stay = {module.live, *kept, *served[: int(keep) - 1]}
-        never = sorted(module.releases - stay - {*module.history}, reverse=True)
+        never = sorted(module.releases - stay - {*lived}, reverse=True)
         module.releases &= stay | {*never[: int(failed)]}
-        module.history = [r for r in reversed(before) if r in module.releases]
         return Answer()
 
     def start_timer(self, _: str, name: str, __: str) -> Answer:

@@ -154,6 +154,7 @@ class MemoryManifest:
         environments: Sequence[Environment],
         order: Sequence[str],
         expected: Sequence[ManifestLine] | None = None,
+        drop: Sequence[str] = (),
     ) -> None:
         """Replace or add the given modules' lines, and their environments, at once."""
         await anyio.lowlevel.checkpoint()
@@ -163,7 +164,7 @@ class MemoryManifest:
         before = tuple(self.lines.values())
         if expected is not None:
             _texts.require_unchanged(before, expected, lines)
-        moved = _texts.merge(before, lines, order)
+        moved = _texts.merge(before, lines, order, drop)
         # Nothing is written, yet what a directory refuses to write is refused here too.
         _texts.join_manifest(moved)
         # The dict stays the same object, since the packages hold it as well.

@@ -31,10 +31,11 @@ async def test_a_host_has_on_record_what_a_rollback_needs(plan: Plan) -> None:
     second, _ = await run(plan, hosts)
 
     site = hosts["h1"].module("/ghost/shop/prod/web/site")
-    assert site.armed == {}
-    assert site.switched["run"] == second.run
-    assert site.switched["previous"] == f"{site.folder}/{first.releases['site']}"
-    assert site.switched["new"] == f"{site.folder}/{second.releases['site']}"
+    assert hosts["h1"].fence == f"2 {second.run}"
+    assert [site.records[n]["run"] for n in (1, 2)] == [first.run, second.run]
+    assert site.records[2]["release"] == second.releases["site"]
+    assert site.records[2]["previous"] == f"{site.folder}/{first.releases['site']}"
+    assert [site.records[n]["outcome"] for n in (1, 2)] == ["live", "live"]
 
 
 async def test_a_module_without_a_pre_deploy_is_recorded_all_the_same(
@@ -57,7 +58,7 @@ async def test_a_pre_deploy_that_fails_leaves_no_record(plan: Plan) -> None:
 
     assert states(report)["h2"] is State.FAILED
     assert report.hosts["h2"].reason == "pre_deploy of site exited 3: it broke"
-    assert hosts["h2"].module("/ghost/shop/prod/web/site").armed == {}
+    assert hosts["h2"].module("/ghost/shop/prod/web/site").records == {}
     assert hosts.links == {}
 
 

@@ -48,7 +48,8 @@ async def test_a_host_that_is_live_is_noted_as_proven(plan: Plan) -> None:
     (made,) = await deploy_versions(plan, hosts, "1")
 
     site = hosts["h1"].module(SITE)
-    assert site.fingerprints == {made: site.switched["fingerprint"]}
+    assert site.fingerprints == {made: site.records[1]["fingerprint"]}
+    assert site.records[1]["outcome"] == "live"
 
 
 async def test_what_could_not_be_removed_is_a_warning(plan: Plan) -> None:

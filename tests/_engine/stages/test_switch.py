@@ -17,7 +17,7 @@ async def test_all_links_of_a_host_move_in_one_call(plan: Plan) -> None:
     assert report.outcome is Outcome.LIVE
     (call,) = [c for c in hosts.calls if (c.host, c.name) == ("h1", "switch")]
     assert call.args[0] == "mv"
-    assert call.args[3::5] == ("/srv/site", "/srv/data")
+    assert call.args[3::6] == ("/srv/site", "/srv/data")
     live = {m.folder: m.live for m in hosts["h1"].modules.values()}
     app = "/ghost/shop/prod/web"
     assert live == {f"{app}/{name}": id_ for name, id_ in report.releases.items()}

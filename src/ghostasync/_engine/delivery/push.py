@@ -41,6 +41,9 @@ class Push:
         """
         module = release.module
         encoding = "zstd" if "zstd" in ctx.known.tools else "gzip"
+        if release.spool is None:
+            text = f"{release.id} is not here, and the store has no package of it"
+            raise Refused(ctx.name, text)
         try:
             encoded = await release.spool.encoded(encoding)
         except PackageError as exc:

@@ -69,10 +69,23 @@ async def check(ctx: HostRun) -> e.Checked:
     # without zstd, must still be able to go back.
     if not ctx.run.goal.only_back:
         unfit = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
-    if unfit:
+    if unfit := [*unfit, *_moved_meanwhile(ctx, ctx.attempt.facts)]:
         raise Refused(ctx.name, "; ".join(unfit))
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
+
+
+def _moved_meanwhile(ctx: HostRun, facts: Facts) -> Iterator[str]:
+    """Yield what a host serves that is not what a rollback was planned on."""
+    back = ctx.run.spec.way_back
+    serves = back.serves.get(ctx.name, {}) if back else {}
+    for module, release in serves.items():
+        now = facts.targets[module].live
+        if now not in {release, back.to[ctx.name][module] if back else ""}:
+            yield (
+                f"serves {now or 'nothing'} now, and {release or 'nothing'} when the "
+                f"rollback was planned: another run has moved {module}; look again"
+            )
 
 
 async def take_lock(ctx: HostRun) -> None:
@@ -181,7 +194,8 @@ async def inspect(ctx: HostRun) -> Facts:
     """Return the facts that the host tells now; changes nothing that lasts."""
     folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
-    text = await query(ctx.session, "check", ctx.paths.app_dir, *args, sudo=ctx.sudo)
+    app_dir, records = ctx.paths.app_dir, str(ctx.run.records)
+    text = await query(ctx.session, "check", app_dir, records, *args, sudo=ctx.sudo)
     return parse_facts(text, {folder: m.name for folder, m in folders.items()})
 
 
@@ -195,6 +209,11 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
         yield f"{ctx.login} may not write to {facts.unwritable}"
     elif not facts.rename:
         yield "nothing here renames a link in one step: install coreutils or python3"
+    if facts.fence is None:
+        yield (
+            f"{ctx.paths.app_meta}/fence is damaged: write the number of another host "
+            "there, or remove the file"
+        )
     for module in ctx.modules:
         yield from _module_findings(ctx, facts, module, facts.targets[module.name])
 

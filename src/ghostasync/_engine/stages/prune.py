@@ -20,12 +20,13 @@ async def prune(ctx: HostRun) -> None:
     Prune every module of the run on the host; failures become warnings.
 
     A release that serves, that MANIFEST names or that this run brings is never removed.
-    A host that is LIVE is first noted, on its own disk, as proven to be in line.
+    A host that is LIVE first notes on its own disk that the release is proven there.
     """
     # UPLOADING prunes as well, to make room: nothing is proven then, and releases that
     # failed are the first to go.
     live = ctx.state is State.LIVE
     layout, seconds = ctx.run.plan.layout, ctx.run.deadlines.check
+    numbers = {move.module: move.generation for move in ctx.undo.moves}
     for release in ctx.attempt.to_deploy:
         name = release.module.name
         try:
@@ -38,6 +39,7 @@ async def prune(ctx: HostRun) -> None:
                     str(layout.keep),
                     str(_FAILED if live else 0),
                     release.fingerprint if live else "",
+                    str(numbers.get(name, 0)),
                     *sorted({*ctx.run.protected.get(name, ()), release.id}),
                     sudo=ctx.sudo,
                 )

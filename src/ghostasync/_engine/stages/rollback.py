@@ -10,8 +10,6 @@ that is out of reach is called again and again; scripts come after, with their o
 
 from __future__ import annotations
 
-import json
-
 import anyio
 import attrs
 
@@ -20,7 +18,7 @@ from ..._remote.call import query
 from ...errors import ConnectionDied, DeadlinePassed, StillRunning, Unreachable
 from ...model import Action, Verify
 from ..host import HostRun, Move
-from ..scripts import ScriptCall, healthy, run_script
+from ..scripts import ScriptCall, healthy, read_health, run_script
 from .check import take_lock
 from .confirm import disarm, disarm_to_go_back
 from .drain import drain_to_go_back, put_back
@@ -128,11 +126,8 @@ async def _restore(ctx: HostRun) -> list[_Restored]:
     for line in answer.split("\n"):
         word, _, rest = line.partition(" ")
         if word == "verify":
-            health = json.loads(rest)
-            run_as = health.pop("post_deploy_as", "")
-            restored[-1] = attrs.evolve(
-                restored[-1], health=Verify(**health), run_as=run_as
-            )
+            health, run_as = read_health(rest)
+            restored[-1] = attrs.evolve(restored[-1], health=health, run_as=run_as)
         elif word:
             has = word.split(",")
             restored.append(

@@ -18,20 +18,23 @@ from ... import events as e
 from ..._build.environment import exports
 from ..._build.release import Release
 from ..._packaging.build import MESSAGE_FILE
-from ..._remote.call import call
+from ..._remote.call import query
 from ..._remote.facts import ModuleState
 from ..._remote.script import as_user, quote
 from ...errors import Refused
+from ...goal import Rollback
 from ...model import Action, Module
 from ...protocols import Channel
 from ..delivery import Delivery
 from ..delivery.push import Push
 from ..host import HostRun
+from ..scripts import read_health
 from ..takeover import (
     brought_live_by_killed_run,
     move_of,
     moved_by_killed_run,
     moves_of_killed_run,
+    overtaken,
 )
 from .check import inspect
 from .prune import prune
@@ -60,12 +63,12 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     started, before = anyio.current_time(), ctx.attempt.sent
     if resumed := brought_live_by_killed_run(ctx):
         return resumed
-    names = {module.name for module in ctx.modules}
-    mine = [r for r in ctx.run.releases if r.module.name in names]
     # A host that an earlier run left stranded has to prove itself, even where its link
     # is right: its post-deploy may have failed on the way back.
     anew = ctx.run.goal.force or ctx.name in ctx.run.spec.stranded
-    ctx.attempt.to_deploy = tuple(r for r in mine if anew or _differs(ctx, r))
+    ctx.attempt.to_deploy = tuple(
+        r for r in _not_overtaken(ctx) if anew or _differs(ctx, r)
+    )
     if not ctx.attempt.to_deploy:
         return e.Unchanged(ctx.name)
     _note_killed_moves(ctx)
@@ -79,13 +82,26 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     _require_room(ctx, missing)
     for release in missing:
         await _DELIVERY.deliver(ctx, release)
-    for release in ctx.attempt.to_deploy:
-        await _keep_environment(ctx, release)
+        ctx.attempt.delivered |= {release.id}
+    ctx.attempt.to_deploy = tuple(
+        [await _keep_environment(ctx, release) for release in ctx.attempt.to_deploy]
+    )
     return e.Uploaded(
         ctx.name,
         nbytes=ctx.attempt.sent - before,
         seconds=anyio.current_time() - started,
     )
+
+
+def _not_overtaken(ctx: HostRun) -> list[Release]:
+    """Return the host's releases, without modules that a later run has moved there."""
+    left = [r for r in ctx.releases if not overtaken(ctx, r.module)]
+    for release in ctx.releases:
+        if release not in left:
+            name = release.module.name
+            ctx.run.overtaken.add(name)
+            ctx.warn(f"a later run has moved {name} here: it is left alone")
+    return left
 
 
 def _note_killed_moves(ctx: HostRun) -> None:
@@ -115,6 +131,9 @@ def _crowded(ctx: HostRun) -> bool:
 def _differs(ctx: HostRun, release: Release) -> bool:
     """Tell whether the host does not serve *release* yet, proven, as it is to be."""
     target = _target(ctx, release.module)
+    if ctx.run.goal.recalls:
+        # The release served there before, in the environment that is on record there.
+        return target.live != release.id or target.dangling
     # The fingerprint is kept once a run has proven the release on the host; it covers
     # package and environment, so the same release in another one is not the same.
     same = target.live == release.id and target.fingerprint == release.fingerprint
@@ -145,12 +164,15 @@ def _require_room(ctx: HostRun, missing: list[Release]) -> None:
         )
 
 
-async def _keep_environment(ctx: HostRun, release: Release) -> None:
-    """Send a release's environment, on stdin: secrets stand in no argument list."""
+async def _keep_environment(ctx: HostRun, release: Release) -> Release:
+    """
+    Give a release its environment on the host; return it as the host will run it.
+
+    It goes over stdin: secrets stand in no argument list.
+    """
     name = release.module.name
     meta = ctx.paths.meta(name, release.id)
-    variables = {
-        **release.variables,
+    ours = {
         "GHOST_MODULE_PATH": ctx.target(release.module),
         "GHOST_MODULE_COMMIT_MESSAGE_FILE": f"{meta}/{MESSAGE_FILE}",
         "GHOST_RELEASE_ID": release.id,
@@ -160,26 +182,48 @@ async def _keep_environment(ctx: HostRun, release: Release) -> None:
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),
     }
+    if ctx.run.goal.recalls and release.id not in ctx.attempt.delivered:
+        return await _recall(ctx, release, ours)
     # Beside the exports, for a later way back to this release: how it proves its health
     # and who runs its post-deploy. The plan of that day may say something else.
     verify = attrs.asdict(release.module.verify)
     health = json.dumps({**verify, "post_deploy_as": release.module.post_deploy.run_as})
-    data = exports(variables) + b"ghost_verify=" + quote(health) + b"\n"
+    data = exports({**release.variables, **ours})
+    data += b"ghost_verify=" + quote(health) + b"\n"
     if run_as := release.module.post_deploy.run_as:
         # timer.sh runs when no controller is left that could render run_as.sh for it.
         files = (f"{meta}/post_deploy", "", f"{meta}/environment")
         again = as_user(run_as, *files, {"GHOST_ACTION": Action.ROLLBACK.value})
         data += b"ghost_activate=" + quote(again) + b"\n"
+    await _send(ctx, "environment", data, meta)
+    return release
 
+
+async def _recall(ctx: HostRun, release: Release, ours: dict[str, str]) -> Release:
+    """Have the host make the environment out of the one that the release had there."""
+    spec, module = ctx.run.spec, release.module
+    meta = ctx.paths.meta(module.name, release.id)
+    target = _target(ctx, module)
+    recorded = isinstance(spec.goal, Rollback) and spec.goal.recorded_secrets
+    given = {} if recorded else spec.secrets
+    # Of secrets that the caller has not, the host knows those of what serves now.
+    missing = () if recorded else sorted({*spec.plan.app.secrets} - given.keys())
+    run = {"GHOST_ACTION": spec.goal.action.value, "GHOST_MODULE_USER": spec.actor}
+    data = exports({**given, **run, **ours})
+    live = ctx.paths.meta(module.name, target.live or release.id)
+    answer = await _send(ctx, "recall", data, meta, live, *missing)
+    # It proves its health as it did then, and not as a later release would.
+    health, run_as = read_health(answer)
+    post_deploy = attrs.evolve(module.post_deploy, run_as=run_as)
+    module = attrs.evolve(module, verify=health, post_deploy=post_deploy)
+    return attrs.evolve(release, module=module)
+
+
+async def _send(ctx: HostRun, script: str, data: bytes, meta: str, *words: str) -> str:
     async def send(channel: Channel) -> None:
         await channel.write(data)
         channel.write_eof()
 
-    await call(
-        ctx.session,
-        "environment",
-        meta,
-        str(len(data)),
-        sudo=ctx.sudo,
-        feed=send,
-    )
+    size = str(len(data))
+    args = (meta, size) if script == "environment" else (meta, *words[:1], size)
+    return await query(ctx.session, script, *args, *words[1:], sudo=ctx.sudo, feed=send)

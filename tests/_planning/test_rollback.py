@@ -16,14 +16,17 @@ from ghostasync import (
     Plan,
     PlanError,
     Report,
+    Rollback,
     Rollout,
     converge,
     deploy,
     resume,
     revert,
     rollback,
+    start,
 )
 from ghostasync import events as e
+from ghostasync.errors import NothingToResume
 from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport
 from tests.killing import HOSTS, STORE, Scene
 
@@ -60,6 +63,25 @@ class History:
             transport=self.fleet.transport,
         )
 
+    async def watch(self, goal: Rollback) -> tuple[Report, list[str]]:
+        """Roll back; return the report and the warnings."""
+        told: list[str] = []
+
+        def observe(record: e.Record) -> None:
+            if isinstance(record.event, e.Warned):
+                told.append(record.event.text)
+
+        transport = self.fleet.transport
+        async with start(
+            self.scene.plan, goal, observe=observe, transport=transport
+        ) as run:
+            return await run.report(), told
+
+    def lose(self, package: str) -> None:
+        """Lose a package of the store."""
+        for file in (self.scene.folder / STORE / "packages").glob(f"{package}*"):
+            file.unlink()
+
     def assert_serves(self, release: str) -> None:
         assert self.fleet.serves == dict.fromkeys(HOSTS, release)
         assert self.scene.manifest == release
@@ -95,7 +117,7 @@ async def test_each_rollback_goes_one_release_further_back(history: History) -> 
     await history.rollback()
 
     history.assert_serves(history.scene.old)
-    with pytest.raises(PlanError, match="site: no release was served before run "):
+    with pytest.raises(PlanError, match=r"nothing to go back to\nsite: .* stays on"):
         await history.rollback()
 
 
@@ -116,7 +138,7 @@ async def test_a_rollback_to_before_an_older_run_skips_what_came_between(
     await history.rollback(history.reports[0].run)
 
     history.assert_serves(history.scene.old)
-    with pytest.raises(PlanError, match="no release was served before"):
+    with pytest.raises(PlanError, match="nothing to go back to"):
         await history.rollback()
 
 
@@ -192,7 +214,7 @@ async def test_a_host_that_lacks_the_release_is_sent_it(history: History) -> Non
 
     history.assert_serves(second)
     assert history.fleet.ran("receive") == ["h3"]
-    assert history.fleet.ran("pre_deploy") == list(HOSTS)
+    assert history.fleet.ran("pre_deploy") == ["h3"]
 
 
 async def test_a_rollback_of_chosen_hosts_leaves_the_manifest(
@@ -221,21 +243,23 @@ async def test_a_rollback_that_fails_leaves_what_served(history: History) -> Non
     history.assert_serves(third)
 
 
-async def test_hosts_that_served_different_releases_are_named(
+async def test_hosts_that_served_different_releases_go_back_to_theirs(
     history: History,
 ) -> None:
     third = history.reports[1].releases["site"]
     canary = await history.deploy("4", "h1")
-    await history.deploy("5")
-    run = history.reports[-1].run
+    fifth = await history.deploy("5")
 
-    with pytest.raises(PlanError) as refused:
-        await history.rollback()
+    report, told = await history.watch(Rollback())
 
-    assert str(refused.value) == (
-        f"site: before run {run} hosts served different releases: {canary} on h1; "
-        f"{third} on h2 and 2 more; say which: ghostasync rollback --to RELEASE"
-    )
+    assert report.exit_status == 0
+    assert history.fleet.serves == {**dict.fromkeys(HOSTS, third), "h1": canary}
+    assert history.scene.manifest == fifth
+    assert (
+        f"site: hosts go back to different releases: {canary} on h1; {third} on h2, "
+        "h3, h4; MANIFEST stays as it is"
+    ) in told
+    assert f"MANIFEST still names {fifth}: a host that boots gets it" in told
 
 
 async def test_a_host_that_had_no_release_gets_what_the_others_had(
@@ -253,21 +277,49 @@ async def test_a_host_that_had_no_release_gets_what_the_others_had(
 
 
 async def test_a_first_deploy_has_nothing_before_it(scene: Scene) -> None:
-    with pytest.raises(PlanError, match="site: no release was served before run "):
+    with pytest.raises(PlanError, match=r"nothing to go back to\nsite: .* stays on"):
         await History(scene).rollback()
 
 
 async def test_a_fleet_without_runs_has_nothing_to_go_back_from(plan: Plan) -> None:
-    with pytest.raises(PlanError, match="neither a journal nor a host has a record"):
+    with pytest.raises(PlanError, match="no host has a run on record that could be"):
         await rollback(plan, transport=FakeHosts().transport)
 
 
-async def test_a_package_that_was_pruned_is_refused_by_name(history: History) -> None:
-    second = history.reports[0].releases["site"]
-    for file in (history.scene.folder / STORE / "packages").glob(f"{second}*"):
-        file.unlink()
+async def test_a_release_that_hosts_hold_needs_no_package(history: History) -> None:
+    second, third = (report.releases["site"] for report in history.reports)
+    history.lose(second)
 
-    with pytest.raises(PlanError, match=f"package {second}: .*was it pruned"):
+    report, told = await history.watch(Rollback())
+
+    assert report.exit_status == 0
+    assert history.fleet.serves == dict.fromkeys(HOSTS, second)
+    # A new host could not get it.
+    assert history.scene.manifest == third
+    assert f"MANIFEST still names {third}: a host that boots gets it" in told
+
+
+async def test_a_host_that_lacks_a_lost_package_stays_and_is_told(
+    history: History,
+) -> None:
+    second, third = (report.releases["site"] for report in history.reports)
+    history.lose(second)
+    history.fleet.hosts["h3"].releases.discard(second)
+
+    _, told = await history.watch(Rollback())
+
+    serves = {**dict.fromkeys(HOSTS, second), "h3": third}
+    assert history.fleet.serves == serves
+    assert any(line.startswith(f"site: h3 cannot go to {second}: ") for line in told)
+
+
+async def test_a_package_that_nobody_has_is_refused_by_name(history: History) -> None:
+    second = history.reports[0].releases["site"]
+    history.lose(second)
+    for host in history.fleet.hosts.values():
+        host.releases.discard(second)
+
+    with pytest.raises(PlanError, match=f"cannot go to {second}: .*was it pruned"):
         await history.rollback()
 
 
@@ -304,7 +356,7 @@ async def test_hosts_know_a_run_by_name(history: History) -> None:
 
 
 async def test_a_run_that_nobody_knows_is_refused(history: History) -> None:
-    with pytest.raises(PlanError, match="neither a journal nor a host has a record of"):
+    with pytest.raises(PlanError, match="no host has a record of run 20200101"):
         await history.rollback("20200101T000000Z-abcdef")
 
 
@@ -335,12 +387,17 @@ async def test_hosts_that_went_back_from_a_failed_run_know_what_was_before(
 # --- Beside runs that were killed -------------------------------------------------
 
 
-async def test_a_killed_run_is_to_be_resumed_or_reverted_first(scene: Scene) -> None:
+async def test_a_killed_run_is_what_a_rollback_undoes(scene: Scene) -> None:
     await scene.deploy_and_watch()
     scene.kill(scene.at(e.Switched, "h2"))
+    assert len(set(scene.fleet.serves.values())) == 2
 
-    with pytest.raises(PlanError, match="has not ended; if it was killed"):
-        await History(scene).rollback()
+    report = await History(scene).rollback()
+
+    assert set(report.hosts) < set(HOSTS), "the others never left"
+    History(scene).assert_serves(scene.old)
+    with pytest.raises(NothingToResume):
+        await resume(scene.plan, transport=scene.fleet.transport)
 
 
 async def test_a_rollback_from_a_resumed_run_goes_to_before_the_killed_one(

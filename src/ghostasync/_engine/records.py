@@ -1,0 +1,155 @@
+"""
+Numbers of runs, and the records by which hosts know what was done to them.
+
+How it works. Once every host was checked or has failed, a run reserves its number, the
+generation: one more than the highest that its hosts' fences and MANIFEST know. A host
+refuses a number that is not higher than its fence. So whoever moved a link later has
+the higher number, whatever the clocks say. Each move has a record on the host
+(``_remote/activation.py``), written before the link moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Final
+
+import attrs
+
+from .. import events as e
+from .._build.release import Release
+from .._remote.activation import Activation, Ended, write
+from .._remote.call import call
+from ..errors import HostError, Refused
+from .host import HostRun, Move, RunContext
+from .takeover import move_of, moved_by_killed_run
+
+__all__ = ["note_live", "note_unchanged", "record_moves", "take_number"]
+
+_LEAP: Final = 1_000_000
+"""How far a number may be above all others before it is taken for a mistake."""
+
+
+async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
+    """
+    Reserve the number of the run, and put it on record.
+
+    Raises:
+        StoreError: The store could not be asked.
+    """
+    store = run.spec.store
+    run.store_id = await store.identity(make=True)
+    run.manifest = await store.manifest.read()
+    fences = {c.name: c.attempt.facts.fence or 0 for c in hosts if c.attempt.facts}
+    named = [line.generation for line in run.manifest]
+    run.implausible = _implausible(fences, named)
+    believed = [n for name, n in fences.items() if name not in run.implausible]
+    lowest = 1 + max([0, *believed, *named])
+    run.generation = await store.runs.reserve(run.id, lowest)
+    run.note(e.Numbered(run.generation))
+    run.numbered.set()
+
+
+def _implausible(fences: dict[str, int], named: Sequence[int]) -> frozenset[str]:
+    """Return the hosts whose fences are far above all others, and above MANIFEST."""
+    known = sorted({*fences.values(), *named})
+    for below, above in pairwise(known):
+        if above - below > _LEAP:
+            return frozenset(name for name, n in fences.items() if n >= above)
+    return frozenset()
+
+
+async def record_moves(ctx: HostRun) -> e.Prepared:
+    """
+    Put on the host's disk all that a way back will need.
+
+    Raises:
+        Refused: The host's fence cannot be right.
+        RemoteError: Another run was to move links there later than this one.
+    """
+    if ctx.run.state.stopped is not None:
+        # The run let the pre-deploy end, so that its failure is told too. No more.
+        ctx.scope.cancel()
+    await ctx.run.numbered.wait()
+    if ctx.name in ctx.run.implausible:
+        raise Refused(ctx.name, _why_implausible(ctx))
+    number = ctx.run.generation
+    moves = tuple(attrs.evolve(move, generation=number) for move in ctx.undo.moves)
+    ctx.undo = attrs.evolve(ctx.undo, moves=moves)
+    args = []
+    for release, move in zip(ctx.attempt.to_deploy, moves, strict=True):
+        killed = moved_by_killed_run(ctx, release.module)
+        kept = "kept" if killed is not None and killed.release == release.id else ""
+        text = write(_record(ctx, release, move))
+        args += [move.folder, move.new, kept, text]
+    await _record_on_host(ctx, "moved", args)
+    # An adopted folder has no link to name: the path that it is moved to stands for it.
+    previous = {move.module: move.previous or move.aside for move in moves}
+    return e.Prepared(ctx.name, previous=previous)
+
+
+async def note_unchanged(ctx: HostRun, modules: frozenset[str]) -> None:
+    """Have a host that needed nothing note that it serves the run's releases."""
+    serves = [r for r in ctx.releases if r.module.name in modules]
+    if serves:
+        await _note(ctx, serves)
+
+
+async def note_live(ctx: HostRun) -> None:
+    """Have a host that stays live note it, though the run goes no further."""
+    await _note(ctx, ctx.attempt.to_deploy)
+
+
+async def _note(ctx: HostRun, releases: Iterable[Release]) -> None:
+    """Write records that say "live"; a failure only warns."""
+    args = []
+    for release in releases:
+        known = {move.module: move for move in ctx.undo.moves}
+        move = known.get(release.module.name) or move_of(ctx, release)
+        text = write(_record(ctx, release, move))
+        args += [move.folder, move.new, "kept", text]
+    try:
+        await _record_on_host(ctx, "live", args)
+    except HostError as exc:
+        ctx.warn(f"its records do not say yet that this run is live: {exc}")
+
+
+async def _record_on_host(ctx: HostRun, outcome: Ended, args: list[str]) -> None:
+    number = str(ctx.run.generation)
+    await call(
+        ctx.session,
+        *("record_moves", ctx.paths.app_dir, number, ctx.run.id, outcome, *args),
+        sudo=ctx.sudo,
+    )
+
+
+def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
+    spec, revision = ctx.run.spec, release.package.revision
+    takes_up = spec.killed is not None
+    return Activation(
+        generation=ctx.run.generation,
+        run=spec.id,
+        release=release.id,
+        goal=spec.goal.action.value,
+        previous=move.previous,
+        target=move.target,
+        aside=move.aside,
+        fingerprint=release.fingerprint,
+        store=ctx.run.store_id,
+        instance=ctx.known.instance,
+        actor=spec.actor,
+        reason=spec.reason,
+        at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        commit=revision.commit,
+        subject=revision.message.partition("\n")[0],
+        undoes=spec.killed.undoes if spec.killed else spec.follows,
+        resumes=spec.follows if takes_up else "",
+    )
+
+
+def _why_implausible(ctx: HostRun) -> str:
+    return (
+        f"{ctx.paths.app_meta}/fence says {ctx.known.fence}, far above all other hosts "
+        f"and MANIFEST: write the number of another host there, or remove the file"
+    )
