@@ -19,12 +19,12 @@ import ghostasync
 
 PROMISED = {
     "ghostasync": """
-        Action App Converge Deadlines Deploy DeployFailed DirectorySource Finding
-        FleetStatus Gate GhostasyncError GitSource Goal Hook Host HostReport
+        Action App BackPreview Converge Deadlines Deploy DeployFailed DirectorySource
+        Finding FleetStatus Gate GhostasyncError GitSource Goal Hook Host HostReport
         HostStatus Layout Log Module OpenRun Outcome Package Plan PlanError Preview
         Redeploy Report Resume Revert Rollback Rollout Run RunOptions Script Ssh State
-        StoreSettings Verify build check converge deploy dry_run load_plan logs resume
-        revert rollback start status
+        StoreSettings Verify build check converge deploy dry_run load_plan logs
+        preview_rollback resume revert rollback start status
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ._api import (
+        BackPreview,
         Preview,
         RunOptions,
         build,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         deploy,
         dry_run,
         logs,
+        preview_rollback,
         resume,
         revert,
         rollback,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "App",
+    "BackPreview",
     "Converge",
     "Deadlines",
     "Deploy",
@@ -100,6 +103,7 @@ __all__ = [
     "dry_run",
     "load_plan",
     "logs",
+    "preview_rollback",
     "resume",
     "revert",
     "rollback",

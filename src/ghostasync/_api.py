@@ -37,6 +37,7 @@ from .survey.logs import Log, read_logs
 from .survey.status import FleetStatus, compare
 
 __all__ = [
+    "BackPreview",
     "OnCancel",
     "Preview",
     "RunOptions",
@@ -46,6 +47,7 @@ __all__ = [
     "deploy",
     "dry_run",
     "logs",
+    "preview_rollback",
     "resume",
     "revert",
     "rollback",
@@ -73,6 +75,24 @@ class Preview:
     modules: Mapping[str, Revision | str]
     waves: tuple[tuple[str, ...], ...]
     allowed: int
+
+
+@attrs.frozen
+class BackPreview:
+    """
+    A rollback as it would go.
+
+    *run* is undone, empty where releases were named. *to* and *serves* map hosts to
+    modules to release ids: where each goes, empty where its link is removed, and what
+    it serves now, where it has said so. *manifest* are the modules whose lines in
+    MANIFEST go back as well.
+    """
+
+    run: str
+    to: Mapping[str, Mapping[str, str]]
+    serves: Mapping[str, Mapping[str, str]]
+    manifest: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class RunOptions(TypedDict, total=False):
@@ -230,6 +250,7 @@ async def deploy(
     rev: str = "",
     packages: Sequence[str] = (),
     force: bool = False,
+    back: bool = False,
     **options: Unpack[RunOptions],
 ) -> Report:
     """
@@ -248,6 +269,8 @@ async def deploy(
 
         force: Build and deploy again what is unchanged.
 
+        back: Deploy a commit all the same that is older than what serves.
+
         **options: See :class:`RunOptions`.
 
     Returns:
@@ -259,7 +282,7 @@ async def deploy(
 
     Source: Ghost's pipeline; rename(2) for the switch.
     """
-    goal = Deploy(modules, rev, packages, force)
+    goal = Deploy(modules, rev, packages, force, back)
     return await _to_its_end(start(plan, goal, **options))
 
 
@@ -337,20 +360,28 @@ async def rollback(
     *,
     run: str = "",
     to: Sequence[str] = (),
+    remove: bool = False,
+    recorded_secrets: bool = False,
     **options: Unpack[RunOptions],
 ) -> Report:
     """
-    Take the fleet back to an earlier release, on the road of a deploy.
+    Undo a run: take the hosts that it moved to what they served before.
 
-    Hosts that lack the release are sent it. MANIFEST moves, unless hosts are chosen.
+    Hosts know themselves what that was, so no store is needed for a release that they
+    have; a host that lacks it is sent it. Where MANIFEST names what is left, it moves
+    before the first host does. A host that is out of reach stops no other.
 
     Args:
         plan: What goes where.
 
-        run: Go back to what served before this run; before the one that brought what
-            serves now by default.
+        run: The run to undo, or how its id begins; the newest that stands by default.
 
-        to: Or to these releases, one for each module that goes back; not with *run*.
+        to: Go to these releases instead, one for each module; not with *run*.
+
+        remove: Remove the links of modules that the run had brought.
+
+        recorded_secrets: Have scripts see the secrets that the release had; else those
+            of the caller, and where these are not set, the newest that the host has.
 
         **options: See :class:`RunOptions`.
 
@@ -358,11 +389,64 @@ async def rollback(
         As :func:`deploy`.
 
     Raises:
-        PlanError: There is no release to go back to, hosts had different ones, or both
-            *run* and *to* are given.
-        DeployFailed: More hosts failed than allowed.
+        PlanError: There is nothing to go back to, or both *run* and *to* are given.
+        DeployFailed: A host could not go back, or was out of reach.
     """
-    return await _to_its_end(start(plan, Rollback(run, to), **options))
+    goal = Rollback(run, to, remove, recorded_secrets)
+    return await _to_its_end(start(plan, goal, **options))
+
+
+async def preview_rollback(
+    plan: Plan,
+    *,
+    run: str = "",
+    to: Sequence[str] = (),
+    remove: bool = False,
+    limit: Sequence[str] = (),
+    transport: Transport | None = None,
+    store: Store | None = None,
+    inventory: Inventory | None = None,
+) -> BackPreview:
+    """
+    Say what a rollback would do; hosts are looked at, and nothing is changed.
+
+    Args:
+        plan: What goes where.
+
+        run: As for :func:`rollback`.
+
+        to: As for :func:`rollback`.
+
+        remove: As for :func:`rollback`.
+
+        limit: As in :class:`RunOptions`.
+
+        transport: As in :class:`RunOptions`.
+
+        store: As in :class:`RunOptions`.
+
+        inventory: As in :class:`RunOptions`.
+
+    Raises:
+        PlanError: As :func:`rollback` does.
+    """
+    spec = await plan_run(
+        plan,
+        Rollback(run, to, remove),
+        reach=partial(_look_through, transport),
+        limit=limit,
+        store=store,
+        inventory=inventory,
+    )
+    if (back := spec.way_back) is None:
+        raise RuntimeError("a rollback without a way back")
+    return BackPreview(
+        run=spec.follows,
+        to=back.to,
+        serves=back.serves,
+        manifest=tuple(sorted(back.manifest)),
+        warnings=spec.warnings,
+    )
 
 
 # --- Without hosts, or without a change ------------------------------------------
@@ -485,7 +569,12 @@ async def check(
         PlanError: The plan cannot be carried out.
     """
     spec = await _plan_forward(
-        plan, Deploy(), limit=limit, store=store, inventory=inventory
+        plan,
+        Deploy(),
+        limit=limit,
+        transport=transport,
+        store=store,
+        inventory=inventory,
     )
     async with _look_through(transport, spec) as carrier:
         return await find(spec, carrier)
@@ -517,7 +606,13 @@ async def status(
         PlanError: The plan cannot be carried out.
         StoreError: The store cannot be read.
     """
-    spec = await plan_look(plan, limit=limit, store=store, inventory=inventory)
+    spec = await plan_look(
+        plan,
+        reach=partial(_look_through, transport),
+        limit=limit,
+        store=store,
+        inventory=inventory,
+    )
     async with _look_through(transport, spec) as carrier:
         return await compare(spec, carrier)
 
@@ -564,15 +659,15 @@ async def _plan_forward(
     *,
     limit: Sequence[str] = (),
     actor: str = "",
+    transport: Transport | None = None,
     store: Store | None = None,
     inventory: Inventory | None = None,
 ) -> RunSpec:
     """Return the spec of a deploy that is not carried out on hosts."""
-    reach = partial(_look_through, None)
     return await plan_run(
         plan,
         goal,
-        reach=reach,
+        reach=partial(_look_through, transport),
         limit=limit,
         actor=actor,
         store=store,

@@ -129,7 +129,8 @@ class Deploy(_Questions):
 
     *modules* are names or ``name@rev``, all of the plan's by default; *rev* is for
     those without their own and needs one repository; *packages* are ids of stored
-    packages to take instead of building; *force* deploys what is live already.
+    packages to take instead of building; *force* deploys what is live already. *back*
+    allows a commit that is older than what serves.
     """
 
     action: ClassVar = Action.DEPLOY
@@ -144,6 +145,7 @@ class Deploy(_Questions):
     rev: str = ""
     packages: tuple[str, ...] = attrs.field(default=(), converter=_words)
     force: bool = False
+    back: bool = False
 
     def __attrs_post_init__(self) -> None:
         revs: dict[str, str] = {}
@@ -159,7 +161,11 @@ class Deploy(_Questions):
 
 @attrs.frozen
 class Redeploy(_Questions):
-    """Bring stored *packages* to the fleet, one for each module; nothing is built."""
+    """
+    Bring stored *packages* to the fleet, one for each module; nothing is built.
+
+    *back* allows a commit that is older than what serves.
+    """
 
     # A stored package may be new to this fleet, so it migrates like a deploy.
     action: ClassVar = Action.REDEPLOY
@@ -172,6 +178,7 @@ class Redeploy(_Questions):
 
     packages: tuple[str, ...] = attrs.field(converter=_words)
     force: bool = False
+    back: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not self.packages:

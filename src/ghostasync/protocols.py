@@ -24,6 +24,7 @@ __all__ = [
     "Environment",
     "HostAccess",
     "Inventory",
+    "Lineage",
     "Manifest",
     "ManifestLine",
     "Notifier",
@@ -145,6 +146,18 @@ class Source(Protocol):
 
         Raises:
             SourceError: The tree could not be fetched.
+        """
+
+
+@runtime_checkable
+class Lineage(Protocol):
+    """A :class:`Source` that knows which of two commits came later."""
+
+    async def distance(self, commit: str, other: str) -> tuple[int, int] | None:
+        """
+        Return how many commits *commit* is ahead of *other*, and how many behind.
+
+        None where the source does not know both of them. Never raises.
         """
 
 

@@ -140,7 +140,7 @@ async def test_a_look_has_no_secrets_and_needs_none(
 ) -> None:
     monkeypatch.delenv("TOKEN")
 
-    spec = await plan_look(plan, limit=["h1"])
+    spec = await plan_look(plan, reach=nobody, limit=["h1"])
 
     assert spec.secrets == {}
     assert spec.goal == Converge()

@@ -32,6 +32,7 @@ from ghostasync import (
     Plan,
     PlanError,
     Rollout,
+    RunOptions,
     converge,
     deploy,
     resume,
@@ -46,6 +47,7 @@ from ghostasync.cli import _tables as tables
 from ghostasync.testing import (
     Answer,
     Call,
+    FakeHost,
     FakeHosts,
     FakeTransport,
     MemoryStore,
@@ -71,6 +73,16 @@ class Run:
     live: bool = False
     by_manifest: bool = False
     touched: set[str] = attrs.field(factory=set)
+    found: dict[str, int] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class Moment:
+    """What a controller left that died."""
+
+    hosts: dict[str, FakeHost]
+    store: MemoryStore
+    run: str
 
 
 @attrs.define
@@ -81,7 +93,6 @@ class Model:
     manifest: dict[str, Run] = attrs.field(factory=dict)
     killed: list[Run] = attrs.field(factory=list)
     seen: dict[str, int] = attrs.field(factory=dict)
-    count: int = 0
 
     def serves(self, host: str) -> int:
         return self.trails[host][-1].release if self.trails[host] else 0
@@ -89,10 +100,6 @@ class Model:
     @property
     def all(self) -> dict[str, int]:
         return {host: self.serves(host) for host in self.trails}
-
-    def new(self, release: int, store: str = "", **more: object) -> Run:
-        self.count += 1
-        return Run(self.count, release, store, **more)  # type: ignore[arg-type]  # keys
 
     def _without_killed(self, host: str) -> list[Run]:
         """What a killed run had brought was never proven; nothing goes back to it."""
@@ -140,32 +147,38 @@ class Model:
         if named is not None and named.number > run.number:
             return set()
         hosts = {h for h in run.touched if h in self.trails} or {*run.hosts}
-        return {host for host in hosts if self.later(host) <= run.number}
+        return {host for host in hosts if not self.overtaken(host, run)}
+
+    def overtaken(self, host: str, run: Run) -> bool:
+        """Tell whether another run has moved a host since *run* was killed."""
+        now = self.serves(host)
+        moved = now not in {run.found.get(host, 0), run.release}
+        return self.later(host) > run.number or moved
 
     def later(self, host: str) -> int:
         """The number of the last run that moved a host, or noted that it is in line."""
         trail = self.trails.get(host, [])
         return max(self.seen.get(host, 0), trail[-1].number if trail else 0)
 
-    def rollback(self, store: str) -> None:
-        number = self.new(0).number
+    def rollback(self, store: str, number: int) -> None:
         tops = {h: trail[-1] for h, trail in self.trails.items() if trail}
         runs = [run for run in tops.values() if not run.by_manifest]
         if not runs:
             raise LookupError
         undone = max(runs, key=lambda run: run.number)
-        own = {
-            host: trail[-2].release if len(trail) > 1 else 0
+        if any(r.number == undone.number and r is not undone for r in runs):
+            raise LookupError  # they knew nothing of each other
+        below = {
+            host: ([0] + [run.release for run in trail[:-1] if run.live])[-1]
             for host, trail in self.trails.items()
-            if trail and trail[-1] is undone
         }
+        own = {host: below[host] for host, run in tops.items() if run is undone}
         had = [release for release in own.values() if release]
         usual = max(had, key=had.count) if had else 0
         to = {host: release or usual for host, release in own.items()}
         for host, run in tops.items():
             if run.by_manifest and run.release == undone.release:
-                below = [r.release for r in self.trails[host][:-1]]
-                to[host] = usual or (below[-1] if below else 0)
+                to[host] = usual or below[host]
         to = {
             host: release
             for host, release in to.items()
@@ -204,6 +217,7 @@ class World:
     stores: dict[str, MemoryStore] = attrs.field(factory=dict)
     packages: dict[str, int] = attrs.field(factory=dict)
     version: int = 0
+    number: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.model = Model({host: [] for host in HOSTS})
@@ -235,12 +249,14 @@ class World:
         self.monkeypatch.setattr(basis, "datetime", Clock)
         # Packages of a folder have no commit in their ids; those of two stores would
         # have the same id if they were made in the same second.
-        clock = SimpleNamespace(time=lambda: 1_700_000_000 + 10 * self.version)
+        second = {"a": 0, "b": 5}[who]
+        clock = SimpleNamespace(time=lambda: 1_700_000_000 + 10 * self.version + second)
         self.monkeypatch.setattr(_memory_store, "time", clock)
 
-    def keys(self, who: str, dead: str = "") -> dict[str, object]:
+    def keys(self, who: str, dead: str = "") -> RunOptions:
         transport = FakeTransport(self.fleet, unreachable=frozenset({dead} - {""}))
-        return {"transport": transport, "store": self.stores[who]}
+        store, observe = self.stores[who], self.observe
+        return {"transport": transport, "store": store, "observe": observe}
 
     def next_version(self) -> int:
         self.version += 1
@@ -254,18 +270,18 @@ class World:
 
     # --- What people do ---
 
+    def observe(self, record: e.Record) -> None:
+        if isinstance(record.event, e.Numbered):
+            self.number = record.event.generation
+
     async def deploy(self, who: str, limit: str = "", dead: str = "") -> None:
         version = self.next_version()
         hosts = [h for h in self.model.trails if h != dead and (limit in {"", h})]
-        if not hosts or (dead and len(self.model.trails) == 1):
-            return
-        report = await deploy(
-            self.plan,
-            limit=[limit] if limit else (),
-            **self.keys(who, dead),  # type: ignore[arg-type]  # its own
-        )
+        keys = self.keys(who, dead)
+        keys["limit"] = [limit] if limit else ()
+        report = await deploy(self.plan, **keys)
         self.note(who, [*report.releases.values()], version)
-        run = self.model.new(version, self.store(who), whole=not limit)
+        run = Run(self.number, version, self.store(who), whole=not limit)
         self.model.deploy(run, hosts)
 
     async def fail(self, who: str, host: str) -> None:
@@ -279,81 +295,74 @@ class World:
 
         self.fleet.breaks = breaks
         with pytest.raises(DeployFailed) as failed:
-            await deploy(plan, **self.keys(who))  # type: ignore[arg-type]  # its own
+            await deploy(plan, **self.keys(who))
         self.fleet.breaks = lambda _: None
         self.note(who, [*failed.value.report.releases.values()], version)
-        self.model.new(0)
 
     async def kill(self, who: str, switched: int) -> None:
         """A controller dies once some hosts have switched."""
-        version, seen = self.next_version(), []
-        moment: list[object] = []
+        version, seen = self.next_version(), list[str]()
+        moment: list[Moment] = []
 
         def observe(record: e.Record) -> None:
+            self.observe(record)
             if isinstance(record.event, e.Switched):
                 seen.append(record.event.host)
             due = isinstance(record.event, e.Prepared | e.Switched)
             if not moment and due and len(seen) == switched:
-                # A host may be ahead of the journal.
-                moment.extend(
-                    copy.deepcopy((self.fleet.hosts, self.stores[who], record.run))
-                )
+                kept = copy.deepcopy((self.fleet.hosts, self.stores[who]))
+                moment.append(Moment(*kept, record.run))
 
-        waves = Rollout(waves=(1,), max_failures=1)
-        plan = attrs.evolve(self.plan, rollout=waves)
-        async with start(
-            plan,
-            observe=observe,
-            **self.keys(who),  # type: ignore[arg-type]  # its own
-        ) as run:
+        plan = attrs.evolve(self.plan, rollout=Rollout(waves=(1,), max_failures=1))
+        keys = self.keys(who)
+        keys["observe"] = observe
+        async with start(plan, **keys) as run:
             report = await run.report()
-        if not moment:
-            raise AssertionError("nobody switched")
-        hosts, store, run_id = moment
-        self.fleet.hosts, self.stores[who] = hosts, store  # type: ignore[assignment]
+        (died,) = moment
+        self.fleet.hosts, self.stores[who] = died.hosts, died.store
         if self.shared:
-            self.stores = dict.fromkeys(self.stores, self.stores[who])
-        for path in self.folder.glob(f"{who}/STATE/ghostasync/.runs/*/{run_id}"):
+            self.stores = dict.fromkeys(self.stores, died.store)
+        for path in self.folder.glob(f"{who}/STATE/ghostasync/.runs/*/{died.run}"):
             shutil.rmtree(path)
         self.note(who, [*report.releases.values()], version)
-        killed = self.model.new(
-            version, self.store(who), hosts=tuple(self.model.trails)
+        killed = Run(
+            self.number, version, self.store(who), hosts=tuple(self.model.trails)
         )
-        serves = self.serves
+        killed.found = self.model.all
         for host in self.model.trails:
-            if serves[host] == version:
+            if self.serves[host] == version:
                 self.model.bring(killed, host)
         self.model.killed.append(killed)
 
     async def resume(self, who: str) -> None:
         killed = self.model.unfinished(self.store(who))
-        if killed is None:
-            with pytest.raises(PlanError):
-                await resume(self.plan, **self.keys(who))  # type: ignore[arg-type]
+        try:
+            report = await resume(self.plan, **self.keys(who))
+        except PlanError:
+            # A journal that tells nothing yet, of a run that has moved nothing, may be
+            # history.
+            assert killed is None or not killed.touched
             return
-        report = await resume(self.plan, **self.keys(who))  # type: ignore[arg-type]
         assert report.exit_status == 0
+        assert killed is not None
         self.model.killed.remove(killed)
         # Where the journal had not told of the package yet, it was built again.
         self.note(who, [*report.releases.values()], killed.release)
-        hosts = [
-            host for host in killed.hosts if self.model.later(host) <= killed.number
-        ]
-        killed.whole = len(hosts) == len(killed.hosts) and {*killed.hosts} == {
-            *self.model.trails
-        }
-        killed.live, killed.number = True, self.model.new(0).number
+        hosts = [h for h in killed.hosts if not self.model.overtaken(h, killed)]
+        everyone = {*killed.hosts} == {*self.model.trails}
+        killed.whole = len(hosts) == len(killed.hosts) and everyone
+        killed.number = self.number
         self.model.deploy(killed, hosts)
 
     async def revert(self, who: str) -> None:
         killed = self.model.unfinished(self.store(who))
-        if killed is None:
-            with pytest.raises(PlanError):
-                await revert(self.plan, **self.keys(who))  # type: ignore[arg-type]
+        try:
+            report = await revert(self.plan, **self.keys(who))
+        except PlanError:
+            assert killed is None or not killed.touched
             return
-        report = await revert(self.plan, **self.keys(who))  # type: ignore[arg-type]
         assert report.exit_status == 0
-        self.model.new(0)
+        assert killed is not None
         self.model.killed.remove(killed)
         for trail in self.model.trails.values():
             if trail and trail[-1] is killed:
@@ -361,26 +370,26 @@ class World:
 
     async def rollback(self, who: str) -> None:
         try:
-            self.model.rollback(self.store(who))
-        except LookupError:
-            with pytest.raises(PlanError):
-                await rollback(self.plan, **self.keys(who))  # type: ignore[arg-type]
+            report = await rollback(self.plan, **self.keys(who))
+        except PlanError as exc:
+            note(str(exc))
+            with pytest.raises(LookupError):
+                self.model.rollback(self.store(who), 0)
         else:
-            report = await rollback(self.plan, **self.keys(who))  # type: ignore[arg-type]
             assert report.exit_status == 0
+            self.model.rollback(self.store(who), self.number)
 
     async def converge(self, who: str) -> None:
         named = self.model.manifest.get(self.store(who))
         if named is None:
             with pytest.raises(PlanError):
-                await converge(self.plan, **self.keys(who))  # type: ignore[arg-type]
+                await converge(self.plan, **self.keys(who))
             return
-        report = await converge(self.plan, **self.keys(who))  # type: ignore[arg-type]
+        report = await converge(self.plan, **self.keys(who))
         assert report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}
-        number = self.model.new(0).number
         for host, trail in self.model.trails.items():
             if self.model.serves(host) != named.release or not trail[-1].live:
-                self.model.back(host, named.release, number)
+                self.model.back(host, named.release, self.number)
 
     async def join(self) -> None:
         name = f"h{len(self.model.trails) + 1}"
@@ -408,9 +417,11 @@ class World:
 
     async def check_advice(self, who: str) -> None:
         """No command that is advised takes a host back, unless it says so."""
-        fleet = await status(self.plan, **self.keys(who))  # type: ignore[arg-type]
+        transport, store = self.fleet.transport, self.stores[who]
+        fleet = await status(self.plan, transport=transport, store=store)
         unfinished = self.model.unfinished(who)
-        assert (fleet.run is None) == (unfinished is None)
+        if unfinished is None or unfinished.touched:
+            assert (fleet.run is None) == (unfinished is None)
         named = self.model.manifest.get(who)
         for text in tables.status(fleet):
             if "back" in text or "ghostasync" not in text:

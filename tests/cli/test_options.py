@@ -10,6 +10,7 @@ from ghostasync.cli._options import (
     LIMITS,
     Common,
     Limits,
+    Mode,
     Pick,
 )
 from ghostasync.errors import ConfigError, PlanError
@@ -77,6 +78,6 @@ def test_limits_that_make_no_sense_are_refused(limits: Limits) -> None:
 def test_a_goal_is_what_was_picked() -> None:
     pick = Pick(rev="v2", package=("1_site_0",))
 
-    goal = pick.goal(["site"], force=True)
+    goal = pick.goal(["site"], Mode(force=True, back=True))
 
-    assert goal == Deploy(["site"], "v2", ["1_site_0"], force=True)
+    assert goal == Deploy(["site"], "v2", ["1_site_0"], force=True, back=True)

@@ -30,10 +30,13 @@ FLEET = [
         (["@failed"], "web2 db1"),
         (["@failed,web*"], "web2"),
         (["!@failed"], "web1 web3"),
+        (["@failed", "@behind"], "web2 web3 db1"),
     ],
 )
 def test_terms_narrow_and_limits_add_up(limits: list[str], expected: str) -> None:
-    chosen = select(FLEET, limits, {"web2", "db1", "gone"})
+    chosen = select(
+        FLEET, limits, {"@failed": {"web2", "db1", "gone"}, "@behind": {"web3"}}
+    )
 
     assert " ".join(host.name for host in chosen) == expected
 
@@ -47,8 +50,9 @@ def test_terms_narrow_and_limits_add_up(limits: list[str], expected: str) -> Non
         ("zone=a", "no host has a label zone; labels: az, size"),
         ("az=c", "no host has az=c"),
         ("!az=c", "no host has az=c"),
-        ("@failed", "no host failed in the last run"),
-        ("@broken", "there is no @broken, only @failed"),
+        ("@failed", "no host failed by itself in its last run"),
+        ("@behind", "no host that answers is behind MANIFEST"),
+        ("@broken", "there is no @broken, only @failed and @behind"),
         ("web1,,web2", "a term is empty"),
         ("", "a term is empty"),
         ("!", "a term is empty"),
@@ -64,23 +68,23 @@ def test_terms_narrow_and_limits_add_up(limits: list[str], expected: str) -> Non
 )
 def test_what_names_nothing_is_refused(limit: str, message: str) -> None:
     with pytest.raises(PlanError) as caught:
-        select(FLEET, ["web1", limit], ())
+        select(FLEET, ["web1", limit], {})
 
     assert str(caught.value) == f"--limit {limit}: {message}"
 
 
 def test_a_fleet_without_labels_says_so() -> None:
     with pytest.raises(PlanError, match=r"no host has a label az; labels: none$"):
-        select([Host("web1")], ["az=a"], ())
+        select([Host("web1")], ["az=a"], {})
 
 
 def test_not_the_failed_ones_is_everybody_when_none_failed() -> None:
-    assert select(FLEET, ["!@failed"], ()) == tuple(FLEET)
+    assert select(FLEET, ["!@failed"], {}) == tuple(FLEET)
 
 
 def test_an_empty_inventory_is_refused() -> None:
     with pytest.raises(PlanError) as caught:
-        select([], [], ())
+        select([], [], {})
 
     assert str(caught.value) == "inventory.hosts: there are no hosts to deploy to"
 

@@ -34,7 +34,9 @@ def test_a_run_that_goes_well_leaves_no_timer(fleet: Fleet) -> None:
     fleet.assert_serves(outcome.last["releases"]["site"])
     for host in HOSTS:
         ghost = fleet.path(host, "/ghost/shop/prod/web/blue/.ghost")
-        assert {p.name for p in ghost.iterdir()} <= {"lock", "holder", "beat"}
+        assert {p.name for p in ghost.iterdir()} <= {
+            *("lock", "holder", "beat", "fence"),
+        }
     until(lambda: not _timers(fleet))
 
 

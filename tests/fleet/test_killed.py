@@ -30,8 +30,8 @@ class Moment:
 
 
 MOMENTS: Final = {
-    "build": Moment("BuildStarted", waits="buildpack"),
-    "upload": Moment("Packaged"),
+    "build": Moment("Numbered", waits="buildpack"),
+    "upload": Moment("Prepared"),
     "pre_deploy": Moment("Uploaded", 4, waits="pre_deploy"),
     "barrier": Moment("Judged"),
     "switch": Moment("Switched", 2),
@@ -141,6 +141,19 @@ def test_a_killed_run_is_finished(kill: Kill, moment: str, tmp_path: Path) -> No
     assert again.stderr == (
         "ghostasync: there is no unfinished run: nothing is left to resume\n"
     )
+
+
+def test_a_run_that_was_killed_before_it_had_a_number_is_history(kill: Kill) -> None:
+    run = kill(Moment("Started"))
+
+    status, resumed = run("status"), run("resume")
+
+    assert (status.exit, json.loads(status.stdout)["run"]) == (0, None)
+    assert (resumed.exit, resumed.stdout) == (0, "")
+    assert "nothing is left to resume" in resumed.stderr
+    again = run("deploy")
+    assert again.exit == 0, again.stderr
+    run.assert_in_line(again.last["releases"]["site"])
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -206,7 +206,7 @@ def _assert_store(sample: SampleApp, report: Report) -> None:
     assert [line[:3] for line in lines] == [
         [name, report.releases[name], f"/srv/{name}"] for name in sample.repositories
     ]
-    for _, package, _, sha256 in lines:
+    for _, package, _, sha256, _ in lines:
         archive = sample.store / "packages" / f"{package}.tar.zst"
         assert hashlib.sha256(archive.read_bytes()).hexdigest() == sha256
     journal = Path(report.log) / "journal.jsonl"

@@ -34,14 +34,16 @@ def test_a_rollback_goes_the_road_of_a_deploy(stage: Stage, second: str) -> None
     assert outcome.event("ManifestMoved")["releases"] == {"site": stage.old}
     for host in HOSTS:
         assert stage.sample.leftovers(host, "site") == set()
+        # The release is there, and has run its pre-deploy when it came.
         assert [line[:3] for line in stage.sample.trace(host, "site")[-2:]] == [
-            ["pre_deploy", "rollback", stage.old],
+            ["post_deploy", "deploy", second],
             ["post_deploy", "rollback", stage.old],
         ]
     assert go(stage, "status").exit == 0
     refused = go(stage, "rollback")
     assert (refused.exit, refused.stdout) == (2, "")
-    assert "site: no release was served before run " in refused.stderr
+    assert "there is nothing to go back to" in refused.stderr
+    assert "rollback --remove takes its link away" in refused.stderr
 
 
 def test_a_host_that_lacks_the_release_is_sent_it(stage: Stage, second: str) -> None:

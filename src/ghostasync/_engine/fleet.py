@@ -40,6 +40,7 @@ from .commands import (
 from .gates import pass_before_switch
 from .host import HostRun, RunContext
 from .locks import is_free_within, unlock
+from .older import why_older
 from .pipeline import advance, apply, look, recheck
 from .policy import Policy
 from .records import note_live, note_unchanged, take_number
@@ -176,6 +177,7 @@ class Fleet:
             case Leave(host=host, reason=reason):
                 self._leave(self.hosts[host], reason)
             case TakeNumber():
+                self.run.numbering = True
                 self._start(self._take_number)
             case AwaitLock():
                 self._awaited = command
@@ -248,6 +250,11 @@ class Fleet:
 
     async def _take_number(self) -> None:
         try:
+            # Only now, with every lock in hand, is it certain what serves.
+            self.run.refused = await why_older(self.run, self.hosts.values())
+            if self.run.refused:
+                self.abandon(self.run.refused)
+                return
             await self.take_number()
         except GhostasyncError as exc:
             self.abandon(f"the run could not be numbered: {exc}")
@@ -303,6 +310,7 @@ class Fleet:
             await unlock([ctx for ctx in self.hosts.values() if ctx is not held])
         # Another run may have moved links meanwhile, under a higher number.
         self.run.generation, self.run.numbered = 0, anyio.Event()
+        self.run.numbering = False
         for ctx in again:
             if ctx is not held:
                 ctx.start_over()

@@ -94,9 +94,10 @@ class RunContext:
     are the environment of commands that belong to no module; *waves* is how many waves
     there are. *generation* is the run's number, *store_id* tells its store from others,
     and *manifest* is what MANIFEST said, once *numbered* is set; *implausible* are
-    hosts whose own numbers cannot be right. *records* is how many activation records
+    hosts whose own numbers cannot be right; *numbering* is whether the number is asked
+    for by now. *records* is how many activation records
     each host is asked for. *overtaken* are modules that a run later than the killed one
-    has moved on some host.
+    has moved on some host. *refused* is why the run is not carried out as asked.
     """
 
     spec: RunSpec
@@ -114,9 +115,11 @@ class RunContext:
     store_id: str = ""
     manifest: tuple[ManifestLine, ...] = ()
     implausible: frozenset[str] = frozenset()
+    numbering: bool = False
     numbered: anyio.Event = attrs.field(factory=anyio.Event)
     records: int = 1
     overtaken: set[str] = attrs.field(factory=set)
+    refused: str = ""
     modules: tuple[Module, ...] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -45,7 +45,9 @@ async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
     named = [line.generation for line in run.manifest]
     run.implausible = _implausible(fences, named)
     believed = [n for name, n in fences.items() if name not in run.implausible]
-    lowest = 1 + max([0, *believed, *named])
+    # Hosts that a run does not have may know of later runs; the store knows its own.
+    known = (await store.runs.generations()).values()
+    lowest = 1 + max([0, *believed, *named, *known])
     run.generation = await store.runs.reserve(run.id, lowest)
     run.note(e.Numbered(run.generation))
     run.numbered.set()
@@ -91,7 +93,12 @@ async def record_moves(ctx: HostRun) -> e.Prepared:
 
 async def note_unchanged(ctx: HostRun, modules: frozenset[str]) -> None:
     """Have a host that needed nothing note that it serves the run's releases."""
-    serves = [r for r in ctx.releases if r.module.name in modules]
+    # A module that a later run has moved there was left alone, and serves another one.
+    serves = [
+        r
+        for r in ctx.releases
+        if r.module.name in modules and ctx.known.targets[r.module.name].live == r.id
+    ]
     if serves:
         await _note(ctx, serves)
 
@@ -145,6 +152,7 @@ def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
         subject=revision.message.partition("\n")[0],
         undoes=spec.killed.undoes if spec.killed else spec.follows,
         resumes=spec.follows if takes_up else "",
+        origin=str(spec.killed.origin if spec.killed else ctx.run.generation),
     )
 
 

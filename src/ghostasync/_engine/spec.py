@@ -12,7 +12,7 @@ from ..errors import SourceError
 from ..goal import Goal
 from ..history.past_run import PastRun
 from ..model import Host, Module, Package, Plan, Revision
-from ..protocols import Balancer, Inventory, ManifestLine, Source, Store
+from ..protocols import Balancer, Inventory, Lineage, ManifestLine, Source, Store
 
 __all__ = ["ModuleToDeploy", "RunSpec"]
 
@@ -52,7 +52,7 @@ class ModuleToDeploy:
     *held* describes a package that hosts have and the store may have lost. Without
     package and source the module's link is removed. *error* is why the source could not
     say its revision. The run raises it when it builds, so that the failure is on record
-    and has the exit status of a failed run.
+    and has the exit status of a failed run. *lineage* knows which commits are older.
     """
 
     module: Module
@@ -61,6 +61,7 @@ class ModuleToDeploy:
     package: str = ""
     held: Package | None = None
     error: SourceError | None = None
+    lineage: Lineage | None = None
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -78,7 +79,7 @@ class RunSpec:
     locked. *warnings* are told when the run starts; *stranded* are hosts that an
     earlier run left so: they have to prove themselves, whatever they serve. *inventory*
     named the hosts and can be asked again; *balancer* is None without one. *way_back*
-    is there for a rollback.
+    is there for a rollback; *store_id* is the store's word, empty before it has one.
     """
 
     id: str
@@ -87,6 +88,7 @@ class RunSpec:
     environ: Mapping[str, str] = attrs.field(repr=False)
     store: Store
     store_url: str
+    store_id: str
     manifest: tuple[ManifestLine, ...]
     folder: Path
     modules: tuple[ModuleToDeploy, ...]

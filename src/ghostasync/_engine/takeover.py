@@ -167,7 +167,10 @@ def adopt_killed_moves(ctx: HostRun) -> bool:
 def overtaken(ctx: HostRun, module: Module) -> bool:
     """Tell whether a run later than the killed one has moved a module on the host."""
     killed, target = ctx.run.killed, ctx.known.targets[module.name]
-    return killed is not None and target.overtaken(killed.generation, killed.ids)
+    if killed is None:
+        return False
+    then = killed.links(ctx.name, module.name)
+    return target.overtaken(killed.generation, killed.ids, then, ctx.run.spec.store_id)
 
 
 def still_drained(ctx: HostRun) -> str:

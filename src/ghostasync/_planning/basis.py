@@ -43,6 +43,7 @@ class Basis:
     environ: Mapping[str, str] = attrs.field(repr=False)
     store: Store
     store_url: str
+    store_id: str
     folder: Path
     manifest: tuple[ManifestLine, ...]
     hosts_of_module: Mapping[str, frozenset[str]]
@@ -111,6 +112,7 @@ async def begin(
         environ=environ,
         store=store,
         store_url=url,
+        store_id=await store.identity(),
         folder=folder,
         warnings=warnings,
         manifest=await store.manifest.read(),
@@ -158,6 +160,7 @@ def spec_of_look(
         environ=basis.environ,
         store=basis.store,
         store_url=basis.store_url,
+        store_id=basis.store_id,
         manifest=basis.manifest,
         folder=basis.folder,
         modules=tuple(map(ModuleToDeploy, modules)),

@@ -5,35 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .._engine.waves import needed
-from ..config._selection import named, select
+from ..config._selection import named
 from ..errors import PlanError
-from ..history.reports import last_states
-from ..model import Host, Module, Plan, State
-from ..protocols import Store
+from ..model import Host, Module, Plan
 
-__all__ = ["choose_hosts", "hosts_of_module", "leave_enough", "leaves_out", "place"]
-
-# A host that was HALTED was stopped because of others, so it is not among them.
-_FAILED = frozenset(
-    state.value for state in (State.FAILED, State.ROLLED_BACK, State.STRANDED)
-)
-
-
-async def choose_hosts(
-    plan: Plan, store: Store, limit: Sequence[str]
-) -> tuple[Host, ...]:
-    """
-    Return the hosts that the expressions *limit* choose, in the inventory's order.
-
-    Raises:
-        PlanError: An expression names nothing, or no host is left.
-        StoreError: The reports of earlier runs cannot be read.
-    """
-    # Reading the reports of earlier runs takes a while; one expression needs them.
-    asked = any("@failed" in expression for expression in limit)
-    last = await last_states(store.runs) if asked else {}
-    failed = {name for name, state in last.items() if state in _FAILED}
-    return select(plan.hosts, limit, failed)
+__all__ = ["hosts_of_module", "leave_enough", "leaves_out", "place"]
 
 
 def hosts_of_module(plan: Plan) -> dict[str, frozenset[str]]:

@@ -11,7 +11,7 @@ from .._local.paths import cache_home, git_url, local_path, parse_package_id
 from ..errors import PlanError, SourceError, StoreError
 from ..goal import Goal
 from ..model import DirectorySource, GitSource, Module, Plan
-from ..protocols import ManifestLine, Source
+from ..protocols import Lineage, ManifestLine, Source
 from ..sources.directory import Directory
 from ..sources.git import Git
 from .basis import Basis
@@ -104,15 +104,19 @@ async def to_deploy(
     if package:
         # Looked up now: a package that is not there is refused before any host is met.
         try:
-            await basis.store.packages.package(package)
+            known = await basis.store.packages.package(package)
         except StoreError as exc:
             raise PlanError(f"package {package}: {exc}") from exc
-        return ModuleToDeploy(module, package=package)
+        lineage = _lineage(_source(basis, module)) if known.revision.commit else None
+        return ModuleToDeploy(
+            module, revision=known.revision, package=package, lineage=lineage
+        )
     if not goal.builds:
         raise PlanError(f"{module.name}: no stored package is known to take")
     source = _source(basis, module)
     try:
-        return ModuleToDeploy(module, source, await source.resolve())
+        revision, lineage = await source.resolve(), _lineage(source)
+        return ModuleToDeploy(module, source, revision, lineage=lineage)
     except SourceError as exc:
         # A source that cannot be reached is no mistake in the plan: the run fails with
         # it, on record and with the exit status 1 in place of 2.
@@ -125,6 +129,10 @@ def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
         return exc
     index = [known.name for known in plan.modules].index(module.name)
     return SourceError(f"{exc} (modules[{index}].source.dir)")
+
+
+def _lineage(source: Source) -> Lineage | None:
+    return source if isinstance(source, Lineage) else None
 
 
 def _source(basis: Basis, module: Module) -> Source:

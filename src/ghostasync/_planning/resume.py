@@ -23,8 +23,8 @@ from ..history.runs import find_run, open_runs
 from ..model import Action, Host, Module, Package, State
 from ..protocols import RunLog
 from .basis import Basis, Task
-from .hosts import choose_hosts, place
-from .look import Reach, look_at_all
+from .hosts import place
+from .look import Reach, look_at
 from .modules import at_revision, to_deploy
 from .rollback import held_packages
 from .unfinished import Seen, left_by, strange_run, unfinished_run
@@ -52,8 +52,7 @@ async def plan_resume(basis: Basis, asked: Resume | Revert, reach: Reach) -> Tas
     plan = basis.plan
     killed, over, seen = await _killed(basis, asked, reach)
     held = held_packages(seen)
-    everyone = await choose_hosts(plan, basis.store, ())
-    inventory, _ = place(everyone, plan.modules, basis.hosts_of_module)
+    inventory, _ = place(plan.hosts, plan.modules, basis.hosts_of_module)
     present = {host.name: host for host in inventory}
     # A run whose journal is lost may have had any host.
     hosts = tuple(present[name] for name in killed.hosts if name in present)
@@ -217,9 +216,9 @@ async def _killed(
     runs = basis.store.runs
     if asked.run and await find_run(runs, asked.run) is None:
         return _lost(basis, asked), frozenset(), {}
-    seen = await look_at_all(basis, reach)
+    seen = await look_at(basis, basis.plan.hosts, reach)
     if not asked.run:
-        killed = await unfinished_run(runs, basis.plan, basis.manifest, seen)
+        killed = await unfinished_run(basis.store, basis.plan, basis.manifest, seen)
         if killed is None:
             await _require_known(basis, seen)
             raise NothingToResume(
@@ -234,7 +233,7 @@ async def _killed(
             done = isinstance(asked, Resume) and not stranded
             text = _has_ended(killed, killed.finished.outcome, stranded)
             raise NothingToResume(text) if done else PlanError(text)
-    left = left_by(killed, basis.plan, basis.manifest, seen)
+    left = await left_by(killed, basis.store, basis.plan, basis.manifest, seen)
     # A run that later ones have overtaken may still be taken back where its hosts kept
     # its release; to go on with it would bring an old release over a newer one.
     if isinstance(asked, Resume) and not killed.generation:

@@ -20,9 +20,9 @@ from ..errors import PlanError, StoreError
 from ..goal import Rollback
 from ..model import Host, Package, Revision
 from .basis import Basis, Task
-from .hosts import choose_hosts, leaves_out, place
+from .hosts import leaves_out, place
 from .ledger import Ledger, Undoing
-from .look import Reach, look_at
+from .look import Reach, choose_hosts, look_at
 from .modules import wanted
 from .unfinished import Seen
 
@@ -51,7 +51,7 @@ async def plan_rollback(
         PlanError: No run can be undone, or there is no such release.
         StoreError: The store cannot be read.
     """
-    chosen = await choose_hosts(basis.plan, basis.store, limit)
+    chosen, told_of_choice = await choose_hosts(basis, limit, reach)
     chosen, _ = place(chosen, basis.plan.modules, basis.hosts_of_module)
     seen = await look_at(basis, chosen, reach)
     told = {name: facts for name, facts in seen.items() if isinstance(facts, Facts)}
@@ -65,7 +65,7 @@ async def plan_rollback(
         undoing = _with_silent(
             basis, undoing, [h for h in chosen if h.name not in told]
         )
-    warnings = [*_stays(undoing), *_groups(undoing)]
+    warnings = [*told_of_choice, *_stays(undoing), *_groups(undoing)]
     held = held_packages(told)
     undoing, lacking = await _possible(basis, undoing, told)
     warnings += lacking

@@ -22,8 +22,8 @@ from ..model import Module, Plan
 from ..protocols import Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
 from .basis import Basis, Task, begin, spec_of_look, this_user
-from .hosts import choose_hosts, leave_enough, leaves_out, place
-from .look import Reach
+from .hosts import leave_enough, leaves_out, place
+from .look import Reach, choose_hosts
 from .modules import in_manifest, to_deploy, wanted
 from .resume import plan_resume
 from .rollback import plan_rollback
@@ -72,6 +72,7 @@ async def plan_run(
         environ=basis.environ,
         store=basis.store,
         store_url=basis.store_url,
+        store_id=basis.store_id,
         manifest=basis.manifest,
         folder=basis.folder,
         modules=task.modules,
@@ -104,6 +105,7 @@ async def plan_run(
 async def plan_look(
     plan: Plan,
     *,
+    reach: Reach,
     limit: Sequence[str] = (),
     store: Store | None = None,
     inventory: Inventory | None = None,
@@ -119,7 +121,7 @@ async def plan_look(
     basis = await begin(plan, inventory, store)
     plan = basis.plan
     chosen, _ = wanted(plan)
-    hosts = await choose_hosts(plan, basis.store, limit)
+    hosts, _ = await choose_hosts(basis, limit, reach)
     hosts, modules = place(hosts, chosen, basis.hosts_of_module)
     limited = leaves_out(basis.plan, basis.hosts_of_module, hosts, modules)
     return spec_of_look(basis, hosts, modules, limited=limited)
@@ -141,13 +143,13 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
     match goal:
         case Deploy(modules=modules, rev=rev, packages=packages):
             chosen = wanted(basis.plan, modules=modules, rev=rev, packages=packages)
-            return await _forward(basis, goal, *chosen, limit)
+            return await _forward(basis, goal, chosen, limit, reach)
         case Redeploy(packages=packages):
             chosen = wanted(basis.plan, packages=packages)
-            return await _forward(basis, goal, *chosen, limit)
+            return await _forward(basis, goal, chosen, limit, reach)
         case Converge():
             chosen = in_manifest(basis.plan, basis.manifest)
-            return await _forward(basis, goal, *chosen, limit)
+            return await _forward(basis, goal, chosen, limit, reach)
         case Rollback():
             return await plan_rollback(basis, goal, limit, reach)
         case Resume() | Revert():
@@ -161,12 +163,13 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
 async def _forward(
     basis: Basis,
     goal: Goal,
-    modules: Sequence[Module],
-    packages: Mapping[str, str],
+    chosen: tuple[Sequence[Module], Mapping[str, str]],
     limit: Sequence[str],
+    reach: Reach,
 ) -> Task:
-    """Return a task that brings *modules*, as *packages* where named, to hosts."""
-    hosts = await choose_hosts(basis.plan, basis.store, limit)
+    """Return a task that brings *chosen* modules, as packages where named, to hosts."""
+    modules, packages = chosen
+    hosts, warnings = await choose_hosts(basis, limit, reach)
     hosts, modules = place(hosts, modules, basis.hosts_of_module)
     to_do = [await to_deploy(basis, goal, m, packages.get(m.name, "")) for m in modules]
     return Task(
@@ -174,7 +177,7 @@ async def _forward(
         hosts=hosts,
         modules=tuple(to_do),
         limited=leaves_out(basis.plan, basis.hosts_of_module, hosts, modules),
-        warnings=basis.warnings,
+        warnings=(*basis.warnings, *warnings),
     )
 
 

@@ -18,7 +18,7 @@ from ..errors import HostError
 from ..history.past_run import PastRun
 from ..history.runs import open_runs
 from ..model import Plan
-from ..protocols import ManifestLine, RunLog
+from ..protocols import ManifestLine, Store
 
 __all__ = ["Seen", "StrangeRun", "left_by", "strange_run", "unfinished_run"]
 
@@ -27,7 +27,7 @@ Seen = Mapping[str, Facts | HostError]
 
 
 async def unfinished_run(
-    runs: RunLog, plan: Plan, manifest: Sequence[ManifestLine], seen: Seen
+    store: Store, plan: Plan, manifest: Sequence[ManifestLine], seen: Seen
 ) -> PastRun | None:
     """
     Return the newest run of the store that is unfinished.
@@ -37,14 +37,18 @@ async def unfinished_run(
     """
     # Below the numbers of all lines of MANIFEST every module has gone live since.
     lowest = min((line.generation for line in manifest), default=0)
-    for past_run in await open_runs(runs, lowest):
-        if left_by(past_run, plan, manifest, seen):
+    for past_run in await open_runs(store.runs, lowest):
+        if await left_by(past_run, store, plan, manifest, seen):
             return past_run
     return None
 
 
-def left_by(
-    past_run: PastRun, plan: Plan, manifest: Iterable[ManifestLine], seen: Seen
+async def left_by(
+    past_run: PastRun,
+    store: Store,
+    plan: Plan,
+    manifest: Iterable[ManifestLine],
+    seen: Seen,
 ) -> dict[str, tuple[str, ...]]:
     """
     Return the modules of an open run that no later run has moved, by host.
@@ -54,6 +58,7 @@ def left_by(
     lines = {line.module: line for line in manifest}
     left: dict[str, tuple[str, ...]] = {}
     ids, number = frozenset(past_run.ids), past_run.generation
+    word = await store.identity()
     for host in _may_be_moved(past_run, plan, seen) or past_run.hosts:
         facts = seen.get(host)
         modules = []
@@ -63,7 +68,8 @@ def left_by(
             if line and line.generation > number and line.package != package:
                 continue
             target = facts.targets.get(module) if isinstance(facts, Facts) else None
-            if target is None or not target.overtaken(number, ids):
+            then = past_run.links(host, module)
+            if target is None or not target.overtaken(number, ids, then, word):
                 modules.append(module)
         if modules:
             left[host] = tuple(modules)

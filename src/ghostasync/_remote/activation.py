@@ -51,10 +51,11 @@ class Activation:
 
     *run* moved the link *target* from *previous* (its text, empty where there was none)
     to the release *release*. *resumes* is the killed run that it took up, *undoes* the
-    run that it rolled back; *store* and *instance* tell from which store it came and to
-    which machine. *aside* is the path that an adopted folder was moved to,
-    *fingerprint* that of the release. *at* is an RFC 3339 time of the run's clock. A
-    release that served already has itself as *previous*.
+    run that it rolled back, *origin* the number of the first run of this work. *store*
+    and *instance* tell from which store it came and to which machine. *aside* is the
+    path that an adopted folder was moved to, *fingerprint* that of the release. *at* is
+    an RFC 3339 time of the run's clock. A release that served already has itself as
+    *previous*.
     """
 
     generation: int
@@ -75,6 +76,13 @@ class Activation:
     subject: str = ""
     undoes: str = ""
     resumes: str = ""
+    origin: str = ""
+
+    @property
+    def age(self) -> int:
+        """The number of the run that set out to bring the release."""
+        plain = self.origin.isascii() and self.origin.isdigit()
+        return int(self.origin[:LONGEST_NUMBER]) if plain else self.generation
 
     @property
     def moved(self) -> bool:

@@ -90,18 +90,28 @@ class ModuleState:
         by_run = self.record is not None and self.record.run in ids
         return by_run or not releases.isdisjoint(left)
 
-    def overtaken(self, generation: int, ids: Collection[str]) -> bool:
+    def overtaken(
+        self, generation: int, ids: Collection[str], then: Collection[str], store: str
+    ) -> bool:
         """
-        Tell whether a later run has moved the link since the run numbered *generation*.
+        Tell whether another run has moved the link since the run numbered *generation*.
 
-        *ids* are that run's and those of the runs whose work it took up.
+        *ids* are that run's and those of the runs whose work it took up; *then* are the
+        releases that it found there or brought there, none where that is not known.
+        *store* is its store's own word.
         """
-        return any(
+        if any(
             move.generation > generation
             and move.run not in ids
             and (move.outcome == "live" or move is self.record)
             for move in self.activations
-        )
+        ):
+            return True
+        if self.record is None or self.record.run in ids:
+            return False
+        # Another store gives numbers of its own, so what it brought may be later,
+        # whatever its number.
+        return self.live not in then if then else self.record.store != store
 
 
 @attrs.frozen

@@ -34,6 +34,9 @@ EXIT_STATUS: Final[dict[Outcome, int]] = {
 AFTER_ALL_FAILED: Final = 7
 """Live, but after_all_deploy failed."""
 
+REFUSED: Final = 2
+"""Nothing was changed: what serves is not what the caller took it for."""
+
 _WORSE: Final = frozenset({Outcome.STRANDED, Outcome.MIXED})
 """Outcomes whose exit status comes before that of anything that went wrong later."""
 
@@ -48,6 +51,8 @@ def sum_up(
     """
     outcome, state = _outcome(fleet), fleet.policy.run
     status = EXIT_STATUS[outcome]
+    if fleet.run.refused and outcome is Outcome.FAILED:
+        status = REFUSED
     # A partial or live run exits 7 where after_all_deploy failed; a stranded host is
     # the graver news.
     if after_all_due and outcome not in _WORSE:

@@ -56,7 +56,7 @@ def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     Look at sources and hosts with the deploy's own eyes; changes nothing.
 
     Args:
-        limit: Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable.
+        limit: Hosts: globs, !x, label=v, @failed, @behind; a comma is "and".
 
         options: As everywhere.
     """
@@ -125,7 +125,7 @@ def deploy(
         options: As everywhere.
     """
     plan = limits.applied(options.plan())
-    goal = pick.goal(modules, force=mode.force)
+    goal = pick.goal(modules, mode)
     if not mode.dry_run:
         return _run(options, plan, goal, locking, limit=pick.limit)
     answer = run_async(
@@ -189,26 +189,49 @@ def rollback(
     *,
     to: Repeatable = (),
     limit: Repeatable = (),
+    remove: Flag = False,
+    recorded_secrets: Flag = False,
+    dry_run: Flag = False,
     locking: Locking = LOCKING,
     options: Common = COMMON,
 ) -> int:
     """
-    Take the fleet back to an earlier release, on the road of a deploy.
+    Undo a run: take the hosts that it moved to what they served before.
 
     Args:
-        run: To what served before this run; by default before the one that brought
-            what serves now.
+        run: The run to undo, or how its id begins; by default the newest that stands.
 
         to: The id of the release to go to instead, one for each module. Repeatable.
 
-        limit: Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable.
+        limit: Hosts: globs, !x, label=v, @failed, @behind; a comma is "and".
+
+        remove: Remove the links of modules that the run had brought.
+
+        recorded_secrets: Have scripts see the secrets that the release had.
+
+        dry_run: Look at hosts, and say where each would go.
 
         locking: What to do where another run holds a host.
 
         options: As everywhere.
     """
-    goal = Rollback(run, to)
-    return _run(options, options.plan(), goal, locking, limit=limit)
+    goal = Rollback(run, to, remove, recorded_secrets)
+    if not dry_run:
+        return _run(options, options.plan(), goal, locking, limit=limit)
+    answer = run_async(
+        partial(
+            api.preview_rollback,
+            options.plan(),
+            run=run,
+            to=to,
+            remove=remove,
+            limit=limit,
+        )
+    )
+    as_json = options.output == "json"
+    shown = [tables.back_json(answer)] if as_json else tables.back(answer)
+    show(shown, sys.stdout)
+    return 0
 
 
 def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
@@ -216,7 +239,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     Say what hosts serve, and whether that is what MANIFEST says.
 
     Args:
-        limit: Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable.
+        limit: Hosts: globs, !x, label=v, @failed, @behind; a comma is "and".
 
         options: As everywhere.
     """

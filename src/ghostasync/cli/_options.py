@@ -102,13 +102,14 @@ class Pick:
     """The id of a stored package, deployed as it is. Repeatable."""
 
     limit: Repeatable = ()
-    """Hosts: name globs, !x, label=v, @failed; a comma is "and". Repeatable."""
+    """Hosts: globs, !x, label=v, @failed, @behind; a comma is "and". Repeatable."""
 
-    def goal(self, modules: Sequence[str], *, force: bool) -> Deploy:
+    def goal(self, modules: Sequence[str], mode: Mode) -> Deploy:
         """Return what a run is for that deploys *modules*."""
         from ..goal import Deploy
 
-        return Deploy(tuple(modules), self.rev, self.package, force)
+        words = tuple(modules), self.rev, self.package
+        return Deploy(*words, mode.force, mode.back)
 
 
 @Parameter(name="*")
@@ -121,6 +122,9 @@ class Mode:
 
     force: Flag = False
     """Build and deploy again what is unchanged."""
+
+    back: Flag = False
+    """Deploy a commit all the same that is older than what serves."""
 
 
 @Parameter(name="*")

@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 import attrs
 
-from .. import Preview
+from .. import BackPreview, Preview
 from ..model import Revision
 from ..survey.check import Finding
 from ..survey.logs import Log
@@ -25,6 +25,8 @@ from ..views.summary import TypedCommand
 from ..views.text import plain, plural
 
 __all__ = [
+    "back",
+    "back_json",
     "findings",
     "findings_json",
     "logs",
@@ -66,6 +68,31 @@ def _revision(revision: Revision | str) -> str:
     if isinstance(revision, str):
         return revision
     return " ".join(filter(None, (revision.rev, revision.commit))) or revision.repo
+
+
+def back(answer: BackPreview) -> Iterator[str]:
+    """Say where a rollback would take hosts, those alike in one line."""
+    if answer.run:
+        yield plain(f"undoes run {answer.run}")
+    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for host, modules in answer.to.items():
+        for module, release in modules.items():
+            now = answer.serves.get(host, {}).get(module, "?")
+            groups[module, now, release].append(host)
+    for (module, now, release), hosts in groups.items():
+        where = release or "nothing: the link is removed"
+        way = where if now == "?" else f"{now or 'nothing'} -> {where}"
+        yield plain(f"{module}: {way}, on {short_hosts(hosts, _WIDTH)}")
+    for module in answer.manifest:
+        yield plain(f"{module}: MANIFEST goes back first")
+    for warning in answer.warnings:
+        yield plain(f"warning: {warning}")
+    yield f"{plural(len(answer.to), 'host')}; nothing was changed"
+
+
+def back_json(answer: BackPreview) -> str:
+    """Return the same as one line of JSON."""
+    return _json(**attrs.asdict(answer))
 
 
 def findings(answer: Sequence[Finding]) -> Iterator[str]:

@@ -5,27 +5,37 @@ One ``--limit`` is a list of terms that must all hold; several ``--limit`` add u
 
     --limit 'web*,az=a,!web3' --limit @failed
 
-A term is a glob on the host's name, ``label=glob``, or ``@failed`` for the hosts that
-failed in the last run; ``!`` in front turns it round. A term that names nothing is an
-error and no empty set: the usual cause is a typing mistake, and behind a ``!`` it would
+A term is a glob on the host's name, ``label=glob``, ``@failed`` for hosts that failed
+in their own last run, or ``@behind`` for hosts that serve another, not later, release
+than MANIFEST's; ``!`` in front turns it round. A term that names nothing is an error
+and no empty set: the usual cause is a typing mistake, and behind a ``!`` it would
 deploy to the very host that was to be spared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from ..errors import PlanError
 from ..model import Host
 
-__all__ = ["named", "select"]
+__all__ = ["BEHIND", "FAILED", "named", "select"]
 
-_FAILED = "@failed"
+FAILED = "@failed"
+BEHIND = "@behind"
+
+Groups = Mapping[str, Collection[str]]
+"""The names of the hosts in each group that a term may ask for, by that term."""
+
+_EMPTY = {
+    FAILED: "no host failed by itself in its last run",
+    BEHIND: "no host that answers is behind MANIFEST",
+}
 
 
 def select(
-    hosts: Sequence[Host], limits: Sequence[str], failed: Collection[str]
+    hosts: Sequence[Host], limits: Sequence[str], groups: Groups
 ) -> tuple[Host, ...]:
     """
     Return the hosts that *limits* name, in the order of the inventory.
@@ -35,7 +45,7 @@ def select(
 
         limits: The expressions; none means all hosts.
 
-        failed: Names of the hosts that failed in the last run.
+        groups: The hosts of each group that a term asks for.
 
     Raises:
         PlanError: A term names nothing, or no host is left.
@@ -47,7 +57,7 @@ def select(
     names: set[str] = set()
     for limit in limits:
         try:
-            names |= _all_terms(hosts, limit, failed)
+            names |= _all_terms(hosts, limit, groups)
         except PlanError as error:
             raise PlanError(f"--limit {limit}: {error}") from None
     return tuple(host for host in hosts if host.name in names)
@@ -62,19 +72,17 @@ def named(hosts: Sequence[Host], expressions: Sequence[str]) -> frozenset[str]:
     """
     if not expressions:
         return frozenset(host.name for host in hosts)
-    return frozenset().union(*(_all_terms(hosts, e, ()) for e in expressions))
+    return frozenset().union(*(_all_terms(hosts, e, {}) for e in expressions))
 
 
-def _all_terms(
-    hosts: Sequence[Host], limit: str, failed: Collection[str]
-) -> frozenset[str]:
+def _all_terms(hosts: Sequence[Host], limit: str, groups: Groups) -> frozenset[str]:
     names = frozenset(host.name for host in hosts)
     for term in limit.split(","):
         term_text = term.strip()
-        matched = _term(hosts, term_text.removeprefix("!"), failed)
+        matched = _term(hosts, term_text.removeprefix("!"), groups)
         names = names - matched if term_text.startswith("!") else names & matched
         # "!@failed" after a run without failures is no typing mistake: it is all hosts.
-        if not matched and term_text != f"!{_FAILED}":
+        if not matched and term_text not in {f"!{FAILED}", f"!{BEHIND}"}:
             raise PlanError(_nothing(hosts, term_text))
     if not names:
         hint = ', for a comma means "and": for "or" it is repeated' * ("," in limit)
@@ -82,10 +90,10 @@ def _all_terms(
     return names
 
 
-def _term(hosts: Sequence[Host], term: str, failed: Collection[str]) -> frozenset[str]:
+def _term(hosts: Sequence[Host], term: str, groups: Groups) -> frozenset[str]:
     label, equals, pattern = term.partition("=")
-    if term == _FAILED:
-        matched = (host for host in hosts if host.name in failed)
+    if term in groups:
+        matched = (host for host in hosts if host.name in groups[term])
     elif equals:
         matched = (
             host
@@ -100,10 +108,10 @@ def _term(hosts: Sequence[Host], term: str, failed: Collection[str]) -> frozense
 def _nothing(hosts: Sequence[Host], term_text: str) -> str:
     term = term_text.removeprefix("!")
     label, equals, pattern = term.partition("=")
-    if term == _FAILED:
-        return "no host failed in the last run"
+    if term in _EMPTY:
+        return _EMPTY[term]
     if term.startswith("@"):
-        return f"there is no {term}, only {_FAILED}"
+        return f"there is no {term}, only {FAILED} and {BEHIND}"
     if not term:
         return "a term is empty"
     if not equals:

@@ -33,9 +33,10 @@ class PastRun:
     the run that this one rolls back; empty where there is none.
     *manifest* is what MANIFEST named for its modules before, *packages* what they got;
     *migrated* are the modules whose before_switch has passed;
-    *states* and *previous* are by host: its last state, and the texts of its links
-    before (module to text). *began* is in POSIX seconds. *generation* is its number, 0
-    where it had none; *leads* and *to* are those of a rollback, see
+    *states*, *previous* and *served* are by host: its last state, the texts of its
+    links before (module to text), and the releases that it served then. *began* is in
+    POSIX seconds. *generation* is its number, 0 where it had none, and *origin* that of
+    the first run of its work. *leads* and *to* are those of a rollback, see
     :class:`events.Started`.
     """
 
@@ -55,6 +56,8 @@ class PastRun:
     revisions: Mapping[str, Revision] = attrs.field(factory=dict)
     states: Mapping[str, S] = attrs.field(factory=dict)
     previous: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    served: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    origin: int = 0
     leads: tuple[str, ...] = ()
     to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     generation: int = 0
@@ -78,6 +81,13 @@ class PastRun:
     def brought(self) -> bool:
         """Whether it took hosts to a package that MANIFEST did not name before."""
         return any(self.manifest.get(m) != p for m, p in self.packages.items())
+
+    def links(self, host: str, module: str) -> tuple[str, ...]:
+        """Return what the run found on a host and what it brought; empty if unknown."""
+        if module not in self.served.get(host, {}):
+            return ()
+        found = self.served[host][module]
+        return (found, *filter(None, [self.packages.get(module)]))
 
     def in_state(self, *states: S) -> tuple[str, ...]:
         """Return the hosts whose last known state is one of these, in order."""
@@ -136,6 +146,8 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
             host: {**older.previous.get(host, {}), **newer.previous.get(host, {})}
             for host in {**older.previous, **newer.previous}
         },
+        served={**newer.served, **older.served},
+        origin=older.origin or older.generation,
         leads=older.leads,
         to=older.to,
         generation=newer.generation or older.generation,

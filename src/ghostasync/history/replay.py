@@ -82,6 +82,8 @@ def _past_run(first: e.Record, run: RunState[HostState]) -> PastRun | None:
         leads=started.leads,
         to=started.to,
         generation=run.generation,
+        origin=run.generation,
+        served={name: host.serves for name, host in run.hosts.items() if host.serves},
         switching=bool(run.waves),
         committed=run.manifest is not None,
         migrated=frozenset(run.migrated),

@@ -16,7 +16,7 @@ from ..errors import NotInStore
 from ..model import State
 from ..protocols import RunLog
 
-__all__ = ["REPORT", "last_states", "still_stranded"]
+__all__ = ["REPORT", "failed_hosts", "last_states", "still_stranded"]
 
 REPORT: Final = "report.json"
 
@@ -24,6 +24,7 @@ _RUNS: Final = 50
 """Runs that are looked at, the newest ones."""
 
 _STRANDED: Final = State.STRANDED.value
+_FAILED: Final = {State.FAILED.value, State.ROLLED_BACK.value, State.STRANDED.value}
 _IN_ORDER: Final = {State.LIVE.value, State.UNCHANGED.value, State.ROLLED_BACK.value}
 
 
@@ -37,12 +38,33 @@ async def last_states(runs: RunLog) -> dict[str, str]:
     Raises:
         StoreError: The store cannot be read.
     """
-    states: dict[str, str] = {}
+    return {name: row["state"] for name, row in (await _last_rows(runs)).items()}
+
+
+async def failed_hosts(runs: RunLog) -> frozenset[str]:
+    """
+    Return the hosts that failed, by themselves, in their own last run.
+
+    Hosts that were halted or taken back because of others did not fail by themselves.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    rows = await _last_rows(runs)
+    return frozenset(
+        name for name, row in rows.items() if row["state"] in _FAILED and row["stage"]
+    )
+
+
+async def _last_rows(runs: RunLog) -> dict[str, dict[str, str]]:
+    last: dict[str, dict[str, str]] = {}
     async for report in _reports(runs):
-        for name, state in _states(report).items():
-            if states.get(name) != _STRANDED or state in _IN_ORDER:
-                states[name] = state
-    return states
+        for name, row in _rows(report).items():
+            known = last.get(name)
+            stays = known is not None and known["state"] == _STRANDED
+            if not stays or row["state"] in _IN_ORDER:
+                last[name] = row
+    return last
 
 
 async def still_stranded(runs: RunLog) -> frozenset[str]:
@@ -58,7 +80,8 @@ async def still_stranded(runs: RunLog) -> frozenset[str]:
         # the word is not parsed.
         if not stranded and _STRANDED.encode() not in report:
             continue
-        for name, state in _states(report).items():
+        for name, row in _rows(report).items():
+            state = row["state"]
             if state == _STRANDED:
                 stranded.add(name)
             elif state in _IN_ORDER:
@@ -73,9 +96,13 @@ async def _reports(runs: RunLog) -> AsyncIterator[bytes]:
             yield await runs.load(run, REPORT)
 
 
-def _states(report: bytes) -> dict[str, str]:
+def _rows(report: bytes) -> dict[str, dict[str, str]]:
+    """Return the state of each host, and the stage in which it failed by itself."""
     try:
         hosts = json.loads(report)["hosts"]
-        return {name: str(host["state"]) for name, host in hosts.items()}
+        return {
+            name: {"state": str(host["state"]), "stage": str(host.get("stage") or "")}
+            for name, host in hosts.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # a damaged report hides no host of other runs

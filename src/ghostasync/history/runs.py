@@ -82,7 +82,8 @@ async def open_runs(runs: RunLog, lowest: int = 0) -> list[PastRun]:
         of_work = (numbers.get(each, 0) for each in past_run.ids)
         number = max(past_run.generation, *of_work)
         if past_run.is_open and number >= max(lowest, 1):
-            found.append(attrs.evolve(past_run, generation=number))
+            origin = past_run.origin or number
+            found.append(attrs.evolve(past_run, generation=number, origin=origin))
     return sorted(found, key=lambda each: -each.generation)
 
 

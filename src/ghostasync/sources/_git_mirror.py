@@ -150,6 +150,16 @@ class Mirror:
             doing="read",
         )
 
+    async def distance(self, commit: str, other: str) -> tuple[int, int]:
+        """Return how many commits each of two has that the other lacks."""
+        answer = await self.git.ask(
+            *(f"--git-dir={self.folder}", "rev-list", "--left-right", "--count"),
+            *("--end-of-options", f"{commit}...{other}"),
+            doing="compare commits of",
+        )
+        ahead, behind = answer.split()
+        return int(ahead), int(behind)
+
     async def _refs(self, *refs: str) -> dict[str, str]:
         """Return the commits of those of *refs* that are there and lead to one."""
         found = dict[str, str]()

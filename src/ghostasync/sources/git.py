@@ -133,6 +133,22 @@ class Git:
                 await self._add_submodules(into, output)
             await to_thread.run_sync(_settle, into, revision.epoch, self._keep_git)
 
+    async def distance(self, commit: str, other: str) -> tuple[int, int] | None:
+        """
+        Return how many commits *commit* is ahead of *other*, and how many behind.
+
+        None where the repository does not have both, or cannot be asked.
+        """
+        try:
+            async with self._translated():
+                for each in (commit, other):
+                    if not await self._mirror.find(each):
+                        await self._mirror.update()
+                        await self._find(each)
+                return await self._mirror.distance(commit, other)
+        except (SourceError, UnknownRevision):
+            return None
+
     async def _find(self, rev: str) -> str:
         found = await self._mirror.find(rev)
         # A commit that no branch or tag leads to any more may still be had by its id.

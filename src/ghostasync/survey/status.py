@@ -142,6 +142,46 @@ class FleetStatus:
     other: OtherStore | None = None
 
 
+@attrs.frozen
+class _Ages:
+    """
+    The order in which releases came, by the records of all hosts.
+
+    *first* maps releases to the number of the run that brought each first; *store* is
+    the word of the store that is asked.
+    """
+
+    first: Mapping[str, int]
+    store: str
+
+    @classmethod
+    def of(cls, seen: Seen, store: str) -> _Ages:
+        first: dict[str, int] = {}
+        for facts in seen.values():
+            targets = facts.targets.values() if isinstance(facts, Facts) else ()
+            for move in (move for target in targets for move in target.activations):
+                known = first.get(move.release, move.age)
+                first[move.release] = min(known, move.age)
+        return cls(first, store)
+
+    def is_later(self, release: str, than: str) -> bool:
+        """Tell whether *release* came after another one; no where nobody knows."""
+        return self.first.get(release, 0) > self.first.get(than, sys.maxsize)
+
+    def way(self, target: ModuleState, line: ManifestLine) -> Way:
+        """Return where a converge would take the link of one module."""
+        if target.live == line.package and not target.dangling:
+            return ""
+        if not target.live or target.dangling:
+            return "forward"
+        if target.record is not None and target.record.generation > line.generation:
+            return "ahead"
+        # Numbers of stores that know nothing of each other say little.
+        strange = target.record is not None and target.record.store != self.store
+        later = self.is_later(line.package, target.live)
+        return "forward" if later and not strange else "back"
+
+
 async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
     """Return what each host serves beside what MANIFEST says."""
     names = {chosen.module.name for chosen in spec.modules}
@@ -149,18 +189,18 @@ async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
     store = spec.store
     last = await last_states(store.runs)
     seen = await looked_at(spec, transport, records=_RECORDS)
-    first = _first_seen(seen)
+    ages = _Ages.of(seen, await store.identity())
     hosts = {
-        name: _status(facts, lines, last.get(name, ""), first)
+        name: _status(facts, lines, last.get(name, ""), ages)
         for name, facts in seen.items()
     }
     holders = [facts.holder for facts in seen.values() if isinstance(facts, Facts)]
-    killed = await unfinished_run(store.runs, spec.plan, spec.manifest, seen)
+    killed = await unfinished_run(store, spec.plan, spec.manifest, seen)
     return FleetStatus(
         expected={name: line.package for name, line in lines.items()},
         hosts=hosts,
         run=_open_run(killed, next(filter(None, holders), "")),
-        ahead=await _ahead(store, lines, seen, first),
+        ahead=await _ahead(store, lines, seen, ages),
         other=await _other_store(store, seen),
     )
 
@@ -169,7 +209,7 @@ def _status(
     facts: Facts | HostError,
     lines: Mapping[str, ManifestLine],
     last: str,
-    first: Mapping[str, int],
+    ages: _Ages,
 ) -> HostStatus:
     stranded = last == State.STRANDED.value
     if isinstance(facts, HostError):
@@ -179,7 +219,7 @@ def _status(
     expected = {name: line.package for name, line in lines.items()}
     texts = [_difference(name, expected.get(name, ""), facts) for name in live]
     text = "; ".join(filter(None, texts))
-    way = _way(facts, lines, first)
+    way = _way(facts, lines, ages)
     if stranded:
         # A link that is right again proves nothing: the post-deploy of the old release,
         # or its verification, may have failed.
@@ -187,47 +227,19 @@ def _status(
     return HostStatus(live, "drift" if text else "in-line", text, runs, way)
 
 
-def _way(
-    facts: Facts, lines: Mapping[str, ManifestLine], first: Mapping[str, int]
-) -> Way:
+def _way(facts: Facts, lines: Mapping[str, ManifestLine], ages: _Ages) -> Way:
     """Return where a converge would take a host; of several modules the gravest."""
     order: tuple[Way, ...] = ("ahead", "back", "forward")
     targets = facts.targets.items()
-    ways = {_way_of(target, lines[n], first) for n, target in targets if n in lines}
+    ways = {ages.way(target, lines[n]) for n, target in targets if n in lines}
     return next((way for way in order if way in ways), "")
-
-
-def _way_of(target: ModuleState, line: ManifestLine, first: Mapping[str, int]) -> Way:
-    if target.live == line.package and not target.dangling:
-        return ""
-    if not target.live or target.dangling:
-        return "forward"
-    if target.record is not None and target.record.generation > line.generation:
-        return "ahead"
-    return "forward" if _is_later(line.package, target.live, first) else "back"
-
-
-def _is_later(release: str, than: str, first: Mapping[str, int]) -> bool:
-    """Tell whether hosts had *release* after another one; no where nobody knows."""
-    return first.get(release, 0) > first.get(than, sys.maxsize)
-
-
-def _first_seen(seen: Seen) -> dict[str, int]:
-    """Return the number of the run that brought each release first, by all records."""
-    first: dict[str, int] = {}
-    for facts in seen.values():
-        targets = facts.targets.values() if isinstance(facts, Facts) else ()
-        for move in (move for target in targets for move in target.activations):
-            known = first.get(move.release, move.generation)
-            first[move.release] = min(known, move.generation)
-    return first
 
 
 async def _ahead(
     store: Store,
     lines: Mapping[str, ManifestLine],
     seen: Seen,
-    first: Mapping[str, int],
+    ages: _Ages,
 ) -> dict[str, Ahead]:
     """Return, by module, what hosts serve by a run later than MANIFEST's."""
     latest: dict[str, tuple[int, str]] = {}
@@ -236,7 +248,7 @@ async def _ahead(
         targets = facts.targets.items() if isinstance(facts, Facts) else ()
         for name, target in targets:
             others[name].add(target.live)
-            if (line := lines.get(name)) and _way_of(target, line, first) == "ahead":
+            if (line := lines.get(name)) and ages.way(target, line) == "ahead":
                 number = target.record.generation if target.record else 0
                 latest[name] = max(latest.get(name, (0, "")), (number, target.live))
     ahead = {}
@@ -244,7 +256,7 @@ async def _ahead(
         with suppress(StoreError):
             await store.packages.package(release)
             left = others[name] - {release, ""}
-            later = all(_is_later(release, each, first) for each in left)
+            later = all(ages.is_later(release, each) for each in left)
             ahead[name] = Ahead(release, later=later)
     return ahead
 

@@ -86,6 +86,10 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     ctx.attempt.to_deploy = tuple(
         [await _keep_environment(ctx, release) for release in ctx.attempt.to_deploy]
     )
+    if ctx.run.numbering:
+        # A run without a number is history once it is killed; with all that it has sent
+        # it should not be.
+        await ctx.run.numbered.wait()
     return e.Uploaded(
         ctx.name,
         nbytes=ctx.attempt.sent - before,
