@@ -131,6 +131,7 @@ async def test_a_record_says_who_moved_what_and_why(plan: Plan) -> None:
         "release": report.releases["site"],
         "target": "/srv/site",
         "actor": "ann",
+        "origin": "1",
         "reason": "a\\0012fix",
         **dict.fromkeys(
             ("previous", "aside", "commit", "subject", "undoes", "resumes"), ""

@@ -28,6 +28,8 @@ THIS = TypedCommand.typed(
     ["--config", "shop file.toml", "deploy", "site@main"], Path("s.toml")
 )
 
+BACK = "--config s.toml   # back to what MANIFEST names"
+
 
 def words(story: Story) -> list[str]:
     return failure(report_of(story), folded(story.records), THIS)
@@ -189,15 +191,15 @@ def test_a_stranded_host_comes_first_and_asks_for_a_person() -> None:
 
     assert lines[1] == "  web1  rolling back: the connection died"
     assert f"  now:  {OLD} on web[2-3]; unknown on web1: look there" in lines
-    assert lines[-1] == "  next: ghostasync converge web1 --config s.toml"
+    assert lines[-1] == f"  next: ghostasync converge web1 {BACK}"
 
 
 @pytest.mark.parametrize(
     ("count", "first", "cure"),
     [
-        (2, False, "converge web1 web2"),
-        (50, False, "converge"),  # those in line are left alone
-        (2, True, "status"),  # there is nothing yet to bring a host to
+        (2, False, f"converge web1 web2 {BACK}"),
+        (50, False, f"converge @failed {BACK}"),
+        (2, True, "status --config s.toml"),  # there is nothing yet to bring a host to
     ],
 )
 def test_what_cures_stranded_hosts_is_said(count: int, first: bool, cure: str) -> None:
@@ -217,7 +219,7 @@ def test_what_cures_stranded_hosts_is_said(count: int, first: bool, cure: str) -
 
     now, *_, then = words(story)[-3:]
     assert now == f"  now:  unknown on {count} hosts: look there"
-    assert then == f"  next: ghostasync {cure} --config s.toml"
+    assert then == f"  next: ghostasync {cure}"
 
 
 def test_a_mixed_fleet_is_told_apart() -> None:

@@ -10,6 +10,7 @@ the higher number, whatever the clocks say. Each move has a record on the host
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -50,7 +51,28 @@ async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
     lowest = 1 + max([0, *believed, *named, *known])
     run.generation = await store.runs.reserve(run.id, lowest)
     run.note(e.Numbered(run.generation))
+    _tell_of_other_stores(run, hosts)
     run.numbered.set()
+
+
+def _tell_of_other_stores(run: RunContext, hosts: Iterable[HostRun]) -> None:
+    """Warn where hosts serve what another store has brought."""
+    strange: dict[str, list[str]] = defaultdict(list)
+    moves: dict[str, Activation] = {}
+    for ctx in hosts:
+        targets = ctx.attempt.facts.targets.values() if ctx.attempt.facts else ()
+        for move in filter(None, (target.record for target in targets)):
+            if move.store != run.store_id:
+                moves[move.run] = move
+                strange[move.run].append(ctx.name)
+    for name, served in strange.items():
+        by = f" by {moves[name].actor}" if moves[name].actor else ""
+        count = len(set(served))
+        where = served[0] if count == 1 else f"{count} hosts"
+        text = f"run {name}{by} from another store brought what {where} served so far"
+        run.note(
+            e.Warned(f"{text}; this store, {run.spec.store_url}, does not know it")
+        )
 
 
 def _implausible(fences: dict[str, int], named: Sequence[int]) -> frozenset[str]:

@@ -154,9 +154,11 @@ def _advice(fleet: FleetStatus, command: TypedCommand) -> Iterator[str]:
     for name, host in fleet.hosts.items():
         if host.way and host.state in _CURABLE and fleet.expected:
             by_way[host.way].append(name)
-    if forward := by_way["forward"]:
-        yield f"bring in line:   {command.converge(forward)}"
     ahead, back = by_way["ahead"], by_way["back"]
+    if forward := by_way["forward"]:
+        # Hosts that would go back are behind as well.
+        group = "" if back else "@behind"
+        yield f"bring in line:   {command.converge(forward, group)}"
     if ahead and fleet.ahead:
         packages = " ".join(
             f"--package {each.release}" for each in fleet.ahead.values()

@@ -56,7 +56,7 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
 
     async def look(ctx: HostRun) -> list[Finding]:
         try:
-            facts = ctx.attempt.facts = await facts_of(ctx)
+            ctx.attempt.facts = facts = await facts_of(ctx)
             wrong = [*findings(ctx, facts), *await rights(ctx)]
             # A deploy finds that out as it takes the lock for the second time.
             twin = names.setdefault(facts.place or ctx.name, ctx.name)
@@ -75,6 +75,21 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
 
 def _warnings(ctx: HostRun) -> Iterator[str]:
     """Yield facts that keep no host from the plan and are good to know."""
+    store = ctx.run.spec.store_id
+    for module, target in ctx.known.targets.items():
+        # A link of an earlier path; prune keeps what it leads to.
+        for link in target.elsewhere:
+            yield (
+                f"{link} still leads to a release of {module}, which was served from "
+                "there earlier: remove the link once nobody uses it"
+            )
+        move = target.record
+        if move is not None and move.store != store:
+            by = f" by {move.actor}" if move.actor else ""
+            yield (
+                f"what it serves of {module} came from another store than "
+                f"{ctx.run.spec.store_url}, with run {move.run}{by} at {move.at}"
+            )
     # logind spares the processes of root.
     timed = ctx.run.plan.rollout.confirm and ctx.known.uid != 0
     if timed and ctx.known.ends_logins:

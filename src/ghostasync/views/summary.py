@@ -70,11 +70,11 @@ class TypedCommand:
         """Return another command, for the same configuration."""
         return " ".join(filter(None, ["ghostasync", words, self.config]))
 
-    def converge(self, hosts: Sequence[str]) -> str:
-        """Return what brings *hosts* in line; where they are many, it looks at all."""
+    def converge(self, hosts: Sequence[str], group: str = "") -> str:
+        """Return what brings *hosts* in line; where they are many, it names *group*."""
         names = shlex.join(hosts)
         few = len(names) <= _NAMED
-        return self.other(f"converge {names}" if few else "converge")
+        return self.other(f"converge {names if few or not group else group}")
 
 
 def _without(option: str, tokens: Sequence[str]) -> list[str]:
@@ -274,8 +274,10 @@ def _next(report: Report, board: Board, command: TypedCommand) -> str:
     if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return _look(report, board, command)
     if report.outcome is Outcome.PARTIAL:
-        # MANIFEST has moved: the hosts that failed lack nothing but what it says.
-        return command.other("converge")
+        # MANIFEST has moved: the hosts that failed lack nothing but what it says. Under
+        # --limit it has not, and a converge would take back what has just been done.
+        limited = board.started is not None and board.started.limited
+        return command.this if limited else command.other("converge")
     if report.outcome is Outcome.LOCKED:
         return command.patient
     return _again(board, command)
@@ -308,5 +310,6 @@ def _look(report: Report, board: Board, command: TypedCommand) -> str:
     # A converge brings hosts to what MANIFEST says. A run that takes back may have left
     # MANIFEST at the very release that it takes back, so a person looks first.
     if stranded and started and started.manifest and not started.revert:
-        return command.converge(stranded)
+        cure = command.converge(stranded, "@failed")
+        return f"{cure}   # back to what MANIFEST names"
     return command.other("status")
