@@ -70,3 +70,46 @@ def test_a_folder_that_the_login_may_not_write_to_is_told_with_its_cure(
     assert "`install -d -o ghostuser /ghost`, or set ssh.sudo" in said["h1"]
     assert said["h2"].startswith("CHECKING: ghostuser may not write to /srv (for /srv")
     assert "`chown ghostuser /srv`, or set ssh.sudo" in said["h2"]
+
+
+def test_sudo_that_was_on_for_one_release_is_told_before_anything_changes(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(2, user="ghostuser")
+    sample = SampleApp.create(tmp_path, fleet, "site")
+    console = Console(sample)
+    grant = "ghostuser ALL=(root) NOPASSWD: ALL"
+    for host in ("h1", "h2"):
+        fleet.shell(host, f"printf '%s' '{ROOT_ONLY}{grant}\n' >/etc/sudoers")
+    plan = sample.plan()
+    with_sudo = attrs.evolve(plan, ssh=attrs.evolve(plan.ssh, sudo=True))
+    releases = []
+    for version, configured in (("1", plan), ("2", with_sudo)):
+        sample.repositories["site"].commit(version)
+        console.configure(configured)
+        outcome = console.deploy()
+        assert outcome.exit == 0, outcome.stderr
+        releases.append(outcome.last["releases"]["site"])
+    sample.repositories["site"].commit("3")
+    console.configure(plan)
+
+    refused, checked = console.deploy(), console("check")
+
+    meta = f"/ghost/shop/prod/web/blue/site/.ghost/{releases[1]}"
+    text = (
+        f"{meta} belongs to root, and ghostuser may not read it: an earlier run "
+        "worked as root; set ssh.sudo again, or `chown -R ghostuser /ghost/shop/prod/web/blue` "
+        "there, as root"
+    )
+    failed = [e["reason"] for e in refused.events if e["event"] == "Failed"]
+    assert failed == [text, text]
+    assert (checked.exit, checked.stdout) == (1, f"h[1-2]: {text}\n")
+    assert set(sample.serves("site").values()) == {releases[1]}
+    # Either cure is one.
+    for host in ("h1", "h2"):
+        fleet.shell(host, "chown -R ghostuser /ghost/shop/prod/web/blue")
+    cured = console.deploy()
+    assert cured.exit == 0, cured.stderr
+    console.configure(with_sudo)
+    sample.repositories["site"].commit("4")
+    assert console.deploy().exit == 0

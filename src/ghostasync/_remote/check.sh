@@ -96,6 +96,16 @@ activations() {
 		fi
 	done
 }
+# Records that another user has made, with sudo or under another login, are closed to this
+# one, and a release whose records cannot be read could not be gone back to.
+closed() {
+	for path; do
+		if [ -d "$path" ] && ! { [ -r "$path" ] && [ -x "$path" ]; }; then
+			say "closed=$(stat -c %U "$path" 2>/dev/null) $path"
+		fi
+	done
+}
+closed "$app_dir/.ghost"
 while [ $# -gt 0 ]; do
 	dir=$1 target=$2 link='' id=''
 	shift 2
@@ -117,6 +127,7 @@ while [ $# -gt 0 ]; do
 	else
 		say "target=absent"
 	fi
+	closed "$dir/.ghost" "$dir/.ghost/activations" ${id:+"$dir/.ghost/$id"}
 	(activations)
 	up=$(above "$target")
 	[ -w "$up" ] || say "unwritable=$up"

@@ -125,7 +125,8 @@ class Facts:
     one machine; empty where unknown. *ends_logins* is whether logind ends the processes
     that a login leaves running, timers among them. *instance* tells this machine from a
     copy of it. *fence* is the highest number of a run that was to move links here, None
-    where the host's file is damaged.
+    where the host's file is damaged. *closed* are folders of records that the user who
+    works there may not read, each with its owner.
     """
 
     uid: int
@@ -141,6 +142,7 @@ class Facts:
     ends_logins: bool = False
     instance: str = ""
     fence: int | None = 0
+    closed: tuple[tuple[str, str], ...] = ()
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -197,6 +199,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
     releases: dict[str, dict[str, tuple[str, ...]]] = {}
     elsewhere: dict[str, list[str]] = {}
     records: dict[str, dict[str, dict[str, str]]] = {}
+    closed: list[tuple[str, str]] = []
     section = general
     name = ""
     for key, value in _pairs(text):
@@ -208,6 +211,9 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         elif key == "release":
             release, *scripts = value.split(" ")
             releases.setdefault(name, {})[release] = tuple(scripts)
+        elif key == "closed":
+            owner, _, path = value.partition(" ")
+            closed.append((owner, path))
         elif key == "elsewhere":
             elsewhere.setdefault(name, []).append(unescape(value))
         elif ":" in key:
@@ -239,6 +245,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         place=_place(general.get("place", "")),
         ends_logins="ends-logins" in general,
         instance=general.get("instance", ""),
+        closed=tuple(closed),
         fence=_number(general.get("fence", "0 ")),
     )
 

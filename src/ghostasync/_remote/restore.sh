@@ -73,6 +73,11 @@ while [ $# -gt 0 ]; do
 		# The same release again: its environment was ours to replace.
 		[ "$previous" != "$new" ] || [ ! -f "$meta/environment.before" ] ||
 			mv "$meta/environment.before" "$meta/environment"
+		# What cannot be read is never "there is none": nobody has run its post-deploy.
+		if [ -d "$meta" ] && ! { [ -r "$meta" ] && [ -x "$meta" ]; }; then
+			echo "$meta cannot be read: the post-deploy of $previous was not run" >&2
+			failed=1
+		fi
 		! [ -f "$meta/post_deploy" ] || has=$has,post_deploy
 		# shellcheck disable=SC1091  # written by environment.sh
 		ghost_verify=$(. "$meta/environment" 2>/dev/null && printf '%s' "${ghost_verify-}") || :

@@ -179,6 +179,8 @@ async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:
     # answer now keeps the first error, which is about the lock.
     with contextlib.suppress(HostError):
         facts = await inspect(ctx)
+        if facts.closed:
+            return _closed(ctx, *facts.closed[0])
         if facts.free_bytes is not None and facts.free_bytes < _LOCK_BYTES:
             return f"no room on {root}: {facts.free_bytes} bytes are free"
         if facts.free_inodes is not None and facts.free_inodes < _LOCK_INODES:
@@ -209,13 +211,26 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
         yield f"{ctx.login} may not write to {facts.unwritable}"
     elif not facts.rename:
         yield "nothing here renames a link in one step: install coreutils or python3"
-    if facts.fence is None:
+    if facts.closed:
+        yield _closed(ctx, *facts.closed[0])
+    elif facts.fence is None:
         yield (
             f"{ctx.paths.app_meta}/fence is damaged: write the number of another host "
             "there, or remove the file"
         )
     for module in ctx.modules:
         yield from _module_findings(ctx, facts, module, facts.targets[module.name])
+
+
+def _closed(ctx: HostRun, owner: str, path: str) -> str:
+    """Say that an earlier run worked as another user, and how to go on as one user."""
+    earlier = owner or "another user"
+    chown = f"`chown -R {ctx.login} {ctx.paths.app_dir}` there, as root"
+    how = f"log in as {earlier}" if owner and owner != "root" else "set ssh.sudo again"
+    return (
+        f"{path} belongs to {earlier}, and {ctx.login} may not read it: an earlier run "
+        f"worked as {earlier}; {how}, or {chown}"
+    )
 
 
 def _module_findings(
