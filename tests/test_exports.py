@@ -20,11 +20,11 @@ import ghostasync
 PROMISED = {
     "ghostasync": """
         Action App BackPreview Converge Deadlines Deploy DeployFailed DirectorySource
-        Finding FleetStatus Gate GhostasyncError GitSource Goal Hook Host HostReport
-        HostStatus Layout Log Module OpenRun Outcome Package Plan PlanError Preview
-        Redeploy Report Resume Revert Rollback Rollout Run RunOptions Script Ssh State
-        StoreSettings Verify build check converge deploy dry_run load_plan logs
-        preview_rollback resume revert rollback start status
+        Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry Hook Host
+        HostReport HostStatus Layout Log Module OpenRun Outcome Package Plan PlanError
+        Preview Redeploy Report Resume Revert Rollback Rollout Run RunOptions Script Ssh
+        State StoreSettings Verify build check converge deploy dry_run freeze load_plan
+        logs past_runs preview_rollback resume revert rollback start status unfreeze
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
@@ -35,7 +35,7 @@ PROMISED = {
     """,
     "ghostasync.errors": """
         AmbiguousRevision BuildError ConfigError ConnectionDied DeadlinePassed
-        DeployFailed GhostasyncError HostError LockHeld NeverSent NotInStore
+        DeployFailed Frozen GhostasyncError HostError LockHeld NeverSent NotInStore
         NothingToResume PackageError PlanError Refused RemoteError SourceError
         StillRunning StoreError UnknownRevision Unreachable
     """,
@@ -55,7 +55,7 @@ PROMISED = {
     "ghostasync.history": "",
     "ghostasync.history.past_run": "PastRun",
     "ghostasync.history.replay": "read_run",
-    "ghostasync.history.reports": "REPORT last_states still_stranded",
+    "ghostasync.history.reports": "REPORT failed_hosts last_states still_stranded",
     "ghostasync.history.runs": "JOURNAL find_run open_runs run_named",
     "ghostasync.inventories": "",
     "ghostasync.inventories.command": "CommandInventory",
@@ -74,9 +74,9 @@ PROMISED = {
         State StoreSettings Verify
     """,
     "ghostasync.protocols": """
-        Balancer Channel Environment HostAccess Inventory Manifest ManifestLine
-        Notifier Observer OnOutput Packages PartialBalancer RunLog Session Source Store
-        Transport
+        Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest
+        ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
+        Source Store Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
@@ -87,6 +87,7 @@ PROMISED = {
     """,
     "ghostasync.survey": "",
     "ghostasync.survey.check": "Finding",
+    "ghostasync.survey.history": "HistoryEntry of_hosts of_store",
     "ghostasync.survey.logs": "Log",
     "ghostasync.survey.status": """
         Ahead Condition FleetStatus HostStatus OpenRun OtherStore Way

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
         converge,
         deploy,
         dry_run,
+        freeze,
         logs,
+        past_runs,
         preview_rollback,
         resume,
         revert,
         rollback,
         start,
         status,
+        unfreeze,
     )
     from ._run.run import Run
     from .config import load_plan
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
         Verify,
     )
     from .survey.check import Finding
+    from .survey.history import HistoryEntry
     from .survey.logs import Log
     from .survey.status import FleetStatus, HostStatus, OpenRun
 
@@ -70,6 +74,7 @@ __all__ = [
     "GhostasyncError",
     "GitSource",
     "Goal",
+    "HistoryEntry",
     "Hook",
     "Host",
     "HostReport",
@@ -101,19 +106,23 @@ __all__ = [
     "converge",
     "deploy",
     "dry_run",
+    "freeze",
     "load_plan",
     "logs",
+    "past_runs",
     "preview_rollback",
     "resume",
     "revert",
     "rollback",
     "start",
     "status",
+    "unfreeze",
 ]
 
 _HOMES: Final = (
     *("model", "errors", "goal", "config"),
-    *("survey.check", "survey.logs", "survey.status", "_run.run", "_api"),
+    *("survey.check", "survey.history", "survey.logs", "survey.status"),
+    *("_run.run", "_api"),
 )
 """Modules that define these names; the first are the fastest to import."""
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -22,17 +24,27 @@ import attrs
 
 from ._engine.spec import RunSpec
 from ._engine.waves import allowed, cut
-from ._planning.basis import open_store
+from ._planning.basis import open_store, this_user
 from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
+from ._run.freeze import freeze_hosts
 from ._run.notify import notifiers_of
 from ._run.run import Run
 from .config import unsupported
-from .errors import ConfigError, DeployFailed
+from .errors import ConfigError, DeployFailed, PlanError
 from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
 from .model import Package, Plan, Report, Revision
-from .protocols import Balancer, Inventory, Notifier, Observer, Store, Transport
+from .protocols import (
+    Balancer,
+    Freeze,
+    Inventory,
+    Notifier,
+    Observer,
+    Store,
+    Transport,
+)
 from .survey.check import Finding, find
+from .survey.history import HistoryEntry, of_hosts, of_store
 from .survey.logs import Log, read_logs
 from .survey.status import FleetStatus, compare
 
@@ -46,13 +58,16 @@ __all__ = [
     "converge",
     "deploy",
     "dry_run",
+    "freeze",
     "logs",
+    "past_runs",
     "preview_rollback",
     "resume",
     "revert",
     "rollback",
     "start",
     "status",
+    "unfreeze",
 ]
 
 
@@ -449,6 +464,95 @@ async def preview_rollback(
     )
 
 
+# --- A freeze ----------------------------------------------------------------------
+
+
+async def freeze(
+    plan: Plan,
+    reason: str,
+    *,
+    until: float = 0.0,
+    actor: str = "",
+    transport: Transport | None = None,
+    store: Store | None = None,
+    inventory: Inventory | None = None,
+) -> Mapping[str, str]:
+    """
+    Have nothing deployed until :func:`unfreeze`: in the store, and on every host.
+
+    A rollback and :func:`revert` are carried out all the same.
+
+    Args:
+        plan: The app.
+
+        reason: Why, for those who are stopped by it.
+
+        until: The end, as a POSIX time in seconds; 0: it has none.
+
+        actor: As in :class:`RunOptions`.
+
+        transport: As in :class:`RunOptions`.
+
+        store: As in :class:`RunOptions`.
+
+        inventory: As in :class:`RunOptions`.
+
+    Returns:
+        Why hosts could not be frozen, by their names; the store stops a run on them.
+
+    Raises:
+        PlanError: There is no reason, or the plan is wrong.
+        StoreError: The store cannot be written.
+    """
+    if not reason.strip():
+        raise PlanError("lock: say why, --reason TEXT: others will read it")
+    who, where = actor or this_user(), socket.gethostname()
+    wanted = Freeze(who, where, reason, time.time(), until)
+    return await _freeze(plan, wanted, transport, store, inventory)
+
+
+async def unfreeze(
+    plan: Plan,
+    *,
+    transport: Transport | None = None,
+    store: Store | None = None,
+    inventory: Inventory | None = None,
+) -> Mapping[str, str]:
+    """
+    End a freeze, whoever has asked for it.
+
+    Args:
+        plan: The app.
+
+        transport: As in :class:`RunOptions`.
+
+        store: As in :class:`RunOptions`.
+
+        inventory: As in :class:`RunOptions`.
+
+    Returns:
+        Why hosts are frozen still, by their names.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    return await _freeze(plan, None, transport, store, inventory)
+
+
+async def _freeze(
+    plan: Plan,
+    wanted: Freeze | None,
+    transport: Transport | None,
+    store: Store | None,
+    inventory: Inventory | None,
+) -> Mapping[str, str]:
+    reach = partial(_look_through, transport)
+    spec = await plan_look(plan, reach=reach, store=store, inventory=inventory)
+    await spec.store.freeze(wanted)
+    async with reach(spec) as carrier:
+        return await freeze_hosts(spec, carrier, wanted)
+
+
 # --- Without hosts, or without a change ------------------------------------------
 
 
@@ -615,6 +719,43 @@ async def status(
     )
     async with _look_through(transport, spec) as carrier:
         return await compare(spec, carrier)
+
+
+async def past_runs(
+    plan: Plan,
+    *,
+    count: int = 20,
+    transport: Transport | None = None,
+    store: Store | None = None,
+    inventory: Inventory | None = None,
+) -> tuple[HistoryEntry, ...]:
+    """
+    Return the last runs, the newest first, those that failed too.
+
+    A store that knows of no run has hosts asked for theirs.
+
+    Args:
+        plan: What goes where.
+
+        count: How many runs.
+
+        transport: As in :class:`RunOptions`.
+
+        store: As in :class:`RunOptions`.
+
+        inventory: As in :class:`RunOptions`.
+
+    Raises:
+        PlanError: The plan cannot be carried out.
+        StoreError: The store cannot be read.
+    """
+    reach = partial(_look_through, transport)
+    kept, _ = open_store(plan, os.environ, store)
+    if entries := await of_store(kept.runs, count):
+        return entries
+    spec = await plan_look(plan, reach=reach, store=store, inventory=inventory)
+    async with reach(spec) as carrier:
+        return await of_hosts(spec, carrier, count)
 
 
 async def logs(

@@ -39,6 +39,7 @@ __all__ = [
     "ConnectionDied",
     "DeadlinePassed",
     "DeployFailed",
+    "Frozen",
     "GhostasyncError",
     "HostError",
     "LockHeld",
@@ -93,6 +94,10 @@ class AmbiguousRevision(PlanError):
         told = " or ".join([*found[:3], *["…"] * (len(found) > 3)])  # noqa: PLR2004
         super().__init__(f"{module}: {rev!r} is ambiguous: say {told}")
         self.module, self.rev, self.commits = module, rev, dict(commits)
+
+
+class Frozen(PlanError):
+    """A person has frozen the app: only a rollback or a revert is carried out."""
 
 
 class NothingToResume(PlanError):
@@ -173,10 +178,17 @@ class StillRunning(Refused):
 
 
 class LockHeld(HostError):
-    """Another run holds the host's lock; *holder* says which, from where, when."""
+    """
+    Another run holds the host's lock, or a person has frozen the app.
+
+    *holder* says who, from where, and since when.
+    """
 
     def __init__(self, host: str, holder: str) -> None:
-        super().__init__(host, f"another run holds the lock: {holder}")
+        frozen = holder.startswith("frozen ")
+        super().__init__(
+            host, holder if frozen else f"another run holds the lock: {holder}"
+        )
         self.holder = holder
 
 

@@ -10,6 +10,7 @@ docstring; any other exception is a bug of the implementation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -22,6 +23,7 @@ __all__ = [
     "Balancer",
     "Channel",
     "Environment",
+    "Freeze",
     "HostAccess",
     "Inventory",
     "Lineage",
@@ -188,6 +190,33 @@ class Environment:
     package: str
     variables: Mapping[str, str] = attrs.field(repr=False)
     digest: str = ""
+
+
+@attrs.frozen
+class Freeze:
+    """
+    A person's word that nothing is to be deployed; *since* and *until* are POSIX times.
+
+    *where* is the machine on which it was said; *until* is 0 for a freeze without end.
+    """
+
+    actor: str
+    where: str
+    reason: str
+    since: float
+    until: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """Who has frozen the app, from where, since when, why and for how long."""
+        ends = _utc(self.until) if self.until else "somebody unlocks it"
+        who = f"frozen by {self.actor} on {self.where} since {_utc(self.since)}"
+        words = f"{who}, until {ends}: {self.reason}"
+        return " ".join(words.split())
+
+
+def _utc(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M UTC}"
 
 
 class Packages(Protocol):
@@ -367,6 +396,22 @@ class Store(Protocol):
 
         A copy of a store has the same word: it knows the same runs. A store gets its
         word once, when it is first asked to *make* one; it is empty before that.
+
+        Raises:
+            StoreError: The store failed.
+        """
+
+    async def frozen(self) -> Freeze | None:
+        """
+        Return the freeze that was kept last; None where there is none.
+
+        Raises:
+            StoreError: The store failed, or what it has is damaged.
+        """
+
+    async def freeze(self, freeze: Freeze | None) -> None:
+        """
+        Keep a freeze in place of the one before, or forget it.
 
         Raises:
             StoreError: The store failed.

@@ -98,8 +98,8 @@ def test_sudo_that_was_on_for_one_release_is_told_before_anything_changes(
     meta = f"/ghost/shop/prod/web/blue/site/.ghost/{releases[1]}"
     text = (
         f"{meta} belongs to root, and ghostuser may not read it: an earlier run "
-        "worked as root; set ssh.sudo again, or `chown -R ghostuser /ghost/shop/prod/web/blue` "
-        "there, as root"
+        "worked as root; set ssh.sudo again, or "
+        "`chown -R ghostuser /ghost/shop/prod/web/blue` there, as root"
     )
     failed = [e["reason"] for e in refused.events if e["event"] == "Failed"]
     assert failed == [text, text]

@@ -112,7 +112,9 @@ def _comparable(facts: Facts) -> Facts:
     """Leave out what the machine has, and the names of runs."""
     (site,) = facts.targets.values()
     records = tuple(
-        attrs.evolve(each, generation=number, run="", store="", instance="", at="")
+        attrs.evolve(
+            each, generation=number, run="", store="", instance="", at="", origin=""
+        )
         for number, each in enumerate(site.activations)
     )
     targets = {"site": attrs.evolve(site, activations=records)}

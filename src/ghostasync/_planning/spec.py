@@ -10,12 +10,13 @@ and what they served before.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from .._engine.spec import RunSpec
 from .._local.paths import ssh_files
 from ..config import check_secrets
-from ..errors import ConfigError, PlanError
+from ..errors import ConfigError, Frozen, PlanError
 from ..goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
 from ..history.reports import still_stranded
 from ..model import Module, Plan
@@ -59,6 +60,8 @@ async def plan_run(
     """
     basis = await begin(plan, inventory, store)
     plan = basis.plan
+    if not (goal.recalls or goal.only_back):
+        await _require_thawed(basis)
     task = await _task(basis, goal, limit, reach)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,
     # for hosts have them.
@@ -136,6 +139,18 @@ def open_transport(plan: Plan, environ: Mapping[str, str]) -> Transport:
     settings = ssh_files(plan.ssh, plan.base, environ)
     seconds = plan.rollout.deadlines.connect
     return SshTransport(settings, login_seconds=seconds, environ=environ)
+
+
+async def _require_thawed(basis: Basis) -> None:
+    """
+    Do nothing, unless a person has frozen the app.
+
+    Raises:
+        Frozen: The text says who, from where, since when and why.
+    """
+    freeze = await basis.store.frozen()
+    if freeze is not None and not 0 < freeze.until < time.time():
+        raise Frozen(f"{freeze.text}; ghostasync unlock ends it")
 
 
 async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) -> Task:

@@ -56,6 +56,10 @@ done
 say "instance=$instance"
 fence=$app_dir/.ghost/fence
 [ ! -e "$fence" ] || say "fence=$(head -n 1 "$fence")"
+# Who has frozen the app, and until when: 0 is for ever.
+if { read -r frozen && read -r ends; } 2>/dev/null <"$app_dir/.ghost/frozen"; then
+	[ "$ends" -gt 0 ] && [ "$(date +%s)" -ge "$ends" ] || say "frozen=$frozen"
+fi
 # The holder of the lock, if its process lives: a host that went down has left a name.
 if { read -r holder && read -r pid; } 2>/dev/null <"$app_dir/.ghost/holder"; then
 	! grep -qs ghost-lock "/proc/$pid/cmdline" || say "holder=$holder"

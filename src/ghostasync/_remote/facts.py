@@ -125,8 +125,9 @@ class Facts:
     one machine; empty where unknown. *ends_logins* is whether logind ends the processes
     that a login leaves running, timers among them. *instance* tells this machine from a
     copy of it. *fence* is the highest number of a run that was to move links here, None
-    where the host's file is damaged. *closed* are folders of records that the user who
-    works there may not read, each with its owner.
+    where the host's file is damaged. *frozen* says who has frozen the app there.
+    *closed* are folders of records that the user who works there may not read, each
+    with its owner.
     """
 
     uid: int
@@ -143,6 +144,7 @@ class Facts:
     instance: str = ""
     fence: int | None = 0
     closed: tuple[tuple[str, str], ...] = ()
+    frozen: str = ""
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -246,6 +248,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         ends_logins="ends-logins" in general,
         instance=general.get("instance", ""),
         closed=tuple(closed),
+        frozen=general.get("frozen", ""),
         fence=_number(general.get("fence", "0 ")),
     )
 

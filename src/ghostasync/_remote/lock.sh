@@ -1,9 +1,10 @@
 #!/bin/sh
-# usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE [AGAIN]
+# usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE PASS [AGAIN]
 # Prints "locked" and holds the lock until stdin ends; every line there is a beat. Exits 75
 # and names the holder where another run has the lock; 76, and names the scripts, where
 # scripts of another run have not ended within PATIENCE seconds. With AGAIN, HOLDER had the
-# lock before, and gets it only if nobody had it in between.
+# lock before, and gets it only if nobody had it in between. Where a person has frozen the
+# app only a run with PASS, which goes back, gets it.
 #
 # How it works. `take` gets a thing that one process at a time can have, and that is free
 # when the process ends: fd 9 on a locked file, or a file in a folder. The holder then
@@ -16,7 +17,7 @@
 # this run and of a run that was ended are ended; those of any other run are waited for.
 # shellcheck disable=SC2013,SC2046,SC2086  # lists of numbers
 set -eu
-app_dir=$1 holder=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-}
+app_dir=$1 holder=$2 run=$3 app=$4 stale=$5 patience=$6 pass=$7 again=${8-}
 . ./parts/descendants.sh
 
 # --- Processes: each function prints the numbers of those that are left ------------
@@ -77,6 +78,11 @@ refuse() { # $1 holds it; a word on stdout would say that we do
 	echo "${1:-a run that left no name}" >&2
 	exit 75
 }
+frozen() { # prints who has frozen the app, unless that is over
+	{ read -r text && read -r ends; } 2>/dev/null <frozen || return 0
+	[ "$ends" -eq 0 ] || [ "$(date +%s)" -lt "$ends" ] || return 0
+	printf '%s\n' "$text"
+}
 silence() { # prints the age of a beat, in seconds
 	beat=$(cat beat 2>/dev/null || :)
 	case $beat in '' | *[!0-9]*) beat=0 ;; esac
@@ -93,6 +99,10 @@ mkdir -p "$app_dir"
 umask 077
 mkdir -p "$app_dir/.ghost"
 cd "$app_dir/.ghost"
+if [ -z "$pass$again" ]; then
+	text=$(frozen)
+	[ -z "$text" ] || refuse "$text"
+fi
 ended='' age='' tries=3
 until take; do
 	name='' pid=''

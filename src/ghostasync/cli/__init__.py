@@ -28,9 +28,9 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from ..errors import BuildError, GhostasyncError, NothingToResume, PlanError
+from ..errors import BuildError, Frozen, GhostasyncError, NothingToResume, PlanError
 from ..views.text import last_lines, plain
-from ._exits import FAILED, INTERRUPTED, REFUSED, Interrupted
+from ._exits import FAILED, INTERRUPTED, LOCKED, REFUSED, Interrupted
 from ._sink import show
 
 __all__ = ["execute", "main"]
@@ -45,7 +45,10 @@ _COMMANDS: Final = {
     "converge": "_commands",
     "resume": "_commands",
     "rollback": "_commands",
+    "history": "_commands",
     "logs": "_commands",
+    "lock": "_commands",
+    "unlock": "_commands",
     "status": "_commands",
     "demo": "_demo",
 }
@@ -113,6 +116,7 @@ def execute(tokens: Sequence[str]) -> int:
     except PlanError as error:
         # Whoever wants nothing to be left unfinished has what they want.
         status = 0 if isinstance(error, NothingToResume) else REFUSED
+        status = LOCKED if isinstance(error, Frozen) else status
         return _say(str(error).splitlines(), status)
     except GhostasyncError as error:
         tail = error.tail if isinstance(error, BuildError) else ""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 import ghostasync as api
 
@@ -28,6 +32,7 @@ from ._options import (
     Mode,
     Pick,
     Repeatable,
+    parse_time,
 )
 from ._running import Signals, conduct, run_async, supervise
 from ._sink import show
@@ -38,10 +43,13 @@ __all__ = [
     "closing",
     "converge",
     "deploy",
+    "history",
+    "lock",
     "logs",
     "resume",
     "rollback",
     "status",
+    "unlock",
 ]
 
 # Exit statuses of commands that only look; a contract, as those of runs are. The first
@@ -253,6 +261,61 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     killed = fleet.run is not None and fleet.run.moved and not fleet.run.holder
     in_line = _DRIFT if killed else 0
     return next((code for state, code in _STATUS.items() if state in states), in_line)
+
+
+def history(
+    *,
+    count: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    options: Common = COMMON,
+) -> int:
+    """
+    Say which runs there were, the newest first, those that failed too.
+
+    Args:
+        count: How many.
+
+        options: As everywhere.
+    """
+    entries = run_async(partial(api.past_runs, options.plan(), count=count))
+    as_json = options.output == "json"
+    show(
+        tables.history_json(entries) if as_json else tables.history(entries), sys.stdout
+    )
+    return 0
+
+
+def lock(*, reason: str = "", until: str = "", options: Common = COMMON) -> int:
+    """
+    Freeze the app: nothing is deployed until unlock, but a rollback is.
+
+    Args:
+        reason: Why; those who are stopped by it read it.
+
+        until: The end: a time of today or tomorrow, 18:00, or 2026-01-31T18:00, of this
+            machine's clock.
+
+        options: As everywhere.
+    """
+    plan, ends = options.plan(), parse_time(until)
+    left = run_async(partial(api.freeze, plan, reason, until=ends))
+    return _frozen(left, f"frozen: {reason}", "not frozen, but for this store")
+
+
+def unlock(*, options: Common = COMMON) -> int:
+    """
+    End a freeze, whoever has asked for it.
+
+    Args:
+        options: As everywhere.
+    """
+    left = run_async(partial(api.unfreeze, options.plan()))
+    return _frozen(left, "nothing is frozen", "still frozen")
+
+
+def _frozen(left: Mapping[str, str], done: str, but: str) -> int:
+    lines = [f"{host}: {but}: {reason}" for host, reason in left.items()]
+    show([done, *lines], sys.stdout)
+    return _FINDINGS if left else 0
 
 
 def logs(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FAILED", "INTERRUPTED", "REFUSED", "Interrupted"]
+__all__ = ["FAILED", "INTERRUPTED", "LOCKED", "REFUSED", "Interrupted"]
 
 FAILED: Final = 1
 """A source, a build or the store failed before there was a report."""
 
 REFUSED: Final = 2
 """Refused as asked, and nothing was changed."""
+
+LOCKED: Final = 4
+"""Another run has the hosts, or a person has frozen the app."""
 
 INTERRUPTED: Final = 130
 """Exit status after SIGINT or SIGTERM: every link is as before."""

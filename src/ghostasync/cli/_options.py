@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -16,6 +17,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from ..config import parse_budget, parse_waves
+from ..errors import PlanError
 
 if TYPE_CHECKING:
     from ..goal import Deploy
@@ -36,6 +38,7 @@ __all__ = [
     "Output",
     "Pick",
     "Repeatable",
+    "parse_time",
 ]
 
 CONFIG_NAME: Final = "ghostasync.toml"
@@ -167,3 +170,28 @@ PICK: Final = Pick()
 MODE: Final = Mode()
 LOCKING: Final = Locking()
 LIMITS: Final = Limits()
+
+
+def parse_time(text: str) -> float:
+    """
+    Return a time of this machine's clock in POSIX seconds; 0 for an empty text.
+
+    Raises:
+        PlanError: It is no time, or it is over.
+    """
+    if not text:
+        return 0.0
+    now = datetime.now(UTC).astimezone()
+    try:
+        if "-" in text:
+            ends = datetime.fromisoformat(text).astimezone()
+        else:
+            ends = datetime.combine(now, time.fromisoformat(text)).astimezone()
+            ends += timedelta(days=ends <= now)
+    except ValueError:
+        raise PlanError(
+            f"--until {text}: no time; allowed: 18:00 or 2026-01-31T18:00"
+        ) from None
+    if ends <= now:
+        raise PlanError(f"--until {text}: that is over")
+    return ends.timestamp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final, get_args
 
 import attrs
@@ -12,6 +13,7 @@ import attrs
 from .. import BackPreview, Preview
 from ..model import Revision
 from ..survey.check import Finding
+from ..survey.history import HistoryEntry
 from ..survey.logs import Log
 from ..survey.status import (
     Condition,
@@ -22,13 +24,15 @@ from ..survey.status import (
 )
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
-from ..views.text import plain, plural
+from ..views.text import plain, plural, span
 
 __all__ = [
     "back",
     "back_json",
     "findings",
     "findings_json",
+    "history",
+    "history_json",
     "logs",
     "logs_json",
     "preview",
@@ -135,6 +139,9 @@ def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]
         live = _live(host.live) if host.live else ""
         groups[host.state, live, _more(host)].append(name)
     yield from _hosts(groups)
+    if fleet.frozen:
+        yield ""
+        yield plain(fleet.frozen)
     if fleet.other is not None:
         yield ""
         yield from _other_store(fleet, fleet.other)
@@ -261,11 +268,48 @@ def status_json(fleet: FleetStatus) -> str:
         run=run,
         ahead={name: each.release for name, each in fleet.ahead.items()},
         other_store=other,
+        frozen=fleet.frozen,
     )
 
 
 def _live(live: Mapping[str, str]) -> str:
     return ", ".join(release or f"{name}: none" for name, release in live.items())
+
+
+def history(entries: Sequence[HistoryEntry]) -> Iterator[str]:
+    """Say what each run was, in one line, or two with the reason for it."""
+    if not entries:
+        yield "no run is known"
+        return
+    rows = [
+        (
+            f"#{entry.generation}" if entry.generation else "-",
+            f"{datetime.fromtimestamp(entry.at, UTC):%Y-%m-%d %H:%M}",
+            entry.action,
+            entry.outcome,
+            plural(entry.hosts, "host"),
+            "" if entry.seconds is None else span(entry.seconds),
+            entry.actor,
+        )
+        for entry in entries
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for entry, row in zip(entries, rows, strict=True):
+        cells = (f"{c:{w}}" for c, w in zip(row, widths, strict=True))
+        yield plain(f"{'  '.join(cells)}  {entry.id}").rstrip()
+        for module in entry.modules:
+            commit = entry.commits.get(module, "")[:7]
+            told = (module, entry.releases.get(module, ""), commit)
+            words = " ".join(filter(None, told[: 2 if told[1] else 3]))
+            yield plain(f"    {words}  {entry.subjects.get(module, '')}").rstrip()
+        if entry.reason:
+            yield plain(f"    why: {entry.reason}")
+
+
+def history_json(entries: Iterable[HistoryEntry]) -> Iterator[str]:
+    """Return a line of JSON for each run."""
+    for entry in entries:
+        yield _json(**attrs.asdict(entry))
 
 
 def logs(answer: Sequence[Log]) -> Iterator[str]:

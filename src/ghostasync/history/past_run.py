@@ -43,6 +43,7 @@ class PastRun:
     ids: tuple[str, ...]
     action: str = ""
     actor: str = ""
+    reason: str = ""
     began: float = 0.0
     modules: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()

@@ -64,6 +64,7 @@ def _past_run(first: e.Record, run: RunState[HostState]) -> PastRun | None:
         ids=(first.run,),
         action=started.action,
         actor=started.actor,
+        reason=started.reason,
         began=first.at,
         modules=started.modules,
         hosts=started.hosts,

@@ -17,7 +17,7 @@ import cattrs
 from .._local.paths import parse_package_id
 from ..errors import PlanError, StoreError
 from ..model import NAME_PATTERN, Package
-from ..protocols import Environment, ManifestLine
+from ..protocols import Environment, Freeze, ManifestLine
 
 __all__ = [
     "age",
@@ -44,7 +44,7 @@ _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/%]")
 
 _CONVERTER: Final = cattrs.Converter(detailed_validation=False)
 
-_Kept = TypeVar("_Kept", Package, Environment)
+_Kept = TypeVar("_Kept", Package, Environment, Freeze)
 
 
 def check_id(package_id: str) -> str:
@@ -219,7 +219,7 @@ def file_name(name: str) -> str:
     return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
 
 
-def dump(kept: Package | Environment) -> bytes:
+def dump(kept: Package | Environment | Freeze) -> bytes:
     """Return a value as JSON; surrogate escapes come back from :func:`load`."""
     return json.dumps(_CONVERTER.unstructure(kept), indent=1).encode() + b"\n"
 

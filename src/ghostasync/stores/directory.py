@@ -3,6 +3,7 @@ A store that is a folder on this machine, or on a filesystem it shares.
 
 ::
 
+    FROZEN                 who wants nothing deployed, and why; for as long as they do
     ID                     a random word, by which hosts tell stores apart
     MANIFEST               module:package:path:sha256:generation, a line a module
     packages/              see ``_packages``
@@ -32,7 +33,7 @@ import attrs
 from .._local.scripts import locked
 from ..errors import NotInStore, StoreError
 from ..model import Package
-from ..protocols import Environment, ManifestLine, RunLog
+from ..protocols import Environment, Freeze, ManifestLine, RunLog
 from . import _files, _texts
 from ._packages import PackageFolder
 
@@ -78,6 +79,15 @@ class DirectoryStore:
             async with self._folder.locked():
                 await self._folder.call(_make_identity, self._folder.root)
         return await self._folder.call(_identity, self._folder.root)
+
+    async def frozen(self) -> Freeze | None:
+        """Return the freeze that was kept last; None where there is none."""
+        path = self._folder.root / "FROZEN"
+        return await self._folder.call(_frozen, path)
+
+    async def freeze(self, freeze: Freeze | None) -> None:
+        """Keep a freeze in place of the one before, or forget it."""
+        await self._folder.call(_freeze, self._folder.root / "FROZEN", freeze)
 
 
 @attrs.frozen(eq=False)
@@ -339,6 +349,21 @@ def _identity(root: Path) -> str:
 def _make_identity(root: Path) -> None:
     if not _identity(root):
         _files.write(root / "ID", f"{secrets.token_hex(8)}\n".encode())
+
+
+def _frozen(path: Path) -> Freeze | None:
+    try:
+        return _texts.load(path.read_bytes(), Freeze, str(path))
+    except FileNotFoundError:
+        return None
+
+
+def _freeze(path: Path, freeze: Freeze | None) -> None:
+    if freeze is None:
+        path.unlink(missing_ok=True)
+        return
+    _files.make_folder(path.parent)
+    _files.write(path, _texts.dump(freeze))
 
 
 def _append(path: Path, at: int, data: bytes) -> None:

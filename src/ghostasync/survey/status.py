@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -131,8 +132,8 @@ class FleetStatus:
 
     *run* is the run that holds hosts, or else the newest that was killed; None where
     there is neither. *ahead* maps modules to what hosts serve by a run later than
-    MANIFEST's, where the store has it. *other* is told where what
-    serves came from another store.
+    MANIFEST's, where the store has it. *other* is told where what serves came from
+    another store, *frozen* where a person has frozen the app.
     """
 
     expected: Mapping[str, str]
@@ -140,6 +141,7 @@ class FleetStatus:
     run: OpenRun | None = None
     ahead: Mapping[str, Ahead] = attrs.field(factory=dict)
     other: OtherStore | None = None
+    frozen: str = ""
 
 
 @attrs.frozen
@@ -202,6 +204,7 @@ async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
         run=_open_run(killed, next(filter(None, holders), "")),
         ahead=await _ahead(store, lines, seen, ages),
         other=await _other_store(store, seen),
+        frozen=await _frozen(store, seen),
     )
 
 
@@ -259,6 +262,15 @@ async def _ahead(
             later = all(ages.is_later(release, each) for each in left)
             ahead[name] = Ahead(release, later=later)
     return ahead
+
+
+async def _frozen(store: Store, seen: Seen) -> str:
+    """Return who has frozen the app, by the store's word or that of a host."""
+    freeze = await store.frozen()
+    if freeze is not None and not 0 < freeze.until < time.time():
+        return freeze.text
+    told = (facts.frozen for facts in seen.values() if isinstance(facts, Facts))
+    return next(filter(None, told), "")
 
 
 async def _other_store(store: Store, seen: Seen) -> OtherStore | None:

@@ -25,6 +25,7 @@ SCRIPTS: Final = {
     "prune": "prune",
     "timer_start": "start_timer",
     "timer_stop": "stop_timer",
+    "freeze": "freeze",
     "run": "run",
 }
 """What a host does for a script; others succeed and do nothing."""
@@ -101,6 +102,7 @@ class FakeHost:
     timer: str = ""
     instance: str = "fake"
     fence: str = ""
+    frozen: str = ""
     modules: dict[str, FakeModule] = attrs.field(factory=dict)
     ran: list[str] = attrs.field(factory=list)
 
@@ -148,6 +150,7 @@ class _Books:
             lines.append(f"{what}=tmpfs 1000000 1 {free} 1% /")
         lines.append(f"instance={host.instance}")
         lines += [f"fence={host.fence}"] if host.fence else []
+        lines += [f"frozen={host.frozen}"] if host.frozen else []
         for folder in words[::2]:
             lines += self._module(host.module(folder), int(count))
         return Answer(0, "".join(f"{line}\n" for line in lines).encode())
@@ -179,7 +182,13 @@ class _Books:
         ]
         return [*newest[:count], *live[:1]]
 
-    def lock(self, *_: str) -> Answer:
+    def freeze(self, _: str, __: str, text: str) -> Answer:
+        self.host.frozen = text
+        return Answer()
+
+    def lock(self, *words: str) -> Answer:
+        if self.host.frozen and not any(words[6:]):
+            return Answer(75, b"", self.host.frozen.encode())
         return Answer(None, b"locked\n")
 
     def receive(self, folder: str, release: str, *_: str) -> Answer:

@@ -21,7 +21,7 @@ from anyio import to_thread
 from .._local.paths import package_id as package_id_of
 from ..errors import NotInStore, StoreError
 from ..model import Package
-from ..protocols import Environment, ManifestLine
+from ..protocols import Environment, Freeze, ManifestLine
 from ..stores import _files, _texts
 
 __all__ = ["MemoryManifest", "MemoryPackages", "MemoryRunLog", "MemoryStore"]
@@ -45,6 +45,7 @@ class MemoryStore:
         self.manifest = MemoryManifest(self.url, self.packages, lines)
         self.runs = MemoryRunLog(self.url)
         self._identity = ""
+        self._frozen: Freeze | None = None
 
     async def identity(self, *, make: bool = False) -> str:
         """Return the word that tells this store from all others."""
@@ -52,6 +53,16 @@ class MemoryStore:
         if make and not self._identity:
             self._identity = secrets.token_hex(8)
         return self._identity
+
+    async def frozen(self) -> Freeze | None:
+        """Return the freeze that was kept last; None where there is none."""
+        await anyio.lowlevel.checkpoint()
+        return self._frozen
+
+    async def freeze(self, freeze: Freeze | None) -> None:
+        """Keep a freeze in place of the one before, or forget it."""
+        await anyio.lowlevel.checkpoint()
+        self._frozen = freeze
 
 
 @attrs.frozen

@@ -140,12 +140,16 @@ async def _ask_for_lock(ctx: HostRun) -> None:
     # meet another one that has taken its lock over since: that one is not ended.
     stale = "-1" if ctx.run.spec.break_lock and not ctx.attempt.had_lock else str(STALE)
     again = "1" if ctx.attempt.had_lock else ""
+    # What is frozen may still go back: nobody freezes a fleet on a bad release.
+    goal = ctx.run.goal
+    goes_back = "1" if goal.recalls or goal.only_back else ""
     args = (
         ctx.session.holder,
         ctx.run.id,
         ctx.session.app,
         stale,
         str(_PATIENCE),
+        goes_back,
         again,
     )
     try:
