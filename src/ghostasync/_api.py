@@ -129,6 +129,9 @@ class RunOptions(TypedDict, total=False):
 
         reason: A sentence for the journal.
 
+        inventory_shrank: Take an inventory as it is that names fewer than 80 % of the
+            hosts of the last whole run.
+
         observe: Called with every record, in order, on the event loop. Must not block;
             an observer that raises is dropped and logged.
 
@@ -153,6 +156,7 @@ class RunOptions(TypedDict, total=False):
     break_lock: bool
     actor: str
     reason: str
+    inventory_shrank: bool
     observe: Observer | None
     transport: Transport | None
     store: Store | None
@@ -179,6 +183,7 @@ async def start(
     break_lock: bool = False,
     actor: str = "",
     reason: str = "",
+    inventory_shrank: bool = False,
     observe: Observer | None = None,
     transport: Transport | None = None,
     store: Store | None = None,
@@ -206,6 +211,8 @@ async def start(
         actor: See there.
 
         reason: See there.
+
+        inventory_shrank: See there.
 
         observe: See there.
 
@@ -236,6 +243,7 @@ async def start(
         break_lock=break_lock,
         actor=actor,
         reason=reason,
+        inventory_shrank=inventory_shrank,
         store=store,
         inventory=inventory,
         balancer=balancer,

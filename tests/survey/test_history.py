@@ -77,10 +77,10 @@ def test_a_run_is_a_line_and_its_modules_are_below_it() -> None:
     early = HistoryEntry("20251231T235959Z-000000", "deploy", "locked", hosts=1)
 
     first, *more, last = tables.history([run, early])
-    assert first.split("  ") == [
-        *("#42", "2026-01-01 00:00", "deploy", "live  ", "300 hosts", "12 s", "ann"),
-        "20260101T000000Z-abcdef",
-    ]
+    assert first == (
+        "#42  2026-01-01 00:00  deploy  live    300 hosts  12 s  ann  "
+        "20260101T000000Z-abcdef"
+    )
     assert more == [f"    site {NEW}  Fix the checkout", "    why: a fix"]
     assert last.startswith("-    1970-01-01 00:00  deploy  locked  1 host     ")
     assert last.endswith("  20251231T235959Z-000000")

@@ -28,6 +28,7 @@ from .look import Reach, choose_hosts
 from .modules import in_manifest, to_deploy, wanted
 from .resume import plan_resume
 from .rollback import plan_rollback
+from .shrunk import require_no_shrunk
 
 __all__ = ["Reach", "open_transport", "plan_look", "plan_run"]
 
@@ -42,6 +43,7 @@ async def plan_run(
     break_lock: bool = False,
     actor: str = "",
     reason: str = "",
+    inventory_shrank: bool = False,
     store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
@@ -50,7 +52,8 @@ async def plan_run(
     Check the plan, choose hosts and modules, and resolve every revision.
 
     *store*, *inventory* and *balancer* take the place of those that the plan names;
-    *wait* is how long locks are waited for, in seconds.
+    *wait* is how long locks are waited for, in seconds; *inventory_shrank* allows an
+    inventory that names far fewer hosts than it did.
 
     Raises:
         ConfigError: The plan is wrong or asks for something that this version lacks.
@@ -62,6 +65,8 @@ async def plan_run(
     plan = basis.plan
     if not (goal.recalls or goal.only_back):
         await _require_thawed(basis)
+    if not (limit or goal.recalls or goal.only_back or inventory_shrank):
+        await require_no_shrunk(basis)
     task = await _task(basis, goal, limit, reach)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,
     # for hosts have them.

@@ -362,6 +362,8 @@ def _run(
                 limit=limit,
                 wait=locking.wait,
                 break_lock=locking.break_lock,
+                reason=locking.reason,
+                inventory_shrank=locking.inventory_shrank,
                 observe=front.observe,
             )
 

@@ -92,6 +92,12 @@ class Locking:
     break_lock: Flag = False
     """Take the hosts of another run at once, and end what it has running there."""
 
+    reason: str = ""
+    """Why; kept in the journal, on hosts, and in the history."""
+
+    inventory_shrank: Flag = False
+    """Believe an inventory that names fewer than 80 % of the last whole run's hosts."""
+
 
 @Parameter(name="*")
 @attrs.frozen
