@@ -161,11 +161,7 @@ class Deploy(_Questions):
 
 @attrs.frozen
 class Redeploy(_Questions):
-    """
-    Bring stored *packages* to the fleet, one for each module; nothing is built.
-
-    *back* allows a commit that is older than what serves.
-    """
+    """Bring stored *packages* to the fleet, one for each module; nothing is built."""
 
     # A stored package may be new to this fleet, so it migrates like a deploy.
     action: ClassVar = Action.REDEPLOY
@@ -178,7 +174,6 @@ class Redeploy(_Questions):
 
     packages: tuple[str, ...] = attrs.field(converter=_words)
     force: bool = False
-    back: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not self.packages:

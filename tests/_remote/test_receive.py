@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,9 @@ ID = "1_site"
 NOBODY = 65534 if ROOT else os.getuid()
 BUSYBOX = shutil.which("busybox") or "no busybox"
 TOOLS = [
-    "cat", "chmod", "chown", "dd", "find", "grep", "gzip", "head", "ln", "mkdir", "mv",
-    "readlink", "rm", "sed", "sh", "sort", "stat", "sync", "tar", "touch", "tr", "uniq",
+    "cat", "chmod", "chown", "cp", "dd", "find", "grep", "gzip", "head", "ln", "mkdir",
+    "mv", "readlink", "rm", "sed", "sh", "sort", "stat", "sync", "tar", "touch", "tr",
+    "uniq",
 ]  # fmt: skip
 """What a host needs, POSIX or nearly so; a digest and zstd come where they are."""
 PROOFS = ["metadata", "content"]
@@ -83,14 +85,28 @@ class Site:
         owner: str = "drop",
         proof: Proof = "metadata",
         package_id: str = ID,
+        live: str = "",
     ) -> tuple[int | None, str, str]:
         """Return the status, and what it printed to stdout and stderr."""
-        frame = Frame("0123456789abcdef")
         how = (decoder or self.decoder, owner, proof)
-        args = (str(self.module), package_id, *how, *shared)
-        text = render("receive", args, frame.nonce)
+        done = self._run("receive", (package_id, *how), data)
+        if not shared or done[0]:
+            return done
+        return self._run("share", (package_id, live, owner, "fresh", *shared))
+
+    def share(
+        self, *shared: str, package_id: str = ID, live: str = ""
+    ) -> tuple[int | None, str, str]:
+        """Have a release that is there share paths."""
+        return self._run("share", (package_id, live, "drop", "", *shared))
+
+    def _run(
+        self, name: str, args: tuple[str, ...], data: bytes = b""
+    ) -> tuple[int | None, str, str]:
+        frame = Frame("0123456789abcdef")
+        text = render(name, (str(self.module), *args), frame.nonce)
         process = subprocess.run(
-            [*SHELLS[self.shell], loader(text), "ghost-receive"],
+            [*SHELLS[self.shell], loader(text), f"ghost-{name}"],
             input=text + data,
             capture_output=True,
             check=False,
@@ -595,12 +611,159 @@ def test_shared_paths_start_with_what_the_first_package_has(
             encoded(made, site), "d:up/load", "f:conf", package_id=made.package.id
         )
         assert (status, complaint) == (0, "")
+        went_live(site, made.package.id)
 
     assert snapshot(shared / "up" / "load")[b"a"] == Node(b"a", "f", 0o600, 50, b"seed")
     assert (shared / "conf").read_bytes() == b"x=1"
     for release in [site.module / "1_site", site.module / "2_site"]:
         assert (release / "up" / "load").readlink() == shared / "up" / "load"
         assert (release / "conf").readlink() == shared / "conf"
+
+
+def went_live(site: Site, release: str) -> None:
+    records = site.module / ".ghost" / "activations"
+    records.mkdir(exist_ok=True)
+    number = len(list(records.iterdir())) + 1
+    (records / f"{number}").write_text(f"outcome=live    \nrelease={release}\n")
+    records.chmod(0o755)
+    site.module.joinpath(".ghost").chmod(0o755)
+
+
+def deliver(site: Site, tree: Path, release: str, conf: str, live: str = "") -> None:
+    """Bring a release with a file that is shared, and a folder."""
+    (tree / "up").mkdir(exist_ok=True)
+    (tree / "conf").write_text(conf)
+    (tree / "up" / "seed").write_text(conf)
+    made = packed(tree, site.top / release, package_id=release)
+    status, _, complaint = site.receive(
+        encoded(made, site), "f:conf", "d:up", package_id=release, live=live
+    )
+    assert (status, complaint) == (0, "")
+
+
+def test_what_never_went_live_leaves_no_seeds(site: Site, tree: Path) -> None:
+    deliver(site, tree, "1_site", "broken")
+    deliver(site, tree, "2_site", "good")
+
+    shared = site.module / "shared"
+    assert (shared / "conf").read_text() == "good"
+    assert (shared / "up" / "seed").read_text() == "good"
+
+
+def test_a_seed_that_somebody_wrote_to_stays(site: Site, tree: Path) -> None:
+    deliver(site, tree, "1_site", "first")
+    shared = site.module / "shared"
+    later = time.time() + 5
+    (shared / "up" / "photo").write_text("mine")
+    for path in (shared / "up" / "photo", shared / "up"):
+        os.utime(path, (later, later))
+
+    deliver(site, tree, "2_site", "second")
+
+    assert (shared / "conf").read_text() == "second"
+    assert (shared / "up" / "photo").read_text() == "mine"
+    assert (shared / "up" / "seed").read_text() == "first"
+
+
+def test_what_users_wrote_in_the_live_release_is_copied(site: Site, tree: Path) -> None:
+    (tree / "up").mkdir()
+    (tree / "up" / "seed").write_text("1")
+    made = packed(tree, site.top / "p1", package_id="1_site")
+    site.receive(encoded(made, site), package_id="1_site")
+    went_live(site, "1_site")
+    live = site.module / "1_site"
+    (live / "up" / "photo").write_text("mine")
+    if ROOT:
+        os.chown(live / "up" / "photo", site.uid, site.uid)
+    os.utime(live / "up" / "photo", (50, 50))
+
+    deliver(site, tree, "2_site", "x", live=str(live))
+
+    shared = site.module / "shared"
+    assert (shared / "up" / "photo").read_text() == "mine"
+    assert (shared / "up" / "photo").stat().st_mtime == 50
+    # It serves on, and loses nothing.
+    assert (live / "up" / "photo").read_text() == "mine"
+    copied = site.module / ".ghost" / "2_site" / "copied"
+    assert copied.read_text() == "up\n"
+
+
+def test_what_is_shared_already_gets_what_is_newer_or_missing(
+    site: Site, tree: Path
+) -> None:
+    live, shared = site.module / "1_site", site.module / "shared" / "up"
+    for folder, text in ((live / "up", "live"), (shared, "shared")):
+        folder.mkdir(parents=True)
+        for name in ("both", text):
+            (folder / name).write_text(text)
+    os.utime(shared / "both", (50, 50))
+    for path in (site.module, *site.module.rglob("*")) if ROOT else ():
+        os.chown(path, site.uid, site.uid)
+    (tree / "up").mkdir()
+    made = packed(tree, site.top / "p2", package_id="2_site")
+
+    status, said, _ = site.receive(
+        encoded(made, site), "d:up", package_id="2_site", live=str(live)
+    )
+
+    assert status == 0
+    assert "warning: shared up was there: what is newer or missing came from" in said
+    assert {p.name: p.read_text() for p in shared.iterdir()} == {
+        "both": "live",
+        "live": "live",
+        "shared": "shared",
+    }
+
+
+def test_a_release_that_is_there_is_made_to_share(site: Site, tree: Path) -> None:
+    (tree / "up").mkdir()
+    (tree / "up" / "old").write_text("its own")
+    made = packed(tree, site.top / "p1", package_id="1_site")
+    site.receive(encoded(made, site), package_id="1_site")
+    went_live(site, "1_site")
+    (site.module / "shared" / "up").mkdir(parents=True)
+    for path in site.module.glob("shared/**") if ROOT else ():
+        os.chown(path, site.uid, site.uid)
+
+    done = [site.share("d:up", package_id="1_site") for _ in range(2)]
+
+    assert [status for status, *_ in done] == [0, 0]
+    release = site.module / "1_site"
+    assert (release / "up").readlink() == site.module / "shared" / "up"
+    kept = site.module / ".ghost" / "1_site" / "unshared" / "up" / "up"
+    assert (kept / "old").read_text() == "its own"
+
+
+def test_the_release_that_serves_is_left_as_it_is(site: Site, tree: Path) -> None:
+    (tree / "up").mkdir()
+    made = packed(tree, site.top / "p1", package_id="1_site")
+    site.receive(encoded(made, site), package_id="1_site")
+    live = site.module / "1_site"
+
+    status, said, _ = site.share("d:up", package_id="1_site", live=str(live))
+
+    assert status == 0
+    assert said == "warning: up is shared from the next release on: this one serves\n"
+    assert not (live / "up").is_symlink()
+
+
+@pytest.mark.parametrize("shared", ["f:up", "d:conf"])
+def test_a_path_of_another_kind_is_refused_and_nothing_is_lost(
+    site: Site, tree: Path, shared: str
+) -> None:
+    (tree / "up").mkdir()
+    (tree / "up" / "a").write_text("a")
+    (tree / "conf").write_text("x")
+    made = packed(tree, site.top / "p1", package_id="1_site")
+
+    status, _, complaint = site.receive(
+        encoded(made, site), shared, package_id="1_site"
+    )
+
+    assert status == 1
+    assert "is of another kind: shared_dirs are folders" in complaint
+    assert (site.module / "1_site" / "up" / "a").read_text() == "a"
+    assert (site.module / "1_site" / "conf").read_text() == "x"
 
 
 def test_shared_paths_that_no_package_has_are_made(site: Site, tree: Path) -> None:
@@ -658,7 +821,8 @@ def test_nothing_is_shared_through_a_link(
     assert status == 1
     assert "is a link" in complaint
     assert (outside / "b" / "precious").exists()
-    assert left_in(site.module) == (["shared"] if shared[0] == "d:real" else [])
+    # The release came whole; nothing leads to it.
+    assert (site.release / "a").is_symlink()
 
 
 def may_mount() -> bool:

@@ -253,6 +253,7 @@ class Builder:
             for name in ("pre_deploy", "before_switch", "post_deploy")
             if (wanted := getattr(module, name))
         }
+        _require_kinds(module, tree)
         into = self.folder(module.name)
         # The id first, for the archive holds it: no other run can take it meanwhile.
         package_id = await self.store.packages.reserve(module.name, revision.commit)
@@ -401,6 +402,32 @@ class Builder:
                 exit_status=status,
                 tail=listener.tail.text(),
             )
+
+
+def _require_kinds(module: Module, tree: Path) -> None:
+    """
+    Do nothing, unless the tree has a shared path as something else than it is said to be.
+
+    Raises:
+        BuildError: It does; no host was changed.
+    """
+    for key, paths in (
+        ("shared_dirs", module.shared_dirs),
+        ("shared_files", module.shared_files),
+    ):
+        for path in paths:
+            found = tree / path
+            if found.is_symlink() or not found.exists():
+                continue
+            if found.is_dir() != (key == "shared_dirs"):
+                kind, other = (
+                    ("folder", "shared_dirs")
+                    if found.is_dir()
+                    else ("file", "shared_files")
+                )
+                raise BuildError(
+                    f"{module.name}: {key}: {path} is a {kind} in the tree: say {other}"
+                )
 
 
 def _keep_copy(packed: Packed, folder: Path) -> None:

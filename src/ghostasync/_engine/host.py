@@ -311,6 +311,13 @@ class HostRun:
         """Return the symlink that *module* is served from, ``~`` resolved."""
         return self.paths.target(module.path)
 
+    def serving(self, module: Module) -> str:
+        """Return the folder that *module* is served from now; empty without one."""
+        target = self.known.targets[module.name]
+        if target.kind == "directory":
+            return self.target(module)  # to be adopted
+        return target.link if target.live and not target.dangling else ""
+
     def disconnect(self) -> None:
         """Forget a connection that died, and the lock with it."""
         # The lock is held by a process whose stdin is this connection (lock.sh), so it

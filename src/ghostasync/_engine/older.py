@@ -3,6 +3,7 @@ Older commits: a deploy does not put one over a newer one, unless it was told to
 
 Two pipelines may wait for the same fleet; the one that comes last need not have the
 later commit. What serves is certain once all locks are held, so it is looked at then.
+Whoever names a package knows which one it is, and gets it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 import anyio
 
 from .. import events as e
-from ..goal import Deploy, Redeploy
+from ..goal import Deploy
 from ..protocols import Lineage
 from .host import HostRun, RunContext
 from .spec import ModuleToDeploy
@@ -35,7 +36,7 @@ async def why_older(run: RunContext, hosts: Iterable[HostRun]) -> str:
     Histories that diverge are told, and so is a commit that the source does not know.
     """
     goal = run.goal
-    if not isinstance(goal, Deploy | Redeploy) or goal.back:
+    if not isinstance(goal, Deploy) or goal.back:
         return ""
     reasons: list[str] = []
     for chosen in run.spec.modules:

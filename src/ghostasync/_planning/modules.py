@@ -104,18 +104,16 @@ async def to_deploy(
     if package:
         # Looked up now: a package that is not there is refused before any host is met.
         try:
-            known = await basis.store.packages.package(package)
+            await basis.store.packages.package(package)
         except StoreError as exc:
             raise PlanError(f"package {package}: {exc}") from exc
-        lineage = _lineage(_source(basis, module)) if known.revision.commit else None
-        return ModuleToDeploy(
-            module, revision=known.revision, package=package, lineage=lineage
-        )
+        return ModuleToDeploy(module, package=package)
     if not goal.builds:
         raise PlanError(f"{module.name}: no stored package is known to take")
     source = _source(basis, module)
     try:
-        revision, lineage = await source.resolve(), _lineage(source)
+        lineage = source if isinstance(source, Lineage) else None
+        revision = await source.resolve()
         return ModuleToDeploy(module, source, revision, lineage=lineage)
     except SourceError as exc:
         # A source that cannot be reached is no mistake in the plan: the run fails with
@@ -129,10 +127,6 @@ def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
         return exc
     index = [known.name for known in plan.modules].index(module.name)
     return SourceError(f"{exc} (modules[{index}].source.dir)")
-
-
-def _lineage(source: Source) -> Lineage | None:
-    return source if isinstance(source, Lineage) else None
 
 
 def _source(basis: Basis, module: Module) -> Source:

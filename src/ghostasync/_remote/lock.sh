@@ -1,5 +1,5 @@
 #!/bin/sh
-# usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE PASS [AGAIN]
+# usage: lock APP_DIR HOLDER RUN APP STALE PATIENCE [AGAIN] [PASS]
 # Prints "locked" and holds the lock until stdin ends; every line there is a beat. Exits 75
 # and names the holder where another run has the lock; 76, and names the scripts, where
 # scripts of another run have not ended within PATIENCE seconds. With AGAIN, HOLDER had the
@@ -17,7 +17,7 @@
 # this run and of a run that was ended are ended; those of any other run are waited for.
 # shellcheck disable=SC2013,SC2046,SC2086  # lists of numbers
 set -eu
-app_dir=$1 holder=$2 run=$3 app=$4 stale=$5 patience=$6 pass=$7 again=${8-}
+app_dir=$1 holder=$2 run=$3 app=$4 stale=$5 patience=$6 again=${7-} pass=${8-}
 . ./parts/descendants.sh
 
 # --- Processes: each function prints the numbers of those that are left ------------

@@ -1,18 +1,16 @@
 #!/bin/sh
-# usage: receive DIR ID DECODER OWNER PROOF [SHARED]...   (the archive is on stdin)
+# usage: receive DIR ID DECODER OWNER PROOF   (the archive is on stdin)
 # DIR: the module's folder. DECODER: zstd or gzip. OWNER: keep, as root, or drop. PROOF:
-# metadata or content. SHARED: d:PATH or f:PATH.
-# Extracts the archive beside, proves it, links shared paths, flushes, then renames: a
-# release is whole or absent. stdout: nothing, or a line that starts with "warning:".
+# metadata or content.
+# Extracts the archive beside, proves it, flushes, then renames: a release is whole or
+# absent. stdout: nothing, or lines that start with "warning:".
 set -eu
 dir=$1 id=$2 decoder=$3 owner=$4 proof=$5
-shift 5
 umask 022
 # Without TZ, find looks for the time zone with every file.
 export LC_ALL=C TZ=UTC0
 . ./parts/extract.sh
 . ./parts/verify.sh
-. ./parts/share.sh
 . ./parts/flush.sh
 
 if [ -d "$dir/$id" ]; then
@@ -41,7 +39,6 @@ fi
 # Times of folders and links, and modes that could not travel.
 # shellcheck disable=SC1091  # comes with the archive
 . ../ghost/settle
-for item; do item=${item%/} && share "${item%%:*}" "${item#*:}"; done
 
 flush -f .
 cd ..

@@ -53,6 +53,19 @@ $back
 	none "$back"
 	[ -z "$previous" ] || [ -n "$aside" ] || ln -s "$previous" "$back"
 }
+# What users have written since paths that become shared were copied from what serves.
+again() {
+	[ -f "$meta/copied" ] || return 0
+	from=$previous
+	[ -z "$aside" ] || from=$target
+	while IFS= read -r path; do
+		if [ -d "$from/$path" ] && [ ! -L "$from/$path" ]; then
+			cp -a -u "$from/$path/." "$dir/shared/$path/"
+		elif [ -f "$from/$path" ] && [ ! -L "$from/$path" ]; then
+			cp -a -u "$from/$path" "$dir/shared/$path"
+		fi
+	done <"$meta/copied"
+}
 move() {
 	[ -L "$link" ] || return 0
 	[ -z "$aside" ] || [ ! -e "$target" ] || mv "$target" "$aside"
@@ -74,12 +87,14 @@ keep() {
 		fi
 		mv "$meta/environment.next" "$meta/environment"
 	fi
+	rm -f "$meta/copied"
 	flush -f "${target%/*}"
 }
 umask 077
 . ./parts/self.sh
 echo "$self" >"$busy"
 each ready "$@"
+each again "$@"
 each move "$@"
 links=
 # A connection that is gone by now must not end the script before its books are kept.

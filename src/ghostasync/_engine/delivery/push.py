@@ -9,19 +9,17 @@ for an archive.
 
 from __future__ import annotations
 
-import functools
-
 import anyio
 import attrs
 
 from ..._build.release import Release
+from ..._local.scripts import Tail
 from ..._remote.call import call
 from ...errors import DeadlinePassed, PackageError, Refused
-from ...model import Module
 from ...protocols import Channel
 from ..host import HostRun
 
-__all__ = ["Push"]
+__all__ = ["Push", "tell_warnings"]
 
 
 @attrs.frozen
@@ -53,6 +51,8 @@ class Push:
         owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
         patience = ctx.run.deadlines.stall
 
+        said = Tail()
+
         async def stream(channel: Channel) -> None:
             # Each chunk that the host takes moves the deadline: a large package over a
             # slow line is no failure, a line on which nothing moves is.
@@ -72,16 +72,18 @@ class Push:
                 encoding,
                 "keep" if owned else "drop",
                 ctx.run.plan.layout.proof,
-                *_shared(module),
                 sudo=ctx.sudo,
                 feed=stream,
-                output=functools.partial(ctx.run.logs.write, ctx.name),
+                output=said.feed,
             )
         except TimeoutError:
             raise DeadlinePassed(ctx.name, "stall", patience) from None
+        tell_warnings(ctx, said.text())
 
 
-def _shared(module: Module) -> list[str]:
-    """Return the paths that releases share, as ``receive.sh`` takes them."""
-    folders = [f"d:{path}" for path in module.shared_dirs]
-    return folders + [f"f:{path}" for path in module.shared_files]
+def tell_warnings(ctx: HostRun, said: str) -> None:
+    """Pass on what a script of ours has warned of, and keep the rest in the log."""
+    ctx.run.logs.write(ctx.name, said.encode(errors="surrogateescape"))
+    for line in said.split("\n"):
+        if line.startswith("warning: "):
+            ctx.warn(line.removeprefix("warning: "))

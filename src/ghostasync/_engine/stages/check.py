@@ -149,8 +149,8 @@ async def _ask_for_lock(ctx: HostRun) -> None:
         ctx.session.app,
         stale,
         str(_PATIENCE),
-        goes_back,
         again,
+        goes_back,
     )
     try:
         ctx.attempt.lock, answer = await hold(

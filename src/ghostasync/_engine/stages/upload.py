@@ -26,7 +26,7 @@ from ...goal import Rollback
 from ...model import Action, Module
 from ...protocols import Channel
 from ..delivery import Delivery
-from ..delivery.push import Push
+from ..delivery.push import Push, tell_warnings
 from ..host import HostRun
 from ..scripts import read_health
 from ..takeover import (
@@ -83,6 +83,8 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     for release in missing:
         await _DELIVERY.deliver(ctx, release)
         ctx.attempt.delivered |= {release.id}
+    for release in ctx.attempt.to_deploy:
+        await _share(ctx, release.module, release.id)
     ctx.attempt.to_deploy = tuple(
         [await _keep_environment(ctx, release) for release in ctx.attempt.to_deploy]
     )
@@ -95,6 +97,18 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
         nbytes=ctx.attempt.sent - before,
         seconds=anyio.current_time() - started,
     )
+
+
+async def _share(ctx: HostRun, module: Module, release: str) -> None:
+    """Have a release share what its module shares, also if it came before that."""
+    words = [f"d:{path}" for path in module.shared_dirs]
+    words += [f"f:{path}" for path in module.shared_files]
+    if words:
+        owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
+        folder, live = ctx.paths.module(module.name), ctx.serving(module)
+        fresh = "fresh" if release in ctx.attempt.delivered else ""
+        args = (folder, release, live, "keep" if owned else "drop", fresh, *words)
+        tell_warnings(ctx, await query(ctx.session, "share", *args, sudo=ctx.sudo))
 
 
 def _not_overtaken(ctx: HostRun) -> list[Release]:
