@@ -43,7 +43,7 @@ PROMISED = {
         Activated Admitted AfterAllFailed AfterWaveFailed AfterWavePassed
         AfterWaveStarted BeforeSwitchFailed BeforeSwitchPassed BeforeSwitchStarted
         BuildFailed BuildOutput BuildStarted Cause Checked Committed Connected
-        Disconnected Drained Event Failed Finished FleetRollbackStarted Halted
+        Disconnected Drained Event Failed Finished FleetRollbackStarted Gone Halted
         HostEvent HostWarned Judged KilledRunFound LockAwaited ManifestMoved Numbered
         Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
         RollbackRequested RolledBack RunEvent Soaked Started Stopped Switched

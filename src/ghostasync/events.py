@@ -41,6 +41,7 @@ __all__ = [
     "Failed",
     "Finished",
     "FleetRollbackStarted",
+    "Gone",
     "Halted",
     "HostEvent",
     "HostWarned",
@@ -195,6 +196,17 @@ class Failed(HostEvent):
 @attrs.frozen
 class Halted(HostEvent):
     """The run stopped before the host's link moved, through no fault of the host."""
+
+    reason: str
+
+
+@attrs.frozen
+class Gone(HostEvent):
+    """
+    The host was lost, and the inventory does not name it any more: it was terminated.
+
+    It counts in no budget, and is nobody's to look after.
+    """
 
     reason: str
 

@@ -40,7 +40,7 @@ class HostState(HostMachine):
     *serves* maps modules to release ids as last seen, None where the host never said;
     *previous* maps them to what their links said before the run. *moved* and *drained*
     are what a killed run did, see :class:`events.KilledRunFound`. A host that is not
-    *connected* is being called again.
+    *connected* is being called again; one that is *gone* is in the inventory no more.
     """
 
     name: str = ""
@@ -52,6 +52,7 @@ class HostState(HostMachine):
     drained: bool = False
     connected: bool = False
     answered: bool = False
+    gone: bool = False
 
     @classmethod
     def of(cls, name: str) -> Self:
@@ -73,6 +74,8 @@ class HostState(HostMachine):
                 self.connected = self.answered = True
             case e.Disconnected():
                 self.connected = False
+            case e.Gone():
+                self.connected, self.gone = False, True
             case e.Checked(live=serves) | e.RolledBack(to=serves):
                 self.serves, self.looked = serves, True
             case e.Prepared(previous=previous):

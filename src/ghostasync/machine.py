@@ -12,7 +12,8 @@ The bar stands between READY and DRAINING. Left of it a host that fails is FAILE
 host that is stopped because of others is HALTED, and the old release serves. Right of
 it a failure leads through ROLLING_BACK. A killed run may have moved links already, and
 a run that takes it up finds such hosts left of the bar: so ROLLING_BACK can be reached
-from there too, by RollbackRequested.
+from there too, by RollbackRequested. A host that was terminated is HALTED, wherever
+it was on its way there: nothing is left to be put back.
 """
 
 from __future__ import annotations
@@ -49,10 +50,17 @@ __all__ = [
     "mermaid",
 ]
 
-_back = {e.Failed: S.ROLLING_BACK, e.RollbackRequested: S.ROLLING_BACK}
-_lost = {e.Failed: S.FAILED, e.Halted: S.HALTED}
+_Ways = dict[type[e.HostEvent], S]
 
-TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
+_gone: Final[_Ways] = {e.Gone: S.HALTED}
+_back: Final[_Ways] = {
+    e.Failed: S.ROLLING_BACK,
+    e.RollbackRequested: S.ROLLING_BACK,
+    **_gone,
+}
+_lost: Final[_Ways] = {e.Failed: S.FAILED, e.Halted: S.HALTED, **_gone}
+
+TRANSITIONS: Final[dict[S, _Ways]] = {
     # Left of the bar visitors see no change yet, so a failure costs nothing.
     S.CONNECTING: {e.Connected: S.CHECKING, **_lost},
     S.CHECKING: {
@@ -88,7 +96,12 @@ TRANSITIONS: Final[dict[S, dict[type[e.HostEvent], S]]] = {
     # A live host fails where a soak verifies it again.
     S.LIVE: {**_back},
     # The way back has one exit that is good and one that needs a person.
-    S.ROLLING_BACK: {e.RolledBack: S.ROLLED_BACK, e.Failed: S.STRANDED},
+    S.ROLLING_BACK: {
+        e.RolledBack: S.ROLLED_BACK,
+        e.Failed: S.STRANDED,
+        # Not HALTED, from where a way back may begin.
+        e.Gone: S.STRANDED,
+    },
     S.UNCHANGED: {},
     # A killed run had moved the link already. This run stopped before it could finish
     # the host, so it takes that back.
@@ -208,6 +221,4 @@ def mermaid() -> str:
             f"    {state.name} --> {target.name}: {' / '.join(names)}"
             for target, names in folded.items()
         ]
-        if state in TERMINAL:
-            lines.append(f"    {state.name} --> [*]")
     return "\n".join(lines)

@@ -10,8 +10,8 @@ field has to be reset. An attempt's *undo* is all that a way back needs to know.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Literal, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final, Literal, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -30,7 +30,11 @@ from ..model import Deadlines, Host, Module, Plan, State
 from ..protocols import Balancer, Channel, ManifestLine, PartialBalancer
 from .spec import RunSpec
 
-__all__ = ["Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
+__all__ = ["GONE", "Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
+
+
+GONE: Final = "is not in the inventory any more"
+"""Why a host that was lost counts nowhere."""
 
 
 class Logs(Protocol):
@@ -83,6 +87,10 @@ class Undo:
     drained: bool = False
 
 
+async def _nobody_is_asked() -> None:
+    """Say nothing: the hosts of the plan were written there by a person."""
+
+
 @attrs.define(eq=False)
 class RunContext:
     """
@@ -98,6 +106,7 @@ class RunContext:
     for by now. *records* is how many activation records
     each host is asked for. *overtaken* are modules that a run later than the killed one
     has moved on some host. *refused* is why the run is not carried out as asked.
+    *named* returns the hosts that the inventory names now, None where it cannot say.
     """
 
     spec: RunSpec
@@ -120,6 +129,7 @@ class RunContext:
     records: int = 1
     overtaken: set[str] = attrs.field(factory=set)
     refused: str = ""
+    named: Callable[[], Awaitable[frozenset[str] | None]] = _nobody_is_asked
     modules: tuple[Module, ...] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..machine import RESTING, TRANSITIONS
 from ..model import State as S  # noqa: N817  as in the table
-from .host import HostRun
+from .host import GONE, HostRun
 from .stages.activate import activate
 from .stages.check import check
 from .stages.connect import connect
@@ -111,7 +111,7 @@ async def advance(ctx: HostRun, *, until: S | None = None) -> None:
         try:
             event = await _persist(ctx, state)
         except HostError as exc:
-            event = failed(ctx, state, exc)
+            event = await _gone(ctx, exc) or failed(ctx, state, exc)
         except anyio.get_cancelled_exc_class() as exc:
             pending = exc
             event = stopped(ctx, state)
@@ -121,6 +121,19 @@ async def advance(ctx: HostRun, *, until: S | None = None) -> None:
         apply(ctx, event)
     if pending is not None:
         raise pending
+
+
+async def _gone(ctx: HostRun, exc: HostError) -> e.Gone | None:
+    """Return the event for a host that was lost because it was terminated."""
+    lost = isinstance(exc, ConnectionDied | DeadlinePassed) or (
+        isinstance(exc, Unreachable) and exc.retriable
+    )
+    if not lost:
+        return None
+    # Shielded: the answer is bounded in time, and a host on its way back needs it too.
+    with anyio.CancelScope(shield=True):
+        named = await ctx.run.named()
+    return None if named is None or ctx.name in named else e.Gone(ctx.name, GONE)
 
 
 async def _persist(ctx: HostRun, state: S) -> e.HostEvent:

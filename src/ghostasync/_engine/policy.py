@@ -171,7 +171,9 @@ class Policy:
         return [
             name
             for name in self.run.in_state(S.FAILED, S.HALTED)
-            if name in known and not _is_unreachable(self.run.hosts[name])
+            if name in known
+            and not _is_unreachable(self.run.hosts[name])
+            and not self.run.hosts[name].gone
         ]
 
     def way_back(self) -> e.FleetRollbackStarted | None:
@@ -240,7 +242,7 @@ class Policy:
                 yield from self._stop(_barred(event))
             case e.WaveStarted() if not self.reason:
                 self._ask(event.hosts)
-            case e.WaveFinished(live=0) if not self._lives(event.wave):
+            case e.WaveFinished(live=0) if self._failed_as_a_whole(event.wave):
                 yield from self._stop(f"every host of wave {event.wave} failed")
             # A host that is still in the queue has not changed: it stays READY. On the
             # way back the queue is of hosts that must not be forgotten.
@@ -337,22 +339,25 @@ class Policy:
     def _judged(self) -> Iterator[Command]:
         """Stop where the rest of the run could bring no host live, budget or not."""
         failed = set(self.run.in_state(S.FAILED))
-        if failed and len(failed) == len(self.run.hosts):
-            yield from self._stop("every host failed")
+        gone = {name for name, host in self.run.hosts.items() if host.gone}
+        if len(failed | gone) == len(self.run.hosts) and self.run.hosts:
+            yield from self._stop("every host failed" if failed else "no host is left")
             return
         if self.rules.whoever_is_dead:
             failed -= {name for name in failed if _is_unreachable(self.run.host(name))}
         for number, wave in enumerate(self.rules.waves, start=1):
-            if failed.issuperset(wave):
+            if failed.issuperset(wave) and wave:
                 # A wave without a live host stops the run when it ends. Here that is
                 # known before the first link moves, so no earlier wave has to go back.
                 yield from self._stop(f"every host of wave {number} failed")
                 return
 
-    def _lives(self, wave: int) -> bool:
-        """Tell whether a host of *wave* is live: a killed run may have brought it."""
-        names = self.rules.waves[wave - 1]
-        return any(self.run.host(name).state is S.LIVE for name in names)
+    def _failed_as_a_whole(self, wave: int) -> bool:
+        """Tell whether no host of *wave* is live, of those that are there still."""
+        # A killed run may have brought one live.
+        hosts = [self.run.host(name) for name in self.rules.waves[wave - 1]]
+        left = [host for host in hosts if not host.gone]
+        return bool(left) and not any(host.state is S.LIVE for host in left)
 
     def _over_budget(self) -> str:
         """Return why a budget is spent; empty while it is not."""
@@ -391,6 +396,8 @@ class Policy:
         if not self.rules.together and stopped and stopped.cause == "policy":
             changed -= {S.LIVE}
         for name, host in self.run.hosts.items():
+            if host.gone:
+                continue
             # A READY host that the killed run drained is no reason to go back: with no
             # other host to take back it stays as it is. Else it goes along (way_back).
             killed = host.moved or (host.drained and host.state is not S.READY)
@@ -428,8 +435,10 @@ class Policy:
         if host.state in {S.LIVE, S.ROLLED_BACK}:
             self.away.discard(name)
             self.serving.add(name)
-        elif host.state is S.STRANDED or (
-            isinstance(event, e.Failed) and _is_unreachable(host)
+        elif (
+            host.state is S.STRANDED
+            or host.gone
+            or (isinstance(event, e.Failed) and _is_unreachable(host))
         ):
             self.away.discard(name)
             self.serving.discard(name)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Final
+
 import anyio
+import attrs
 
 from .._build.environment import run_variables
 from .._engine.fleet import Fleet
@@ -12,11 +16,42 @@ from .._engine.spec import RunSpec
 from .._engine.waves import allowed, cut, needed
 from .._local.redact import Redactor
 from .._remote.fence import FencedSession
+from ..errors import PlanError
 from ..fold import HostState, RunState
-from ..protocols import Transport
+from ..inventories.static import Static
+from ..protocols import Inventory, Transport
 from .record import Recording
 
 __all__ = ["fleet_of"]
+
+_FRESH: Final = 1.0
+"""Seconds for which an inventory's answer counts: many hosts may be lost at once."""
+
+_ASK_SECONDS: Final = 15.0
+"""Seconds that an inventory may take while a host waits to know what became of it."""
+
+
+@attrs.define(eq=False)
+class _Named:
+    """The hosts that an inventory names now, asked at most once in a while."""
+
+    inventory: Inventory
+    _at: float = -_FRESH
+    _names: frozenset[str] | None = None
+    _asking: anyio.Lock = attrs.field(factory=anyio.Lock)
+
+    async def hosts(self) -> frozenset[str] | None:
+        """Return the names; None where the inventory cannot say, or is the plan."""
+        if isinstance(self.inventory, Static):
+            return None
+        async with self._asking:
+            if anyio.current_time() - self._at > _FRESH:
+                self._names = None
+                with anyio.move_on_after(_ASK_SECONDS), suppress(PlanError):
+                    hosts = await self.inventory.hosts()
+                    self._names = frozenset(host.name for host in hosts)
+                self._at = anyio.current_time()
+            return self._names
 
 
 def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> Fleet:
@@ -38,6 +73,7 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
         work_slots=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
         note=lambda event: fleet.note(event),  # noqa: PLW0108  made below
         state=state,
+        named=_Named(spec.inventory).hosts,
         protected={m.module: frozenset({m.package}) for m in spec.manifest},
         variables=run_variables(
             spec.plan.app,

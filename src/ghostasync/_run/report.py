@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from .._engine.fleet import Fleet
-from .._engine.host import HostRun
+from .._engine.host import GONE, HostRun
 from ..machine import NOT_LOOKED, SERVES_NEW
 from ..model import HostReport, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table
@@ -140,7 +140,8 @@ def verdict_back(
 def _outcome(fleet: Fleet) -> Outcome:
     state, stopped = fleet.policy.run, fleet.policy.run.stopped
     interrupted = stopped is not None and stopped.cause == "interrupted"
-    states = [host.state for host in state.hosts.values()]
+    # What was terminated meanwhile is nobody's to look after.
+    states = [host.state for host in state.hosts.values() if not host.gone]
     if fleet.run.goal.only_back:
         return verdict_back(
             states,
@@ -152,7 +153,9 @@ def _outcome(fleet: Fleet) -> Outcome:
         # A host that the killed run brought live is not moved while another run has the
         # lock. Counted as live, it would make the outcome mixed in place of locked.
         hosts = state.hosts.values()
-        states = [S.FAILED if host.moved else host.state for host in hosts]
+        states = [
+            S.FAILED if host.moved else host.state for host in hosts if not host.gone
+        ]
     elif not state.committed and _left_moved(fleet):
         return Outcome.STRANDED
     # Who leaves a release has to know of each host that may still serve it.
@@ -194,6 +197,8 @@ def _host(ctx: HostRun, reason: str, record: Recording) -> HostReport:
     failure, state = ctx.book.failure, ctx.state
     if failure is not None:
         reason = failure.reason
+    elif ctx.book.gone:
+        reason = GONE
     elif state in SERVES_NEW:
         reason = ""
     return HostReport(

@@ -98,7 +98,7 @@ def _host(event: e.HostEvent) -> list[str]:
             texts = _balanced(event)
         case e.Failed(stage=stage, reason=reason):
             texts = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
-        case e.Halted(reason=reason):
+        case e.Halted(reason=reason) | e.Gone(reason=reason):
             texts = [f"halted: {reason}"]
         case e.RolledBack(to=releases):
             texts = [f"back to {_releases(releases) or 'no release, as before'}"]
