@@ -45,7 +45,7 @@ class _Named:
         if isinstance(self.inventory, Static):
             return None
         async with self._asking:
-            if anyio.current_time() - self._at > _FRESH:
+            if anyio.current_time() - self._at >= _FRESH:
                 self._names = None
                 with anyio.move_on_after(_ASK_SECONDS), suppress(PlanError):
                     hosts = await self.inventory.hosts()
