@@ -37,7 +37,9 @@ class Cloud:
 
     async def hosts(self) -> Sequence[Host]:
         """Name the hosts that there are."""
-        return [Host(n) for n in HOSTS if n not in self.gone or self.named]
+        left = [Host(n) for n in HOSTS if n not in self.gone or self.named]
+        # Others take their place, as in a fleet that scales by itself.
+        return [*left, Host("new")] if self.gone else left
 
     def terminate(self, host: str, when: Callable[[Call], bool]) -> None:
         """Have a host die at its first call for which *when* says so."""
