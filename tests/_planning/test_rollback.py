@@ -181,6 +181,22 @@ async def test_a_new_host_that_was_converged_goes_back_with_the_fleet(
     assert set(history.fleet.serves.values()) == {second}
 
 
+async def test_a_new_host_that_went_back_with_the_fleet_goes_further_with_it(
+    history: History,
+) -> None:
+    """It never had what was undone first; the second rollback went forward again."""
+    plan = history.scene.plan
+    history.fleet.hosts["h9"] = type(history.fleet.hosts["h1"])()
+    history.scene.plan = attrs.evolve(plan, hosts=(*plan.hosts, Host("h9")))
+    await converge(history.scene.plan, limit=["h9"], transport=history.fleet.transport)
+    await history.rollback()
+
+    await history.rollback()
+
+    assert set(history.fleet.serves.values()) == {history.scene.old}
+    assert history.scene.manifest == history.scene.old
+
+
 async def test_a_canary_that_was_converged_is_not_what_serves(
     history: History,
 ) -> None:
@@ -410,6 +426,20 @@ async def test_a_rollback_from_a_resumed_run_goes_to_before_the_killed_one(
     await History(scene).rollback()
 
     History(scene).assert_serves(scene.old)
+
+
+async def test_a_rollback_that_was_resumed_is_rolled_away_from_for_good(
+    history: History,
+) -> None:
+    """Two releases back; the third one was what a later rollback went to."""
+    scene = history.scene
+    await scene.watch(Rollback(run=history.reports[0].run))
+    scene.kill(scene.at(e.Undrained, "h2"))
+    await resume(scene.plan, transport=scene.fleet.transport)
+    history.assert_serves(scene.old)
+
+    with pytest.raises(PlanError, match=r"nothing to go back to\nsite: .* stays on"):
+        await history.rollback()
 
 
 async def test_a_run_that_was_reverted_is_not_what_serves(scene: Scene) -> None:

@@ -70,7 +70,12 @@ def may_mount() -> bool:
 
 
 def run_mounted(
-    shell: str, before: str, after: str, name: str, *args: str | Path
+    shell: str,
+    before: str,
+    after: str,
+    name: str,
+    *args: str | Path,
+    payload: bytes = b"",
 ) -> tuple[int | None, str, str]:
     """Run the script where nobody else sees what *before*, which is sh, mounts."""
     frame = Frame("0123456789abcdef")
@@ -79,7 +84,7 @@ def run_mounted(
     script = [*SHELLS[shell], loader(text), f"ghost-{name}"]
     done = subprocess.run(
         ["unshare", "-m", "/bin/sh", "-c", around, "sh", *script],
-        input=text,
+        input=text + payload,
         capture_output=True,
         check=True,
         timeout=20,
@@ -89,7 +94,12 @@ def run_mounted(
 
 
 def run_on_full_disk(
-    shell: str, folder: Path, name: str, *args: str | Path, room: int = 0
+    shell: str,
+    folder: Path,
+    name: str,
+    *args: str | Path,
+    room: int = 0,
+    payload: bytes = b"",
 ) -> tuple[int | None, str, str]:
     """Run the script with *folder* on a disk that has room for *room* files."""
     at = quote(str(folder)).decode()
@@ -106,7 +116,7 @@ umount {at}
 rm -r {at}
 mv {at}.spare {at}
 """
-    return run_mounted(shell, before, after, name, *args)
+    return run_mounted(shell, before, after, name, *args, payload=payload)
 
 
 def read(process: subprocess.Popen[bytes]) -> bytes:

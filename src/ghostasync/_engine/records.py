@@ -23,6 +23,7 @@ from .._build.release import Release
 from .._remote.activation import Activation, Ended, write
 from .._remote.call import call
 from ..errors import HostError, Refused
+from ..goal import Resume
 from .host import HostRun, Move, RunContext
 from .takeover import move_of, moved_by_killed_run
 
@@ -156,11 +157,13 @@ async def _record_on_host(ctx: HostRun, outcome: Ended, args: list[str]) -> None
 def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
     spec, revision = ctx.run.spec, release.package.revision
     takes_up = spec.killed is not None
+    # What the work is for: a rollback that is resumed is one to later rollbacks, too.
+    goal = spec.goal.of if isinstance(spec.goal, Resume) else spec.goal
     return Activation(
         generation=ctx.run.generation,
         run=spec.id,
         release=release.id,
-        goal=spec.goal.action.value,
+        goal=goal.action.value,
         previous=move.previous,
         target=move.target,
         aside=move.aside,

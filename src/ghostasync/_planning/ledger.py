@@ -11,7 +11,7 @@ are those of runs that knew nothing of each other, and neither is the later one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Final
 
@@ -31,16 +31,19 @@ _BACK: Final = _FOLLOWERS | {Action.ROLLBACK.value}
 """Goals that may take a host to a release that it had before."""
 
 
-def stack(target: ModuleState) -> tuple[Activation, ...]:
+def stack(
+    target: ModuleState, goals: Mapping[str, str] | None = None
+) -> tuple[Activation, ...]:
     """
     Return the moves that stand on a host, the one that serves last.
 
     A move that was taken back does not stand, nor does one that was rolled away from;
-    of moves to the release that served anyway only the first one does.
+    of moves to the release that served anyway only the first one does. *goals* maps
+    runs to what they were for, as other hosts know it.
     """
     standing: list[Activation] = []
     now = target.record
-    goals = {move.run: move.goal for move in target.activations}
+    goals = {**(goals or {}), **{move.run: move.goal for move in target.activations}}
     for move in reversed(target.activations):
         # A killed run's move counts for as long as its release serves.
         if move.outcome != "live" and move is not now:
@@ -51,9 +54,10 @@ def stack(target: ModuleState) -> tuple[Activation, ...]:
         if move.goal in _BACK and move.release in below:
             del standing[len(below) - below[::-1].index(move.release) :]
             continue
-        # What a rollback undid is gone. A rollback of a rollback, and one to a release
-        # that was named, go on from what served.
-        if goals.get(move.undoes, Action.ROLLBACK.value) != Action.ROLLBACK.value:
+        # What a rollback undid is gone, also where another run had brought it: this
+        # host was converged, say. A rollback of a rollback, and one to a release that
+        # was named, go on from what served.
+        if move.undoes and goals.get(move.undoes) != Action.ROLLBACK.value:
             del standing[-1:]
         standing.append(move)
     return tuple(standing)
@@ -140,15 +144,7 @@ class Ledger:
         Raises:
             PlanError: There is none, or there are several.
         """
-        known = sorted(
-            {
-                move.run
-                for facts in self.seen.values()
-                for target in facts.targets.values()
-                for move in target.activations
-                if move.run.startswith(run)
-            }
-        )
+        known = sorted({m.run for m in self._records if m.run.startswith(run)})
         if run in known or len(known) == 1:
             return run if run in known else known[0]
         if known:
@@ -171,13 +167,16 @@ class Ledger:
             moves = [m for moves in stacks.values() for m in moves if m.run in ids]
             # A rollback to what was there below has left nothing on the stack; what it
             # left is what its undoing goes to.
-            now = [self.seen[host].targets[module].record for host in stacks]
+            now = [self._last_move(host, module) for host in stacks]
             moves += [m for m in now if m and m.run in ids and m not in moves]
             if moves:
                 first = min(moves, key=lambda move: move.generation)
                 works[module] = _Work(run, first.release, first.generation, ids)
         if not works:
-            raise PlanError(f"run {run} was taken back, or rolled away from, already")
+            raise PlanError(
+                f"nothing of run {run} stands: it was taken back, or rolled away from, "
+                "or had found all in line"
+            )
         return works
 
     def _newest(self) -> dict[str, _Work]:
@@ -234,9 +233,8 @@ class Ledger:
         for move in standing[standing.index(last) :]:
             if move.release != last.release:
                 break
-            if move.goal not in _FOLLOWERS and move.run not in ids:
+            if move.goal not in _FOLLOWERS:
                 ids |= self._relatives(move.run)
-            if move.goal not in {*_FOLLOWERS, Action.ROLLBACK.value}:
                 first = move
         return _Work(first.run, last.release, first.generation, ids)
 
@@ -260,7 +258,7 @@ class Ledger:
         own: dict[str, str] = {}
         along: list[str] = []
         for host, moves in self.stacks[module].items():
-            now = self.seen[host].targets[module].record
+            now = self._last_move(host, module)
             at = next((i for i, m in enumerate(moves) if m.run in work.ids), None)
             if at is None:
                 # A rollback that is undone goes to what it left.
@@ -282,13 +280,20 @@ class Ledger:
 
     # --- What is known ---------------------------------------------------------------
 
+    def _last_move(self, host: str, module: str) -> Activation | None:
+        """Return the last move of a host's link; notes that it is in line are none."""
+        target = self.seen[host].targets[module]
+        mine = (m for m in target.activations if m.release == target.live and m.moved)
+        return next((m for m in mine if m.outcome != "reverted"), None)
+
     @cached_property
     def stacks(self) -> Mapping[str, Mapping[str, tuple[Activation, ...]]]:
         """The moves that stand, by module and host."""
         modules = dict.fromkeys(m for f in self.seen.values() for m in f.targets)
+        goals = {move.run: move.goal for move in self._records}
         return {
             module: {
-                host: stack(facts.targets[module])
+                host: stack(facts.targets[module], goals)
                 for host, facts in self.seen.items()
                 if module in facts.targets
             }
@@ -298,10 +303,10 @@ class Ledger:
     @cached_property
     def resumed(self) -> frozenset[tuple[str, str]]:
         """Pairs of a run and the one that it resumed."""
-        return frozenset(
-            (move.run, move.resumes)
-            for facts in self.seen.values()
-            for target in facts.targets.values()
-            for move in target.activations
-            if move.resumes
-        )
+        return frozenset((m.run, m.resumes) for m in self._records if m.resumes)
+
+    @property
+    def _records(self) -> Iterator[Activation]:
+        for facts in self.seen.values():
+            for target in facts.targets.values():
+                yield from target.activations

@@ -14,16 +14,21 @@ trap 'rm -f "$next.new" "$next.more"' EXIT
 cat >"$next.more"
 [ "$(wc -c <"$next.more")" -eq "$nbytes" ] ||
 	{ echo "the environment arrived cut short" >&2 && exit 1; }
-recorded() { # the value of $1, and a dot: it may end in newlines
-	# shellcheck disable=SC1091  # written by environment.sh, or by this script
-	unset "$1" && . "$live/environment" >/dev/null 2>&1
+[ -f "$meta/environment" ] ||
+	{ echo "${meta##*/} has no environment here: it never served on this host" >&2 && exit 1; }
+# The value of $1 in the file $2, and a dot: it may end in newlines. A secret may have any
+# name, those of this script's own variables included.
+recorded() {
+	# shellcheck disable=SC1090  # written by environment.sh, or by this script
+	unset "$1" && . "$2" >/dev/null 2>&1
 	eval "[ -n \"\${$1+set}\" ] && printf '%s.' \"\$$1\""
 }
 cat "$meta/environment" >"$next.new"
 for name; do
-	value=$(recorded "$name") || continue
+	value=$(recorded "$name" "$live/environment") || continue
 	value=$(printf '%s\n' "$value" | LC_ALL=C sed "s/'/'\\\\''/g")
-	printf "export %s='%s'\n" "$name" "${value%.}" >>"$next.new"
+	# By cat, which says so where the disk is full; not every shell's printf does.
+	printf "export %s='%s'\n" "$name" "${value%.}" | cat >>"$next.new"
 done
 cat "$next.more" >>"$next.new"
 rm -f "$meta/fingerprint"
