@@ -28,6 +28,7 @@ QUESTIONS: Final = (
     "only_back",
     "callers_environment",
     "recalls",
+    "recorded_secrets",
     "force",
 )
 

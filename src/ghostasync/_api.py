@@ -515,7 +515,10 @@ async def freeze(
     if not reason.strip():
         raise PlanError("lock: say why, --reason TEXT: others will read it")
     who, where = actor or this_user(), socket.gethostname()
-    wanted = Freeze(who, where, reason, time.time(), until)
+    try:
+        wanted = Freeze(who, where, reason, time.time(), until)
+    except ValueError as error:
+        raise PlanError(f"lock: {error}") from None
     return await _freeze(plan, wanted, transport, store, inventory)
 
 
@@ -819,6 +822,7 @@ async def _plan_forward(
         reach=partial(_look_through, transport),
         limit=limit,
         actor=actor,
+        carried_out=False,
         store=store,
         inventory=inventory,
     )

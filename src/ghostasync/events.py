@@ -293,7 +293,8 @@ class Started(RunEvent):
     *of* is the run that this one resumes, takes back or rolls back: where it has to
     *revert*, no release is made and hosts only go back. *leads* are the modules whose
     lines a rollback moves before the fleet; *to* maps hosts to modules to releases
-    where not all hosts go to the same, empty where the link is removed.
+    where not all hosts go to the same, empty where the link is removed;
+    *recorded_secrets* is as in :class:`goal.Rollback`.
     """
 
     action: str
@@ -310,6 +311,7 @@ class Started(RunEvent):
     packages: Mapping[str, str] = attrs.field(factory=dict)
     leads: tuple[str, ...] = ()
     to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    recorded_secrets: bool = False
 
 
 @attrs.frozen

@@ -106,6 +106,11 @@ class _Questions(ABC):
 
     @property
     @abstractmethod
+    def recorded_secrets(self) -> bool:
+        """Whether scripts see the secrets that a release had when it served before."""
+
+    @property
+    @abstractmethod
     def force(self) -> bool:
         """
         Whether hosts that serve the release already are taken through it again.
@@ -140,6 +145,7 @@ class Deploy(_Questions):
     only_back: ClassVar = False
     callers_environment: ClassVar = True
     recalls: ClassVar = False
+    recorded_secrets: ClassVar = False
 
     modules: tuple[str, ...] = attrs.field(default=(), converter=_words)
     rev: str = ""
@@ -171,6 +177,7 @@ class Redeploy(_Questions):
     only_back: ClassVar = False
     callers_environment: ClassVar = True
     recalls: ClassVar = False
+    recorded_secrets: ClassVar = False
 
     packages: tuple[str, ...] = attrs.field(converter=_words)
     force: bool = False
@@ -193,6 +200,7 @@ class Converge(_Questions):
     only_back: ClassVar = False
     callers_environment: ClassVar = False
     recalls: ClassVar = False
+    recorded_secrets: ClassVar = False
     force: ClassVar = False
 
 
@@ -269,6 +277,11 @@ class Resume(_Questions):
         return self.of.recalls
 
     @property
+    def recorded_secrets(self) -> bool:
+        """Whether the killed run took the secrets of then."""
+        return self.of.recorded_secrets
+
+    @property
     def force(self) -> bool:
         """Whether the killed run was forced."""
         return self.of.force
@@ -291,6 +304,7 @@ class Revert(_Questions):
     only_back: ClassVar = True
     callers_environment: ClassVar = False
     recalls: ClassVar = False
+    recorded_secrets: ClassVar = False
     force: ClassVar = False
 
     run: str = ""

@@ -138,11 +138,11 @@ def decode(text: str) -> e.Record:
         if envelope.v != VERSION:
             raise ValueError(f"version {envelope.v} is not {VERSION}")
         event = _CONVERTER.structure(fields, _EVENTS[envelope.event])
+        at = datetime.fromisoformat(envelope.at).astimezone(UTC).timestamp()
     except KeyError as error:
         raise ValueError(f"{error} is missing or not known") from None
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(str(error)) from None
-    at = datetime.fromisoformat(envelope.at).timestamp()
     return e.Record(
         envelope.seq, at, envelope.run, event, envelope.state, envelope.wave
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -192,6 +192,14 @@ class Environment:
     digest: str = ""
 
 
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
+
+def _in_calendar(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not 0 <= value <= _LATEST:
+        raise ValueError(f"{attribute.name} is no time between 1970 and 9999")
+
+
 @attrs.frozen
 class Freeze:
     """
@@ -203,8 +211,8 @@ class Freeze:
     actor: str
     where: str
     reason: str
-    since: float
-    until: float = 0.0
+    since: float = attrs.field(validator=_in_calendar)
+    until: float = attrs.field(default=0.0, validator=_in_calendar)
 
     @property
     def text(self) -> str:
@@ -319,9 +327,8 @@ class Manifest(Protocol):
         *drop* are removed.
 
         Lines are kept in *order* (module names in app order). Other modules keep their
-        lines, also where another writer moves them at the same time. The environments
-        of packages that MANIFEST names stay, and of those that it named before the
-        modules' packages changed: the way back runs scripts that see them.
+        lines, also where another writer moves them at the same time. An environment
+        stays for as long as its package: a rollback runs scripts that see it.
 
         Raises:
             StoreError: A package is not in the store or is another one, a line is not

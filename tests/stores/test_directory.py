@@ -344,7 +344,7 @@ async def test_what_lies_among_environments_does_not_undo_a_move(
     assert (root / "environments" / "lost+found").is_dir()
 
 
-async def test_environments_follow_manifest(
+async def test_an_environment_stays_for_as_long_as_its_package(
     store: Store, root: Path, tmp_path: Path
 ) -> None:
     old = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
@@ -356,8 +356,10 @@ async def test_environments_follow_manifest(
     await store.manifest.move([named(new)], [kept], ["site"])
 
     assert await store.manifest.environment(new.id) == kept
+    assert await store.manifest.environment(old.id) == Environment(old.id, {})
     await store.manifest.move([named(newest)], [], ["site"])
-    assert await store.manifest.environment(old.id) is None
+    await store.packages.prune("site", 2, frozenset())
+    await store.manifest.move([named(newest)], [], ["site"])
     assert tree(root / "environments") == [f"{new.id}.json"]
 
 

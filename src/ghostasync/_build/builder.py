@@ -172,7 +172,7 @@ class Builder:
     async def _secrets_of_today(self, module: Module) -> dict[str, str]:
         """Return the caller's secrets, and else those that MANIFEST's package has."""
         # A secret that was changed since the release was live would lock it out.
-        if getattr(self.goal, "recorded_secrets", False):
+        if self.goal.recorded_secrets:
             return {}
         newest: Mapping[str, str] = {}
         for line in await self.store.manifest.read():

@@ -258,6 +258,21 @@ class Fleet:
             await self.take_number()
         except GhostasyncError as exc:
             self.abandon(f"the run could not be numbered: {exc}")
+            return
+        if self._follows_an_old_manifest():
+            self.abandon(
+                "MANIFEST has moved since the run was planned: converge once more"
+            )
+
+    def _follows_an_old_manifest(self) -> bool:
+        """Tell whether a converge, which may have waited, would take hosts back."""
+        goal, spec = self.run.goal, self.run.spec
+        if goal.moves_manifest or goal.only_back:
+            return False
+        names = {chosen.module.name for chosen in spec.modules}
+        planned = {n.module: n.package for n in spec.manifest if n.module in names}
+        now = {n.module: n.package for n in self.run.manifest if n.module in names}
+        return planned != now
 
     async def take_number(self) -> None:
         """
@@ -574,10 +589,15 @@ class Fleet:
         back = self.run.spec.way_back
         if back is None or not back.removed:
             return
+
+        async def remove(ctx: HostRun) -> None:
+            if not await remove_links(ctx):
+                self.run.links_left.append(ctx.name)
+
         async with anyio.create_task_group() as tasks:
             for ctx in self.hosts.values():
                 if ctx.state in {S.LIVE, S.UNCHANGED}:
-                    tasks.start_soon(remove_links, ctx)
+                    tasks.start_soon(remove, ctx)
 
     async def note_live(self) -> None:
         """Have hosts that stay live, though the run was stopped, note that they are."""

@@ -28,7 +28,7 @@ from ..goal import Goal
 from ..history.past_run import PastRun
 from ..model import Deadlines, Host, Module, Plan, State
 from ..protocols import Balancer, Channel, ManifestLine, PartialBalancer
-from .spec import RunSpec
+from .spec import RunSpec, WayBack
 
 __all__ = ["GONE", "Attempt", "HostRun", "Logs", "Move", "RunContext", "Undo"]
 
@@ -105,7 +105,8 @@ class RunContext:
     hosts whose own numbers cannot be right; *numbering* is whether the number is asked
     for by now. *records* is how many activation records
     each host is asked for. *overtaken* are modules that a run later than the killed one
-    has moved on some host. *refused* is why the run is not carried out as asked.
+    has moved on some host. *refused* is why the run is not carried out as asked;
+    *links_left* are hosts on which a link that was to go is left.
     *named* returns the hosts that the inventory names now, None where it cannot say.
     """
 
@@ -129,6 +130,7 @@ class RunContext:
     records: int = 1
     overtaken: set[str] = attrs.field(factory=set)
     refused: str = ""
+    links_left: list[str] = attrs.field(factory=list)
     named: Callable[[], Awaitable[frozenset[str] | None]] = _nobody_is_asked
     modules: tuple[Module, ...] = attrs.field(init=False)
 
@@ -266,8 +268,16 @@ class HostRun:
         mine = tuple(r for r in self.run.releases if r.module.name in names)
         if (back := self.run.spec.way_back) is not None:
             ids = back.to.get(self.name, {}).values()
-            return tuple(release for release in mine if release.id in ids)
+            return tuple(r for r in mine if r.id in ids and self._leaves(back, r))
         return mine
+
+    def _leaves(self, back: WayBack, release: Release) -> bool:
+        """Tell whether a host that was silent at first serves what is to be left."""
+        name = release.module.name
+        brought, facts = back.brought.get(name), self.attempt.facts
+        if brought is None or facts is None or self.name in back.serves:
+            return True
+        return facts.targets[name].live == brought
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -320,6 +330,11 @@ class HostRun:
     def target(self, module: Module) -> str:
         """Return the symlink that *module* is served from, ``~`` resolved."""
         return self.paths.target(module.path)
+
+    def has_served(self, release: Release) -> bool:
+        """Tell whether a release has served here, and has its environment of then."""
+        target = self.known.targets[release.module.name]
+        return "environment" in target.scripts.get(release.id, ())
 
     def serving(self, module: Module) -> str:
         """Return the folder that *module* is served from now; empty without one."""

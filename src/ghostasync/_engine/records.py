@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
 
+import anyio
 import attrs
 
 from .. import events as e
@@ -78,7 +79,8 @@ def _tell_of_other_stores(run: RunContext, hosts: Iterable[HostRun]) -> None:
 
 def _implausible(fences: dict[str, int], named: Sequence[int]) -> frozenset[str]:
     """Return the hosts whose fences are far above all others, and above MANIFEST."""
-    known = sorted({*fences.values(), *named})
+    # A host without a fence is new, and says nothing.
+    known = sorted({*fences.values(), *named} - {0})
     for below, above in pairwise(known):
         if above - below > _LEAP:
             return frozenset(name for name, n in fences.items() if n >= above)
@@ -139,10 +141,13 @@ async def _note(ctx: HostRun, releases: Iterable[Release]) -> None:
         move = known.get(release.module.name) or move_of(ctx, release)
         text = write(_record(ctx, release, move))
         args += [move.folder, move.new, "kept", text]
+    seconds = ctx.run.deadlines.check
     try:
-        await _record_on_host(ctx, "live", args)
-    except HostError as exc:
-        ctx.warn(f"its records do not say yet that this run is live: {exc}")
+        with anyio.fail_after(seconds):
+            await _record_on_host(ctx, "live", args)
+    except (HostError, TimeoutError) as exc:
+        why = str(exc) or f"not done within {seconds:g} s"
+        ctx.warn(f"its records do not say yet that this run is live: {why}")
 
 
 async def _record_on_host(ctx: HostRun, outcome: Ended, args: list[str]) -> None:

@@ -117,12 +117,28 @@ def script_call(
     )
 
 
-def read_health(text: str) -> tuple[Verify, str]:
-    """Return how a host's release proves its health, and who runs its post-deploy."""
-    # Written by the run that brought it there, which may have had another plan.
-    known = json.loads(text) if text else {}
-    run_as = known.pop("post_deploy_as", "")
-    return Verify(**known), run_as
+def read_health(host: str, text: str) -> tuple[Verify, str]:
+    """
+    Return how a host's release proves its health, and who runs its post-deploy.
+
+    Raises:
+        HostError: What the host has on record is damaged.
+    """
+    # Written by the run that brought it there, of this version or of another.
+    usual = Verify()
+    try:
+        known = {**json.loads(text or "{}")}
+        health = Verify(
+            command=str(known.get("command", "")),
+            url=str(known.get("url", "")),
+            run_as=str(known.get("run_as", "")),
+            interval=float(known.get("interval", usual.interval)),
+            attempt_timeout=float(known.get("attempt_timeout", usual.attempt_timeout)),
+        )
+        return health, str(known.get("post_deploy_as", ""))
+    except (AttributeError, TypeError, ValueError) as exc:
+        text = "what it has on record of the old release's health check is damaged"
+        raise HostError(host, text) from exc
 
 
 @attrs.define(eq=False)

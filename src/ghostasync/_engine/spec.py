@@ -24,12 +24,15 @@ class WayBack:
 
     *to* maps hosts to modules to the releases that they go to, empty where the link is
     removed; *serves* is what they served when the rollback was planned. *manifest* are
-    the modules whose lines in MANIFEST go back as well.
+    the modules whose lines in MANIFEST go back as well. *brought* maps modules to what
+    the undone run had brought; a host that was silent when the rollback was planned
+    goes back only from that.
     """
 
     to: Mapping[str, Mapping[str, str]]
     serves: Mapping[str, Mapping[str, str]]
     manifest: frozenset[str]
+    brought: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def removed(self) -> frozenset[str]:
@@ -40,8 +43,8 @@ class WayBack:
     @property
     def is_uniform(self) -> bool:
         """Whether all hosts go to the same releases, and no link is removed."""
-        to = {pair for modules in self.to.values() for pair in modules.items()}
-        return all(dict(to).values()) and len(to) == len(dict(to))
+        first = next(iter(self.to.values()), {})
+        return all(first.values()) and all(to == first for to in self.to.values())
 
 
 @attrs.frozen

@@ -199,13 +199,14 @@ def manifest_before_killed_run(
     if killed is None or killed.limited:
         return {}
     before_run: dict[str, str] = {}
-    for name, package in manifest.items():
+    # A rollback that takes a module away has removed its line.
+    for name, package in {**dict.fromkeys(killed.leads, ""), **manifest}.items():
         moves = [
             move for ctx in hosts for move in ctx.undo.moves if move.module == name
         ]
         brought = {move.new.rpartition("/")[2] for move in moves}
         # A line with a package that the killed run did not bring is another run's.
-        if package not in {*brought, killed.packages.get(name)}:
+        if package not in {*brought, killed.packages.get(name, "")}:
             continue
         before = {move.previous.rpartition("/")[2] for move in moves}
         old = killed.manifest.get(name, before.pop() if len(before) == 1 else "")

@@ -11,7 +11,7 @@ are those of runs that knew nothing of each other, and neither is the later one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Final
 
@@ -32,21 +32,28 @@ _BACK: Final = _FOLLOWERS | {Action.ROLLBACK.value}
 
 
 def stack(
-    target: ModuleState, goals: Mapping[str, str] | None = None
+    target: ModuleState,
+    goals: Mapping[str, str] | None = None,
+    live: Collection[str] = (),
 ) -> tuple[Activation, ...]:
     """
     Return the moves that stand on a host, the one that serves last.
 
     A move that was taken back does not stand, nor does one that was rolled away from;
     of moves to the release that served anyway only the first one does. *goals* maps
-    runs to what they were for, as other hosts know it.
+    runs to what they were for, as other hosts know it; *live* are runs that went live
+    elsewhere: a host may have missed being told.
     """
+    left = {move.previous.rpartition("/")[2] for move in target.activations}
     standing: list[Activation] = []
     now = target.record
     goals = {**(goals or {}), **{move.run: move.goal for move in target.activations}}
     for move in reversed(target.activations):
         # A killed run's move counts for as long as its release serves.
-        if move.outcome != "live" and move is not now:
+        proven = move.outcome == "live" or (
+            move.outcome == "moved" and move.run in live and move.release in left
+        )
+        if not proven and move is not now:
             continue
         if standing and standing[-1].release == move.release:
             continue
@@ -291,9 +298,10 @@ class Ledger:
         """The moves that stand, by module and host."""
         modules = dict.fromkeys(m for f in self.seen.values() for m in f.targets)
         goals = {move.run: move.goal for move in self._records}
+        live = {move.run for move in self._records if move.outcome == "live"}
         return {
             module: {
-                host: stack(facts.targets[module], goals)
+                host: stack(facts.targets[module], goals, live)
                 for host, facts in self.seen.items()
                 if module in facts.targets
             }

@@ -115,7 +115,7 @@ def _goal_of(killed: PastRun) -> Deploy | Redeploy | Converge | Rollback:
         case Action.CONVERGE.value:
             return Converge()
         case Action.ROLLBACK.value:
-            return Rollback(run=killed.undoes)
+            return Rollback(run=killed.undoes, recorded_secrets=killed.recorded_secrets)
         case Action.REDEPLOY.value:
             return Redeploy(tuple(killed.packages.values()), force=killed.force)
         case _:

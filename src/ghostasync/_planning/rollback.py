@@ -88,6 +88,7 @@ async def plan_rollback(
             to=undoing.to,
             serves=undoing.serves,
             manifest=frozenset() if limited else _manifest(basis, asked, undoing),
+            brought=undoing.release,
         ),
         warnings=(*basis.warnings, *warnings),
     )
@@ -119,7 +120,7 @@ def held_packages(seen: Seen) -> dict[str, Package]:
                         nbytes=0,
                         unpacked=0,
                         entries=0,
-                        scripts=scripts,
+                        scripts=tuple(s for s in scripts if s != "environment"),
                     )
     return held
 
@@ -205,7 +206,12 @@ async def _possible(
             for host in hosts:
                 del to[host][module]
     left = {host: modules for host, modules in to.items() if modules}
-    return attrs.evolve(undoing, to=left), lines
+    serves = {
+        host: {m: undoing.serves[host][m] for m in modules if m in undoing.serves[host]}
+        for host, modules in left.items()
+        if host in undoing.serves
+    }
+    return attrs.evolve(undoing, to=left, serves=serves), lines
 
 
 def _manifest(basis: Basis, asked: Rollback, undoing: Undoing) -> frozenset[str]:
@@ -218,7 +224,7 @@ def _manifest(basis: Basis, asked: Rollback, undoing: Undoing) -> frozenset[str]
         left |= {
             serves[module] for serves in undoing.serves.values() if module in serves
         }
-        if len(releases) == 1 and lines.get(module) in left:
+        if len(releases) == 1 and lines.get(module) in left - {None}:
             moves.add(module)
     return frozenset(moves)
 

@@ -44,6 +44,7 @@ async def plan_run(
     actor: str = "",
     reason: str = "",
     inventory_shrank: bool = False,
+    carried_out: bool = True,
     store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
@@ -53,7 +54,8 @@ async def plan_run(
 
     *store*, *inventory* and *balancer* take the place of those that the plan names;
     *wait* is how long locks are waited for, in seconds; *inventory_shrank* allows an
-    inventory that names far fewer hosts than it did.
+    inventory that names far fewer hosts than it did. A run that is not *carried_out*
+    on hosts is no concern of those who have frozen the app.
 
     Raises:
         ConfigError: The plan is wrong or asks for something that this version lacks.
@@ -63,9 +65,10 @@ async def plan_run(
     """
     basis = await begin(plan, inventory, store)
     plan = basis.plan
-    if not (goal.recalls or goal.only_back):
+    if carried_out and not (goal.recalls or goal.only_back):
         await _require_thawed(basis)
-    if not (limit or goal.recalls or goal.only_back or inventory_shrank):
+    exempt = limit or goal.recalls or goal.only_back or inventory_shrank
+    if carried_out and not exempt:
         await require_no_shrunk(basis)
     task = await _task(basis, goal, limit, reach)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,

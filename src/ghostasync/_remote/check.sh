@@ -138,7 +138,7 @@ while [ $# -gt 0 ]; do
 	for release in "$dir"/*_*; do
 		id=${release##*/}
 		[ -d "$release" ] && [ -d "$dir/.ghost/$id" ] || continue
-		for script in pre_deploy before_switch post_deploy; do
+		for script in pre_deploy before_switch post_deploy environment; do
 			! [ -f "$dir/.ghost/${release##*/}/$script" ] || id="$id $script"
 		done
 		say "release=$id"

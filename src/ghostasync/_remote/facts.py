@@ -39,7 +39,8 @@ class ModuleState:
     the newest of the host's records, the newest first. *aside* is whether an adopted
     folder was moved aside by the newest one and is still there. *elsewhere* are links
     of earlier targets that lead to releases of the module as well. *scripts* maps
-    *releases* to the names of the scripts that they have.
+    *releases* to the names of the scripts that they have, and ``environment`` where one
+    has served there.
     """
 
     kind: str = "absent"

@@ -64,7 +64,9 @@ for old in .ghost/*.removed; do
 	[ -d "$old" ] || continue
 	chmod -R u+rwx "$old" 2>/dev/null || :
 	id=${old#.ghost/}
-	rm -rf "$old" ".ghost/${id%.removed}"
+	rm -rf "$old"
+	# It may have come again since.
+	[ -d "${id%.removed}" ] || rm -rf ".ghost/${id%.removed}"
 done
 # The last 100 records stay, and those of releases that are there.
 for record in $(records ls | sort -rn | tail -n +101); do

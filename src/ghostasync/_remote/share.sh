@@ -76,6 +76,8 @@ take_seeds_back() {
 	for list in "$dir"/.ghost/*/seeded; do
 		[ -f "$list" ] || continue
 		id_of=${list%/seeded} id_of=${id_of##*/}
+		# A try before this one has brought them: they are this release's own.
+		[ "$id_of" != "$id" ] || continue
 		if [ "$id_of" != "$serves" ] && ! lived "$id_of"; then
 			while IFS= read -r path; do
 				[ "$(find "$dir/shared/$path" -newer "$list" 2>/dev/null)" ] ||

@@ -58,6 +58,7 @@ again() {
 	[ -f "$meta/copied" ] || return 0
 	from=$previous
 	[ -z "$aside" ] || from=$target
+	[ "$from" ] || return 0
 	while IFS= read -r path; do
 		if [ -d "$from/$path" ] && [ ! -L "$from/$path" ]; then
 			cp -a -u "$from/$path/." "$dir/shared/$path/"

@@ -62,8 +62,10 @@ async def deploy(
     finally:
         # In every case: the policy knows whether anything is to be taken back, and
         # nothing is once the run is committed.
-        await fleet.go_back()
-        await _lead_back(fleet, manifest)
+        try:
+            await fleet.go_back()
+        finally:
+            await _lead_back(fleet, manifest)
         await fleet.note_live()
     # The fleet is live, and hosts that boot get its releases: a failure from here on
     # only warns, or ends the run with a status of its own.
@@ -87,6 +89,7 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
         with fleet.forward:
             await record.before_first_switch()
             await fleet.look_at_all()
+            await _number_revert(fleet)
     except BaseException as exc:
         fleet.give_up(exc)
         raise
@@ -95,12 +98,6 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
     # A run that was stopped before it went back, by a lock or a person, leaves hosts
     # and MANIFEST as the killed run left them: it can be asked for again.
     if not fleet.policy.reason:
-        # Links go back whether the store answers or not. The number tells later looks
-        # that the killed run is made up for, and MANIFEST needs it.
-        try:
-            await fleet.take_number()
-        except StoreError as exc:
-            fleet.note(Warned(f"the run could not be numbered: {exc}"))
         await fleet.revert()
         # Shielded like the way back: hosts on the old release beside a MANIFEST that
         # names the new one would be a fleet at odds with its own next member.
@@ -108,6 +105,16 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
             await manifest.move_back()
         if scope.cancelled_caught:
             fleet.note(Warned("MANIFEST was not moved back: the store does not answer"))
+
+
+async def _number_revert(fleet: Fleet) -> None:
+    """Give a revert its number: later looks go by it, and MANIFEST needs it."""
+    # Links go back whether the store answers or not.
+    try:
+        if not fleet.policy.reason:
+            await fleet.take_number()
+    except StoreError as exc:
+        fleet.note(Warned(f"the run could not be numbered: {exc}"))
 
 
 async def _lead(fleet: Fleet, manifest: ManifestMove) -> None:
@@ -145,9 +152,10 @@ async def _commit(fleet: Fleet, manifest: ManifestMove, after_all: AfterAll) -> 
     # back a fleet whose next member boots with the new release.
     with anyio.CancelScope(shield=True):
         try:
+            # Hosts have deadlines of their own: a slow one is no fault of the store.
+            await fleet.note_unchanged(manifest.renewed)
+            await fleet.remove_links()
             with anyio.fail_after(COMMIT_SECONDS):
-                await fleet.note_unchanged(manifest.renewed)
-                await fleet.remove_links()
                 await manifest.follow()
         except (GhostasyncError, OSError) as exc:
             # With the old MANIFEST a host that boots would join a live fleet with the

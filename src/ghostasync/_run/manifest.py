@@ -36,12 +36,12 @@ class _Line:
 
 @attrs.define(eq=False)
 class ManifestMove:
-    """The move of MANIFEST by one run; *led* is whether it moved before the fleet."""
+    """The move of MANIFEST by one run; *led* are modules moved before the fleet was."""
 
     run: RunContext
     hosts: Sequence[HostRun]
     builder: Builder
-    led: bool = False
+    led: frozenset[str] = frozenset()
 
     async def follow(self) -> None:
         """
@@ -82,33 +82,45 @@ class ManifestMove:
         back, number = self.run.spec.way_back, self.run.generation
         if back is None:
             return
-        lines = [
-            _Line(r.module, r.package, r.variables, number)
-            for r in self.run.releases
-            if r.module.name in back.manifest and r.spool is not None
-        ]
+        manifest = self.run.spec.store.manifest
         try:
-            if lines or back.manifest & back.removed:
-                await self._move(lines, drop=sorted(back.manifest & back.removed))
-                self.led = True
+            lines = [
+                _Line(r.module, r.package, r.variables, number)
+                for r in self.run.releases
+                if r.module.name in back.manifest
+                and r.spool is not None
+                # Without it a host that boots would get variables of another release.
+                and await manifest.environment(r.id) is not None
+            ]
+            drop = sorted(back.manifest & back.removed)
+            if lines or drop:
+                # Before the move: one whose answer is lost may have happened.
+                self.led = frozenset({*(n.module.name for n in lines), *drop})
+                await self._move(lines, drop=drop)
         except StoreError as exc:
             self.run.note(e.Warned(f"MANIFEST stays: {exc}"))
 
     async def lead_back(self) -> None:
         """Have MANIFEST name again what it named before :meth:`lead`."""
-        spec, lines, environments = self.run.spec, self.run.manifest, []
-        back = spec.way_back.manifest if spec.way_back else frozenset()
-        lines = tuple(
-            attrs.evolve(line, generation=self.run.generation)
-            for line in lines
-            if line.module in back
-        )
+        spec, environments = self.run.spec, []
+        before = {n.module: n for n in self.run.manifest if n.module in self.led}
+        store = spec.store.manifest
         try:
+            # What another run has written meanwhile stays.
+            now = await store.read()
+            ours = {n.module for n in now if n.generation == self.run.generation}
+            gone = self.led - {n.module for n in now}
+            lines = [
+                attrs.evolve(line, generation=self.run.generation)
+                for name, line in before.items()
+                if name in ours | gone
+            ]
             for line in lines:
-                kept = await spec.store.manifest.environment(line.package)
+                kept = await store.environment(line.package)
                 environments += [kept] if kept else []
             order = [module.name for module in spec.plan.modules]
-            await spec.store.manifest.move(lines, environments, order)
+            drop = sorted((self.led & ours) - before.keys())
+            await store.move(lines, environments, order, now, drop)
         except StoreError as exc:
             self.run.note(e.Warned(f"MANIFEST could not be moved back: {exc}"))
         else:
@@ -117,15 +129,14 @@ class ManifestMove:
 
     def _tell_what_stays(self) -> None:
         """Say what MANIFEST names for modules that it was not moved back for."""
-        run, back = self.run, self.run.spec.way_back
+        run = self.run
         if run.spec.limited:
             run.note(e.Warned("MANIFEST stays: the run was under --limit"))
             return
         names = {r.module.name for r in run.releases}
-        led = back.manifest if back and self.led else frozenset()
         for line in run.manifest:
             brought = {r.id for r in run.releases if r.module.name == line.module}
-            if line.module in names - led and brought != {line.package}:
+            if line.module in names - self.led and brought != {line.package}:
                 text = f"MANIFEST still names {line.package}: a host that boots gets it"
                 run.note(e.Warned(text))
 

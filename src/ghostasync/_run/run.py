@@ -204,6 +204,7 @@ class Run:
             of=spec.follows,
             revert=spec.goal.only_back,
             packages={m.module.name: m.package for m in spec.modules if m.package},
+            recorded_secrets=spec.goal.recorded_secrets,
             leads=tuple(sorted(back.manifest)) if back else (),
             to=back.to if back and not back.is_uniform else {},
         )

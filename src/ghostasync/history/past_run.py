@@ -61,6 +61,7 @@ class PastRun:
     origin: int = 0
     leads: tuple[str, ...] = ()
     to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    recorded_secrets: bool = False
     generation: int = 0
     switching: bool = False
     committed: bool = False
@@ -77,11 +78,6 @@ class PastRun:
     def went_live(self) -> bool:
         """Whether it ended with all that it was for, within its budgets."""
         return self.finished is not None and self.finished.outcome in _WENT_LIVE
-
-    @property
-    def brought(self) -> bool:
-        """Whether it took hosts to a package that MANIFEST did not name before."""
-        return any(self.manifest.get(m) != p for m, p in self.packages.items())
 
     def links(self, host: str, module: str) -> tuple[str, ...]:
         """Return what the run found on a host and what it brought; empty if unknown."""
@@ -151,6 +147,7 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
         origin=older.origin or older.generation,
         leads=older.leads,
         to=older.to,
+        recorded_secrets=older.recorded_secrets,
         generation=newer.generation or older.generation,
         switching=newer.switching or older.switching,
         committed=newer.committed or older.committed,

@@ -72,8 +72,9 @@ async def open_runs(runs: RunLog, lowest: int = 0) -> list[PastRun]:
     # Ids of one store are in the order in which its runs began. A resumption may have
     # ended before it had a number of its own.
     for run in reversed(list(await runs.ids())):
+        # One that waited for a lock has a higher number than some that began after it.
         if 0 < numbers.get(run, 0) < lowest:
-            break
+            continue
         past_run = None if run in part_of else await find_run(runs, run)
         if past_run is None:
             continue

@@ -84,6 +84,13 @@ class PackageFolder:
         # Given back earlier, the reservation would let another build take the id.
         self._file(package.id, RESERVED).unlink(missing_ok=True)
 
+    def has(self, package_id: str) -> bool:
+        """Tell whether there is such a package; no text is one that is no id."""
+        try:
+            return self._file(package_id, KNOWN).exists()
+        except StoreError:
+            return False
+
     def known(self, package_id: str) -> Package:
         """
         Return a package as a value.

@@ -25,7 +25,6 @@ __all__ = [
     "dump",
     "file_name",
     "join_manifest",
-    "kept_environments",
     "load",
     "marker_of",
     "merge",
@@ -136,17 +135,17 @@ def join_manifest(lines: Sequence[ManifestLine]) -> str:
 def require_unchanged(
     now: Iterable[ManifestLine],
     expected: Iterable[ManifestLine],
-    moved: Iterable[ManifestLine],
+    modules: Iterable[str],
 ) -> None:
     """
-    Do nothing where the lines *now* of the modules of *moved* are the *expected* ones.
+    Do nothing where the lines *now* of *modules* are the *expected* ones.
 
     Raises:
         StoreError: One is not: another run has moved MANIFEST meanwhile.
     """
     is_now = {line.module: line for line in now}
     was = {line.module: line for line in expected}
-    for name in (line.module for line in moved):
+    for name in modules:
         if (line := is_now.get(name)) != was.get(name):
             names = line.package if line else "nothing"
             raise StoreError(
@@ -183,28 +182,6 @@ def merge(
     return tuple(
         sorted(lines.values(), key=lambda each: place.get(each.module, len(place)))
     )
-
-
-def kept_environments(
-    ids: Iterable[str], before: Iterable[ManifestLine], now: Iterable[ManifestLine]
-) -> set[str]:
-    """
-    Return the packages of *ids* that keep their environments when MANIFEST moves.
-
-    *before* and *now* are MANIFEST's lines around the move.
-    """
-    # The way back runs the previous release's scripts in its own environment, so what
-    # MANIFEST named before stays. A module whose package did not change in this move
-    # has its previous one from an earlier move: all of its environments stay.
-    old = {line.module: line.package for line in before}
-    new = {line.module: line.package for line in now}
-    unmoved = {module for module, package in new.items() if old.get(module) == package}
-    return {
-        each
-        for each in ids
-        if (module := module_of(each)) in unmoved
-        or each in {new.get(module), old.get(module)}
-    }
 
 
 def file_name(name: str) -> str:

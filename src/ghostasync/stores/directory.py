@@ -7,7 +7,7 @@ A store that is a folder on this machine, or on a filesystem it shares.
     ID                     a random word, by which hosts tell stores apart
     MANIFEST               module:package:path:sha256:generation, a line a module
     packages/              see ``_packages``
-    environments/<id>.json of the packages that MANIFEST names, and named before
+    environments/<id>.json of packages that were deployed, for as long as they are kept
     runs/<run>/…           journal, report, logs: a run here writes into it directly
     runs/by-generation/    <number>-<run>, an empty file for each that was reserved
 
@@ -189,7 +189,8 @@ class DirectoryManifest:
                 raise StoreError(f"{each.package} in {root} is another package")
         before = self._read()
         if expected is not None:
-            _texts.require_unchanged(before, expected, lines)
+            names = [*(line.module for line in lines), *drop]
+            _texts.require_unchanged(before, expected, names)
         moved = _texts.merge(before, lines, order, drop)
         text = _texts.join_manifest(moved)
         # Environments are written before MANIFEST names their packages, and removed
@@ -203,8 +204,10 @@ class DirectoryManifest:
             files = {
                 path.stem: path for path in (root / "environments").glob("*_*.json")
             }
-            for gone in files.keys() - _texts.kept_environments(files, before, moved):
-                files[gone].unlink()
+            for package_id, path in files.items():
+                # A rollback needs what a release ran with for as long as it is there.
+                if not self._packages.has(package_id):
+                    path.unlink()
 
     def _environment(self, package_id: str) -> Environment | None:
         path = self._environment_file(package_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
@@ -126,6 +126,8 @@ def _by_records(run: str, told: list[tuple[str, str, Activation]]) -> HistoryEnt
 
 def _seconds(text: str) -> float:
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+        at = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         return 0.0
+    # A record may be damaged; no clock has ever said a time before 1970.
+    return max(at.timestamp(), 0.0)

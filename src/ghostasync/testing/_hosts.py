@@ -57,14 +57,15 @@ class FakeModule:
     What a host has of one module: its releases, the link to one, and the records.
 
     *link* is what the link says, empty where there is none; *fingerprints* are those of
-    releases that proved themselves; *records* are the lines of activation records, by
-    their numbers.
+    releases that proved themselves; *served* are those that the link led to; *records*
+    are the lines of activation records, by their numbers.
     """
 
     folder: str
     link: str = ""
     releases: set[str] = attrs.field(factory=set)
     fingerprints: dict[str, str] = attrs.field(factory=dict)
+    served: set[str] = attrs.field(factory=set)
     records: dict[int, dict[str, str]] = attrs.field(factory=dict)
 
     @property
@@ -168,8 +169,9 @@ class _Books:
         for number in self._told(module, count):
             record = module.records[number].items()
             yield from (f"{number}:{key}={value}" for key, value in record)
-        scripts = "pre_deploy post_deploy"
-        yield from (f"release={name} {scripts}" for name in sorted(module.releases))
+        for name in sorted(module.releases):
+            served = " environment" * (name in module.served)
+            yield f"release={name} pre_deploy post_deploy{served}"
 
     def _told(self, module: FakeModule, count: int) -> list[int]:
         """Return the numbers of the newest records, and that of the live release's."""
@@ -225,7 +227,9 @@ class _Books:
                 text = f"{target} is not {previous or 'absent'} any more but {now}\n"
                 return Answer(1, b"", text.encode())
         for folder, _, _, new, _, _ in moves:
-            self.host.module(folder).link = new
+            module = self.host.module(folder)
+            module.link = new
+            module.served.add(module.live)
         return Answer(0, b"moved\n")
 
     def restore(self, _: str, __: str, *words: str) -> Answer:

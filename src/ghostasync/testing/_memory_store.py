@@ -137,6 +137,11 @@ class MemoryPackages:
             self._known.pop(package_id, None)
         return len(gone)
 
+    @property
+    def known_ids(self) -> frozenset[str]:
+        """The ids of all packages."""
+        return frozenset(self._known)
+
     def published(self, package_id: str) -> _Published:
         """Return a package with its files; NotInStore where there is none."""
         kept = self._known.get(_texts.check_id(package_id))
@@ -174,7 +179,8 @@ class MemoryManifest:
                 raise StoreError(f"{each.package} in {self.url} is another package")
         before = tuple(self.lines.values())
         if expected is not None:
-            _texts.require_unchanged(before, expected, lines)
+            names = [*(line.module for line in lines), *drop]
+            _texts.require_unchanged(before, expected, names)
         moved = _texts.merge(before, lines, order, drop)
         # Nothing is written, yet what a directory refuses to write is refused here too.
         _texts.join_manifest(moved)
@@ -182,8 +188,7 @@ class MemoryManifest:
         self.lines.clear()
         self.lines.update((line.module, line) for line in moved)
         self._environments.update((kept.package, kept) for kept in environments)
-        kept = _texts.kept_environments(self._environments, before, moved)
-        for gone in self._environments.keys() - kept:
+        for gone in self._environments.keys() - self.packages.known_ids:
             del self._environments[gone]
 
     async def environment(self, package_id: str) -> Environment | None:

@@ -37,7 +37,7 @@ async def prepare(ctx: HostRun) -> e.Prepared:
             target = ctx.known.targets[move.module]
             serves = target.link == move.new != move.previous
             # A release that comes back has run its own when it came at first.
-            again = ctx.run.goal.recalls and release.id not in ctx.attempt.delivered
+            again = ctx.run.goal.recalls and ctx.has_served(release)
             if "pre_deploy" in release.package.scripts and not (serves or again):
                 await run_script(ctx, script_call(ctx, release, "pre_deploy"))
     # Without a slot: the run's number may wait for a host that is slow to connect.

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import anyio
+
 from ..._remote.call import call
 from ...errors import HostError
 from ..host import HostRun, Move
+from ..takeover import overtaken
 
 __all__ = ["remove_links"]
 
 
-async def remove_links(ctx: HostRun) -> None:
-    """Remove each link of a module that goes; a failure is a warning."""
+async def remove_links(ctx: HostRun) -> bool:
+    """
+    Remove each link of a module that goes; return whether none is left.
+
+    A failure is a warning, and a link that a later run has brought back stays.
+    """
     back = ctx.run.spec.way_back
     goes = back.to.get(ctx.name, {}) if back else {}
     moves = []
     for module in ctx.modules:
         target = ctx.known.targets[module.name]
-        if not goes.get(module.name) and target.live and target.record:
+        goes_now = not goes.get(module.name) and target.live and target.record
+        if goes_now and target.record and not overtaken(ctx, module):
             # To where it was before there was a link: to nothing.
             moves.append(
                 Move(
@@ -29,10 +37,15 @@ async def remove_links(ctx: HostRun) -> None:
                 )
             )
     args = [word for move in moves for word in move.args]
+    seconds = ctx.run.deadlines.switch
     try:
         if args:
             how = ctx.known.rename, ctx.busy_file
-            await call(ctx.session, "restore", *how, *args, sudo=ctx.sudo)
-    except HostError as exc:
+            with anyio.fail_after(seconds):
+                await call(ctx.session, "restore", *how, *args, sudo=ctx.sudo)
+    except (HostError, TimeoutError) as exc:
         names = ", ".join(move.module for move in moves)
-        ctx.warn(f"the link of {names} was not removed: {exc}")
+        why = str(exc) or f"not done within {seconds:g} s"
+        ctx.warn(f"the link of {names} was not removed: {why}")
+        return False
+    return True

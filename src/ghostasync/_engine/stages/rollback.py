@@ -126,7 +126,7 @@ async def _restore(ctx: HostRun) -> list[_Restored]:
     for line in answer.split("\n"):
         word, _, rest = line.partition(" ")
         if word == "verify":
-            health, run_as = read_health(rest)
+            health, run_as = read_health(ctx.name, rest)
             restored[-1] = attrs.evolve(restored[-1], health=health, run_as=run_as)
         elif word:
             has = word.split(",")

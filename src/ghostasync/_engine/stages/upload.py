@@ -22,7 +22,6 @@ from ..._remote.call import query
 from ..._remote.facts import ModuleState
 from ..._remote.script import as_user, quote
 from ...errors import Refused
-from ...goal import Rollback
 from ...model import Action, Module
 from ...protocols import Channel
 from ..delivery import Delivery
@@ -200,7 +199,7 @@ async def _keep_environment(ctx: HostRun, release: Release) -> Release:
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),
     }
-    if ctx.run.goal.recalls and release.id not in ctx.attempt.delivered:
+    if ctx.run.goal.recalls and ctx.has_served(release):
         return await _recall(ctx, release, ours)
     # Beside the exports, for a later way back to this release: how it proves its health
     # and who runs its post-deploy. The plan of that day may say something else.
@@ -222,7 +221,7 @@ async def _recall(ctx: HostRun, release: Release, ours: dict[str, str]) -> Relea
     spec, module = ctx.run.spec, release.module
     meta = ctx.paths.meta(module.name, release.id)
     target = _target(ctx, module)
-    recorded = isinstance(spec.goal, Rollback) and spec.goal.recorded_secrets
+    recorded = spec.goal.recorded_secrets
     given = {} if recorded else spec.secrets
     # Of secrets that the caller has not, the host knows those of what serves now.
     missing = () if recorded else sorted({*spec.plan.app.secrets} - given.keys())
@@ -231,7 +230,7 @@ async def _recall(ctx: HostRun, release: Release, ours: dict[str, str]) -> Relea
     live = ctx.paths.meta(module.name, target.live or release.id)
     answer = await _send(ctx, "recall", data, meta, live, *missing)
     # It proves its health as it did then, and not as a later release would.
-    health, run_as = read_health(answer)
+    health, run_as = read_health(ctx.name, answer)
     post_deploy = attrs.evolve(module.post_deploy, run_as=run_as)
     module = attrs.evolve(module, verify=health, post_deploy=post_deploy)
     return attrs.evolve(release, module=module)
