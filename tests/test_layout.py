@@ -26,7 +26,6 @@ ELSEWHERE: Final = {
     "_engine/test_takeover.py": ("_engine/stages/rollback.py", "_planning/resume.py"),
     "_planning/test_spec.py": ("_planning/basis.py", "_engine/spec.py"),
     "_planning/test_modules.py": ("_run/manifest.py",),
-    "_planning/test_whose_word.py": ("_planning/unfinished.py",),
     "fleet/test_releases.py": ("_build/builder.py",),
     # Calls need a host that answers.
     "testing/test_fake.py": ("_remote/call.py",),

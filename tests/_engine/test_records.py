@@ -7,13 +7,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync import DeployFailed, Outcome, Plan, State, deploy
+from ghostasync import DeployFailed, Outcome, Plan, State, deploy, resume
 from ghostasync import events as e
 from ghostasync.errors import StoreError
 from ghostasync.stores.directory import DirectoryRunLog, DirectoryStore
 from ghostasync.testing import Answer, Call, FakeHosts, FakeModule
 from tests._engine.losing import OLDER
 from tests.deploying import fails, of, run, states, with_rollout
+from tests.killing import Scene
 
 SITE = "/ghost/shop/prod/web/site"
 STORE = "store/shop/prod/web"
@@ -136,6 +137,25 @@ async def test_a_record_says_who_moved_what_and_why(plan: Plan) -> None:
         **dict.fromkeys(
             ("previous", "aside", "commit", "subject", "undoes", "resumes"), ""
         ),
+    }
+
+
+async def test_the_record_of_a_resumption_tells_of_the_work_that_it_took_up(
+    scene: Scene,
+) -> None:
+    """Goal and age of a release are those of the first run that was to bring it."""
+    await scene.deploy_and_watch()
+    scene.kill(scene.at(e.Undrained, "h1"))
+    report = await resume(scene.plan, transport=scene.fleet.transport)
+
+    record = scene.fleet["h4"].module(SITE).records[3]
+
+    told = {key: record[key] for key in ("run", "goal", "resumes", "origin")}
+    assert told == {
+        "run": report.run,
+        "goal": "deploy",
+        "resumes": scene.run,
+        "origin": "2",
     }
 
 

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Final
 
 import attrs
 import pytest
 
-from ghostasync import DirectorySource, Plan, PlanError, State, check, resume, status
-from ghostasync.testing import Answer, Break, Call, FakeHost, FakeHosts, FakeTransport
+from ghostasync import (
+    DeployFailed,
+    DirectorySource,
+    Plan,
+    PlanError,
+    RunOptions,
+    State,
+    check,
+    deploy,
+    resume,
+    rollback,
+    status,
+)
+from ghostasync.survey.status import Ahead, FleetStatus, OtherStore
+from ghostasync.testing import (
+    Answer,
+    Break,
+    Call,
+    FakeHost,
+    FakeHosts,
+    FakeTransport,
+    MemoryStore,
+    _memory_store,
+)
 from tests.deploying import fails, run, states, with_rollout
 
 
@@ -122,3 +147,274 @@ async def test_a_folder_that_is_missing_is_named_with_its_key(plan: Plan) -> Non
 
     assert [(item.module, item.text) for item in found] == [("site", text)]
     assert report.reason == f"site: {text}"
+
+
+# --- Which way a host would go -----------------------------------------------------
+
+ALL: Final = tuple(f"h{number}" for number in range(1, 7))
+
+
+@attrs.define
+class Fleet:
+    """Six hosts, and two people who deploy to them, each with a store: a and b."""
+
+    plan: Plan
+    monkeypatch: pytest.MonkeyPatch
+    fakes: FakeHosts = attrs.field(factory=FakeHosts)
+    stores: dict[str, MemoryStore] = attrs.field(
+        factory=lambda: {who: MemoryStore(f"memory:{who}") for who in "ab"}
+    )
+    version: int = 0
+
+    def keys(self, who: str, away: Sequence[str] = ()) -> RunOptions:
+        transport = FakeTransport(self.fakes, unreachable=frozenset(away))
+        return {"transport": transport, "store": self.stores[who]}
+
+    async def deploy(
+        self,
+        *modules: str,
+        who: str = "a",
+        limit: Sequence[str] = (),
+        away: Sequence[str] = (),
+    ) -> str:
+        """Deploy the next version; return its release."""
+        self.version += 1
+        # Two stores would give two packages of the same second the same id.
+        clock = SimpleNamespace(time=lambda: 1_700_000_000 + self.version)
+        self.monkeypatch.setattr(_memory_store, "time", clock)
+        (self.plan.base / "tree" / "index").write_text(str(self.version))
+        keys = self.keys(who, away)
+        keys["limit"] = limit
+        report = await deploy(self.plan, modules=modules, **keys)
+        assert report.exit_status == 0
+        return report.releases[modules[0] if modules else "site"]
+
+    async def rollback(self, limit: str = "") -> None:
+        keys = self.keys("a")
+        keys["limit"] = [limit] if limit else ()
+        await rollback(self.plan, **keys)
+
+    def stray(self, host: str, release: str = "1600000000_site_0000000") -> None:
+        """Have somebody move a link by hand."""
+        folder = self.fakes[host].link.rpartition("/")[0]
+        self.fakes[host].link = f"{folder}/{release}"
+
+    async def look(self, who: str = "a", away: Sequence[str] = ()) -> FleetStatus:
+        transport = FakeTransport(self.fakes, unreachable=frozenset(away))
+        return await status(self.plan, transport=transport, store=self.stores[who])
+
+    async def ways(self, who: str = "a", away: Sequence[str] = ()) -> dict[str, str]:
+        """Return which way hosts would go, of those that would."""
+        hosts = (await self.look(who, away)).hosts
+        return {name: host.way for name, host in hosts.items() if host.way}
+
+
+@pytest.fixture
+def fleet(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    return Fleet(with_rollout(plan, max_failures=1), monkeypatch)
+
+
+async def test_a_host_in_line_would_go_nowhere(fleet: Fleet) -> None:
+    await fleet.deploy()
+    await fleet.deploy()
+
+    found = await fleet.look()
+
+    assert {host.way for host in found.hosts.values()} == {""}
+    assert (found.ahead, found.other) == ({}, None)
+
+
+async def test_hosts_would_go_nowhere_where_manifest_names_nothing(
+    fleet: Fleet,
+) -> None:
+    await fleet.deploy(limit=["h1"])
+
+    assert await fleet.ways() == {}
+
+
+async def test_a_host_that_missed_a_release_would_go_forward(fleet: Fleet) -> None:
+    await fleet.deploy()
+    await fleet.deploy(away=["h6"])
+
+    assert await fleet.ways() == {"h6": "forward"}
+    assert await fleet.ways(away=["h6"]) == {}
+
+
+async def test_a_host_that_serves_nothing_would_go_forward(fleet: Fleet) -> None:
+    release = await fleet.deploy(away=["h6"])
+    fleet.fakes["h5"].releases.discard(release)
+
+    found = await fleet.look()
+
+    assert await fleet.ways() == {"h5": "forward", "h6": "forward"}
+    assert found.hosts["h5"].text == "site: the link leads nowhere"
+
+
+async def test_a_host_that_missed_a_rollback_would_go_back(fleet: Fleet) -> None:
+    await fleet.deploy()
+    await fleet.deploy()
+    fleet.fakes.breaks = lambda call: (
+        Answer(1, errors=b"no room")
+        if (call.host, call.name) == ("h6", "lock")
+        else None
+    )
+    await fleet.rollback()
+    fleet.fakes.breaks = lambda _: None
+
+    found = await fleet.look()
+
+    assert await fleet.ways() == {"h6": "back"}
+    assert found.ahead == {}
+
+
+async def test_a_host_that_serves_what_nobody_knows_would_go_back(
+    fleet: Fleet,
+) -> None:
+    await fleet.deploy()
+    fleet.stray("h6")
+
+    assert await fleet.ways() == {"h6": "back"}
+
+
+async def test_a_canary_is_ahead_with_the_newest_release(fleet: Fleet) -> None:
+    await fleet.deploy(away=["h6"])
+    canary = await fleet.deploy(limit=["h1"])
+
+    found = await fleet.look()
+
+    assert await fleet.ways() == {"h1": "ahead", "h6": "forward"}
+    assert found.ahead == {"site": Ahead(canary, later=True)}
+
+
+async def test_a_host_that_alone_went_back_is_ahead_with_an_older_release(
+    fleet: Fleet,
+) -> None:
+    """The run was later than MANIFEST's, and the release was not."""
+    first = await fleet.deploy()
+    await fleet.deploy()
+    await fleet.rollback(limit="h1")
+
+    found = await fleet.look()
+
+    assert await fleet.ways() == {"h1": "ahead"}
+    assert found.ahead == {"site": Ahead(first, later=False)}
+
+
+async def test_of_two_canaries_the_later_one_is_told(fleet: Fleet) -> None:
+    await fleet.deploy()
+    await fleet.deploy(limit=["h2"])
+    last = await fleet.deploy(limit=["h1"])
+
+    found = await fleet.look()
+
+    assert await fleet.ways() == {"h1": "ahead", "h2": "ahead"}
+    assert found.ahead == {"site": Ahead(last, later=True)}
+
+
+async def test_a_canary_is_not_later_than_what_others_got_before_it_was_taken_up(
+    fleet: Fleet,
+) -> None:
+    """A release is as old as the run that set out to bring it."""
+    await fleet.deploy()
+    await fleet.deploy()
+    canary = await fleet.deploy(limit=["h1"])
+    (module,) = fleet.fakes["h1"].modules.values()
+    module.records[3]["origin"] = "1"
+
+    found = await fleet.look()
+
+    assert found.ahead == {"site": Ahead(canary, later=False)}
+
+
+async def test_of_several_modules_the_gravest_way_counts(fleet: Fleet) -> None:
+    api = attrs.evolve(fleet.plan.modules[0], name="api", path="/srv/api")
+    fleet.plan = attrs.evolve(fleet.plan, modules=(*fleet.plan.modules, api))
+    await fleet.deploy()
+    await fleet.deploy(away=["h1"])
+    fleet.stray("h2")
+    await fleet.deploy("api", away=["h2"])
+    canary = await fleet.deploy("api", limit=["h1"])
+
+    found = await fleet.look()
+
+    assert await fleet.ways() == {"h1": "ahead", "h2": "back"}
+    assert found.ahead == {"api": Ahead(canary, later=True)}
+
+
+async def test_a_stranded_host_would_go_forward_though_its_link_is_right(
+    fleet: Fleet,
+) -> None:
+    await fleet.deploy()
+    fleet.fakes.breaks = strands("h2")
+    with pytest.raises(DeployFailed):
+        await fleet.deploy()
+    release = (await fleet.look()).expected["site"]
+    fleet.stray("h2", release)
+
+    found = await fleet.look()
+
+    assert (found.hosts["h2"].state, found.hosts["h2"].way) == ("stranded", "forward")
+
+
+# --- Another store -----------------------------------------------------------------
+
+
+async def test_what_another_store_brought_is_told_and_not_advised(
+    fleet: Fleet,
+) -> None:
+    await fleet.deploy()
+    theirs = await fleet.deploy(who="b", limit=["h1", "h2"])
+
+    found = await fleet.look()
+
+    (record,) = [
+        lines
+        for module in fleet.fakes["h1"].modules.values()
+        for lines in module.records.values()
+        if lines["release"] == theirs
+    ]
+    assert found.other == OtherStore(
+        run=record["run"],
+        actor=record["actor"],
+        at=record["at"],
+        url="memory:a",
+        hosts=("h1", "h2"),
+    )
+    assert await fleet.ways() == {"h1": "ahead", "h2": "ahead"}
+    # This store has no such package, so nobody can take the others along.
+    assert found.ahead == {}
+
+
+async def test_the_store_that_brought_what_serves_knows_no_other(fleet: Fleet) -> None:
+    await fleet.deploy()
+    await fleet.deploy(who="b")
+
+    mine, theirs = await fleet.look("a"), await fleet.look("b")
+
+    assert mine.other is not None
+    assert mine.other.hosts == ALL
+    assert theirs.other is None
+
+
+async def test_another_store_is_not_told_once_this_one_has_brought_something_later(
+    fleet: Fleet,
+) -> None:
+    await fleet.deploy()
+    await fleet.deploy(who="b")
+    await fleet.deploy(away=["h6"])
+
+    found = await fleet.look()
+
+    assert found.other is None
+
+
+async def test_what_another_store_brought_is_never_older_for_sure(
+    fleet: Fleet,
+) -> None:
+    """Numbers of two stores say little, so a converge might take the host back."""
+    await fleet.deploy(who="b", limit=["h6"])
+    await fleet.deploy(away=["h6"])
+    await fleet.deploy(away=["h6"])
+
+    assert await fleet.ways() == {"h6": "back"}
+    assert (await fleet.look()).other is None
