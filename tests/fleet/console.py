@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import attrs
 from ghostasync import Module, Plan, Script
 from tests.fleet.command import WARNINGS, Command
 from tests.fleet.forkserver import Order
+from tests.fleet.processes import descendants, send
 from tests.fleet.sample_app import SECRET, SampleApp
 
 __all__ = ["Console", "Outcome"]
@@ -55,9 +57,15 @@ class Outcome:
 
 @attrs.frozen
 class Console:
-    """Runs commands against the sample app's ``ghostasync.toml``."""
+    """
+    Runs commands against the sample app's ``ghostasync.toml``.
+
+    *env* is on top of the usual environment; *prefix* is a command that starts each.
+    """
 
     sample: SampleApp
+    env: Mapping[str, str] = attrs.field(factory=lambda: {"TOKEN": SECRET})
+    prefix: tuple[str, ...] = ()
 
     def configure(self, plan: Plan) -> None:
         (self.sample.folder / "ghostasync.toml").write_text(_toml(plan))
@@ -66,17 +74,22 @@ class Console:
     def running(
         self,
         *args: str,
-        prefix: tuple[str, ...] = (),
+        prefix: tuple[str, ...] | None = None,
         env: Mapping[str, str] | None = None,
         quick: Mapping[str, float] | None = None,
     ) -> Iterator[Command]:
         """Start a command; its stdout is a pipe to read events from."""
         folder = str(self.sample.folder)
+        prefix = self.prefix if prefix is None else prefix
         order = Order(args, folder, self._env(env or {}), prefix, quick or {})
         with Command(order) as process:
             try:
                 yield process
             finally:
+                # What a prefix starts may be a process of its own.
+                if prefix and process.poll() is None:
+                    for pid in reversed(descendants(process.pid)):
+                        send(pid, signal.SIGKILL)
                 process.kill()
 
     def __call__(self, *args: str, **env: str) -> Outcome:
@@ -94,7 +107,7 @@ class Console:
             **os.environ,
             "HOME": str(folder),
             "XDG_CACHE_HOME": str(folder / "cache"),
-            "TOKEN": SECRET,
+            **self.env,
             **more,
             **WARNINGS,
         }

@@ -184,10 +184,12 @@ def _advice(fleet: FleetStatus, command: TypedCommand) -> Iterator[str]:
 def _other_store(fleet: FleetStatus, other: OtherStore) -> Iterator[str]:
     """Say that what serves is not known to this store."""
     hosts = short_hosts(other.hosts, _WIDTH)
+    serve = "serves" if len(other.hosts) == 1 else "serve"
     if len(other.hosts) == len(fleet.hosts):
-        hosts = "all hosts"
+        hosts, serve = "all hosts", "serve"
     by = " ".join(filter(None, (f"by {other.actor}" * bool(other.actor), other.at)))
-    yield plain(f"run {other.run} {by} brought what {hosts} serve, from another store;")
+    head = f"run {other.run} {by} brought what {hosts} {serve}"
+    yield plain(f"{head}, from another store;")
     yield plain(f"  this one does not know it: {other.url}")
 
 
