@@ -64,6 +64,7 @@ class Killed:
     event: e.Event
     hosts: dict[str, FakeHost]
     manifest: bytes
+    environments: frozenset[str]
 
 
 @attrs.define
@@ -109,24 +110,25 @@ class Scene:
 
     async def watch(self, goal: Goal = Deploy(), *, wait: float = 0) -> Report:
         """Run something; keep what was true after each of its records."""
-
-        def observe(record: e.Record) -> None:
-            path = self.folder / STORE / "MANIFEST"
-            manifest = path.read_bytes() if path.exists() else b""
-            hosts = copy.deepcopy(self.fleet.hosts)
-            self.cuts.append(Killed(record.seq, record.event, hosts, manifest))
-
         async with start(
             self.plan,
             goal,
             wait=wait,
-            observe=observe,
+            observe=self.keep,
             transport=self.fleet.transport,
         ) as run:
             self.run = run.id
             report = await run.report()
         shutil.copytree(self.folder / "store", self.folder / "store.whole")
         return report
+
+    def keep(self, record: e.Record) -> None:
+        """Keep what is true after a record."""
+        path = self.folder / STORE / "MANIFEST"
+        manifest = path.read_bytes() if path.exists() else b""
+        hosts = copy.deepcopy(self.fleet.hosts)
+        kept = frozenset(f.stem for f in path.parent.glob("environments/*"))
+        self.cuts.append(Killed(record.seq, record.event, hosts, manifest, kept))
 
     def kill(self, seq: int, *, lag: int = 0) -> Killed:
         """
@@ -144,9 +146,9 @@ class Scene:
         (journal.parent / "report.json").unlink()
         if known[-1].manifest:
             (store / "MANIFEST").write_bytes(known[-1].manifest)
-        named = (known[-1].manifest + self.cuts[0].manifest).decode()
+        # MANIFEST and the environments of what it names move together.
         for kept in (store / "environments").iterdir():
-            if kept.stem not in named:
+            if kept.stem not in known[-1].environments:
                 kept.unlink()
         self.fleet.hosts = copy.deepcopy(known[-1].hosts)
         for host in self.fleet.hosts.values():

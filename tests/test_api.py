@@ -11,7 +11,7 @@ import pytest
 import ghostasync
 from ghostasync import RunOptions, start
 
-OF_DEPLOY = {"modules", "rev", "packages", "force"}
+OF_DEPLOY = {"modules", "rev", "packages", "force", "back"}
 
 
 def words(function: Callable[..., object]) -> set[str]:
@@ -34,7 +34,7 @@ def test_the_options_of_a_run_are_the_keywords_of_start() -> None:
         ("converge", set()),
         ("resume", {"run"}),
         ("revert", {"run"}),
-        ("rollback", {"run", "to"}),
+        ("rollback", {"run", "to", "remove", "recorded_secrets"}),
     ],
 )
 def test_every_function_that_runs_takes_these(name: str, own: set[str]) -> None:

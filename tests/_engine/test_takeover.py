@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -37,7 +36,7 @@ from ghostasync.errors import ConnectionDied, NothingToResume, StoreError
 from ghostasync.history.replay import read_run
 from ghostasync.journal import Journal
 from ghostasync.testing import Answer, Call, FakeHost, FakeTransport
-from tests.killing import HOSTS, STORE, Killed, Scene
+from tests.killing import HOSTS, STORE, Scene
 
 # --- At every moment -----------------------------------------------------------
 
@@ -126,22 +125,10 @@ async def test_what_resumes_a_run_can_be_killed_and_resumed(scene: Scene) -> Non
     scene.kill(scene.at(e.Switched, "h3"))
     again = Scene(scene.folder, scene.plan, scene.fleet, scene.old)
     shutil.rmtree(scene.folder / "store.whole")
-
-    def observe(record: e.Record) -> None:
-        path = scene.folder / STORE / "MANIFEST"
-        again.cuts.append(
-            Killed(
-                record.seq,
-                record.event,
-                copy.deepcopy(scene.fleet.hosts),
-                path.read_bytes(),
-            )
-        )
-
     async with start(
         scene.plan,
         Resume(),
-        observe=observe,
+        observe=again.keep,
         transport=scene.fleet.transport,
     ) as run:
         again.run = run.id

@@ -93,6 +93,26 @@ async def test_a_run_that_had_moved_nothing_has_left_all_of_its_hosts(
     assert await case.left(seen) == {"h1": ("site",), "h2": ("site",)}
 
 
+async def test_a_run_that_another_one_took_back_has_left_nothing(case: Case) -> None:
+    """Its own way back, or its timer's, leaves it to be resumed."""
+    by_itself = attrs.evolve(MOVED, outcome="reverted", reverted_by=MOVED.run)
+    by_another = attrs.evolve(by_itself, reverted_by="another")
+    everywhere = {"h1": ("site",), "h2": ("site",)}
+
+    assert await case.left(hosts(h1=trail(A, by_itself), h2=trail(A))) == everywhere
+    assert await case.left(hosts(h1=trail(A, by_another), h2=trail(A))) == {}
+    back_in_part = hosts(h1=trail(A, by_another), h2=trail(A, MOVED))
+    assert await case.left(back_in_part) == {"h2": ("site",)}
+
+
+async def test_a_release_that_was_found_in_line_later_was_moved_by_the_run(
+    case: Case,
+) -> None:
+    seen = hosts(h1=trail(A, MOVED, move(3, "b")), h2=trail(A))
+
+    assert await case.left(seen) == {}
+
+
 SINCE: Final = {
     "nothing": ([], True),
     "a deploy": ([move(3, "c")], False),

@@ -25,7 +25,7 @@ PEOPLES = ("actor", "reason", "subject")
 OTHERS = tuple(
     field.name
     for field in attrs.fields(Activation)
-    if field.name not in {"generation", "outcome", *PEOPLES}
+    if field.name not in {"generation", "outcome", "reverted_by", *PEOPLES}
 )
 LIMIT = 200
 
@@ -42,6 +42,7 @@ ACTIVATIONS = st.builds(
     Activation,
     generation=st.integers(1, 10**15 - 1),
     outcome=st.sampled_from(get_args(Ended)),
+    reverted_by=st.sampled_from(("", "20260704T101500Z-0a1b2c")),
     **{name: TEXTS.filter(bool) for name in ("run", "release")},
     **{name: TEXTS for name in OTHERS if name not in {"run", "release"}},
     **{name: st.one_of(TEXTS, LONG_TEXTS) for name in PEOPLES},
@@ -49,10 +50,12 @@ ACTIVATIONS = st.builds(
 
 
 def _lines(record: Activation) -> dict[str, str]:
-    """Return the lines of a record as ``record_moves.sh`` completes them."""
+    """Return the lines of a record as hosts complete them."""
     text = f"outcome={record.outcome:<8}\n{write(record)}"
+    if record.reverted_by:
+        text += f"\nreverted_by={record.reverted_by}"
     pairs = [line.partition("=")[::2] for line in text.split("\n")]
-    assert len(pairs) == len(attrs.fields(Activation))
+    assert len(pairs) == len(attrs.fields(Activation)) - (not record.reverted_by)
     return dict(pairs)
 
 

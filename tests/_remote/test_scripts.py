@@ -681,7 +681,9 @@ class Module:
             found[file.name] = first.removeprefix("outcome=").rstrip(" ")
             assert len(first) == len("outcome=reverted")
             assert lines[0] == f"generation={file.name}"
-            assert len(lines) == len(attrs.fields(Activation))
+            keys = {line.partition("=")[0] for line in lines if line}
+            known = {field.name for field in attrs.fields(Activation)}
+            assert known - {"outcome", "reverted_by"} <= keys <= known
         return found
 
     @property
@@ -722,9 +724,15 @@ def _noted(
 
 
 def _ends(*moves: tuple[str, ...]) -> list[str]:
-    """Return what ``switch`` and ``restore`` take after RENAME."""
+    """Return what ``switch`` takes after RENAME."""
     busy = str(Path(moves[0][0]).parent / "switching")
     return [busy, *(word for move in moves for word in move)]
+
+
+def _back(*moves: tuple[str, ...]) -> list[str]:
+    """Return what ``restore`` takes after RENAME."""
+    busy, *words = _ends(*moves)
+    return [busy, "back", *words]
 
 
 def test_a_host_has_a_move_on_record_before_it_moves(
@@ -846,7 +854,7 @@ def test_all_links_move_and_all_come_back(shell: str, tmp_path: Path) -> None:
     assert (one.serves, two.serves) == ("2_b_0", "2_b_0")
     assert (one.outcomes, two.outcomes) == ({NUMBER: "moved"}, {NUMBER: "moved"})
 
-    status, output, err = run(shell, "restore", "mv", *_ends(*reversed(moves)))
+    status, output, err = run(shell, "restore", "mv", *_back(*reversed(moves)))
     assert (status, err) == (0, "")
     assert output == f"restored {two.target}\nrestored {one.target}\n"
     assert (one.serves, two.serves) == ("1_a_0", "")
@@ -888,7 +896,7 @@ def test_a_switch_that_moved_nothing_says_so(shell: str, tmp_path: Path) -> None
     assert err == (
         f"{two.target} leads to {two.release('1_a_0')}, not to {two.release('2_b_0')}\n"
     )
-    assert run(shell, "restore", "mv", *_ends(*reversed(moves)))[0] == 0
+    assert run(shell, "restore", "mv", *_back(*reversed(moves)))[0] == 0
     assert (one.serves, two.serves) == ("1_a_0", "1_a_0")
 
 
@@ -900,7 +908,7 @@ def test_a_way_back_that_moved_nothing_says_so(shell: str, tmp_path: Path) -> No
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     path = _instead(tmp_path, "python3", "exit 0")
 
-    status, output, err = run(shell, "restore", "python3", *_ends(move), env=path)
+    status, output, err = run(shell, "restore", "python3", *_back(move), env=path)
 
     assert (status, output, one.serves) == (1, "", "2_b_0")
     assert f"not back to {one.release('1_a_0')}" in err
@@ -912,7 +920,7 @@ def test_restore_leaves_a_foreign_link_and_says_so(shell: str, tmp_path: Path) -
     _arm(shell, one.move("1_a_0", "2_b_0"))
 
     status, output, err = run(
-        shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0"))
+        shell, "restore", "mv", *_back(one.move("1_a_0", "2_b_0"))
     )
 
     assert (status, output) == (1, "")
@@ -925,7 +933,7 @@ def test_restore_does_nothing_where_nothing_moved(shell: str, tmp_path: Path) ->
     one.serve("1_a_0")
 
     status, output, err = run(
-        shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0"))
+        shell, "restore", "mv", *_back(one.move("1_a_0", "2_b_0"))
     )
 
     assert (status, output, err) == (0, f"left {one.target}\n", "")
@@ -942,13 +950,14 @@ def test_a_move_that_was_not_made_is_on_record_as_taken_back(
     move = one.move("1_a_0", "2_b_0")
     assert run(shell, "record_moves", *_noted(tmp_path / "app", move))[0] == 0
     record = one.records / NUMBER
-    before = record.stat()
+    before, text = record.stat(), record.read_text()
 
-    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+    for _ in "first", "again":
+        assert run(shell, "restore", "mv", *_back(move))[0] == 0
 
     assert one.outcomes == {"6": "live", NUMBER: "reverted", "8": "moved"}
-    after = record.stat()
-    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+    lines = text.replace("outcome=moved   ", "outcome=reverted") + "reverted_by=back\n"
+    assert (record.stat().st_ino, record.read_text()) == (before.st_ino, lines)
 
 
 def test_a_full_disk_takes_what_became_of_a_move(shell: str, tmp_path: Path) -> None:
@@ -966,7 +975,7 @@ def test_a_full_disk_takes_what_became_of_a_move(shell: str, tmp_path: Path) -> 
     live = (two.folder, two.target, "2", "1", "f00d", NUMBER)
     app = tmp_path / "app"
 
-    back = run_on_full_disk(shell, app, "restore", "mv", *_ends(moves[0]))
+    back = run_on_full_disk(shell, app, "restore", "mv", *_back(moves[0]))
     pruned = run_on_full_disk(shell, app, "prune", *live)
 
     assert (back[0], pruned[0]) == (0, 0)
@@ -985,7 +994,7 @@ def test_an_adopted_folder_is_moved_aside_and_comes_back(
 
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     assert one.serves == "2_b_0"
-    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+    assert run(shell, "restore", "mv", *_back(move))[0] == 0
 
     assert (one.target / "index").read_text() == "old"
     assert os.listdir(one.target.parent) == ["one"]
@@ -1000,7 +1009,7 @@ def test_a_link_stays_where_what_was_moved_aside_is_gone(
     aside = f"{tmp_path}/srv/.one.before"
     moves = (one.move("", "2_b_0", aside), two.move("1_a_0", "2_b_0"))
 
-    status, output, err = run(shell, "restore", "mv", *_ends(*moves))
+    status, output, err = run(shell, "restore", "mv", *_back(*moves))
 
     assert (status, output) == (1, f"restored {two.target}\n")
     assert err == (
@@ -1030,7 +1039,7 @@ def test_restore_tells_what_the_old_release_has(shell: str, tmp_path: Path) -> N
     (meta / "post_deploy").touch()
     (meta / "environment").write_text('export X=1\nghost_verify=\'{"a": "b\\n"}\'\n')
 
-    _, output, _ = run(shell, "restore", "mv", *_ends(one.move("1_a_0", "2_b_0")))
+    _, output, _ = run(shell, "restore", "mv", *_back(one.move("1_a_0", "2_b_0")))
 
     verify = 'verify {"a": "b\\n"}'
     assert output == f"restored,post_deploy {one.target}\n{verify}\n"
@@ -1226,7 +1235,7 @@ def test_a_switch_that_was_ended_is_not_carried_out_by_its_mv(
     left = one.target.with_name(".one.ghost")
     left.symlink_to(one.release("2_b_0"))
 
-    status = run(shell, "restore", "mv", *_ends(move))[0]
+    status = run(shell, "restore", "mv", *_back(move))[0]
 
     assert (status, one.serves, left.is_symlink()) == (0, "1_a_0", False)
 
@@ -1248,7 +1257,7 @@ def test_a_switch_that_is_still_on_its_way_is_ended_before_links_go_back(
     process, _ = start(shell, "switch", "python3", *_ends(*moves), env={"PATH": path})
     _until((slow / "began").exists)
 
-    status, _, err = run(shell, "restore", "mv", *_ends(*reversed(moves)))
+    status, _, err = run(shell, "restore", "mv", *_back(*reversed(moves)))
 
     process.communicate(timeout=20)
     assert (status, err) == (0, "")
@@ -1286,7 +1295,7 @@ def test_the_same_release_again_gets_its_environment_back(
 
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     assert environment.read_text() == "export NEXT=1\n"
-    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+    assert run(shell, "restore", "mv", *_back(move))[0] == 0
 
     assert environment.read_text() == "old"
 
@@ -1303,7 +1312,7 @@ def test_a_run_that_is_taken_up_goes_back_to_what_was_before_it(
     _arm(shell, move, kept=kept, environment="new")
     assert run(shell, "switch", "mv", *_ends(move))[0] == 0
     assert environment.read_text() == "new"
-    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+    assert run(shell, "restore", "mv", *_back(move))[0] == 0
 
     assert environment.read_text() == back
 
@@ -1315,7 +1324,7 @@ def test_a_run_whose_switch_did_not_begin_restores_no_environment_of_another(
     environment.with_name("environment.before").write_text("stale")
     _arm(shell, move)
 
-    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+    assert run(shell, "restore", "mv", *_back(move))[0] == 0
 
     assert environment.read_text() == "old"
 
@@ -1329,7 +1338,7 @@ def test_an_environment_that_was_kept_in_part_is_not_one_to_go_back_to(
     env = _instead(tmp_path, "cp", text)
     assert run(shell, "switch", "mv", *_ends(move), env=env)[0] == 1
 
-    assert run(shell, "restore", "mv", *_ends(move))[0] == 0
+    assert run(shell, "restore", "mv", *_back(move))[0] == 0
 
     assert environment.read_text() == "old"
 

@@ -71,8 +71,9 @@ class Host:
     def arm(self, seconds: int = 1, name: str = "1-aa") -> None:
         args = (name, str(self.app), WHO, str(seconds), "9", self.root.name)
         ends = (str(self.module / "1_a_0"), str(self.module / "2_a_0"), "", "10")
-        moves = ("mv", f"{self.ghost}/switching", str(self.module), str(self.target))
-        text = timer(args, (*moves, *ends))
+        how = ("mv", f"{self.ghost}/switching", "r")
+        move = (str(self.module), str(self.target), *ends)
+        text = timer(args, (*how, *move))
         words = (self.app, name, str(len(text)))
         status, _, err = run(self.shell, "timer_start", *words, payload=text)
         assert (status, err) == (0, "")
@@ -131,7 +132,8 @@ def test_a_silent_run_has_its_links_put_back(host: Host) -> None:
     seen = (host.module / "1_a_0/seen").read_text()
     assert seen == f"hello rollback 2_a_0 {host.target}\n"
     record = (host.records / "10").read_text()
-    assert record == "outcome=reverted\ngeneration=10\nrelease=2_a_0\nrun=r\n"
+    lines = "generation=10\nrelease=2_a_0\nrun=r\nreverted_by=r\n"
+    assert record == f"outcome=reverted\n{lines}"
     assert (host.records / "9").read_text().startswith("outcome=moved ")
     status, err = host.disarm()
     assert status == 1

@@ -214,10 +214,6 @@ def test_anybody_takes_back_a_killed_run(town: Town) -> None:
     assert bob("resume").exit == 0
 
 
-@pytest.mark.xfail(
-    reason="a revert leaves nothing on hosts that says which run took them back, so "
-    "the journal of the killed run counts on: status exits 6, resume finishes it"
-)
 def test_a_run_that_was_taken_back_from_another_store_is_over(town: Town) -> None:
     ann = town.moves_in("ann", hours=3)
     bob = town.moves_in("bob")

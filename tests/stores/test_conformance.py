@@ -326,9 +326,7 @@ async def test_lines_come_in_app_order_and_others_stay(shelf: Shelf) -> None:
     )
 
 
-async def test_an_environment_stays_as_long_as_a_way_back_needs_it(
-    shelf: Shelf,
-) -> None:
+async def test_an_environment_stays_as_long_as_its_package(shelf: Shelf) -> None:
     ids = [OLD, NEW, "1700000002_site_4f2a9c1"]
     api = await shelf.publish("1700000000_api_4f2a9c1")
     manifest = shelf.store.manifest
@@ -339,12 +337,18 @@ async def test_an_environment_stays_as_long_as_a_way_back_needs_it(
     line = named(await shelf.store.packages.package(ids[-1]))
     await manifest.move([line], [Environment(ids[-1], {"A": "again"}, "d")], [])
 
-    assert await manifest.environment(ids[0]) is None
+    assert await manifest.environment(ids[0]) == Environment(ids[0], {"A": ids[0]})
     assert await manifest.environment(ids[1]) == Environment(ids[1], {"A": ids[1]})
     assert await manifest.environment(ids[2]) == Environment(
         ids[2], {"A": "again"}, "d"
     )
     assert await manifest.environment(api.id) == Environment(api.id, {"A": "1"})
+
+    await shelf.store.packages.prune("site", 2, frozenset())
+    await manifest.move([line], [], [])
+
+    assert await manifest.environment(ids[0]) is None
+    assert await manifest.environment(ids[1]) == Environment(ids[1], {"A": ids[1]})
 
 
 @pytest.mark.parametrize("wrong", ["digest", "package", "path"])

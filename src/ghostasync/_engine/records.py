@@ -78,12 +78,12 @@ def _tell_of_other_stores(run: RunContext, hosts: Iterable[HostRun]) -> None:
 
 
 def _implausible(fences: dict[str, int], named: Sequence[int]) -> frozenset[str]:
-    """Return the hosts whose fences are far above all others, and above MANIFEST."""
-    # A host without a fence is new, and says nothing.
-    known = sorted({*fences.values(), *named} - {0})
-    for below, above in pairwise(known):
-        if above - below > _LEAP:
-            return frozenset(name for name, n in fences.items() if n >= above)
+    """Return the few hosts whose fences are far above all others and MANIFEST."""
+    for below, above in pairwise(sorted({0, *fences.values(), *named})):
+        high = frozenset(name for name, n in fences.items() if n >= above)
+        # Where MANIFEST or half the fleet says so, the others are new or were restored.
+        if above - below > _LEAP and max(named, default=0) < above:
+            return high if 2 * len(high) < len(fences) else frozenset()
     return frozenset()
 
 

@@ -53,13 +53,17 @@ async def left_by(
     """
     Return the modules of an open run that no later run has moved, by host.
 
-    Hosts are those that the run may have moved; all that it had, where it moved none.
+    Hosts are those that the run may have moved. Where it moved none they are all that
+    it had, unless another run has taken moves of it back.
     """
     lines = {line.module: line for line in manifest}
     left: dict[str, tuple[str, ...]] = {}
     ids, number = frozenset(past_run.ids), past_run.generation
     word = await store.identity()
-    for host in _may_be_moved(past_run, plan, seen) or past_run.hosts:
+    hosts = _may_be_moved(past_run, plan, seen)
+    if not hosts and not _taken_back(past_run, seen):
+        hosts = past_run.hosts
+    for host in hosts:
         facts = seen.get(host)
         modules = []
         for module in past_run.modules:
@@ -90,6 +94,18 @@ def _may_be_moved(past_run: PastRun, plan: Plan, seen: Seen) -> tuple[str, ...]:
         elif host in past_run.changed:
             changed.add(host)
     return tuple(host for host in past_run.hosts if host in changed)
+
+
+def _taken_back(past_run: PastRun, seen: Seen) -> bool:
+    """Tell whether a run of another store has taken back what a run had moved."""
+    ids = frozenset(past_run.ids)
+    return any(
+        move.run in ids and move.reverted_by and move.reverted_by not in ids
+        for facts in seen.values()
+        if isinstance(facts, Facts)
+        for target in facts.targets.values()
+        for move in target.activations
+    )
 
 
 @attrs.frozen

@@ -2,7 +2,8 @@
 Activation records: what a host itself has on record of each move of a link.
 
 ``<module>/.ghost/activations/<generation>`` holds lines ``key=value``; the first one is
-the outcome, which is changed in place. ``record_moves.sh`` writes a record before the
+the outcome, which is changed in place; a last one may say which run took the move back.
+``record_moves.sh`` writes a record before the
 link moves, and ``check.sh`` prints records, so that any machine can find out from a
 host alone what serves there, what served before, and which run brought it.
 """
@@ -54,7 +55,8 @@ class Activation:
     run that it rolled back, *origin* the number of the first run of this work. *store*
     and *instance* tell from which store it came and to which machine. *aside* is the
     path that an adopted folder was moved to, *fingerprint* that of the release. *at* is
-    an RFC 3339 time of the run's clock. A release that served already has itself as
+    an RFC 3339 time of the run's clock. *reverted_by* is the run that took the move
+    back, where that is on record. A release that served already has itself as
     *previous*.
     """
 
@@ -77,6 +79,7 @@ class Activation:
     undoes: str = ""
     resumes: str = ""
     origin: str = ""
+    reverted_by: str = ""
 
     @property
     def age(self) -> int:
@@ -95,6 +98,9 @@ _TEXTS: Final = tuple(
     for field in attrs.fields(Activation)
     if field.name not in {"generation", "outcome"}
 )
+
+_LATER: Final = frozenset({"reverted_by"})
+"""Known when a move is taken back, and added then."""
 
 
 def escape(text: str) -> str:
@@ -119,7 +125,7 @@ def write(record: Activation) -> str:
     """Return the lines of a record but for its outcome, without the last newline."""
     written = {"actor", "reason", "subject"}
     lines = [f"generation={record.generation}"]
-    for name in _TEXTS:
+    for name in (name for name in _TEXTS if name not in _LATER):
         value: str = getattr(record, name)
         short = value[:_LONGEST] if name in written else value
         lines.append(f"{name}={escape(short)}")

@@ -88,8 +88,9 @@ class ModuleState:
             for move in self.activations
             if move.run not in ids and move.moved
         }
+        # A later run may have found that release in line, and have noted so.
         by_run = self.record is not None and self.record.run in ids
-        return by_run or not releases.isdisjoint(left)
+        return by_run or self.live in releases or not releases.isdisjoint(left)
 
     def overtaken(
         self, generation: int, ids: Collection[str], then: Collection[str], store: str

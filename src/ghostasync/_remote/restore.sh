@@ -1,14 +1,14 @@
 #!/bin/sh
-# usage: restore RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE GENERATION]...
+# usage: restore RENAME BUSY RUN [DIR TARGET PREVIOUS NEW ASIDE GENERATION]...
 # Puts each link back to PREVIOUS (or removes it) where it is NEW; leaves any other alone,
 # and fails in the end. DIR is a module's folder, TARGET its link, GENERATION the number of
-# the record that says "reverted" afterwards, RENAME the tool that moves a link, BUSY the
-# file that names a switch at work.
+# the record that says afterwards that RUN took the move back, RENAME the tool that moves a
+# link, BUSY the file that names a switch at work.
 # Prints for each target whether it was moved, whether the release that serves again has a
 # post-deploy, and how it proves its health: "restored,post_deploy TARGET", "verify JSON".
 set -eu
-rename=$1 busy=$2
-shift 2
+rename=$1 busy=$2 run=$3
+shift 3
 . ./parts/rename.sh
 . ./parts/flush.sh
 # A switch whose connection died may still be on its way: it must not win afterwards.
@@ -65,7 +65,10 @@ while [ $# -gt 0 ]; do
 		continue
 	fi
 	# In place, at its beginning: the disk may be full.
-	[ ! -f "$record" ] || printf 'outcome=reverted' 1<>"$record" || :
+	if [ -f "$record" ]; then
+		printf 'outcome=reverted' 1<>"$record" || :
+		grep -qxF "reverted_by=$run" "$record" || echo "reverted_by=$run" >>"$record" || :
+	fi
 	flush -f "${target%/*}"
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=

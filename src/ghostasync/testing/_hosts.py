@@ -232,7 +232,7 @@ class _Books:
             module.served.add(module.live)
         return Answer(0, b"moved\n")
 
-    def restore(self, _: str, __: str, *words: str) -> Answer:
+    def restore(self, _: str, __: str, run: str, *words: str) -> Answer:
         said, status, errors = "", 0, ""
         for folder, target, previous, new, _, number in _by(6, words):
             module = self.host.module(folder)
@@ -243,7 +243,7 @@ class _Books:
             has = "restored" if module.link == new else "left"
             module.link = previous
             if record := module.records.get(int(number)):
-                record["outcome"] = "reverted"
+                record.update(outcome="reverted", reverted_by=run)
             ours = module.live != "" and module.live in module.releases
             said += f"{has}{',post_deploy' * ours} {target}\n"
         return Answer(status, said.encode(), errors.encode())

@@ -46,7 +46,7 @@ async def start_timer(ctx: HostRun) -> None:
         *(patience, ctx.session.app),
     )
     moves = tuple(word for move in reversed(ctx.undo.moves) for word in move.args)
-    text = timer(args, (ctx.known.rename, ctx.busy_file, *moves))
+    text = timer(args, (ctx.known.rename, ctx.busy_file, ctx.run.id, *moves))
 
     async def send(channel: Channel) -> None:
         await channel.write(text)

@@ -40,7 +40,7 @@ async def remove_links(ctx: HostRun) -> bool:
     seconds = ctx.run.deadlines.switch
     try:
         if args:
-            how = ctx.known.rename, ctx.busy_file
+            how = ctx.known.rename, ctx.busy_file, ctx.run.id
             with anyio.fail_after(seconds):
                 await call(ctx.session, "restore", *how, *args, sudo=ctx.sudo)
     except (HostError, TimeoutError) as exc:

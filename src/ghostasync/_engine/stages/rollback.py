@@ -118,9 +118,8 @@ async def _restore(ctx: HostRun) -> list[_Restored]:
     await disarm_to_go_back(ctx)
     moves = {move.target: move for move in reversed(ctx.undo.moves)}
     args = [word for move in moves.values() for word in move.args]
-    answer = await query(
-        ctx.session, "restore", ctx.known.rename, ctx.busy_file, *args, sudo=ctx.sudo
-    )
+    how = ctx.known.rename, ctx.busy_file, ctx.run.id
+    answer = await query(ctx.session, "restore", *how, *args, sudo=ctx.sudo)
     # Two lines for a link: "restored,post_deploy TARGET", then "verify JSON" for it.
     restored: list[_Restored] = []
     for line in answer.split("\n"):
