@@ -174,7 +174,15 @@ class Refused(HostError):
 
 
 class StillRunning(Refused):
-    """A script of another run, or of the host's own timer, has not ended in time."""
+    """
+    A script of another run, or of the host's own timer, has not ended in time.
+
+    *lasting*: it may take long, and is to be waited for.
+    """
+
+    def __init__(self, host: str, text: str, *, lasting: bool = False) -> None:
+        super().__init__(host, text)
+        self.lasting = lasting
 
 
 class LockHeld(HostError):

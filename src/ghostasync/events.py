@@ -404,10 +404,15 @@ class Judged(RunEvent):
 
 @attrs.frozen
 class BeforeSwitchStarted(RunEvent):
-    """A module's before_switch runs, once for the fleet, on *host*."""
+    """
+    A module's before_switch runs, once for the fleet, on *host*.
+
+    *begun_by* is the killed run that started it, empty where this one does.
+    """
 
     module: str
     host: str
+    begun_by: str = ""
 
 
 @attrs.frozen

@@ -96,13 +96,18 @@ class HostState(HostMachine):
 H = TypeVar("H", bound=HostState)
 
 
+_ENDED: Final = ("", "")
+
+
 @attrs.define
 class RunState(Generic[H]):
     """
     Knowledge of a run; :meth:`fold` is the only way to change it.
 
-    *packages*, *revisions* and *migrated* are by module: what it was packaged as, what
-    its source resolved to, and whether its before_switch has passed. *waves* are those
+    *packages*, *revisions*, *migrated* and *migrating* are by module: what it was
+    packaged as, what its source resolved to, whether its before_switch has passed, and
+    the host on which one has begun with the run that began it, if that is a killed one,
+    both empty once it has ended. *waves* are those
     that have begun, in order. *stopped* has the first reason and the gravest cause; the
     run is *locked* where another one holds a host of it, whatever else stopped it.
     *generation* is its number, 0 before it has one.
@@ -116,6 +121,7 @@ class RunState(Generic[H]):
     revisions: dict[str, Revision] = attrs.field(factory=dict)
     packages: dict[str, e.Packaged] = attrs.field(factory=dict)
     migrated: set[str] = attrs.field(factory=set)
+    migrating: dict[str, tuple[str, str]] = attrs.field(factory=dict)
     generation: int = 0
     waves: list[e.WaveStarted] = attrs.field(factory=list)
     waves_over: dict[int, e.WaveFinished] = attrs.field(factory=dict)
@@ -179,8 +185,14 @@ class RunState(Generic[H]):
                 self.revisions[module] = revision
             case e.Packaged(module=module):
                 self.packages[module] = event
+            case e.BeforeSwitchStarted(module=module, host=host, begun_by=run):
+                self.migrating[module] = (host, run)
             case e.BeforeSwitchPassed(module=module):
                 self.migrated.add(module)
+                self.migrating[module] = _ENDED
+            # Without a status nobody knows how it ended, or whether it has.
+            case e.BeforeSwitchFailed(module=module, exit_status=int()):
+                self.migrating[module] = _ENDED
             case e.AfterAllFailed():
                 self.after_all = event
 

@@ -206,7 +206,8 @@ class Deadlines:
     Longest time of each state, in seconds, counted from when its work starts.
 
     A host that waits for its turn or for a slot uses up no deadline, so that a slow
-    host costs its own time only.
+    host costs its own time only. *before_switch* is how long a run waits for it, 0: to
+    its end; it goes on in either case.
     """
 
     build: float = 3600
@@ -214,7 +215,7 @@ class Deadlines:
     check: float = 30
     upload: float = 900
     pre_deploy: float = 600
-    before_switch: float = 600
+    before_switch: float = 0
     drain: float = 60
     switch: float = 30
     post_deploy: float = 600

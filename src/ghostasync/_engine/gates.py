@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .. import events as e
+from .._build.release import Release
 from ..model import State
 from .host import HostRun, RunContext
 from .stages.before_switch import before_switch
@@ -34,6 +36,22 @@ async def pass_before_switch(run: RunContext, hosts: Iterable[HostRun]) -> None:
         # A release that no host needs is served everywhere already, migrated as well.
         first = next((c for c in ready if release in c.attempt.to_deploy), None)
         if first is not None:
-            await before_switch(first, release)
+            await _pass(run, release, first, ready)
         if run.state.stopped:
             return
+
+
+async def _pass(
+    run: RunContext, release: Release, first: HostRun, ready: Iterable[HostRun]
+) -> None:
+    """Run a before_switch on *first*, or look on where it has begun already."""
+    name, killed = release.module.name, run.killed
+    host, begun = killed.migrating.get(name, ("", "")) if killed else ("", "")
+    if not begun:
+        await before_switch(first, release)
+    elif there := next((ctx for ctx in ready if ctx.name == host), None):
+        await before_switch(there, release, begun)
+    else:
+        why = f"run {begun} began it there, and {host} cannot be asked how it ended"
+        text = f"before_switch of {name}: {why}"
+        run.note(e.BeforeSwitchFailed(name, host, text))

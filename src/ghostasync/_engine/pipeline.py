@@ -24,6 +24,7 @@ from ..errors import (
     HostError,
     LockHeld,
     RemoteError,
+    StillRunning,
     Unreachable,
 )
 from ..machine import RESTING, TRANSITIONS
@@ -34,7 +35,7 @@ from .stages.check import check
 from .stages.connect import connect
 from .stages.drain import drain
 from .stages.prepare import prepare
-from .stages.reconnect import reconnect
+from .stages.reconnect import RECONNECTIONS, reconnect
 from .stages.rollback import rollback
 from .stages.switch import switch
 from .stages.undrain import undrain
@@ -60,10 +61,6 @@ class Step:
     busy: bool = False
     steady: bool = False
 
-
-RECONNECTIONS: Final = 3
-"""Connections of one host that may die before the run gives it up, counted anew for the
-way back; a host that goes up and down all the time is no host to switch."""
 
 STAGES: Final[dict[S, Step]] = {
     # Connecting has its deadline in the transport, from when a handshake may begin.
@@ -138,9 +135,18 @@ async def _gone(ctx: HostRun, exc: HostError) -> e.Gone | None:
 
 async def _persist(ctx: HostRun, state: S) -> e.HostEvent:
     """Do the work of *state*; again where the connection dies under it."""
+    waited_for = ""
     while True:
         try:
             return await _step(ctx, STAGES[state])
+        except StillRunning as exc:
+            # A migration takes as long as it takes. Asking again takes a few seconds,
+            # for the host itself waits a while.
+            if not exc.lasting:
+                raise
+            if waited_for != str(exc):
+                ctx.warn(f"waiting: {exc}")
+            waited_for = str(exc)
         except ConnectionDied as exc:
             ctx.disconnect()
             ctx.attempt.reconnections += 1

@@ -10,6 +10,7 @@ its process group and waited for, so that it cannot overlap the next one.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from .._build.release import Release
 from .._local.redact import Redacting
 from .._local.scripts import Tail, script
 from .._remote.call import query, supervise
-from .._remote.script import as_user
+from .._remote.script import as_user, outliving
 from ..errors import (
     BuildError,
     ConnectionDied,
@@ -61,6 +62,7 @@ class ScriptCall:
     the script is the file *script* in *meta*, or *text*. *overrides* are variables on
     top of that environment. *key* names its deadline, *seconds* is how long it may
     take. *run_as* is its user, empty for the one that runs all commands on the host.
+    A script that *outlives* its session was started for the run of that id.
     """
 
     module: str
@@ -73,6 +75,7 @@ class ScriptCall:
     environment: str = "environment"
     overrides: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     run_as: str = ""
+    outlives: str = ""
 
     @property
     def what(self) -> str:
@@ -111,7 +114,7 @@ def script_call(
         cwd=at,
         meta=ctx.paths.meta(name, release.id),
         key=key,
-        seconds=getattr(ctx.run.deadlines, key),
+        seconds=getattr(ctx.run.deadlines, key) or math.inf,
         environment="environment" if serves else "environment.next",
         run_as=script.run_as,
     )
@@ -193,13 +196,19 @@ async def run_script(ctx: HostRun, call: ScriptCall) -> None:
     if call.run_as == ctx.login:
         call = attrs.evolve(call, run_as="")
 
+    name, args = "run", call.args
+    if call.outlives:
+        name, text = "outlive", outliving(args)
+        args = (call.meta, call.script, ctx.session.app, call.outlives, text)
+
     async def there(output: OnOutput) -> int | None:
         return await supervise(
             ctx.session,
-            *call.args,
+            *args,
             sudo=ctx.sudo,
             output=output,
             seconds=call.seconds,
+            name=name,
         )
 
     await _run_with_output(ctx, call, there)

@@ -297,23 +297,28 @@ async def supervise(
     sudo: bool,
     output: OnOutput,
     seconds: float,
+    name: str = "run",
 ) -> int | None:
     """
     Run a user's script on a host under ``run.sh`` and return its exit status.
 
     When it has not ended in *seconds*, or the call is cancelled, its process group is
-    ended and waited for, so that it cannot overlap what comes next.
+    ended and waited for, so that it cannot overlap what comes next. Under *name*
+    ``outlive`` it goes on, and only the looking on ends.
 
     Args:
         session: The host.
 
-        args: The arguments of ``run.sh``: CWD FILE TEXT ENVIRONMENT NAME=VALUE...
+        args: The arguments of ``run.sh``: CWD FILE TEXT ENVIRONMENT NAME=VALUE..., or
+            those of ``outlive.sh``.
 
         sudo: Whether the script runs as root through ``sudo -n``.
 
         output: Gets its stdout and stderr, merged, as they come.
 
         seconds: Its deadline.
+
+        name: The script that runs it.
 
     Returns:
         The exit status; None where it was ended at its deadline.
@@ -322,7 +327,7 @@ async def supervise(
         ConnectionDied: The connection was lost; the host ends the script by itself.
         RemoteError: The script could not be run at all.
     """
-    exchange = _Exchange(session, "run", output)
+    exchange = _Exchange(session, name, output)
     channel = await exchange.start(args, sudo=sudo)
     # The deadline is this machine's. On the host there is no timeout(1) to rely on;
     # when the controller dies, its end of stdin closes and run.sh ends the script.

@@ -33,9 +33,15 @@ scripts() { # of this app, and of the run $1 where it is given
 		echo "$pid"
 	done
 }
-left_behind() { # by a run that is over, but for a host on its own way back
+left_behind() { # by a run that is over; but a way back, and a before_switch, go on
 	for pid in $(scripts); do
-		grep -qs "timer[@]$app" "/proc/$pid/cmdline" || echo "$pid"
+		grep -qsE "(timer|before_switch)[@]$app" "/proc/$pid/cmdline" || echo "$pid"
+	done
+}
+in_the_way() { # but for this run's own before_switch; a way back may go on beside any
+	[ "$pass" ] && own="before_switch[@]$app" || own="before_switch[@]$app@$run"
+	for pid in $(scripts); do
+		grep -qs "$own" "/proc/$pid/cmdline" || echo "$pid"
 	done
 }
 # The number may be another process's by now, hence the look at its command line.
@@ -141,9 +147,9 @@ printf '%s\n' "$holder" "$$" | cat 1<>holder
 # fallen silent do not, and earlier ones of this run have nobody to report to any more.
 end scripts "$run" || :
 [ -z "$taken" ] || end left_behind || :
-until [ -z "$(scripts)" ]; do
+until [ -z "$(in_the_way)" ]; do
 	[ "$patience" -gt 0 ] || {
-		for pid in $(scripts); do
+		for pid in $(in_the_way); do
 			words=$(tr '\000' ' ' <"/proc/$pid/cmdline" | sed 's/.* ghost-/ghost-/')
 			printf '%s (pid %s)\n' "$words" "$pid"
 		done >&2

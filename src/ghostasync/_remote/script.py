@@ -26,6 +26,7 @@ __all__ = [
     "as_user",
     "body",
     "command_line",
+    "outliving",
     "quote",
     "render",
     "timer",
@@ -174,6 +175,17 @@ def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
             b"",
         ]
     )
+
+
+def outliving(args: tuple[str, ...]) -> str:
+    """
+    Return the script for ``outlive.sh`` that runs a user's script.
+
+    Args:
+        args: The arguments of ``run.sh``.
+    """
+    lines = [b"run() (", body("run"), b")", b"set -- " + _words(args), body("outlived")]
+    return os.fsdecode(b"\n".join(lines))
 
 
 def _words(args: Iterable[str]) -> bytes:

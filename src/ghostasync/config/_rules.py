@@ -230,7 +230,10 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     InventorySettings: {"command": _NO_NUL, "plugin": _PLUGIN},
     Hook: {"run": _COMMAND, "on": _words(*get_args(HookPlace))},
     Gate: {"run": _NO_NUL},
-    Deadlines: dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
+    Deadlines: {
+        **dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
+        "before_switch": _SECONDS,
+    },
     Host: {
         "name": _text(
             "host names, addresses and ranges like web[001-300];"

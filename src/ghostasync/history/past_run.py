@@ -32,7 +32,9 @@ class PastRun:
     first; *continues* is the next of these, where that is not read in yet, and *undoes*
     the run that this one rolls back; empty where there is none.
     *manifest* is what MANIFEST named for its modules before, *packages* what they got;
-    *migrated* are the modules whose before_switch has passed;
+    *migrated* are the modules whose before_switch has passed; *migrating* maps a module
+    to the host on which one has begun and the run that began it, both empty once it has
+    ended;
     *states*, *previous* and *served* are by host: its last state, the texts of its
     links before (module to text), and the releases that it served then. *began* is in
     POSIX seconds. *generation* is its number, 0 where it had none, and *origin* that of
@@ -66,6 +68,7 @@ class PastRun:
     switching: bool = False
     committed: bool = False
     migrated: frozenset[str] = frozenset()
+    migrating: Mapping[str, tuple[str, str]] = attrs.field(factory=dict)
     going_back: bool = False
     finished: e.Finished | None = None
 
@@ -152,6 +155,7 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
         switching=newer.switching or older.switching,
         committed=newer.committed or older.committed,
         migrated=newer.migrated | older.migrated,
+        migrating={**older.migrating, **newer.migrating},
         finished=finished,
     )
 

@@ -89,6 +89,10 @@ def _past_run(first: e.Record, run: RunState[HostState]) -> PastRun | None:
         switching=bool(run.waves),
         committed=run.committed or (run.manifest is not None and not started.leads),
         migrated=frozenset(run.migrated),
+        migrating={
+            name: (host, begun or first.run if host else "")
+            for name, (host, begun) in run.migrating.items()
+        },
         going_back=started.revert or run.going_back is not None or stopped,
         finished=run.finished,
     )

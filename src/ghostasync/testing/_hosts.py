@@ -27,10 +27,11 @@ SCRIPTS: Final = {
     "timer_stop": "stop_timer",
     "freeze": "freeze",
     "run": "run",
+    "outlive": "run",
 }
 """What a host does for a script; others succeed and do nothing."""
 
-DEEDS: Final = frozenset({"receive", "switch", "restore", "run"})
+DEEDS: Final = frozenset({"receive", "switch", "restore", "run", "outlive"})
 """What is done with the app, and not asked or noted; see :attr:`FakeHost.ran`."""
 
 Break = Callable[[Call], Answer | None]
@@ -45,6 +46,8 @@ def step(call: Call) -> str:
     For a script of the app that is its own name, ``post_deploy``, and where it has
     none, as a health check or a hook, its text.
     """
+    if call.name == "outlive":
+        return call.args[1]
     if call.name != "run":
         return call.name
     _, file, text, *_ = call.args

@@ -45,8 +45,11 @@ async def test_before_switch_sees_the_new_release_where_it_lies(plan: Plan) -> N
 
     (call,) = [c for c in fleet.calls if step(c) == "before_switch"]
     release = report.releases["site"]
-    assert call.args[0] == f"/ghost/shop/prod/web/site/{release}"
-    assert call.args[3].endswith(f".ghost/{release}/environment.next")
+    meta, _, _, run_id, text = call.args
+    assert meta == f"/ghost/shop/prod/web/site/.ghost/{release}"
+    assert run_id == report.run
+    assert f"'/ghost/shop/prod/web/site/{release}'" in text
+    assert f"'{meta}/environment.next'" in text
 
 
 async def test_a_before_switch_that_fails_moves_no_link(plan: Plan) -> None:
@@ -75,7 +78,7 @@ async def test_before_switch_runs_on_the_first_host_that_is_ready(plan: Plan) ->
     assert fleet.steps("before_switch") == [("h2", "before_switch")]
 
 
-async def test_stopping_ends_a_before_switch(plan: Plan) -> None:
+async def test_a_run_that_is_stopped_looks_on_no_longer(plan: Plan) -> None:
     fleet = Fleet(hangs={("h1", "before_switch")})
 
     async with start(migrating(plan), transport=FakeTransport(fleet)) as running:

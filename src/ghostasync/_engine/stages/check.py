@@ -38,6 +38,11 @@ _ASK_EVERY: Final = 1.0
 _PATIENCE: Final = 10
 """Seconds that a script of a run which is gone has to end; ``run.sh`` takes up to 6."""
 
+_OUTLIVED: Final = re.compile(
+    r"([^/\s]+)/\.ghost/[^/\s]+/before_switch\.sh \S+@(\S+) +\(pid (\d+)\)"
+)
+"""The line of ``lock.sh`` about a before_switch that has outlived its run."""
+
 _HELD: Final = 75
 """The exit status of ``lock.sh`` where another run holds the lock."""
 
@@ -168,12 +173,18 @@ async def _ask_for_lock(ctx: HostRun) -> None:
             # The holder is the last line; an rc file may have printed others before it.
             raise LockHeld(ctx.name, exc.tail.strip().rpartition("\n")[2]) from exc
         if exc.status == _RUNNING:
-            raise StillRunning(
-                ctx.name,
-                f"another script has not ended: {exc.tail.strip()}; wait for it, "
-                "or end it there",
-            ) from exc
+            raise _still_running(ctx, exc.tail.strip()) from exc
         raise Refused(ctx.name, await _why_unusable(ctx, exc)) from exc
+
+
+def _still_running(ctx: HostRun, what: str) -> StillRunning:
+    """Return the error for the scripts of another run that have not ended."""
+    if found := _OUTLIVED.search(what):
+        module, run, pid = found.groups()
+        text = f"before_switch of {module}, which run {run} began, has not ended"
+        return StillRunning(ctx.name, f"{text} (pid {pid})", lasting=True)
+    text = f"another script has not ended: {what}; wait for it, or end it there"
+    return StillRunning(ctx.name, text)
 
 
 async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import anyio
 
 from ... import events as e
@@ -11,7 +13,11 @@ from ...model import State as S  # noqa: N817  as in the table
 from ..host import HostRun
 from .check import inspect, take_lock
 
-__all__ = ["reconnect"]
+__all__ = ["RECONNECTIONS", "reconnect"]
+
+RECONNECTIONS: Final = 3
+"""Connections of one host that may die before the run gives it up, counted anew for the
+way back; a host that goes up and down all the time is no host to switch."""
 
 _PAUSE = 1.0
 """Seconds between two tries to reach a host."""
