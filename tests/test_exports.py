@@ -25,6 +25,7 @@ PROMISED = {
         Preview Redeploy Report Resume Revert Rollback Rollout Run RunOptions Script Ssh
         State StoreSettings Verify build check converge deploy dry_run freeze load_plan
         logs past_runs preview_rollback resume revert rollback start status unfreeze
+        verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
@@ -53,6 +54,7 @@ PROMISED = {
     "ghostasync.fold": "HostState RunState folded",
     "ghostasync.goal": "Converge Deploy Goal Redeploy Resume Revert Rollback",
     "ghostasync.history": "",
+    "ghostasync.history.chain": "Seen broken last_before",
     "ghostasync.history.past_run": "PastRun",
     "ghostasync.history.replay": "read_run",
     "ghostasync.history.reports": "REPORT failed_hosts last_states still_stranded",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         start,
         status,
         unfreeze,
+        verify_history,
     )
     from ._run.run import Run
     from .config import load_plan
@@ -117,6 +118,7 @@ __all__ = [
     "start",
     "status",
     "unfreeze",
+    "verify_history",
 ]
 
 _HOMES: Final = (

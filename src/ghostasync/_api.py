@@ -33,6 +33,7 @@ from ._run.run import Run
 from .config import unsupported
 from .errors import ConfigError, DeployFailed, PlanError
 from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
+from .history.chain import broken
 from .model import Package, Plan, Report, Revision
 from .protocols import (
     Balancer,
@@ -68,6 +69,7 @@ __all__ = [
     "start",
     "status",
     "unfreeze",
+    "verify_history",
 ]
 
 
@@ -767,6 +769,24 @@ async def past_runs(
     spec = await plan_look(plan, reach=reach, store=store, inventory=inventory)
     async with reach(spec) as carrier:
         return await of_hosts(spec, carrier, count)
+
+
+async def verify_history(
+    plan: Plan, *, store: Store | None = None
+) -> tuple[int, Sequence[str]]:
+    """
+    Compare what each run did, by its journal, with what the next run saw of it.
+
+    Returns:
+        How many runs were compared, and what is wrong: journals that were changed, cut
+        off or taken away, and runs that are missing in between.
+
+    Raises:
+        PlanError: The plan is wrong.
+        StoreError: The store cannot be read.
+    """
+    kept, _ = open_store(plan, os.environ, store)
+    return await broken(kept.runs)
 
 
 async def logs(

@@ -387,10 +387,15 @@ class Numbered(RunEvent):
     The run has its number, above those of all runs that its hosts and MANIFEST know.
 
     It has one before any host is told of the run's moves, and another one after a wait
-    for a lock.
+    for a lock. *after* is the run that had the highest number in the store, empty where
+    there was none or the store did not say; its first *records* had the SHA-256
+    *digest*, in hex.
     """
 
     generation: int
+    after: str = ""
+    records: int = 0
+    digest: str = ""
 
 
 @attrs.frozen

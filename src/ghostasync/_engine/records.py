@@ -25,6 +25,7 @@ from .._remote.activation import Activation, Ended, write
 from .._remote.call import call
 from ..errors import HostError, Refused
 from ..goal import Resume
+from ..history.chain import last_before
 from .host import HostRun, Move, RunContext
 from .takeover import move_of, moved_by_killed_run
 
@@ -49,10 +50,11 @@ async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
     run.implausible = _implausible(fences, named)
     believed = [n for name, n in fences.items() if name not in run.implausible]
     # Hosts that a run does not have may know of later runs; the store knows its own.
-    known = (await store.runs.generations()).values()
-    lowest = 1 + max([0, *believed, *named, *known])
+    numbers = await store.runs.generations()
+    before = await last_before(store.runs, run.id, numbers)
+    lowest = 1 + max([0, *believed, *named, *numbers.values()])
     run.generation = await store.runs.reserve(run.id, lowest)
-    run.note(e.Numbered(run.generation))
+    run.note(e.Numbered(run.generation, before.run, before.count, before.digest))
     _tell_of_other_stores(run, hosts)
     run.numbered.set()
 

@@ -266,6 +266,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
 def history(
     *,
     count: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    verify: bool = False,
     options: Common = COMMON,
 ) -> int:
     """
@@ -274,10 +275,20 @@ def history(
     Args:
         count: How many.
 
+        verify: Whether the journals are compared instead with what later runs saw of
+            them; exit status 1: some were changed or taken away.
+
         options: As everywhere.
     """
-    entries = run_async(partial(api.past_runs, options.plan(), count=count))
     as_json = options.output == "json"
+    if verify:
+        compared, wrong = run_async(partial(api.verify_history, options.plan()))
+        if as_json:
+            show([tables.verified_json(compared, wrong)], sys.stdout)
+        else:
+            show(tables.verified(compared, wrong), sys.stdout)
+        return _FINDINGS if wrong else 0
+    entries = run_async(partial(api.past_runs, options.plan(), count=count))
     show(
         tables.history_json(entries) if as_json else tables.history(entries), sys.stdout
     )

@@ -39,6 +39,8 @@ __all__ = [
     "preview_json",
     "status",
     "status_json",
+    "verified",
+    "verified_json",
 ]
 
 COMMAND: Final = TypedCommand()
@@ -312,6 +314,17 @@ def history_json(entries: Iterable[HistoryEntry]) -> Iterator[str]:
     """Return a line of JSON for each run."""
     for entry in entries:
         yield _json(**attrs.asdict(entry))
+
+
+def verified(compared: int, wrong: Iterable[str]) -> Iterator[str]:
+    """Say what is wrong with the journals of how many runs."""
+    yield from map(plain, wrong)
+    yield f"{plural(compared, 'run')} compared with what the next one saw"
+
+
+def verified_json(compared: int, wrong: Sequence[str]) -> str:
+    """Return the same as one line of JSON."""
+    return _json(compared=compared, wrong=wrong)
 
 
 def logs(answer: Sequence[Log]) -> Iterator[str]:
