@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import attrs
 import pytest
 
 from ghostasync import (
+    Deadlines,
     DeployFailed,
     Host,
     Outcome,
@@ -18,6 +20,8 @@ from ghostasync import (
     Report,
     Rollback,
     Rollout,
+    Script,
+    build,
     converge,
     deploy,
     resume,
@@ -27,8 +31,24 @@ from ghostasync import (
 )
 from ghostasync import events as e
 from ghostasync.errors import NothingToResume
-from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport
-from tests.killing import HOSTS, STORE, Scene
+from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport, step
+from tests.killing import HOSTS, STORE, Scene, four_hosts
+
+APP = "/ghost/shop/prod/web"
+
+
+def fails(what: str, *hosts: str, at: int = 0) -> Break:
+    """Have a step fail on some hosts; *at* tells the one try that does."""
+    count = 0
+
+    def breaks(call: Call) -> Answer | None:
+        nonlocal count
+        if step(call) != what or (hosts and call.host not in hosts):
+            return None
+        count += 1
+        return Answer(1, b"no\n") if at in {0, count} else None
+
+    return breaks
 
 
 @attrs.define
@@ -244,19 +264,54 @@ async def test_a_rollback_of_chosen_hosts_leaves_the_manifest(
     assert history.scene.manifest == third
 
 
-async def test_a_rollback_that_fails_leaves_what_served(history: History) -> None:
+@pytest.mark.parametrize("what", ["switch", "post_deploy"])
+async def test_a_rollback_that_fails_leaves_what_served(
+    history: History, what: str
+) -> None:
     third = history.reports[1].releases["site"]
-
-    def breaks(call: Call) -> Answer | None:
-        last = call.host == "h4" and call.name == "switch"
-        return Answer(1, b"no\n") if last else None
-
-    history.fleet.breaks = breaks
+    history.fleet.breaks = fails(what, "h4", at=1)
 
     with pytest.raises(DeployFailed):
         await history.rollback()
 
     history.assert_serves(third)
+
+
+async def test_a_host_whose_records_are_damaged_is_stranded_and_the_others_go_back(
+    history: History,
+) -> None:
+    """What is damaged is found on the way back, after MANIFEST has moved."""
+    third = history.reports[1].releases["site"]
+    fleet, broken = history.fleet, fails("post_deploy", "h4", at=1)
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "restore" and call.host == "h1":
+            did = fleet.work(call)
+            return attrs.evolve(did, output=did.output + b"verify {torn\n")
+        return broken(call)
+
+    fleet.breaks = breaks
+
+    with pytest.raises(DeployFailed) as failed:
+        await history.rollback()
+
+    assert failed.value.report.exit_status == 3
+    assert "on record" in failed.value.report.hosts["h1"].reason
+    history.assert_serves(third)
+
+
+async def test_manifest_is_empty_again_where_a_rollback_that_filled_it_fails(
+    plan: Plan, tmp_path: Path
+) -> None:
+    fleet = FakeHosts()
+    canary = await deploy(plan, limit=["h1"], transport=fleet.transport)
+    fleet.breaks = fails("post_deploy", "h2", at=1)
+
+    with pytest.raises(DeployFailed):
+        await rollback(plan, to=[canary.releases["site"]], transport=fleet.transport)
+
+    assert {h for h, release in fleet.serves.items() if release} == {"h1"}
+    assert (tmp_path / STORE / "MANIFEST").read_text() == ""
 
 
 async def test_hosts_that_served_different_releases_go_back_to_theirs(
@@ -322,10 +377,11 @@ async def test_a_host_that_lacks_a_lost_package_stays_and_is_told(
     history.lose(second)
     history.fleet.hosts["h3"].releases.discard(second)
 
-    _, told = await history.watch(Rollback())
+    report, told = await history.watch(Rollback())
 
     serves = {**dict.fromkeys(HOSTS, second), "h3": third}
     assert history.fleet.serves == serves
+    assert (report.outcome, report.exit_status) == (Outcome.PARTIAL, 1)
     assert any(line.startswith(f"site: h3 cannot go to {second}: ") for line in told)
 
 
@@ -472,3 +528,185 @@ async def test_a_run_that_ended_mixed_is_taken_back(history: History) -> None:
     await history.rollback()
 
     history.assert_serves(third)
+
+
+@pytest.mark.parametrize("hosts", [("h3",), ()])
+async def test_what_hosts_were_not_told_is_live_is_so_by_its_journal(
+    history: History, hosts: tuple[str, ...]
+) -> None:
+    """A controller was killed once MANIFEST had moved, or a host was lost then."""
+    history.fleet.breaks = fails("prune", *hosts)
+    fourth = await history.deploy("4")
+    history.fleet.breaks = lambda _: None
+    await history.deploy("5")
+
+    await history.rollback()
+
+    history.assert_serves(fourth)
+
+
+async def test_what_a_canary_had_first_can_be_what_hosts_boot(history: History) -> None:
+    """A run under --limit keeps the environment, and leaves MANIFEST."""
+    canary, third = await history.deploy("4", "h1"), history.scene.manifest
+    assert third == history.reports[1].releases["site"]
+    await history.deploy("5")
+
+    await history.rollback(to=canary)
+
+    history.assert_serves(canary)
+
+
+async def test_a_canary_in_another_environment_is_not_what_hosts_boot(
+    history: History,
+) -> None:
+    """The package is the one that MANIFEST names; what it boots with stays."""
+    scene, third = history.scene, history.reports[1].releases["site"]
+    kept = scene.folder / STORE / f"environments/{third}.json"
+    before = kept.read_bytes()
+    app = attrs.evolve(scene.plan.app, env_vars={"COLOR": "green"})
+
+    await deploy(
+        attrs.evolve(scene.plan, app=app),
+        packages=[third],
+        limit=["h1"],
+        transport=history.fleet.transport,
+    )
+
+    assert kept.read_bytes() == before
+
+
+async def test_a_release_that_comes_back_boots_with_what_it_had(scene: Scene) -> None:
+    """Also after two rollbacks: an environment stays for as long as its package."""
+    for number in "123":
+        app = attrs.evolve(scene.plan.app, env_vars={"NUMBER": number})
+        scene.plan = attrs.evolve(scene.plan, app=app)
+        await History(scene).deploy(f"with {number}")
+
+    for _ in range(2):
+        await History(scene).rollback()
+
+    kept = scene.folder / STORE / f"environments/{scene.manifest}.json"
+    assert json.loads(kept.read_text())["variables"]["NUMBER"] == "1"
+
+
+async def test_a_host_that_was_silent_goes_back_only_from_what_is_undone(
+    history: History,
+) -> None:
+    third = history.reports[1].releases["site"]
+    fourth = await history.deploy("4", "h4")
+    await history.deploy("5", "h1")
+    history.fleet.breaks = fails("check", "h4", at=1)
+
+    await history.rollback()
+
+    assert history.fleet.serves == {**dict.fromkeys(HOSTS, third), "h4": fourth}
+
+
+# --- Where links go ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_link_that_could_not_be_removed_is_told(
+    scene: Scene, *, hangs: bool
+) -> None:
+    deadlines = Deadlines(switch=0.2)
+    rollout = attrs.evolve(scene.plan.rollout, deadlines=deadlines)
+    scene.plan = attrs.evolve(scene.plan, rollout=rollout)
+    if hangs:
+        scene.fleet.hangs = {("h2", "restore")}
+    else:
+        scene.fleet.breaks = fails("restore", "h2")
+
+    async with start(
+        scene.plan, Rollback(remove=True), transport=scene.fleet.transport
+    ) as run:
+        report = await run.report()
+
+    assert (report.outcome, report.exit_status) == (Outcome.PARTIAL, 1)
+    assert scene.fleet.serves == {**dict.fromkeys(HOSTS, ""), "h2": scene.old}
+    assert (scene.folder / STORE / "MANIFEST").read_text() == ""
+
+
+# --- Two modules --------------------------------------------------------------------
+
+
+@attrs.define
+class Two:
+    """Four hosts with two modules that serve version 2, and had version 1."""
+
+    scene: Scene
+    first: Report
+    second: Report
+
+    @property
+    def serves(self) -> dict[str, tuple[str, ...]]:
+        """What each host serves, site first."""
+        hosts = self.scene.fleet.hosts.items()
+        return {
+            name: tuple(host.module(f"{APP}/{m}").live for m in ("site", "api"))
+            for name, host in hosts
+        }
+
+    @property
+    def manifest(self) -> list[str]:
+        text = (self.scene.folder / STORE / "MANIFEST").read_text()
+        return [line.split(":")[1] for line in text.splitlines()]
+
+
+@pytest.fixture
+async def two(tmp_path: Path, cache: None) -> Two:
+    plan = four_hosts(tmp_path)
+    site = attrs.evolve(plan.modules[0], after_all_deploy=Script())
+    api = attrs.evolve(site, name="api", path="/srv/api")
+    scene = Scene(tmp_path, attrs.evolve(plan, modules=(site, api)), FakeHosts())
+    scene.version("1")
+    first = await scene.deploy()
+    scene.version("2")
+    return Two(scene, first, await scene.deploy())
+
+
+async def test_a_module_whose_package_is_lost_stays_in_manifest_and_goes_back_on_hosts(
+    two: Two,
+) -> None:
+    was, now = two.first.releases, two.second.releases
+    History(two.scene).lose(was["api"])
+
+    report, told = await History(two.scene).watch(Rollback())
+
+    assert report.exit_status == 0
+    assert two.serves == dict.fromkeys(HOSTS, (was["site"], was["api"]))
+    assert two.manifest == [was["site"], now["api"]]
+    assert f"MANIFEST still names {now['api']}: a host that boots gets it" in told
+
+
+async def test_a_host_that_lacks_one_module_goes_back_with_the_other(two: Two) -> None:
+    was, now = two.first.releases, two.second.releases
+    History(two.scene).lose(was["api"])
+    two.scene.fleet["h2"].module(f"{APP}/api").releases.discard(was["api"])
+
+    report, told = await History(two.scene).watch(Rollback())
+
+    back = (was["site"], was["api"])
+    expected = {**dict.fromkeys(HOSTS, back), "h2": (was["site"], now["api"])}
+    assert (two.serves, report.exit_status) == (expected, 1)
+    assert any(line.startswith("api: h2 cannot go to") for line in told)
+
+
+async def test_what_a_rollback_left_alone_is_left_alone_by_its_resumption(
+    two: Two,
+) -> None:
+    """One host had the api already that the undone run brought to the others."""
+    scene, was = two.scene, two.second.releases
+    scene.version("3")
+    transport = scene.fleet.transport
+    ahead = await deploy(scene.plan, modules=["api"], limit=["h2"], transport=transport)
+    api = ahead.releases["api"]
+    site = (await build(scene.plan, modules=["site"], force=True))["site"].id
+    undone = await deploy(scene.plan, packages=[api, site], transport=transport)
+    await scene.watch(Rollback(run=undone.run))
+    scene.kill(scene.at(e.Numbered))
+
+    await resume(scene.plan, transport=transport)
+
+    back = (was["site"], was["api"])
+    assert two.serves == {**dict.fromkeys(HOSTS, back), "h2": (was["site"], api)}

@@ -26,13 +26,15 @@ class WayBack:
     removed; *serves* is what they served when the rollback was planned. *manifest* are
     the modules whose lines in MANIFEST go back as well. *brought* maps modules to what
     the undone run had brought; a host that was silent when the rollback was planned
-    goes back only from that.
+    goes back only from that. *partly* is whether a host has to stay, as nobody has the
+    release that it would go to.
     """
 
     to: Mapping[str, Mapping[str, str]]
     serves: Mapping[str, Mapping[str, str]]
     manifest: frozenset[str]
     brought: Mapping[str, str] = attrs.field(factory=dict)
+    partly: bool = False
 
     @property
     def removed(self) -> frozenset[str]:

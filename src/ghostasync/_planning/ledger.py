@@ -109,9 +109,15 @@ class _Work:
 
 @attrs.frozen
 class Ledger:
-    """The records of chosen hosts: *seen* maps their names to what they told."""
+    """
+    The records of chosen hosts: *seen* maps their names to what they told.
+
+    *committed* are runs that went live by the word of their journals: a controller that
+    was killed right after that has told no host.
+    """
 
     seen: Mapping[str, Facts]
+    committed: frozenset[str] = frozenset()
 
     def undo(self, run: str = "", *, remove: bool = False) -> Undoing:
         """
@@ -299,6 +305,7 @@ class Ledger:
         modules = dict.fromkeys(m for f in self.seen.values() for m in f.targets)
         goals = {move.run: move.goal for move in self._records}
         live = {move.run for move in self._records if move.outcome == "live"}
+        live |= self.committed
         return {
             module: {
                 host: stack(facts.targets[module], goals, live)

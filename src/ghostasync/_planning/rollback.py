@@ -18,6 +18,7 @@ from .._engine.spec import ModuleToDeploy, WayBack
 from .._remote.facts import Facts
 from ..errors import PlanError, StoreError
 from ..goal import Rollback
+from ..history.runs import find_run
 from ..model import Host, Package, Revision
 from .basis import Basis, Task
 from .hosts import leaves_out, place
@@ -61,7 +62,8 @@ async def plan_rollback(
     if asked.to:
         undoing = _named(basis, asked.to, chosen)
     else:
-        undoing = Ledger(told).undo(asked.run, remove=asked.remove)
+        committed = await _committed(basis, told.values())
+        undoing = Ledger(told, committed).undo(asked.run, remove=asked.remove)
         undoing = _with_silent(
             basis, undoing, [h for h in chosen if h.name not in told]
         )
@@ -89,9 +91,23 @@ async def plan_rollback(
             serves=undoing.serves,
             manifest=frozenset() if limited else _manifest(basis, asked, undoing),
             brought=undoing.release,
+            partly=bool(lacking),
         ),
         warnings=(*basis.warnings, *warnings),
     )
+
+
+async def _committed(basis: Basis, told: Iterable[Facts]) -> frozenset[str]:
+    """Return the runs that went live by their journals, of those that hosts doubt."""
+    records = (
+        move
+        for facts in told
+        for target in facts.targets.values()
+        for move in target.activations
+    )
+    runs = {move.run for move in records if move.outcome == "moved"}
+    found = {run: await find_run(basis.store.runs, run) for run in runs}
+    return frozenset(run for run, known in found.items() if known and known.committed)
 
 
 def held_packages(seen: Seen) -> dict[str, Package]:
@@ -220,11 +236,11 @@ def _manifest(basis: Basis, asked: Rollback, undoing: Undoing) -> frozenset[str]
     lines = {line.module: line.package for line in basis.manifest}
     moves = set()
     for module, releases in undoing.targets.items():
-        left = {undoing.release.get(module), lines.get(module) if asked.to else ""}
+        left = {undoing.release.get(module)} - {None}
         left |= {
             serves[module] for serves in undoing.serves.values() if module in serves
         }
-        if len(releases) == 1 and lines.get(module) in left - {None}:
+        if len(releases) == 1 and (asked.to or lines.get(module) in left):
             moves.add(module)
     return frozenset(moves)
 

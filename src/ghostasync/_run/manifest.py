@@ -8,7 +8,9 @@ host that autoscaling adds gets the new release, so the fleet has to stay there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
+import anyio
 import attrs
 
 from .. import events as e
@@ -22,6 +24,10 @@ from ..model import Module, Package, State
 from ..protocols import Environment, ManifestLine
 
 __all__ = ["ManifestMove"]
+
+_KEEP_SECONDS: Final = 20
+"""Seconds that the store has to keep what a run under --limit brought: no run fails for
+that."""
 
 
 @attrs.frozen
@@ -60,6 +66,7 @@ class ManifestMove:
         # a few hosts of it.
         if run.spec.limited:
             self.run.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
+            await self._keep_environments()
         else:
             lines = [
                 _Line(
@@ -72,6 +79,25 @@ class ManifestMove:
                 run.note(e.Warned(f"MANIFEST stays for {name}: a later run moved it"))
             moved = await self._move(lines)
             run.protected = {m: frozenset({p}) for m, p in moved.items()}
+
+    async def _keep_environments(self) -> None:
+        """Keep what releases run with that MANIFEST does not name, for a rollback."""
+        manifest = self.run.spec.store.manifest
+        try:
+            with anyio.fail_after(_KEEP_SECONDS):
+                # What is kept already is what a host that boots gets.
+                new = [
+                    Environment(r.id, r.variables, digest(r.variables))
+                    for r in self.run.releases
+                    if await manifest.environment(r.id) is None
+                ]
+                await manifest.move([], new, [])
+        except (StoreError, TimeoutError) as exc:
+            why = str(exc) or "the store does not answer"
+            text = (
+                f"the environment was not kept, so MANIFEST cannot go back to it: {why}"
+            )
+            self.run.note(e.Warned(text))
 
     async def lead(self) -> None:
         """
@@ -176,32 +202,53 @@ class ManifestMove:
 
         Hosts are back by now: a line that cannot be moved is only warned of.
         """
-        spec, back = self.run.spec, []
-        # With one host on the newer release still, the older one could be as wrong: a
-        # person has to say which of them the fleet is to have.
-        left = bool(self.run.state.in_state(*NOT_BACK))
-        now = {line.module: line.package for line in spec.manifest}
+        run, spec = self.run, self.run.spec
+        # Another run may have moved it since this one was planned.
+        lines = run.manifest if run.generation else spec.manifest
+        now = {line.module: line.package for line in lines}
         modules = {chosen.module.name: chosen.module for chosen in spec.modules}
+        back = []
         for name, old in manifest_before_killed_run(self.hosts, now).items():
-            still = f"MANIFEST still names {now[name]}"
-            if left or not old or not self.run.generation:
-                why = "no one release was before"
-                if left or old:
-                    why = "not every host is back" if left else "the run has no number"
-                self.run.note(e.Warned(f"{still}: {why}"))
-                continue
+            why = self._why_not_back(name, old, now)
             try:
-                package = await spec.store.packages.package(old)
-                variables = await self.builder.environment(modules[name], package)
+                if not why:
+                    package = await spec.store.packages.package(old)
+                    variables = await self.builder.environment(modules[name], package)
+                    back.append(
+                        _Line(modules[name], package, variables, run.generation)
+                    )
             except StoreError as exc:
-                self.run.note(e.Warned(f"{still}: {exc}"))
-            else:
-                back.append((modules[name], package, variables))
+                why = str(exc)
+            if why:
+                names = now.get(name) or f"no {name}"
+                run.note(e.Warned(f"MANIFEST still names {names}: {why}"))
         try:
             if back:
-                await self._move([_Line(*each, self.run.generation) for each in back])
+                await self._move(back)
         except StoreError as exc:
-            self.run.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
+            run.note(e.Warned(f"MANIFEST could not be moved: {exc}"))
+
+    def _why_not_back(self, module: str, old: str, now: Mapping[str, str]) -> str:
+        """Return why MANIFEST cannot name *old* again; empty where it can."""
+        # With one host on the newer release still, the older one could be as wrong: a
+        # person has to say which of them the fleet is to have.
+        if self.run.state.in_state(*NOT_BACK):
+            return "not every host is back"
+        if not old:
+            return "no one release was before"
+        if not self.run.generation:
+            return "the run has no number"
+        # A rollback that took a module away had removed links already, and a way back
+        # makes none: MANIFEST must not name what no host serves.
+        seen = {ctx.name: ctx.attempt.facts for ctx in self.hosts}
+        targets = {name: f.targets.get(module) for name, f in seen.items() if f}
+        gone = [n for n, t in targets.items() if t and t.activations and not t.link]
+        if module in now or not gone:
+            return ""
+        return (
+            f"its link is removed on {', '.join(gone)}; "
+            f"ghostasync deploy --package {old} brings it back"
+        )
 
     async def _move(
         self, lines: list[_Line], drop: Sequence[str] = ()

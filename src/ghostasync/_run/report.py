@@ -53,7 +53,8 @@ def sum_up(
     status = EXIT_STATUS[outcome]
     if fleet.run.refused and outcome is Outcome.FAILED:
         status = REFUSED
-    if fleet.run.links_left and not status:
+    back = fleet.run.spec.way_back
+    if not status and (fleet.run.links_left or (back and back.partly)):
         outcome, status = Outcome.PARTIAL, EXIT_STATUS[Outcome.FAILED]
     # A partial or live run exits 7 where after_all_deploy failed; a stranded host is
     # the graver news.

@@ -198,7 +198,8 @@ class DirectoryManifest:
         _files.make_folder(root / "environments")
         for kept in environments:
             _files.write(self._environment_file(kept.package), _texts.dump(kept))
-        _files.write(root / "MANIFEST", text.encode("utf-8", "surrogateescape"))
+        if moved != before:
+            _files.write(root / "MANIFEST", text.encode("utf-8", "surrogateescape"))
         # MANIFEST has moved: what goes wrong with old files must not say otherwise.
         with suppress(OSError):
             files = {
