@@ -88,8 +88,10 @@ class Scene:
 
     @property
     def manifest(self) -> str:
+        """What MANIFEST names; empty where it has no line."""
         path = self.folder / STORE / "MANIFEST"
-        return path.read_text().split(":")[1] if path.exists() else ""
+        text = path.read_text() if path.exists() else ""
+        return text.split(":")[1] if text else ""
 
     @property
     def after_all(self) -> int:
@@ -144,8 +146,7 @@ class Scene:
         lines = journal.read_bytes().splitlines(keepends=True)
         journal.write_bytes(b"".join(lines[:seq]) + lines[seq][:20])
         (journal.parent / "report.json").unlink()
-        if known[-1].manifest:
-            (store / "MANIFEST").write_bytes(known[-1].manifest)
+        (store / "MANIFEST").write_bytes(known[-1].manifest)
         # MANIFEST and the environments of what it names move together.
         for kept in (store / "environments").iterdir():
             if kept.stem not in known[-1].environments:

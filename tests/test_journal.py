@@ -199,6 +199,9 @@ def test_keys_from_the_future_are_passed_over() -> None:
     assert decode(line(told)[:-1] + ',"mood":"good"}') == told
 
 
+AT = "2026-01-01T00:00:00.250Z"
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
@@ -214,6 +217,8 @@ def test_keys_from_the_future_are_passed_over() -> None:
         line(record(e.Warned("x"))).replace('"text"', '"texts"'),
         line(record(e.Warned("x"), state=State.LIVE)).replace("LIVE", "ALIVE"),
         line(record(e.Warned("x"))).replace("2026-01", "2026-13"),
+        line(record(e.Warned("x"))).replace(AT, "0001-01-01T00:00:00+14:00"),
+        line(record(e.Warned("x"))).replace(AT, "9999-12-31T23:59:59-14:00"),
         line(record(e.Started("deploy", "a", (), ()))).replace("[]", "7"),
         line(record(e.ManifestMoved({}))).replace("{}", "7"),
     ],

@@ -136,11 +136,15 @@ async def test_histories_that_diverge_are_told(fleet: Fleet) -> None:
     )
 
 
-async def test_a_commit_that_the_repository_lost_is_told(fleet: Fleet) -> None:
+@pytest.mark.parametrize("commit", ["f" * 40, r"\0000abc", "--all", "a b"])
+async def test_a_commit_that_the_repository_has_not_is_told(
+    fleet: Fleet, commit: str
+) -> None:
+    """It was lost, or a host's record is damaged; a NUL is no argument of a program."""
     fleet.commit("1")
     await fleet.deploy()
     for host in fleet.hosts.hosts.values():
-        host.module("/ghost/shop/prod/web/site").records[1]["commit"] = "f" * 40
+        host.module("/ghost/shop/prod/web/site").records[1]["commit"] = commit
     fleet.commit("2")
 
     report = await fleet.deploy()

@@ -10,6 +10,7 @@ import pytest
 from ghostasync import DeployFailed, Outcome, Plan, State, deploy, resume
 from ghostasync import events as e
 from ghostasync.errors import StoreError
+from ghostasync.model import Deadlines
 from ghostasync.stores.directory import DirectoryRunLog, DirectoryStore
 from ghostasync.testing import Answer, Call, FakeHosts, FakeModule
 from tests._engine.losing import OLDER
@@ -299,3 +300,26 @@ async def test_a_run_that_waited_for_a_lock_is_numbered_after_the_wait(
     numbers = of(e.Numbered, [record.event for record in seen])
     assert numbers == [e.Numbered(1), e.Numbered(8)]
     assert hosts["h1"].fence == hosts["h2"].fence == f"8 {report.run}"
+
+
+async def test_a_host_that_cannot_note_the_run_keeps_no_other_from_it(
+    plan: Plan, tmp_path: Path
+) -> None:
+    """It serves the release already, and the store has nothing to do with it."""
+    hosts = FakeHosts()
+    plan = with_rollout(plan, deadlines=Deadlines(check=0.3))
+    first = await deploy(plan, limit=["h2"], transport=hosts.transport)
+    hosts.hangs = {("h2", "record_moves")}
+    seen: list[e.Event] = []
+
+    report = await deploy(
+        plan,
+        packages=list(first.releases.values()),
+        observe=lambda record: seen.append(record.event),
+        transport=hosts.transport,
+    )
+
+    assert (report.outcome, report.exit_status) == (Outcome.LIVE, 0)
+    text = "its records do not say yet that this run is live: not done within 0.3 s"
+    assert of(e.HostWarned, seen) == [e.HostWarned("h2", text)]
+    assert manifest(tmp_path)[0] == first.releases["site"]

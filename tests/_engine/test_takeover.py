@@ -35,6 +35,7 @@ from ghostasync import events as e
 from ghostasync.errors import ConnectionDied, NothingToResume, StoreError
 from ghostasync.history.replay import read_run
 from ghostasync.journal import Journal
+from ghostasync.stores.directory import DirectoryRunLog
 from ghostasync.testing import Answer, Call, FakeHost, FakeTransport
 from tests.killing import HOSTS, STORE, Scene
 
@@ -99,6 +100,57 @@ async def test_a_new_deploy_makes_up_for_a_run_that_was_killed_anywhere(
         assert scene.manifest == report.releases["site"]
         with pytest.raises(PlanError, match="no unfinished run"):
             await resume(scene.plan, transport=scene.fleet.transport)
+
+
+@pytest.mark.parametrize("goal", [Rollback(), Rollback(remove=True)])
+@pytest.mark.parametrize("lag", [0, 2])
+async def test_a_rollback_that_was_killed_anywhere_is_finished(
+    scene: Scene, goal: Rollback, lag: int
+) -> None:
+    await kill_rollback(scene, goal)
+    done = (scene.fleet.serves, scene.manifest)
+    for seq in scene.events()[scene.at(e.Numbered) :]:
+        scene.kill(seq, lag=lag)
+        told = await status(scene.plan, transport=scene.fleet.transport)
+        assert told.run is not None
+
+        report = await resume(scene.plan, transport=scene.fleet.transport)
+
+        assert report.exit_status == 0
+        assert (scene.fleet.serves, scene.manifest) == done, seq
+        with pytest.raises(PlanError, match="no unfinished run"):
+            await resume(scene.plan, transport=scene.fleet.transport)
+
+
+@pytest.mark.parametrize("goal", [Rollback(), Rollback(remove=True)])
+@pytest.mark.parametrize("lag", [0, 2])
+async def test_a_rollback_that_was_killed_anywhere_is_taken_back(
+    scene: Scene, goal: Rollback, lag: int
+) -> None:
+    left = await kill_rollback(scene, goal)
+    for seq in scene.events()[scene.at(e.Numbered) :]:
+        scene.kill(seq, lag=lag)
+        gone = not any(scene.fleet.serves.values())
+
+        report = await revert(scene.plan, transport=scene.fleet.transport)
+
+        assert report.exit_status == 0
+        serves = "" if gone else left
+        assert scene.fleet.serves == dict.fromkeys(HOSTS, serves)
+        # A link that was removed does not come back, and no host boots what none has.
+        assert scene.manifest == serves, seq
+        with pytest.raises(PlanError, match="no unfinished run"):
+            await resume(scene.plan, transport=scene.fleet.transport)
+
+
+async def kill_rollback(scene: Scene, goal: Rollback) -> str:
+    """Watch a rollback of version 2, or 1 where that goes; return what it leaves."""
+    if not goal.remove:
+        scene.version("2")
+        await scene.deploy()
+    left = scene.manifest
+    await scene.watch(goal)
+    return left
 
 
 async def test_a_resumed_run_that_fails_takes_every_host_back(scene: Scene) -> None:
@@ -628,6 +680,35 @@ async def test_a_fleet_that_another_run_holds_is_left_alone(
     assert report.exit_status == 0
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_revert_that_is_stopped_while_it_is_numbered_is_finished_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
+) -> None:
+    await kill_at(scene, e.Undrained, "h2")
+    before, reached = scene.fleet.serves, anyio.Event()
+
+    async def never(*_: object) -> None:
+        reached.set()
+        await anyio.sleep_forever()
+
+    with monkeypatch.context() as patch, anyio.CancelScope() as scope:
+        patch.setattr(DirectoryRunLog, "reserve", never)
+        async with start(scene.plan, Revert(), transport=scene.fleet.transport) as run:
+            await reached.wait()
+            if cancelled:
+                scope.cancel()
+            else:
+                run.interrupt()
+            report = await run.report()
+        assert (report.outcome, report.exit_status) == (Outcome.INTERRUPTED, 130)
+
+    assert scope.cancelled_caught == cancelled
+    assert scene.fleet.serves == before
+    await resume(scene.plan, transport=scene.fleet.transport)
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    assert (await status(scene.plan, transport=scene.fleet.transport)).run is None
+
+
 async def test_an_interrupted_revert_has_changed_nothing(scene: Scene) -> None:
     await kill_at(scene, e.Undrained, "h2")
     before = scene.fleet.serves
@@ -895,6 +976,46 @@ async def test_a_killed_converge_stays_one(scene: Scene) -> None:
     assert report.releases == {"site": scene.old}
     assert set(scene.fleet.serves.values()) == {scene.old}
     assert scene.after_all == before
+
+
+async def test_what_a_killed_rollback_had_sent_runs_its_pre_deploy(
+    scene: Scene,
+) -> None:
+    """Only what has served on a host has run its own there."""
+    scene.version("2")
+    await scene.deploy()
+    lacks = scene.fleet["h3"].module("/ghost/shop/prod/web/site")
+    lacks.releases.discard(scene.old)
+    lacks.served.discard(scene.old)
+    await scene.watch(Rollback())
+    scene.kill(scene.at(e.Uploaded, "h3"))
+
+    await resume(scene.plan, transport=scene.fleet.transport)
+
+    assert set(scene.fleet.serves.values()) == {scene.old}
+    assert scene.fleet.ran("pre_deploy") == ["h3"]
+    assert scene.fleet.ran("receive") == []
+
+
+async def test_a_rollback_with_recorded_secrets_is_resumed_with_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "secret-of-then")
+    app = attrs.evolve(scene.plan.app, secrets=("TOKEN",))
+    scene.plan = attrs.evolve(scene.plan, app=app)
+    scene.version("2")
+    await scene.deploy()
+    monkeypatch.delenv("TOKEN")
+    await scene.watch(Rollback(recorded_secrets=True))
+    scene.kill(scene.at(e.Numbered))
+    scene.fleet.calls.clear()
+
+    await resume(scene.plan, transport=scene.fleet.transport)
+
+    # Else hosts would be asked for the secret of what serves now.
+    asked = [call.args for call in scene.fleet.calls if call.name == "recall"]
+    assert len(asked) == len(HOSTS)
+    assert all("TOKEN" not in args for args in asked)
 
 
 async def test_a_killed_rollback_is_finished_as_one(scene: Scene) -> None:

@@ -9,16 +9,19 @@ import pytest
 from ghostasync import (
     DeployFailed,
     PlanError,
+    build,
+    check,
     converge,
     deploy,
+    dry_run,
     freeze,
     rollback,
     status,
     unfreeze,
 )
-from ghostasync.errors import Frozen
+from ghostasync.errors import Frozen, StoreError
 from ghostasync.testing import FakeTransport, MemoryStore
-from tests.killing import HOSTS, Scene
+from tests.killing import HOSTS, STORE, Scene
 
 WHY = "sale until Monday"
 
@@ -91,3 +94,35 @@ async def test_hosts_that_could_not_be_told_are_named(scene: Scene) -> None:
 async def test_a_freeze_needs_a_reason(scene: Scene) -> None:
     with pytest.raises(PlanError, match="say why"):
         await freeze(scene.plan, " ", transport=scene.fleet.transport)
+
+
+@pytest.mark.parametrize("until", [-1, 1e18, float("inf"), float("nan")])
+async def test_a_freeze_ends_at_a_time_of_the_calendar(
+    scene: Scene, until: float
+) -> None:
+    with pytest.raises(PlanError, match="until is no time between 1970 and 9999"):
+        await freeze(scene.plan, WHY, until=until, transport=scene.fleet.transport)
+
+
+async def test_a_frozen_app_is_looked_at_and_built(scene: Scene) -> None:
+    await frozen(scene)
+    transport = scene.fleet.transport
+
+    assert await check(scene.plan, transport=transport) == ()
+    assert [*await build(scene.plan)] == ["site"]
+    assert [*(await dry_run(scene.plan)).modules] == ["site"]
+
+
+@pytest.mark.parametrize(
+    "kept", ["{", '{"actor": "", "where": "", "reason": "", "since": 1e18}']
+)
+async def test_a_damaged_freeze_stops_a_run_until_it_is_taken_away(
+    scene: Scene, kept: str
+) -> None:
+    (scene.folder / STORE / "FROZEN").write_text(kept)
+
+    with pytest.raises(StoreError, match="FROZEN is damaged; ghostasync unlock"):
+        await scene.deploy()
+    await unfreeze(scene.plan, transport=scene.fleet.transport)
+
+    assert (await scene.deploy()).exit_status == 0

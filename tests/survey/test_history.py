@@ -59,6 +59,30 @@ async def test_hosts_know_where_the_store_does_not(scene: Scene) -> None:
     assert told == [(2, "live", 1, "a fix"), (1, "live", len(HOSTS), "")]
 
 
+@pytest.mark.parametrize(
+    "at",
+    [
+        "",
+        "soon",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "1066-10-14",
+    ],
+)
+async def test_a_host_whose_times_are_damaged_still_tells_its_runs(
+    scene: Scene, at: str
+) -> None:
+    for host in scene.fleet.hosts.values():
+        host.module("/ghost/shop/prod/web/site").records[1]["at"] = at
+
+    known = await past_runs(
+        scene.plan, store=MemoryStore(), transport=scene.fleet.transport
+    )
+
+    assert [run.at for run in known] == [0.0]
+    assert next(iter(tables.history(known))).startswith("#1  1970-01-01 00:00  ")
+
+
 def test_a_run_is_a_line_and_its_modules_are_below_it() -> None:
     run = HistoryEntry(
         id="20260101T000000Z-abcdef",

@@ -201,7 +201,12 @@ def dump(kept: Package | Environment | Freeze) -> bytes:
     return json.dumps(_CONVERTER.unstructure(kept), indent=1).encode() + b"\n"
 
 
-def load(data: bytes, kind: type[_Kept], name: str) -> _Kept:
+def load(
+    data: bytes,
+    kind: type[_Kept],
+    name: str,
+    cure: str = "remove it and deploy the module anew",
+) -> _Kept:
     """
     Read what :func:`dump` wrote; *name* is what messages call it.
 
@@ -213,6 +218,4 @@ def load(data: bytes, kind: type[_Kept], name: str) -> _Kept:
     try:
         return _CONVERTER.structure(json.loads(data), kind)
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise StoreError(
-            f"{name} is damaged; remove it and deploy the module anew"
-        ) from None
+        raise StoreError(f"{name} is damaged; {cure}") from None

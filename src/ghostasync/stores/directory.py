@@ -357,7 +357,8 @@ def _make_identity(root: Path) -> None:
 
 def _frozen(path: Path) -> Freeze | None:
     try:
-        return _texts.load(path.read_bytes(), Freeze, str(path))
+        cure = "ghostasync unlock takes it away"
+        return _texts.load(path.read_bytes(), Freeze, str(path), cure)
     except FileNotFoundError:
         return None
 

@@ -271,6 +271,7 @@ class _Books:
         stay = {module.live, *kept, *served[: int(keep) - 1]}
         never = sorted(module.releases - stay - {*lived}, reverse=True)
         module.releases &= stay | {*never[: int(failed)]}
+        module.served &= module.releases
         return Answer()
 
     def start_timer(self, _: str, name: str, __: str) -> Answer:
