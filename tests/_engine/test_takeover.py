@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -678,6 +679,46 @@ async def test_a_fleet_that_another_run_holds_is_left_alone(
     expected = scene.old if back else new
     assert set(scene.fleet.serves.values()) == {expected}
     assert report.exit_status == 0
+
+
+async def test_a_converge_takes_nothing_back_that_came_after_it_was_planned(
+    scene: Scene,
+) -> None:
+    new = await deploy_meanwhile(scene)
+
+    with pytest.raises(DeployFailed, match="MANIFEST has moved since the run was pl"):
+        await converge(scene.plan, transport=scene.fleet.transport)
+
+    assert (set(scene.fleet.serves.values()), scene.manifest) == ({new}, new)
+
+
+async def test_a_revert_leaves_what_came_after_it_was_planned(scene: Scene) -> None:
+    await kill_at(scene, e.ManifestMoved)
+    third = await deploy_meanwhile(scene)
+
+    await revert(scene.plan, transport=scene.fleet.transport)
+
+    assert (set(scene.fleet.serves.values()), scene.manifest) == ({third}, third)
+
+
+async def deploy_meanwhile(scene: Scene) -> str:
+    """Have a version come between the plan of the next run and its first lock."""
+    path = scene.folder / STORE / "MANIFEST"
+    before, text = copy.deepcopy(scene.fleet.hosts), path.read_bytes()
+    scene.version("meanwhile")
+    release = (await scene.deploy()).releases["site"]
+    after, new_text = scene.fleet.hosts, path.read_bytes()
+    scene.fleet.hosts = before
+    path.write_bytes(text)
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "lock" and scene.fleet.hosts is before:
+            scene.fleet.hosts = after
+            path.write_bytes(new_text)
+        return None
+
+    scene.fleet.breaks = breaks
+    return release
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -30,7 +32,8 @@ from ghostasync import (
     start,
 )
 from ghostasync import events as e
-from ghostasync.errors import NothingToResume
+from ghostasync.errors import NothingToResume, StoreError
+from ghostasync.stores.directory import DirectoryManifest
 from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport, step
 from tests.killing import HOSTS, STORE, Scene, four_hosts
 
@@ -97,9 +100,9 @@ class History:
         ) as run:
             return await run.report(), told
 
-    def lose(self, package: str) -> None:
-        """Lose a package of the store."""
-        for file in (self.scene.folder / STORE / "packages").glob(f"{package}*"):
+    def lose(self, package: str, what: str = "packages") -> None:
+        """Lose a package of the store, or its environment."""
+        for file in (self.scene.folder / STORE / what).glob(f"{package}*"):
             file.unlink()
 
     def assert_serves(self, release: str) -> None:
@@ -300,6 +303,30 @@ async def test_a_host_whose_records_are_damaged_is_stranded_and_the_others_go_ba
     history.assert_serves(third)
 
 
+@pytest.mark.parametrize("fail", [False, True])
+async def test_a_move_of_manifest_whose_answer_is_lost_may_have_happened(
+    history: History, monkeypatch: pytest.MonkeyPatch, *, fail: bool
+) -> None:
+    second, third = (report.releases["site"] for report in history.reports)
+    moves, move = 0, DirectoryManifest.move
+
+    async def lose(self: DirectoryManifest, *args: Any) -> None:
+        nonlocal moves
+        moves += 1
+        await move(self, *args)
+        if moves == 1:
+            raise StoreError("no answer")
+
+    monkeypatch.setattr(DirectoryManifest, "move", lose)
+    if fail:
+        history.fleet.breaks = fails("switch", "h4")
+
+    with pytest.raises(DeployFailed) if fail else contextlib.nullcontext():
+        await history.rollback()
+
+    history.assert_serves(third if fail else second)
+
+
 async def test_manifest_is_empty_again_where_a_rollback_that_filled_it_fails(
     plan: Plan, tmp_path: Path
 ) -> None:
@@ -357,9 +384,12 @@ async def test_a_fleet_without_runs_has_nothing_to_go_back_from(plan: Plan) -> N
         await rollback(plan, transport=FakeHosts().transport)
 
 
-async def test_a_release_that_hosts_hold_needs_no_package(history: History) -> None:
+@pytest.mark.parametrize("lost", ["packages", "environments"])
+async def test_a_release_that_hosts_hold_needs_no_package(
+    history: History, lost: str
+) -> None:
     second, third = (report.releases["site"] for report in history.reports)
-    history.lose(second)
+    history.lose(second, lost)
 
     report, told = await history.watch(Rollback())
 
