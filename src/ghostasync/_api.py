@@ -290,7 +290,8 @@ async def deploy(
 
         rev: A branch, tag or commit instead of the configured one; for one repository.
 
-        packages: Ids of stored packages to take instead of building.
+        packages: Stored packages to take instead of building, each by its id, its
+            commit, or how one begins.
 
         force: Build and deploy again what is unchanged.
 
@@ -343,7 +344,7 @@ async def resume(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) ->
     Args:
         plan: What goes where.
 
-        run: The run's id; the newest that is unfinished by default.
+        run: The run, by how its id begins; the newest that is unfinished by default.
 
         **options: See :class:`RunOptions`; without *limit*.
 
@@ -365,8 +366,9 @@ async def revert(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) ->
     Args:
         plan: What goes where.
 
-        run: The run's id; the newest that is unfinished by default. A run whose journal
-            is lost is taken back by the records that hosts keep.
+        run: The run, by how its id begins; the newest that is unfinished by default. A
+            run whose journal is lost is named by its whole id, and taken back by the
+            records that hosts keep.
 
         **options: See :class:`RunOptions`; without *limit*.
 
@@ -401,7 +403,8 @@ async def rollback(
 
         run: The run to undo, or how its id begins; the newest that stands by default.
 
-        to: Go to these releases instead, one for each module; not with *run*.
+        to: Go to these releases instead, one for each module, by their ids, commits, or
+            how these begin; not with *run*.
 
         remove: Remove the links of modules that the run had brought.
 

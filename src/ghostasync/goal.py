@@ -133,9 +133,9 @@ class Deploy(_Questions):
     Build modules, or take stored packages, and bring them to the fleet.
 
     *modules* are names or ``name@rev``, all of the plan's by default; *rev* is for
-    those without their own and needs one repository; *packages* are ids of stored
-    packages to take instead of building; *force* deploys what is live already. *back*
-    allows a commit that is older than what serves.
+    those without their own and needs one repository; *packages* name stored packages
+    to take instead of building, by id or commit, or how one begins; *force* deploys
+    what is live already. *back* allows a commit that is older than what serves.
     """
 
     action: ClassVar = Action.DEPLOY

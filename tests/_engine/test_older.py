@@ -10,54 +10,24 @@ import pytest
 from ghostasync import (
     DeployFailed,
     DirectorySource,
-    GitSource,
     Outcome,
     Plan,
-    Report,
     State,
     deploy,
 )
-from ghostasync import events as e
-from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport
-from tests.sources.repos import Repo
+from ghostasync.testing import Answer, Call, FakeTransport
+from tests.committed import Committed
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-@attrs.define
-class Fleet:
-    """A fleet that gets what a repository has."""
-
-    plan: Plan
-    repo: Repo
-    hosts: FakeHosts = attrs.field(factory=FakeHosts)
-    told: list[str] = attrs.field(factory=list)
-
-    def commit(self, name: str) -> str:
-        return self.repo.commit(name, index=name)
-
-    async def deploy(self, rev: str = "", *, back: bool = False) -> Report:
-        def observe(record: e.Record) -> None:
-            if isinstance(record.event, e.Warned):
-                self.told.append(record.event.text)
-
-        transport = self.hosts.transport
-        return await deploy(
-            self.plan, rev=rev, back=back, observe=observe, transport=transport
-        )
-
-
 @pytest.fixture
-def fleet(plan: Plan) -> Fleet:
-    repo = Repo(plan.base / "repo")
-    repo.path.mkdir()
-    repo.git("init", "--quiet", "--initial-branch=main")
-    module = attrs.evolve(plan.modules[0], source=GitSource(str(repo.path), "main"))
-    return Fleet(attrs.evolve(plan, modules=(module,)), repo)
+def fleet(plan: Plan) -> Committed:
+    return Committed.create(plan)
 
 
 async def test_an_older_commit_is_refused_before_anything_is_changed(
-    fleet: Fleet,
+    fleet: Committed,
 ) -> None:
     first, _, third = fleet.commit("1"), fleet.commit("2"), fleet.commit("3")
     live = (await fleet.deploy()).releases["site"]
@@ -77,7 +47,9 @@ async def test_an_older_commit_is_refused_before_anything_is_changed(
     assert set(fleet.hosts.serves.values()) == {live}
 
 
-async def test_an_older_commit_is_deployed_where_that_is_meant(fleet: Fleet) -> None:
+async def test_an_older_commit_is_deployed_where_that_is_meant(
+    fleet: Committed,
+) -> None:
     first, _ = fleet.commit("1"), fleet.commit("2")
     await fleet.deploy()
 
@@ -88,7 +60,7 @@ async def test_an_older_commit_is_deployed_where_that_is_meant(fleet: Fleet) -> 
 
 
 async def test_a_pipeline_that_waited_finds_out_what_serves_by_then(
-    fleet: Fleet,
+    fleet: Committed,
 ) -> None:
     fleet.commit("99")
     await fleet.deploy()
@@ -110,7 +82,7 @@ async def test_a_pipeline_that_waited_finds_out_what_serves_by_then(
     assert {r[-7:] for r in fleet.hosts.serves.values()} == {newer[:7]}
 
 
-async def test_whoever_names_a_package_gets_it(fleet: Fleet) -> None:
+async def test_whoever_names_a_package_gets_it(fleet: Committed) -> None:
     fleet.commit("1")
     first = (await fleet.deploy()).releases["site"]
     fleet.commit("2")
@@ -121,7 +93,7 @@ async def test_whoever_names_a_package_gets_it(fleet: Fleet) -> None:
     assert set(fleet.hosts.serves.values()) == {first}
 
 
-async def test_histories_that_diverge_are_told(fleet: Fleet) -> None:
+async def test_histories_that_diverge_are_told(fleet: Committed) -> None:
     base, served = fleet.commit("1"), fleet.commit("2")
     await fleet.deploy()
     fleet.repo.git("reset", "--quiet", "--hard", base)
@@ -138,7 +110,7 @@ async def test_histories_that_diverge_are_told(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("commit", ["f" * 40, r"\0000abc", "--all", "a b"])
 async def test_a_commit_that_the_repository_has_not_is_told(
-    fleet: Fleet, commit: str
+    fleet: Committed, commit: str
 ) -> None:
     """It was lost, or a host's record is damaged; a NUL is no argument of a program."""
     fleet.commit("1")
@@ -153,7 +125,7 @@ async def test_a_commit_that_the_repository_has_not_is_told(
     assert any("is older, the source does not say" in text for text in fleet.told)
 
 
-async def test_a_folder_has_no_commits_to_compare(fleet: Fleet, plan: Plan) -> None:
+async def test_a_folder_has_no_commits_to_compare(fleet: Committed, plan: Plan) -> None:
     fleet.commit("1")
     await fleet.deploy()
     folder = DirectorySource(str(plan.base / "tree"))

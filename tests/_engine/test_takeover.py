@@ -893,7 +893,7 @@ async def test_a_run_that_nobody_knows_cannot_be_taken_back(scene: Scene) -> Non
     await kill_at(scene, e.Undrained, "h2")
     before = scene.fleet.serves
 
-    with pytest.raises(PlanError, match="has no run '20260101-typo', and that is no"):
+    with pytest.raises(PlanError, match="there is no run 20260101-typo"):
         await revert(
             scene.plan,
             run="20260101-typo",
@@ -1161,3 +1161,19 @@ async def test_what_was_moved_stays_where_another_run_holds_a_host(
     assert scene.fleet.serves == before
     await resume(scene.plan, transport=scene.fleet.transport)
     assert set(scene.fleet.serves.values()) == {new}
+
+
+@pytest.mark.parametrize("again", [resume, revert])
+async def test_the_beginning_of_an_id_names_the_killed_run(
+    scene: Scene, again: Callable[..., Awaitable[Report]]
+) -> None:
+    await scene.deploy_and_watch()
+    scene.kill(scene.at(e.Switched, "h2"))
+
+    report = await again(
+        scene.plan, run=scene.run[:-2], transport=scene.fleet.transport
+    )
+
+    assert report.exit_status == 0
+    with pytest.raises(PlanError, match="there is no run 1999"):
+        await again(scene.plan, run="1999", transport=scene.fleet.transport)

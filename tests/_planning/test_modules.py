@@ -8,9 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync import Host, Outcome, Plan, PlanError, Script, deploy
-from ghostasync.testing import Call, FakeTransport
+from ghostasync import Host, Outcome, Plan, PlanError, Script, deploy, rollback
+from ghostasync.testing import Call, FakeTransport, MemoryStore
 from tests._engine.balanced import Fleet
+from tests.committed import Committed
 from tests.deploying import run
 
 
@@ -92,3 +93,75 @@ async def test_before_switch_of_a_module_runs_where_it_goes(two: Plan) -> None:
     await run(attrs.evolve(two, modules=(site, data)), fleet)
 
     assert fleet.steps("before_switch") == [("h2", "before_switch")]
+
+
+# --- Packages, by how they begin ----------------------------------------------------
+
+
+@pytest.fixture
+async def committed(plan: Plan) -> Committed:
+    """Two commits, the second one live; in *told* their packages."""
+    fleet = Committed.create(plan)
+    for version in "12":
+        fleet.commit(version)
+        fleet.told.append((await fleet.deploy()).releases["site"])
+    return fleet
+
+
+@pytest.mark.parametrize("word", ["commit", "commit[:12]", "commit[:7]", "id[:-8]"])
+@pytest.mark.parametrize("command", ["deploy", "rollback", "without the store"])
+async def test_a_package_is_named_by_the_beginning_of_its_id_or_its_commit(
+    committed: Committed, word: str, command: str
+) -> None:
+    commit, package = committed.repo.git("rev-parse", "HEAD~1"), committed.told[0]
+    # Only the epoch tells the two apart, and it is the same for many digits.
+    words = {
+        "commit": commit,
+        "commit[:12]": commit[:12].upper(),
+        "commit[:7]": commit[:7],
+        "id[:-8]": package[:10],
+    }
+    asked, transport = [words[word]], committed.hosts.transport
+
+    if command == "deploy":
+        await deploy(committed.plan, packages=asked, transport=transport)
+    elif command == "rollback":
+        await rollback(committed.plan, to=asked, transport=transport)
+    else:
+        store = MemoryStore()
+        await rollback(committed.plan, to=asked, transport=transport, store=store)
+
+    assert set(committed.hosts.serves.values()) == {package}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("dead", "dead: no package has an id or a commit that begins so"),
+        ("", "2 packages are called : "),
+        ("{commit}0", "no package has an id or a commit that begins so"),
+        ("{other}", "no package has an id or a commit that begins so"),
+        ("{epoch}", "2 packages are called {epoch}: {first}, {second}"),
+    ],
+)
+async def test_a_beginning_that_names_no_package_or_several_is_refused(
+    committed: Committed, word: str, message: str
+) -> None:
+    commit = committed.repo.git("rev-parse", "HEAD~1")
+    first, second = committed.told
+    words = {
+        "commit": commit,
+        "other": commit[:-1] + ("0" if commit[-1] != "0" else "1"),
+        "epoch": first[:6],
+        "first": first,
+        "second": second,
+    }
+
+    with pytest.raises(PlanError, match=message.format(**words)):
+        await deploy(
+            committed.plan,
+            packages=[word.format(**words)],
+            transport=committed.hosts.transport,
+        )
+
+    assert set(committed.hosts.serves.values()) == {second}

@@ -152,7 +152,7 @@ async def test_a_look_has_no_secrets_and_needs_none(
     [
         (Converge(), "MANIFEST names no module of this app yet"),
         (Resume(RUN), f"has no journal of a run {RUN}; what its hosts have on record"),
-        (Revert("typo"), "has no run 'typo', and that is no run's id"),
+        (Revert("typo"), "there is no run typo; `ghostasync history` names them"),
         (Deploy(["other"]), "there is no module 'other'; modules: site"),
         (Deploy(["site@v1"]), "site: its source has no revisions"),
     ],

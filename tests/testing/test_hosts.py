@@ -113,7 +113,14 @@ def _comparable(facts: Facts) -> Facts:
     (site,) = facts.targets.values()
     records = tuple(
         attrs.evolve(
-            each, generation=number, run="", store="", instance="", at="", origin=""
+            each,
+            generation=number,
+            run="",
+            store="",
+            instance="",
+            at="",
+            origin="",
+            reverted_by=each.reverted_by and "run",
         )
         for number, each in enumerate(site.activations)
     )

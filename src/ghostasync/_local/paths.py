@@ -29,6 +29,7 @@ __all__ = [
     "expand_home",
     "git_url",
     "host_log",
+    "is_package_id",
     "is_run_id",
     "local_path",
     "local_runs",
@@ -278,6 +279,11 @@ def parse_package_id(text: str) -> PackageId:
             "1763856184_site_4f2a9c1"
         )
     return PackageId(int(match[1]), match[2], match[3])
+
+
+def is_package_id(text: str) -> bool:
+    """Tell whether *text* looks like what :func:`package_id` makes."""
+    return _PACKAGE_ID.fullmatch(text) is not None
 
 
 def is_run_id(text: str) -> bool:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 
 import attrs
 
 from .._engine.spec import ModuleToDeploy
-from .._local.paths import cache_home, git_url, local_path, parse_package_id
+from .._local.paths import (
+    cache_home,
+    git_url,
+    is_package_id,
+    local_path,
+    parse_package_id,
+)
 from ..errors import PlanError, SourceError, StoreError
 from ..goal import Goal
-from ..model import DirectorySource, GitSource, Module, Plan
+from ..model import DirectorySource, GitSource, Module, Package, Plan
 from ..protocols import Lineage, ManifestLine, Source
 from ..sources.directory import Directory
 from ..sources.git import Git
 from .basis import Basis
 
-__all__ = ["at_revision", "in_manifest", "to_deploy", "wanted"]
+__all__ = ["at_revision", "in_manifest", "to_deploy", "wanted", "whole_ids"]
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{4,40}")
+"""A commit, or its beginning, as git takes it."""
 
 
 def wanted(
@@ -56,6 +68,55 @@ def wanted(
                 "--rev needs modules of one repository; give each its own: NAME@REV"
             )
     return tuple(at_revision(m, revs.get(m.name) or rev) for m in chosen), ids
+
+
+async def whole_ids(
+    basis: Basis, asked: Sequence[str], held: Mapping[str, Package] | None = None
+) -> tuple[str, ...]:
+    """
+    Return the ids of packages that are named by an id, a commit, or how one begins.
+
+    *held* are packages that hosts have: a store that cannot be read is then no matter.
+
+    Raises:
+        PlanError: No package is named so, or several are.
+        StoreError: The store cannot be read.
+    """
+    if all(map(is_package_id, asked)):
+        return tuple(asked)
+    known = dict.fromkeys(held or {})
+    for module in basis.plan.modules:
+        with suppress(*[StoreError] * (held is not None)):
+            known |= dict.fromkeys(await basis.store.packages.ids(module.name))
+    return tuple([await _whole_id(basis, text, [*known], held or {}) for text in asked])
+
+
+async def _whole_id(
+    basis: Basis, asked: str, known: Sequence[str], held: Mapping[str, Package]
+) -> str:
+    if is_package_id(asked):
+        return asked
+    found = [package for package in known if package.startswith(asked)]
+    for package in known if _COMMIT.fullmatch(asked.lower()) else ():
+        short = parse_package_id(package).commit
+        if short.startswith(asked.lower()[: len(short)]):
+            # An id has seven digits of the commit.
+            commit = short
+            if len(asked) > len(short):
+                about = held.get(package) or await basis.store.packages.package(package)
+                commit = about.revision.commit
+            found += [package] * commit.startswith(asked.lower())
+    found = [*dict.fromkeys(found)]
+    if len(found) > 1:
+        raise PlanError(
+            f"{len(found)} packages are called {asked}: {', '.join(sorted(found))}"
+        )
+    if not found:
+        raise PlanError(
+            f"{asked}: no package has an id or a commit that begins so; `ghostasync "
+            "history` names them"
+        )
+    return found[0]
 
 
 def in_manifest(

@@ -19,7 +19,7 @@ from .._local.paths import is_run_id
 from ..errors import NothingToResume, PlanError, StoreError
 from ..goal import Converge, Deploy, Redeploy, Resume, Revert, Rollback
 from ..history.past_run import PastRun
-from ..history.runs import find_run, open_runs
+from ..history.runs import find_run, open_runs, run_named
 from ..model import Action, Host, Module, Package, State
 from ..protocols import RunLog
 from .basis import Basis, Task
@@ -214,8 +214,12 @@ async def _killed(
         PlanError: There is no such run.
     """
     runs = basis.store.runs
-    if asked.run and await find_run(runs, asked.run) is None:
-        return _lost(basis, asked), frozenset(), {}
+    if asked.run:
+        known = any(run.startswith(asked.run) for run in await runs.ids())
+        if known or not is_run_id(asked.run):
+            asked = attrs.evolve(asked, run=await run_named(runs, asked.run))
+        if await find_run(runs, asked.run) is None:
+            return _lost(basis, asked), frozenset(), {}
     seen = await look_at(basis, basis.plan.hosts, reach)
     if not asked.run:
         killed = await unfinished_run(basis.store, basis.plan, basis.manifest, seen)
@@ -291,14 +295,7 @@ async def _require_known(basis: Basis, seen: Seen) -> None:
 
 def _lost(basis: Basis, asked: Resume | Revert) -> PastRun:
     """Return a run without a journal, known by its id: hosts may know the rest."""
-    # Hosts will be asked for records of this id; a word that cannot be one is refused
-    # before that.
     url, run = basis.store.url, asked.run
-    if not is_run_id(run):
-        raise PlanError(
-            f"{url} has no run {run!r}, and that is no run's id: "
-            "YYYYMMDDThhmmssZ-xxxxxx; `ghostasync status` names what was killed"
-        )
     if isinstance(asked, Resume):
         raise PlanError(
             f"{url} has no journal of a run {run}; what its hosts have on record can "

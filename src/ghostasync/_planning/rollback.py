@@ -24,7 +24,7 @@ from .basis import Basis, Task
 from .hosts import leaves_out, place
 from .ledger import Ledger, Undoing
 from .look import Reach, choose_hosts, look_at
-from .modules import wanted
+from .modules import wanted, whole_ids
 from .unfinished import Seen
 
 __all__ = ["held_packages", "plan_rollback"]
@@ -59,8 +59,10 @@ async def plan_rollback(
     if not told:
         name, error = next(iter(seen.items()))
         raise PlanError(f"no host answers, {name} because: {error}")
+    held = held_packages(told)
     if asked.to:
-        undoing = _named(basis, asked.to, chosen)
+        releases = await whole_ids(basis, asked.to, held)
+        undoing = _named(basis, releases, chosen)
     else:
         committed = await _committed(basis, told.values())
         undoing = Ledger(told, committed).undo(asked.run, remove=asked.remove)
@@ -68,7 +70,6 @@ async def plan_rollback(
             basis, undoing, [h for h in chosen if h.name not in told]
         )
     warnings = [*told_of_choice, *_stays(undoing), *_groups(undoing)]
-    held = held_packages(told)
     undoing, lacking = await _possible(basis, undoing, told)
     warnings += lacking
     if not undoing.to:

@@ -25,7 +25,7 @@ from .balancer import balancer_of
 from .basis import Basis, Task, begin, spec_of_look, this_user
 from .hosts import leave_enough, leaves_out, place
 from .look import Reach, choose_hosts
-from .modules import in_manifest, to_deploy, wanted
+from .modules import in_manifest, to_deploy, wanted, whole_ids
 from .resume import plan_resume
 from .rollback import plan_rollback
 from .shrunk import require_no_shrunk
@@ -165,10 +165,12 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
     """Return the task that *goal* amounts to on this plan."""
     match goal:
         case Deploy(modules=modules, rev=rev, packages=packages):
-            chosen = wanted(basis.plan, modules=modules, rev=rev, packages=packages)
+            ids = await whole_ids(basis, packages)
+            chosen = wanted(basis.plan, modules=modules, rev=rev, packages=ids)
             return await _forward(basis, goal, chosen, limit, reach)
         case Redeploy(packages=packages):
-            chosen = wanted(basis.plan, packages=packages)
+            ids = await whole_ids(basis, packages)
+            chosen = wanted(basis.plan, packages=ids)
             return await _forward(basis, goal, chosen, limit, reach)
         case Converge():
             chosen = in_manifest(basis.plan, basis.manifest)

@@ -179,7 +179,7 @@ def resume(
     Finish a run whose controller was killed, or put back what it did.
 
     Args:
-        run: The run's id; the newest that is unfinished by default.
+        run: The run, by how its id begins; the newest that is unfinished by default.
 
         revert: Put every host back to what it served before that run.
 
@@ -209,7 +209,8 @@ def rollback(
     Args:
         run: The run to undo, or how its id begins; by default the newest that stands.
 
-        to: The id of the release to go to instead, one for each module. Repeatable.
+        to: The release to go to instead, by its id, its commit, or how one begins; one
+            for each module. Repeatable.
 
         limit: Hosts: globs, !x, label=v, @failed, @behind; a comma is "and".
 

@@ -108,7 +108,7 @@ class Pick:
     """A branch, tag or commit instead of the configured one; for one repository."""
 
     package: Repeatable = ()
-    """The id of a stored package, deployed as it is. Repeatable."""
+    """A stored package by its id, its commit, or how one begins. Repeatable."""
 
     limit: Repeatable = ()
     """Hosts: globs, !x, label=v, @failed, @behind; a comma is "and". Repeatable."""

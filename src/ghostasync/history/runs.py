@@ -48,7 +48,8 @@ async def run_named(runs: RunLog, asked: str = "") -> str:
     ids = await runs.ids()
     found = [run for run in ids if run.startswith(asked)]
     if not found:
-        raise PlanError(f"there is no run {asked}" if asked else "there is no run yet")
+        text = f"there is no run {asked}; `ghostasync history` names them"
+        raise PlanError(text if asked else "there is no run yet")
     if asked and len(found) > 1 and asked not in found:
         raise PlanError(
             f"{len(found)} runs begin with {asked}: {found[-1]} is the last"
