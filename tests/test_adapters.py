@@ -100,7 +100,7 @@ async def test_an_inventory_is_given_its_keys_and_the_plan(tmp_path: Path) -> No
     (tmp_path / "hosts.csv").write_text("name,address,zone\na,192.0.2.1,z1\n")
     mine = plan(tmp_path, inventory='plugin = "csv"\nfile = "hosts.csv"')
 
-    preview = await dry_run(mine)
+    preview = await dry_run(mine, transport=FakeTransport(answer))
 
     assert preview.waves == (("a",),)
 

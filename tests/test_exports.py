@@ -91,6 +91,7 @@ PROMISED = {
     "ghostasync.survey.check": "Finding",
     "ghostasync.survey.history": "HistoryEntry of_hosts of_store",
     "ghostasync.survey.logs": "Log",
+    "ghostasync.survey.preview": "Commits Preview Step",
     "ghostasync.survey.status": """
         Ahead Condition FleetStatus HostStatus OpenRun OtherStore Way
     """,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ._api import (
         BackPreview,
-        Preview,
         RunOptions,
         build,
         check,
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from .survey.check import Finding
     from .survey.history import HistoryEntry
     from .survey.logs import Log
+    from .survey.preview import Preview
     from .survey.status import FleetStatus, HostStatus, OpenRun
 
 __all__ = [
@@ -123,7 +123,8 @@ __all__ = [
 
 _HOMES: Final = (
     *("model", "errors", "goal", "config"),
-    *("survey.check", "survey.history", "survey.logs", "survey.status"),
+    *("survey.check", "survey.history", "survey.logs"),
+    *("survey.preview", "survey.status"),
     *("_run.run", "_api"),
 )
 """Modules that define these names; the first are the fastest to import."""

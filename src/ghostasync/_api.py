@@ -23,7 +23,6 @@ import anyio
 import attrs
 
 from ._engine.spec import RunSpec
-from ._engine.waves import allowed, cut
 from ._planning.basis import open_store, this_user
 from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
@@ -34,7 +33,7 @@ from .config import unsupported
 from .errors import ConfigError, DeployFailed, PlanError
 from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
 from .history.chain import broken
-from .model import Package, Plan, Report, Revision
+from .model import Package, Plan, Report
 from .protocols import (
     Balancer,
     Freeze,
@@ -47,12 +46,12 @@ from .protocols import (
 from .survey.check import Finding, find
 from .survey.history import HistoryEntry, of_hosts, of_store
 from .survey.logs import Log, read_logs
+from .survey.preview import Preview, foresee
 from .survey.status import FleetStatus, compare
 
 __all__ = [
     "BackPreview",
     "OnCancel",
-    "Preview",
     "RunOptions",
     "build",
     "check",
@@ -78,20 +77,6 @@ OnCancel = Literal["rollback", "detach"]
 The end of a run whose caller fails or is cancelled: the run puts every link back, or
 goes on to its own end.
 """
-
-
-@attrs.frozen
-class Preview:
-    """
-    A deploy as it would go, found out without contacting a host.
-
-    *modules* map names to revisions, or to package ids; *waves* hold host names;
-    *allowed* is how many hosts may fail.
-    """
-
-    modules: Mapping[str, Revision | str]
-    waves: tuple[tuple[str, ...], ...]
-    allowed: int
 
 
 @attrs.frozen
@@ -618,12 +603,16 @@ async def dry_run(
     modules: Sequence[str] = (),
     rev: str = "",
     packages: Sequence[str] = (),
+    force: bool = False,
+    back: bool = False,
     limit: Sequence[str] = (),
+    inventory_shrank: bool = False,
+    transport: Transport | None = None,
     store: Store | None = None,
     inventory: Inventory | None = None,
 ) -> Preview:
     """
-    Say what a deploy would do; sources are asked, hosts are not.
+    Say what a deploy would do: sources and hosts are asked, and nothing is changed.
 
     Args:
         plan: What goes where.
@@ -634,7 +623,15 @@ async def dry_run(
 
         packages: As for :func:`deploy`.
 
+        force: As for :func:`deploy`.
+
+        back: As for :func:`deploy`.
+
         limit: As in :class:`RunOptions`.
+
+        inventory_shrank: As in :class:`RunOptions`.
+
+        transport: As in :class:`RunOptions`.
 
         store: As in :class:`RunOptions`.
 
@@ -643,21 +640,19 @@ async def dry_run(
     Raises:
         PlanError: The plan cannot be carried out.
         SourceError: A source could not be asked.
+        StoreError: The store cannot be read.
     """
-    goal = Deploy(modules, rev, packages)
     spec = await _plan_forward(
-        plan, goal, limit=limit, store=store, inventory=inventory
+        plan,
+        Deploy(modules, rev, packages, force, back),
+        limit=limit,
+        inventory_shrank=inventory_shrank,
+        transport=transport,
+        store=store,
+        inventory=inventory,
     )
-    for chosen in spec.modules:
-        if chosen.error is not None:
-            raise chosen.error
-    rollout = plan.rollout
-    waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
-    return Preview(
-        modules={m.module.name: m.package or m.revision for m in spec.modules},
-        waves=tuple(tuple(host.name for host in wave) for wave in waves),
-        allowed=allowed(rollout.max_failures, len(spec.hosts)),
-    )
+    async with _look_through(transport, spec) as carrier:
+        return await foresee(spec, carrier)
 
 
 async def check(
@@ -834,6 +829,7 @@ async def _plan_forward(
     *,
     limit: Sequence[str] = (),
     actor: str = "",
+    inventory_shrank: bool = True,
     transport: Transport | None = None,
     store: Store | None = None,
     inventory: Inventory | None = None,
@@ -845,6 +841,7 @@ async def _plan_forward(
         reach=partial(_look_through, transport),
         limit=limit,
         actor=actor,
+        inventory_shrank=inventory_shrank,
         carried_out=False,
         store=store,
         inventory=inventory,

@@ -153,13 +153,21 @@ class Source(Protocol):
 
 @runtime_checkable
 class Lineage(Protocol):
-    """A :class:`Source` that knows which of two commits came later."""
+    """A :class:`Source` that knows which of two commits came later. Never raises."""
 
     async def distance(self, commit: str, other: str) -> tuple[int, int] | None:
         """
         Return how many commits *commit* is ahead of *other*, and how many behind.
 
-        None where the source does not know both of them. Never raises.
+        None where the source does not know both of them.
+        """
+
+    async def subjects(self, commit: str, other: str, count: int) -> tuple[str, ...]:
+        """
+        Return the newest *count* commits that *commit* has and *other* has not.
+
+        Of each come an abbreviated id and the first line of its message; none where the
+        source does not know both.
         """
 
 

@@ -138,10 +138,10 @@ async def test_a_package_is_named_by_the_beginning_of_its_id_or_its_commit(
     ("word", "message"),
     [
         ("dead", "dead: no package has an id or a commit that begins so"),
-        ("", "2 packages are called : "),
+        ("", "'' names 2 packages: "),
         ("{commit}0", "no package has an id or a commit that begins so"),
         ("{other}", "no package has an id or a commit that begins so"),
-        ("{epoch}", "2 packages are called {epoch}: {first}, {second}"),
+        ("{epoch}", "'{epoch}' names 2 packages: {first}, {second}"),
     ],
 )
 async def test_a_beginning_that_names_no_package_or_several_is_refused(

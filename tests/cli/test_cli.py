@@ -34,7 +34,7 @@ async def test_a_deployment_from_the_first_check_to_the_status(
     assert (check.stdout, check.returncode) == (b"nothing stands in the way\n", 0)
 
     preview = await ghostasync(tmp_path, "deploy", "--dry-run", "--waves", "1")
-    assert b"wave 2 of 2: 1 host, host-2" in preview.stdout
+    assert b"waves 1 to 2 of 2: 1 host each, host-[1-2]" in preview.stdout
 
     build = await ghostasync(tmp_path, "build")
     (package,) = build.stdout.decode().split()

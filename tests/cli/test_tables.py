@@ -18,9 +18,12 @@ from ghostasync.survey.status import (
 from tests.story import NEW, OLD, names
 
 PREVIEW = Preview(
-    {"site": Revision("https://git.example/site", "main", "4f2a9c1" * 5), "api": OLD},
-    (("web001",), names(300)[1:]),
-    15,
+    modules={
+        "site": Revision("https://git.example/site", "main", "4f2a9c1" * 5, "Fix it"),
+        "api": OLD,
+    },
+    waves=(("web001",), names(300)[1:]),
+    allowed=15,
 )
 FINDINGS = (
     Finding("web1", "/srv/site is a folder; move it away, or say adopt"),
@@ -41,7 +44,8 @@ FLEET = FleetStatus(
 
 def test_a_preview_says_where_the_run_would_stop() -> None:
     assert list(tables.preview(PREVIEW)) == [
-        "site: main " + "4f2a9c1" * 5,
+        "site: main is 4f2a9c1 Fix it",
+        "  would be built",
         f"api: {OLD}",
         "wave 1 of 2: 1 host, web001",
         "wave 2 of 2: 299 hosts, web[002-300]",

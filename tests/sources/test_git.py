@@ -188,6 +188,27 @@ async def test_an_abbreviation_of_more_than_one_commit_is_refused(
     assert set(caught.value.commits) == same
 
 
+async def test_commits_that_another_one_lacks_have_their_subjects(
+    repo: Repo, git: Callable[..., Git]
+) -> None:
+    first = repo.head()
+    commits = [repo.commit(text) for text in (b"One\n\nBody", b"Tw\x0bo", b"Three")]
+    source, last = git("main"), commits[-1]
+    await source.resolve()
+
+    ids = [commit[:7] for commit in commits]
+    assert await source.subjects(last, first, 2) == (
+        f"{ids[2]} Three",
+        f"{ids[1]} Tw\x0bo",
+    )
+    assert await source.subjects(last, first, 9) == (
+        *(await source.subjects(last, first, 2)),
+        f"{ids[0]} One",
+    )
+    assert await source.subjects(first, last, 9) == ()
+    assert await source.subjects("f" * 40, first, 9) == ()
+
+
 async def test_a_known_commit_needs_no_network(
     repo: Repo, git: Callable[..., Git], tmp_path: Path
 ) -> None:

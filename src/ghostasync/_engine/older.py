@@ -13,20 +13,63 @@ from collections.abc import Iterable
 from typing import Final
 
 import anyio
+import attrs
 
 from .. import events as e
+from .._remote.facts import Facts
 from ..goal import Deploy
 from ..protocols import Lineage
 from .host import HostRun, RunContext
-from .spec import ModuleToDeploy
 
-__all__ = ["why_older"]
+__all__ = ["Relation", "relations", "why_older"]
 
 SECONDS: Final = 60
 """Seconds that sources have to say which commits are older."""
 
 _HOSTS: Final = 3
 """Hosts that a message names; more are counted."""
+
+
+@attrs.frozen
+class Relation:
+    """
+    How a commit that is to come stands to *other*, which *hosts* serve.
+
+    *distance* is how many commits it is ahead, and how many behind; None where the
+    source does not say.
+    """
+
+    module: str
+    commit: str
+    other: str
+    hosts: tuple[str, ...]
+    distance: tuple[int, int] | None
+
+    @property
+    def refusal(self) -> str:
+        """Why it is not deployed; empty where it is not older."""
+        ahead, behind = self.distance or (0, 0)
+        if ahead or not behind:
+            return ""
+        older = f"{_commits(behind)} older than {self.other[:7]}"
+        return (
+            f"{self.module}: {self.commit[:7]} is {older}, which {_few(self.hosts)}; "
+            "to go back all the same, say --back"
+        )
+
+    @property
+    def warning(self) -> str:
+        """What is to be told of it; empty where it only comes later."""
+        where = f"{self.commit[:7]} and {self.other[:7]}, which {_few(self.hosts)}"
+        if self.distance is None:
+            return f"{self.module}: whether {where}, is older, the source does not say"
+        ahead, behind = self.distance
+        if not (ahead and behind):
+            return ""
+        return (
+            f"{self.module}: the histories of {where}, diverge: {_commits(behind)} of "
+            f"what serves {'is' if behind == 1 else 'are'} not in what comes"
+        )
 
 
 async def why_older(run: RunContext, hosts: Iterable[HostRun]) -> str:
@@ -38,66 +81,45 @@ async def why_older(run: RunContext, hosts: Iterable[HostRun]) -> str:
     goal = run.goal
     if not isinstance(goal, Deploy) or goal.back:
         return ""
+    seen = [(ctx.name, ctx.attempt.facts) for ctx in hosts]
     reasons: list[str] = []
     for chosen in run.spec.modules:
         commit, lineage = chosen.revision.commit, chosen.lineage
         if lineage is not None and commit:
-            served = _served(chosen.module.name, hosts)
-            served.pop(commit, None)
-            reasons += await _compare(run, chosen, lineage, served)
+            for each in await relations(chosen.module.name, commit, lineage, seen):
+                if each.warning:
+                    run.note(e.Warned(each.warning))
+                reasons += filter(None, [each.refusal])
     return "; ".join(reasons)
 
 
-def _served(module: str, hosts: Iterable[HostRun]) -> dict[str, list[str]]:
-    """Return the hosts that serve each commit of a module, by their records."""
+async def relations(
+    module: str,
+    commit: str,
+    lineage: Lineage,
+    seen: Iterable[tuple[str, Facts | None]],
+) -> list[Relation]:
+    """Return how *commit* stands to each other one that hosts serve, by records."""
     served: dict[str, list[str]] = defaultdict(list)
-    for ctx in hosts:
-        facts = ctx.attempt.facts
+    for name, facts in seen:
         target = facts.targets.get(module) if facts else None
         if target and target.record and target.record.commit:
-            served[target.record.commit].append(ctx.name)
-    return served
-
-
-async def _compare(
-    run: RunContext,
-    chosen: ModuleToDeploy,
-    lineage: Lineage,
-    served: dict[str, list[str]],
-) -> list[str]:
-    """Return why commits are newer than the chosen one; tell of those that differ."""
-    name, commit, reasons = chosen.module.name, chosen.revision.commit, []
+            served[target.record.commit].append(name)
+    served.pop(commit, None)
+    found = []
     for other, hosts in served.items():
         distance = None
         with anyio.move_on_after(SECONDS):
             distance = await lineage.distance(commit, other)
-        where = f"{commit[:7]} and {other[:7]}, which {_few(hosts)}"
-        if distance is None:
-            text = f"{name}: whether {where}, is older, the source does not say"
-            run.note(e.Warned(text))
-            continue
-        ahead, behind = distance
-        if ahead and behind:
-            run.note(
-                e.Warned(
-                    f"{name}: the histories of {where}, diverge: {_commits(behind)} of "
-                    f"what serves {'is' if behind == 1 else 'are'} not in what comes"
-                )
-            )
-        elif behind:
-            older = f"{_commits(behind)} older than {other[:7]}"
-            reasons.append(
-                f"{name}: {commit[:7]} is {older}, which {_few(hosts)}; to go back all "
-                "the same, say --back"
-            )
-    return reasons
+        found.append(Relation(module, commit, other, tuple(hosts), distance))
+    return found
 
 
 def _commits(count: int) -> str:
     return "1 commit" if count == 1 else f"{count} commits"
 
 
-def _few(hosts: list[str]) -> str:
+def _few(hosts: tuple[str, ...]) -> str:
     if len(hosts) == 1:
         return f"{hosts[0]} serves"
     shown = ", ".join(hosts[:_HOSTS])

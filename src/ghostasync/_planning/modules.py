@@ -108,9 +108,8 @@ async def _whole_id(
             found += [package] * commit.startswith(asked.lower())
     found = [*dict.fromkeys(found)]
     if len(found) > 1:
-        raise PlanError(
-            f"{len(found)} packages are called {asked}: {', '.join(sorted(found))}"
-        )
+        names = ", ".join(sorted(found))
+        raise PlanError(f"{asked!r} names {len(found)} packages: {names}")
     if not found:
         raise PlanError(
             f"{asked}: no package has an id or a commit that begins so; `ghostasync "
@@ -162,18 +161,18 @@ async def to_deploy(
         PlanError: The package is not in the store, or none is named and *goal* builds
             nothing.
     """
+    source = _source(basis, module)
+    lineage = source if isinstance(source, Lineage) else None
     if package:
         # Looked up now: a package that is not there is refused before any host is met.
         try:
             await basis.store.packages.package(package)
         except StoreError as exc:
             raise PlanError(f"package {package}: {exc}") from exc
-        return ModuleToDeploy(module, package=package)
+        return ModuleToDeploy(module, package=package, lineage=lineage)
     if not goal.builds:
         raise PlanError(f"{module.name}: no stored package is known to take")
-    source = _source(basis, module)
     try:
-        lineage = source if isinstance(source, Lineage) else None
         revision = await source.resolve()
         return ModuleToDeploy(module, source, revision, lineage=lineage)
     except SourceError as exc:

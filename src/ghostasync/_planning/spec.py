@@ -55,7 +55,7 @@ async def plan_run(
     *store*, *inventory* and *balancer* take the place of those that the plan names;
     *wait* is how long locks are waited for, in seconds; *inventory_shrank* allows an
     inventory that names far fewer hosts than it did. A run that is not *carried_out*
-    on hosts is no concern of those who have frozen the app.
+    is no concern of those who have frozen the app.
 
     Raises:
         ConfigError: The plan is wrong or asks for something that this version lacks.
@@ -68,7 +68,7 @@ async def plan_run(
     if carried_out and not (goal.recalls or goal.only_back):
         await _require_thawed(basis)
     exempt = limit or goal.recalls or goal.only_back or inventory_shrank
-    if carried_out and not exempt:
+    if not exempt:
         await require_no_shrunk(basis)
     task = await _task(basis, goal, limit, reach)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,

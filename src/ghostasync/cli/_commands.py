@@ -14,10 +14,12 @@ from cyclopts.validators import Number
 import ghostasync as api
 
 from .. import Run
+from ..errors import PlanError
 from ..goal import Converge, Goal, Resume, Revert, Rollback
 from ..model import Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
 from . import _tables as tables
+from ._exits import REFUSED
 from ._frontend import FrontEnd
 from ._options import (
     COMMON,
@@ -143,14 +145,22 @@ def deploy(
             modules=goal.modules,
             rev=goal.rev,
             packages=goal.packages,
+            force=goal.force,
+            back=goal.back,
             limit=pick.limit,
+            inventory_shrank=locking.inventory_shrank,
         )
     )
     as_json = options.output == "json"
+    status = answer.exit_status
+    if status == REFUSED:
+        # What is refused leaves stdout empty; people see all the same what would go.
+        show([] if as_json else tables.preview(answer), sys.stderr)
+        raise PlanError(answer.refused)
     show(
         [tables.preview_json(answer)] if as_json else tables.preview(answer), sys.stdout
     )
-    return 0
+    return status
 
 
 def converge(*hosts: str, locking: Locking = LOCKING, options: Common = COMMON) -> int:

@@ -127,7 +127,7 @@ class Mode:
     """Whether a deploy is meant in earnest, and how much so."""
 
     dry_run: Flag = False
-    """Say what would be done; sources are asked, hosts are not."""
+    """Look at sources and hosts, and say what would be done; nothing is changed."""
 
     force: Flag = False
     """Build and deploy again what is unchanged."""

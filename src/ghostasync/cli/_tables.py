@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final, get_args
 
 import attrs
@@ -15,6 +16,7 @@ from ..model import Revision
 from ..survey.check import Finding
 from ..survey.history import HistoryEntry
 from ..survey.logs import Log
+from ..survey.preview import Commits, Step
 from ..survey.status import (
     Condition,
     FleetStatus,
@@ -24,7 +26,7 @@ from ..survey.status import (
 )
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
-from ..views.text import plain, plural, span
+from ..views.text import plain, plural, size, span
 
 __all__ = [
     "back",
@@ -47,33 +49,128 @@ COMMAND: Final = TypedCommand()
 _WIDTH: Final = 48
 """Cells for host ranges; longer ones are counted."""
 
+_HOSTS: Final = 32
+"""Cells for host ranges beside the id of a release."""
+
+_LINE: Final = 80
+"""Cells for a line that ends with a commit's subject."""
+
 _CURABLE: Final = frozenset({"drift", "stranded"})
 
 
 def preview(answer: Preview) -> Iterator[str]:
-    """Say what a deploy would do, and where it would stop."""
+    """Say what a deploy would do, module by module, and where it would stop."""
     for name, revision in answer.modules.items():
-        yield f"{name}: {_revision(revision)}"
-    total = sum(map(len, answer.waves))
-    for number, hosts in enumerate(answer.waves, start=1):
-        yield (
-            f"wave {number} of {len(answer.waves)}: "
-            f"{plural(len(hosts), 'host')}, {short_hosts(hosts, _WIDTH)}"
-        )
-    stops = f"stops at failure number {answer.allowed + 1}"
-    yield f"{plural(total, 'host')}; {stops}; nothing was changed"
+        yield _cut(f"{name}: {_said(revision)}")
+        stored = answer.packages.get(name, "")
+        if name in answer.same:
+            yield f"  {stored} again, unless its build comes out another"
+        elif isinstance(revision, Revision):
+            also = f"; stored of this commit: {stored}" if stored else ""
+            yield f"  would be built{also}"
+        yield from _steps(answer, name)
+    folded: dict[str, list[str]] = defaultdict(list)
+    for host, text in answer.obstacles.items():
+        folded[text].append(host)
+    for text, hosts in folded.items():
+        yield plain(f"{fold_hosts(hosts)}: {text}")
+    yield from _waves(answer.waves)
+    for warning in answer.warnings:
+        yield plain(f"warning: {warning}")
+    total = plural(sum(map(len, answer.waves)), "host")
+    ends = answer.stops or f"{total}; stops at failure number {answer.allowed + 1}"
+    yield f"{ends}; nothing was changed"
+    if answer.held:
+        yield plain(answer.held)
+
+
+def _steps(answer: Preview, module: str) -> Iterator[str]:
+    """Say what hosts would get of a module, those alike in one line."""
+    groups: dict[Step, list[str]] = defaultdict(list)
+    for host, steps in answer.hosts.items():
+        if module in steps and host not in answer.obstacles:
+            groups[steps[module]].append(host)
+    known = {each.old: each for each in answer.commits.get(module, ())}
+    for step, hosts in groups.items():
+        where = short_hosts(hosts, _HOSTS)
+        yield plain(f"  {where}: now {step.live or 'nothing'}; {_fate(step)}")
+        if each := known.get(step.commit):
+            yield from _between(each)
 
 
 def preview_json(answer: Preview) -> str:
     """Return the same as one line of JSON."""
     modules = {name: _revision(revision) for name, revision in answer.modules.items()}
-    return _json(modules=modules, waves=answer.waves, allowed=answer.allowed)
+    same = sorted(answer.same)
+    return _json(
+        **{**attrs.asdict(answer), "modules": modules, "same": same},
+        exit=answer.exit_status,
+    )
 
 
 def _revision(revision: Revision | str) -> str:
     if isinstance(revision, str):
         return revision
     return " ".join(filter(None, (revision.rev, revision.commit))) or revision.repo
+
+
+def _said(revision: Revision | str) -> str:
+    if isinstance(revision, str) or not revision.commit:
+        return _revision(revision)
+    commit, subject = revision.commit[:7], revision.message.partition("\n")[0]
+    named = f"{revision.rev} is " * (not revision.commit.startswith(revision.rev))
+    return f"{named}{commit} {subject}"
+
+
+def _fate(step: Step) -> str:
+    """Say what a host would get in place of what it serves."""
+    if step.unchanged:
+        return "unchanged"
+    if step.sends is None:
+        return "to be sent"
+    sent = f"{size(step.sends)} to send" if step.sends else "nothing to send"
+    return f"{'goes BACK, ' * step.back}{sent}"
+
+
+def _between(commits: Commits) -> Iterator[str]:
+    """Say which commits come with a release, and which go with the one before."""
+    old, new = commits.old[:7], commits.new[:7]
+    if commits.ships is None or commits.back is None:
+        yield f"    {old} and {new}: the source does not say which is older"
+        return
+    if commits.ships and commits.back:
+        yield f"    the histories of {old} and {new} diverge"
+    if commits.ships:
+        yield f"    ships {plural(commits.ships, 'commit')}, {old}..{new}"
+        yield from _subjects("+", commits.coming, commits.ships)
+    if commits.back:
+        yield f"    goes BACK {plural(commits.back, 'commit')}, {new}..{old}"
+        yield from _subjects("-", commits.going, commits.back)
+
+
+def _subjects(mark: str, subjects: Sequence[str], count: int) -> Iterator[str]:
+    for subject in subjects:
+        yield _cut(f"      {mark} {subject}")
+    if count > len(subjects):
+        yield f"      {mark} {count - len(subjects):,} more"
+
+
+def _waves(waves: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Name the hosts of waves; those as large that follow each other are one line."""
+    last = 0
+    for length, group in groupby(waves, len):
+        alike = [*group]
+        first, last = last + 1, last + len(alike)
+        hosts = short_hosts([host for wave in alike for host in wave], _WIDTH)
+        which = f"wave {first}" if first == last else f"waves {first} to {last}"
+        each = plural(length, "host") + " each" * (first != last)
+        yield f"{which} of {len(waves)}: {each}, {hosts}"
+
+
+def _cut(text: str) -> str:
+    """Return a line for people that fits a terminal of 80 columns."""
+    text = plain(text)
+    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
 
 
 def back(answer: BackPreview) -> Iterator[str]:

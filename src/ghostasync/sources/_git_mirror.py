@@ -160,6 +160,17 @@ class Mirror:
         ahead, behind = answer.split()
         return int(ahead), int(behind)
 
+    async def subjects(self, commit: str, other: str, count: int) -> tuple[str, ...]:
+        """Return ids and first lines of the newest commits that *other* lacks."""
+        answer = await self.git.ask(
+            *(f"--git-dir={self.folder}", "rev-list", "--oneline", "--abbrev=7"),
+            *(f"--max-count={count}", "--end-of-options", f"{other}..{commit}"),
+            doing="list commits of",
+        )
+        # A subject may hold any other character that Python ends a line at.
+        lines = answer.decode("utf-8", "surrogateescape").split("\n")
+        return tuple(filter(None, lines))
+
     async def _refs(self, *refs: str) -> dict[str, str]:
         """Return the commits of those of *refs* that are there and lead to one."""
         found = dict[str, str]()

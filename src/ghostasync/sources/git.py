@@ -149,6 +149,19 @@ class Git:
         except (SourceError, UnknownRevision):
             return None
 
+    async def subjects(self, commit: str, other: str, count: int) -> tuple[str, ...]:
+        """
+        Return the newest *count* commits that *commit* has and *other* has not.
+
+        Each is an abbreviated id and the first line of its message; none where the
+        mirror lacks one of the two. Nothing is fetched.
+        """
+        try:
+            async with self._translated():
+                return await self._mirror.subjects(commit, other, count)
+        except SourceError:
+            return ()
+
     async def _find(self, rev: str) -> str:
         found = await self._mirror.find(rev)
         # A commit that no branch or tag leads to any more may still be had by its id.

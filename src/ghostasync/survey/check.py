@@ -56,12 +56,7 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
 
     async def look(ctx: HostRun) -> list[Finding]:
         try:
-            ctx.attempt.facts = facts = await facts_of(ctx)
-            wrong = [*findings(ctx, facts), *await rights(ctx)]
-            # A deploy finds that out as it takes the lock for the second time.
-            twin = names.setdefault(facts.place or ctx.name, ctx.name)
-            if twin != ctx.name:
-                wrong.append(same_machine(twin))
+            wrong = await obstacles(ctx, names)
         except HostError as exc:
             # A host that cannot be looked at is a finding, and no reason to stop.
             return [Finding(ctx.name, str(exc))]
@@ -71,6 +66,22 @@ async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
     for per_host in await ask_each(spec, transport, look):
         all_findings += per_host
     return tuple(all_findings)
+
+
+async def obstacles(ctx: HostRun, names: dict[str, str]) -> list[str]:
+    """
+    Look at a host, note its facts, and return all that keeps it from the plan.
+
+    *names* maps the places of hosts that were looked at to their names; it is added to.
+
+    Raises:
+        HostError: The host cannot be reached, or does not answer in time.
+    """
+    ctx.attempt.facts = facts = await facts_of(ctx)
+    wrong = [*findings(ctx, facts), *await rights(ctx)]
+    # A deploy finds that out as it takes the lock for the second time.
+    twin = names.setdefault(facts.place or ctx.name, ctx.name)
+    return [*wrong, same_machine(twin)] if twin != ctx.name else wrong
 
 
 def _warnings(ctx: HostRun) -> Iterator[str]:

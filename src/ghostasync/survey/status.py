@@ -204,7 +204,7 @@ async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
         run=_open_run(killed, next(filter(None, holders), "")),
         ahead=await _ahead(store, lines, seen, ages),
         other=await _other_store(store, seen),
-        frozen=await _frozen(store, seen),
+        frozen=await who_froze(store, seen),
     )
 
 
@@ -264,7 +264,7 @@ async def _ahead(
     return ahead
 
 
-async def _frozen(store: Store, seen: Seen) -> str:
+async def who_froze(store: Store, seen: Seen) -> str:
     """Return who has frozen the app, by the store's word or that of a host."""
     freeze = await store.frozen()
     if freeze is not None and not 0 < freeze.until < time.time():

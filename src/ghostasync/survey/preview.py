@@ -1,0 +1,290 @@
+"""
+Preview: a deploy as it would go, by the word of sources, store and hosts.
+
+Nothing is built, locked or changed. A package that there is already is compared with
+what hosts have, as a deploy would compare it; one that would have to be built is not
+guessed at.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import attrs
+
+from .._build.environment import digest, module_variables
+from .._build.release import fingerprint
+from .._engine.host import HostRun
+from .._engine.look import ask_each
+from .._engine.older import Relation, relations
+from .._engine.spec import ModuleToDeploy, RunSpec
+from .._engine.waves import allowed, cut
+from .._remote.facts import Facts, ModuleState
+from ..errors import HostError, StoreError
+from ..goal import Deploy
+from ..model import Package, Revision
+from ..protocols import Transport
+from .check import obstacles
+from .status import who_froze
+
+__all__ = ["Commits", "Preview", "Step"]
+
+SUBJECTS: Final = 5
+"""Commits of each kind that are named; more are counted."""
+
+
+@attrs.frozen
+class Step:
+    """
+    One module on one host: *live* is the release that serves, made of *commit*.
+
+    *sends* is in bytes: 0 where the host has the release, None where it is not built
+    yet. An *unchanged* host is left alone; *back* is whether the host served the
+    release before what it serves now.
+    """
+
+    live: str = ""
+    commit: str = ""
+    sends: int | None = None
+    unchanged: bool = False
+    back: bool = False
+
+
+@attrs.frozen
+class Commits:
+    """
+    The commits between *old*, which hosts serve, and *new*, which comes.
+
+    *ships* and *back* count those that come and those that go; both are None where the
+    source does not know. *coming* and *going* are the newest of each: an abbreviated id
+    and a subject.
+    """
+
+    old: str
+    new: str
+    ships: int | None = None
+    back: int | None = None
+    coming: tuple[str, ...] = ()
+    going: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Preview:
+    """
+    A deploy as it would go.
+
+    *modules* map names to revisions, or to package ids; *packages* to the stored
+    package of that commit, where there is one; *same* are modules whose package is the
+    one that MANIFEST names, unless their build comes out another. *hosts* map the names
+    of hosts that answered to modules to steps, *commits* map modules to what lies
+    between. *obstacles* map hosts to what keeps them from the plan, *silent* among them
+    did not answer. *refused* says why the deploy would be refused, *held* who has
+    frozen the app or holds a host, *stops* why hosts would end it; each is empty
+    otherwise. *waves* hold host names; *allowed* is how many hosts may fail.
+    """
+
+    modules: Mapping[str, Revision | str]
+    waves: tuple[tuple[str, ...], ...]
+    allowed: int
+    packages: Mapping[str, str] = attrs.field(factory=dict)
+    same: frozenset[str] = frozenset()
+    hosts: Mapping[str, Mapping[str, Step]] = attrs.field(factory=dict)
+    commits: Mapping[str, tuple[Commits, ...]] = attrs.field(factory=dict)
+    obstacles: Mapping[str, str] = attrs.field(factory=dict)
+    silent: tuple[str, ...] = ()
+    refused: str = ""
+    held: str = ""
+    stops: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status that the deploy would have, as far as can be seen."""
+        if self.held:
+            return 4
+        return 2 if self.refused else int(bool(self.stops))
+
+
+@attrs.frozen
+class _Coming:
+    """What a module would bring: *package* and its *mark* on hosts, where known."""
+
+    revision: Revision
+    package: Package | None = None
+    mark: str = ""
+    stored: str = ""
+
+
+async def foresee(spec: RunSpec, transport: Transport) -> Preview:
+    """
+    Return what the run of *spec*, a deploy, would do.
+
+    Raises:
+        SourceError: A source could not say its revision.
+        StoreError: The store cannot be read.
+    """
+    for chosen in spec.modules:
+        if chosen.error is not None:
+            raise chosen.error
+    coming = {m.module.name: await _coming(spec, m) for m in spec.modules}
+    facts, wrong = await _looked_at(spec, transport)
+    told: dict[str, tuple[Commits, ...]] = {}
+    refused: list[str] = []
+    for chosen in spec.modules:
+        name, commit = chosen.module.name, coming[chosen.module.name].revision.commit
+        if commit and (lineage := chosen.lineage) is not None:
+            found = await relations(name, commit, lineage, facts.items())
+            told[name] = tuple([await _commits(chosen, each) for each in found])
+            # Whoever names a package gets it, as in a deploy.
+            refused += [r.refusal for r in found if r.refusal and not chosen.package]
+    back = isinstance(spec.goal, Deploy) and spec.goal.back
+    rollout = spec.plan.rollout
+    waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
+    holders = [f"{seen.holder} is going on" for seen in facts.values() if seen.holder]
+    silent = tuple(host for host in wrong if host not in facts)
+    return Preview(
+        modules={m.module.name: m.package or m.revision for m in spec.modules},
+        waves=tuple(tuple(host.name for host in wave) for wave in waves),
+        allowed=allowed(rollout.max_failures, len(spec.hosts)),
+        packages={name: each.stored for name, each in coming.items() if each.stored},
+        same=frozenset(
+            m.module.name
+            for m in spec.modules
+            if coming[m.module.name].package and not m.package
+        ),
+        hosts={host: _steps(spec, host, seen, coming) for host, seen in facts.items()},
+        commits=told,
+        obstacles=wrong,
+        silent=silent,
+        refused="" if back else "; ".join(refused),
+        held=await who_froze(spec.store, facts) or next(iter(holders), ""),
+        stops=_stops(spec, len(silent), len(wrong) - len(silent)),
+        warnings=spec.warnings,
+    )
+
+
+async def _coming(spec: RunSpec, chosen: ModuleToDeploy) -> _Coming:
+    """Return what is known of the package that a module would get."""
+    packages, name = spec.store.packages, chosen.module.name
+    if chosen.package:
+        package = await packages.package(chosen.package)
+        mark = fingerprint(package, _digest(spec, chosen, package.revision))
+        return _Coming(package.revision, package, mark, package.id)
+    revision = chosen.revision
+    stored = await _stored(spec, name, revision.commit)
+    environment = _digest(spec, chosen, revision)
+    for line in spec.manifest:
+        if line.module == name and line.package in stored and not spec.goal.force:
+            kept = await spec.store.manifest.environment(line.package)
+            if kept is not None and kept.digest == environment:
+                package = stored[line.package]
+                mark = fingerprint(package, environment)
+                return _Coming(revision, package, mark, package.id)
+    return _Coming(revision, stored=next(reversed(stored), ""))
+
+
+def _digest(spec: RunSpec, chosen: ModuleToDeploy, revision: Revision) -> str:
+    """Return the digest of the environment that scripts of a module would see."""
+    return digest(
+        module_variables(
+            spec.plan.app,
+            chosen.module,
+            revision,
+            actor=spec.actor,
+            action=spec.goal.action,
+            secrets=spec.secrets,
+        )
+    )
+
+
+async def _stored(spec: RunSpec, module: str, commit: str) -> dict[str, Package]:
+    """Return the packages of a commit that are in the store, the oldest first."""
+    found = {}
+    for package_id in await spec.store.packages.ids(module) if commit else ():
+        # Of most, the id tells that they are of another commit.
+        if package_id.endswith(commit[:7]):
+            with suppress(StoreError):
+                package = await spec.store.packages.package(package_id)
+                if package.revision.commit == commit:
+                    found[package_id] = package
+    return found
+
+
+async def _looked_at(
+    spec: RunSpec, transport: Transport
+) -> tuple[dict[str, Facts], dict[str, str]]:
+    """Return the facts of hosts that answer, and what keeps hosts from the plan."""
+    places: dict[str, str] = {}
+
+    async def look(ctx: HostRun) -> tuple[Facts | None, str]:
+        try:
+            wrong = await obstacles(ctx, places)
+        except HostError as exc:
+            return ctx.attempt.facts, str(exc)
+        return ctx.attempt.facts, "; ".join(wrong)
+
+    answers = await ask_each(spec, transport, look)
+    names = [host.name for host in spec.hosts]
+    by_name = dict(zip(names, answers, strict=True))
+    facts = {name: seen for name, (seen, _) in by_name.items() if seen is not None}
+    return facts, {name: text for name, (_, text) in by_name.items() if text}
+
+
+async def _commits(chosen: ModuleToDeploy, relation: Relation) -> Commits:
+    """Return what lies between two commits, with subjects."""
+    old, new, lineage = relation.other, relation.commit, chosen.lineage
+    if relation.distance is None or lineage is None:
+        return Commits(old, new)
+    ships, back = relation.distance
+    subjects = partial(lineage.subjects, count=SUBJECTS)
+    coming = await subjects(new, old) if ships else ()
+    going = await subjects(old, new) if back else ()
+    return Commits(old, new, ships, back, coming, going)
+
+
+def _steps(
+    spec: RunSpec, host: str, facts: Facts, coming: Mapping[str, _Coming]
+) -> dict[str, Step]:
+    """Return what a host would get of each module that it has."""
+    anew = spec.goal.force or host in spec.stranded
+    return {
+        name: _step(target, coming[name], anew=anew)
+        for name, target in facts.targets.items()
+    }
+
+
+def _step(target: ModuleState, coming: _Coming, *, anew: bool) -> Step:
+    commit = target.record.commit if target.record else ""
+    package = coming.package
+    if package is None:
+        return Step(target.live, commit)
+    proven = target.live == package.id and target.fingerprint == coming.mark
+    # Numbers say which came first; that of a release is the one that first brought it.
+    first: dict[str, int] = {}
+    for move in target.activations:
+        first[move.release] = min(move.age, first.get(move.release, move.age))
+    return Step(
+        live=target.live,
+        commit=commit,
+        sends=0 if package.id in target.releases else package.nbytes,
+        unchanged=proven and not target.dangling and not anew,
+        back=first.get(package.id, sys.maxsize) < first.get(target.live, 0),
+    )
+
+
+def _stops(spec: RunSpec, silent: int, unfit: int) -> str:
+    """Return why the deploy would stop before the first switch, by its budgets."""
+    rollout, total = spec.plan.rollout, len(spec.hosts)
+    if rollout.max_unreachable != "":
+        limit = allowed(rollout.max_unreachable, total)
+        if silent > limit:
+            return f"{silent} of {total} hosts cannot be reached, {limit} may"
+        silent = 0
+    limit = allowed(rollout.max_failures, total)
+    if silent + unfit > limit:
+        return f"{silent + unfit} of {total} hosts cannot take it, {limit} may fail"
+    return ""
