@@ -21,11 +21,11 @@ PROMISED = {
     "ghostasync": """
         Action App BackPreview Converge Deadlines Deploy DeployFailed DirectorySource
         Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry Hook Host
-        HostReport HostStatus Layout Log Module OpenRun Outcome Package Plan PlanError
-        Preview Redeploy Report Resume Revert Rollback Rollout Run RunOptions Script Ssh
-        State StoreSettings Verify build check converge deploy dry_run freeze load_plan
-        logs past_runs preview_rollback resume revert rollback start status unfreeze
-        verify_history
+        HostReport HostStatus Layout Log Module OpenRun Outcome Package PastRelease Plan
+        PlanError Preview Redeploy Report Resume Revert Rollback Rollout Run RunOptions
+        Script Ssh State StoreSettings Verify build check converge deploy dry_run freeze
+        load_plan logs past_runs preview_rollback resume revert rollback start status
+        unfreeze verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
@@ -105,7 +105,7 @@ PROMISED = {
     "ghostasync.views.board": "Board GateRow HostRow ModuleRow",
     "ghostasync.views.folding": "Failure Failures fold_hosts short_hosts",
     "ghostasync.views.summary": "MAX_LINES TypedCommand failure is_clean success",
-    "ghostasync.views.text": "clock last_lines plain plural size span",
+    "ghostasync.views.text": "ago clock last_lines plain plural size span",
 }
 """Every public module, and what it exports."""
 

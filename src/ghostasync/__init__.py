@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ._api import (
         BackPreview,
+        PastRelease,
         RunOptions,
         build,
         check,
@@ -86,6 +87,7 @@ __all__ = [
     "OpenRun",
     "Outcome",
     "Package",
+    "PastRelease",
     "Plan",
     "PlanError",
     "Preview",

@@ -22,7 +22,7 @@ from typing import Literal, TypedDict, Unpack
 import anyio
 import attrs
 
-from ._engine.spec import RunSpec
+from ._engine.spec import PastRelease, RunSpec
 from ._planning.basis import open_store, this_user
 from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
@@ -52,6 +52,7 @@ from .survey.status import FleetStatus, compare
 __all__ = [
     "BackPreview",
     "OnCancel",
+    "PastRelease",
     "RunOptions",
     "build",
     "check",
@@ -87,7 +88,8 @@ class BackPreview:
     *run* is undone, empty where releases were named. *to* and *serves* map hosts to
     modules to release ids: where each goes, empty where its link is removed, and what
     it serves now, where it has said so. *manifest* are the modules whose lines in
-    MANIFEST go back as well.
+    MANIFEST go back as well. *releases* are those that hosts have on record, by module,
+    the newest first.
     """
 
     run: str
@@ -95,6 +97,7 @@ class BackPreview:
     serves: Mapping[str, Mapping[str, str]]
     manifest: tuple[str, ...]
     warnings: tuple[str, ...]
+    releases: Mapping[str, tuple[PastRelease, ...]] = attrs.field(factory=dict)
 
 
 class RunOptions(TypedDict, total=False):
@@ -459,6 +462,7 @@ async def preview_rollback(
         serves=back.serves,
         manifest=tuple(sorted(back.manifest)),
         warnings=spec.warnings,
+        releases=back.releases,
     )
 
 
@@ -762,7 +766,7 @@ async def past_runs(
     """
     reach = partial(_look_through, transport)
     kept, _ = open_store(plan, os.environ, store)
-    if entries := await of_store(kept.runs, count):
+    if entries := await of_store(kept, count):
         return entries
     spec = await plan_look(plan, reach=reach, store=store, inventory=inventory)
     async with reach(spec) as carrier:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
-from ghostasync import PlanError
+from ghostasync import PastRelease, PlanError
 from ghostasync._planning.ledger import Ledger, Undoing, stack
 from ghostasync._remote.activation import Activation
 from ghostasync._remote.facts import ModuleState
@@ -439,3 +440,59 @@ def test_a_rollback_that_was_resumed_is_one_to_the_next() -> None:
     assert goes(known.undo()) == {"h1": "a", "h2": "a"}
     assert goes(known.undo("r4")) == {"h1": "c", "h2": "c"}
     assert goes(known.undo("r5")) == {"h1": "c", "h2": "c"}
+
+
+# --- The releases that there were ----------------------------------------------------
+
+
+def at(number: int, release: str, hour: int, goal: str = "deploy") -> Activation:
+    """Return a record with a time, and with what people know a release by."""
+    return attrs.evolve(
+        move(number, release, goal),
+        at=f"2026-01-01T{hour:02}:00:00Z",
+        actor="ann",
+        commit=release * 40,
+        subject=f"Version {release}",
+    )
+
+
+def past(release: str, hour: int | None, *hosts: str) -> PastRelease:
+    seconds = 0.0 if hour is None else 1767225600.0 + 3600 * hour
+    subject, commit = f"Version {release}", release * 40
+    return PastRelease(release, commit, subject, "ann", seconds, hosts)
+
+
+def test_releases_are_told_once_the_newest_first_with_who_serves_them() -> None:
+    a, b, c = at(1, "a", 1), at(2, "b", 2), at(3, "c", 3)
+    failed = attrs.evolve(at(4, "d", 4), outcome="reverted")
+    known = ledger(h1=trail(a, b, c), h2=trail(a, b, failed), h3=trail(a, b))
+
+    assert known.releases() == {
+        "site": (past("c", 3, "h1"), past("b", 2, "h2", "h3"), past("a", 1)),
+    }
+
+
+@pytest.mark.parametrize("goal", ["converge", "boot", "rollback"])
+def test_a_release_that_hosts_were_taken_to_again_is_no_newer(goal: str) -> None:
+    a, b, again = at(1, "a", 1), at(2, "b", 2), at(3, "a", 3, goal)
+
+    known = ledger(h1=trail(a, b, again)).releases()
+
+    assert known["site"] == (past("b", 2), past("a", 1, "h1"))
+
+
+def test_a_release_that_was_deployed_again_is_as_new_as_that() -> None:
+    known = ledger(h1=trail(at(1, "a", 1), at(2, "b", 2), at(3, "a", 3))).releases()
+
+    assert known["site"] == (past("a", 3, "h1"), past("b", 2))
+
+
+def test_clocks_that_contradict_the_order_tell_no_time() -> None:
+    a, b, c = at(1, "a", 1), at(2, "b", 5), at(3, "c", 3)
+    none = attrs.evolve(at(4, "d", 6), at="yesterday")
+
+    known = ledger(h1=trail(a, b, c)).releases()
+    broken = ledger(h1=trail(none)).releases()
+
+    assert known["site"] == (past("c", None, "h1"), past("b", None), past("a", 1))
+    assert broken["site"] == (past("d", None, "h1"),)

@@ -26,6 +26,7 @@ from ghostasync import (
     build,
     converge,
     deploy,
+    preview_rollback,
     resume,
     revert,
     rollback,
@@ -740,3 +741,45 @@ async def test_what_a_rollback_left_alone_is_left_alone_by_its_resumption(
 
     back = (was["site"], was["api"])
     assert two.serves == {**dict.fromkeys(HOSTS, back), "h2": (was["site"], api)}
+
+
+# --- A person who was shown what would go back --------------------------------------
+
+
+async def test_a_run_that_was_agreed_on_is_undone_only_while_it_is_the_newest(
+    history: History,
+) -> None:
+    two = await history.deploy("2")
+    plan, transport = history.scene.plan, history.fleet.transport
+    shown = await preview_rollback(plan, transport=transport)
+    three = await history.deploy("3")
+
+    with pytest.raises(PlanError, match="is the newest that stands by now, and not"):
+        await _agreed(history, shown.run)
+
+    assert set(history.fleet.serves.values()) == {three}
+    again = await preview_rollback(plan, transport=transport)
+    assert (await _agreed(history, again.run)).exit_status == 0
+    assert set(history.fleet.serves.values()) == {two}
+
+
+async def _agreed(history: History, run: str) -> Report:
+    goal, transport = Rollback(agreed=run), history.fleet.transport
+    async with start(history.scene.plan, goal, transport=transport) as running:
+        return await running.report()
+
+
+async def test_a_preview_has_the_releases_of_what_goes_back(history: History) -> None:
+    two = await history.deploy("2")
+    three = await history.deploy("3", "h1")
+
+    shown = await preview_rollback(
+        history.scene.plan, transport=history.fleet.transport
+    )
+
+    (known,) = shown.releases.values()
+    served = {each.release: each.hosts for each in known}
+    assert [*served][:2] == [three, two]
+    assert [*served.values()][:2] == [("h1",), ("h2", "h3", "h4")]
+    assert (known[-1].release, known[-1].hosts) == (history.scene.old, ())
+    assert known[0].at >= known[-1].at > 0

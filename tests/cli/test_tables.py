@@ -4,7 +4,7 @@ import json
 
 import attrs
 
-from ghostasync import Preview
+from ghostasync import BackPreview, PastRelease, Preview
 from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
 from ghostasync.survey.check import Finding
@@ -58,6 +58,77 @@ def test_a_preview_is_one_object() -> None:
 
     assert said["allowed"] == 15
     assert [len(wave) for wave in said["waves"]] == [1, 299]
+
+
+NOW = 1767225600.0
+
+
+def back_to_old(*more: PastRelease) -> BackPreview:
+    """A rollback of a canary among 300 hosts, one of which is silent."""
+    canary, *others = names(300)
+    new = PastRelease(
+        NEW, NEW[-7:] * 2, "Show prices\x1b[2J with tax " * 3, "ann", NOW - 300
+    )
+    old = PastRelease(OLD, OLD[-7:] * 2, "", "a-robot-of-the-pipeline", NOW - 7200)
+    return BackPreview(
+        run="20260101T000000Z-abcdef",
+        to={canary: {"site": OLD}, others[-1]: {"site": OLD}},
+        serves={canary: {"site": NEW}},
+        manifest=(),
+        warnings=(),
+        releases={
+            "site": (
+                attrs.evolve(new, hosts=(canary,)),
+                attrs.evolve(old, hosts=tuple(others[:-1])),
+                *more,
+            )
+        },
+    )
+
+
+def test_releases_are_shown_with_what_hosts_leave_and_where_they_go() -> None:
+    shown = [*tables.releases(back_to_old(), NOW)]
+
+    new, old, cut = NEW[-7:], OLD[-7:], "Show prices with tax ..."
+    assert shown == [
+        "site",
+        f"  from  5 min ago  {new}  ann           web001        {cut}",
+        f"  to    2 h ago    {old}  a-robot-of-t  web[002-299]",
+    ]
+    assert max(map(len, shown)) <= 80
+    assert [*tables.ways(back_to_old())] == [
+        "undoes run 20260101T000000Z-abcdef",
+        f"site: {NEW} -> {OLD}, on web001",
+        f"site: {OLD}, on web300, no answer yet",
+    ]
+
+
+def test_an_age_that_no_clock_can_tell_is_not_told() -> None:
+    ahead, unknown = NOW + 60, 0.0
+    more = (PastRelease("a", at=ahead), PastRelease("b", at=unknown))
+
+    *_, first, second = tables.releases(back_to_old(*more), NOW)
+
+    assert (first.split(), second.split()) == (["?", "a"], ["?", "b"])
+
+
+def test_a_release_without_a_commit_of_its_own_is_shown_by_its_id() -> None:
+    """Two packages of a commit differ by their environment."""
+    more = PastRelease("1_site_" + OLD[-7:], OLD[-7:] * 2)
+
+    shown = "\n".join(tables.releases(back_to_old(more), NOW))
+
+    assert f" {OLD} " in shown
+    assert f" {more.release}" in shown
+
+
+def test_old_releases_are_counted() -> None:
+    more = [PastRelease(f"r{number}") for number in range(20)]
+
+    shown = [*tables.releases(back_to_old(*more), NOW)]
+
+    assert shown[-1] == "  17 older"
+    assert len(shown) == 7
 
 
 def test_findings_that_hosts_share_are_one_line() -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from ghostasync import Script
 from tests.fleet.conftest import StartFleet
 from tests.fleet.console import Console
 from tests.fleet.sample_app import SampleApp
+from tests.fleet.terminal import on_a_terminal
 
 pytestmark = pytest.mark.fleet
 
@@ -102,7 +99,7 @@ def test_what_a_script_prints_steers_no_terminal(scene: Scene, output: str) -> N
         pre_deploy=f"{binary}\n{HOSTILE}\nsleep 0.6\n{HOSTILE}\nexit 3",
     )
 
-    shown = on_a_terminal(scene.console, "deploy", "--output", output)
+    _, shown = on_a_terminal(scene.console, "deploy", "--output", output)
 
     assert b"last words" in shown
     # Nothing in it is cut or invalid; a byte of a letter is no control character.
@@ -143,33 +140,3 @@ def test_a_daemon_that_post_deploy_leaves_behind_lives_on(scene: Scene) -> None:
     assert scene.console.deploy("--force").exit == 0
 
     assert scene.sample.fleet.commands("h1").count("sleep 600") == 2
-
-
-def on_a_terminal(console: Console, *args: str) -> bytes:
-    """Return all that a command writes to its terminal, stderr included."""
-    ours, its = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ghostasync", *args],
-        cwd=console.sample.folder,
-        env={
-            **os.environ,
-            "HOME": str(console.sample.folder),
-            "XDG_CACHE_HOME": str(console.sample.folder / "cache"),
-            "TOKEN": "s3cr3t",
-            "TERM": "xterm",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=its,
-        stderr=its,
-    )
-    os.close(its)
-    shown = bytearray()
-    try:
-        while data := os.read(ours, 65536):
-            shown += data
-    except OSError:
-        pass  # how Linux says that a terminal was closed
-    finally:
-        os.close(ours)
-        process.wait()
-    return bytes(shown)

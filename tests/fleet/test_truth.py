@@ -19,6 +19,7 @@ from tests.fleet.conftest import StartFleet, need
 from tests.fleet.console import Outcome
 from tests.fleet.people import Person, Town
 from tests.fleet.sample_app import SCRIPTS, SECRET, SampleApp
+from tests.fleet.terminal import on_a_terminal
 
 pytestmark = pytest.mark.fleet
 
@@ -489,6 +490,94 @@ def test_a_dry_rollback_says_where_each_host_would_go(town: Town) -> None:
     all_back = ann.read("rollback", "--to", one, "--dry-run")
     assert f"{one}, on h[1-3]" in all_back.stdout
     assert (town.links, ann.manifest) == before
+
+
+@pytest.mark.parametrize("answer", [b"n\n", b"\n", b"\x04"])
+def test_a_person_at_a_terminal_is_shown_what_goes_back_and_asked(
+    town: Town, answer: bytes
+) -> None:
+    ann = town.moves_in("ann")
+    ann.deploys("1")
+    ann.deploys("2")
+    before = town.links, ann.manifest
+
+    exit_status, shown = on_a_terminal(ann.console, "rollback", types=answer)
+
+    told = shown.decode()
+    one, two = (town.release(version) for version in "12")
+    assert exit_status == 1
+    assert f"site: {two} -> {one}, on h[1-3]\r\n" in told
+    assert f"  {two[-7:]}  ann  h[1-3]  it's" in told
+    assert told.endswith("take 3 hosts back? [y/N] nothing was changed\r\n")
+    assert (town.links, ann.manifest) == before
+
+    exit_status, shown = on_a_terminal(ann.console, "rollback", types=b"y\n")
+    assert exit_status == 0, shown.decode()
+    assert (town.serves(), ann.manifest) == (town.all_on("1"), {"site": "1"})
+
+
+@pytest.mark.parametrize(
+    ("words", "types"),
+    [
+        ((), None),
+        (("--yes",), b""),
+        (("--to", "{one}"), b""),
+        (("{run}",), b""),
+        (("--output", "json"), b""),
+    ],
+    ids=["no terminal", "yes", "release", "run", "json"],
+)
+def test_whoever_is_no_person_or_knows_what_to_undo_is_not_asked(
+    town: Town, words: tuple[str, ...], types: bytes | None
+) -> None:
+    ann = town.moves_in("ann")
+    ann.deploys("1")
+    run = ann.deploys("2").last["run"]
+    known = {"one": town.release("1"), "run": run}
+    asked = [word.format(**known) for word in words]
+
+    exit_status, shown = on_a_terminal(ann.console, "rollback", *asked, types=types)
+
+    assert exit_status == 0, shown.decode()
+    assert "[y/N]" not in shown.decode()
+    assert town.serves() == town.all_on("1")
+
+
+def test_a_dry_deploy_says_what_ships_and_what_goes_back(town: Town) -> None:
+    ann = town.moves_in("ann", hours=3)
+    bob = town.moves_in("bob", shares=ann)
+    ann.deploys("1")
+    ann.deploys("2", "--limit", "h2")
+    town.commit("3")
+    site = town.sample.repositories["site"]
+    old, mid, new = (site.git("rev-parse", f"HEAD~{n}") for n in (2, 1, 0))
+    before = town.links, ann.manifest
+    records = [path.name for path in ann.sample.store.glob("runs/*")]
+
+    ahead = bob.read("deploy", "--dry-run")
+    back = bob("deploy", f"site@{old[:9]}", "--dry-run")
+    meant = as_json(bob("deploy", f"site@{old[:9]}", "--dry-run", "--back"))
+    real = bob("deploy", f"site@{old[:9]}")
+    town.sample.fleet.kill("h3")
+    dead = bob.read("deploy", "--dry-run")
+
+    one, two = (town.release(version) for version in "12")
+    assert ahead.exit == 0, ahead.stderr
+    assert f"  h[1,3]: now {one}; to be sent\n" in ahead.stdout
+    assert f"    ships 2 commits, {old[:7]}..{new[:7]}\n" in ahead.stdout
+    assert f"  h2: now {two}; to be sent\n" in ahead.stdout
+    assert f"    ships 1 commit, {mid[:7]}..{new[:7]}\n" in ahead.stdout
+    assert (back.exit, back.stdout) == (real.exit, "") == (2, "")
+    assert f"site: {old[:7]} is 1 commit older than {mid[:7]}, which h2" in back.stderr
+    (between,) = meant["commits"]["site"]
+    assert (between["ships"], between["back"]) == (0, 1)
+    assert meant["hosts"]["h1"]["site"]["unchanged"]
+    assert meant["hosts"]["h2"]["site"]["sends"] == 0
+    assert dead.exit == 1
+    assert "h3: 127.0.0.1:" in dead.stdout
+    assert "1 of 3 hosts cannot take it, 0 may fail; nothing was changed" in dead.stdout
+    assert (town.links, ann.manifest) == before
+    assert len([*ann.sample.store.glob("runs/*")]) == len(records) + 1  # the real one
 
 
 def test_the_beginning_of_an_id_names_a_run(town: Town) -> None:

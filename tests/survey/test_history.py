@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ghostasync import DeployFailed, deploy, past_runs, rollback
+from ghostasync import DeployFailed, Plan, deploy, past_runs, rollback
 from ghostasync import events as e
 from ghostasync.cli import _tables as tables
 from ghostasync.survey.history import HistoryEntry
 from ghostasync.testing import MemoryStore
+from tests.committed import Committed
 from tests.deploying import fails
 from tests.killing import HOSTS, Scene
 from tests.story import NEW
@@ -81,6 +82,32 @@ async def test_a_host_whose_times_are_damaged_still_tells_its_runs(
 
     assert [run.at for run in known] == [0.0]
     assert next(iter(tables.history(known))).startswith("#1  1970-01-01 00:00  ")
+
+
+async def test_runs_that_took_stored_packages_say_what_these_are_made_of(
+    plan: Plan,
+) -> None:
+    fleet = Committed.create(plan)
+    first = fleet.commit("One")
+    one = (await fleet.deploy()).releases["site"]
+    second = fleet.commit("Two")
+    await fleet.deploy()
+    transport = fleet.hosts.transport
+    await rollback(fleet.plan, transport=transport)
+    await deploy(fleet.plan, packages=[second], transport=transport)
+
+    known = await past_runs(fleet.plan)
+    (fleet.plan.base / f"store/shop/prod/web/packages/{one}.json").unlink()
+    lost = await past_runs(fleet.plan)
+
+    told = [(run.action, run.commits["site"], run.subjects["site"]) for run in known]
+    assert told == [
+        ("deploy", second, "Two"),
+        ("rollback", first, "One"),
+        ("deploy", second, "Two"),
+        ("deploy", first, "One"),
+    ]
+    assert [run.subjects.get("site") for run in lost] == ["Two", None, "Two", "One"]
 
 
 def test_a_run_is_a_line_and_its_modules_are_below_it() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.views.text import clock, last_lines, plain, plural, size, span
+from ghostasync.views.text import ago, clock, last_lines, plain, plural, size, span
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,23 @@ def test_counts_agree_with_their_nouns() -> None:
 )
 def test_what_would_steer_a_terminal_is_taken_out(text: str) -> None:
     assert plain(text) == "red"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s ago"),
+        (59, "59 s ago"),
+        (60, "1 min ago"),
+        (3599, "60 min ago"),
+        (3600, "1 h ago"),
+        (47 * 3600, "47 h ago"),
+        (48 * 3600, "2 days ago"),
+        (5000 * 86400, "5,000 days ago"),
+    ],
+)
+def test_an_age_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert ago(seconds) == text
 
 
 @given(st.text())

@@ -14,7 +14,24 @@ from ..history.past_run import PastRun
 from ..model import Host, Module, Package, Plan, Revision
 from ..protocols import Balancer, Inventory, Lineage, ManifestLine, Source, Store
 
-__all__ = ["ModuleToDeploy", "RunSpec"]
+__all__ = ["ModuleToDeploy", "PastRelease", "RunSpec", "WayBack"]
+
+
+@attrs.frozen
+class PastRelease:
+    """
+    A release that hosts have on record, and the run that brought it last.
+
+    *hosts* are those that it serves on now. *at* is in POSIX seconds, by the clock of
+    that run; 0 where the clocks of these runs contradict their order.
+    """
+
+    release: str
+    commit: str = ""
+    subject: str = ""
+    actor: str = ""
+    at: float = 0.0
+    hosts: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -27,7 +44,7 @@ class WayBack:
     the modules whose lines in MANIFEST go back as well. *brought* maps modules to what
     the undone run had brought; a host that was silent when the rollback was planned
     goes back only from that. *partly* is whether a host has to stay, as nobody has the
-    release that it would go to.
+    release that it would go to. *releases* are those on record, by module, for people.
     """
 
     to: Mapping[str, Mapping[str, str]]
@@ -35,6 +52,7 @@ class WayBack:
     manifest: frozenset[str]
     brought: Mapping[str, str] = attrs.field(factory=dict)
     partly: bool = False
+    releases: Mapping[str, tuple[PastRelease, ...]] = attrs.field(factory=dict)
 
     @property
     def removed(self) -> frozenset[str]:

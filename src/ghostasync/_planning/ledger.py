@@ -10,13 +10,14 @@ are those of runs that knew nothing of each other, and neither is the later one.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
 import attrs
 
+from .._engine.spec import PastRelease
 from .._remote.activation import Activation
 from .._remote.facts import Facts, ModuleState
 from ..errors import PlanError
@@ -68,6 +69,19 @@ def stack(
             del standing[-1:]
         standing.append(move)
     return tuple(standing)
+
+
+def _newness(move: Activation) -> tuple[bool, int]:
+    return move.goal not in _BACK, move.generation
+
+
+def _times(moves: Sequence[Activation]) -> Iterator[float]:
+    """Yield the times of *moves*, the newest first; 0 where one contradicts another."""
+    times = [move.seconds for move in moves]
+    for number, at in enumerate(times):
+        later, earlier = times[:number], times[number + 1 :]
+        fits = all(at <= t for t in later) and all(t <= at for t in earlier)
+        yield at if fits else 0.0
 
 
 @attrs.frozen
@@ -147,6 +161,39 @@ class Ledger:
                     serves.setdefault(host, {})[module] = live
         first = min(works.values(), key=lambda work: work.generation)
         return Undoing(run or first.run, to, serves, brought, stays)
+
+    def releases(self) -> dict[str, tuple[PastRelease, ...]]:
+        """
+        Return the releases that serve or were live, by module, the newest first.
+
+        A release is as new as the last run that brought it; one that goes back to it,
+        or brings it to hosts that had missed it, makes it no newer.
+        """
+        found = {}
+        for module, stacks in self.stacks.items():
+            serves: dict[str, list[str]] = defaultdict(list)
+            brought: dict[str, Activation] = {}
+            for host in stacks:
+                target = self.seen[host].targets[module]
+                now = target.record
+                serves[target.live].append(host)
+                for move in target.activations:
+                    if move.outcome == "live" or move is now:
+                        known = brought.get(move.release, move)
+                        brought[move.release] = max(known, move, key=_newness)
+            moves = sorted(brought.values(), key=_newness, reverse=True)
+            found[module] = tuple(
+                PastRelease(
+                    release=move.release,
+                    commit=move.commit,
+                    subject=move.subject,
+                    actor=move.actor,
+                    at=at,
+                    hosts=tuple(serves[move.release]),
+                )
+                for move, at in zip(moves, _times(moves), strict=True)
+            )
+        return found
 
     # --- Which run ---------------------------------------------------------------
 

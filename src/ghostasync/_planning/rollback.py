@@ -60,12 +60,17 @@ async def plan_rollback(
         name, error = next(iter(seen.items()))
         raise PlanError(f"no host answers, {name} because: {error}")
     held = held_packages(told)
+    ledger = Ledger(told, await _committed(basis, told.values()))
     if asked.to:
         releases = await whole_ids(basis, asked.to, held)
         undoing = _named(basis, releases, chosen)
     else:
-        committed = await _committed(basis, told.values())
-        undoing = Ledger(told, committed).undo(asked.run, remove=asked.remove)
+        undoing = ledger.undo(asked.run, remove=asked.remove)
+        if asked.agreed not in {"", undoing.run}:
+            raise PlanError(
+                f"run {undoing.run} is the newest that stands by now, and not "
+                f"{asked.agreed}, which was to be undone: look again"
+            )
         undoing = _with_silent(
             basis, undoing, [h for h in chosen if h.name not in told]
         )
@@ -93,6 +98,11 @@ async def plan_rollback(
             manifest=frozenset() if limited else _manifest(basis, asked, undoing),
             brought=undoing.release,
             partly=bool(lacking),
+            releases={
+                module: releases
+                for module, releases in ledger.releases().items()
+                if module in {*undoing.targets, *undoing.stays}
+            },
         ),
         warnings=(*basis.warnings, *warnings),
     )

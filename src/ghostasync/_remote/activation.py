@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
 import attrs
@@ -86,6 +87,15 @@ class Activation:
         """The number of the run that set out to bring the release."""
         plain = self.origin.isascii() and self.origin.isdigit()
         return int(self.origin[:LONGEST_NUMBER]) if plain else self.generation
+
+    @property
+    def seconds(self) -> float:
+        """*at* in POSIX seconds; 0 where that is no time since 1970."""
+        try:
+            at = datetime.fromisoformat(self.at).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return 0.0
+        return max(at.timestamp(), 0.0)
 
     @property
     def moved(self) -> bool:

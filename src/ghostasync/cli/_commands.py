@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Annotated, Final
 
+import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -18,8 +20,9 @@ from ..errors import PlanError
 from ..goal import Converge, Goal, Resume, Revert, Rollback
 from ..model import Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
+from ..views.text import plural
 from . import _tables as tables
-from ._exits import REFUSED
+from ._exits import FAILED, REFUSED
 from ._frontend import FrontEnd
 from ._options import (
     COMMON,
@@ -210,11 +213,15 @@ def rollback(
     remove: Flag = False,
     recorded_secrets: Flag = False,
     dry_run: Flag = False,
+    yes: Flag = False,
     locking: Locking = LOCKING,
     options: Common = COMMON,
 ) -> int:
     """
     Undo a run: take the hosts that it moved to what they served before.
+
+    On a terminal, where neither RUN nor --to is said, it shows what there was and what
+    would go back, and asks first.
 
     Args:
         run: The run to undo, or how its id begins; by default the newest that stands.
@@ -230,27 +237,43 @@ def rollback(
 
         dry_run: Look at hosts, and say where each would go.
 
+        yes: Do not ask.
+
         locking: What to do where another run holds a host.
 
         options: As everywhere.
     """
+    plan = options.plan()
     goal = Rollback(run, to, remove, recorded_secrets)
-    if not dry_run:
-        return _run(options, options.plan(), goal, locking, limit=limit)
-    answer = run_async(
-        partial(
-            api.preview_rollback,
-            options.plan(),
-            run=run,
-            to=to,
-            remove=remove,
-            limit=limit,
-        )
-    )
     as_json = options.output == "json"
-    shown = [tables.back_json(answer)] if as_json else tables.back(answer)
-    show(shown, sys.stdout)
-    return 0
+    # Scripts and CI are never asked, and a person who names what to undo knows it.
+    people = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    asks = people and not (yes or run or to)
+    if not (dry_run or asks):
+        return _run(options, plan, goal, locking, limit=limit)
+    answer = run_async(
+        partial(api.preview_rollback, plan, run=run, to=to, remove=remove, limit=limit)
+    )
+    told = [*tables.releases(answer, time.time()), *tables.ways(answer)]
+    hosts = plural(len(answer.to), "host")
+    if dry_run:
+        told += [f"{hosts}; nothing was changed"]
+        show([tables.back_json(answer)] if as_json else told, sys.stdout)
+        return 0
+    show(told, sys.stdout)
+    if not _agrees(f"take {hosts} back? [y/N] "):
+        show(["nothing was changed"], sys.stdout)
+        return FAILED
+    goal = attrs.evolve(goal, agreed=answer.run)
+    return _run(options, plan, goal, locking, limit=limit)
+
+
+def _agrees(question: str) -> bool:
+    """Ask the person at the terminal; the end of its input is a no."""
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
 
 
 def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:

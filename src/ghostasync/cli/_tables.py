@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -26,10 +26,9 @@ from ..survey.status import (
 )
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
-from ..views.text import plain, plural, size, span
+from ..views.text import ago, plain, plural, size, span
 
 __all__ = [
-    "back",
     "back_json",
     "findings",
     "findings_json",
@@ -39,10 +38,12 @@ __all__ = [
     "logs_json",
     "preview",
     "preview_json",
+    "releases",
     "status",
     "status_json",
     "verified",
     "verified_json",
+    "ways",
 ]
 
 COMMAND: Final = TypedCommand()
@@ -51,6 +52,12 @@ _WIDTH: Final = 48
 
 _HOSTS: Final = 32
 """Cells for host ranges beside the id of a release."""
+
+_RELEASES: Final = 5
+"""Releases of a module that are shown at least; older ones are counted."""
+
+_ACTOR: Final = 12
+"""Letters of the name of who brought a release."""
 
 _LINE: Final = 80
 """Cells for a line that ends with a commit's subject."""
@@ -173,7 +180,41 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
 
 
-def back(answer: BackPreview) -> Iterator[str]:
+def releases(answer: BackPreview, now: float) -> Iterator[str]:
+    """
+    Say which releases there were, the newest first, and mark what hosts leave.
+
+    *now* is in POSIX seconds.
+    """
+    for module, known in answer.releases.items():
+        yield plain(module)
+        left = {serves.get(module) for serves in answer.serves.values()}
+        goals = {to.get(module) for to in answer.to.values()}
+        commits = Counter(each.commit[:7] for each in known)
+        rows = []
+        for each in known:
+            marks = "from" * (each.release in left), "to" * (each.release in goals)
+            short = each.commit[:7]
+            row = (
+                " ".join(filter(None, marks)),
+                # A clock that is ahead of this one, or of others, tells no age.
+                ago(now - each.at) if 0 < each.at <= now else "?",
+                short if short and commits[short] == 1 else each.release,
+                each.actor[:_ACTOR],
+                short_hosts(each.hosts, _HOSTS) if each.hosts else "",
+            )
+            rows.append((row, each.subject))
+        last = max((at for at, (row, _) in enumerate(rows) if row[0]), default=0)
+        shown = rows[: max(last + 1, _RELEASES)]
+        widths = [max(map(len, column)) for column in zip(*dict(shown), strict=True)]
+        for row, subject in shown:
+            cells = (f"{c:{w}}" for c, w in zip(row, widths, strict=True))
+            yield _cut(f"  {'  '.join(cells)}  {subject}").rstrip()
+        if len(rows) > len(shown):
+            yield f"  {len(rows) - len(shown):,} older"
+
+
+def ways(answer: BackPreview) -> Iterator[str]:
     """Say where a rollback would take hosts, those alike in one line."""
     if answer.run:
         yield plain(f"undoes run {answer.run}")
@@ -185,12 +226,14 @@ def back(answer: BackPreview) -> Iterator[str]:
     for (module, now, release), hosts in groups.items():
         where = release or "nothing: the link is removed"
         way = where if now == "?" else f"{now or 'nothing'} -> {where}"
-        yield plain(f"{module}: {way}, on {short_hosts(hosts, _WIDTH)}")
+        told = f"{module}: {way}, on {short_hosts(hosts, _WIDTH)}"
+        # Releases that were named are gone to from whatever serves.
+        silent = ", no answer yet" * (now == "?" and bool(answer.run))
+        yield plain(f"{told}{silent}")
     for module in answer.manifest:
         yield plain(f"{module}: MANIFEST goes back first")
     for warning in answer.warnings:
         yield plain(f"warning: {warning}")
-    yield f"{plural(len(answer.to), 'host')}; nothing was changed"
 
 
 def back_json(answer: BackPreview) -> str:
@@ -402,7 +445,7 @@ def history(entries: Sequence[HistoryEntry]) -> Iterator[str]:
             commit = entry.commits.get(module, "")[:7]
             told = (module, entry.releases.get(module, ""), commit)
             words = " ".join(filter(None, told[: 2 if told[1] else 3]))
-            yield plain(f"    {words}  {entry.subjects.get(module, '')}").rstrip()
+            yield _cut(f"    {words}  {entry.subjects.get(module, '')}".rstrip())
         if entry.reason:
             yield plain(f"    why: {entry.reason}")
 

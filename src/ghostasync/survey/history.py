@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -13,9 +13,10 @@ from .._engine.look import looked_at
 from .._engine.spec import RunSpec
 from .._remote.activation import Activation
 from .._remote.facts import Facts
+from ..errors import StoreError
 from ..history.past_run import PastRun
 from ..history.runs import find_run
-from ..protocols import RunLog, Transport
+from ..protocols import Store, Transport
 
 __all__ = ["HistoryEntry", "of_hosts", "of_store"]
 
@@ -47,13 +48,14 @@ class HistoryEntry:
     seconds: float | None = None
 
 
-async def of_store(runs: RunLog, count: int) -> tuple[HistoryEntry, ...]:
+async def of_store(store: Store, count: int) -> tuple[HistoryEntry, ...]:
     """
-    Return the newest *count* runs that the store knows, failed ones too.
+    Return the newest *count* runs that *store* knows, failed ones too.
 
     Raises:
         StoreError: The store cannot be read.
     """
+    runs = store.runs
     numbers = await runs.generations()
     entries: list[HistoryEntry] = []
     # Ids of one store are in the order in which its runs began.
@@ -62,14 +64,21 @@ async def of_store(runs: RunLog, count: int) -> tuple[HistoryEntry, ...]:
             break
         past_run = await find_run(runs, run)
         if past_run is not None:
-            entries.append(_entry(run, past_run, numbers.get(run, 0)))
+            entries.append(await _entry(store, run, past_run, numbers.get(run, 0)))
     return tuple(entries)
 
 
-def _entry(run: str, past_run: PastRun, number: int) -> HistoryEntry:
+async def _entry(
+    store: Store, run: str, past_run: PastRun, number: int
+) -> HistoryEntry:
     over = past_run.finished
     releases = dict(over.releases if over else past_run.packages)
-    revisions = past_run.revisions
+    revisions = dict(past_run.revisions)
+    # A run that took stored packages has asked no source.
+    for module in releases.keys() - revisions.keys():
+        with suppress(StoreError):
+            package = await store.packages.package(releases[module])
+            revisions[module] = package.revision
     return HistoryEntry(
         id=run,
         generation=number,
@@ -111,7 +120,7 @@ def _by_records(run: str, told: list[tuple[str, str, Activation]]) -> HistoryEnt
     return HistoryEntry(
         id=run,
         generation=some.generation,
-        at=_seconds(some.at),
+        at=some.seconds,
         actor=some.actor,
         reason=some.reason,
         action=some.goal,
@@ -122,12 +131,3 @@ def _by_records(run: str, told: list[tuple[str, str, Activation]]) -> HistoryEnt
         outcome=ends.get(outcomes.pop(), _KILLED) if len(outcomes) == 1 else "mixed",
         hosts=len({host for host, _, _ in told}),
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        at = datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return 0.0
-    # A record may be damaged; no clock has ever said a time before 1970.
-    return max(at.timestamp(), 0.0)

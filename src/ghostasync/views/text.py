@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["clock", "last_lines", "plain", "plural", "size", "span"]
+__all__ = ["ago", "clock", "last_lines", "plain", "plural", "size", "span"]
 
 _ESCAPES: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
@@ -58,6 +58,18 @@ def span(seconds: float) -> str:
     if minutes < 60:  # noqa: PLR2004
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def ago(seconds: float) -> str:
+    """Write how long ago something was, in its largest unit, as in ``3 h ago``."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 1:
+        return f"{seconds:.0f} s ago"
+    if hours < 1:
+        return f"{minutes:.0f} min ago"
+    if hours < 48:  # noqa: PLR2004
+        return f"{hours:.0f} h ago"
+    return f"{hours / 24:,.0f} days ago"
 
 
 def clock(seconds: float) -> str:
