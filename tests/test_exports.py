@@ -70,10 +70,10 @@ PROMISED = {
         TRANSITIONS after mermaid
     """,
     "ghostasync.model": """
-        Action App BalancerSettings Deadlines DirectorySource Gate GitSource Hook
-        HookPlace Host HostKeys HostReport InventorySettings Layout Module OnFailure
-        Outcome Package Plan Proof Report Revision Rollout S3Source Script Source Ssh
-        State StoreSettings Verify
+        Action App BalancerSettings Deadlines DirectorySource ExitStatus Gate GitSource
+        Hook HookPlace Host HostKeys HostReport InventorySettings Layout Module
+        OnFailure Outcome Package Plan Proof Report Revision Rollout S3Source Script
+        Source Ssh State StoreSettings Verify
     """,
     "ghostasync.protocols": """
         Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest

@@ -3,6 +3,8 @@ The values of a deployment: its plan, and the report of its outcome.
 
 Everything here is frozen and does no I/O. The fields of :class:`Plan` and of all
 values in it are the keys of ``ghostasync.toml``, their defaults the file's defaults.
+The docstrings of these fields, and those of states, outcomes and exit statuses, are
+what ``ghostasync explain`` says; the first line of each is a sentence of its own.
 
 One file, though long: read from top to bottom it is the configuration.
 """
@@ -23,6 +25,7 @@ __all__ = [
     "BalancerSettings",
     "Deadlines",
     "DirectorySource",
+    "ExitStatus",
     "Gate",
     "GitSource",
     "Hook",
@@ -60,48 +63,191 @@ can lead out of a folder or be taken for an option.
 
 
 class State(enum.Enum):
-    """
-    Place of one host on its way; the transitions are in ``machine``.
-
-    FAILED: the host's own work failed. HALTED: the host was stopped because of others,
-    before its link moved; nothing of its own went wrong, and it counts apart.
-    """
+    """Place of one host on its way; the transitions are in ``machine``."""
 
     CONNECTING = "CONNECTING"
+    """The host is called, and logged into."""
+
     CHECKING = "CHECKING"
+    """
+    The host is locked for this run, and looked at without changing anything.
+
+    What serves there is read, what a killed run has left, and whether there is all that
+    a release needs: room, rights, tools.
+    """
+
     UPLOADING = "UPLOADING"
+    """
+    The packages are sent, extracted beside the live release, and verified.
+
+    It also waits here for the build, which goes on while hosts are looked at.
+    """
+
     PREPARING = "PREPARING"
+    """The pre_deploy of each module runs while the old release serves."""
+
     READY = "READY"
+    """
+    The host has all that it needs, and waits for the fleet and for its wave.
+
+    No link moves before every host is here, or has failed within the budget.
+    """
+
     DRAINING = "DRAINING"
+    """The host is taken out of its balancers. From here on a failure is undone."""
+
     SWITCHING = "SWITCHING"
+    """The links of all modules are moved to the new releases, back to back."""
+
     ACTIVATING = "ACTIVATING"
+    """The post_deploy of each module runs, through the link that was moved."""
+
     VERIFYING = "VERIFYING"
+    """The host's health is tried again and again, until it is good or time is up."""
+
     UNDRAINING = "UNDRAINING"
+    """The host is put back into its balancers."""
+
     LIVE = "LIVE"
+    """
+    The host serves the new release, healthy and in its balancers.
+
+    It still goes back where the fleet does, until the whole run is live.
+    """
+
     UNCHANGED = "UNCHANGED"
+    """There was nothing to do: the host serves what it should, and is left alone."""
+
     HALTED = "HALTED"
+    """
+    The host was stopped because of others, before its link moved.
+
+    Nothing of its own went wrong: it serves what it served, and counts as neither live
+    nor failed. So does a host that was terminated on its way.
+    """
+
     FAILED = "FAILED"
+    """The host's own work failed before its link moved: it serves what it served."""
+
     ROLLING_BACK = "ROLLING_BACK"
+    """
+    The links go back to what the host served before.
+
+    Where they had moved, the old release's own post_deploy runs with its own
+    environment, and its health is proven.
+    """
+
     ROLLED_BACK = "ROLLED_BACK"
+    """The host serves again what it served before the run, and that was verified."""
+
     STRANDED = "STRANDED"
+    """
+    The way back failed: a person must look at this host.
+
+    It may serve the new release, or the old one without its post_deploy; its reason
+    says how far it came.
+    """
 
 
 class Outcome(enum.Enum):
-    """
-    End of a run; ``EXIT_STATUS`` in ``_run.report`` maps it to a number.
-
-    PARTIAL: live but for hosts that the budget covers. MIXED: old and new releases are
-    both live, each host serving one whole release. STRANDED: a person must look.
-    """
+    """End of a run; ``EXIT_STATUS`` in ``_run.report`` maps it to a number."""
 
     LIVE = "live"
+    """Every chosen host serves the release; or serves again what was asked for."""
+
     UNCHANGED = "unchanged"
+    """Every chosen host served it already; nothing was moved."""
+
     PARTIAL = "partial"
+    """
+    Live, but for hosts that failed within the budget, or with work that was left.
+
+    The exit status is 0, and 1 where links that were to go are left on hosts.
+    """
+
     MIXED = "mixed"
+    """Old and new releases are both live, each host serving one whole release."""
+
     FAILED = "failed"
+    """It came to nothing: every host that answers serves what it served before."""
+
     STRANDED = "stranded"
+    """A person must look: a host could not be put back, or was lost on its way."""
+
     INTERRUPTED = "interrupted"
+    """A person or a signal stopped it, and every link is as it was before."""
+
     LOCKED = "locked"
+    """Another run has a host; what this run had begun was given up."""
+
+
+class ExitStatus(enum.IntEnum):
+    """
+    Exit status of the command: of those that apply, the first one here counts.
+
+    Scripts of users go by these numbers.
+    """
+
+    STRANDED = 3
+    """
+    A person must look.
+
+    A host could not be put back, or was lost after its link may have moved. For status:
+    a host is stranded.
+    """
+
+    MIXED = 5
+    """
+    Stopped with old and new releases both live, each host serving one whole release.
+
+    So it ends with on_failure = "rollback-host", and where a resumption stops early.
+    """
+
+    INTERRUPTED = 130
+    """Ctrl-C or SIGTERM: every link is as it was before."""
+
+    LOCKED = 4
+    """
+    Another run has a host, or a person has frozen the app.
+
+    Which run, or who and why, is said. --wait SECONDS waits for a run; unlock ends a
+    freeze. A rollback is carried out all the same while the app is frozen.
+    """
+
+    REFUSED = 2
+    """
+    Refused as asked, and nothing was changed.
+
+    A mistake in what was typed or in ghostasync.toml, an unknown revision, a --limit
+    that leaves nobody, nothing to go back to, an older commit without --back, an
+    inventory that shrank. Standard output is empty. A resume that finds nothing left to
+    do exits with 0.
+    """
+
+    DRIFT = 6
+    """
+    For status alone: what hosts serve is not what MANIFEST says, or is not known.
+
+    A host serves something else, does not answer, or a killed run is unfinished.
+    """
+
+    AFTER_ALL_FAILED = 7
+    """Live, and stays so, but after_all_deploy failed or was interrupted."""
+
+    DONE = 0
+    """
+    Done: every chosen host is LIVE or UNCHANGED, or failed within max_failures.
+
+    For commands that only look: nothing was found that stands in the way.
+    """
+
+    FAILED = 1
+    """
+    Anything else that failed; every host that answers serves what it served before.
+
+    A source, a build, the store, hosts that cannot be reached or refuse, more failures
+    than the budget allows. For check: there are findings.
+    """
 
 
 class Action(enum.Enum):
@@ -121,35 +267,63 @@ class Action(enum.Enum):
 
 @attrs.frozen
 class App:
-    """
-    One application in one environment and role, and perhaps color.
-
-    *env_vars* and the *secrets* of these names, whose values come from the controller's
-    environment, are what scripts see besides ``GHOST_*``.
-    """
+    """One application in one environment and role, and perhaps color."""
 
     name: str
+    """
+    The application; on a host all of it lies under <root>/<name>/<env>/<role>.
+
+    Where color is set, that is one more folder.
+    """
+
     env: str
+    """The environment, such as prod or staging."""
+
     role: str
+    """What hosts of this file do, such as web or worker."""
+
     color: str = ""
+    """Which of two fleets that take turns this one is; empty: there is one fleet."""
+
     active_color: str = ""
+    """Which of the two serves visitors; only scripts make something of it."""
+
     env_vars: Mapping[str, str] = attrs.field(factory=dict)
+    """Variables that all scripts and commands see, as names and values."""
+
     secrets: tuple[str, ...] = ()
+    """
+    Names of variables whose values come from ghostasync's own environment.
+
+    Scripts see them like env_vars. They are never in a package, and are blotted out
+    wherever output is shown or kept. A deploy is refused where one is not set.
+    """
 
 
 @attrs.frozen
 class StoreSettings:
-    """
-    Place of packages, MANIFEST and runs.
-
-    The newest *keep* packages of each module stay, besides those that are in use.
-    *region* and *endpoint_url* are for stores in S3.
-    """
+    """Place of packages, MANIFEST and runs."""
 
     url: str = "$XDG_STATE_HOME/ghostasync"
+    """
+    A folder that packages, MANIFEST and runs are in; a team shares one.
+
+    Without XDG_STATE_HOME that is ~/.local/state. A store in S3 can be written here,
+    but this version refuses it.
+    """
+
     keep: int = 42
+    """
+    Packages of each module that stay, the newest ones.
+
+    Besides them stay all that MANIFEST, live links and unfinished runs name.
+    """
+
     endpoint_url: str = ""
+    """For S3: another server than Amazon's."""
+
     region: str = ""
+    """For S3: its region; empty: what the environment says."""
 
 
 HostKeys = Literal["strict", "accept-new", "insecure"]
@@ -161,23 +335,50 @@ any key at all.
 
 @attrs.frozen
 class Ssh:
-    """
-    Way to the hosts. Empty strings mean what ssh itself would do.
-
-    *connects* is the number of handshakes at once; 0: from the number of cores, and
-    fewer to one bastion.
-    """
+    """Way to the hosts. Empty strings mean what ssh itself would do."""
 
     user: str = ""
+    """The user who logs in; empty: the one that ssh would take."""
+
     port: int = 22
+    """The port of hosts that say none themselves."""
+
     identity: str = ""
+    """
+    A private key file; empty: the agent, and what ssh itself would use.
+
+    An OpenSSH certificate beside it is used.
+    """
+
     known_hosts: str = "~/.ssh/known_hosts"
+    """The keys that hosts are known by; lines of @cert-authority work too."""
+
     host_keys: HostKeys = "strict"
+    """
+    Which host keys are believed: those in known_hosts, or others too.
+
+    "accept-new" trusts a host at first sight, "insecure" trusts anybody.
+    """
+
     config: str | bool = "~/.ssh/config"
+    """Settings of ssh, read once a run where the file is there; false: not at all."""
+
     jump: str = ""
+    """A bastion that all hosts are reached through, [user@]host[:port]."""
+
     proxy_command: str = ""
+    """A command that connects to a host, in place of jump."""
+
     sudo: bool = False
+    """
+    Work as root on hosts, by sudo -n; scripts run as root then.
+
+    Everything on hosts belongs to root from then on. A host whose records another user
+    has made is refused, with what cures it.
+    """
+
     connects: int = 0
+    """Logins at once; 0: what the cores here can take, fewer through a bastion."""
 
 
 Proof = Literal["metadata", "content"]
@@ -189,15 +390,30 @@ target and mtime of every path, or of every byte as well.
 
 @attrs.frozen
 class Layout:
-    """
-    Releases on a host: their *root*, their *proof*, and how many *keep* their place.
-
-    Kept are the last *keep* that were live, and the last one that failed.
-    """
+    """Place of releases on a host."""
 
     root: str = "/ghost"
+    """
+    The folder on hosts that releases are in.
+
+    "~/ghost" is in the home of the user who logs in.
+    """
+
     proof: Proof = "metadata"
+    """
+    What a host compares besides the stream's checksum before a release is whole.
+
+    "metadata": of every path its kind, mode, size, time and where links lead.
+    "content": every byte as well, which takes several times the CPU.
+    """
+
     keep: int = 5
+    """
+    Releases of each module that stay on a host, of those that were live.
+
+    The current and the previous one are among them. The last one that failed stays too,
+    and what any link still names.
+    """
 
 
 @attrs.frozen
@@ -211,21 +427,61 @@ class Deadlines:
     """
 
     build: float = 3600
+    """Seconds for a buildpack, here."""
+
     connect: float = 30
+    """Seconds until a host has answered and accepted the login."""
+
     check: float = 30
+    """Seconds to look at a host."""
+
     upload: float = 900
+    """Seconds to send, extract and verify the packages of a host."""
+
     pre_deploy: float = 600
+    """Seconds for each pre_deploy."""
+
     before_switch: float = 0
+    """
+    Seconds that a run waits for each before_switch; 0: to its end.
+
+    It goes on in either case, and the next run waits for it.
+    """
+
     drain: float = 60
+    """Seconds to take a host out of its balancers."""
+
     switch: float = 30
+    """Seconds to move the links of a host."""
+
     post_deploy: float = 600
+    """Seconds for each post_deploy, on the way back too."""
+
     verify: float = 60
+    """Seconds in which a health check has to pass once."""
+
     undrain: float = 60
+    """Seconds to put a host back into its balancers."""
+
     after_wave: float = 600
+    """Seconds for after_wave, here."""
+
     rollback: float = 60
+    """Seconds to put the links of a host back."""
+
     after_all_deploy: float = 600
+    """Seconds for each after_all_deploy, here."""
+
     stall: float = 60
+    """Seconds that an upload may stand still."""
+
     settle: float = 30
+    """
+    Seconds for checks and pre_deploys at work to end where a run stops early.
+
+    That is before any link has moved: every host that fails is told then, not only the
+    first.
+    """
 
 
 HookPlace = Literal["controller", "host"]
@@ -234,15 +490,18 @@ HookPlace = Literal["controller", "host"]
 
 @attrs.frozen
 class Hook:
-    """
-    A command for one host, such as the one that drains it.
-
-    *run* is a script for sh; on the controller it may begin with ``#!`` and be any
-    other. Empty: nothing to do.
-    """
+    """A command for one host, such as the one that drains it."""
 
     run: str = ""
+    """
+    The command, for sh; here it may begin with #! too. Empty: nothing to do.
+
+    It sees the environment of scripts, with GHOST_HOST, GHOST_HOST_ADDRESS and
+    GHOST_HOST_LABELS. A host that could not be taken back stays drained.
+    """
+
     on: HookPlace = "controller"
+    """Where it runs: on this machine, or on the host that it is about."""
 
     def __bool__(self) -> bool:
         return bool(self.run)
@@ -257,6 +516,13 @@ class BalancerSettings:
     """
 
     kind: str = ""
+    """
+    The plug-in, by the name that it has under "ghostasync.balancers".
+
+    Its distribution registers it there as an entry point. The other keys of the table
+    are for the plug-in. Empty: drain and undrain.
+    """
+
     options: Mapping[str, object] = attrs.field(factory=dict)
 
 
@@ -265,6 +531,12 @@ class Gate:
     """A command on the controller that a rollout has to pass; as in :class:`Hook`."""
 
     run: str = ""
+    """
+    The command, run here, for sh, unless it begins with #!. Empty: no gate.
+
+    It sees GHOST_WAVE, GHOST_WAVES, GHOST_WAVE_HOSTS and GHOST_WAVE_HOSTS_FILE. Where
+    it fails, the run stops as when a host does.
+    """
 
     def __bool__(self) -> bool:
         return bool(self.run)
@@ -279,42 +551,103 @@ that failed, while live hosts stay live and later waves do not start.
 
 @attrs.frozen
 class Rollout:
-    """
-    Way of a fleet to the new release: waves, budgets, gates and deadlines.
-
-    *waves* holds sizes in hosts (``int``) or percent of the selected fleet
-    (``"25%"``), the last one repeating; or, as one ``str``, Ghost's own words.
-    *soak* and *confirm* are in seconds. An empty *max_unreachable* means that
-    hosts which never connected count in *max_failures*. *min_serving* is how many of
-    the fleet, in hosts or percent, serve at any moment; under ``--limit`` the fleet is
-    the whole inventory, and its other hosts count as serving.
-    """
+    """Way of a fleet to the new release: waves, budgets, gates and deadlines."""
 
     waves: tuple[int | str, ...] | str = ("100%",)
+    """
+    Sizes of waves, in hosts or percent of the chosen fleet; the last repeats.
+
+    [1, "25%"] is a canary, then a quarter at a time, rounded up. As the whole value,
+    Ghost's words for its stripes: "1by1", "1/3", "25%", "50%".
+    """
+
     spread_by: str = ""
+    """
+    A label of hosts: each wave takes its share of every value of it.
+
+    Such as the availability zone.
+    """
+
     min_serving: int | str = 0
+    """
+    Hosts, or percent rounded up, that serve at any moment; others of a wave wait.
+
+    A host does not serve from when it is drained until it is live, or back. Under
+    --limit the fleet is the whole inventory, and hosts that are left out count as
+    serving.
+    """
+
     drain: Hook = Hook()
+    """
+    A command that takes a host out of its balancers before its links move.
+
+    A host that goes back is drained first, too.
+    """
+
     undrain: Hook = Hook()
+    """A command that puts a host back when it is verified, or back and verified."""
+
     balancer: BalancerSettings = BalancerSettings()
+    """A plug-in for a balancer, in place of drain and undrain."""
+
     soak: float = 0
+    """Seconds to wait after a wave; at their end it is verified once more."""
+
     after_wave: Gate = Gate()
+    """A command that each wave must pass here, when it has soaked."""
+
     max_failures: int | str = 0
+    """
+    Hosts, or percent of the chosen ones rounded down, that may fail.
+
+    One more, and the run stops. With several waves, any failure after the switch in the
+    first one stops it as well, and so does a wave in which every host failed.
+    """
+
     max_unreachable: int | str = ""
+    """A budget for hosts that never connected; empty: they count in max_failures."""
+
     on_failure: OnFailure = "rollback-fleet"
+    """
+    What goes back where the run stops: the fleet, or hosts that failed.
+
+    "rollback-host": hosts that fail go back, those that are live stay, and later waves
+    do not start.
+    """
+
     concurrency: int = 256
+    """Hosts that transfer or run a script at once; others stay connected and wait."""
+
     confirm: float = 0
+    """
+    Seconds of silence after which a switched host goes back by itself; 0: never.
+
+    It puts its links back and runs the old post_deploy where it hears nothing of its
+    run for so long and is not live yet.
+    """
+
     deadlines: Deadlines = Deadlines()
+    """The longest time of each step."""
 
 
 @attrs.frozen
 class Host:
-    """One machine. *name* is unique in the plan and the same in every report."""
+    """One machine."""
 
     name: str
+    """The host's name, in every list and report; web[001-300] are 300 hosts."""
+
     address: str = ""
+    """Where it is reached; empty: by its name."""
+
     port: int = 0
+    """Its port; 0: what ssh.port says."""
+
     user: str = ""
+    """The user who logs in there; empty: what ssh.user says."""
+
     labels: Mapping[str, str] = attrs.field(factory=dict)
+    """Names and values that --limit, modules.hosts and rollout.spread_by go by."""
 
 
 @attrs.frozen
@@ -327,7 +660,21 @@ class InventorySettings:
     """
 
     command: str = ""
+    """
+    A command that prints the hosts, in place of hosts: a JSON array of such rows.
+
+    It runs here, in the folder of this file, for sh, unless it begins with #!. It has
+    60 seconds.
+    """
+
     plugin: str = ""
+    """
+    A plug-in that names the hosts, by what it has under "ghostasync.inventories".
+
+    Its distribution registers it there as an entry point. Further keys of the table are
+    for the plug-in.
+    """
+
     options: Mapping[str, object] = attrs.field(factory=dict)
 
 
@@ -336,7 +683,14 @@ class GitSource:
     """A git repository; an empty *rev* means its default branch."""
 
     git: str
+    """A git repository, by its URL or path."""
+
     rev: str = ""
+    """
+    A branch, tag or commit of it; empty: its default branch.
+
+    Where a branch and a tag have one name: refs/heads/NAME or refs/tags/NAME.
+    """
 
 
 @attrs.frozen
@@ -344,6 +698,7 @@ class DirectorySource:
     """A folder on this machine; it is copied first and never built in place."""
 
     dir: str
+    """A folder on this machine; it is copied, and never built in place."""
 
 
 @attrs.frozen
@@ -351,6 +706,7 @@ class S3Source:
     """Objects under an ``s3://`` URL."""
 
     s3: str
+    """Objects in S3, which this version cannot fetch yet."""
 
 
 Source = GitSource | DirectorySource | S3Source
@@ -358,18 +714,23 @@ Source = GitSource | DirectorySource | S3Source
 
 @attrs.frozen
 class Script:
-    """
-    One script of a module; at most one of *path*, *inline* and *file* is set.
-
-    *path* lies in the source tree and is read after the buildpack, *inline* is the
-    text itself, *file* lies beside the configuration. *run_as* is the user that it
-    runs as on a host; empty: the login user, root with sudo.
-    """
+    """One script of a module; at most one of *path*, *inline* and *file* is set."""
 
     path: str = ""
+    """A path in the source tree, which is read when the buildpack is done."""
+
     inline: str = ""
+    """The script itself."""
+
     file: str = ""
+    """A file here, beside ghostasync.toml."""
+
     run_as: str = ""
+    """
+    The user of the host that it runs as; empty: the login user, root with sudo.
+
+    Root does that by itself, another login by sudo -n. What runs here takes none.
+    """
 
     def __bool__(self) -> bool:
         return bool(self.path or self.inline or self.file)
@@ -380,15 +741,23 @@ class Verify:
     """
     Proof of a host's health; *interval* and *attempt_timeout* in seconds.
 
-    *command* runs on the host as the user *run_as*, empty: as scripts do; *url* is
-    fetched from the host. Either is tried again until ``deadlines.verify`` is over.
+    Either way is tried again until ``deadlines.verify`` is over.
     """
 
     command: str = ""
+    """A command that exits with 0 on a healthy host; it runs there like post_deploy."""
+
     url: str = ""
+    """A URL that is fetched from the host, and has to answer well."""
+
     run_as: str = ""
+    """The user of the host that command runs as; empty: as scripts do."""
+
     interval: float = 2
+    """Seconds between two attempts."""
+
     attempt_timeout: float = 5
+    """Seconds for each attempt."""
 
     def __bool__(self) -> bool:
         return bool(self.command or self.url)
@@ -396,28 +765,83 @@ class Verify:
 
 @attrs.frozen
 class Module:
-    """
-    One deployable tree, served from the symlink at *path*.
-
-    *hosts* chooses the hosts that get it, in the words of ``--limit``; empty: all.
-    """
+    """One deployable tree, served from the symlink at *path*."""
 
     name: str
+    """The module's name; no two have the same."""
+
     path: str
+    """What becomes a symlink to the release that is served; or "~/site"."""
+
     source: Source
+    """What is deployed: a git repository, or a folder here."""
+
     buildpack: Script = Script()
+    """Runs here, once, in a copy of the source; what it leaves is packaged."""
+
     pre_deploy: Script = Script()
+    """
+    Runs on each host before any link moves, while the old release serves.
+
+    Its folder is that of the new release.
+    """
+
     before_switch: Script = Script()
+    """
+    Runs once for the fleet, before any link moves: migrations.
+
+    On the first host that is ready, when all are. Never for rollback and converge,
+    whose releases have passed it.
+    """
+
     post_deploy: Script = Script()
+    """Runs on each host when its link has moved, in the folder behind the link."""
+
     after_all_deploy: Script = Script()
+    """
+    Runs here, once, when every host is live.
+
+    Its folder is that of the build. Where it fails, the fleet stays live, and the exit
+    status is 7.
+    """
+
     uid: int = -1
+    """Who owns the release, by number; -1: the user who logs in, root with sudo."""
+
     gid: int = -1
+    """Which group owns the release, by number; -1: that of the user who logs in."""
+
     exclude: tuple[str, ...] = (".git",)
+    """Paths of the source that are not packaged."""
+
     shared_dirs: tuple[str, ...] = ()
+    """
+    Folders that outlive releases: a release gets a link to them.
+
+    The first one is copied from the live release where it has it, else from the
+    package.
+    """
+
     shared_files: tuple[str, ...] = ()
+    """Files that outlive releases, as shared_dirs."""
+
     adopt: bool = False
+    """
+    Move aside what stands at path now, and take it for what to go back to.
+
+    Otherwise a path that is no link of this module's fails the host.
+    """
+
     hosts: tuple[str, ...] | str = ""
+    """
+    Which hosts get it, in the words of --limit; empty: all.
+
+    "role=web", "web*,!web3", or an array of such expressions. A host without any module
+    is left alone.
+    """
+
     verify: Verify = Verify()
+    """How a host proves its health: a command, a URL, or both."""
 
     @property
     def users(self) -> frozenset[str]:
@@ -445,13 +869,34 @@ class Plan:
     """
 
     app: App
+    """What is deployed, and what its scripts see."""
+
     modules: tuple[Module, ...]
+    """What a host serves: one [[modules]] for each tree, in order."""
+
     hosts: tuple[Host, ...] = ()
+    """
+    The hosts: names with ranges, or tables for those that need more than a name.
+
+    "web[001-300].example.com" are 300 hosts. A table may have a range too, and gives
+    its labels to all.
+    """
+
     inventory: InventorySettings = InventorySettings()
+    """The fleet: the hosts themselves, or who is asked for them."""
+
     store: StoreSettings = StoreSettings()
+    """Where packages, MANIFEST and runs are kept."""
+
     ssh: Ssh = Ssh()
+    """How hosts are reached."""
+
     layout: Layout = Layout()
+    """Where releases go on a host."""
+
     rollout: Rollout = Rollout()
+    """How the fleet is taken to the new release."""
+
     base: Path = attrs.field(factory=Path.cwd)
     checked: bool = attrs.field(default=False, init=False, eq=False, repr=False)
 

@@ -1,8 +1,7 @@
 """
 The report of a finished run: arithmetic over the sum of its events.
 
-The exit status of each outcome is a contract, on which others script. The first that
-applies wins, so the gravest come first.
+The exit status of each outcome is a contract, on which others script.
 """
 
 from __future__ import annotations
@@ -13,29 +12,23 @@ from typing import Final
 from .._engine.fleet import Fleet
 from .._engine.host import GONE, HostRun
 from ..machine import NOT_LOOKED, SERVES_NEW
-from ..model import HostReport, Outcome, Report
+from ..model import ExitStatus, HostReport, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table
 from .record import Recording
 
-__all__ = ["AFTER_ALL_FAILED", "EXIT_STATUS", "sum_up", "verdict", "verdict_back"]
+__all__ = ["EXIT_STATUS", "sum_up", "verdict", "verdict_back"]
 
-EXIT_STATUS: Final[dict[Outcome, int]] = {
-    Outcome.STRANDED: 3,
-    Outcome.MIXED: 5,
-    Outcome.INTERRUPTED: 130,
-    Outcome.LOCKED: 4,
-    Outcome.LIVE: 0,
-    Outcome.UNCHANGED: 0,
-    Outcome.PARTIAL: 0,
-    Outcome.FAILED: 1,
+EXIT_STATUS: Final[dict[Outcome, ExitStatus]] = {
+    Outcome.STRANDED: ExitStatus.STRANDED,
+    Outcome.MIXED: ExitStatus.MIXED,
+    Outcome.INTERRUPTED: ExitStatus.INTERRUPTED,
+    Outcome.LOCKED: ExitStatus.LOCKED,
+    Outcome.LIVE: ExitStatus.DONE,
+    Outcome.UNCHANGED: ExitStatus.DONE,
+    Outcome.PARTIAL: ExitStatus.DONE,
+    Outcome.FAILED: ExitStatus.FAILED,
 }
 """The exit status of each outcome."""
-
-AFTER_ALL_FAILED: Final = 7
-"""Live, but after_all_deploy failed."""
-
-REFUSED: Final = 2
-"""Nothing was changed: what serves is not what the caller took it for."""
 
 _WORSE: Final = frozenset({Outcome.STRANDED, Outcome.MIXED})
 """Outcomes whose exit status comes before that of anything that went wrong later."""
@@ -52,14 +45,14 @@ def sum_up(
     outcome, state = _outcome(fleet), fleet.policy.run
     status = EXIT_STATUS[outcome]
     if fleet.run.refused and outcome is Outcome.FAILED:
-        status = REFUSED
+        status = ExitStatus.REFUSED
     back = fleet.run.spec.way_back
     if not status and (fleet.run.links_left or (back and back.partly)):
-        outcome, status = Outcome.PARTIAL, EXIT_STATUS[Outcome.FAILED]
+        outcome, status = Outcome.PARTIAL, ExitStatus.FAILED
     # A partial or live run exits 7 where after_all_deploy failed; a stranded host is
     # the graver news.
     if after_all_due and outcome not in _WORSE:
-        status = AFTER_ALL_FAILED
+        status = ExitStatus.AFTER_ALL_FAILED
     reason = fleet.policy.full_reason or (
         state.after_all.reason if state.after_all else ""
     )

@@ -29,8 +29,9 @@ from cyclopts import (
 )
 
 from ..errors import BuildError, Frozen, GhostasyncError, NothingToResume, PlanError
+from ..model import ExitStatus
 from ..views.text import last_lines, plain
-from ._exits import FAILED, INTERRUPTED, LOCKED, REFUSED, Interrupted
+from ._exits import Interrupted
 from ._sink import show
 
 __all__ = ["execute", "main"]
@@ -112,17 +113,20 @@ def execute(tokens: Sequence[str]) -> int:
             help_on_error=False,
         )
     except CycloptsError as error:
-        return _say([_usage(error)], REFUSED)
+        return _say([_usage(error)], ExitStatus.REFUSED)
     except PlanError as error:
         # Whoever wants nothing to be left unfinished has what they want.
-        status = 0 if isinstance(error, NothingToResume) else REFUSED
-        status = LOCKED if isinstance(error, Frozen) else status
+        status = ExitStatus.REFUSED
+        if isinstance(error, NothingToResume):
+            status = ExitStatus.DONE
+        elif isinstance(error, Frozen):
+            status = ExitStatus.LOCKED
         return _say(str(error).splitlines(), status)
     except GhostasyncError as error:
         tail = error.tail if isinstance(error, BuildError) else ""
-        return _say([str(error), *last_lines(tail, 6, 300)], FAILED)
+        return _say([str(error), *last_lines(tail, 6, 300)], ExitStatus.FAILED)
     except (Interrupted, KeyboardInterrupt):
-        return _say(["interrupted; every link is as it was"], INTERRUPTED)
+        return _say(["interrupted; every link is as it was"], ExitStatus.INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 

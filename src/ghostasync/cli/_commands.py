@@ -18,7 +18,7 @@ import ghostasync as api
 from .. import Run
 from ..errors import PlanError
 from ..goal import Converge, Goal, Resume, Revert, Rollback
-from ..model import Plan, Report
+from ..model import ExitStatus, Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
 from ..views.text import plural
 from . import _tables as tables
@@ -57,11 +57,13 @@ __all__ = [
     "unlock",
 ]
 
-# Exit statuses of commands that only look; a contract, as those of runs are. The first
-# state that a host is in decides: a stranded host needs a person, whatever others do.
-_FINDINGS: Final = 1
-_DRIFT: Final = 6
-_STATUS: Final = {"stranded": 3, "unreachable": _DRIFT, "drift": _DRIFT}
+# The first state that a host is in decides: a stranded host needs a person, whatever
+# others do.
+_STATUS: Final = {
+    "stranded": ExitStatus.STRANDED,
+    "unreachable": ExitStatus.DRIFT,
+    "drift": ExitStatus.DRIFT,
+}
 
 
 def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:
@@ -78,7 +80,8 @@ def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     show(
         tables.findings_json(answer) if as_json else tables.findings(answer), sys.stdout
     )
-    return _FINDINGS if any(not finding.warning for finding in answer) else 0
+    bad = any(not finding.warning for finding in answer)
+    return ExitStatus.FAILED if bad else ExitStatus.DONE
 
 
 def build(
@@ -293,7 +296,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     states = {host.state for host in fleet.hosts.values()}
     # A run that was killed before it moved a link has left the fleet in line.
     killed = fleet.run is not None and fleet.run.moved and not fleet.run.holder
-    in_line = _DRIFT if killed else 0
+    in_line = ExitStatus.DRIFT if killed else ExitStatus.DONE
     return next((code for state, code in _STATUS.items() if state in states), in_line)
 
 
@@ -360,7 +363,7 @@ def unlock(*, options: Common = COMMON) -> int:
 def _frozen(left: Mapping[str, str], done: str, but: str) -> int:
     lines = [f"{host}: {but}: {reason}" for host, reason in left.items()]
     show([done, *lines], sys.stdout)
-    return _FINDINGS if left else 0
+    return ExitStatus.FAILED if left else ExitStatus.DONE
 
 
 def logs(

@@ -29,7 +29,6 @@ from ..model import Host, Outcome, Ssh
 from ..views.folding import fold_hosts
 from ._commands import closing
 from ._demo_kill import kill_and_resume
-from ._exits import INTERRUPTED
 from ._frontend import FrontEnd
 from ._options import COMMON, Common, Flag
 from ._running import conduct, run_async
@@ -164,7 +163,7 @@ async def _play(
             closing(report, front, None)
             seen.append(report.outcome)
             if report.outcome is Outcome.INTERRUPTED:
-                return INTERRUPTED
+                return report.exit_status
         if kill:
             _commit(repository, "version 2", "nowhere here\n")
             live = await kill_and_resume(plan, config, options.output)

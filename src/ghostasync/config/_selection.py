@@ -23,7 +23,18 @@ from ..model import Host
 __all__ = ["BEHIND", "FAILED", "named", "select"]
 
 FAILED = "@failed"
+"""
+Hosts that failed by themselves in their own last run.
+
+Those are FAILED, ROLLED_BACK or STRANDED; hosts that were only halted are none.
+"""
+
 BEHIND = "@behind"
+"""
+Hosts that answer and serve another, not later, release than MANIFEST's.
+
+They are asked first; those that do not answer are named.
+"""
 
 Groups = Mapping[str, Collection[str]]
 """The names of the hosts in each group that a term may ask for, by that term."""
