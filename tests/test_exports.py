@@ -30,7 +30,7 @@ PROMISED = {
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
     "ghostasync.balancers.commands": "Commands",
-    "ghostasync.cli": "execute main",
+    "ghostasync.cli": "COMMANDS execute main",
     "ghostasync.config": """
         check_plan load_plan parse_budget parse_plan parse_waves template
     """,
@@ -69,6 +69,7 @@ PROMISED = {
         NOT_MOVED NOT_UPLOADED RESTING SERVES_NEW SETTLED SPARED SWITCHED TERMINAL
         TRANSITIONS after mermaid
     """,
+    "ghostasync.manual": "Entry GROUPS Group complete entries find near reference",
     "ghostasync.model": """
         Action App BalancerSettings Deadlines DirectorySource ExitStatus Gate GitSource
         Hook HookPlace Host HostKeys HostReport InventorySettings Layout Module

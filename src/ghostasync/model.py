@@ -422,8 +422,7 @@ class Deadlines:
     Longest time of each state, in seconds, counted from when its work starts.
 
     A host that waits for its turn or for a slot uses up no deadline, so that a slow
-    host costs its own time only. *before_switch* is how long a run waits for it, 0: to
-    its end; it goes on in either case.
+    host costs its own time only.
     """
 
     build: float = 3600

@@ -68,8 +68,11 @@ def test_a_version_needs_nothing(tmp_path: Path) -> None:
     assert imported(tmp_path, "--version") == {"importlib.metadata"}
 
 
-def test_a_template_needs_no_engine(tmp_path: Path) -> None:
-    assert imported(tmp_path, "init") == set()
+@pytest.mark.parametrize("words", [("init",), ("init", "--full"), ("explain", "6")])
+def test_a_template_and_the_manual_need_no_engine(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    assert imported(tmp_path, *words) == set()
 
 
 @pytest.mark.parametrize("output", ["auto", "lines", "json"])

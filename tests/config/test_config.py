@@ -18,6 +18,7 @@ from ghostasync.config import (
     unsupported,
 )
 from ghostasync.errors import ConfigError
+from ghostasync.manual import complete
 from ghostasync.model import (
     App,
     BalancerSettings,
@@ -34,12 +35,10 @@ from ghostasync.model import (
     Rollout,
     S3Source,
     Script,
-    Ssh,
     StoreSettings,
     Verify,
 )
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ghostasync.toml"
 BASE = Path("/etc/shop")
 SMALLEST = """
 [app]
@@ -51,6 +50,14 @@ name = "site"
 path = "/srv/site"
 source = { dir = "." }
 """
+EVERY_KEY = complete(f"""
+{SMALLEST}
+[inventory]
+hosts = [
+  "web[001-003].example.com",
+  {{ name = "h1", address = "127.0.0.1", port = 2201, labels = {{ az = "a" }} }},
+]
+""")
 PLAN = Plan(
     app=App("shop", "prod", "web"),
     modules=(Module("site", "/srv/site", DirectorySource(".")),),
@@ -402,7 +409,7 @@ def test_a_scripts_file_must_be_there(tmp_path: Path) -> None:
 def test_a_broken_file_is_never_anything_but_a_config_error(
     data: st.DataObject,
 ) -> None:
-    text = uncommented(EXAMPLE.read_text("utf-8"))
+    text = uncommented(EVERY_KEY)
     start = data.draw(st.integers(0, len(text)))
     length = data.draw(st.integers(0, 30))
     junk = data.draw(
@@ -429,7 +436,7 @@ JSON = st.recursive(
 
 @given(st.data())
 def test_no_value_of_any_type_breaks_the_reading(data: st.DataObject) -> None:
-    raw = tomllib.loads(uncommented(EXAMPLE.read_text("utf-8")))
+    raw = tomllib.loads(uncommented(EVERY_KEY))
     tables = [raw, *(value for value in raw.values() if isinstance(value, dict))]
     tables += [raw["modules"][0], raw["rollout"]["deadlines"]]
     table = data.draw(st.sampled_from(tables))
@@ -479,50 +486,7 @@ def test_what_this_version_cannot_do_is_said_key_by_key() -> None:
     ]
 
 
-# --- The reference and the template ----------------------------------------------
-
-
-def test_the_example_has_every_key() -> None:
-    raw = tomllib.loads(uncommented(EXAMPLE.read_text("utf-8")))
-    module = raw["modules"][0]
-
-    for cls, table in {
-        App: raw["app"],
-        StoreSettings: raw["store"],
-        Ssh: raw["ssh"],
-        Layout: raw["layout"],
-        Rollout: raw["rollout"],
-        Deadlines: raw["rollout"]["deadlines"],
-        Module: module,
-        Verify: module["verify"],
-        GitSource: module["source"],
-        Host: raw["inventory"]["hosts"][-1],
-    }.items():
-        assert list(table) == list(attrs.fields_dict(cls)), cls
-
-
-def test_what_the_example_comments_out_are_the_defaults() -> None:
-    text = EXAMPLE.read_text("utf-8")
-
-    plan = load_plan(EXAMPLE)
-
-    assert plan == parse_plan(uncommented(text), EXAMPLE.parent)
-    assert plan == Plan(
-        app=App("shop", "prod", "web"),
-        modules=(
-            Module(
-                "site",
-                "/srv/site",
-                GitSource("https://example.com/shop/site.git", "main"),
-            ),
-        ),
-        hosts=(
-            *(Host(f"web00{n}.example.com") for n in (1, 2, 3)),
-            Host("2001:db8::7"),
-            Host("h1", "127.0.0.1", 2201, "x", {"az": "a"}),
-        ),
-        base=EXAMPLE.parent,
-    )
+# --- The template -----------------------------------------------------------------
 
 
 def test_the_template_loads_with_and_without_its_comments() -> None:

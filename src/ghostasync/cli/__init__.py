@@ -34,11 +34,11 @@ from ..views.text import last_lines, plain
 from ._exits import Interrupted
 from ._sink import show
 
-__all__ = ["execute", "main"]
+__all__ = ["COMMANDS", "execute", "main"]
 
 _FIRST: Final = ("--config", "--output")
 
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "init": "_init",
     "check": "_commands",
     "build": "_commands",
@@ -52,6 +52,7 @@ _COMMANDS: Final = {
     "unlock": "_commands",
     "status": "_commands",
     "demo": "_demo",
+    "explain": "_explain",
 }
 """Each command, and the module that is imported when it is typed."""
 
@@ -151,7 +152,7 @@ def _usage(error: CycloptsError) -> str:
             return f"what is {' '.join(words or [])!r} for? See --help"
         case UnknownCommandError():
             problem = str(error).partition(" Available commands")[0]
-            known = ", ".join(_COMMANDS)
+            known = ", ".join(COMMANDS)
             return f"{problem} Commands: {known}."
     return " ".join(str(error).split())
 
@@ -160,10 +161,10 @@ def _import_commands(words: Sequence[str]) -> list[Callable[..., object]]:
     """Import the command that was typed, or all of them for a list of commands."""
     if words[:1] == ["--version"]:
         return []
-    named = [name for name in words[:1] if name in _COMMANDS]
+    named = [name for name in words[:1] if name in COMMANDS]
     return [
-        getattr(import_module(f".{_COMMANDS[name]}", __name__), name)
-        for name in named or _COMMANDS
+        getattr(import_module(f".{COMMANDS[name]}", __name__), name)
+        for name in named or COMMANDS
     ]
 
 

@@ -22,7 +22,6 @@ from ..model import ExitStatus, Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
 from ..views.text import plural
 from . import _tables as tables
-from ._exits import FAILED, REFUSED
 from ._frontend import FrontEnd
 from ._options import (
     COMMON,
@@ -159,7 +158,7 @@ def deploy(
     )
     as_json = options.output == "json"
     status = answer.exit_status
-    if status == REFUSED:
+    if status == ExitStatus.REFUSED:
         # What is refused leaves stdout empty; people see all the same what would go.
         show([] if as_json else tables.preview(answer), sys.stderr)
         raise PlanError(answer.refused)
@@ -266,7 +265,7 @@ def rollback(
     show(told, sys.stdout)
     if not _agrees(f"take {hosts} back? [y/N] "):
         show(["nothing was changed"], sys.stdout)
-        return FAILED
+        return ExitStatus.FAILED
     goal = attrs.evolve(goal, agreed=answer.run)
     return _run(options, plan, goal, locking, limit=limit)
 
@@ -324,7 +323,7 @@ def history(
             show([tables.verified_json(compared, wrong)], sys.stdout)
         else:
             show(tables.verified(compared, wrong), sys.stdout)
-        return _FINDINGS if wrong else 0
+        return ExitStatus.FAILED if wrong else ExitStatus.DONE
     entries = run_async(partial(api.past_runs, options.plan(), count=count))
     show(
         tables.history_json(entries) if as_json else tables.history(entries), sys.stdout

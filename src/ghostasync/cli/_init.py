@@ -7,20 +7,29 @@ import sys
 
 from ..config import template
 from ..errors import PlanError
-from ._options import COMMON, Common
+from ..manual import complete
+from ._options import COMMON, Common, Flag
 from ._sink import show
 
 __all__ = ["init"]
 
 
-def init(*, options: Common = COMMON) -> int:
-    """Write a short ghostasync.toml to begin with; never overwrites one."""
+def init(*, full: Flag = False, options: Common = COMMON) -> int:
+    """
+    Write a short ghostasync.toml to begin with; never overwrites one.
+
+    Args:
+        full: Write every key and its meaning; those with a default are commented out.
+
+        options: As everywhere.
+    """
     path = options.path()
     name = re.sub("[^A-Za-z0-9]+", "-", path.absolute().parent.name).strip("-")
+    text = template(name or "app")
     try:
         # "x": another process may write the file between a look and the opening.
         with path.open("x", encoding="utf-8") as file:
-            file.write(template(name or "app"))
+            file.write(complete(text) if full else text)
     except FileExistsError:
         raise PlanError(f"{path}: is there already; move it away first") from None
     except OSError as error:

@@ -25,7 +25,7 @@ from typing import (
 
 import attrs
 
-__all__ = ["Findings", "Reader", "at", "show"]
+__all__ = ["Findings", "Reader", "at", "describe", "show"]
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
@@ -166,7 +166,7 @@ class Reader:
         for name, field in fields.items():
             kind, place = hints[name], at(where, name)
             required = field.default is attrs.NOTHING
-            allowed = self.hint(cls, name) or _describe(kind)
+            allowed = self.hint(cls, name) or describe(kind)
             if name in given:
                 value = self._value(kind, given[name], place, allowed)
             elif required:
@@ -191,7 +191,7 @@ class Reader:
         misfits = list(_misfits(kind, raw, where))
         for place, value, inner in misfits:
             self.findings.wrong(
-                place, value, allowed if inner is kind else _describe(inner)
+                place, value, allowed if inner is kind else describe(inner)
             )
         if misfits:
             return _mended(kind, raw)
@@ -238,12 +238,13 @@ def _mended(kind: object, raw: object) -> object | None:
     return None
 
 
-def _describe(kind: object) -> str:
+def describe(kind: object) -> str:
+    """Return in words what a key of this type takes."""
     origin, args = get_origin(kind), get_args(kind)
     if kind in _KINDS:
         return _KINDS[kind]
     if origin in {Union, types.UnionType}:
-        return " or ".join(map(_describe, args))
+        return " or ".join(map(describe, args))
     if origin is tuple:
         return "an array of strings"
     if origin is not None:

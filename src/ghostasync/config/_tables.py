@@ -38,7 +38,7 @@ from ._hosts import read_rows
 from ._rules import allowed
 from ._structure import Findings, Reader, at
 
-__all__ = ["read_plan"]
+__all__ = ["SCRIPT_ALLOWED", "SOURCE_ALLOWED", "read_plan"]
 
 _TABLES: Final[Mapping[str, type[attrs.AttrsInstance]]] = {
     "[app]": App,
@@ -61,9 +61,9 @@ _SOURCES: Final[Mapping[str, type[GitSource | DirectorySource | S3Source]]] = {
     "s3": S3Source,
 }
 _SOURCE_KEYS: Final = ("git", "rev", "dir", "s3")
-_SOURCE_ALLOWED: Final = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
+SOURCE_ALLOWED: Final = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
 _SCRIPT_KEYS: Final = ("path", "inline", "file", "run_as")
-_SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
+SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
 _INVENTORY_KEYS: Final = ("command", "plugin", "hosts")
 
 
@@ -99,7 +99,7 @@ def read_plan(
 
 
 def _hint(cls: type, name: str) -> str:
-    return _SOURCE_ALLOWED if name == "source" else allowed(cls, name)
+    return SOURCE_ALLOWED if name == "source" else allowed(cls, name)
 
 
 def _homes() -> Mapping[str, tuple[str, ...]]:
@@ -133,23 +133,23 @@ def _modules(reader: Reader, raw: Mapping[str, object]) -> Iterator[Module]:
 def _script(reader: Reader, raw: object, where: str) -> Script | None:
     if isinstance(raw, str):
         return Script(path=raw)
-    given = reader.keys(raw, _SCRIPT_KEYS, where, _SCRIPT_ALLOWED)
+    given = reader.keys(raw, _SCRIPT_KEYS, where, SCRIPT_ALLOWED)
     if reader.findings.spoiled(where) or not given.keys() <= set(_SCRIPT_KEYS):
         return None
     texts = {key: text for key, text in given.items() if key != "run_as"}
     if len(texts) != 1 or "" in texts.values():
         which = " and ".join(texts) or "nothing"
-        reader.findings.add(where, f"gives {which}; allowed: {_SCRIPT_ALLOWED}")
+        reader.findings.add(where, f"gives {which}; allowed: {SCRIPT_ALLOWED}")
         return None
     return reader.table(Script, given, where)
 
 
 def _source(reader: Reader, raw: object, where: str) -> Source | None:
-    given = reader.keys(raw, _SOURCE_KEYS, where, _SOURCE_ALLOWED)
+    given = reader.keys(raw, _SOURCE_KEYS, where, SOURCE_ALLOWED)
     kinds = [key for key in _SOURCES if key in given]
     if len(kinds) != 1:
         which = " and ".join(kinds) or "neither git, dir nor s3"
-        reader.findings.add(where, f"gives {which}; allowed: {_SOURCE_ALLOWED}")
+        reader.findings.add(where, f"gives {which}; allowed: {SOURCE_ALLOWED}")
         return None
     (kind,) = kinds
     mine = {key: value for key, value in given.items() if key in (kind, "rev")}

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["template"]
+__all__ = ["quoted", "template"]
 
 _TEMPLATE: Final = """\
-# What ghostasync deploys, and where. All keys with their defaults:
-# examples/ghostasync.toml in the source of ghostasync.
+# What ghostasync deploys, and where. All keys with their defaults and meanings:
+# `ghostasync init --full` writes them, `ghostasync explain KEY` tells of one.
 
 [app]
 name = {name}
@@ -58,16 +58,17 @@ def template(
     An empty *git* means the folder of the configuration. Values are quoted, not
     checked: what ``parse_plan`` would refuse is refused when the text is read.
     """
-    source = f'{{ git = {_quoted(git)}, rev = "main" }}' if git else '{ dir = "." }'
+    source = f'{{ git = {quoted(git)}, rev = "main" }}' if git else '{ dir = "." }'
     return _TEMPLATE.format(
-        name=_quoted(name),
-        module=_quoted(module),
-        path=_quoted(path),
+        name=quoted(name),
+        module=quoted(module),
+        path=quoted(path),
         source=source,
-        hosts=f"[{', '.join(map(_quoted, hosts))}]",
+        hosts=f"[{', '.join(map(quoted, hosts))}]",
     )
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return *text* as a string of TOML."""
     # JSON and TOML escape alike, but for DEL, which TOML wants escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
