@@ -11,6 +11,7 @@ rename=$1 busy=$2 run=$3
 shift 3
 . ./parts/rename.sh
 . ./parts/flush.sh
+. ./parts/syslog.sh
 # A switch whose connection died may still be on its way: it must not win afterwards.
 if [ -f "$busy" ] && read -r pid <"$busy"; then
 	! grep -qs ghost-switch "/proc/$pid/cmdline" || ! kill -s KILL "$pid" || sleep 1
@@ -70,6 +71,7 @@ while [ $# -gt 0 ]; do
 		grep -qxF "reverted_by=$run" "$record" || echo "reverted_by=$run" >>"$record" || :
 	fi
 	flush -f "${target%/*}"
+	[ "$has" = left ] || syslog "$target: $new -> ${previous:-nothing} again, for run $run"
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=
 	if [ -n "$previous" ] && [ "$previous" = "$dir/${previous##*/}" ]; then

@@ -2,8 +2,8 @@
 # usage: switch RENAME BUSY [DIR TARGET PREVIOUS NEW ASIDE GENERATION]...
 # Moves every link of the host back to back; prints "moved" when the last one has moved.
 # DIR is a module's folder, TARGET its link, RENAME the tool that moves it, BUSY the file
-# that names this process meanwhile, so that a restore can end it. A move has the words that
-# restore takes, of which GENERATION means nothing here.
+# that names this process meanwhile, so that a restore can end it, GENERATION the number of
+# the move's record.
 #
 # How it works, in three passes over all modules. ready: each new link is made beside its
 # target, and so is the link of the way back; a failure here has moved nothing. move: one
@@ -13,7 +13,8 @@ rename=$1 busy=$2
 shift 2
 . ./parts/rename.sh
 . ./parts/flush.sh
-links=
+. ./parts/syslog.sh
+links='' moved=''
 # shellcheck disable=SC2086  # a list, split at newlines alone
 trap 'IFS="
 "; set -f; rm -f "$busy" $links' EXIT
@@ -22,7 +23,7 @@ each() {
 	verb=$1
 	shift
 	while [ $# -gt 0 ]; do
-		dir=$1 target=$2 previous=$3 new=$4 aside=$5
+		dir=$1 target=$2 previous=$3 new=$4 aside=$5 record=$1/.ghost/activations/$6
 		link=${target%/*}/.${target##*/}.ghost
 		meta=$dir/.ghost/${new##*/}
 		"$verb"
@@ -71,6 +72,8 @@ move() {
 	[ -L "$link" ] || return 0
 	[ -z "$aside" ] || [ ! -e "$target" ] || mv "$target" "$aside"
 	rename "$link" "$target"
+	moved="$moved$target
+"
 }
 # The link itself says whether it moved: its new one may have been taken away meanwhile.
 arrived() {
@@ -90,6 +93,12 @@ keep() {
 	fi
 	rm -f "$meta/copied"
 	flush -f "${target%/*}"
+	case $moved in *"$target
+"*)
+		why=$(grep -sE '^(run|generation|actor|reason)=' "$record" | tr '\n' ' ')
+		syslog "$target: ${previous:-nothing} -> $new ${why% }"
+		;;
+	esac
 }
 umask 077
 . ./parts/self.sh
