@@ -88,6 +88,32 @@ async def test_a_run_that_may_wait_gives_everything_back_and_starts_over(
     assert {machine.state for machine in machines.values()} == {State.LIVE}
 
 
+async def test_no_host_is_halted_while_its_run_waits(plan: Plan) -> None:
+    hosts = FakeHosts(breaks=held("h2", OLDER, 2))
+
+    report, seen = await _waiting(plan, hosts, 30)
+
+    assert report.outcome is Outcome.LIVE
+    assert of(e.Halted, [record.event for record in seen]) == []
+
+
+async def test_a_run_that_is_stopped_as_it_begins_to_wait_halts_its_hosts(
+    plan: Plan,
+) -> None:
+    hosts = FakeHosts(breaks=held("h2", OLDER, 99))
+
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.Failed) and record.event.locked:
+            running.interrupt("SIGINT")
+
+    transport = FakeTransport(hosts)
+    async with start(plan, wait=30, observe=observe, transport=transport) as running:
+        report = await running.report()
+
+    assert report.outcome is Outcome.INTERRUPTED
+    assert set(states(report).values()) == {State.HALTED, State.FAILED}
+
+
 async def test_a_host_that_failed_by_itself_is_not_tried_again_after_a_wait(
     plan: Plan,
 ) -> None:

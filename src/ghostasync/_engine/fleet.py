@@ -16,7 +16,15 @@ One file, though long: forward and back share the scopes and the way of a comman
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import Final, TypeVarTuple
 
 import anyio
@@ -26,7 +34,7 @@ from anyio.abc import TaskGroup
 from .. import events as e
 from .._build.release import Release
 from ..errors import BuildError, GhostasyncError, HostError, StoreError
-from ..machine import RESTING
+from ..machine import NOT_UPLOADED, RESTING
 from ..model import State as S  # noqa: N817  as in the table
 from .commands import (
     Admit,
@@ -180,7 +188,7 @@ class Fleet:
                 self.run.numbering = True
                 self._start(self._take_number)
             case AwaitLock():
-                self._awaited = command
+                self._awaited, self.run.begins_again = command, True
                 self._attempt.cancel()
 
     def _settle(self) -> None:
@@ -232,7 +240,7 @@ class Fleet:
 
     async def _get_ready(self) -> None:
         while True:
-            self._awaited = None
+            self._awaited, self.run.begins_again = None, False
             with anyio.CancelScope() as self._attempt:
                 await self._together(self._connect_all)
             # All attempts were cancelled for a lock; the wait comes outside of their
@@ -448,18 +456,20 @@ class Fleet:
             return
         # Shielded: a second Ctrl-C must not leave half a fleet on the new release.
         with anyio.CancelScope(shield=True):
+            # The run may have been stopped while all hosts were about to begin again.
+            self._halt(NOT_UPLOADED | {S.PREPARING})
             unseen = [self.hosts[name] for name in self.policy.unseen()]
             await self._together(lambda: self._look_again_at(unseen))
             back = self.policy.way_back()
-            self._halt_the_rest(back.hosts if back else ())
+            self._halt({S.READY}, back.hosts if back else ())
             if back is not None:
                 await self._together(lambda: self.note(back))
         if self._bugs:
             raise self._bugs[0]
 
-    def _halt_the_rest(self, back: Sequence[str]) -> None:
+    def _halt(self, states: Collection[S], back: Collection[str] = ()) -> None:
         for ctx in self.hosts.values():
-            if ctx.state is S.READY and ctx.name not in back:
+            if ctx.state in states and ctx.name not in back:
                 apply(ctx, e.Halted(ctx.name, self.policy.reason))
 
     async def _take_back(self, ctx: HostRun, reason: str) -> None:

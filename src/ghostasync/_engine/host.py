@@ -126,6 +126,7 @@ class RunContext:
     manifest: tuple[ManifestLine, ...] = ()
     implausible: frozenset[str] = frozenset()
     numbering: bool = False
+    begins_again: bool = False
     numbered: anyio.Event = attrs.field(factory=anyio.Event)
     records: int = 1
     overtaken: set[str] = attrs.field(factory=set)

@@ -110,6 +110,9 @@ async def advance(ctx: HostRun, *, until: S | None = None) -> None:
         except HostError as exc:
             event = await _gone(ctx, exc) or failed(ctx, state, exc)
         except anyio.get_cancelled_exc_class() as exc:
+            # A host that begins again has not been stopped: there is nothing to tell.
+            if ctx.run.begins_again:
+                raise
             pending = exc
             event = stopped(ctx, state)
         except Exception as exc:  # noqa: BLE001  raised again below

@@ -95,8 +95,8 @@ class Policy:
     the head of this file. ``_asked`` is the queue of hosts that are to leave,
     ``_group`` the group of the way back that is waited for, ``_groups`` those after it;
     ``_left`` are hosts that no longer may go back. ``_held`` is whether a wait for a
-    lock was commanded already, ``_spent`` whether hosts that failed before the first
-    wave have spent a budget. ``_unchecked`` are hosts whose fences are not known yet,
+    lock was commanded already, ``_spent`` whether hosts that failed have spent a
+    budget. ``_unchecked`` are hosts whose fences are not known yet,
     ``_numbered`` is whether the run was told to take its number.
     """
 
@@ -310,6 +310,7 @@ class Policy:
     def _failed_after_switch(self, event: e.Failed) -> Iterator[Command]:
         first = len(self.rules.waves) > 1 and len(self.run.waves) == 1
         broken = self._over_budget()
+        self._spent = self._spent or bool(broken and not self.reason)
         if first and not broken:
             # A failure in the canary wave is a statement about the release. The budget
             # is for hosts that break by themselves in later, larger waves.
@@ -361,7 +362,12 @@ class Policy:
 
     def _over_budget(self) -> str:
         """Return why a budget is spent; empty while it is not."""
-        failed = [host for host in self.run.hosts.values() if host.failure]
+        # A host that is stranded stops the run by itself, and is told apart.
+        failed = [
+            host
+            for host in self.run.hosts.values()
+            if host.failure and host.state is not S.STRANDED
+        ]
         # With a budget of their own, dead hosts do not use up the one for the release.
         if (limit := self.rules.max_unreachable) is not None:
             unreachable = [host for host in failed if _is_unreachable(host)]
