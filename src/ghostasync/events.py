@@ -294,7 +294,8 @@ class Started(RunEvent):
     *revert*, no release is made and hosts only go back. *leads* are the modules whose
     lines a rollback moves before the fleet; *to* maps hosts to modules to releases
     where not all hosts go to the same, empty where the link is removed;
-    *recorded_secrets* is as in :class:`goal.Rollback`.
+    *recorded_secrets* is as in :class:`goal.Rollback`. *addresses* maps hosts to where
+    the plan says they are, with a port, where that is not their name.
     """
 
     action: str
@@ -312,6 +313,7 @@ class Started(RunEvent):
     leads: tuple[str, ...] = ()
     to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     recorded_secrets: bool = False
+    addresses: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ def test_a_host_is_counted_whatever_its_state(state: State) -> None:
     board = Board()
     board.counts[state] = 7
 
-    drawn = [*pipeline(board, 80, ASCII), *tallies(board, ASCII)]
+    drawn = [*pipeline(board, 80, ASCII), *tallies(board, 80, ASCII)]
 
     assert "7" in "".join(line.plain for line in drawn)
 
@@ -43,9 +43,9 @@ def test_what_a_killed_run_may_have_moved_is_unknown() -> None:
     ):
         board.apply(e.Record(2 + number, 0.0, "r", event))
 
-    drawn = serving(board, ASCII).plain
+    (drawn,) = (line.plain for line in serving(board, 80, ASCII))
 
-    assert drawn == " as before: 1 host, unknown on 1 host"
+    assert drawn == " unknown on 1 host, as before: 1 host"
 
 
 def test_hosts_that_served_nothing_before_serve_nothing_again() -> None:
@@ -53,6 +53,6 @@ def test_hosts_that_served_nothing_before_serve_nothing_again() -> None:
     for number, row in enumerate(board.hosts.values()):
         row.serves = ({"site": ""}, None)[number % 2]
 
-    drawn = serving(board, ASCII).plain
+    (drawn,) = (line.plain for line in serving(board, 80, ASCII))
 
     assert drawn == " no release on 30 hosts, as before: 30 hosts"

@@ -62,7 +62,7 @@ def test_a_run_reads_as_a_log() -> None:
             e.Failed("web1", "gone", State.ROLLING_BACK),
             "web1  FAILED rolling back: gone",
         ),
-        (e.Halted("web1", "over budget"), "web1  halted: over budget"),
+        (e.Gone("web1", "terminated"), "web1  halted: terminated"),
         (e.RolledBack("web1", {"site": OLD}), f"web1  back to {OLD}"),
         (e.RolledBack("web1", {"site": ""}), "web1  back to no release, as before"),
         (e.HostWarned("web1", "disk is 95% full"), "web1  warning: disk is 95% full"),
@@ -113,6 +113,8 @@ def test_what_matters_is_one_line(event: e.Event, line: str) -> None:
         e.Activated("web1"),
         e.Verified("web1"),
         e.RollbackRequested("web1", "no"),
+        e.Halted("web1", "over budget"),
+        e.Failed("web1", "another run holds the lock", State.CHECKING, locked=True),
         e.Output("web1", "site", "pre_deploy", "hello"),
         e.Progressed(1, {}),
         good_run(1).records[-1].event,
@@ -143,3 +145,18 @@ def test_of_a_growing_tail_only_what_is_new_is_told() -> None:
     said = [line.split("| ")[1] for line in told(story)]
 
     assert said == ["one", "two", "three", "four"]
+
+
+def test_hosts_that_were_halted_are_one_line() -> None:
+    story = Story(names(500))
+    story.start()
+    held = "another run holds the lock: run R0 by ada"
+    story.each(lambda h: e.Failed(h, held, State.CHECKING, locked=True), ["web001"])
+    story.tell(e.Stopped(f"web001: {held}", "locked"))
+    story.each(lambda h: e.Halted(h, f"web001: {held}"), story.hosts[1:])
+    story.finish("locked", 4, f"web001: {held}")
+
+    assert told(story)[1:] == [
+        f"run     stopping: web001: {held}",
+        "run     499 hosts halted",
+    ]

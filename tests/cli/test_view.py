@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from rich.cells import cell_len
 
@@ -152,7 +154,7 @@ def halting_run(count: int = 8) -> Story:
 def test_a_run_that_stops_before_the_bar_shows_how_many_hosts_are_at_rest() -> None:
     story = halting_run()
 
-    assert " 2 halted · 1 failed" in drawn(story)
+    assert " 1 failed · 2 halted" in drawn(story)
     assert progress(story) == ["38%", "3", "of", "8", "hosts", "at", "rest"]
 
 
@@ -205,7 +207,8 @@ def test_a_finished_frame_has_the_outcome_and_no_hosts() -> None:
     assert good[0].startswith(" ✓ deploy shop/prod/web")
     assert bad[0].startswith(" ✗ deploy shop/prod/web")
     assert not any("web0" in line for line in bad)
-    assert " 4 failed · 75 back as before" in bad
+    # Those that failed after the switch are back as well, and counted once.
+    assert " 24 failed · 55 back as before" in bad
 
 
 def test_what_hosts_print_cannot_steer_the_terminal() -> None:
@@ -248,3 +251,125 @@ def test_a_wave_that_was_live_before_is_drawn_as_done() -> None:
     (drawn_waves,) = (line for line in drawn(story) if line.startswith(" wave 2/2"))
 
     assert drawn_waves.split()[2] == UNICODE.full * len(drawn_waves.split()[2])
+
+
+# --- A big incident ----------------------------------------------------------------
+
+
+def incident() -> Story:
+    """210 hosts: six are dead, the second wave breaks, and one cannot go back."""
+    story = Story(tuple(f"web-{n:03}.shop.example.com" for n in range(1, 211)))
+    dead, well = story.hosts[5:11], (*story.hosts[:5], *story.hosts[11:])
+    story.start()
+    for n, host in enumerate(dead):
+        reason = f"10.0.0.{n}:22: no route to host"
+        story.tell(e.Failed(host, reason, S.CONNECTING, unreachable=True))
+    story.connect(well)
+    story.build()
+    story.package()
+    story.upload(well)
+    story.each(e.Prepared, well)
+    story.wave(1, 2, well[:40])
+    for host in well[10:25]:
+        reason = f"post_deploy exited 1: {host}: cannot bind"
+        story.tell(e.Failed(host, reason, S.ACTIVATING, 1, "reloading\n"))
+    story.tell(e.Stopped("9 hosts failed, 8 allowed"))
+    story.tell(e.FleetRollbackStarted("9 hosts failed, 8 allowed", well[:40]))
+    story.each(lambda h: e.RollbackRequested(h, "no"), (*well[:10], *well[25:40]))
+    story.tell(e.Failed(well[17], "the connection died", S.ROLLING_BACK))
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}), well[:10])
+    return story
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 24), (60, 20), (80, 24), (200, 60)])
+def test_the_stranded_host_comes_first_and_no_name_is_cut_at_any_size(
+    width: int, height: int
+) -> None:
+    frame = drawn(incident(), width, height)
+
+    assert max(map(cell_len, frame)) <= width
+    first, *others = [line for line in frame if line.startswith(" ✗ ")]
+    assert first.startswith(" ✗ web-024.shop.example.com")
+    assert others[0].startswith(" ✗ web-")
+    assert "stranded" in "".join(frame)
+    rows = [line for line in frame if "  rolling back  " in line]
+    assert rows
+    names = {line.split()[0] for line in rows if not line.startswith(" ✗")}
+    assert width < 60 or names <= set(incident().hosts)
+
+
+def test_failures_that_are_alike_take_one_line_each() -> None:
+    frame = drawn(incident(), 200, 60)
+
+    assert [line.split("  ")[0] for line in frame if line.startswith(" ✗ ")] == [
+        " ✗ web-024.shop.example.com",
+        " ✗ web-[017-023,025-031].shop.example.com",
+        " ✗ web-[006-011].shop.example.com",
+    ]
+    assert any("post_deploy exited 1: HOST: cannot bind" in line for line in frame)
+    assert any(line.endswith("no route to host") for line in frame)
+
+
+def test_hosts_are_counted_once_in_an_incident() -> None:
+    frame = drawn(incident())
+
+    assert " 1 stranded · 20 failed · 15 going back · 10 back as before" in frame
+
+
+def test_the_reason_is_whole_where_there_is_room() -> None:
+    frame = drawn(switched_with_a_long_reason())
+
+    (reason,) = (line for line in frame if "the long reason" in line)
+    assert reason.endswith("that it gave")
+
+
+def switched_with_a_long_reason() -> Story:
+    story = switched()
+    reason = "post_deploy exited 1: this is the long reason that it gave"
+    story.tell(e.Failed("web1", reason, S.ACTIVATING))
+    story.tell(e.Stopped("1 host failed, 0 allowed"))
+    return story
+
+
+def test_while_another_run_is_waited_for_no_host_is_shown_as_failed() -> None:
+    story = Story(names(500))
+    story.start()
+    held = "another run holds the lock: run R0 by ada on hq (pid 7) since 00:16"
+    story.tell(e.Connected("web001"))
+    board, frames = folded(story.records), []
+    for event in (
+        e.Failed("web001", held, S.CHECKING, locked=True),
+        e.LockAwaited("web001", held, 600.0, story.hosts),
+    ):
+        board.apply(e.Record(9, board.at, "r", event))
+        frames.append([line.plain for line in lines(board, board.at + 5, 80, 24)])
+
+    for frame in frames:
+        assert not re.search("failed|✗|interrupted|halted", "".join(frame))
+    frame = frames[-1]
+    assert any("0:05 of up to 10:00" in line for line in frame)
+    assert f" web001: {held}" in frame
+    assert not any("connecting" in line for line in frame)
+
+
+def test_what_was_never_built_stops_its_clock() -> None:
+    story = Story(names(1))
+    story.start()
+    story.build()
+    story.finish("interrupted", 130, "SIGINT")
+
+    assert any(line.endswith("not built") for line in drawn(story))
+
+
+def test_a_mixed_fleet_shows_what_serves_where() -> None:
+    story = switched()
+    for what in (e.Activated, e.Verified, e.Undrained):
+        story.each(what, story.hosts[:3])
+    story.tell(e.Failed("web4", "post_deploy exited 1", S.ACTIVATING))
+    story.tell(e.RolledBack("web4", {"site": OLD}))
+    story.finish("mixed", 5, "1 host failed, 0 allowed")
+
+    frame = drawn(story)
+
+    assert " new release live on 3 hosts · old release live on 1 host" in frame
+    assert " 1 failed" in frame

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import attrs
+
 from ghostasync import events as e
 from ghostasync.model import State as S  # noqa: N817  as in the table
 from tests.story import (
@@ -80,7 +82,7 @@ def test_a_failed_run_ends_with_the_fleet_as_before() -> None:
     assert board.counts[S.ROLLED_BACK] == 75
     assert board.counts[S.READY] == 221
     assert {r.serves["site"] for r in board.hosts.values() if r.serves} == {OLD}
-    assert [len(failure.hosts) for failure in board.failures] == [1, 3, 20]
+    assert [len(failure.hosts) for failure in board.failures] == [20, 3, 1]
 
 
 def test_upload_fraction_counts_hosts_alike_and_leaves_out_the_spared() -> None:
@@ -248,3 +250,67 @@ def test_a_host_that_is_live_already_is_sent_nothing() -> None:
 
     board = folded(story.records)
     assert (board.upload_fraction, board.counts[S.LIVE]) == (1.0, 1)
+
+
+# --- Trouble ---------------------------------------------------------------------
+
+
+def test_a_host_that_the_run_waits_for_has_not_failed() -> None:
+    story = begun(3)
+    story.build()
+    held = "another run holds the lock: run R0 by ada"
+    story.tell(e.Failed("web1", held, S.UPLOADING, locked=True))
+    board = folded(story.records)
+    assert (len(board.failures), board.tallies[S.FAILED], board.held) == (0, 0, 1)
+
+    # Nobody was halted: all begin again.
+    board.apply(
+        e.Record(99, story.at, "r", e.LockAwaited("web1", held, 60.0, story.hosts))
+    )
+
+    assert (board.phase, len(board.failures), board.held) == ("waiting", 0, 0)
+    assert board.counts == {S.CONNECTING: 3}
+
+
+def test_a_host_that_another_run_holds_is_told_where_the_run_does_not_wait() -> None:
+    story = begun(3)
+    held = "another run holds the lock: run R0 by ada as {}"
+    for host in story.hosts[:2]:
+        text = held.format(host)
+        story.tell(e.Failed(host, text, S.UPLOADING, locked=True))
+    story.tell(e.Stopped(f"web1: {held.format('web1')}", "locked"))
+
+    board = folded(story.records)
+
+    (failure,) = board.failures
+    assert failure.hosts == ("web1", "web2")
+    assert failure.reason == "another run holds the lock: run R0 by ada"
+    assert (board.tallies[S.FAILED], board.held) == (0, 2)
+
+
+def test_what_stopped_the_run_comes_before_what_is_newer() -> None:
+    story = failed_run(40)
+    ready = story.in_state(S.HALTED, S.ROLLED_BACK)
+    board = folded(story.records)
+    board.failures.add(ready[0], S.CHECKING, "newer")
+
+    reasons = [failure.reason for failure in board.failures]
+
+    assert reasons[:2] == ["verify exited 22: 503 Service Unavailable", "newer"]
+
+
+def test_hosts_of_one_reason_fold_where_the_plan_says_their_addresses() -> None:
+    story = Story(names(3))
+    story.start()
+    first = story.records[0]
+    assert isinstance(first.event, e.Started)
+    where = {"web1": "10.0.0.1:2201", "web2": "10.0.0.2:2202"}
+    told = attrs.evolve(first.event, addresses=where)
+    story.records[0] = attrs.evolve(first, event=told)
+    story.connect()
+    for host, address in where.items():
+        story.tell(e.Failed(host, f"cannot bind {address}", S.UPLOADING))
+
+    (failure,) = folded(story.records).failures
+
+    assert failure.reason == "cannot bind HOST"

@@ -46,13 +46,13 @@ def begun(count: int) -> Story:
 def test_a_failed_run_of_300_hosts_ends_in_eight_lines() -> None:
     assert words(failed_run(300)) == [
         "ghostasync: failed: 24 hosts failed and 15 may",
-        "  web003  connecting: no answer within 30 s",
-        "  web[005-007]  preparing: pre_deploy exited 28: No space left",
         "  web[002,004,008-025]  verifying: verify exited 22: 503 Service Unavailable",
+        "  web[005-007]  preparing: pre_deploy exited 28: No space left",
+        "  web003  connecting: no answer within 30 s",
         "    | No space left on device",
         f"  now:  {OLD} on web[001-002,004-300]; as before on web003",
         f"  log:  /var/lib/ghostasync/shop/prod/web/runs/{RUN}",
-        f"  next: ghostasync logs {RUN} web005 --config s.toml",
+        f"  next: ghostasync logs {RUN} web002 --config s.toml",
     ]
 
 
@@ -95,7 +95,7 @@ def test_the_last_lines_of_the_first_failing_script_are_shown() -> None:
     assert [line.strip() for line in lines if "|" in line] == ["| 3", "| 4", "| 5"]
 
 
-def test_a_failed_build_names_the_module_and_how_to_build_it_alone() -> None:
+def test_a_failed_build_names_the_module_and_how_to_read_its_output() -> None:
     story = begun(2)
     story.tell(
         e.BuildFailed("buildpack exited 2", exit_status=2, tail="no page.html\n")
@@ -108,7 +108,16 @@ def test_a_failed_build_names_the_module_and_how_to_build_it_alone() -> None:
     assert "  site  buildpack exited 2" in lines
     assert "    | no page.html" in lines
     assert f"  now:  {OLD} on 2 hosts" in lines
-    assert lines[-1] == "  next: ghostasync build site --config s.toml"
+    logs = f"  next: ghostasync logs {RUN} --script buildpack --config s.toml"
+    assert lines[-1] == logs
+
+
+def test_a_tree_that_cannot_be_packaged_is_built_alone() -> None:
+    story = begun(2)
+    story.tell(e.BuildFailed("the tree is empty (modules[0].allow_empty)"))
+    story.finish("failed", 1, "the tree is empty")
+
+    assert words(story)[-1] == "  next: ghostasync build site --config s.toml"
 
 
 def test_a_source_that_fails_is_told_once_and_leads_to_a_check() -> None:
@@ -305,7 +314,7 @@ def test_a_partial_run_is_a_success_that_says_what_is_missing() -> None:
     assert (
         words(story)[0] == "ghostasync: live, but not on 1 host, as max_failures allows"
     )
-    assert words(story)[-1] == "  next: ghostasync converge --config s.toml"
+    assert words(story)[-1] == "  next: ghostasync converge web1 --config s.toml"
     assert success(report, folded(story.records)).startswith("2 hosts live in ")
 
 
@@ -323,7 +332,7 @@ def test_the_log_of_the_first_failed_host_is_preferred() -> None:
 
     lines = failure(attrs.evolve(report, hosts=rows), folded(story.records), THIS)
 
-    assert "  log:  /logs/web03.log" in lines
+    assert "  log:  /logs/web02.log" in lines
 
 
 @pytest.mark.parametrize(

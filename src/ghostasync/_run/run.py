@@ -207,6 +207,11 @@ class Run:
             recorded_secrets=spec.goal.recorded_secrets,
             leads=tuple(sorted(back.manifest)) if back else (),
             to=back.to if back and not back.is_uniform else {},
+            addresses={
+                host.name: host.address + f":{host.port}" * bool(host.port)
+                for host in spec.hosts
+                if host.address not in {"", host.name}
+            },
         )
 
     async def _keep_alive(self, alive: anyio.CancelScope) -> None:

@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import takewhile
 from typing import Final
 
 from cyclopts import (
@@ -78,6 +79,8 @@ def main() -> None:
     # the threads and all other handlers.
     atexit.register(_leave, statuses)
     _prepare()
+    # Lines that say what to type end in comments, and not every shell drops them.
+    sys.argv[1:] = takewhile("#".__ne__, sys.argv[1:])
     _import_commands(arrange(sys.argv[1:]))
     # Modules are never garbage, so the collector need not look at them; a run makes
     # some. It was off while they were imported.

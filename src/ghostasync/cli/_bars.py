@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
 from rich.text import Text
 
-from ..machine import NOT_LOOKED
+from ..machine import NOT_LOOKED, SERVES_NEW
 from ..model import Action
 from ..model import State as S  # noqa: N817  as in the table of states
 from ..views.board import Board, HostRow
@@ -25,6 +26,7 @@ __all__ = [
     "serving",
     "tallies",
     "waves",
+    "wrapped",
 ]
 
 _LABEL: Final = 12
@@ -45,20 +47,28 @@ _PIPELINE: Final[tuple[tuple[str, frozenset[S]], ...]] = (
 _BARRIER_BEFORE: Final = "switch"
 _WAY_BACK: Final = (S.ROLLING_BACK, S.ROLLED_BACK, S.STRANDED)
 _TALLIES: Final = (
+    (S.STRANDED, "stranded", "bold red"),
+    (S.FAILED, "failed", "red"),
     (S.DRAINING, "draining", "cyan"),
     (S.UNDRAINING, "undraining", "cyan"),
     (S.UNCHANGED, "unchanged", "green"),
     (S.HALTED, "halted", "yellow"),
-    (S.FAILED, "failed", "red"),
     (S.ROLLING_BACK, "going back", "yellow"),
     (S.ROLLED_BACK, "back as before", "yellow"),
-    (S.STRANDED, "stranded", "bold red"),
 )
+_HELD: Final = "held by another run"
+_NEW: Final = "new release live on"
 _OLD: Final = "old release live on"
 _NONE: Final = "no release on"
 _BEFORE: Final = "as before:"
 _UNKNOWN: Final = "unknown on"
-_SERVING: Final = {_OLD: "bold", _NONE: "", _BEFORE: "", _UNKNOWN: "yellow"}
+_SERVING: Final = {
+    _UNKNOWN: "bold red",
+    _NEW: "bold",
+    _OLD: "bold",
+    _NONE: "",
+    _BEFORE: "",
+}
 
 
 @attrs.frozen
@@ -92,6 +102,11 @@ def pipeline(board: Board, width: int, glyphs: Glyphs) -> Iterator[Text]:
         text = str(here) if here or name == "live" else glyphs.none
         cells.append((name, text, _style(name, here, passed=passed)))
         passed = passed and not here
+    least = 1 + sum(max(len(name), len(text)) + 1 for name, text, _ in cells)
+    if width < least:
+        there = [(f"{n} {t}", st) for n, t, st in cells if t not in {glyphs.none, "0"}]
+        yield from _listed(there, width, glyphs)
+        return
     # Odd gaps, so that the sign between two stages stands in the middle of its gap.
     spare = width - 2 - sum(max(len(name), len(text)) for name, text, _ in cells)
     gap = max(1, min(5, spare // len(_PIPELINE)) - 1 | 1)
@@ -125,9 +140,13 @@ def _style(name: str, here: int, *, passed: bool) -> str:
     return "green" if passed and name != "live" else "dim"
 
 
-def bar(board: Board, width: int, glyphs: Glyphs) -> Text:
+def bar(board: Board, now: float, width: int, glyphs: Glyphs) -> Text:
     """Draw how far the run is with what it is at."""
     done, words, style = _progress(board)
+    if (wait := board.waiting) and not board.stopped:
+        gone = now - board.waiting_since
+        done = min(1.0, gone / wait.seconds) if wait.seconds else 1.0
+        words = f"{clock(gone)} of up to {clock(wait.seconds)}"
     tail = f"  {done:4.0%}" + (f"  {words:<25}" if width >= _WIDE else "")
     room = max(4, width - _LABEL - len(tail) - 1)
     return Text.assemble(
@@ -204,15 +223,16 @@ def waves(board: Board, width: int, glyphs: Glyphs) -> Text:
         past = over is not None or wave < board.wave
         done = 1.0 if past else board.wave_fraction if wave == board.wave else 0.0
         style = "red" if over and over.failed else "green"
-        if board.going_back and style == "green":
-            style = "yellow"
         line.append(" " if place else "")
         line.append_text(_stripe(done, max(1, cells), style, glyphs))
     return line.append(tail)
 
 
-def gate(board: Board, now: float) -> Iterator[Text]:
-    """Draw the script that the whole fleet waits for, and its last line."""
+def gate(board: Board, now: float, width: int) -> Iterator[Text]:
+    """Draw what the whole fleet waits for: another run, or a script's last line."""
+    if board.waiting:
+        held = f"{board.waiting.host}: {board.waiting.holder}"
+        yield from wrapped(held, "yellow", width, indent=1)
     if (row := board.gate) is None or board.stopped:
         return
     words = f" {row.name} {plain(row.where)}"
@@ -221,41 +241,70 @@ def gate(board: Board, now: float) -> Iterator[Text]:
         yield Text(f"   {plain(row.line)}", "dim")
 
 
-def serving(board: Board, glyphs: Glyphs) -> Text:
-    """Draw what the hosts serve after a run that left nothing new on any of them."""
+def serving(board: Board, width: int, glyphs: Glyphs) -> Iterator[Text]:
+    """Draw what the hosts serve after a run that has not brought what it was to."""
     counts = Counter(_serves(board, row) for row in board.hosts.values())
-    counts.pop("", None)
-    line = Text(" ")
-    for text in _SERVING:
-        if count := counts[text]:
-            line.append(glyphs.dot if len(line) > 1 else "", "dim")
-            line.append(f"{text} {plural(count, 'host')}", _SERVING[text])
-    return line
+    parts = [
+        (f"{text} {plural(counts[text], 'host')}", style)
+        for text, style in _SERVING.items()
+        if counts[text]
+    ]
+    return _listed(parts, width, glyphs)
 
 
 def _serves(board: Board, row: HostRow) -> str:
-    """Say what one host serves then; nothing where it has a tally that says more."""
+    """Say what one host serves then."""
     started = board.started
     taken_up = started and (started.revert or started.action == Action.RESUME.value)
-    if row.state is S.STRANDED:
-        return ""
     # The killed run may have moved a host that this one did not get to.
-    if taken_up and row.state in NOT_LOOKED:
+    if row.state is S.STRANDED or (taken_up and row.state in NOT_LOOKED):
         return _UNKNOWN
-    if row.serves is None:
+    reverting = started is not None and started.revert
+    if row.state in SERVES_NEW and not reverting:
+        return _NEW
+    # What a rollback was to leave is newer than where it was to go.
+    leaving = started and started.action == Action.ROLLBACK.value and not reverting
+    if row.serves is None or leaving:
         return _BEFORE
     return _OLD if any(row.serves.values()) else _NONE
 
 
-def tallies(board: Board, glyphs: Glyphs) -> Iterator[Text]:
+def tallies(board: Board, width: int, glyphs: Glyphs) -> Iterator[Text]:
     """Draw the counts of hosts off the way, the reason to stop, the last warnings."""
+    counts = board.tallies
+    parts = [
+        (f"{counts[state]:,} {word}", style)
+        for state, word, style in _TALLIES
+        if counts[state]
+    ]
+    if board.held:
+        parts.append((f"{board.held:,} {_HELD}", "yellow"))
+    yield from _listed(parts, width, glyphs)
+    if board.stopped and not board.finished:
+        yield from wrapped(f"stopped: {board.stopped.reason}", "red", width, indent=1)
+    yield from (Text(f" ! {plain(text)}", "yellow") for text in board.warnings[-2:])
+
+
+def wrapped(text: str, style: str, width: int, indent: int = 3) -> Iterator[Text]:
+    """Draw *text* on as many lines as it takes."""
+    margin = " " * indent
+    room = max(10, width - indent - 1)
+    for line in textwrap.wrap(plain(text), room, break_on_hyphens=False):
+        yield Text(margin + line, style)
+
+
+def _listed(
+    parts: Iterable[tuple[str, str]], width: int, glyphs: Glyphs
+) -> Iterator[Text]:
+    """Draw styled words beside each other, on as many lines as it takes."""
     line = Text(" ")
-    for state, word, style in _TALLIES:
-        if board.counts[state]:
-            line.append(glyphs.dot if len(line) > 1 else "", "dim")
-            line.append(f"{board.counts[state]} {word}", style)
+    for words, style in parts:
+        if len(line) > 1:
+            if line.cell_len + len(glyphs.dot + words) >= width:
+                yield line
+                line = Text(" ")
+            else:
+                line.append(glyphs.dot, "dim")
+        line.append(words, style)
     if len(line) > 1:
         yield line
-    if board.stopped and not board.finished:
-        yield Text(f" {plain(board.stopped.reason)}", "red")
-    yield from (Text(f" ! {plain(text)}", "yellow") for text in board.warnings[-2:])

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from .. import events as e
-from ..model import Action
+from ..model import Action, State
 from ..views.board import Board
 from ..views.folding import short_hosts
 from ..views.text import last_lines, plain, plural, size, span
@@ -59,6 +59,11 @@ class LineWriter:
             texts = self._output(event) if isinstance(event, e.BuildOutput) else []
             texts = texts or _packaging(event) or _waves(event) or _gates(event)
             texts = texts or _rollout(event)
+            if isinstance(event, e.Finished) and (
+                halted := board.tallies[State.HALTED]
+            ):
+                # In one line: all have the run's reason, which was told.
+                texts = [f"{plural(halted, 'host')} halted"]
         # Names have one width, so that facts stand below each other; a longer name is
         # not cut, and moves its own line only.
         names = max(map(len, (*board.hosts, *board.modules, "run")))
@@ -96,9 +101,10 @@ def _host(event: e.HostEvent) -> list[str]:
             texts = [f"uploaded {size(nbytes)} in {span(seconds)}"]
         case e.Drained() | e.Undrained():
             texts = _balanced(event)
-        case e.Failed(stage=stage, reason=reason):
+        # The run waits for such a host, or stops because of the first one, and says so.
+        case e.Failed(stage=stage, reason=reason, locked=False):
             texts = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
-        case e.Halted(reason=reason) | e.Gone(reason=reason):
+        case e.Gone(reason=reason):
             texts = [f"halted: {reason}"]
         case e.RolledBack(to=releases):
             texts = [f"back to {_releases(releases) or 'no release, as before'}"]

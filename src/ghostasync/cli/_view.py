@@ -7,7 +7,7 @@ a whole is drawn first; hosts get the rest of the height.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -15,9 +15,19 @@ from rich.text import Text
 
 from ..model import State as S  # noqa: N817  as in the table of states
 from ..views.board import Board, HostRow, ModuleRow
-from ..views.folding import short_hosts
+from ..views.folding import Failure, short_hosts
 from ..views.text import clock, plain, plural, size, span
-from ._bars import UNICODE, Glyphs, bar, gate, pipeline, serving, tallies, waves
+from ._bars import (
+    UNICODE,
+    Glyphs,
+    bar,
+    gate,
+    pipeline,
+    serving,
+    tallies,
+    waves,
+    wrapped,
+)
 
 __all__ = ["MAX_ROWS", "lines"]
 
@@ -27,7 +37,21 @@ Host rows drawn at most. An eye follows no more, and each costs time: rich took 
 for a frame of 20 rows and 184 ms for one of 500.
 """
 
-_GOOD: Final = frozenset({"live", "unchanged"})
+_STYLES: Final = {"live": "green", "unchanged": "green", "partial": "yellow"}
+"""Colors of outcomes; all others are red."""
+
+_BESIDE: Final = 24
+"""Cells of a host's row beside its name: what it is at, and for how long."""
+
+_AT_WORK: Final = 4
+"""Lines that hosts at work keep beside failures that need more than one each."""
+
+_NARROW: Final = 70
+"""Columns below which a failure in one line has no room for its reason."""
+
+_SHORTEST: Final = 16
+"""Cells that a host's name gets in any case."""
+
 _STRIPE: Final = 10
 """Cells of the small bar beside a host that is being sent to."""
 
@@ -45,20 +69,21 @@ def lines(
     drawn = [*pen.header(), *pen.modules()]
     # Of a run that is over and left nothing new, the way there is of no interest.
     if board.is_back:
-        drawn += [Text(), serving(board, glyphs)]
+        drawn += [Text(), *serving(board, width, glyphs)]
     else:
         drawn += [Text(), *pipeline(board, width, glyphs), Text()]
     if not board.finished:
-        drawn.append(bar(board, width, glyphs))
-    if board.wave_count > 1 and not board.is_back:
+        drawn.append(bar(board, now, width, glyphs))
+    # A fleet that goes back leaves its waves behind.
+    if board.wave_count > 1 and not (board.is_back or board.phase == "going back"):
         drawn.append(waves(board, width, glyphs))
     if not board.finished:
-        drawn += gate(board, now)
-    drawn += tallies(board, glyphs)
+        drawn += gate(board, now, width)
+    drawn += tallies(board, width, glyphs)
     if not drawn[-1]:
         drawn.pop()
     if not board.finished:
-        drawn += pen.rows(max(0, min(MAX_ROWS, height - len(drawn) - 2)))
+        drawn += pen.rows(max(0, height - len(drawn) - 2))
     for line in drawn:
         line.no_wrap = True
         line.truncate(width, overflow="ellipsis" if glyphs is UNICODE else "crop")
@@ -81,9 +106,10 @@ class _Pen:
         time = Text(clock(self.board.elapsed(self.now)), "bold")
         style, sign = "bold cyan", " "
         if over:
-            good = over.outcome in _GOOD
-            style = "bold green" if good else "bold red"
-            sign = f" {self.glyphs.good if good else self.glyphs.bad} "
+            color = _STYLES.get(over.outcome, "red")
+            style = f"bold {color}"
+            sign = self.glyphs.bad if color == "red" else self.glyphs.good
+            sign = f" {sign} "
         left = Text.assemble(
             (sign, style), (started.action, "bold"), " ", (plain(started.app), style)
         )
@@ -99,6 +125,10 @@ class _Pen:
         yield Text(" " + self.glyphs.dot.join(words), "dim")
 
     def modules(self) -> Iterator[Text]:
+        # A fleet in trouble needs the height for its hosts.
+        built = self.board.packaged and not self.board.finished
+        if built and self.board.phase in {"stopping", "going back"}:
+            return
         yield Text()
         rows = self.board.modules.values()
         names = max((len(row.name) for row in rows), default=0)
@@ -120,6 +150,8 @@ class _Pen:
             )
         if row.failed:
             return Text(f"{self.glyphs.bad} {plain(row.failed.reason)}", "red")
+        if self.board.finished:
+            return Text("not built", "dim")
         if not row.since:
             return Text(row.status, "dim")
         return Text.assemble(
@@ -128,46 +160,86 @@ class _Pen:
 
     def rows(self, room: int) -> Iterator[Text]:
         """Draw failures, folded, then hosts at work, those longest at it first."""
-        # Failures take at most half of the room: a fleet in trouble still shows what
-        # it is doing about it.
-        failed = list(self._failures(room // 2))
-        active = self.board.active(max(0, room - len(failed) - 1))
+        # While another run is waited for, no host is at work.
+        active = [] if self.board.waiting else self.board.active(MAX_ROWS)
+        at_work = min(len(active) + 1, room // 2) if active else 0
+        failed = [*self._failures(room - 1, at_work)]
+        active = active[: max(0, room - len(failed) - 1)]
         if failed or active:
             yield Text()
         yield from failed
-        names = min(24, max((len(row.name) for row in active), default=0))
+        longest = max((len(row.name) for row in active), default=0)
+        names = min(longest, max(_SHORTEST, self.width - _BESIDE))
         yield from (self._host(row, names) for row in active)
         hidden = self.board.active_count - len(active)
         if active and hidden > 0:
             yield Text(f"   {self.glyphs.more} {hidden:,} more", "dim")
 
-    def _failures(self, room: int) -> Iterator[Text]:
+    def _failures(self, room: int, at_work: int) -> Iterator[Text]:
+        """
+        Draw each failure in one line, or in more where it has to be and can be.
+
+        *room* is that of failures and hosts at work, of which these keep *at_work*: a
+        fleet in trouble still shows what it is doing about it.
+        """
         failures = list(self.board.failures)
-        shown = failures if len(failures) <= room else failures[: max(0, room - 1)]
-        texts = [short_hosts(f.hosts, max(16, self.width // 4)) for f in shown]
+        aligned, most = [*self._aligned(failures)], room - at_work
+        drawn = [[line] for line in aligned]
+        if not all(map(self._is_whole, aligned, failures)):
+            whole = [[*self._whole(failure)] for failure in failures]
+            larger = room - min(at_work, _AT_WORK)
+            # On a narrow terminal few reasons are worth more than the names of all.
+            few = self.width < _NARROW and len(whole[0]) < larger
+            if few or sum(map(len, whole)) <= larger:
+                drawn, most = whole, larger
+        left = list(failures)
+        for lines, line in zip(drawn, aligned, strict=True):
+            space = most - (len(left) > 1)
+            if space < 1:
+                break
+            shown = lines if len(lines) <= space else [line]
+            yield from shown
+            most -= len(shown)
+            left.pop(0)
+        if left and most > 0:
+            rest = plural(sum(len(f.hosts) for f in left), "other host")
+            yield Text(f" {self.glyphs.bad} {rest}", "red")
+
+    def _aligned(self, failures: Sequence[Failure]) -> Iterator[Text]:
+        texts = [short_hosts(f.names, max(16, self.width // 2 - 6)) for f in failures]
         names = max(map(len, texts), default=0)
-        for failure, hosts in zip(shown, texts, strict=True):
-            stage = (
-                failure.stage.name.lower().replace("_", " ") if failure.stage else ""
-            )
+        steps = max((len(f.step) for f in failures), default=0)
+        for failure, hosts in zip(failures, texts, strict=True):
             yield Text.assemble(
                 (f" {self.glyphs.bad} {hosts:{names}}  ", "bold red"),
-                (f"{stage:12} ", "red"),
-                (plain(failure.reason), "red"),
+                (f"{failure.step:{steps}}  {plain(failure.reason)}", "red"),
             )
-        if len(shown) < len(failures) and room:
-            rest = sum(len(f.hosts) for f in failures[len(shown) :])
-            yield Text(f" {self.glyphs.bad} {plural(rest, 'other host')}", "red")
+
+    def _is_whole(self, line: Text, failure: Failure) -> bool:
+        """Tell whether a line is not too long, and names what a longer one would."""
+        hosts = short_hosts(failure.names, self.width - 4)
+        return line.cell_len <= self.width and hosts in line.plain
+
+    def _whole(self, failure: Failure) -> Iterator[Text]:
+        hosts = short_hosts(failure.names, self.width - 4)
+        yield Text(f" {self.glyphs.bad} {hosts}", "bold red")
+        words = ": ".join(filter(None, (failure.step, failure.reason)))
+        yield from wrapped(words, "red", self.width)
 
     def _host(self, row: HostRow, names: int) -> Text:
         style = "yellow" if row.state is S.ROLLING_BACK else "cyan"
+        name = Text(row.name)
+        name.truncate(names, overflow="ellipsis", pad=True)
         line = Text.assemble(
-            f"   {row.name[:names]:{names}}  ",
+            "   ",
+            name,
+            "  ",
             (f"{row.state.name.lower().replace('_', ' '):12}", style),
             (f"{clock(self.now - row.since):>6}  ", "dim"),
         )
         if row.state is not S.UPLOADING:
-            return line.append(row.line, "dim")
+            line.append(row.line, "dim").rstrip()
+            return line
         full = min(_STRIPE, round(_STRIPE * row.nbytes / max(1, self.board.whole)))
         line.append(self.glyphs.full * full, style)
         line.append(self.glyphs.rest * (_STRIPE - full), "dim")

@@ -14,19 +14,25 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import attrs
 
 from .. import events as e
 from ..fold import HostState, RunState
-from ..machine import NOT_UPLOADED, RESTING, SERVES_NEW, SPARED
+from ..machine import NOT_UPLOADED, RESTING, SPARED
 from ..model import State as S  # noqa: N817  as in the table of states
 from .folding import Failures
 from .text import last_lines
 
 __all__ = ["Board", "GateRow", "HostRow", "ModuleRow"]
+
+_BROUGHT: Final = frozenset({"live", "unchanged", "partial"})
+"""Outcomes of a run that has brought what it was to bring."""
+
+_WENT_BACK: Final = frozenset({S.ROLLING_BACK, S.ROLLED_BACK, S.HALTED})
+"""States in which a host may be that has failed by itself before."""
 
 _RATE_WINDOW: Final = 5.0
 """Seconds over which the transfer rate is averaged: steady to read, yet current."""
@@ -78,7 +84,8 @@ class Board(RunState[HostRow]):
     warnings: list[str] = attrs.field(factory=list)
     soaking: bool = False
     gate: GateRow | None = None
-    waiting: str = ""
+    waiting: e.LockAwaited | None = None
+    waiting_since: float = 0.0
     nbytes: int = 0
     uploaded: int = 0
     switched: int = 0
@@ -88,6 +95,7 @@ class Board(RunState[HostRow]):
     _sending: Mapping[str, int] = attrs.field(factory=dict)
     _samples: deque[tuple[float, int]] = attrs.field(factory=deque)
     _spared: int = 0
+    _held: list[e.Failed] = attrs.field(factory=list)
 
     def apply(self, record: e.Record) -> None:
         """Take note of *record*; records come in order."""
@@ -107,6 +115,7 @@ class Board(RunState[HostRow]):
             self._packaging(event)
             self._gates(event)
             self._rollout(event)
+            self._stops(event)
 
     # --- Questions ---------------------------------------------------------------
 
@@ -137,9 +146,32 @@ class Board(RunState[HostRow]):
 
     @property
     def is_back(self) -> bool:
-        """Whether the run is over and no host serves what it was to bring."""
-        new = sum(self.counts[state] for state in SERVES_NEW)
-        return self.finished is not None and not new
+        """Whether the run is over and has not brought what it was to bring."""
+        if self.finished is None or self.started is None:
+            return False
+        return self.started.revert or self.finished.outcome not in _BROUGHT
+
+    @property
+    def tallies(self) -> Counter[S]:
+        """Hosts by state; one that failed by itself is FAILED wherever it went then."""
+        counts = Counter(self.counts)
+        for row in self._failed_hosts():
+            if row.state in _WENT_BACK:
+                counts[row.state] -= 1
+                counts[S.FAILED] += 1
+        counts[S.FAILED] -= self.held
+        return counts
+
+    @property
+    def held(self) -> int:
+        """Number of hosts that another run holds; no failure of their own."""
+        rows = self._failed_hosts()
+        locked = sum(row.failure is not None and row.failure.locked for row in rows)
+        return len(self._held) + locked
+
+    def _failed_hosts(self) -> Iterator[HostRow]:
+        for failure in self.failures:
+            yield from (self.hosts[name] for name in failure.hosts)
 
     @property
     def phase(self) -> str:
@@ -226,13 +258,16 @@ class Board(RunState[HostRow]):
 
     def _host(self, row: HostRow, event: e.HostEvent) -> None:
         # Any word of a host means that the wait for another run is over.
-        self.waiting = ""
+        self.waiting = None
         match event:
             case e.Uploaded():
                 row.nbytes = event.nbytes
                 self.uploaded += 1
+            case e.Failed(locked=True) if not self.stopped:
+                # The run may wait for the host, which has not failed then.
+                self._held.append(event)
             case e.Failed():
-                self.failures.add(row.name, event.stage, event.reason, event.tail)
+                self._failed(event)
             case e.Output():
                 row.line = "".join(last_lines(event.text, 1))
                 if self.gate and event.script == self.gate.name:
@@ -241,6 +276,17 @@ class Board(RunState[HostRow]):
                 self.warnings.append(f"{row.name}: {event.text}")
             case e.Switched():
                 self.switched += 1
+
+    def _failed(self, event: e.Failed) -> None:
+        addresses = self.started.addresses if self.started else {}
+        self.failures.add(
+            event.host,
+            event.stage,
+            event.reason,
+            event.tail,
+            address=addresses.get(event.host, ""),
+            unreachable=event.unreachable,
+        )
 
     def _moved(self, row: HostRow, before: S) -> None:
         self.counts[before] -= 1
@@ -307,15 +353,34 @@ class Board(RunState[HostRow]):
                 self.soaking = event.wave < self.wave_count
             case e.AfterAllFailed():
                 self.warnings.append(event.reason)
-            case e.LockAwaited(host=name, holder=holder, hosts=again):
-                self.waiting = f"{name}: {holder}"
-                self._recount(again)
-                for host in again:
-                    self.failures.forget(host)
             case e.Warned():
                 self.warnings.append(event.text)
             case e.Finished():
+                self._fail_held()
                 self.nbytes, self._sending = event.nbytes, {}
+
+    def _stops(self, event: e.RunEvent) -> None:
+        match event:
+            case e.LockAwaited(hosts=again):
+                self.waiting, self.waiting_since = event, self.at
+                self._held.clear()
+                self._recount(again)
+                for host in again:
+                    self.failures.forget(host)
+            case e.Stopped() if self.stopped and self.stopped.reason == event.reason:
+                self.waiting = None
+                self._fail_held()
+                # No host is the cause where a gate, a build or a person is.
+                rows = (self.gate, *self.modules.values())
+                ours = event.cause in {"policy", "locked"}
+                if ours and not any(row.failed for row in rows if row):
+                    self.failures.stopped_by_last()
+
+    def _fail_held(self) -> None:
+        """Count hosts as failed that another run holds: this one does not wait."""
+        for event in self._held:
+            self._failed(event)
+        self._held.clear()
 
     def _sample(self) -> None:
         self._samples.append((self.at, self.nbytes))

@@ -21,7 +21,7 @@ from .. import events as e
 from ..model import Action, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table of states
 from .board import Board
-from .folding import Failure, Failures, short_hosts
+from .folding import Failure, short_hosts
 from .text import last_lines, plural, size, span
 
 __all__ = ["MAX_LINES", "TypedCommand", "failure", "is_clean", "success"]
@@ -35,7 +35,7 @@ _DETAILS: Final = 4
 _LONGEST: Final = 300
 """Characters of a line that a script printed; binary data has endless lines."""
 
-_WIDTH: Final = 40
+_WIDTH: Final = 60
 """Cells for host ranges; longer ones are counted."""
 
 _UNKNOWN: Final = "unknown"
@@ -43,8 +43,13 @@ _UNKNOWN: Final = "unknown"
 _WAIT: Final = "600"
 """Seconds to wait for another run; most are over by then."""
 
-_SCRIPTS: Final = frozenset({S.PREPARING, S.ACTIVATING, S.VERIFYING})
-"""States whose work is scripts of the release."""
+_SCRIPTS: Final = frozenset(
+    {S.PREPARING, S.DRAINING, S.ACTIVATING, S.VERIFYING, S.UNDRAINING, S.LIVE}
+)
+"""States whose work is scripts: those of the release, or of a balancer."""
+
+_REFUSED: Final = 2
+"""Exit status of a run that is not what the caller took it for."""
 
 _NAMED: Final = 80
 """Characters of host names in a command."""
@@ -52,11 +57,17 @@ _NAMED: Final = 80
 
 @attrs.frozen
 class TypedCommand:
-    """The command that the user typed, for the line "next:"; *patient* has --wait."""
+    """
+    The command that the user typed, for the line "next:"; *patient* has --wait.
+
+    A comment behind a command is one word "#" and words without a sign that any shell
+    takes for its own: where a shell hands them on, the command line drops them.
+    """
 
     this: str = "ghostasync deploy"
     config: str = ""
     patient: str = f"ghostasync deploy --wait {_WAIT}"
+    tokens: tuple[str, ...] = ("deploy",)
 
     @classmethod
     def typed(cls, tokens: Sequence[str], config: Path | None) -> TypedCommand:
@@ -64,7 +75,8 @@ class TypedCommand:
         chosen = shlex.join(["--config", str(config)]) if config else ""
         tokens = _without("--output", tokens)
         patient = ["ghostasync", *_without("--wait", tokens), "--wait", _WAIT]
-        return cls(shlex.join(["ghostasync", *tokens]), chosen, shlex.join(patient))
+        this = shlex.join(["ghostasync", *tokens])
+        return cls(this, chosen, shlex.join(patient), tuple(tokens))
 
     def other(self, words: str) -> str:
         """Return another command, for the same configuration."""
@@ -75,6 +87,25 @@ class TypedCommand:
         names = shlex.join(hosts)
         few = len(names) <= _NAMED
         return self.other(f"converge {names if few or not group else group}")
+
+    def sparing(self, hosts: Sequence[str]) -> str:
+        """Return the same deploy without *hosts*, which have failed in it."""
+        names = [f"!{host}" for host in hosts]
+        spared = ",".join(names if len(",".join(names)) <= _NAMED else ["!@failed"])
+        tokens, limits = [], 0
+        rest = iter(self.tokens)
+        for token in rest:
+            option, equals, value = token.partition("=")
+            if option != "--limit":
+                tokens.append(token)
+                continue
+            limits += 1
+            # Several add up, so each has to spare them; one of their names goes.
+            if (value := value if equals else next(rest, "")) not in hosts:
+                tokens += ["--limit", f"{value},{spared}"]
+        if not limits:
+            tokens += ["--limit", spared]
+        return shlex.join(["ghostasync", *tokens])
 
 
 def _without(option: str, tokens: Sequence[str]) -> list[str]:
@@ -130,10 +161,12 @@ def failure(report: Report, board: Board, command: TypedCommand | None) -> list[
 
         command: What was typed; None where nothing is left to look at or to do.
     """
-    failures = _failures(report, board)
+    failures = _failures(board)
     news = [group for group in failures if not _is_headline(group, report, board)]
-    details = _reasons(news, _DETAILS - 1)
-    if worst := next((group for group in failures if group.tail), None):
+    # Where they are many, reasons say more than the output of one script.
+    details = _reasons(news, _DETAILS - (len(news) < _DETAILS))
+    worst = next((group for group in failures if group.tail), None)
+    if worst and len(details) < _DETAILS:
         output = last_lines(worst.tail, _DETAILS - len(details), _LONGEST)
         # A reason ends with the last line of the script, so a single line is not shown
         # twice.
@@ -156,9 +189,7 @@ def _headline(report: Report, failures: Sequence[Failure]) -> str:
     if report.outcome is Outcome.LOCKED and failures:
         return f"ghostasync: {words}"  # the holder comes next, and is long
     if report.outcome is Outcome.PARTIAL:
-        bad = sum(
-            host.state not in {S.LIVE, S.UNCHANGED} for host in report.hosts.values()
-        )
+        bad = sum(host.stage is not None for host in report.hosts.values())
         words = f"live, but not on {plural(bad, 'host')}, as max_failures allows"
     elif report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}:
         words = "live, but not all is well"
@@ -169,32 +200,26 @@ def _headline(report: Report, failures: Sequence[Failure]) -> str:
 def _is_headline(group: Failure, report: Report, board: Board) -> bool:
     """Tell whether the headline has this failure: one of a build, with its module."""
     # A failed build has the name of its module where others have names of hosts.
-    (name, *_) = group.hosts
+    (name, *_) = group.names
     row = board.modules.get(name) if group.stage is None else None
     named = name in report.reason.replace(":", " ").split()
     reasons = {group.reason, f"{name}: {group.reason}"}
     return named and row is not None and report.reason in reasons
 
 
-def _failures(report: Report, board: Board) -> list[Failure]:
-    """Return the failures of builds, then of hosts, those on the way back first."""
-    groups = list(board.failures)
-    if not groups:
-        folded = Failures()
-        for name, host in report.hosts.items():
-            if host.reason and host.reason != report.reason:
-                folded.add(name, host.stage, host.reason)
-        groups = list(folded)
-    groups.sort(key=lambda group: group.stage is not S.ROLLING_BACK)
-    builds = [
+def _failures(board: Board) -> list[Failure]:
+    """Return the failures: stranded hosts, then those of the run, then other hosts."""
+    hosts = list(board.failures)
+    stranded = [group for group in hosts if group.stage is S.ROLLING_BACK]
+    ours = [
         _of_build(row.name, row.failed) for row in board.modules.values() if row.failed
     ]
     if (row := board.gate) and (gate := row.failed):
         where = gate.host if isinstance(gate, e.BeforeSwitchFailed) else row.where
-        groups.append(Failure(None, gate.reason, (where,), gate.tail))
+        ours.append(Failure(None, gate.reason, (where,), gate.tail))
     if after := board.after_all:
-        groups.append(Failure(None, after.reason, ("after_all_deploy",), after.tail))
-    return builds + groups
+        ours.append(Failure(None, after.reason, ("after_all_deploy",), after.tail))
+    return [*stranded, *ours, *hosts[len(stranded) :]]
 
 
 def _of_build(module: str, failed: e.BuildFailed) -> Failure:
@@ -206,9 +231,9 @@ def _reasons(failures: Sequence[Failure], room: int) -> list[str]:
     shown = failures if len(failures) <= room else failures[: room - 1]
     lines = []
     for group in shown:
-        stage = f"{group.stage.name.lower().replace('_', ' ')}: " if group.stage else ""
+        stage = f"{group.step}: " if group.step else ""
         reason = " ".join(last_lines(group.reason, 2))
-        lines.append(f"  {short_hosts(group.hosts, _WIDTH)}  {stage}{reason}")
+        lines.append(f"  {short_hosts(group.names, _WIDTH)}  {stage}{reason}")
     if len(shown) < len(failures):
         rest = sum(len(group.hosts) for group in failures[len(shown) :])
         kinds = plural(len(failures) - len(shown), "other reason")
@@ -263,7 +288,7 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
     hosts = [
         report.hosts[name]
         for f in failures
-        for name in f.hosts[:1]
+        for name in f.names[:1]
         if name in report.hosts
     ]
     return next((host.log for host in hosts if host.log), report.log)
@@ -273,14 +298,46 @@ def _next(report: Report, board: Board, command: TypedCommand) -> str:
     """Return the one command to type next."""
     if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return _look(report, board, command)
-    if report.outcome is Outcome.PARTIAL:
-        # MANIFEST has moved: the hosts that failed lack nothing but what it says. Under
-        # --limit it has not, and a converge would take back what has just been done.
-        limited = board.started is not None and board.started.limited
-        return command.this if limited else command.other("converge")
     if report.outcome is Outcome.LOCKED:
-        return command.patient
+        # Nobody can say when a person ends what a person has frozen.
+        frozen = any(f.reason.startswith("frozen ") for f in board.failures)
+        return command.other("status") if frozen else command.patient
+    if report.exit_status == _REFUSED:
+        return command.other("status")
+    if output := _read_output(board, command):
+        return output
+    if report.outcome is Outcome.PARTIAL:
+        return _bring_the_rest(board, command)
     return _again(board, command)
+
+
+def _read_output(board: Board, command: TypedCommand) -> str:
+    """Return what shows the output of a script that failed; it will fail again."""
+    run = board.run
+    for row in board.modules.values():
+        if row.failed and row.failed.exit_status is not None:
+            return command.other(f"logs {run} --script buildpack")
+    if (gate := board.gate) and (closed := gate.failed):
+        host = getattr(closed, "host", "")  # after_wave runs here
+        host = f"{shlex.quote(host)} " if host else ""
+        return command.other(f"logs {run} {host}--script {gate.name}")
+    for failure in board.failures:
+        if failure.stage in _SCRIPTS:
+            return command.other(f"logs {run} {shlex.quote(failure.names[0])}")
+    return ""
+
+
+def _bring_the_rest(board: Board, command: TypedCommand) -> str:
+    """Return what brings hosts in line that max_failures has allowed to fail."""
+    failed = [name for failure in board.failures for name in failure.hosts]
+    if not failed:
+        return command.other("status")
+    # MANIFEST has moved: the hosts that failed lack nothing but what it says. Under
+    # --limit it has not, and a converge would take back what has just been done.
+    limited = board.started is not None and board.started.limited
+    cure = command.this if limited else command.converge(failed, "@failed")
+    dead = _unreachable(board) == failed
+    return f"{cure}   # once {_they_answer(failed)}" if dead else cure
 
 
 def _again(board: Board, command: TypedCommand) -> str:
@@ -289,27 +346,61 @@ def _again(board: Board, command: TypedCommand) -> str:
     for row in board.modules.values():
         if row.failed:
             return command.other(f"build {row.name}" if row.fetched else "check")
-    started = board.started
+    started, stopped = board.started, board.stopped
+    failed = [name for failure in board.failures for name in failure.hosts]
+    if failed:
+        dead = _unreachable(board)
+        if started and dead == failed and len(dead) < len(board.hosts):
+            return _go_on_without(dead, started, command)
+        # Hosts that are not fit for the plan stay so until somebody has looked.
+        return command.other("check")
     if started and started.action == Action.RESUME.value and board.going_back:
         # The resumed run has been taken back as a whole, so nothing is left to resume.
         return command.other("deploy")
-    # Hosts that were never fit for the plan stay unfit until somebody has looked.
-    stages = {failure.stage for failure in board.failures}
-    if stages and stages <= {S.CONNECTING, S.CHECKING}:
-        return command.other("check")
-    # A script that failed will fail again: first its output is to be read.
-    for failure in board.failures:
-        if failure.stage in _SCRIPTS:
-            return command.other(f"logs {board.run} {shlex.quote(failure.hosts[0])}")
+    # The run's own rules stopped it, without a host that failed: they would again.
+    if stopped and stopped.cause == "policy":
+        return command.other("status")
     return command.this
 
 
+def _unreachable(board: Board) -> list[str]:
+    """Return the hosts that failed because they do not answer."""
+    return [
+        name
+        for failure in board.failures
+        for name in failure.hosts
+        if (why := board.hosts[name].failure) and why.unreachable and not why.denied
+    ]
+
+
+def _go_on_without(dead: list[str], started: e.Started, command: TypedCommand) -> str:
+    """Return the same command without hosts that do not answer, and what that means."""
+    without = f"   # goes on without {'it' if len(dead) == 1 else 'them'}"
+    if started.action == Action.DEPLOY.value:
+        return f"{command.sparing(dead)}{without} and MANIFEST stays"
+    others = [name for name in started.hosts if name not in dead]
+    few = len(shlex.join(others)) <= _NAMED
+    if started.action == Action.CONVERGE.value and few:
+        return command.converge(others) + without
+    return command.other("check")
+
+
+def _they_answer(hosts: Sequence[str]) -> str:
+    return "it answers" if len(hosts) == 1 else "they answer"
+
+
 def _look(report: Report, board: Board, command: TypedCommand) -> str:
+    if board.after_all and report.outcome is not Outcome.STRANDED:
+        return command.other(f"logs {board.run} --script after_all_deploy")
     started = board.started
     stranded = [h for h, row in report.hosts.items() if row.state is S.STRANDED]
     # A converge brings hosts to what MANIFEST says. A run that takes back may have left
     # MANIFEST at the very release that it takes back, so a person looks first.
     if stranded and started and started.manifest and not started.revert:
+        if set(stranded) <= set(_unreachable(board)):
+            them = "it" if len(stranded) == 1 else "them"
+            back = f"once {_they_answer(stranded)} converge takes {them} back"
+            return f"{command.other('status')}   # {back}"
         cure = command.converge(stranded, "@failed")
         return f"{cure}   # back to what MANIFEST names"
     return command.other("status")
