@@ -100,14 +100,22 @@ async def test_no_host_is_halted_while_its_run_waits(plan: Plan) -> None:
 async def test_a_run_that_is_stopped_as_it_begins_to_wait_halts_its_hosts(
     plan: Plan,
 ) -> None:
-    hosts = FakeHosts(breaks=held("h2", OLDER, 99))
+    begun = anyio.Event()
 
-    def observe(record: e.Record) -> None:
-        if isinstance(record.event, e.Failed) and record.event.locked:
-            running.interrupt("SIGINT")
+    class Hosts(FakeHosts):
+        async def __call__(self, call: Call) -> Answer:
+            if call.name == "lock" and call.host == "h2":
+                await begun.wait()
+            if call.name == "lock" and call.host == "h3":
+                begun.set()
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    running.interrupt("SIGINT")
+            return await super().__call__(call)
 
-    transport = FakeTransport(hosts)
-    async with start(plan, wait=30, observe=observe, transport=transport) as running:
+    transport = FakeTransport(Hosts(breaks=held("h2", OLDER, 99)))
+    async with start(plan, wait=30, transport=transport) as running:
         report = await running.report()
 
     assert report.outcome is Outcome.INTERRUPTED

@@ -133,6 +133,7 @@ async def test_a_host_lost_after_its_switch_is_stranded(plan: Plan) -> None:
     report = failed.value.report
     assert report.exit_status == 3
     assert report.hosts["h2"].state is State.STRANDED
+    assert report.hosts["h2"].reason == "connection refused"
     assert {h for h, link in hosts.links.items() if link} == {"h2"}
 
 

@@ -15,7 +15,13 @@ import attrs
 
 from ... import events as e
 from ..._remote.call import query
-from ...errors import ConnectionDied, DeadlinePassed, StillRunning, Unreachable
+from ...errors import (
+    ConnectionDied,
+    DeadlinePassed,
+    HostError,
+    StillRunning,
+    Unreachable,
+)
 from ...model import Action, Verify
 from ..host import HostRun, Move
 from ..scripts import ScriptCall, healthy, read_health, run_script
@@ -71,11 +77,7 @@ async def rollback(ctx: HostRun) -> e.RolledBack:
 
 async def _undo(ctx: HostRun) -> None:
     """Move the links back, and have the releases that they lead to prove themselves."""
-    seconds = ctx.run.deadlines.rollback
-    with anyio.move_on_after(seconds) as scope:
-        restored = await _persist(ctx)
-    if scope.cancelled_caught:
-        raise DeadlinePassed(ctx.name, "rollback", seconds)
+    restored = await _persist(ctx)
     # Behind a link that never moved the old release has served all the time.
     for link in restored:
         if link.move.target in ctx.attempt.links_put_back:
@@ -83,30 +85,37 @@ async def _undo(ctx: HostRun) -> None:
 
 
 async def _persist(ctx: HostRun) -> list[_Restored]:
-    """Restore, again and again where the connection dies."""
-    lost_answer = False
-    while True:
-        lost = True
-        try:
-            restored = await _restore(ctx)
-        except Unreachable as exc:
-            if not exc.retriable:
-                raise
-        except ConnectionDied:
-            lost_answer = True
-        except StillRunning:
-            lost = False  # the host's own timer, perhaps; the deadline bounds it
-        else:
-            # A try whose answer was lost may have moved links back, which this one then
-            # finds back already: their releases need their post-deploys, too.
-            back = {r.move.target for r in restored if r.moved or lost_answer}
-            ctx.attempt.links_put_back |= back
-            return restored
-        ctx.disconnect()
-        if lost and ctx.book.connected:
-            # The policy has the next waves go back without waiting for this host.
-            ctx.run.note(e.Disconnected(ctx.name, "lost on its way back"))
-        await anyio.sleep(_PAUSE)
+    """Restore, again and again where the connection dies, until the deadline."""
+    seconds, lost_answer = ctx.run.deadlines.rollback, False
+    passed = DeadlinePassed(ctx.name, "rollback", seconds)
+    late: HostError = passed
+    with anyio.move_on_after(seconds):
+        while True:
+            lost = True
+            try:
+                restored = await _restore(ctx)
+            except Unreachable as exc:
+                if not exc.retriable:
+                    raise
+                # Why it does not answer says more than which deadline has passed.
+                late = exc
+            except ConnectionDied:
+                lost_answer = True
+            except StillRunning:
+                # The host's own timer, perhaps; the deadline bounds it.
+                lost, late = False, passed
+            else:
+                # A try whose answer was lost may have moved links back, which this one
+                # then finds back already: their releases need their post-deploys, too.
+                back = {r.move.target for r in restored if r.moved or lost_answer}
+                ctx.attempt.links_put_back |= back
+                return restored
+            ctx.disconnect()
+            if lost and ctx.book.connected:
+                # The policy has the next waves go back without waiting for this host.
+                ctx.run.note(e.Disconnected(ctx.name, "lost on its way back"))
+            await anyio.sleep(_PAUSE)
+    raise late
 
 
 async def _restore(ctx: HostRun) -> list[_Restored]:
