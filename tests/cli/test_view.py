@@ -177,6 +177,9 @@ def test_hosts_that_stay_live_are_not_counted_among_those_that_go_back() -> None
         story.each(what, story.hosts[1:])
     story.tell(e.Failed("web1", "post_deploy exited 1", S.ACTIVATING))
 
+    # Nothing has stopped the run yet, so the fleet goes on while one host goes back.
+    assert progress(story) == ["75%", "3", "of", "4", "hosts"]
+    story.tell(e.Stopped("1 host failed, 0 allowed"))
     assert progress(story) == ["0%", "0", "of", "1", "host"]
 
 
@@ -308,6 +311,34 @@ def test_failures_that_are_alike_take_one_line_each() -> None:
     ]
     assert any("post_deploy exited 1: HOST: cannot bind" in line for line in frame)
     assert any(line.endswith("no route to host") for line in frame)
+
+
+def scattered() -> Story:
+    """Five hosts whose names fold badly fail alike; the others are live."""
+    hosts = tuple(f"{zone}-web.shop.example.com" for zone in "abcdefghij")
+    story = Story(hosts)
+    story.start()
+    story.connect()
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    story.wave(1, 1, hosts)
+    for host in hosts[:5]:
+        story.tell(e.Failed(host, "post_deploy exited 1: no", S.ACTIVATING))
+    return story
+
+
+@pytest.mark.parametrize("height", [24, 16])
+def test_names_take_as_many_lines_as_there_are(height: int) -> None:
+    frame = drawn(scattered(), 80, height)
+
+    text = " ".join(line.strip() for line in frame)
+    told = [f"{zone}-web.shop.example.com" for zone in "abcde"]
+    assert (", ".join(told) in text) == (height == 24)
+    assert ("a-web.shop.example.com and 4 others" in text) == (height == 16)
+    assert "post_deploy exited 1: no" in text
+    # The height is for hosts then, not for what was built.
+    assert not any(line.startswith(" site ") for line in frame)
 
 
 def test_hosts_are_counted_once_in_an_incident() -> None:

@@ -35,6 +35,24 @@ def words(story: Story) -> list[str]:
     return failure(report_of(story), folded(story.records), THIS)
 
 
+def test_names_are_told_in_full_where_they_fit_into_a_line() -> None:
+    story = Story(tuple(f"{zone}-web.shop.example.com" for zone in "abcdef"))
+    story.start()
+    for host in story.hosts[:4]:
+        story.tell(e.Failed(host, "no route to host", S.CONNECTING, unreachable=True))
+    story.finish("failed", 1, "4 hosts failed, 0 allowed")
+    report, board = report_of(story), folded(story.records)
+
+    told = [failure(report, board, THIS, width) for width in (80, 200)]
+
+    why = "  connecting: no route to host"
+    assert told[0][1] == f"  {story.hosts[0]} and 3 others{why}"
+    assert told[1][1] == f"  {','.join(story.hosts[:4])}{why}"
+    # Which host serves what is asked by status; here one name of many is of no use.
+    assert told[0][2] == told[1][2]
+    assert story.hosts[0] not in told[0][2]
+
+
 def begun(count: int) -> Story:
     story = Story(names(count))
     story.start()
@@ -199,7 +217,7 @@ def test_a_stranded_host_comes_first_and_asks_for_a_person() -> None:
     lines = words(story)
 
     assert lines[1] == "  web1  rolling back: the connection died"
-    assert f"  now:  {OLD} on web[2-3]; unknown on web1: look there" in lines
+    assert f"  now:  unknown on web1: look there; {OLD} on web[2-3]" in lines
     assert lines[-1] == f"  next: ghostasync converge web1 {BACK}"
 
 
@@ -399,7 +417,7 @@ def test_a_revert_that_lost_a_host_does_not_guess_what_it_serves() -> None:
     story.finish("stranded", 3)
 
     assert words(story)[-3:] == [
-        f"  now:  {OLD} on web[2-3]; unknown on web1: look there",
+        f"  now:  unknown on web1: look there; {OLD} on web[2-3]",
         f"  log:  /var/lib/ghostasync/shop/prod/web/runs/{RUN}",
         "  next: ghostasync status --config s.toml",
     ]

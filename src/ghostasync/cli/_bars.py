@@ -232,7 +232,7 @@ def gate(board: Board, now: float, width: int) -> Iterator[Text]:
     """Draw what the whole fleet waits for: another run, or a script's last line."""
     if board.waiting:
         held = f"{board.waiting.host}: {board.waiting.holder}"
-        yield from wrapped(held, "yellow", width, indent=1)
+        yield from wrapped(held, "yellow", width, " ")
     if (row := board.gate) is None or board.stopped:
         return
     words = f" {row.name} {plain(row.where)}"
@@ -281,16 +281,20 @@ def tallies(board: Board, width: int, glyphs: Glyphs) -> Iterator[Text]:
         parts.append((f"{board.held:,} {_HELD}", "yellow"))
     yield from _listed(parts, width, glyphs)
     if board.stopped and not board.finished:
-        yield from wrapped(f"stopped: {board.stopped.reason}", "red", width, indent=1)
+        yield from wrapped(f"stopped: {board.stopped.reason}", "red", width, " ")
     yield from (Text(f" ! {plain(text)}", "yellow") for text in board.warnings[-2:])
 
 
-def wrapped(text: str, style: str, width: int, indent: int = 3) -> Iterator[Text]:
-    """Draw *text* on as many lines as it takes."""
-    margin = " " * indent
-    room = max(10, width - indent - 1)
-    for line in textwrap.wrap(plain(text), room, break_on_hyphens=False):
-        yield Text(margin + line, style)
+def wrapped(text: str, style: str, width: int, sign: str = "   ") -> Iterator[Text]:
+    """Draw *text* after *sign*, on as many lines as it takes, all indented alike."""
+    lines = textwrap.wrap(
+        plain(text),
+        max(12, width - 1),
+        initial_indent=sign,
+        subsequent_indent=" " * len(sign),
+        break_on_hyphens=False,
+    )
+    yield from (Text(line, style) for line in lines)
 
 
 def _listed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -425,4 +426,5 @@ def closing(report: Report, front: FrontEnd, command: TypedCommand | None) -> No
     if report.exit_status == 0 and front.output != "json":
         show([success(report, front.board)], sys.stdout)
     if not is_clean(report):
-        show(failure(report, front.board, command), sys.stderr)
+        width = shutil.get_terminal_size().columns
+        show(failure(report, front.board, command, width), sys.stderr)

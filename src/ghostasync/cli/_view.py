@@ -7,6 +7,7 @@ a whole is drawn first; hosts get the rest of the height.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -48,6 +49,12 @@ _AT_WORK: Final = 4
 
 _NARROW: Final = 70
 """Columns below which a failure in one line has no room for its reason."""
+
+_NAMES: Final = 4
+"""Lines that the names of hosts that failed alike take at most."""
+
+_COMMA: Final = re.compile(r",(?![^\[]*\])")
+"""A comma between names, not one within a range."""
 
 _SHORTEST: Final = 16
 """Cells that a host's name gets in any case."""
@@ -127,7 +134,7 @@ class _Pen:
     def modules(self) -> Iterator[Text]:
         # A fleet in trouble needs the height for its hosts.
         built = self.board.packaged and not self.board.finished
-        if built and self.board.phase in {"stopping", "going back"}:
+        if built and (self.board.stopped or self.board.failures):
             return
         yield Text()
         rows = self.board.modules.values()
@@ -163,7 +170,7 @@ class _Pen:
         # While another run is waited for, no host is at work.
         active = [] if self.board.waiting else self.board.active(MAX_ROWS)
         at_work = min(len(active) + 1, room // 2) if active else 0
-        failed = [*self._failures(room - 1, at_work)]
+        failed = [*self._failures(room - bool(active), at_work)]
         active = active[: max(0, room - len(failed) - 1)]
         if failed or active:
             yield Text()
@@ -186,18 +193,20 @@ class _Pen:
         aligned, most = [*self._aligned(failures)], room - at_work
         drawn = [[line] for line in aligned]
         if not all(map(self._is_whole, aligned, failures)):
-            whole = [[*self._whole(failure)] for failure in failures]
             larger = room - min(at_work, _AT_WORK)
-            # On a narrow terminal few reasons are worth more than the names of all.
-            few = self.width < _NARROW and len(whole[0]) < larger
-            if few or sum(map(len, whole)) <= larger:
-                drawn, most = whole, larger
+            for rows in range(_NAMES, 0, -1):
+                whole = [[*self._whole(failure, rows)] for failure in failures]
+                # On a narrow terminal few reasons are worth more than all names.
+                few = rows == 1 and self.width < _NARROW and len(whole[0]) < larger
+                if few or sum(map(len, whole)) <= larger:
+                    drawn, most = whole, larger
+                    break
         left = list(failures)
-        for lines, line in zip(drawn, aligned, strict=True):
+        for failure, lines in zip(failures, drawn, strict=True):
             space = most - (len(left) > 1)
             if space < 1:
                 break
-            shown = lines if len(lines) <= space else [line]
+            shown = lines if len(lines) <= space else [*self._aligned([failure])]
             yield from shown
             most -= len(shown)
             left.pop(0)
@@ -217,12 +226,14 @@ class _Pen:
 
     def _is_whole(self, line: Text, failure: Failure) -> bool:
         """Tell whether a line is not too long, and names what a longer one would."""
-        hosts = short_hosts(failure.names, self.width - 4)
+        hosts = short_hosts(failure.names, _NAMES * (self.width - 4))
         return line.cell_len <= self.width and hosts in line.plain
 
-    def _whole(self, failure: Failure) -> Iterator[Text]:
-        hosts = short_hosts(failure.names, self.width - 4)
-        yield Text(f" {self.glyphs.bad} {hosts}", "bold red")
+    def _whole(self, failure: Failure, rows: int) -> Iterator[Text]:
+        """Draw it with its names on up to so many *rows*, and its reason below."""
+        hosts = short_hosts(failure.names, rows * (self.width - 4))
+        hosts, sign = _COMMA.sub(", ", hosts), f" {self.glyphs.bad} "
+        yield from wrapped(hosts, "bold red", self.width, sign)
         words = ": ".join(filter(None, (failure.step, failure.reason)))
         yield from wrapped(words, "red", self.width)
 

@@ -177,9 +177,11 @@ class Board(RunState[HostRow]):
     def phase(self) -> str:
         """Phase of the run as a whole, in one or two words."""
         # The gravest comes first: a fleet that goes back may still switch some hosts.
+        # A host that fails in a wave goes back alone: while the run may go on, it does.
         if self.finished:
             return self.finished.outcome
-        if self.going_back or self.counts[S.ROLLING_BACK]:
+        alone = self.wave and not self.stopped
+        if self.going_back or (self.counts[S.ROLLING_BACK] and not alone):
             return "going back"
         if self.stopped:
             return "stopping"

@@ -21,7 +21,7 @@ from .. import events as e
 from ..model import Action, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table of states
 from .board import Board
-from .folding import Failure, short_hosts
+from .folding import Failure, fold_hosts, short_hosts
 from .text import last_lines, plural, size, span
 
 __all__ = ["MAX_LINES", "TypedCommand", "failure", "is_clean", "success"]
@@ -150,7 +150,9 @@ def success(report: Report, board: Board) -> str:
     return "; ".join(parts)
 
 
-def failure(report: Report, board: Board, command: TypedCommand | None) -> list[str]:
+def failure(
+    report: Report, board: Board, command: TypedCommand | None, width: int = 80
+) -> list[str]:
     """
     Say in at most :data:`MAX_LINES` lines why a run failed and what to do now.
 
@@ -160,11 +162,14 @@ def failure(report: Report, board: Board, command: TypedCommand | None) -> list[
         board: The same run, folded from its records.
 
         command: What was typed; None where nothing is left to look at or to do.
+
+        width: Cells of a line of the terminal. Longer lines are wrapped there, so names
+            of hosts are told in full where they fit.
     """
     failures = _failures(board)
     news = [group for group in failures if not _is_headline(group, report, board)]
     # Where they are many, reasons say more than the output of one script.
-    details = _reasons(news, _DETAILS - (len(news) < _DETAILS))
+    details = _reasons(news, _DETAILS - (len(news) < _DETAILS), width)
     worst = next((group for group in failures if group.tail), None)
     if worst and len(details) < _DETAILS:
         output = last_lines(worst.tail, _DETAILS - len(details), _LONGEST)
@@ -227,13 +232,14 @@ def _of_build(module: str, failed: e.BuildFailed) -> Failure:
     return Failure(None, reason, (module,), failed.tail)
 
 
-def _reasons(failures: Sequence[Failure], room: int) -> list[str]:
+def _reasons(failures: Sequence[Failure], room: int, width: int) -> list[str]:
     shown = failures if len(failures) <= room else failures[: room - 1]
     lines = []
     for group in shown:
         stage = f"{group.step}: " if group.step else ""
-        reason = " ".join(last_lines(group.reason, 2))
-        lines.append(f"  {short_hosts(group.names, _WIDTH)}  {stage}{reason}")
+        why = f"  {stage}{' '.join(last_lines(group.reason, 2))}"
+        names = short_hosts(group.names, max(_WIDTH, width - len(why) - 2))
+        lines.append(f"  {names}{why}")
     if len(shown) < len(failures):
         rest = sum(len(group.hosts) for group in failures[len(shown) :])
         kinds = plural(len(failures) - len(shown), "other reason")
@@ -242,18 +248,22 @@ def _reasons(failures: Sequence[Failure], room: int) -> list[str]:
 
 
 def _serving(report: Report, board: Board) -> str:
-    """Say which releases the selected hosts serve, the most frequent one first."""
+    """Say which releases the selected hosts serve: the unknown, then by frequency."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name, host in report.hosts.items():
         groups[_served(name, host.state, report, board)].append(name)
     # Three groups at most: a fleet in pieces is looked at by status, not in one line.
-    told = sorted(groups.items(), key=lambda group: -len(group[1]))
+    told = sorted(groups.items(), key=lambda g: (g[0] != _UNKNOWN, -len(g[1])))
     if len(told) == 1 and told[0][0]:
         return _serves(told[0][0], plural(len(told[0][1]), "host"))
-    lines = [
-        _serves(serves or "as before", short_hosts(hosts, _WIDTH))
-        for serves, hosts in told[:3]
-    ]
+    lines = []
+    for serves, hosts in told[:3]:
+        names = fold_hosts(hosts)
+        if len(names) > _WIDTH:
+            # One name of many helps only where a person is to look there.
+            look = serves == _UNKNOWN
+            names = short_hosts(hosts, _WIDTH) if look else plural(len(hosts), "host")
+        lines.append(_serves(serves or "as before", names))
     rest = sum(len(hosts) for _, hosts in told[3:])
     return "; ".join(lines + ([f"others on {plural(rest, 'host')}"] if rest else []))
 
@@ -396,11 +406,15 @@ def _look(report: Report, board: Board, command: TypedCommand) -> str:
     stranded = [h for h, row in report.hosts.items() if row.state is S.STRANDED]
     # A converge brings hosts to what MANIFEST says. A run that takes back may have left
     # MANIFEST at the very release that it takes back, so a person looks first.
-    if stranded and started and started.manifest and not started.revert:
-        if set(stranded) <= set(_unreachable(board)):
-            them = "it" if len(stranded) == 1 else "them"
-            back = f"once {_they_answer(stranded)} converge takes {them} back"
-            return f"{command.other('status')}   # {back}"
-        cure = command.converge(stranded, "@failed")
-        return f"{cure}   # back to what MANIFEST names"
-    return command.other("status")
+    if not (stranded and started and started.manifest and not started.revert):
+        return command.other("status")
+    them = "it" if len(stranded) == 1 else "them"
+    if set(stranded) <= set(_unreachable(board)):
+        back = f"once {_they_answer(stranded)} converge takes {them} back"
+        return f"{command.other('status')}   # {back}"
+    for host in stranded:
+        # What failed on the way back fails again, until somebody has looked.
+        if (why := board.hosts[host].failure) and why.exit_status is not None:
+            output = command.other(f"logs {board.run} {shlex.quote(host)}")
+            return f"{output}   # once mended converge takes {them} back"
+    return f"{command.converge(stranded, '@failed')}   # back to what MANIFEST names"
