@@ -341,6 +341,16 @@ def test_names_take_as_many_lines_as_there_are(height: int) -> None:
     assert not any(line.startswith(" site ") for line in frame)
 
 
+def test_the_last_board_leaves_its_height_to_the_closing_words() -> None:
+    story = incident()
+    story.finish("stranded", 3, "9 hosts failed, 8 allowed")
+
+    frame = drawn(story, 60, 20)
+
+    assert len(frame) == 6
+    assert frame[3].startswith(" unknown on 1 host")
+
+
 def test_hosts_are_counted_once_in_an_incident() -> None:
     frame = drawn(incident())
 

@@ -132,9 +132,10 @@ class _Pen:
         yield Text(" " + self.glyphs.dot.join(words), "dim")
 
     def modules(self) -> Iterator[Text]:
-        # A fleet in trouble needs the height for its hosts.
-        built = self.board.packaged and not self.board.finished
-        if built and (self.board.stopped or self.board.failures):
+        # Hosts in trouble need the height, and so do the closing words.
+        board = self.board
+        trouble = board.stopped or board.failures
+        if board.packaged and (board.is_back or (trouble and not board.finished)):
             return
         yield Text()
         rows = self.board.modules.values()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -152,10 +152,15 @@ class Board(RunState[HostRow]):
         return self.started.revert or self.finished.outcome not in _BROUGHT
 
     @property
+    def failed(self) -> list[HostRow]:
+        """Hosts that failed by themselves, wherever they are by now."""
+        return [self.hosts[name] for f in self.failures for name in f.hosts]
+
+    @property
     def tallies(self) -> Counter[S]:
         """Hosts by state; one that failed by itself is FAILED wherever it went then."""
         counts = Counter(self.counts)
-        for row in self._failed_hosts():
+        for row in self.failed:
             if row.state in _WENT_BACK:
                 counts[row.state] -= 1
                 counts[S.FAILED] += 1
@@ -165,13 +170,9 @@ class Board(RunState[HostRow]):
     @property
     def held(self) -> int:
         """Number of hosts that another run holds; no failure of their own."""
-        rows = self._failed_hosts()
+        rows = self.failed
         locked = sum(row.failure is not None and row.failure.locked for row in rows)
         return len(self._held) + locked
-
-    def _failed_hosts(self) -> Iterator[HostRow]:
-        for failure in self.failures:
-            yield from (self.hosts[name] for name in failure.hosts)
 
     @property
     def phase(self) -> str:

@@ -339,7 +339,7 @@ def _read_output(board: Board, command: TypedCommand) -> str:
 
 def _bring_the_rest(board: Board, command: TypedCommand) -> str:
     """Return what brings hosts in line that max_failures has allowed to fail."""
-    failed = [name for failure in board.failures for name in failure.hosts]
+    failed = [row.name for row in board.failed]
     if not failed:
         return command.other("status")
     # MANIFEST has moved: the hosts that failed lack nothing but what it says. Under
@@ -357,7 +357,7 @@ def _again(board: Board, command: TypedCommand) -> str:
         if row.failed:
             return command.other(f"build {row.name}" if row.fetched else "check")
     started, stopped = board.started, board.stopped
-    failed = [name for failure in board.failures for name in failure.hosts]
+    failed = [row.name for row in board.failed]
     if failed:
         dead = _unreachable(board)
         if started and dead == failed and len(dead) < len(board.hosts):
@@ -376,10 +376,9 @@ def _again(board: Board, command: TypedCommand) -> str:
 def _unreachable(board: Board) -> list[str]:
     """Return the hosts that failed because they do not answer."""
     return [
-        name
-        for failure in board.failures
-        for name in failure.hosts
-        if (why := board.hosts[name].failure) and why.unreachable and not why.denied
+        row.name
+        for row in board.failed
+        if (why := row.failure) and why.unreachable and not why.denied
     ]
 
 
