@@ -41,6 +41,6 @@ def test_every_function_that_runs_takes_these(name: str, own: set[str]) -> None:
     assert words(getattr(ghostasync, name)) == own | words(start)
 
 
-@pytest.mark.parametrize("name", ["build", "check", "dry_run", "status"])
+@pytest.mark.parametrize("name", ["build", "check", "dry_run", "overview", "status"])
 def test_the_others_have_no_words_of_their_own(name: str) -> None:
     assert words(getattr(ghostasync, name)) <= OF_DEPLOY | words(start)

@@ -21,11 +21,11 @@ PROMISED = {
     "ghostasync": """
         Action App BackPreview Converge Deadlines Deploy DeployFailed DirectorySource
         Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry Hook Host
-        HostReport HostStatus Layout Log Module OpenRun Outcome Package PastRelease Plan
-        PlanError Preview Redeploy Report Resume Revert Rollback Rollout Run RunOptions
-        Script Ssh State StoreSettings Verify build check converge deploy dry_run freeze
-        load_plan logs past_runs preview_rollback resume revert rollback start status
-        unfreeze verify_history
+        HostReport HostStatus Layout Log Module OpenRun Outcome Overview Package
+        PastRelease Plan PlanError Preview Redeploy Report Resume Revert Rollback
+        Rollout Run RunOptions Script Ssh State StoreSettings Verify build check
+        converge deploy dry_run freeze load_plan logs overview past_runs
+        preview_rollback resume revert rollback start status unfreeze verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
@@ -89,7 +89,7 @@ PROMISED = {
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore
     """,
     "ghostasync.survey": "",
-    "ghostasync.survey.check": "Finding",
+    "ghostasync.survey.check": "Finding Overview ToDeploy",
     "ghostasync.survey.history": "HistoryEntry of_hosts of_store",
     "ghostasync.survey.logs": "Log",
     "ghostasync.survey.preview": "Commits Preview Step",

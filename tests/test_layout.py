@@ -50,6 +50,8 @@ ELSEWHERE: Final = {
     # Commands are typed, and pictures are looked at.
     "cli/test_cli.py": ("cli/_commands.py",),
     "cli/test_demo.py": ("cli/_demo_kill.py",),
+    # Where real hosts are looked at, a deploy says beside it whether that is right.
+    "fleet/test_checked.py": ("survey/check.py",),
     # Words that all others share.
     "test_exports.py": ("errors.py", "model.py", "protocols.py"),
 }

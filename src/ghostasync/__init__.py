@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         dry_run,
         freeze,
         logs,
+        overview,
         past_runs,
         preview_rollback,
         resume,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
         StoreSettings,
         Verify,
     )
-    from .survey.check import Finding
+    from .survey.check import Finding, Overview
     from .survey.history import HistoryEntry
     from .survey.logs import Log
     from .survey.preview import Preview
@@ -86,6 +87,7 @@ __all__ = [
     "Module",
     "OpenRun",
     "Outcome",
+    "Overview",
     "Package",
     "PastRelease",
     "Plan",
@@ -112,6 +114,7 @@ __all__ = [
     "freeze",
     "load_plan",
     "logs",
+    "overview",
     "past_runs",
     "preview_rollback",
     "resume",

@@ -43,7 +43,7 @@ from .protocols import (
     Store,
     Transport,
 )
-from .survey.check import Finding, find
+from .survey.check import Finding, Overview, overlook
 from .survey.history import HistoryEntry, of_hosts, of_store
 from .survey.logs import Log, read_logs
 from .survey.preview import Preview, foresee
@@ -61,6 +61,7 @@ __all__ = [
     "dry_run",
     "freeze",
     "logs",
+    "overview",
     "past_runs",
     "preview_rollback",
     "resume",
@@ -687,6 +688,37 @@ async def check(
     Raises:
         PlanError: The plan cannot be carried out.
     """
+    seen = await overview(
+        plan, limit=limit, transport=transport, store=store, inventory=inventory
+    )
+    return seen.findings
+
+
+async def overview(
+    plan: Plan,
+    *,
+    limit: Sequence[str] = (),
+    transport: Transport | None = None,
+    store: Store | None = None,
+    inventory: Inventory | None = None,
+) -> Overview:
+    """
+    Look as :func:`check` does, and say as well what is live and would be deployed.
+
+    Args:
+        plan: What goes where.
+
+        limit: As in :class:`RunOptions`.
+
+        transport: As in :class:`RunOptions`.
+
+        store: As in :class:`RunOptions`.
+
+        inventory: As in :class:`RunOptions`.
+
+    Raises:
+        PlanError: The plan cannot be carried out.
+    """
     spec = await _plan_forward(
         plan,
         Deploy(),
@@ -696,7 +728,7 @@ async def check(
         inventory=inventory,
     )
     async with _look_through(transport, spec) as carrier:
-        return await find(spec, carrier)
+        return await overlook(spec, carrier)
 
 
 async def status(

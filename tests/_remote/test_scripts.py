@@ -1270,9 +1270,9 @@ def test_the_environment_is_taken_whole_or_not_at_all(
 ) -> None:
     (tmp_path / "environment").write_text("old")
 
-    assert run(shell, "environment", tmp_path, "9", payload=b"cut")[0] == 1
+    assert run(shell, "environment", tmp_path, "", "9", payload=b"cut")[0] == 1
     assert not (tmp_path / "environment.next").exists()
-    assert run(shell, "environment", tmp_path, "5", payload=b"whole")[0] == 0
+    assert run(shell, "environment", tmp_path, "", "5", payload=b"whole")[0] == 0
 
     assert (tmp_path / "environment.next").read_text() == "whole"
     assert (tmp_path / "environment").read_text() == "old"
@@ -1390,7 +1390,7 @@ def _fenced(
     (app / "meta").mkdir(parents=True, exist_ok=True)
     holder = quote(f"run {run_id} by ann")
     fence = Fence(quote(f"{app}/.ghost/holder"), holder, pid.encode())
-    words = (str(app / "meta"), "0")
+    words = (str(app / "meta"), "", "0")
     process, frame = start(shell, "environment", *words, fence=fence)
     out, err = process.communicate(timeout=20)
     frame.feed(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,10 +65,12 @@ def test_each_move_is_a_line_with_who_and_why(
         logged(shell, tmp_path, "switch", "mv", busy, *move)
     logged(shell, tmp_path, "restore", "mv", busy, "run-8", *move)
 
-    assert os.readlink(target) == f"{site}/1_a_0"
+    assert target.readlink() == site / "1_a_0"
     assert sorted((line(log), line(log))) == [
-        f"{target}: {site}/1_a_0 -> {site}/2_b_0 "
-        r"generation=7 run=run-7 actor=ann reason=a fix\0012$(id)",
+        (
+            f"{target}: {site}/1_a_0 -> {site}/2_b_0 "
+            r"generation=7 run=run-7 actor=ann reason=a fix\0012$(id)"
+        ),
         f"{target}: {site}/2_b_0 -> {site}/1_a_0 again, for run run-8",
     ]
     log.setblocking(False)

@@ -31,7 +31,8 @@ async def test_a_deployment_from_the_first_check_to_the_status(
     tmp_path: Path, fleet: InProcessFleet
 ) -> None:
     check = await ghostasync(tmp_path, "check")
-    assert (check.stdout, check.returncode) == (b"nothing stands in the way\n", 0)
+    assert check.stdout.endswith(b"\n\nnothing stands in the way\n")
+    assert check.returncode == 0
 
     preview = await ghostasync(tmp_path, "deploy", "--dry-run", "--waves", "1")
     assert b"waves 1 to 2 of 2: 1 host each, host-[1-2]" in preview.stdout

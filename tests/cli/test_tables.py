@@ -7,7 +7,7 @@ import attrs
 from ghostasync import BackPreview, PastRelease, Preview
 from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
-from ghostasync.survey.check import Finding
+from ghostasync.survey.check import Finding, Overview, ToDeploy
 from ghostasync.survey.status import (
     Ahead,
     FleetStatus,
@@ -149,6 +149,59 @@ def test_findings_are_an_object_each() -> None:
         ("web1", "", True),
         ("", "site", False),
     ]
+
+
+def fleet_of(count: int, *findings: Finding) -> Overview:
+    """Return a fleet of which web001 serves the release before, and one nothing."""
+    hosts = names(count)
+    live = dict.fromkeys(hosts, NEW) | {hosts[0]: OLD, hosts[1]: ""}
+    message = "Keep the cart of visitors who log in while they pay\n\nAs asked for."
+    revision = Revision("https://git.example/site", "main", "4f2a9c1" * 5, message)
+    return Overview(
+        hosts,
+        dict.fromkeys(hosts, "root by sudo"),
+        {"site": live, "api": dict.fromkeys(hosts[2:], OLD)},
+        {"site": ToDeploy(revision, NEW), "api": ToDeploy(Revision("/srv/api"))},
+        "/var/lib/ghostasync",
+        findings,
+    )
+
+
+def test_a_fleet_in_order_is_a_table_that_fits() -> None:
+    minor = Finding("web002", "/tmp is full", warning=True)
+
+    said = [*tables.overview(fleet_of(300, minor))]
+
+    assert said == [
+        "hosts   300: web[001-300]",
+        "user    root by sudo on all hosts",
+        f"live    site  {OLD} on web001",
+        "              nothing on web002",
+        f"              {NEW} on web[003-300]",
+        f"        api   {OLD} on 298 hosts",
+        'deploy  site  main is 4f2a9c1 "Keep the cart of visitors who log in wh…"',
+        f"              {NEW} is in the store",
+        "        api   /srv/api",
+        "              to be built",
+        "store   /var/lib/ghostasync",
+        "",
+        "web002: warning: /tmp is full",
+        "nothing stands in the way",
+    ]
+    assert max(map(len, said)) <= 80
+
+
+def test_a_fleet_that_is_not_in_order_says_that_alone() -> None:
+    assert [*tables.overview(fleet_of(3, *FINDINGS))] == [*tables.findings(FINDINGS)]
+
+
+def test_machines_read_findings_and_then_the_fleet() -> None:
+    *found, last = map(json.loads, tables.overview_json(fleet_of(3, *FINDINGS)))
+
+    assert [line["text"] for line in found] == [each.text for each in FINDINGS]
+    assert last["live"]["site"][last["hosts"][2]] == NEW
+    assert last["modules"]["site"]["package"] == NEW
+    assert (last["store"], len(last["hosts"])) == ("/var/lib/ghostasync", 3)
 
 
 def test_hosts_that_serve_alike_are_one_line_and_the_worst_comes_last() -> None:

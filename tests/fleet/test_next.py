@@ -95,7 +95,8 @@ def test_after_a_host_was_refused_it_is_looked_at(stage: Stage) -> None:
     looked = types(stage, advised(failed))
 
     assert advised(failed) == "ghostasync check"
-    assert (looked.exit, [e["host"] for e in looked.events]) == (1, ["h3"])
+    assert looked.exit == 1
+    assert [e["host"] for e in looked.events if "host" in e] == ["h3"]
 
 
 def test_an_older_commit_that_was_refused_is_not_deployed_again(stage: Stage) -> None:

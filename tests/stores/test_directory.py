@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(root: Path) -> Store:
+def store(root: Path) -> DirectoryStore:
     return DirectoryStore(root)
 
 
@@ -139,6 +139,23 @@ async def test_a_folder_that_exists_keeps_its_mode(root: Path) -> None:
     await DirectoryStore(root).runs.save(RUN, "report.json", b"{}")
 
     assert root.stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("there", ["", "runs", "packages", "environments"])
+async def test_a_store_that_takes_nothing_says_so_and_is_left_as_it_is(
+    store: DirectoryStore, root: Path, tmp_path: Path, there: str
+) -> None:
+    await store.require_writable()
+    assert [*tmp_path.iterdir()] == []
+
+    # Root may write wherever a disk takes it, but makes no file in another.
+    root.parent.mkdir(parents=True)
+    wrong = root / there if there else root
+    wrong.parent.mkdir(exist_ok=True)
+    wrong.write_text("")
+
+    with pytest.raises(StoreError, match=f"{wrong}: Not a directory; "):
+        await store.require_writable()
 
 
 async def test_an_archive_on_another_filesystem_is_copied(

@@ -9,7 +9,7 @@ import attrs
 
 from ghostasync.model import Host, Ssh
 from ghostasync.transports._endpoint import Endpoint
-from ghostasync.transports._translate import unreachable
+from ghostasync.transports._translate import not_opened, unreachable
 from ghostasync.transports._trust import Trust
 
 TARGET = Endpoint("10.0.0.1", 2201, "me")
@@ -43,3 +43,13 @@ def test_a_refused_login_is_tried_again_with_the_same_key(tmp_path: Path) -> Non
 
     assert said.endswith("? ssh -v -i '/etc/my keys/deploy' -p 2201 me@10.0.0.1")
     assert told(tmp_path / "known", REFUSED).endswith("? ssh -v -p 2201 me@10.0.0.1")
+
+
+def test_a_server_that_takes_no_second_command_is_told_how_to() -> None:
+    refused = asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "open failed")
+
+    assert not_opened(refused) == (
+        "open failed: sshd takes no more commands on one connection: set MaxSessions "
+        "in its sshd_config to 10, as it is by default"
+    )
+    assert not_opened(OSError("Broken pipe")) == "Broken pipe"

@@ -25,7 +25,15 @@ from ..stores.directory import DirectoryStore
 from .hosts import hosts_of_module
 from .inventory import with_hosts
 
-__all__ = ["Basis", "Task", "begin", "open_store", "spec_of_look", "this_user"]
+__all__ = [
+    "Basis",
+    "Task",
+    "begin",
+    "open_store",
+    "require_writable",
+    "spec_of_look",
+    "this_user",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +137,17 @@ def open_store(
         return store, store.url
     url = store_url(plan.store, environ, plan.base)
     return DirectoryStore(Path(url) / app_path(plan.app)), url
+
+
+async def require_writable(store: Store) -> None:
+    """
+    Do nothing, unless it can be told beforehand that *store* takes no package.
+
+    Raises:
+        StoreError: The store cannot be written; the text says what to do.
+    """
+    if isinstance(store, DirectoryStore):
+        await store.require_writable()
 
 
 async def _place(

@@ -22,7 +22,7 @@ from ..history.reports import still_stranded
 from ..model import Module, Plan
 from ..protocols import Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
-from .basis import Basis, Task, begin, spec_of_look, this_user
+from .basis import Basis, Task, begin, require_writable, spec_of_look, this_user
 from .hosts import leave_enough, leaves_out, place
 from .look import Reach, choose_hosts
 from .modules import in_manifest, to_deploy, wanted, whole_ids
@@ -61,7 +61,7 @@ async def plan_run(
         ConfigError: The plan is wrong or asks for something that this version lacks.
         UnknownRevision: A source has no such revision.
         PlanError: The goal cannot be reached on this plan, or no host is chosen.
-        StoreError: The store cannot be read.
+        StoreError: The store cannot be read, or takes no package that is to be built.
     """
     basis = await begin(plan, inventory, store)
     plan = basis.plan
@@ -71,6 +71,8 @@ async def plan_run(
     if not exempt:
         await require_no_shrunk(basis)
     task = await _task(basis, goal, limit, reach)
+    if carried_out and goal.builds:
+        await require_writable(basis.store)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,
     # for hosts have them.
     if not task.goal.recalls and (problems := check_secrets(plan, basis.environ)):

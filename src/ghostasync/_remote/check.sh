@@ -7,11 +7,7 @@
 set -u
 app_dir=$1 records=$2
 shift 2
-above() { # the nearest parent of $1 that exists
-	up=${1%/*}
-	until [ -d "${up:-/}" ]; do up=${up%/*}; done
-	printf '%s' "${up:-/}"
-}
+. ./parts/above.sh
 say() { printf '%s\n' "$1"; } # echo would read backslashes
 say "uid=$(id -u)"
 say "gid=$(id -g)"
@@ -26,12 +22,12 @@ say "blocks=$(df -Pk "$at" 2>/dev/null | tail -n 1)"
 read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || boot=
 say "place=$boot $(stat -c %d:%i "$at" 2>/dev/null)"
 say "inodes=$(df -Pi "$at" 2>/dev/null | tail -n 1)"
-# A random name: hosts that are containers may share /tmp and their PIDs repeat.
+# A random name: hosts that are containers may share a disk and their PIDs repeat.
 try=$app_dir/.ghost
-[ -w "$try" ] || try=${TMPDIR:-/tmp}
+[ -w "$try" ] || try=$at
 # shellcheck disable=SC2154  # comes with the frame
-try=$try/ghost-try.$nonce
-if mkdir "$try" "$try/a" "$try/b"; then
+try=$try/.ghost-try.$nonce
+if untried=$(LC_ALL=C mkdir "$try" "$try/a" "$try/b" 2>&1); then
 	ln -s a "$try/link"
 	ln -s b "$try/new"
 	if mv -T "$try/new" "$try/link" 2>/dev/null && [ "$(readlink "$try/link")" = b ]; then
@@ -41,8 +37,10 @@ if mkdir "$try" "$try/a" "$try/b"; then
 	elif perl -e '' 2>/dev/null; then
 		say "rename=perl"
 	fi
-	rm -rf "$try"
+else
+	say "untried=$untried"
 fi
+rm -rf "$try"
 # Where logind ends the processes that a login leaves behind, it ends timers as well.
 ! grep -qs '^KillUserProcesses=\(yes\|true\|on\|1\)' \
 	/etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf || say "ends-logins=yes"

@@ -12,8 +12,11 @@ __all__ = [
     "Facts",
     "Identity",
     "ModuleState",
+    "Trial",
     "parse_facts",
     "parse_identity",
+    "parse_trial",
+    "reason",
 ]
 
 
@@ -129,7 +132,7 @@ class Facts:
     copy of it. *fence* is the highest number of a run that was to move links here, None
     where the host's file is damaged. *frozen* says who has frozen the app there.
     *closed* are folders of records that the user who works there may not read, each
-    with its owner.
+    with its owner. *untried* is why no file could be made where the app is to be.
     """
 
     uid: int
@@ -147,6 +150,37 @@ class Facts:
     fence: int | None = 0
     closed: tuple[tuple[str, str], ...] = ()
     frozen: str = ""
+    untried: str = ""
+
+
+@attrs.frozen
+class Trial:
+    """
+    What a host has tried for scripts, as ``try.sh`` or ``environment.sh`` tell it.
+
+    *tmp* is the error of a file for temporary data, behind the folder's name. *unfit*
+    maps scripts to why they cannot be started, *noexec* maps those that are started as
+    files to the disk that allows no such start; so does the name "" for any program.
+    """
+
+    tmp: str = ""
+    unfit: Mapping[str, str] = attrs.field(factory=dict)
+    noexec: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def parse_trial(text: str) -> Trial:
+    """Return what ``try.sh`` or ``environment.sh`` printed."""
+    said: dict[str, dict[str, str]] = {"unfit": {}, "noexec": {}, "tmp": {}}
+    for key, value in _pairs(text):
+        name, _, rest = value.partition(" ")
+        said.get(key, {})[name] = rest
+    tmp = next((f"{name}: {reason(why)}" for name, why in said["tmp"].items()), "")
+    return Trial(tmp, said["unfit"], said["noexec"])
+
+
+def reason(complaint: str) -> str:
+    """Return the words of the system in a tool's complaint, which name no file."""
+    return complaint.strip().rpartition("\n")[2].rpartition(": ")[2]
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -251,6 +285,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         instance=general.get("instance", ""),
         closed=tuple(closed),
         frozen=general.get("frozen", ""),
+        untried=reason(general.get("untried", "")),
         fence=_number(general.get("fence", "0 ")),
     )
 

@@ -68,19 +68,21 @@ _STATUS: Final = {
 
 def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     """
-    Look at sources and hosts with the deploy's own eyes; changes nothing.
+    Look at sources, store and hosts with the deploy's own eyes; changes nothing.
+
+    Where nothing stands in the way, it says what is live and what would be deployed.
 
     Args:
         limit: Hosts: globs, !x, label=v, @failed, @behind; a comma is "and".
 
         options: As everywhere.
     """
-    answer = run_async(partial(api.check, options.plan(), limit=limit))
+    answer = run_async(partial(api.overview, options.plan(), limit=limit))
     as_json = options.output == "json"
     show(
-        tables.findings_json(answer) if as_json else tables.findings(answer), sys.stdout
+        tables.overview_json(answer) if as_json else tables.overview(answer), sys.stdout
     )
-    bad = any(not finding.warning for finding in answer)
+    bad = any(not finding.warning for finding in answer.findings)
     return ExitStatus.FAILED if bad else ExitStatus.DONE
 
 

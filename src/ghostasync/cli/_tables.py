@@ -13,7 +13,7 @@ import attrs
 
 from .. import BackPreview, Preview
 from ..model import Revision
-from ..survey.check import Finding
+from ..survey.check import Finding, Overview, ToDeploy
 from ..survey.history import HistoryEntry
 from ..survey.logs import Log
 from ..survey.preview import Commits, Step
@@ -36,6 +36,8 @@ __all__ = [
     "history_json",
     "logs",
     "logs_json",
+    "overview",
+    "overview_json",
     "preview",
     "preview_json",
     "releases",
@@ -61,6 +63,9 @@ _ACTOR: Final = 12
 
 _LINE: Final = 80
 """Cells for a line that ends with a commit's subject."""
+
+_SUBJECT: Final = 40
+"""Characters of a commit's subject in a table."""
 
 _CURABLE: Final = frozenset({"drift", "stranded"})
 
@@ -263,6 +268,83 @@ def findings_json(answer: Iterable[Finding]) -> Iterator[str]:
             text=finding.text,
             warning=finding.warning,
         )
+
+
+def overview(answer: Overview) -> Iterator[str]:
+    """
+    Say what is live and what a deploy would bring, where nothing stands in its way.
+
+    Else say what does, and nothing besides.
+    """
+    if any(not finding.warning for finding in answer.findings):
+        yield from findings(answer.findings)
+        return
+    rows = [("hosts", "", f"{len(answer.hosts)}: {short_hosts(answer.hosts, _WIDTH)}")]
+    rows += [("user", "", text) for text in _groups(answer.logins, answer)]
+    for name, live in answer.live.items():
+        rows += [("live", name, text) for text in _groups(live, answer)]
+    for name, what in answer.modules.items():
+        rows += [("deploy", name, text) for text in _to_deploy(what)]
+    rows.append(("store", "", answer.store))
+    width = max(map(len, answer.modules))
+    seen = ("", "")
+    for key, name, text in rows:
+        first = key if key != seen[0] else ""
+        second = name if (key, name) != seen else ""
+        cells = f"{first:8}{second:{width}}  " if name else f"{first:8}"
+        yield plain(f"{cells}{text}")
+        seen = key, name
+    yield ""
+    if answer.findings:
+        yield from findings(answer.findings)
+    yield from findings(())
+
+
+def _groups(by_host: Mapping[str, str], answer: Overview) -> Iterator[str]:
+    """Say what hosts have, those alike in one line; a module may be for a few."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for host, value in by_host.items():
+        groups[value or "nothing"].append(host)
+    for value, hosts in groups.items():
+        where = f"on {plural(len(hosts), 'host')}"
+        if len(hosts) == len(answer.hosts):
+            where = f"on {'all hosts' if len(hosts) > 1 else hosts[0]}"
+        elif len(groups) > 1:
+            where = f"on {short_hosts(hosts, _WIDTH // 2)}"
+        yield f"{value} {where}"
+
+
+def _to_deploy(what: ToDeploy) -> Iterator[str]:
+    """Say which revision a deploy would bring, and whether it has to be built."""
+    revision = what.revision
+    subject = revision.message.partition("\n")[0].rstrip()
+    if len(subject) > _SUBJECT:
+        subject = f"{subject[: _SUBJECT - 1].rstrip()}…"
+    is_ = " is ".join(filter(None, (revision.rev, revision.commit[:7])))
+    words = [is_ or revision.repo, f'"{subject}"' * bool(subject)]
+    yield " ".join(filter(None, words))
+    yield f"{what.package} is in the store" if what.package else "to be built"
+
+
+def overview_json(answer: Overview) -> Iterator[str]:
+    """Return a line of JSON for each finding, and one for all the rest."""
+    yield from findings_json(answer.findings)
+    modules = {
+        name: {
+            "rev": what.revision.rev,
+            "commit": what.revision.commit,
+            "message": what.revision.message,
+            "package": what.package,
+        }
+        for name, what in answer.modules.items()
+    }
+    yield _json(
+        hosts=answer.hosts,
+        users=dict(answer.logins),
+        live=answer.live,
+        modules=modules,
+        store=answer.store,
+    )
 
 
 def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]:

@@ -33,12 +33,16 @@ __all__ = [
     "make_folder",
     "move_in",
     "names",
+    "require_writable",
     "sha256",
     "write",
 ]
 
 TEMPORARY: Final = ".tmp"
 """The end of the names of files that are not whole yet; they begin with a dot."""
+
+_BLOCK: Final = 4096
+"""Bytes of a file that a disk without room does not take."""
 
 _ADVICE: Final = {
     errno.ENOSPC: "free some space there",
@@ -166,6 +170,23 @@ def move_in(source: Path, path: Path) -> None:
         except FileExistsError:
             raise StoreError(f"{path} exists already and is not replaced") from None
         flush(path.parent)
+
+
+def require_writable(folder: Path) -> None:
+    """
+    Do nothing, unless no file can be kept in *folder*, or where it will be made.
+
+    Raises:
+        StoreError: The text names the folder.
+    """
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    with explained(there):
+        try:
+            with _temporary(there) as temporary:
+                temporary.write_bytes(bytes(_BLOCK))
+        except OSError as error:
+            # The file that was tried has a name by chance.
+            raise OSError(error.errno, error.strerror, str(there)) from error
 
 
 def sha256(path: Path) -> str:

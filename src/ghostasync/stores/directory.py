@@ -80,6 +80,17 @@ class DirectoryStore:
                 await self._folder.call(_make_identity, self._folder.root)
         return await self._folder.call(_identity, self._folder.root)
 
+    async def require_writable(self) -> None:
+        """
+        Do nothing, unless what a run writes could not be kept; nothing is left behind.
+
+        Raises:
+            StoreError: The text names the folder, and what to do.
+        """
+        for name in ("runs", "packages", "environments"):
+            path = self._folder.root / name
+            await self._folder.call(_files.require_writable, path)
+
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""
         path = self._folder.root / "FROZEN"

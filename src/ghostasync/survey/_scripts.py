@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
+import attrs
 from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
@@ -13,14 +15,33 @@ from .._lint.offline import warning
 from ..errors import SourceError
 from ..model import Module, Script
 
-__all__ = ["complaints"]
+__all__ = ["ScriptsRead", "read_scripts"]
 
 _KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_deploy")
 
 
-async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list[str]:
+_LONGEST_FIRST = 255
+"""Bytes of a script's first line that Linux looks at."""
+
+
+@attrs.frozen
+class ScriptsRead:
     """
-    Return a line for each script that is not there, or does what it should not.
+    The scripts of a module, as a deploy will read them.
+
+    *complaints* has a line for each script that is not there, or does what it should
+    not; *first_lines* maps those that name an interpreter to the line that does.
+    """
+
+    complaints: tuple[str, ...] = ()
+    first_lines: Mapping[str, str] = attrs.field(factory=dict)
+
+
+async def read_scripts(
+    chosen: ModuleToDeploy, base: Path, seconds: float
+) -> ScriptsRead:
+    """
+    Read the scripts of a module.
 
     Scripts in the source tree are read at its revision; a script that the buildpack
     may yet make is not missed.
@@ -35,7 +56,7 @@ async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list
     scripts = [getattr(chosen.module, key) for key in _KEYS]
     # A stored package was built, and its scripts were read, when it was made.
     if chosen.source is None or chosen.error is not None:
-        return []
+        return ScriptsRead()
     async with anyio.TemporaryDirectory(prefix="ghostasync-") as folder:
         tree = Path(folder)
         if any(script.path for script in scripts):
@@ -43,29 +64,35 @@ async def complaints(chosen: ModuleToDeploy, base: Path, seconds: float) -> list
                 with anyio.fail_after(seconds):
                     await chosen.source.fetch(chosen.revision, tree, _ignore)
             except SourceError as exc:
-                return [str(exc)]
+                return ScriptsRead((str(exc),))
             except TimeoutError:
-                return [f"not fetched within {seconds:g} s (rollout.deadlines.build)"]
+                text = f"not fetched within {seconds:g} s (rollout.deadlines.build)"
+                return ScriptsRead((text,))
         return await to_thread.run_sync(_read, chosen.module, base, tree)
 
 
-def _read(module: Module, base: Path, tree: Path) -> list[str]:
-    texts: list[str] = []
+def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
+    complaints: list[str] = []
+    first_lines: dict[str, str] = {}
     for key in _KEYS:
         script: Script = getattr(module, key)
-        if script.inline:
-            texts.append(warning(key, os.fsencode(script.inline)))
-        elif script:
-            path = tree / script.path if script.path else base / script.file
-            try:
-                texts.append(warning(key, path.read_bytes()))
-            except OSError as exc:
-                # The buildpack has to be in the source; it may make the others.
-                made_later = script.path and module.buildpack and key != "buildpack"
-                if not made_later:
-                    name = script.path or script.file
-                    texts.append(f"{key}: {name}: {exc.strerror}")
-    return [text for text in texts if text]
+        if not script:
+            continue
+        path = tree / script.path if script.path else base / script.file
+        try:
+            text = os.fsencode(script.inline) or path.read_bytes()
+        except OSError as exc:
+            # The buildpack has to be in the source; it may make the others.
+            made_later = script.path and module.buildpack and key != "buildpack"
+            if not made_later:
+                name = script.path or script.file
+                complaints.append(f"{key}: {name}: {exc.strerror}")
+            continue
+        complaints.append(warning(key, text))
+        line = text[:_LONGEST_FIRST].partition(b"\n")[0].partition(b"\0")[0]
+        if line.startswith(b"#!"):
+            first_lines[key] = os.fsdecode(line)
+    return ScriptsRead(tuple(filter(None, complaints)), first_lines)
 
 
 def _ignore(data: bytes) -> None:

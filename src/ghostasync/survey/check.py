@@ -1,24 +1,43 @@
 """
-Check: a look at sources, scripts and hosts, by the same functions as a deploy's.
+Check: a look at sources, scripts, store and hosts, by the functions of a deploy.
 
-A check with rules of its own would pass hosts that a deploy then refuses.
+A check with rules of its own would pass hosts that a deploy then refuses. What a deploy
+meets later, a check tries: while one command waits on the host, a second one asks for
+its facts, as beside a lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
+import anyio
 import attrs
 
 from .._engine.host import HostRun
 from .._engine.look import ask_each, facts_of
-from .._engine.spec import RunSpec
-from .._engine.stages.check import findings, rights, same_machine
-from ..errors import HostError
-from ..protocols import Transport
-from ._scripts import complaints
+from .._engine.spec import ModuleToDeploy, RunSpec
+from .._engine.stages.check import (
+    cannot_start,
+    findings,
+    inspect,
+    no_room_at_all,
+    rights,
+    same_machine,
+)
+from .._engine.stages.connect import connect
+from .._engine.stages.upload import crowded, no_room
+from .._planning.basis import require_writable
+from .._remote.call import query
+from .._remote.facts import Facts, Trial, parse_trial
+from ..errors import HostError, StoreError
+from ..model import Package, Revision
+from ..protocols import Channel, Store, Transport
+from ._scripts import read_scripts
 
-__all__ = ["Finding"]
+__all__ = ["Finding", "Overview", "ToDeploy"]
+
+_HOST_SCRIPTS = ("pre_deploy", "before_switch", "post_deploy")
 
 
 @attrs.frozen
@@ -35,37 +54,203 @@ class Finding:
     warning: bool = False
 
 
-async def find(spec: RunSpec, transport: Transport) -> tuple[Finding, ...]:
-    """Return the obstacles of a deploy, those of modules first, in plan order."""
-    all_findings = [
-        Finding(
-            "",
-            str(chosen.error).removeprefix(f"{chosen.module.name}: "),
-            chosen.module.name,
-        )
-        for chosen in spec.modules
-        if chosen.error is not None
-    ]
-    for chosen in spec.modules:
-        texts = await complaints(
-            chosen, spec.plan.base, spec.plan.rollout.deadlines.build
-        )
-        all_findings += [Finding("", text, chosen.module.name) for text in texts]
+@attrs.frozen
+class ToDeploy:
+    """
+    What a deploy would bring of a module.
 
+    *package* is one of that commit that the store has, empty where there is none;
+    *newest* is the store's last package of the module, None without one.
+    """
+
+    revision: Revision
+    package: str = ""
+    newest: Package | None = None
+
+
+@attrs.frozen
+class Overview:
+    """
+    A fleet before a deploy, and all that stands in its way.
+
+    *hosts* are the names of those chosen, in plan order; *logins* maps those that
+    answer to the user who works there. *live* maps modules to hosts to the releases
+    that they serve, empty where they serve none of ours; *modules* maps modules to what
+    a deploy would bring. *store* is the store's address. *findings* are in plan order,
+    those of no host first.
+    """
+
+    hosts: tuple[str, ...]
+    logins: Mapping[str, str]
+    live: Mapping[str, Mapping[str, str]]
+    modules: Mapping[str, ToDeploy]
+    store: str
+    findings: tuple[Finding, ...]
+
+
+@attrs.define
+class _Look:
+    """The look at one host, as far as it came."""
+
+    ctx: HostRun
+    login: str = ""
+    facts: Facts | None = None
+    findings: list[Finding] = attrs.field(factory=list)
+
+    def add(self, text: str, *, warning: bool = False) -> None:
+        self.findings.append(Finding(self.ctx.name, text, warning=warning))
+
+
+async def overlook(spec: RunSpec, transport: Transport) -> Overview:
+    """Look at all that a deploy needs; nothing that lasts is changed."""
+    found = [Finding("", text) for text in await _of_this_machine(spec)]
+    first_lines: dict[tuple[str, str], str] = {}
+    for chosen in spec.modules:
+        name = chosen.module.name
+        if chosen.error is not None:
+            text = str(chosen.error).removeprefix(f"{name}: ")
+            found.append(Finding("", text, name))
+        seconds = spec.plan.rollout.deadlines.build
+        scripts = await read_scripts(chosen, spec.plan.base, seconds)
+        found += [Finding("", text, name) for text in scripts.complaints]
+        for key in _HOST_SCRIPTS:
+            # Another user has a PATH of its own, and starts no script as a file.
+            if key in scripts.first_lines and not getattr(chosen.module, key).run_as:
+                first_lines[name, key] = scripts.first_lines[key]
+    modules = {m.module.name: await _to_deploy(spec.store, m) for m in spec.modules}
     names: dict[str, str] = {}
 
-    async def look(ctx: HostRun) -> list[Finding]:
-        try:
-            wrong = await obstacles(ctx, names)
-        except HostError as exc:
-            # A host that cannot be looked at is a finding, and no reason to stop.
-            return [Finding(ctx.name, str(exc))]
-        minor = [Finding(ctx.name, text, warning=True) for text in _warnings(ctx)]
-        return [*(Finding(ctx.name, text) for text in wrong), *minor]
+    async def look(ctx: HostRun) -> _Look:
+        seen = _Look(ctx)
+        deadlines = spec.plan.rollout.deadlines
+        with anyio.move_on_after(deadlines.connect + deadlines.check) as patience:
+            try:
+                await _look_at(seen, first_lines, modules)
+                for text in _twins(ctx, names):
+                    seen.add(text)
+            except HostError as exc:
+                # A host that cannot be looked at is a finding, and no reason to stop.
+                seen.add(str(exc))
+        if patience.cancelled_caught:
+            seen.add("no answer in time (rollout.deadlines.connect, check)")
+        return seen
 
-    for per_host in await ask_each(spec, transport, look):
-        all_findings += per_host
-    return tuple(all_findings)
+    looks = await ask_each(spec, transport, look)
+    answers = {each.ctx.name: each.facts for each in looks if each.facts}
+    return Overview(
+        hosts=tuple(host.name for host in spec.hosts),
+        logins={each.ctx.name: each.login for each in looks if each.login},
+        live={
+            name: {
+                host: facts.targets[name].live
+                for host, facts in answers.items()
+                if name in facts.targets
+            }
+            for name in modules
+        },
+        modules=modules,
+        store=spec.store_url,
+        findings=(*found, *(finding for each in looks for finding in each.findings)),
+    )
+
+
+async def _of_this_machine(spec: RunSpec) -> list[str]:
+    """Return what is wrong with the store."""
+    try:
+        await require_writable(spec.store)
+    except StoreError as exc:
+        return [str(exc)]
+    return []
+
+
+async def _to_deploy(store: Store, chosen: ModuleToDeploy) -> ToDeploy:
+    """Return what a deploy would bring of a module, as far as the store can be read."""
+    commit, newest = chosen.revision.commit, None
+    with suppress(StoreError):
+        for known in reversed(await store.packages.ids(chosen.module.name)):
+            # The name of a package ends with the beginning of its commit.
+            if newest is None or (commit and known.endswith(f"_{commit[:7]}")):
+                package = await store.packages.package(known)
+                newest = newest or package
+                if commit and package.revision.commit == commit:
+                    return ToDeploy(chosen.revision, known, newest)
+    return ToDeploy(chosen.revision, newest=newest)
+
+
+async def _look_at(
+    seen: _Look,
+    first_lines: Mapping[tuple[str, str], str],
+    modules: Mapping[str, ToDeploy],
+) -> None:
+    """
+    Connect to a host, and note what it is and all that is wrong with it.
+
+    Raises:
+        HostError: The host cannot be looked at, or not to the end.
+    """
+    ctx = seen.ctx
+    await connect(ctx)
+    seen.login = f"{ctx.login} by sudo" if ctx.sudo else ctx.login
+    trial = await _try(ctx, first_lines)
+    facts = seen.facts = ctx.known
+    for text in [*findings(ctx, facts), *await rights(ctx)]:
+        seen.add(text)
+    names = {module.name for module in ctx.modules}
+    # The next release is about as large as the last one.
+    missing = [
+        each.newest
+        for name, each in modules.items()
+        if name in names
+        and each.newest
+        and each.package not in facts.targets[name].releases
+    ]
+    if full := no_room(ctx, missing) or no_room_at_all(ctx, facts):
+        # A deploy makes room first, where failed releases pile up.
+        seen.add(full, warning=crowded(ctx, names))
+    scripts = {f"{key}/{name}": f"{key} of {name}" for name, key in first_lines}
+    for name, text in cannot_start(trial, scripts).items():
+        # One host runs it for all.
+        seen.add(text, warning=name.startswith("before_switch/"))
+    for text in _warnings(ctx, trial):
+        seen.add(text, warning=True)
+
+
+async def _try(ctx: HostRun, first_lines: Mapping[tuple[str, str], str]) -> Trial:
+    """
+    Have a host try what a deploy needs, and tell its facts at the same time.
+
+    Raises:
+        HostError: It did not answer, or took no second command beside the first.
+    """
+    targets = {module.name: ctx.target(module) for module in ctx.modules}
+    words = [
+        word
+        for (name, key), line in first_lines.items()
+        if name in targets
+        for word in (f"{key}/{name}", line, targets[name])
+    ]
+    failed: list[HostError] = []
+
+    async def ask_besides(channel: Channel) -> None:
+        try:
+            ctx.attempt.facts = await inspect(ctx)
+        except HostError as exc:
+            failed.append(exc)
+        channel.write_eof()
+
+    path = ctx.run.plan.app.env_vars.get("PATH", "")
+    text = await query(
+        ctx.session,
+        "try",
+        ctx.paths.app_dir,
+        path,
+        *words,
+        sudo=ctx.sudo,
+        feed=ask_besides,
+    )
+    if failed:
+        raise failed[0]
+    return parse_trial(text)
 
 
 async def obstacles(ctx: HostRun, names: dict[str, str]) -> list[str]:
@@ -78,14 +263,29 @@ async def obstacles(ctx: HostRun, names: dict[str, str]) -> list[str]:
         HostError: The host cannot be reached, or does not answer in time.
     """
     ctx.attempt.facts = facts = await facts_of(ctx)
-    wrong = [*findings(ctx, facts), *await rights(ctx)]
+    return [*findings(ctx, facts), *await rights(ctx), *_twins(ctx, names)]
+
+
+def _twins(ctx: HostRun, names: dict[str, str]) -> Iterator[str]:
+    """Yield that another name is that of the same machine."""
     # A deploy finds that out as it takes the lock for the second time.
-    twin = names.setdefault(facts.place or ctx.name, ctx.name)
-    return [*wrong, same_machine(twin)] if twin != ctx.name else wrong
+    twin = names.setdefault(ctx.known.place or ctx.name, ctx.name)
+    if twin != ctx.name:
+        yield same_machine(twin)
 
 
-def _warnings(ctx: HostRun) -> Iterator[str]:
+def _warnings(ctx: HostRun, trial: Trial) -> Iterator[str]:
     """Yield facts that keep no host from the plan and are good to know."""
+    if trial.tmp:
+        yield (
+            f"no temporary file can be made in {trial.tmp}: scripts and tools that "
+            "need one would fail"
+        )
+    if "" in trial.noexec and len(trial.noexec) == 1:
+        mount = trial.noexec[""]
+        yield (
+            f"{mount} is mounted noexec: no program of a release can be started there"
+        )
     store = ctx.run.spec.store_id
     for module, target in ctx.known.targets.items():
         # A link of an earlier path; prune keeps what it leads to.

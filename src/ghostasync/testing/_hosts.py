@@ -200,13 +200,13 @@ class _Books:
         self.host.module(folder).releases.add(release)
         return Answer()
 
-    def keep_environment(self, meta: str, _: str) -> Answer:
+    def keep_environment(self, meta: str, *_words: str) -> Answer:
         folder, _, release = meta.partition("/.ghost/")
         self.host.module(folder).fingerprints.pop(release, None)
         return Answer()
 
     def recall_environment(self, meta: str, *_: str) -> Answer:
-        return self.keep_environment(meta, "")
+        return self.keep_environment(meta)
 
     def record_moves(
         self, _: str, number: str, run: str, outcome: str, *words: str

@@ -18,7 +18,15 @@ from ..model import Host
 from ._endpoint import Endpoint
 from ._trust import Trust
 
-__all__ = ["HungUp", "TryLater", "behind", "not_forwarded", "one_line", "unreachable"]
+__all__ = [
+    "HungUp",
+    "TryLater",
+    "behind",
+    "not_forwarded",
+    "not_opened",
+    "one_line",
+    "unreachable",
+]
 
 
 class TryLater(Unreachable):
@@ -101,6 +109,18 @@ def not_forwarded(host: str, endpoint: Endpoint, exc: Exception) -> Exception:
         host,
         f"{text}: its sshd_config has to allow {endpoint.address_and_port} "
         "(AllowTcpForwarding, PermitOpen)",
+    )
+
+
+def not_opened(exc: Exception) -> str:
+    """Return why a connection that lives took no further command."""
+    if not isinstance(exc, asyncssh.ChannelOpenError):
+        return one_line(exc)
+    # A run holds the lock by one command while it gives others, and asks a host that
+    # hangs who it is by a third.
+    return (
+        f"{one_line(exc)}: sshd takes no more commands on one connection: set "
+        "MaxSessions in its sshd_config to 10, as it is by default"
     )
 
 

@@ -37,7 +37,14 @@ from ._login import Login, hop
 from ._open_tunnel import OpenTunnel, Tunnelled
 from ._resolve import Address, resolve
 from ._stream import Stream, dial, spawn
-from ._translate import HungUp, TryLater, behind, not_forwarded, one_line, unreachable
+from ._translate import (
+    HungUp,
+    TryLater,
+    behind,
+    not_forwarded,
+    not_opened,
+    unreachable,
+)
 from ._trust import HostKeyCheck, Trust
 
 __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
@@ -341,7 +348,7 @@ class SshSession:
             )
         except (OSError, asyncssh.Error) as exc:
             channel.abort()
-            text = "the connection died" if stream.lost else one_line(exc)
+            text = "the connection died" if stream.lost else not_opened(exc)
             raise ConnectionDied(self.host.name, text) from exc
         except BaseException:
             # A request that is cancelled while it waits for sshd leaves a channel on

@@ -3,11 +3,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from ghostasync import Plan, State, build, deploy
+from ghostasync import Plan, Script, State, build, deploy
 from ghostasync import events as e
 from ghostasync.errors import DeployFailed
-from ghostasync.testing import FakeHost, FakeHosts
-from tests.deploying import of, run, with_rollout
+from ghostasync.testing import Answer, Call, FakeHost, FakeHosts
+from tests.deploying import of, run, states, with_rollout
 
 
 async def test_a_package_is_sent_once(plan: Plan) -> None:
@@ -92,3 +92,36 @@ async def test_releases_that_failed_make_room_before_another_one_comes(
     order = [c.name for c in hosts.calls if c.name in {"prune", "receive"}]
     assert order == ["receive", "prune", "prune", "receive", "prune"]
     assert not site.releases & failed
+
+
+@pytest.mark.parametrize(
+    ("before", "stage"),
+    [("", State.UPLOADING), ("site", State.LIVE), ("other", State.LIVE)],
+)
+async def test_a_script_that_cannot_be_started_stops_a_host_unless_a_pre_deploy_helps(
+    plan: Plan, before: str, stage: State
+) -> None:
+    """A pre_deploy, also that of a module before, may install what is missing."""
+
+    def breaks(call: Call) -> Answer | None:
+        lacks = call.name == "environment" and "/site/" in call.args[0]
+        return Answer(output=b"unfit=post_deploy no node\n") if lacks else None
+
+    (module,) = plan.modules
+    other = attrs.evolve(module, name="other", path="/srv/other")
+    modules = tuple(
+        each if each.name == before else attrs.evolve(each, pre_deploy=Script())
+        for each in (other, module)
+    )
+    hosts = FakeHosts(breaks=breaks)
+
+    report, seen = await run(attrs.evolve(plan, modules=modules), hosts)
+
+    text = "post_deploy of site cannot start: no node"
+    told = {w.text for w in of(e.HostWarned, seen) if isinstance(w, e.HostWarned)}
+    failures = [f for f in of(e.Failed, seen) if isinstance(f, e.Failed)]
+    if stage is State.LIVE:
+        assert states(report) == dict.fromkeys(hosts.hosts, stage)
+        assert told == {text}
+    else:
+        assert {(f.stage, f.reason) for f in failures} == {(stage, text)}

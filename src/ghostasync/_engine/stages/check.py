@@ -12,19 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import anyio
 
 from ... import events as e
 from ..._remote.call import hold, query
-from ..._remote.facts import Facts, ModuleState, parse_facts
+from ..._remote.facts import Facts, ModuleState, Trial, parse_facts, reason
 from ...errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ...model import Module
 from ..host import HostRun
 
-__all__ = ["check", "findings", "inspect", "rights", "same_machine", "take_lock"]
+__all__ = [
+    "cannot_start",
+    "check",
+    "findings",
+    "inspect",
+    "no_room_at_all",
+    "rights",
+    "same_machine",
+    "take_lock",
+]
 
 STALE: Final = 90
 """Seconds without a beat, by the host's clock, after which a lock may be taken over."""
@@ -55,6 +64,9 @@ _RUN: Final = re.compile(r"run (\S+) ")
 _LOCK_BYTES = 64 << 10
 _LOCK_INODES = 8
 """The room for the lock's own files; a disk with less of either is full."""
+
+_FULL: Final = "No space left on device"
+_READ_ONLY: Final = "Read-only file system"
 
 
 async def check(ctx: HostRun) -> e.Checked:
@@ -189,22 +201,34 @@ def _still_running(ctx: HostRun, what: str) -> StillRunning:
 
 async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:
     """Return why the host's folder takes no lock: no room, or no right to write."""
-    root = ctx.paths.app_dir
     # On a full disk dash says "I/O error"; df says what it is. A host that does not
     # answer now keeps the first error, which is about the lock.
     with contextlib.suppress(HostError):
         facts = await inspect(ctx)
         if facts.closed:
             return _closed(ctx, *facts.closed[0])
-        if facts.free_bytes is not None and facts.free_bytes < _LOCK_BYTES:
-            return f"no room on {root}: {facts.free_bytes} bytes are free"
-        if facts.free_inodes is not None and facts.free_inodes < _LOCK_INODES:
-            return f"no room on {root}: {facts.free_inodes} inodes are free"
-    error = exc.tail.strip().rpartition("\n")[2] or str(exc)
-    return (
-        f"cannot use {root}: {error}; create it with "
-        f"`install -d -o {ctx.login} {ctx.paths.root}`, or set ssh.sudo"
-    )
+        if full := no_room_at_all(ctx, facts):
+            return full
+    return _unusable(ctx, reason(exc.tail) or str(exc))
+
+
+def _unusable(ctx: HostRun, error: str) -> str:
+    """Return that the app's folder takes nothing, and what to do."""
+    root = ctx.paths.root
+    cure = f"create it with `install -d -o {ctx.login} {root}`, or set ssh.sudo"
+    if error == _READ_ONLY:
+        cure = f"have the disk of {root} writable, or choose another layout.root"
+    return f"cannot use {ctx.paths.app_dir}: {error}; {cure}"
+
+
+def no_room_at_all(ctx: HostRun, facts: Facts) -> str:
+    """Return that not even the lock has room; empty where it has."""
+    free = {"bytes": facts.free_bytes, "inodes": facts.free_inodes}
+    for what, least in (("bytes", _LOCK_BYTES), ("inodes", _LOCK_INODES)):
+        left = free[what]
+        if left is not None and left < least:
+            return f"no room on {ctx.paths.app_dir}: {left} {what} are free"
+    return ""
 
 
 async def inspect(ctx: HostRun) -> Facts:
@@ -222,13 +246,16 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
         yield "tar is missing: install it"
     if not facts.tools & {"zstd", "gzip"}:
         yield "zstd and gzip are missing: install one of them"
-    if facts.unwritable:
-        yield f"{ctx.login} may not write to {facts.unwritable}"
-    elif not facts.rename:
-        yield "nothing here renames a link in one step: install coreutils or python3"
     if facts.closed:
         yield _closed(ctx, *facts.closed[0])
-    elif facts.fence is None:
+    # A full disk is judged later: failed releases may go first, and make room.
+    elif facts.untried and facts.untried != _FULL:
+        yield _unusable(ctx, facts.untried)
+    elif facts.unwritable:
+        yield f"{ctx.login} may not write to {facts.unwritable}"
+    elif not facts.rename and not facts.untried:
+        yield "nothing here renames a link in one step: install coreutils or python3"
+    if facts.fence is None and not facts.closed:
         yield (
             f"{ctx.paths.app_meta}/fence is damaged: write the number of another host "
             "there, or remove the file"
@@ -272,6 +299,28 @@ def _module_findings(
             f"{module.name} is owned by {module.uid}:{module.gid}, which needs root: "
             "log in as root or set ssh.sudo"
         )
+
+
+def cannot_start(trial: Trial, scripts: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return why scripts cannot be started on a host, each with what to do.
+
+    Args:
+        trial: What the host has tried.
+
+        scripts: What the host calls them, to what people do.
+    """
+    whys = dict(trial.unfit)
+    for name, mount in trial.noexec.items():
+        whys[name] = (
+            f"{mount} is mounted noexec: `mount -o remount,exec {mount}` there, or "
+            "leave out its first line, and /bin/sh reads it"
+        )
+    return {
+        name: f"{script} cannot start: {whys[name]}"
+        for name, script in scripts.items()
+        if name in whys
+    }
 
 
 async def rights(ctx: HostRun) -> list[str]:

@@ -9,6 +9,7 @@ if they are not on the host's disk already, and each gets the environment of thi
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import anyio
@@ -19,10 +20,10 @@ from ..._build.environment import exports
 from ..._build.release import Release
 from ..._packaging.build import MESSAGE_FILE
 from ..._remote.call import query
-from ..._remote.facts import ModuleState
+from ..._remote.facts import ModuleState, parse_trial
 from ..._remote.script import as_user, quote
 from ...errors import Refused
-from ...model import Action, Module
+from ...model import Action, Module, Package, Script
 from ...protocols import Channel
 from ..delivery import Delivery
 from ..delivery.push import Push, tell_warnings
@@ -35,10 +36,10 @@ from ..takeover import (
     moves_of_killed_run,
     overtaken,
 )
-from .check import inspect
+from .check import cannot_start, inspect
 from .prune import prune
 
-__all__ = ["upload"]
+__all__ = ["crowded", "no_room", "upload"]
 
 _DELIVERY: Final[Delivery] = Push()
 """The way in which every release gets to every host."""
@@ -55,7 +56,8 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     A host that the killed run brought live is left alone.
 
     Raises:
-        Refused: There is no room for the unpacked release.
+        Refused: There is no room for the unpacked release, or its first script cannot
+            be started.
         RemoteError: The host could not extract it, or it did not arrive whole.
     """
     # Counted from here: an attempt before this one may have sent bytes already.
@@ -75,10 +77,12 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
         r for r in ctx.attempt.to_deploy if r.id not in _target(ctx, r.module).releases
     ]
     # Failed releases may fill the disk before one goes live that would remove them.
-    if missing and _crowded(ctx):
+    names = {release.module.name for release in ctx.attempt.to_deploy}
+    if missing and crowded(ctx, names):
         await prune(ctx)
         ctx.attempt.facts = await inspect(ctx)
-    _require_room(ctx, missing)
+    if full := no_room(ctx, [release.package for release in missing]):
+        raise Refused(ctx.name, full)
     for release in missing:
         await _DELIVERY.deliver(ctx, release)
         ctx.attempt.delivered |= {release.id}
@@ -137,12 +141,10 @@ def _target(ctx: HostRun, module: Module) -> ModuleState:
     return ctx.known.targets[module.name]
 
 
-def _crowded(ctx: HostRun) -> bool:
+def crowded(ctx: HostRun, modules: Collection[str]) -> bool:
     """Tell whether failed releases pile up; only a run that goes live prunes."""
     usual = ctx.run.plan.layout.keep + 1
-    return any(
-        len(_target(ctx, r.module).releases) > usual for r in ctx.attempt.to_deploy
-    )
+    return any(len(ctx.known.targets[name].releases) > usual for name in modules)
 
 
 def _differs(ctx: HostRun, release: Release) -> bool:
@@ -157,28 +159,25 @@ def _differs(ctx: HostRun, release: Release) -> bool:
     return not same or target.dangling
 
 
-def _require_room(ctx: HostRun, missing: list[Release]) -> None:
+def no_room(ctx: HostRun, packages: Sequence[Package]) -> str:
     """
-    Refuse a host before it has taken half a release: bytes, then inodes.
+    Return that a host would take half of *packages*: bytes, then inodes.
 
-    Raises:
-        Refused: There is not enough of one; free space that is unknown is not judged.
+    Empty where there is room; free space that is unknown is not judged.
     """
-    need = sum(r.package.unpacked for r in missing) + _SPARE_BYTES
+    if not packages:
+        return ""
+    root, cure = ctx.paths.root, "make room, or lower layout.keep"
+    need = sum(package.unpacked for package in packages) + _SPARE_BYTES
     free = ctx.known.free_bytes
-    if missing and free is not None and free < need:
-        raise Refused(
-            ctx.name,
-            f"{ctx.paths.root} has {free >> 20} MiB free, the release needs "
-            f"{need >> 20} MiB: make room, or lower layout.keep",
-        )
-    inodes = sum(r.package.entries for r in missing) + _SPARE_INODES
+    if free is not None and free < need:
+        have, need = free >> 20, need >> 20
+        return f"{root} has {have} MiB free, the release needs {need} MiB: {cure}"
+    need = sum(package.entries for package in packages) + _SPARE_INODES
     left = ctx.known.free_inodes
-    if missing and left is not None and left < inodes:
-        raise Refused(
-            ctx.name,
-            f"{ctx.paths.root} has {left} inodes free, the release needs {inodes}",
-        )
+    if left is not None and left < need:
+        return f"{root} has {left} inodes free, the release needs {need}: {cure}"
+    return ""
 
 
 async def _keep_environment(ctx: HostRun, release: Release) -> Release:
@@ -212,8 +211,43 @@ async def _keep_environment(ctx: HostRun, release: Release) -> Release:
         files = (f"{meta}/post_deploy", "", f"{meta}/environment")
         again = as_user(run_as, *files, {"GHOST_ACTION": Action.ROLLBACK.value})
         data += b"ghost_activate=" + quote(again) + b"\n"
-    await _send(ctx, "environment", data, meta)
+    own = ctx.target(release.module)
+    scripts = [key for key in ("pre_deploy", "post_deploy") if _started(release, key)]
+    answer = await _send(ctx, "environment", data, meta, own, *scripts)
+    _require_startable(ctx, release, answer, scripts)
     return release
+
+
+def _started(release: Release, key: str) -> bool:
+    """Tell whether a script is there, and started by the one who logs in."""
+    script: Script = getattr(release.module, key)
+    return key in release.package.scripts and not script.run_as
+
+
+def _require_startable(
+    ctx: HostRun, release: Release, answer: str, scripts: Iterable[str]
+) -> None:
+    """
+    Do nothing, unless it is certain that a script cannot be started.
+
+    Raises:
+        Refused: Why, and what to do.
+    """
+    name, trial = release.module.name, parse_trial(answer)
+    # The first pre_deploy may bring what all later scripts need.
+    first = next(
+        (
+            (r.module.name, "pre_deploy")
+            for r in ctx.attempt.to_deploy
+            if "pre_deploy" in r.package.scripts
+        ),
+        None,
+    )
+    whats = {key: f"{key} of {name}" for key in scripts}
+    for key, why in cannot_start(trial, whats).items():
+        if key in trial.noexec or first in {None, (name, key)}:
+            raise Refused(ctx.name, why)
+        ctx.warn(why)
 
 
 async def _recall(ctx: HostRun, release: Release, ours: dict[str, str]) -> Release:
@@ -242,5 +276,5 @@ async def _send(ctx: HostRun, script: str, data: bytes, meta: str, *words: str) 
         channel.write_eof()
 
     size = str(len(data))
-    args = (meta, size) if script == "environment" else (meta, *words[:1], size)
-    return await query(ctx.session, script, *args, *words[1:], sudo=ctx.sudo, feed=send)
+    args = (meta, *words[:1], size, *words[1:])
+    return await query(ctx.session, script, *args, sudo=ctx.sudo, feed=send)
