@@ -10,6 +10,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 from ghostasync import Plan
+from ghostasync._planning.ci import SIGNS
 from ghostasync.testing import FakeHosts
 from tests.deploying import six_hosts
 from tests.killing import Scene, four_hosts
@@ -77,6 +78,13 @@ def loop_is_never_blocked(
             if name.startswith(SMALL_FILE_CALLS):
                 function.deactivate()
         yield found
+
+
+@pytest.fixture(autouse=True)
+def tests_are_no_job_of_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the same actor and the same findings where they are."""
+    for name in SIGNS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -33,11 +33,15 @@ class StartFleet(Protocol):
     ) -> SshdFleet: ...
 
 
+REQUIRED = bool(os.environ.get("CI") or os.environ.get("GHOSTASYNC_REQUIRE_FLEET"))
+"""Whether servers have to be there; tests themselves are no part of a CI job."""
+
+
 def need(what: bool, reason: str) -> None:
     """Skip a test for which something is missing; in CI, fail it."""
     if what:
         return
-    if os.environ.get("CI") or os.environ.get("GHOSTASYNC_REQUIRE_FLEET"):
+    if REQUIRED:
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -33,6 +33,7 @@ from .._remote.facts import Facts, Trial, parse_trial
 from ..errors import HostError, StoreError
 from ..model import Package, Revision
 from ..protocols import Channel, Store, Transport
+from ._ci import wrong_in_ci
 from ._scripts import read_scripts
 
 __all__ = ["Finding", "Overview", "ToDeploy"]
@@ -155,12 +156,13 @@ async def overlook(spec: RunSpec, transport: Transport) -> Overview:
 
 
 async def _of_this_machine(spec: RunSpec) -> list[str]:
-    """Return what is wrong with the store."""
+    """Return what is wrong with the store, and for a job of CI."""
+    wrong = [*wrong_in_ci(spec.plan, spec.store_url, spec.environ)]
     try:
         await require_writable(spec.store)
     except StoreError as exc:
-        return [str(exc)]
-    return []
+        wrong.append(str(exc))
+    return wrong
 
 
 async def _to_deploy(store: Store, chosen: ModuleToDeploy) -> ToDeploy:
