@@ -116,7 +116,7 @@ class RunOptions(TypedDict, total=False):
         break_lock: Take hosts that another run holds, and end what it runs there.
 
         actor: The person or job that deploys; scripts see it as ``GHOST_MODULE_USER``.
-            The login by default.
+            By default the login; in a CI job who started it, and where it is.
 
         reason: A sentence for the journal.
 
@@ -509,7 +509,7 @@ async def freeze(
     """
     if not reason.strip():
         raise PlanError("lock: say why, --reason TEXT: others will read it")
-    who, where = actor or this_user(), socket.gethostname()
+    who, where = actor or this_user(os.environ), socket.gethostname()
     try:
         wanted = Freeze(who, where, reason, time.time(), until)
     except ValueError as error:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from ghostasync import Plan, past_runs
 from ghostasync._planning.ci import in_ci, in_job
+from ghostasync.testing import FakeHosts
+from tests.deploying import run
 
 GITHUB = {
     "GITHUB_ACTIONS": "true",
@@ -120,3 +123,20 @@ def test_what_a_job_says_is_one_short_line_without_secrets() -> None:
     assert "!! in GitHub Actions, https://github.com/o/r/actions/runs/111" in said
     assert said.isprintable()
     assert len(said) < 450
+
+
+async def test_journal_and_hosts_keep_who_deployed_in_which_job(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in GITHUB.items():
+        monkeypatch.setenv(name, value)
+    hosts = FakeHosts()
+
+    await run(plan, hosts)
+
+    said = f"ann in GitHub Actions, {JOB}"
+    assert [entry.actor for entry in await past_runs(plan)] == [said]
+    (module,) = hosts["h1"].modules.values()
+    assert [record["actor"] for record in module.records.values()] == [said]
+    (lock, *_) = [call for call in hosts.calls if call.name == "lock"]
+    assert f" by {said} on " in lock.args[1]

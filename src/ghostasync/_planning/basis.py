@@ -22,6 +22,7 @@ from ..history.past_run import PastRun
 from ..model import Host, Module, Plan
 from ..protocols import Inventory, ManifestLine, Store
 from ..stores.directory import DirectoryStore
+from .ci import in_job
 from .hosts import hosts_of_module
 from .inventory import with_hosts
 
@@ -171,7 +172,7 @@ def spec_of_look(
     Its goal is a converge, which asks no source. A look has no secrets and keeps no
     record.
     """
-    actor = this_user()
+    actor = this_user(basis.environ)
     return RunSpec(
         id=basis.id,
         goal=Converge(),
@@ -203,9 +204,14 @@ def spec_of_look(
     )
 
 
-def this_user() -> str:
-    """Return the user's name, or the uid: in a container that need not have a name."""
+def this_user(environ: Mapping[str, str]) -> str:
+    """
+    Return the user's name, in a CI job who started it, and where.
+
+    In a container a user need not have a name, but has a uid.
+    """
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+        user = f"uid {os.getuid()}"
+    return in_job(user, environ)

@@ -77,7 +77,7 @@ async def plan_run(
     # for hosts have them.
     if not task.goal.recalls and (problems := check_secrets(plan, basis.environ)):
         raise ConfigError(problems)
-    actor = actor or this_user()
+    actor = actor or this_user(basis.environ)
     spec = RunSpec(
         id=basis.id,
         goal=task.goal,
