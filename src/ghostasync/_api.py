@@ -378,6 +378,7 @@ async def rollback(
     to: Sequence[str] = (),
     remove: bool = False,
     recorded_secrets: bool = False,
+    force: bool = False,
     **options: Unpack[RunOptions],
 ) -> Report:
     """
@@ -400,6 +401,8 @@ async def rollback(
         recorded_secrets: Have scripts see the secrets that the release had; else those
             of the caller, and where these are not set, the newest that the host has.
 
+        force: Go back past a before_switch that has no way back, ``no_return``.
+
         **options: See :class:`RunOptions`.
 
     Returns:
@@ -409,7 +412,7 @@ async def rollback(
         PlanError: There is nothing to go back to, or both *run* and *to* are given.
         DeployFailed: A host could not go back, or was out of reach.
     """
-    goal = Rollback(run, to, remove, recorded_secrets)
+    goal = Rollback(run, to, remove, recorded_secrets, force)
     return await _to_its_end(start(plan, goal, **options))
 
 
@@ -419,6 +422,7 @@ async def preview_rollback(
     run: str = "",
     to: Sequence[str] = (),
     remove: bool = False,
+    force: bool = False,
     limit: Sequence[str] = (),
     transport: Transport | None = None,
     store: Store | None = None,
@@ -436,6 +440,8 @@ async def preview_rollback(
 
         remove: As for :func:`rollback`.
 
+        force: As for :func:`rollback`.
+
         limit: As in :class:`RunOptions`.
 
         transport: As in :class:`RunOptions`.
@@ -449,7 +455,7 @@ async def preview_rollback(
     """
     spec = await plan_run(
         plan,
-        Rollback(run, to, remove),
+        Rollback(run, to, remove, past_migrations=force),
         reach=partial(_look_through, transport),
         limit=limit,
         store=store,

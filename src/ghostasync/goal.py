@@ -212,7 +212,8 @@ class Rollback(_Questions):
     *run*: undo that run; *to*: go to these releases, one for each module. Without
     either, undo the newest run that stands. With *remove* the links of modules go that
     the run had brought. With *recorded_secrets* scripts see the secrets that the
-    release had, and not those of today. *agreed* is the run that a person was shown:
+    release had, and not those of today. *past_migrations* goes back past a
+    before_switch that has no way back. *agreed* is the run that a person was shown:
     where another one is the newest by now, nothing is undone.
     """
 
@@ -231,6 +232,7 @@ class Rollback(_Questions):
     to: tuple[str, ...] = attrs.field(default=(), converter=_words)
     remove: bool = False
     recorded_secrets: bool = False
+    past_migrations: bool = False
     agreed: str = ""
 
     def __attrs_post_init__(self) -> None:

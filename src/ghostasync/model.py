@@ -731,6 +731,14 @@ class Script:
     Root does that by itself, another login by sudo -n. What runs here takes none.
     """
 
+    no_return: bool = False
+    """
+    Of a before_switch: older releases cannot work with what it leaves.
+
+    Then a rollback past it is refused without --force. A run that fails goes back even
+    so: its own hosts served the older release until then.
+    """
+
     def __bool__(self) -> bool:
         return bool(self.path or self.inline or self.file)
 

@@ -36,6 +36,7 @@ from ghostasync import events as e
 from ghostasync.errors import NothingToResume, StoreError
 from ghostasync.stores.directory import DirectoryManifest
 from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport, step
+from tests.deploying import with_rollout
 from tests.killing import HOSTS, STORE, Scene, four_hosts
 
 APP = "/ghost/shop/prod/web"
@@ -783,3 +784,80 @@ async def test_a_preview_has_the_releases_of_what_goes_back(history: History) ->
     assert [*served.values()][:2] == [("h1",), ("h2", "h3", "h4")]
     assert (known[-1].release, known[-1].hosts) == (history.scene.old, ())
     assert known[0].at >= known[-1].at > 0
+
+
+# --- Past a migration without a way back --------------------------------------------
+
+
+async def migrated(history: History) -> str:
+    """Deploy a release whose before_switch has no way back, and one without any."""
+    scene, before = history.scene, history.scene.plan
+    script = Script(inline="migrate", no_return=True)
+    module = attrs.evolve(before.modules[0], before_switch=script)
+    scene.plan = attrs.evolve(before, modules=(module,))
+    fourth = await history.deploy("4")
+    scene.plan = before
+    return fourth
+
+
+async def refused(history: History, **asked: str) -> str:
+    before, manifest = history.fleet.serves, history.scene.manifest
+    with pytest.raises(PlanError) as caught:
+        await history.rollback(**asked)  # type: ignore[arg-type]  # a run, or a release
+    assert (history.fleet.serves, history.scene.manifest) == (before, manifest)
+    return str(caught.value)
+
+
+async def test_a_rollback_past_a_migration_takes_force(history: History) -> None:
+    third, fourth = history.reports[1], await migrated(history)
+
+    said = await refused(history)
+
+    assert said == (
+        f"before_switch has no way back (no_return), and came with site {fourth}: "
+        "older releases may not work with what it left; --force goes back even so"
+    )
+    plan, transport = history.scene.plan, history.fleet.transport
+    await preview_rollback(plan, force=True, transport=transport)
+    await rollback(plan, force=True, transport=transport)
+    history.assert_serves(third.releases["site"])
+    # It is behind by now, for releases that are older still as well.
+    await history.rollback(to=history.reports[0].releases["site"])
+
+
+async def test_a_rollback_to_what_came_after_a_migration_is_free(
+    history: History,
+) -> None:
+    fourth = await migrated(history)
+    await history.deploy("5")
+
+    await refused(history, to=history.reports[1].releases["site"])
+    await history.rollback()
+
+    history.assert_serves(fourth)
+    await refused(history)
+
+
+async def test_a_host_that_was_converged_knows_of_the_migration_from_others(
+    history: History,
+) -> None:
+    history.scene.plan = with_rollout(history.scene.plan, max_failures=1)
+    history.fleet.breaks = fails("check", "h1")
+    fourth = await migrated(history)
+    history.fleet.breaks = lambda _: None
+    await converge(history.scene.plan, transport=history.fleet.transport)
+    history.assert_serves(fourth)
+
+    await refused(history)
+
+
+async def test_a_run_that_fails_goes_back_past_its_own_migration(
+    history: History,
+) -> None:
+    third = history.reports[1].releases["site"]
+    history.fleet.breaks = fails("post_deploy", "h2")
+
+    with pytest.raises(DeployFailed):
+        await migrated(history)
+
+    history.assert_serves(third)

@@ -201,6 +201,16 @@ def test_a_module_that_no_host_gets_is_refused() -> None:
     ]
 
 
+def test_only_a_migration_has_no_way_back() -> None:
+    migration = 'before_switch = { path = "migrate", no_return = true }'
+    (module,) = parse_plan(SMALLEST + migration, BASE).modules
+    assert module.before_switch == Script(path="migrate", no_return=True)
+
+    assert problems(SMALLEST + 'pre_deploy = { inline = "x", no_return = true }') == [
+        "modules[0].pre_deploy.no_return: is for migrations; allowed: in before_switch"
+    ]
+
+
 def test_scripts_that_run_here_run_as_nobody_else() -> None:
     assert problems(SMALLEST + 'buildpack = { inline = "x", run_as = "me" }') == [
         (

@@ -140,7 +140,7 @@ def _keys(value: Any) -> list[str]:  # any attrs class
 
 
 def _value(value: Any) -> str:  # what TOML can hold
-    if isinstance(value, Script) and value.path and not value.run_as:
+    if isinstance(value, Script) and value == Script(value.path):
         return json.dumps(value.path)
     if attrs.has(type(value)):
         return _value(

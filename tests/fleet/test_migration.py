@@ -89,6 +89,8 @@ def test_the_next_run_waits_for_a_migration_that_outlived_its_run(
 ) -> None:
     killed = migration.dies()
     town, ann = migration.town, migration.ann
+    text = "  migrates:        before_switch of site began on h1, and may be at work\n"
+    assert text in ann.status.stdout
     town.commit("3")
 
     with migration.running(ann, "deploy", "--wait", "30") as running:
@@ -184,3 +186,21 @@ def test_a_rollback_waits_for_no_migration(migration: Migration) -> None:
     assert town.serves() == town.all_on("1")
     assert migration.told == ["2 begun", "2 over", "3 begun"]
     migration.open()
+
+
+def test_a_rollback_past_a_migration_without_a_way_back_takes_force(
+    migration: Migration,
+) -> None:
+    town, ann = migration.town, migration.ann
+    migration.open()
+    script = Script(path="deploy/before_switch", no_return=True)
+    ann.module(before_switch=script)
+    ann.deploys("2")
+
+    refused = ann.read("rollback")
+
+    assert (refused.exit, town.serves()) == (2, town.all_on("2"))
+    assert "before_switch has no way back (no_return)" in refused.stderr
+    assert refused.stderr.endswith("--force goes back even so\n")
+    outcome = town.note("1", ann("rollback", "--force"))
+    assert (outcome.exit, town.serves()) == (0, town.all_on("1"))

@@ -163,6 +163,7 @@ async def _record_on_host(ctx: HostRun, outcome: Ended, args: list[str]) -> None
 
 def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
     spec, revision = ctx.run.spec, release.package.revision
+    script = release.module.before_switch
     takes_up = spec.killed is not None
     # What the work is for: a rollback that is resumed is one to later rollbacks, too.
     goal = spec.goal.of if isinstance(spec.goal, Resume) else spec.goal
@@ -185,6 +186,7 @@ def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
         undoes=spec.killed.undoes if spec.killed else spec.follows,
         resumes=spec.follows if takes_up else "",
         origin=str(spec.killed.origin if spec.killed else ctx.run.generation),
+        no_return="yes" if goal.migrates and script.no_return else "",
     )
 
 

@@ -195,6 +195,24 @@ class Ledger:
             )
         return found
 
+    def passed(self, to: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        """
+        Return the releases without a way back that hosts leave behind, by module.
+
+        *to* maps host names to modules to the releases that they go to.
+        """
+        barred = {move.release for move in self._records if move.no_return}
+        found = {}
+        for host, modules in to.items():
+            for module, release in modules.items():
+                moves = self.stacks.get(module, {}).get(host, ())
+                for move in reversed(moves):
+                    if move.release == release:
+                        break
+                    if move.release in barred:
+                        found[module] = move.release
+        return found
+
     # --- Which run ---------------------------------------------------------------
 
     def _spelled_out(self, run: str) -> str:

@@ -79,6 +79,8 @@ async def plan_rollback(
     warnings += lacking
     if not undoing.to:
         raise PlanError("\n".join(["there is nothing to go back to", *warnings]))
+    if not asked.past_migrations:
+        _require_way_back(ledger.passed(undoing.to))
     modules = [m for m in basis.plan.modules if m.name in undoing.targets]
     hosts = tuple(host for host in chosen if host.name in undoing.to)
     limited = leaves_out(basis.plan, basis.hosts_of_module, chosen, modules)
@@ -106,6 +108,21 @@ async def plan_rollback(
         ),
         warnings=(*basis.warnings, *warnings),
     )
+
+
+def _require_way_back(passed: Mapping[str, str]) -> None:
+    """
+    Refuse a rollback past a migration without a way back.
+
+    Raises:
+        PlanError: *passed* maps modules to releases that came with one.
+    """
+    if passed:
+        which = ", ".join(f"{module} {release}" for module, release in passed.items())
+        raise PlanError(
+            f"before_switch has no way back (no_return), and came with {which}: older "
+            "releases may not work with what it left; --force goes back even so"
+        )
 
 
 async def _committed(basis: Basis, told: Iterable[Facts]) -> frozenset[str]:

@@ -57,7 +57,8 @@ class Activation:
     and *instance* tell from which store it came and to which machine. *aside* is the
     path that an adopted folder was moved to, *fingerprint* that of the release. *at* is
     an RFC 3339 time of the run's clock. *reverted_by* is the run that took the move
-    back, where that is on record. A release that served already has itself as
+    back, where that is on record. *no_return* is ``yes`` where a before_switch without
+    a way back came with the release. A release that served already has itself as
     *previous*.
     """
 
@@ -80,6 +81,7 @@ class Activation:
     undoes: str = ""
     resumes: str = ""
     origin: str = ""
+    no_return: str = ""
     reverted_by: str = ""
 
     @property

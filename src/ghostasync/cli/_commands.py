@@ -217,6 +217,7 @@ def rollback(
     limit: Repeatable = (),
     remove: Flag = False,
     recorded_secrets: Flag = False,
+    force: Flag = False,
     dry_run: Flag = False,
     yes: Flag = False,
     locking: Locking = LOCKING,
@@ -240,6 +241,8 @@ def rollback(
 
         recorded_secrets: Have scripts see the secrets that the release had.
 
+        force: Go back past a before_switch that has no way back (no_return).
+
         dry_run: Look at hosts, and say where each would go.
 
         yes: Do not ask.
@@ -249,16 +252,15 @@ def rollback(
         options: As everywhere.
     """
     plan = options.plan()
-    goal = Rollback(run, to, remove, recorded_secrets)
+    goal = Rollback(run, to, remove, recorded_secrets, force)
     as_json = options.output == "json"
     # Scripts and CI are never asked, and a person who names what to undo knows it.
     people = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     asks = people and not (yes or run or to)
     if not (dry_run or asks):
         return _run(options, plan, goal, locking, limit=limit)
-    answer = run_async(
-        partial(api.preview_rollback, plan, run=run, to=to, remove=remove, limit=limit)
-    )
+    look = partial(api.preview_rollback, plan, run=run, to=to, limit=limit)
+    answer = run_async(partial(look, remove=remove, force=force))
     told = [*tables.releases(answer, time.time()), *tables.ways(answer)]
     hosts = plural(len(answer.to), "host")
     if dry_run:

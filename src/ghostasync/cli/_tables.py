@@ -456,6 +456,9 @@ def _open_run(fleet: FleetStatus, run: OpenRun, command: TypedCommand) -> Iterat
         yield from _who_serves(fleet, run)
     else:
         yield plain(f"{head} before a link had moved")
+    for module, host in run.migrating.items():
+        text = f"before_switch of {module} began on {host}, and may be at work"
+        yield plain(f"  migrates:        {text}")
     yield f"  finish it:       {resume}"
     yield f"  or put it back:  {command.other('resume --revert')}"
 

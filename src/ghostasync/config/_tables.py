@@ -62,7 +62,8 @@ _SOURCES: Final[Mapping[str, type[GitSource | DirectorySource | S3Source]]] = {
 }
 _SOURCE_KEYS: Final = ("git", "rev", "dir", "s3")
 SOURCE_ALLOWED: Final = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
-_SCRIPT_KEYS: Final = ("path", "inline", "file", "run_as")
+_TEXTS: Final = ("path", "inline", "file")
+_SCRIPT_KEYS: Final = (*_TEXTS, "run_as", "no_return")
 SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
 _INVENTORY_KEYS: Final = ("command", "plugin", "hosts")
 
@@ -136,7 +137,7 @@ def _script(reader: Reader, raw: object, where: str) -> Script | None:
     given = reader.keys(raw, _SCRIPT_KEYS, where, SCRIPT_ALLOWED)
     if reader.findings.spoiled(where) or not given.keys() <= set(_SCRIPT_KEYS):
         return None
-    texts = {key: text for key, text in given.items() if key != "run_as"}
+    texts = {key: text for key, text in given.items() if key in _TEXTS}
     if len(texts) != 1 or "" in texts.values():
         which = " and ".join(texts) or "nothing"
         reader.findings.add(where, f"gives {which}; allowed: {SCRIPT_ALLOWED}")

@@ -56,11 +56,15 @@ def _alone(plan: Plan, findings: Findings) -> None:
 
 
 def _here(module: Module, where: str, findings: Findings) -> None:
-    """Note scripts of the controller that are to run as some user of a host."""
+    """Note what some scripts have no use for."""
     for key in ("buildpack", "after_all_deploy"):
         if getattr(module, key).run_as:
             text = "is for scripts on hosts; allowed: no run_as, this one runs here"
             findings.add(f"{where}.{key}.run_as", text)
+    for key in ("buildpack", "pre_deploy", "post_deploy", "after_all_deploy"):
+        if getattr(module, key).no_return:
+            text = "is for migrations; allowed: in before_switch"
+            findings.add(f"{where}.{key}.no_return", text)
 
 
 def _placed(plan: Plan, module: Module, where: str, findings: Findings) -> None:

@@ -112,7 +112,8 @@ class OpenRun:
     *holder* is what it says of itself on hosts that it holds; empty where it was
     killed. *releases* are what it made (module to release id); *moved* is whether it
     had begun to move links, *going_back* whether it was on its way back, *committed*
-    whether MANIFEST had moved.
+    whether MANIFEST had moved. *migrating* maps modules to the hosts where their
+    before_switch has begun and may be at work still.
     """
 
     id: str
@@ -123,6 +124,7 @@ class OpenRun:
     moved: bool = False
     going_back: bool = False
     committed: bool = False
+    migrating: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -301,6 +303,7 @@ def _open_run(killed: PastRun | None, holder: str) -> OpenRun | None:
         moved=killed.switching,
         going_back=killed.going_back,
         committed=killed.committed,
+        migrating={m: host for m, (host, _) in killed.migrating.items() if host},
     )
 
 
