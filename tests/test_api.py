@@ -34,7 +34,7 @@ def test_the_options_of_a_run_are_the_keywords_of_start() -> None:
         ("converge", set()),
         ("resume", {"run"}),
         ("revert", {"run"}),
-        ("rollback", {"run", "to", "remove", "recorded_secrets"}),
+        ("rollback", {"run", "to", "remove", "recorded_secrets", "force"}),
     ],
 )
 def test_every_function_that_runs_takes_these(name: str, own: set[str]) -> None:

@@ -369,16 +369,22 @@ class Ssh:
     proxy_command: str = ""
     """A command that connects to a host, in place of jump."""
 
-    sudo: bool = False
+    sudo: bool | str = False
     """
-    Work as root on hosts, by sudo -n; scripts run as root then.
+    true: work as root on hosts, by sudo -n. The name of a user: work as that one.
 
-    Everything on hosts belongs to root from then on. A host whose records another user
-    has made is refused, with what cures it.
+    Scripts run as that user, and everything on hosts belongs to it, whoever logs in:
+    "deploy" is for teams whose people log in as themselves. A host whose records
+    another user has made is refused, with what cures it.
     """
 
     connects: int = 0
     """Logins at once; 0: what the cores here can take, fewer through a bastion."""
+
+    @property
+    def sudo_user(self) -> str:
+        """The user that commands run as by sudo; empty: the one who logs in."""
+        return "root" if self.sudo is True else self.sudo or ""
 
 
 Proof = Literal["metadata", "content"]

@@ -38,10 +38,10 @@ def test_a_word_arrives_as_it_is(word: str) -> None:
 
 
 def test_the_login_shell_sees_one_constant_line() -> None:
-    line = command_line("switch", 123, sudo=True)
+    line = command_line("switch", 123, sudo="root")
 
     assert line == (
-        "exec sudo -n /bin/sh -c "
+        "exec sudo -n -u root /bin/sh -c "
         "'eval \"$(dd bs=123 count=1 iflag=fullblock 2>/dev/null"
         " || dd bs=1 count=123 2>/dev/null)\"' ghost-switch"
     )

@@ -371,4 +371,5 @@ def test_a_killed_run_is_an_object_of_status() -> None:
         "moved": True,
         "going_back": False,
         "committed": False,
+        "migrating": {},
     }

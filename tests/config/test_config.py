@@ -201,6 +201,17 @@ def test_a_module_that_no_host_gets_is_refused() -> None:
     ]
 
 
+def test_a_home_is_none_for_a_team_that_shares_a_user() -> None:
+    text = SMALLEST.replace("/srv/site", "~/site")
+    text += '[layout]\nroot = "~/ghost"\n[ssh]\nsudo = "deploy"\n'
+    wrong = "is another folder for each login; allowed with ssh.sudo = a user:"
+    assert problems(text) == [
+        f"layout.root: {wrong} an absolute path",
+        f"modules[0].path: {wrong} an absolute path",
+    ]
+    assert parse_plan(text.replace('"deploy"', "true"), BASE).ssh.sudo_user == "root"
+
+
 def test_only_a_migration_has_no_way_back() -> None:
     migration = 'before_switch = { path = "migrate", no_return = true }'
     (module,) = parse_plan(SMALLEST + migration, BASE).modules
@@ -330,7 +341,7 @@ def test_everything_wrong_is_said_at_once_and_in_order() -> None:
             " stall, settle"
         ),
         "rollout.deadlines.build: is 0; allowed: seconds, above 0, at most 10^9",
-        'ssh.sudo: is "false"; allowed: true or false',
+        'ssh.sudo: is "false"; allowed: true, false or a user of the host',
         (
             "waves: belongs in [rollout]; allowed: app, store, ssh, layout, rollout,"
             " inventory, modules"

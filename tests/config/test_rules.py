@@ -209,7 +209,14 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             'endpoint_url = "x"',
             f'store.endpoint_url: is "x"; allowed: {HTTP}',
         ),
-        ("ssh", "sudo = 1", "ssh.sudo: is 1; allowed: true or false"),
+        *(
+            (
+                "ssh",
+                f"sudo = {wrong}",
+                f"ssh.sudo: is {wrong}; allowed: true, false or a user of the host",
+            )
+            for wrong in ("1", '"False"', '""', '"a b"', '"-u"', '"$(id)"')
+        ),
         ("ssh", 'port = "22"', f'ssh.port: is "22"; allowed: {PORT}'),
         ("ssh", "port = 65536", f"ssh.port: is 65536; allowed: {PORT}"),
         (
@@ -541,7 +548,7 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             'buildpack = { inlin = "a" }',
             (
                 "modules[0].buildpack.inlin: is unknown (did you mean inline?);"
-                " allowed: path, inline, file, run_as"
+                " allowed: path, inline, file, run_as, no_return"
             ),
         ),
         ("modules", "uid = -2", f"modules[0].uid: is -2; allowed: {ID}"),

@@ -113,3 +113,66 @@ def test_sudo_that_was_on_for_one_release_is_told_before_anything_changes(
     console.configure(with_sudo)
     sample.repositories["site"].commit("4")
     assert console.deploy().exit == 0
+
+
+def test_people_who_log_in_as_themselves_share_one_user_of_the_hosts(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    """Everything belongs to that user, whoever deploys or rolls back."""
+    fleet = sshd_fleet(2, user="ghostuser")
+    sample = SampleApp.create(tmp_path, fleet, "site")
+    console = Console(sample)
+    grant = "ghostuser, bob ALL=(deploy) NOPASSWD: ALL"
+    for host in ("h1", "h2"):
+        fleet.shell(
+            host,
+            f"""
+printf '%s' '{ROOT_ONLY}{grant}\n' >/etc/sudoers
+echo deploy:x:4321:4321::/home/deploy:/bin/sh >>/etc/passwd
+echo bob:x:4322:4322::/home/bob:/bin/sh >>/etc/passwd
+echo 'bob:*:20000::::::' >>/etc/shadow
+cp -r /home/ghostuser /home/bob
+chown -R bob /home/bob
+chown -R deploy /ghost /srv
+""",
+        )
+    sample.repositories["site"].script("post_deploy", "id -un >/srv/who")
+    plan = sample.plan()
+    ann = attrs.evolve(plan, ssh=attrs.evolve(plan.ssh, sudo="deploy"))
+    bob = attrs.evolve(ann, ssh=attrs.evolve(ann.ssh, user="bob"))
+    releases = []
+    for version, person in (("1", ann), ("2", bob), ("3", ann)):
+        sample.repositories["site"].commit(version)
+        console.configure(person)
+        outcome = console.deploy()
+        assert outcome.exit == 0, outcome.stderr
+        releases.append(outcome.last["releases"]["site"])
+
+    console.configure(bob)
+    back = console("rollback", "--output", "json")
+
+    assert back.exit == 0, back.stderr
+    assert set(sample.serves("site").values()) == {releases[1]}
+    assert console("check").stdout.splitlines()[1] == (
+        "user    deploy, by sudo of bob on all hosts"
+    )
+    for host in ("h1", "h2"):
+        foreign = "find /ghost /srv ! -user deploy"
+        assert fleet.shell(host, f"{foreign}; cat /srv/who") == "deploy\n"
+
+
+def test_a_team_whose_members_took_turns_is_told_of_one_user_for_all(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1, user="ghostuser")
+    sample = SampleApp.create(tmp_path, fleet, "site")
+    console = Console(sample)
+    plan = sample.plan()
+    fleet.shell("h1", "echo bob:x:4321:4321::/home/bob:/bin/sh >>/etc/passwd")
+    console.configure(plan)
+    assert console.deploy().exit == 0
+    fleet.shell("h1", "chown -R bob /ghost/shop")
+
+    said = console("check").stdout
+
+    assert 'log in as bob, or set ssh.sudo = "bob", or `chown' in said

@@ -78,7 +78,7 @@ async def test_a_fake_script_with_a_deadline_is_ended_at_it() -> None:
 
     session = await opened(FakeTransport(never))
 
-    status = await remote.supervise(session, sudo=False, output=ignore, seconds=0.01)
+    status = await remote.supervise(session, sudo="", output=ignore, seconds=0.01)
 
     assert status is None
 

@@ -305,17 +305,20 @@ class HostRun:
         return self.attempt.facts
 
     @property
-    def sudo(self) -> bool:
-        """Whether commands go through sudo: as configured, unless the login is root."""
-        # A root login needs no sudo, and the host need not have it installed.
-        identity = self.attempt.identity
-        return self.run.plan.ssh.sudo and (identity is None or identity.uid != 0)
+    def sudo(self) -> str:
+        """The user that commands run as by sudo; empty where the login is that user."""
+        # A root login needs no sudo for root, and the host need not have it installed.
+        user, identity = self.run.plan.ssh.sudo_user, self.attempt.identity
+        if identity is None:
+            return user
+        same = identity.uid == 0 if user == "root" else identity.user == user
+        return "" if same else user
 
     @property
     def login(self) -> str:
         """The name of the user that runs commands on the host."""
         identity = self.attempt.identity
-        return "root" if self.sudo or not identity else identity.user
+        return self.sudo or (identity.user if identity else "root")
 
     @property
     def paths(self) -> HostPaths:

@@ -74,7 +74,7 @@ class _Exchange:
     exit_status: int | None = None
     feed_error: TimeoutError | None = None
 
-    async def start(self, args: tuple[str, ...], *, sudo: bool) -> Channel:
+    async def start(self, args: tuple[str, ...], *, sudo: str) -> Channel:
         """
         Execute the command and send the script's text.
 
@@ -161,7 +161,7 @@ class _Exchange:
         # included. Dropped now, it is opened anew.
         probe = _Exchange(self.session, "probe", lambda _: None)
         with anyio.move_on_after(ANSWER, shield=True), suppress(HostError):
-            channel = await probe.start((), sudo=False)
+            channel = await probe.start((), sudo="")
             try:
                 await probe.run(channel, _close_stdin)
             finally:
@@ -238,7 +238,7 @@ async def call(
     session: Session,
     name: str,
     *args: str,
-    sudo: bool = False,
+    sudo: str = "",
     feed: Feed = _close_stdin,
     output: OnOutput | None = None,
 ) -> None:
@@ -269,7 +269,7 @@ async def query(
     session: Session,
     name: str,
     *args: str,
-    sudo: bool = False,
+    sudo: str = "",
     feed: Feed = _close_stdin,
 ) -> str:
     """
@@ -294,7 +294,7 @@ async def query(
 async def supervise(
     session: Session,
     *args: str,
-    sudo: bool,
+    sudo: str,
     output: OnOutput,
     seconds: float,
     name: str = "run",
@@ -312,7 +312,7 @@ async def supervise(
         args: The arguments of ``run.sh``: CWD FILE TEXT ENVIRONMENT NAME=VALUE..., or
             those of ``outlive.sh``.
 
-        sudo: Whether the script runs as root through ``sudo -n``.
+        sudo: The user that it runs as, through ``sudo -n``; empty: the login user.
 
         output: Gets its stdout and stderr, merged, as they come.
 
@@ -342,7 +342,7 @@ async def supervise(
 
 
 async def hold(
-    session: Session, name: str, *args: str, sudo: bool = False
+    session: Session, name: str, *args: str, sudo: str = ""
 ) -> tuple[Channel, str]:
     """
     Start a script that runs until its stdin is closed, such as the lock's holder.

@@ -192,7 +192,7 @@ def _words(args: Iterable[str]) -> bytes:
     return b" ".join(quote(arg) for arg in args)
 
 
-def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
+def command_line(name: str, nbytes: int, *, sudo: str = "") -> str:
     """
     Return the command for the login shell: constant but for a name and a number.
 
@@ -202,6 +202,6 @@ def command_line(name: str, nbytes: int, *, sudo: bool = False) -> str:
     byte, which takes ten times as long. Source:
     ``benchmarks/skew.py``.
     """
-    prefix = "exec sudo -n " if sudo else "exec "
+    prefix = f"exec sudo -n -u {sudo} " if sudo else "exec "
     reader = body("parts/bytes").decode().replace('"$nbytes"', str(nbytes))
     return f"{prefix}/bin/sh -c 'eval \"$({reader})\"' ghost-{name}"

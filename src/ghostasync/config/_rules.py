@@ -157,6 +157,14 @@ _INSIDE: Final = _text(
 )
 _HTTP: Final = _text('"http://…" or "https://…"', r"(?:https?://[^\s/]\S*)?")
 _USER: Final = _text("a user of the host", r"(?:[A-Za-z_][A-Za-z0-9_.-]*\$?)?")
+_SUDO: Final = Rule(
+    f"true, false or {_USER.allowed}",
+    lambda value: (
+        isinstance(value, bool)
+        # No user has such a name: it is a slip of the pen.
+        or (value.lower() not in {"", "true", "false"} and _USER.accepts(value))
+    ),
+)
 _HOSTS: Final = Rule(
     'an expression like those of --limit ("role=web,!web3", but no @failed), or an'
     " array of them",
@@ -207,6 +215,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "host_keys": _words(*get_args(HostKeys)),
         "config": Rule("a path or false", lambda value: value is not True),
         "jump": _ARGUMENT,
+        "sudo": _SUDO,
         "proxy_command": _PLAIN,
         "connects": _whole(0),
     },

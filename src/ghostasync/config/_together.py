@@ -25,7 +25,12 @@ def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None
     findings.twice(names)
     findings.twice([(w, h.name) for w, h in zip(hosts, plan.hosts, strict=True)])
     paths = [(f"modules[{i}].path", m.path) for i, m in enumerate(plan.modules)]
-    _apart([("layout.root", plan.layout.root), *paths], findings)
+    paths = [("layout.root", plan.layout.root), *paths]
+    _apart(paths, findings)
+    if plan.ssh.sudo_user not in {"", "root"}:
+        for where in (where for where, path in paths if path.startswith("~")):
+            text = "is another folder for each login; allowed with ssh.sudo = a user:"
+            findings.add(where, f"{text} an absolute path")
     for index, module in enumerate(plan.modules):
         _apart(list(_shared(module, f"modules[{index}]")), findings)
         _here(module, f"modules[{index}]", findings)

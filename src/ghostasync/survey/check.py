@@ -192,7 +192,10 @@ async def _look_at(
     """
     ctx = seen.ctx
     await connect(ctx)
-    seen.login = f"{ctx.login} by sudo" if ctx.sudo else ctx.login
+    identity = ctx.attempt.identity
+    seen.login = ctx.login
+    if ctx.sudo and identity is not None:
+        seen.login = f"{ctx.sudo}, by sudo of {identity.user}"
     trial = await _try(ctx, first_lines)
     facts = seen.facts = ctx.known
     for text in [*findings(ctx, facts), *await rights(ctx)]:

@@ -30,15 +30,17 @@ async def test_a_login_whose_first_command_never_ends_is_named(plan: Plan) -> No
 
 
 @pytest.mark.parametrize(
-    ("said", "cure"),
+    ("sudo", "said", "cure"),
     [
-        ("sudo: not found", "install sudo, or log in as root"),
-        ("sorry, you must have a tty", "Defaults:ann !requiretty"),
-        ("a password is required", "ann ALL=(root) NOPASSWD: ALL"),
+        (True, "sudo: not found", "install sudo, or log in as root"),
+        (True, "sorry, you must have a tty", "Defaults:ann !requiretty"),
+        (True, "a password is required", "ann ALL=(root) NOPASSWD: ALL"),
+        ("deploy", "a password is required", "ann ALL=(deploy) NOPASSWD: ALL"),
+        ("deploy", "unknown user: deploy", "as root: useradd --system deploy"),
     ],
 )
 async def test_a_sudo_that_refuses_comes_with_its_cure(
-    plan: Plan, said: str, cure: str
+    plan: Plan, *, sudo: bool | str, said: str, cure: str
 ) -> None:
     who = b"home=/home/ann\nuid=1000\nuser=ann\n"
     hosts = FakeHosts()
@@ -47,7 +49,7 @@ async def test_a_sudo_that_refuses_comes_with_its_cure(
     )
 
     with pytest.raises(DeployFailed) as failed:
-        await deploy(attrs.evolve(plan, ssh=Ssh(sudo=True)), transport=hosts.transport)
+        await deploy(attrs.evolve(plan, ssh=Ssh(sudo=sudo)), transport=hosts.transport)
 
     reason = failed.value.report.hosts["h1"].reason
     assert f"sudo -n refused: {said}" in reason

@@ -268,7 +268,9 @@ def _closed(ctx: HostRun, owner: str, path: str) -> str:
     """Say that an earlier run worked as another user, and how to go on as one user."""
     earlier = owner or "another user"
     chown = f"`chown -R {ctx.login} {ctx.paths.app_dir}` there, as root"
-    how = f"log in as {earlier}" if owner and owner != "root" else "set ssh.sudo again"
+    how = "set ssh.sudo again"
+    if owner not in {"", "root"}:
+        how = f'log in as {owner}, or set ssh.sudo = "{owner}"'
     return (
         f"{path} belongs to {earlier}, and {ctx.login} may not read it: an earlier run "
         f"worked as {earlier}; {how}, or {chown}"

@@ -46,14 +46,14 @@ async def connect(ctx: HostRun) -> e.Connected:
         ) from exc
     if ctx.sudo and ctx.attempt.identity.sudo:
         complaint, user = ctx.attempt.identity.sudo.strip(), ctx.attempt.identity.user
-        cure = _cure(complaint, user)
+        cure = _cure(complaint, user, ctx.sudo)
         raise Refused(ctx.name, f"sudo -n refused: {complaint}; {cure}")
     return e.Connected(ctx.name, seconds=anyio.current_time() - started)
 
 
 async def _ask(ctx: HostRun) -> str:
     """Ask the host for the login's identity, on a second connection if one dies."""
-    args = ("sudo",) if ctx.run.plan.ssh.sudo else ()
+    args = (ctx.sudo,) if ctx.sudo else ()
     try:
         return await query(ctx.session, "probe", *args)
     except ConnectionDied:
@@ -62,11 +62,13 @@ async def _ask(ctx: HostRun) -> str:
     return await query(ctx.session, "probe", *args)
 
 
-def _cure(complaint: str, user: str) -> str:
+def _cure(complaint: str, login: str, user: str) -> str:
     """Return what root has to do on the host, by what sudo complained about."""
-    line = f"{user} ALL=(root) NOPASSWD: ALL"
+    line = f"{login} ALL=({user}) NOPASSWD: ALL"
+    if "unknown user" in complaint:
+        return f"as root: useradd --system {user}"
     if "not found" in complaint or "ermission denied" in complaint:
         return "install sudo, or log in as root"
     if " tty" in complaint:
-        line = f"Defaults:{user} !requiretty"
+        line = f"Defaults:{login} !requiretty"
     return f"as root: echo '{line}' >/etc/sudoers.d/ghostasync"
