@@ -8,7 +8,6 @@ import pytest
 import ghostasync
 from ghostasync import events
 from ghostasync._run.report import EXIT_STATUS
-from ghostasync.cli._commands import _STATUS
 from ghostasync.config import _selection
 from ghostasync.machine import TRANSITIONS
 from ghostasync.manual import GROUPS, Entry, entries, find, near
@@ -62,11 +61,15 @@ def test_exit_statuses_stand_in_the_order_in_which_they_count() -> None:
 
 
 def test_the_command_returns_no_number_that_is_not_in_the_manual() -> None:
-    assert {*EXIT_STATUS.values(), *_STATUS.values()} <= {*ExitStatus}
+    assert {*EXIT_STATUS.values()} <= {*ExitStatus}
     files = ("__init__", "_commands", "_demo", "_explain", "_init")
     returned = [
         (file, node.lineno)
-        for file in ("_run/report.py", *(f"cli/{name}.py" for name in files))
+        for file in (
+            "_run/report.py",
+            "survey/status.py",
+            *(f"cli/{name}.py" for name in files),
+        )
         for node in ast.walk(ast.parse((SOURCE / file).read_text()))
         if isinstance(node, ast.Return)
         and isinstance(node.value, ast.Constant)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
 import attrs
 from cyclopts import Parameter
@@ -56,14 +56,6 @@ __all__ = [
     "status",
     "unlock",
 ]
-
-# The first state that a host is in decides: a stranded host needs a person, whatever
-# others do.
-_STATUS: Final = {
-    "stranded": ExitStatus.STRANDED,
-    "unreachable": ExitStatus.DRIFT,
-    "drift": ExitStatus.DRIFT,
-}
 
 
 def check(*, limit: Repeatable = (), options: Common = COMMON) -> int:
@@ -297,11 +289,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
     as_json = options.output == "json"
     shown = [tables.status_json(fleet)] if as_json else tables.status(fleet, command)
     show(shown, sys.stdout)
-    states = {host.state for host in fleet.hosts.values()}
-    # A run that was killed before it moved a link has left the fleet in line.
-    killed = fleet.run is not None and fleet.run.moved and not fleet.run.holder
-    in_line = ExitStatus.DRIFT if killed else ExitStatus.DONE
-    return next((code for state, code in _STATUS.items() if state in states), in_line)
+    return fleet.exit_status
 
 
 def history(

@@ -26,7 +26,7 @@ from .._remote.facts import Facts, ModuleState
 from ..errors import HostError, StoreError
 from ..history.past_run import PastRun
 from ..history.reports import last_states
-from ..model import State
+from ..model import ExitStatus, State
 from ..protocols import ManifestLine, Store, Transport
 
 T = TypeVar("T")
@@ -144,6 +144,18 @@ class FleetStatus:
     ahead: Mapping[str, Ahead] = attrs.field(factory=dict)
     other: OtherStore | None = None
     frozen: str = ""
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The exit status of ``ghostasync status``."""
+        states = {host.state for host in self.hosts.values()}
+        # A stranded host needs a person, whatever others do.
+        if "stranded" in states:
+            return ExitStatus.STRANDED
+        # A run that was killed before it moved a link has left the fleet in line.
+        killed = self.run is not None and self.run.moved and not self.run.holder
+        drift = killed or states & {"unreachable", "drift"}
+        return ExitStatus.DRIFT if drift else ExitStatus.DONE
 
 
 @attrs.frozen
