@@ -443,6 +443,9 @@ class Deadlines:
     upload: float = 900
     """Seconds to send, extract and verify the packages of a host."""
 
+    seed: float = 300
+    """Seconds to copy what a release shares from now on, all modules of a host."""
+
     pre_deploy: float = 600
     """Seconds for each pre_deploy."""
 

@@ -10,7 +10,7 @@ field has to be reset. An attempt's *undo* is all that a way back needs to know.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Final, Literal, Protocol
 
 import anyio
@@ -22,6 +22,7 @@ from .._local.paths import HostPaths
 from .._local.redact import Redactor
 from .._remote.facts import Facts, Identity
 from .._remote.fence import FencedSession
+from ..errors import DeadlinePassed
 from ..events import Event, HostWarned
 from ..fold import HostState, RunState
 from ..goal import Goal
@@ -291,6 +292,20 @@ class HostRun:
                 yield
             finally:
                 self.at_work = False
+
+    @contextlib.contextmanager
+    def in_time(self, key: str) -> Iterator[None]:
+        """
+        Bound what is done on the host by the deadline *key*.
+
+        Raises:
+            DeadlinePassed: It was not done by then.
+        """
+        seconds = getattr(self.run.deadlines, key)
+        with anyio.move_on_after(seconds) as patience:
+            yield
+        if patience.cancelled_caught:
+            raise DeadlinePassed(self.name, key, seconds)
 
     @property
     def known(self) -> Facts:

@@ -66,7 +66,8 @@ STAGES: Final[dict[S, Step]] = {
     # Connecting has its deadline in the transport, from when a handshake may begin.
     S.CONNECTING: Step(connect),
     S.CHECKING: Step(check, key="check"),
-    S.UPLOADING: Step(upload, key="upload", busy=True),
+    # Its parts have deadlines of their own.
+    S.UPLOADING: Step(upload, busy=True),
     S.PREPARING: Step(prepare),
     S.DRAINING: Step(drain),
     S.SWITCHING: Step(switch, key="switch", steady=True),
@@ -200,13 +201,11 @@ async def _step(ctx: HostRun, step: Step) -> e.HostEvent:
     # Deadlines start with the slot in hand: in a fleet larger than rollout.concurrency
     # the queue alone would use them up.
     async with ctx.working() if step.busy else contextlib.nullcontext():
-        if not step.key:
-            with anyio.CancelScope(shield=step.steady):
+        with anyio.CancelScope(shield=step.steady):
+            if not step.key:
                 return await step.stage(ctx)
-        seconds = getattr(ctx.run.deadlines, step.key)
-        with anyio.move_on_after(seconds, shield=step.steady):
-            return await step.stage(ctx)
-        raise DeadlinePassed(ctx.name, step.key, seconds)
+            with ctx.in_time(step.key):
+                return await step.stage(ctx)
     raise AssertionError("unreachable: each way above returns or raises")
 
 

@@ -22,6 +22,14 @@ add() { # KIND FROM TO: newer and missing files are added, none is removed
 	if [ "$1" = d ]; then cp -a -u "$2/." "$3/"; else cp -a -u "$2" "$3"; fi
 }
 
+fits() { # PATH: refuses to copy what $live has there where the disk has no room for it
+	need=$(du -sk "$live/$1" 2>/dev/null || :) need=${need%%[!0-9]*}
+	free=$(df -Pk . 2>/dev/null | sed -n '$s/.* \([0-9][0-9]*\)  *[0-9-]*%.*/\1/p')
+	# What one of them does not say is not judged.
+	[ -z "$need" ] || [ -z "$free" ] || [ "$need" -lt "$free" ] || die "shared $1:" \
+		"$live/$1 has $need KiB to copy, and $dir has $free KiB free: make room"
+}
+
 share() { # KIND PATH
 	rest=$2 over=. to=$dir/shared/$2 closed=
 	while [ "$rest" != "${rest#*/}" ]; do
@@ -40,6 +48,7 @@ share() { # KIND PATH
 		mkdir -p "${to%/*}"
 		wipe "$to.incoming"
 		if [ "$live" ] && real "$1" "$live/$2"; then
+			fits "$2"
 			cp -a "$live/$2" "$to.incoming"
 			mv "$to.incoming" "$to"
 			printf '%s\n' "$2" >>"$copied"

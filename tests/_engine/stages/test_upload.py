@@ -3,7 +3,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from ghostasync import Plan, Script, State, build, deploy
+from ghostasync import Deadlines, Plan, Script, State, build, deploy
 from ghostasync import events as e
 from ghostasync.errors import DeployFailed
 from ghostasync.testing import Answer, Call, FakeHost, FakeHosts
@@ -53,6 +53,18 @@ async def test_a_host_without_room_is_sent_nothing(
     assert (row.state, row.stage) == (State.FAILED, State.UPLOADING)
     assert words in row.reason
     assert "h2" not in hosts.asked("receive")
+
+
+async def test_what_becomes_shared_has_a_deadline_of_its_own(plan: Plan) -> None:
+    hosts = FakeHosts(hangs={("h2", "share")})
+    module = attrs.evolve(plan.modules[0], shared_dirs=("uploads",))
+    plan = attrs.evolve(plan, modules=(module,))
+
+    report, _ = await run(with_rollout(plan, deadlines=Deadlines(seed=0.2)), hosts)
+
+    row = report.hosts["h2"]
+    assert (row.state, row.stage) == (State.FAILED, State.UPLOADING)
+    assert row.reason == "not done within 0.2 s (rollout.deadlines.seed)"
 
 
 async def test_each_host_gets_the_compression_that_it_knows(plan: Plan) -> None:

@@ -59,6 +59,7 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
         Refused: There is no room for the unpacked release, or its first script cannot
             be started.
         RemoteError: The host could not extract it, or it did not arrive whole.
+        DeadlinePassed: It was not sent, or what it shares not copied, in time.
     """
     # Counted from here: an attempt before this one may have sent bytes already.
     started, before = anyio.current_time(), ctx.attempt.sent
@@ -78,19 +79,23 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     ]
     # Failed releases may fill the disk before one goes live that would remove them.
     names = {release.module.name for release in ctx.attempt.to_deploy}
-    if missing and crowded(ctx, names):
-        await prune(ctx)
-        ctx.attempt.facts = await inspect(ctx)
-    if full := no_room(ctx, [release.package for release in missing]):
-        raise Refused(ctx.name, full)
-    for release in missing:
-        await _DELIVERY.deliver(ctx, release)
-        ctx.attempt.delivered |= {release.id}
-    for release in ctx.attempt.to_deploy:
-        await _share(ctx, release.module, release.id)
-    ctx.attempt.to_deploy = tuple(
-        [await _keep_environment(ctx, release) for release in ctx.attempt.to_deploy]
-    )
+    with ctx.in_time("upload"):
+        if missing and crowded(ctx, names):
+            await prune(ctx)
+            ctx.attempt.facts = await inspect(ctx)
+        if full := no_room(ctx, [release.package for release in missing]):
+            raise Refused(ctx.name, full)
+        for release in missing:
+            await _DELIVERY.deliver(ctx, release)
+            ctx.attempt.delivered |= {release.id}
+    # What users have written in the live release may be much more than the release.
+    with ctx.in_time("seed"):
+        for release in ctx.attempt.to_deploy:
+            await _share(ctx, release.module, release.id)
+    with ctx.in_time("upload"):
+        ctx.attempt.to_deploy = tuple(
+            [await _keep_environment(ctx, release) for release in ctx.attempt.to_deploy]
+        )
     if ctx.run.numbering:
         # A run without a number is history once it is killed; with all that it has sent
         # it should not be.

@@ -1,0 +1,48 @@
+"""What the live release has at a path that becomes shared is copied where it fits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ghostasync._remote.script import quote
+from tests._remote.shells import SHELLS, may_mount, run_mounted
+
+MAKE = """
+mount -t tmpfs -o size=2m none {at}
+mkdir -p {at}/1_a/up {at}/2_b {at}/.ghost/2_b
+dd if=/dev/zero of={at}/1_a/up/photos bs=1k count={kib} 2>/dev/null
+"""
+
+
+def shared(shell: str, at: str, kib: int, after: str) -> tuple[int | None, str, str]:
+    """Have release 2_b share a folder of *kib* that 1_a serves, on a disk of 2 MiB."""
+    if not may_mount():
+        pytest.skip("a disk of its own takes CAP_SYS_ADMIN")
+    here = quote(at).decode()
+    before, after = (text.format(at=here, kib=kib) for text in (MAKE, after))
+    words = (at, "2_b", f"{at}/1_a", "drop", "fresh", "d:up")
+    return run_mounted(shell, before, after, "share", *words)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_does_not_fit_is_not_copied(shell: str, tmp_path: Path) -> None:
+    nothing = '[ "$(ls -A {at}/shared)" = "" ] && [ ! -L {at}/2_b/up ]'
+
+    status, said, complaint = shared(shell, str(tmp_path), 1200, nothing)
+
+    assert (status, said) == (1, "")
+    assert re.fullmatch(
+        f"shared up: {tmp_path}/1_a/up has 1200 KiB to copy, and {tmp_path} has "
+        r"8\d\d KiB free: make room\n",
+        complaint,
+    )
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_fits_is_copied(shell: str, tmp_path: Path) -> None:
+    there = "cmp {at}/1_a/up/photos {at}/shared/up/photos"
+
+    assert shared(shell, str(tmp_path), 800, there) == (0, "", "")
