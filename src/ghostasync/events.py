@@ -87,9 +87,14 @@ class HostEvent:
 
 @attrs.frozen
 class Connected(HostEvent):
-    """The host answered, accepted the login and ran a command as asked."""
+    """
+    The host answered, accepted the login and ran a command as asked.
+
+    *key* is the fingerprint of the ssh key that logged in, empty where none did.
+    """
 
     seconds: float = 0.0
+    key: str = ""
 
 
 @attrs.frozen

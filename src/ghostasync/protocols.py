@@ -86,6 +86,10 @@ class Session(Protocol):
     def host(self) -> Host:
         """The host that the session is a handle on."""
 
+    @property
+    def key(self) -> str:
+        """The fingerprint of the ssh key that logged in; empty where none did."""
+
     async def open(self) -> None:
         """
         Connect and log in, once; where the connection has died, again.

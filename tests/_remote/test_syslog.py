@@ -55,7 +55,9 @@ def test_each_move_is_a_line_with_who_and_why(
         (site / ".ghost" / release).mkdir(parents=True)
         (site / release).mkdir()
     records.mkdir()
-    record = Activation(7, "run-7", "2_b_0", actor="ann", reason="a fix\n$(id)")
+    record = Activation(
+        7, "run-7", "2_b_0", actor="ann", key="SHA256:k", reason="a fix\n$(id)"
+    )
     (records / "7").write_text(f"outcome=moved   \n{write(record)}\n")
     target.symlink_to(site / "1_a_0")
     move = [str(site), str(target), f"{site}/1_a_0", f"{site}/2_b_0", "", "7"]
@@ -69,7 +71,7 @@ def test_each_move_is_a_line_with_who_and_why(
     assert sorted((line(log), line(log))) == [
         (
             f"{target}: {site}/1_a_0 -> {site}/2_b_0 "
-            r"generation=7 run=run-7 actor=ann reason=a fix\0012$(id)"
+            r"generation=7 run=run-7 actor=ann key=SHA256:k reason=a fix\0012$(id)"
         ),
         f"{target}: {site}/2_b_0 -> {site}/1_a_0 again, for run run-8",
     ]

@@ -68,6 +68,45 @@ def add(key: Path, folder: Path) -> None:
     subprocess.run(["ssh-add", "-q", key], check=True, env={**os.environ, **env})
 
 
+def fingerprint(key: Path) -> str:
+    said = subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, check=True)
+    return said.stdout.decode().split()[1]
+
+
+async def test_a_session_knows_the_key_that_logged_in(
+    agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    """One that the host does not take may be offered first."""
+    fleet = sshd_fleet(1)
+    session = await connect(fleet)
+    assert session.key == fingerprint(Path(fleet.ssh.identity))
+    key = locked(fleet, tmp_path)
+    add(key, tmp_path)
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  User root\n  IdentityFile {key}\n")
+
+    session = await connect(
+        fleet, Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    )
+
+    assert session.key == fingerprint(key)
+
+
+def test_a_host_and_the_journal_have_the_key_on_record(
+    sshd_fleet: StartFleet, tmp_path: Path
+) -> None:
+    sample = SampleApp.create(tmp_path, sshd_fleet(1), "site")
+    console = Console(sample)
+    console.configure(sample.plan())
+    key = fingerprint(Path(sample.fleet.ssh.identity))
+
+    events = console.deploy().events
+
+    assert [ev["key"] for ev in events if ev["event"] == "Connected"] == [key]
+    record = "cat /ghost/shop/prod/web/blue/site/.ghost/activations/1"
+    assert f"\nkey={key}\n" in sample.fleet.shell("h1", record)
+
+
 async def test_a_key_with_a_passphrase_is_used_through_the_agent_and_no_other_is(
     agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def _comparable(facts: Facts) -> Facts:
             instance="",
             at="",
             origin="",
+            key="",
             reverted_by=each.reverted_by and "run",
         )
         for number, each in enumerate(site.activations)

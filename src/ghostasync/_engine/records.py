@@ -179,6 +179,7 @@ def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
         store=ctx.run.store_id,
         instance=ctx.known.instance,
         actor=spec.actor,
+        key=ctx.session.key,
         reason=spec.reason,
         at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         commit=revision.commit,

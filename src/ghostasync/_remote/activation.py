@@ -54,7 +54,8 @@ class Activation:
     *run* moved the link *target* from *previous* (its text, empty where there was none)
     to the release *release*. *resumes* is the killed run that it took up, *undoes* the
     run that it rolled back, *origin* the number of the first run of this work. *store*
-    and *instance* tell from which store it came and to which machine. *aside* is the
+    and *instance* tell from which store it came and to which machine, *actor* and *key*
+    who brought it, and the fingerprint of the ssh key that logged in. *aside* is the
     path that an adopted folder was moved to, *fingerprint* that of the release. *at* is
     an RFC 3339 time of the run's clock. *reverted_by* is the run that took the move
     back, where that is on record. *no_return* is ``yes`` where a before_switch without
@@ -74,6 +75,7 @@ class Activation:
     store: str = ""
     instance: str = ""
     actor: str = ""
+    key: str = ""
     reason: str = ""
     at: str = ""
     commit: str = ""

@@ -51,6 +51,11 @@ class FencedSession:
         return self.inner.host
 
     @property
+    def key(self) -> str:
+        """The fingerprint of the ssh key that logged in; empty where none did."""
+        return self.inner.key
+
+    @property
     def app(self) -> str:
         """The word for the app on this host; empty until *app_dir* is known."""
         return app_word(self.app_dir) if self.app_dir else ""

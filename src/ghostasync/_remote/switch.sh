@@ -95,7 +95,7 @@ keep() {
 	flush -f "${target%/*}"
 	case $moved in *"$target
 "*)
-		why=$(grep -sE '^(run|generation|actor|reason)=' "$record" | tr '\n' ' ')
+		why=$(grep -sE '^(run|generation|actor|key|reason)=' "$record" | tr '\n' ' ')
 		syslog "$target: ${previous:-nothing} -> $new ${why% }"
 		;;
 	esac

@@ -98,6 +98,8 @@ class FakeTransport:
 class FakeSession:
     """One host; see :class:`protocols.Session`."""
 
+    key: Final = "SHA256:fake"
+
     def __init__(self, transport: FakeTransport, host: Host) -> None:
         self.host = host
         self._transport = transport

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 from ..errors import ConnectionDied, Unreachable
 from ..model import Host
@@ -51,6 +52,8 @@ class LocalTransport:
 
 class LocalSession:
     """One folder; see :class:`protocols.Session`."""
+
+    key: Final = ""
 
     def __init__(self, transport: LocalTransport, host: Host) -> None:
         self.host = host

@@ -1,7 +1,7 @@
 """
 The host keys that are believed, and the keys of new hosts that are learned.
 
-asyncssh compares keys with ``known_hosts`` by itself and asks :class:`HostKeyCheck`
+asyncssh compares keys with ``known_hosts`` by itself and asks :class:`_client.Client`
 only about a key that the file does not have. A key accepted as new counts for this
 transport at once, and for the next run once it is in the file; runs that learn at the
 same time meet at a lock on the file.
@@ -20,7 +20,7 @@ from ..model import Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint
 from ._files import unusable
 
-__all__ = ["HostKeyCheck", "Trust"]
+__all__ = ["Trust"]
 
 GLOBAL_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts"
 
@@ -96,30 +96,6 @@ class Trust:
             # ssh and other readers take no lock: one write shows them the whole line or
             # nothing of it.
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
-
-
-class HostKeyCheck(asyncssh.SSHClient):
-    """
-    The question about a host key that ``known_hosts`` does not have, put to *trust*.
-
-    *learned* tells afterwards whether the key was accepted as new.
-    """
-
-    def __init__(self, trust: Trust, endpoint: Endpoint) -> None:
-        self._trust, self._endpoint = trust, endpoint
-        self.learned = False
-
-    def validate_host_public_key(
-        self,
-        host: str,  # noqa: ARG002  asyncssh passes what the endpoint knows better
-        addr: str,  # noqa: ARG002
-        port: int,  # noqa: ARG002
-        key: asyncssh.SSHKey,
-    ) -> bool:
-        known = self._trust.knows(self._endpoint)
-        believed = self._trust.accept(self._endpoint, key)
-        self.learned = believed and not known
-        return believed
 
 
 def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:

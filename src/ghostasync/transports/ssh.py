@@ -30,6 +30,7 @@ from ..model import Host, Ssh
 from ..protocols import OnOutput
 from ._bastion import HOSTS_EACH, Bastion
 from ._channel import SshChannel
+from ._client import Client
 from ._endpoint import Endpoint
 from ._files import unusable
 from ._handshakes import Handshakes
@@ -45,7 +46,7 @@ from ._translate import (
     not_opened,
     unreachable,
 )
-from ._trust import HostKeyCheck, Trust
+from ._trust import Trust
 
 __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 
@@ -279,23 +280,25 @@ class SshTransport:
         return self._bastions[jump]
 
     async def _log_in(self, endpoint: Endpoint, stream: Stream) -> _Connection:
-        host_key_check = HostKeyCheck(self._trust, endpoint)
-        with anyio.fail_after(self._login_seconds):
-            connection = await asyncssh.connect(
-                endpoint.address,
-                endpoint.port,
-                username=endpoint.user,
-                client_keys=list(endpoint.keys.own),
-                agent_path=endpoint.keys.agent or None,
-                agent_identities=list(endpoint.keys.only) or None,
-                known_hosts=self._trust.known_hosts,
-                host_key_alias=endpoint.alias,
-                client_factory=lambda: host_key_check,
-                tunnel=OpenTunnel(stream),
-                **SHARED_OPTIONS,
-            )
+        client = Client(self._trust, endpoint)
+        try:
+            with anyio.fail_after(self._login_seconds):
+                connection = await asyncssh.connect(
+                    endpoint.address,
+                    endpoint.port,
+                    username=endpoint.user,
+                    client_keys=None,
+                    known_hosts=self._trust.known_hosts,
+                    host_key_alias=endpoint.alias,
+                    client_factory=lambda: client,
+                    tunnel=OpenTunnel(stream),
+                    **SHARED_OPTIONS,
+                )
+        finally:
+            client.close_agent()
+        connection.set_extra_info(key=client.key)
         # Writing the file blocks, and may wait for another run that writes to it.
-        if host_key_check.learned:
+        if client.learned:
             await anyio.to_thread.run_sync(self._trust.save, endpoint)
         return connection, stream
 
@@ -322,6 +325,14 @@ class SshSession:
     def is_open(self) -> bool:
         """Whether there is a connection, as far as this side has noticed."""
         return self._connection is not None and not self._connection[1].lost
+
+    @property
+    def key(self) -> str:
+        """The fingerprint of the key that logged in; empty without a connection."""
+        if self._connection is None:
+            return ""
+        key: str = self._connection[0].get_extra_info("key", "")
+        return key
 
     async def open(self) -> None:
         """Connect and log in, once; where the connection has died, again."""

@@ -48,7 +48,8 @@ async def connect(ctx: HostRun) -> e.Connected:
         complaint, user = ctx.attempt.identity.sudo.strip(), ctx.attempt.identity.user
         cure = _cure(complaint, user, ctx.sudo)
         raise Refused(ctx.name, f"sudo -n refused: {complaint}; {cure}")
-    return e.Connected(ctx.name, seconds=anyio.current_time() - started)
+    seconds = anyio.current_time() - started
+    return e.Connected(ctx.name, seconds=seconds, key=ctx.session.key)
 
 
 async def _ask(ctx: HostRun) -> str:
