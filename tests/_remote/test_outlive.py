@@ -57,7 +57,6 @@ class Migration:
             if mark in _read(entry / "cmdline")
         ]
 
-
     @property
     def left(self) -> list[str]:
         """What still works in the folder of the release."""

@@ -119,9 +119,10 @@ def _toml(plan: Plan) -> str:
     for table in ("app", "store", "ssh", "layout", "rollout"):
         lines.append(f"[{table}]")
         lines += _keys(getattr(plan, table))
-    lines.append("[inventory]")
-    hosts = ", ".join(_value(attrs.asdict(host)) for host in plan.hosts)
-    lines.append(f"hosts = [{hosts}]")
+    lines += ["[inventory]", *_keys(plan.inventory)]
+    if plan.hosts:
+        hosts = ", ".join(_value(attrs.asdict(host)) for host in plan.hosts)
+        lines.append(f"hosts = [{hosts}]")
     for module in plan.modules:
         lines += ["[[modules]]", *_keys(module)]
     return "\n".join(lines) + "\n"

@@ -70,10 +70,11 @@ class Repository:
         (path / "näme with 'quotes' $(x)\nand newline").write_text("hostile\n")
         self.commit("1")
 
-    def git(self, *args: str) -> str:
+    def git(self, *args: str, text: str = "") -> str:
         done = subprocess.run(
             ["git", "-C", str(self.path), *args],
             check=True,
+            input=text,
             capture_output=True,
             text=True,
             env={**os.environ, **_IDENTITY},
@@ -84,7 +85,8 @@ class Repository:
         (self.path / "version").write_text(version)
         (self.path / "twin").write_text(version)
         self.git("add", "-A")
-        self.git("commit", "-q", "--cleanup=verbatim", "--allow-empty", "-m", message)
+        how = ("-q", "--cleanup=verbatim", "--allow-empty", "-F", "-")
+        self.git("commit", *how, text=message)
         return self.git("rev-parse", "HEAD")
 
     def script(self, key: str, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from ..errors import NotInStore, PlanError
 from ..history.reports import REPORT
 from ..inventories.static import Static
+from ..views.text import plural
 from .basis import Basis
 
 __all__ = ["require_no_shrunk"]
@@ -36,8 +37,8 @@ async def require_no_shrunk(basis: Basis) -> None:
     before, now = await _last_count(basis), len(basis.plan.hosts)
     if now < before * _LEAST:
         raise PlanError(
-            f"the inventory names {now} hosts, and the last whole run had {before}: a "
-            "throttled answer? If so many are gone, say --inventory-shrank"
+            f"the inventory names {plural(now, 'host')}, and the last whole run had "
+            f"{before}: a throttled answer? If so many are gone, say --inventory-shrank"
         )
 
 
