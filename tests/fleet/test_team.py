@@ -235,3 +235,31 @@ def test_the_logs_of_a_run_are_those_of_its_scripts(town: Town) -> None:
         "",
         "--- post_deploy of site exited 0",
     ]
+
+
+# --- Hosts that do not do what they say ----------------------------------------------
+
+LOSES_LINKS: Final = r"""
+cp /usr/bin/mv /srv/mv
+printf '%s\n' '#!/bin/sh' 'case $* in *".site.ghost /srv/site") exit;; esac' \
+    'exec /srv/mv "$@"' >/srv/loses
+chmod +x /srv/loses
+mount --bind /srv/loses /usr/bin/mv
+"""
+
+
+def test_a_switch_that_moved_nothing_is_a_failure(town: Town) -> None:
+    ann = town.moves_in("ann")
+    ann.deploys("1")
+    town.sample.fleet.shell("h2", LOSES_LINKS)
+
+    failed = ann.tries("2")
+
+    assert (failed.exit, town.serves()) == (1, town.all_on("1")), failed.stderr
+    assert "h2  switching: " in failed.stderr
+    first, second = town.release("1"), town.release("2")
+    assert f"/srv/site leads to /ghost/shop/prod/web/blue/site/{first}, not to" in (
+        failed.stderr
+    )
+    assert f"/{second}" in failed.stderr
+    assert ann.manifest == {"site": "1"}

@@ -126,7 +126,9 @@ def _not_overtaken(ctx: HostRun) -> list[Release]:
         if release not in left:
             name = release.module.name
             ctx.run.overtaken.add(name)
-            ctx.warn(f"a later run has moved {name} here: it is left alone")
+            record = _target(ctx, release.module).record
+            who = f"run {record.run}, maybe the later one," if record else "somebody"
+            ctx.warn(f"{who} has moved {name} here: it is left alone")
     return left
 
 
