@@ -89,7 +89,7 @@ def back_to_old(*more: PastRelease) -> BackPreview:
 def test_releases_are_shown_with_what_hosts_leave_and_where_they_go() -> None:
     shown = [*tables.releases(back_to_old(), NOW)]
 
-    new, old, cut = NEW[-7:], OLD[-7:], "Show prices with tax ..."
+    new, old, cut = NEW[-7:], OLD[-7:], "Show prices with tax Sh…"
     assert shown == [
         "site",
         f"  from  5 min ago  {new}  ann           web001        {cut}",

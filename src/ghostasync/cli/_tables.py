@@ -179,10 +179,10 @@ def _waves(waves: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"{which} of {len(waves)}: {each}, {hosts}"
 
 
-def _cut(text: str) -> str:
-    """Return a line for people that fits a terminal of 80 columns."""
+def _cut(text: str, width: int = _LINE) -> str:
+    """Return a line for people that fits a terminal of 80 columns, or a part of it."""
     text = plain(text)
-    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
+    return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
 
 
 def releases(answer: BackPreview, now: float) -> Iterator[str]:
@@ -317,9 +317,7 @@ def _groups(by_host: Mapping[str, str], answer: Overview) -> Iterator[str]:
 def _to_deploy(what: ToDeploy) -> Iterator[str]:
     """Say which revision a deploy would bring, and whether it has to be built."""
     revision = what.revision
-    subject = revision.message.partition("\n")[0].rstrip()
-    if len(subject) > _SUBJECT:
-        subject = f"{subject[: _SUBJECT - 1].rstrip()}…"
+    subject = _cut(revision.message.partition("\n")[0].rstrip(), _SUBJECT)
     is_ = " is ".join(filter(None, (revision.rev, revision.commit[:7])))
     words = [is_ or revision.repo, f'"{subject}"' * bool(subject)]
     yield " ".join(filter(None, words))
