@@ -76,8 +76,11 @@ class HostState(HostMachine):
                 self.connected = False
             case e.Gone():
                 self.connected, self.gone = False, True
-            case e.Checked(live=serves) | e.RolledBack(to=serves):
+            case e.Checked(live=serves):
                 self.serves, self.looked = serves, True
+            case e.RolledBack(to=served):
+                # The way back tells only of the modules whose links had moved.
+                self.serves, self.looked = {**(self.serves or {}), **served}, True
             case e.Prepared(previous=previous):
                 self.previous = previous
             case e.Resumed(previous=previous):

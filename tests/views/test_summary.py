@@ -411,6 +411,23 @@ def test_a_revert_says_what_is_as_before() -> None:
     )
 
 
+def test_a_host_that_is_back_serves_its_modules_that_never_moved_as_well() -> None:
+    story = Story(names(2))
+    story.start()
+    story.each(e.Connected)
+    story.each(lambda h: e.Checked(h, {"site": OLD, "api": "api1"}))
+    story.package()
+    story.upload()
+    story.each(e.Prepared)
+    story.wave(1, 1, story.hosts)
+    story.tell(e.Failed("web2", "post_deploy exited 1", S.ACTIVATING))
+    story.each(lambda h: e.RollbackRequested(h, "1 host failed"), ["web1"])
+    story.each(lambda h: e.RolledBack(h, {"site": OLD}))
+    story.finish("failed", 1, "1 host failed")
+
+    assert f"  now:  {OLD}, api1 on 2 hosts" in words(story)
+
+
 def test_a_revert_that_lost_a_host_does_not_guess_what_it_serves() -> None:
     story = reverted(Story(names(3)))
     story.tell(e.Failed("web1", "no answer", S.CHECKING, unreachable=True))
