@@ -104,7 +104,7 @@ PROMISED = {
     "ghostasync.transports.ssh": "Handshakes SshChannel SshSession SshTransport",
     "ghostasync.views": "",
     "ghostasync.views.board": "Board GateRow HostRow ModuleRow",
-    "ghostasync.views.folding": "Failure Failures fold_hosts short_hosts",
+    "ghostasync.views.folding": "Failure Failures WIDTH fold_hosts short_hosts",
     "ghostasync.views.summary": "MAX_LINES TypedCommand failure is_clean success",
     "ghostasync.views.text": "ago clock last_lines plain plural size span",
 }

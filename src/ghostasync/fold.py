@@ -76,11 +76,9 @@ class HostState(HostMachine):
                 self.connected = False
             case e.Gone():
                 self.connected, self.gone = False, True
-            case e.Checked(live=serves):
-                self.serves, self.looked = serves, True
-            case e.RolledBack(to=served):
+            case e.Checked(live=serves) | e.RolledBack(to=serves):
                 # The way back tells only of the modules whose links had moved.
-                self.serves, self.looked = {**(self.serves or {}), **served}, True
+                self.serves, self.looked = {**(self.serves or {}), **serves}, True
             case e.Prepared(previous=previous):
                 self.previous = previous
             case e.Resumed(previous=previous):

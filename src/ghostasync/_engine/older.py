@@ -19,15 +19,14 @@ from .. import events as e
 from .._remote.facts import Facts
 from ..goal import Deploy
 from ..protocols import Lineage
+from ..views.folding import short_hosts
+from ..views.text import plural
 from .host import HostRun, RunContext
 
 __all__ = ["Relation", "relations", "why_older"]
 
 SECONDS: Final = 60
 """Seconds that sources have to say which commits are older."""
-
-_HOSTS: Final = 3
-"""Hosts that a message names; more are counted."""
 
 
 @attrs.frozen
@@ -51,24 +50,24 @@ class Relation:
         ahead, behind = self.distance or (0, 0)
         if ahead or not behind:
             return ""
-        older = f"{_commits(behind)} older than {self.other[:7]}"
+        older = f"{plural(behind, 'commit')} older than {self.other[:7]}"
         return (
-            f"{self.module}: {self.commit[:7]} is {older}, which {_few(self.hosts)}; "
+            f"{self.module}: {self.commit[:7]} is {older}, which {_serve(self.hosts)}; "
             "to go back all the same, say --back"
         )
 
     @property
     def warning(self) -> str:
         """What is to be told of it; empty where it only comes later."""
-        where = f"{self.commit[:7]} and {self.other[:7]}, which {_few(self.hosts)}"
+        where = f"{self.commit[:7]} and {self.other[:7]}, which {_serve(self.hosts)}"
         if self.distance is None:
             return f"{self.module}: whether {where}, is older, the source does not say"
         ahead, behind = self.distance
         if not (ahead and behind):
             return ""
         return (
-            f"{self.module}: the histories of {where}, diverge: {_commits(behind)} of "
-            f"what serves {'is' if behind == 1 else 'are'} not in what comes"
+            f"{self.module}: the histories of {where}, diverge: "
+            f"{plural(behind, 'commit')} of what serves {'is' if behind == 1 else 'are'} not in what comes"
         )
 
 
@@ -115,13 +114,5 @@ async def relations(
     return found
 
 
-def _commits(count: int) -> str:
-    return "1 commit" if count == 1 else f"{count} commits"
-
-
-def _few(hosts: tuple[str, ...]) -> str:
-    if len(hosts) == 1:
-        return f"{hosts[0]} serves"
-    shown = ", ".join(hosts[:_HOSTS])
-    more = len(hosts) - _HOSTS
-    return f"{shown} and {more} more serve" if more > 0 else f"{shown} serve"
+def _serve(hosts: tuple[str, ...]) -> str:
+    return f"{short_hosts(hosts)} serve{'s' * (len(hosts) == 1)}"

@@ -12,6 +12,7 @@ from ..config._selection import BEHIND, FAILED, select
 from ..history.reports import failed_hosts
 from ..model import Host
 from ..protocols import ManifestLine, Transport
+from ..views.folding import short_hosts
 from .basis import Basis, spec_of_look
 from .hosts import place
 from .unfinished import Seen
@@ -50,7 +51,7 @@ async def choose_hosts(
         )
         silent = [name for name, facts in seen.items() if not isinstance(facts, Facts)]
         if silent:
-            warnings = (f"no answer, so not among {BEHIND}: {', '.join(silent)}",)
+            warnings = (f"no answer, so not among {BEHIND}: {short_hosts(silent)}",)
     return select(basis.plan.hosts, limit, groups), warnings
 
 

@@ -20,6 +20,7 @@ from ..errors import PlanError, StoreError
 from ..goal import Rollback
 from ..history.runs import find_run
 from ..model import Host, Package, Revision
+from ..views.folding import short_hosts
 from .basis import Basis, Task
 from .hosts import leaves_out, place
 from .ledger import Ledger, Undoing
@@ -28,9 +29,6 @@ from .modules import wanted, whole_ids
 from .unfinished import Seen
 
 __all__ = ["held_packages", "plan_rollback"]
-
-_HOSTS = 3
-"""Hosts that a message names; more are counted."""
 
 
 async def plan_rollback(
@@ -205,7 +203,7 @@ def _gets(basis: Basis, host: Host, module: str) -> bool:
 def _stays(undoing: Undoing) -> list[str]:
     """Say which modules the run has brought, and how they would go."""
     return [
-        f"{module}: {undoing.release[module]} stays on {_few(hosts)}: nothing was "
+        f"{module}: {undoing.release[module]} stays on {short_hosts(hosts)}: nothing was "
         f"there before run {undoing.run}; ghostasync rollback --remove takes its link "
         "away"
         for module, hosts in undoing.stays.items()
@@ -221,7 +219,7 @@ def _groups(undoing: Undoing) -> list[str]:
             for host, modules in undoing.to.items():
                 if module in modules:
                     hosts[modules[module]].append(host)
-            groups = "; ".join(f"{r} on {_few(names)}" for r, names in hosts.items())
+            groups = "; ".join(f"{r} on {short_hosts(names)}" for r, names in hosts.items())
             lines.append(
                 f"{module}: hosts go back to different releases: {groups}; MANIFEST "
                 "stays as it is"
@@ -246,7 +244,7 @@ async def _possible(
         try:
             await basis.store.packages.package(release)
         except StoreError as exc:
-            lines.append(f"{module}: {_few(hosts)} cannot go to {release}: {exc}")
+            lines.append(f"{module}: {short_hosts(hosts)} cannot go to {release}: {exc}")
             for host in hosts:
                 del to[host][module]
     left = {host: modules for host, modules in to.items() if modules}
@@ -271,8 +269,3 @@ def _manifest(basis: Basis, asked: Rollback, undoing: Undoing) -> frozenset[str]
         if len(releases) == 1 and (asked.to or lines.get(module) in left):
             moves.add(module)
     return frozenset(moves)
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_HOSTS])
-    return shown + f" and {len(names) - _HOSTS} more" * (len(names) > _HOSTS)

@@ -23,7 +23,10 @@ import attrs
 from ..model import State
 from .text import plural
 
-__all__ = ["Failure", "Failures", "fold_hosts", "short_hosts"]
+__all__ = ["WIDTH", "Failure", "Failures", "fold_hosts", "short_hosts"]
+
+WIDTH: Final = 60
+"""Cells for host ranges in a sentence; longer ones are counted."""
 
 _DIGITS: Final = re.compile(r"([0-9]+)")
 
@@ -65,7 +68,7 @@ def fold_hosts(names: Iterable[str]) -> str:
     return ",".join(best)
 
 
-def short_hosts(names: Sequence[str], width: int) -> str:
+def short_hosts(names: Sequence[str], width: int = WIDTH) -> str:
     """Fold *names*; a fold wider than *width* becomes the first name and a number."""
     folded = fold_hosts(names)
     if len(folded) <= width or len(names) < 2:  # noqa: PLR2004

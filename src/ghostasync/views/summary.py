@@ -21,7 +21,7 @@ from .. import events as e
 from ..model import Action, Outcome, Report
 from ..model import State as S  # noqa: N817  as in the table of states
 from .board import Board
-from .folding import Failure, fold_hosts, short_hosts
+from .folding import WIDTH, Failure, fold_hosts, short_hosts
 from .text import last_lines, plural, size, span
 
 __all__ = ["MAX_LINES", "TypedCommand", "failure", "is_clean", "success"]
@@ -34,9 +34,6 @@ _DETAILS: Final = 4
 
 _LONGEST: Final = 300
 """Characters of a line that a script printed; binary data has endless lines."""
-
-_WIDTH: Final = 60
-"""Cells for host ranges; longer ones are counted."""
 
 _UNKNOWN: Final = "unknown"
 
@@ -238,7 +235,7 @@ def _reasons(failures: Sequence[Failure], room: int, width: int) -> list[str]:
     for group in shown:
         stage = f"{group.step}: " if group.step else ""
         why = f"  {stage}{' '.join(last_lines(group.reason, 2))}"
-        names = short_hosts(group.names, max(_WIDTH, width - len(why) - 2))
+        names = short_hosts(group.names, max(WIDTH, width - len(why) - 2))
         lines.append(f"  {names}{why}")
     if len(shown) < len(failures):
         rest = sum(len(group.hosts) for group in failures[len(shown) :])
@@ -259,10 +256,10 @@ def _serving(report: Report, board: Board) -> str:
     lines = []
     for serves, hosts in told[:3]:
         names = fold_hosts(hosts)
-        if len(names) > _WIDTH:
+        if len(names) > WIDTH:
             # One name of many helps only where a person is to look there.
             look = serves == _UNKNOWN
-            names = short_hosts(hosts, _WIDTH) if look else plural(len(hosts), "host")
+            names = short_hosts(hosts) if look else plural(len(hosts), "host")
         lines.append(_serves(serves or "as before", names))
     rest = sum(len(hosts) for _, hosts in told[3:])
     return "; ".join(lines + ([f"others on {plural(rest, 'host')}"] if rest else []))
