@@ -851,6 +851,36 @@ async def test_a_host_that_was_converged_knows_of_the_migration_from_others(
     await refused(history)
 
 
+async def test_a_host_that_was_converged_knows_of_the_migration_by_itself(
+    history: History,
+) -> None:
+    history.scene.plan = with_rollout(history.scene.plan, max_failures=1)
+    history.fleet.breaks = fails("check", "h1")
+    script, plan = Script(inline="migrate", no_return=True), history.scene.plan
+    module = attrs.evolve(plan.modules[0], before_switch=script)
+    history.scene.plan = plan = attrs.evolve(plan, modules=(module,))
+    await history.deploy("4")
+    history.fleet.breaks = lambda _: None
+    await converge(plan, transport=history.fleet.transport)
+
+    with pytest.raises(PlanError, match="no way back"):
+        await history.rollback(to=history.scene.old, limit=("h1",))
+
+
+@pytest.mark.parametrize("undo", [True, False])
+async def test_to_go_forward_again_passes_no_migration(
+    history: History, undo: bool
+) -> None:
+    fourth = await migrated(history)
+    fifth = await history.deploy("5")
+    back = await history.rollback()
+    history.assert_serves(fourth)
+
+    await history.rollback(back.run if undo else "", to="" if undo else fifth)
+
+    history.assert_serves(fifth)
+
+
 async def test_a_run_that_fails_goes_back_past_its_own_migration(
     history: History,
 ) -> None:

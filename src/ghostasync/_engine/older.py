@@ -65,9 +65,10 @@ class Relation:
         ahead, behind = self.distance
         if not (ahead and behind):
             return ""
+        missing = f"{plural(behind, 'commit')} of what serves"
         return (
-            f"{self.module}: the histories of {where}, diverge: "
-            f"{plural(behind, 'commit')} of what serves {'is' if behind == 1 else 'are'} not in what comes"
+            f"{self.module}: the histories of {where}, diverge: {missing} "
+            f"{'is' if behind == 1 else 'are'} not in what comes"
         )
 
 

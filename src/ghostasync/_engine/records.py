@@ -24,7 +24,7 @@ from .._build.release import Release
 from .._remote.activation import Activation, Ended, write
 from .._remote.call import call
 from ..errors import HostError, Refused
-from ..goal import Resume
+from ..goal import Converge, Resume
 from ..history.chain import last_before
 from .host import HostRun, Move, RunContext
 from .takeover import move_of, moved_by_killed_run
@@ -167,6 +167,9 @@ def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
     takes_up = spec.killed is not None
     # What the work is for: a rollback that is resumed is one to later rollbacks, too.
     goal = spec.goal.of if isinstance(spec.goal, Resume) else spec.goal
+    # A host that was converged may be asked alone what it must not go back past.
+    brings = goal.migrates or isinstance(goal, Converge)
+    migrated = brings and "before_switch" in release.package.scripts
     return Activation(
         generation=ctx.run.generation,
         run=spec.id,
@@ -187,7 +190,7 @@ def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
         undoes=spec.killed.undoes if spec.killed else spec.follows,
         resumes=spec.follows if takes_up else "",
         origin=str(spec.killed.origin if spec.killed else ctx.run.generation),
-        no_return="yes" if goal.migrates and script.no_return else "",
+        no_return="yes" if migrated and script.no_return else "",
     )
 
 

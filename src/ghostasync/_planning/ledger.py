@@ -202,14 +202,23 @@ class Ledger:
         *to* maps host names to modules to the releases that they go to.
         """
         barred = {move.release for move in self._records if move.no_return}
+        # By the lowest number on record: whatever brings a release later, it is as old.
+        came: dict[str, int] = {}
+        for move in self._records:
+            number = came.get(move.release, move.generation)
+            came[move.release] = min(number, move.generation)
         found = {}
         for host, modules in to.items():
             for module, release in modules.items():
                 moves = self.stacks.get(module, {}).get(host, ())
+                # What has been rolled away from is below none; to go to it again may
+                # well be to go forward.
+                below = release in {move.release for move in moves}
                 for move in reversed(moves):
                     if move.release == release:
                         break
-                    if move.release in barred:
+                    later = below or came[move.release] > came.get(release, 0)
+                    if move.release in barred and later:
                         found[module] = move.release
         return found
 

@@ -203,9 +203,9 @@ def _gets(basis: Basis, host: Host, module: str) -> bool:
 def _stays(undoing: Undoing) -> list[str]:
     """Say which modules the run has brought, and how they would go."""
     return [
-        f"{module}: {undoing.release[module]} stays on {short_hosts(hosts)}: nothing was "
-        f"there before run {undoing.run}; ghostasync rollback --remove takes its link "
-        "away"
+        f"{module}: {undoing.release[module]} stays on {short_hosts(hosts)}: nothing "
+        f"was there before run {undoing.run}; ghostasync rollback --remove takes its "
+        "link away"
         for module, hosts in undoing.stays.items()
     ]
 
@@ -219,7 +219,9 @@ def _groups(undoing: Undoing) -> list[str]:
             for host, modules in undoing.to.items():
                 if module in modules:
                     hosts[modules[module]].append(host)
-            groups = "; ".join(f"{r} on {short_hosts(names)}" for r, names in hosts.items())
+            groups = "; ".join(
+                f"{r} on {short_hosts(names)}" for r, names in hosts.items()
+            )
             lines.append(
                 f"{module}: hosts go back to different releases: {groups}; MANIFEST "
                 "stays as it is"
@@ -244,7 +246,9 @@ async def _possible(
         try:
             await basis.store.packages.package(release)
         except StoreError as exc:
-            lines.append(f"{module}: {short_hosts(hosts)} cannot go to {release}: {exc}")
+            lines.append(
+                f"{module}: {short_hosts(hosts)} cannot go to {release}: {exc}"
+            )
             for host in hosts:
                 del to[host][module]
     left = {host: modules for host, modules in to.items() if modules}
