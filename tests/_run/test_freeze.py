@@ -108,7 +108,10 @@ async def test_a_frozen_app_is_looked_at_and_built(scene: Scene) -> None:
     await frozen(scene)
     transport = scene.fleet.transport
 
-    assert await check(scene.plan, transport=transport) == ()
+    (found,) = await check(scene.plan, transport=transport)
+    assert found.text.startswith("frozen by ann on ")
+    assert found.text.endswith(f"{WHY}; ghostasync unlock ends it")
+    assert (found.host, found.warning) == ("", False)
     assert [*await build(scene.plan)] == ["site"]
     assert [*(await dry_run(scene.plan)).modules] == ["site"]
 

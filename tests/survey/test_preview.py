@@ -266,6 +266,7 @@ async def test_a_freeze_and_a_run_that_goes_on_are_told(fleet: Committed) -> Non
     assert (before.held, before.exit_status) == ("", 0)
     assert locked.held == "run 20260101T000000Z-abcdef by bob on desk is going on"
     assert frozen.held.startswith("frozen by bob on ")
+    assert frozen.held.endswith("a fair; ghostasync unlock ends it")
     assert locked.exit_status == frozen.exit_status == 4
     assert [*tables.preview(frozen)][-1] == frozen.held
     assert of_site(frozen) == of_site(before)

@@ -35,6 +35,7 @@ from ..model import Package, Revision
 from ..protocols import Channel, Store, Transport
 from ._ci import wrong_in_ci
 from ._scripts import read_scripts
+from .status import who_holds
 
 __all__ = ["Finding", "Overview", "ToDeploy"]
 
@@ -138,6 +139,9 @@ async def overlook(spec: RunSpec, transport: Transport) -> Overview:
 
     looks = await ask_each(spec, transport, look)
     answers = {each.ctx.name: each.facts for each in looks if each.facts}
+    with suppress(StoreError):  # a store that cannot be read is told above
+        if held := await who_holds(spec.store, answers):
+            found.append(Finding("", held))
     return Overview(
         hosts=tuple(host.name for host in spec.hosts),
         logins={each.ctx.name: each.login for each in looks if each.login},

@@ -29,7 +29,7 @@ from ..goal import Deploy
 from ..model import Package, Revision
 from ..protocols import Transport
 from .check import obstacles
-from .status import who_froze
+from .status import who_holds
 
 __all__ = ["Commits", "Preview", "Step"]
 
@@ -144,7 +144,6 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
     back = isinstance(spec.goal, Deploy) and spec.goal.back
     rollout = spec.plan.rollout
     waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
-    holders = [f"{seen.holder} is going on" for seen in facts.values() if seen.holder]
     silent = tuple(host for host in wrong if host not in facts)
     return Preview(
         modules={m.module.name: m.package or m.revision for m in spec.modules},
@@ -161,7 +160,7 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
         obstacles=wrong,
         silent=silent,
         refused="" if back else "; ".join(refused),
-        held=await who_froze(spec.store, facts) or next(iter(holders), ""),
+        held=await who_holds(spec.store, facts),
         stops=_stops(spec, len(silent), len(wrong) - len(silent)),
         warnings=spec.warnings,
     )

@@ -287,6 +287,14 @@ async def who_froze(store: Store, seen: Seen) -> str:
     return next(filter(None, told), "")
 
 
+async def who_holds(store: Store, seen: Seen) -> str:
+    """Return why a deploy would end with 4; empty where it would not."""
+    if frozen := await who_froze(store, seen):
+        return f"{frozen}; ghostasync unlock ends it"
+    told = (facts.holder for facts in seen.values() if isinstance(facts, Facts))
+    return next((f"{holder} is going on" for holder in told if holder), "")
+
+
 async def _other_store(store: Store, seen: Seen) -> OtherStore | None:
     known = await store.runs.ids()
     strange = strange_run(seen, known, await store.identity())
