@@ -9,6 +9,7 @@ from ghostasync import events as e
 from ghostasync.cli._bars import ASCII, UNICODE, Glyphs
 from ghostasync.cli._view import MAX_ROWS, lines
 from ghostasync.model import State as S  # noqa: N817  as in the table
+from ghostasync.views.board import Board
 from tests.story import OLD, Story, failed_run, folded, gated_run, good_run, names
 
 
@@ -414,3 +415,20 @@ def test_a_mixed_fleet_shows_what_serves_where() -> None:
 
     assert " new release live on 3 hosts · old release live on 1 host" in frame
     assert " 1 failed" in frame
+
+
+def test_the_last_board_tells_a_warning_in_full() -> None:
+    text = (
+        f"MANIFEST stays: the run was under --limit; {'words ' * 12}ghostasync deploy"
+    )
+    records = good_run(3).records
+    board = folded(records[:-1])
+    board.warnings.append(text)
+    over = folded(records)
+    over.warnings.append(text)
+
+    def shown(board: Board) -> str:
+        return " ".join(line.plain.strip() for line in lines(board, 0.0, 80, 24))
+
+    assert text not in shown(board)
+    assert text in shown(over)

@@ -282,7 +282,12 @@ def tallies(board: Board, width: int, glyphs: Glyphs) -> Iterator[Text]:
     yield from _listed(parts, width, glyphs)
     if board.stopped and not board.finished:
         yield from wrapped(f"stopped: {board.stopped.reason}", "red", width, " ")
-    yield from (Text(f" ! {plain(text)}", "yellow") for text in board.warnings[-2:])
+    for text in board.warnings[-2:]:
+        # While the run goes on hosts need the height; its last words are told in full.
+        if board.finished:
+            yield from wrapped(text, "yellow", width, " ! ")
+        else:
+            yield Text(f" ! {plain(text)}", "yellow")
 
 
 def wrapped(text: str, style: str, width: int, sign: str = "   ") -> Iterator[Text]:
