@@ -103,6 +103,12 @@ def test_releases_are_shown_with_what_hosts_leave_and_where_they_go() -> None:
     ]
 
 
+def test_modules_whose_line_in_manifest_goes_back_first_are_one_line() -> None:
+    both = attrs.evolve(back_to_old(), manifest=("api", "site"))
+
+    assert [*tables.ways(both)][-1] == "MANIFEST goes back first: api, site"
+
+
 def test_an_age_that_no_clock_can_tell_is_not_told() -> None:
     ahead, unknown = NOW + 60, 0.0
     more = (PastRelease("a", at=ahead), PastRelease("b", at=unknown))

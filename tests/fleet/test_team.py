@@ -190,7 +190,9 @@ def test_a_freeze_is_for_every_store_and_history_tells_why(town: Town) -> None:
     ann, bob = town.moves_in("ann"), town.moves_in("bob")
     ann.deploys("1")
     ann.deploys("2", "--reason", "a fix")
-    assert ann("lock", "--reason", "sale until Monday").exit == 0
+    locked = ann("lock", "--reason", "sale until Monday")
+    assert locked.exit == 0
+    assert locked.last == {"v": 1, "text": "frozen: sale until Monday", "left": {}}
 
     for person in (ann, bob):
         refused = person.tries("3")
@@ -200,7 +202,7 @@ def test_a_freeze_is_for_every_store_and_history_tells_why(town: Town) -> None:
         assert "sale until Monday" in person.status.stdout
     assert bob("rollback").exit == 0
     assert town.serves() == town.all_on("1")
-    assert ann("unlock").exit == 0
+    assert ann("unlock").last["text"] == "nothing is frozen"
     ann.deploys("3")
 
     told = ann.read("history").stdout

@@ -295,7 +295,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
 def history(
     *,
     count: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
-    verify: bool = False,
+    verify: Flag = False,
     options: Common = COMMON,
 ) -> int:
     """
@@ -304,8 +304,8 @@ def history(
     Args:
         count: How many.
 
-        verify: Whether the journals are compared instead with what later runs saw of
-            them; exit status 1: some were changed or taken away.
+        verify: Compare the journals instead with what later runs saw of them; exit
+            status 1: some were changed, cut off or taken away.
 
         options: As everywhere.
     """
@@ -338,7 +338,9 @@ def lock(*, reason: str = "", until: str = "", options: Common = COMMON) -> int:
     """
     plan, ends = options.plan(), parse_time(until)
     left = run_async(partial(api.freeze, plan, reason, until=ends))
-    return _frozen(left, f"frozen: {reason}", "not frozen, but for this store")
+    end = f" until {until}" if until else ""
+    done = f"frozen{end}: {reason}"
+    return _frozen(options, left, done, "not frozen, but for this store")
 
 
 def unlock(*, options: Common = COMMON) -> int:
@@ -349,12 +351,15 @@ def unlock(*, options: Common = COMMON) -> int:
         options: As everywhere.
     """
     left = run_async(partial(api.unfreeze, options.plan()))
-    return _frozen(left, "nothing is frozen", "still frozen")
+    done = "no longer frozen in the store" if left else "nothing is frozen"
+    return _frozen(options, left, done, "still frozen")
 
 
-def _frozen(left: Mapping[str, str], done: str, but: str) -> int:
+def _frozen(options: Common, left: Mapping[str, str], done: str, but: str) -> int:
+    """Say what was done in the store, and on which hosts it was not."""
+    as_json = options.output == "json"
     lines = [f"{host}: {but}: {reason}" for host, reason in left.items()]
-    show([done, *lines], sys.stdout)
+    show([tables.frozen_json(done, left)] if as_json else [done, *lines], sys.stdout)
     return ExitStatus.FAILED if left else ExitStatus.DONE
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "back_json",
     "findings",
     "findings_json",
+    "frozen_json",
     "history",
     "history_json",
     "logs",
@@ -235,8 +236,9 @@ def ways(answer: BackPreview) -> Iterator[str]:
         # Releases that were named are gone to from whatever serves.
         silent = ", no answer yet" * (now == "?" and bool(answer.run))
         yield plain(f"{told}{silent}")
-    for module in answer.manifest:
-        yield plain(f"{module}: MANIFEST goes back first")
+    if answer.manifest:
+        lines = ", ".join(sorted(answer.manifest))
+        yield plain(f"MANIFEST goes back first: {lines}")
     for warning in answer.warnings:
         yield plain(f"warning: {warning}")
 
@@ -539,15 +541,22 @@ def history_json(entries: Iterable[HistoryEntry]) -> Iterator[str]:
         yield _json(**attrs.asdict(entry))
 
 
-def verified(compared: int, wrong: Iterable[str]) -> Iterator[str]:
+def verified(compared: int, wrong: Sequence[str]) -> Iterator[str]:
     """Say what is wrong with the journals of how many runs."""
     yield from map(plain, wrong)
-    yield f"{plural(compared, 'run')} compared with what the next one saw"
+    if not wrong:
+        yield "no journal was changed, cut off or taken away"
+    yield f"{plural(compared, 'run')} compared, each with what the next one saw of it"
 
 
 def verified_json(compared: int, wrong: Sequence[str]) -> str:
     """Return the same as one line of JSON."""
     return _json(compared=compared, wrong=wrong)
+
+
+def frozen_json(text: str, left: Mapping[str, str]) -> str:
+    """Return what became of a freeze, and why not on some hosts, as a line of JSON."""
+    return _json(text=text, left=dict(left))
 
 
 def logs(answer: Sequence[Log]) -> Iterator[str]:
