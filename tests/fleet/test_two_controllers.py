@@ -1,7 +1,12 @@
-"""The table of two controllers on real hosts: Ann's clock is three hours ahead."""
+"""
+The table of two controllers on real hosts: Ann's clock is three hours ahead.
+
+Half of it, each state once; all of it with ``GHOSTASYNC_WHOLE_TABLE=1``.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +25,13 @@ from tests.two_controllers import TABLE
 pytestmark = pytest.mark.fleet
 
 WAITS: Final = '[ "$GHOST_HOST" != h1 ] || until [ -e /srv/gate ]; do sleep 0.1; done'
+HALF: Final = (
+    ("killed", "own stores"),
+    ("live", "one store"),
+    ("rolled back", "own stores"),
+    ("overtaken", "one store"),
+)
+SCENES: Final = TABLE if os.environ.get("GHOSTASYNC_WHOLE_TABLE") else HALF
 READ: Final = ("status", "rollback --dry-run")
 
 
@@ -80,7 +92,7 @@ def serves(town: Town) -> str:
     return "".join(town.serves().values())
 
 
-@pytest.mark.parametrize(("state", "stores"), TABLE)
+@pytest.mark.parametrize(("state", "stores"), SCENES)
 def test_every_command_does_what_it_says(
     sshd_fleet: StartFleet, tmp_path: Path, state: str, stores: str
 ) -> None:
