@@ -138,6 +138,8 @@ async def test_a_record_says_who_moved_what_and_why(plan: Plan) -> None:
         "release": report.releases["site"],
         "target": "/srv/site",
         "actor": "ann",
+        "key": "SHA256:fake",
+        "no_return": "",
         "origin": "1",
         "reason": "a\\0012fix",
         **dict.fromkeys(

@@ -336,7 +336,7 @@ def test_everything_wrong_is_said_at_once_and_in_order() -> None:
         ),
         (
             "rollout.deadlines.bild: is unknown (did you mean build?); allowed: build,"
-            " connect, check, upload, pre_deploy, before_switch, drain, switch,"
+            " connect, check, upload, seed, pre_deploy, before_switch, drain, switch,"
             " post_deploy, verify, undrain, after_wave, rollback, after_all_deploy,"
             " stall, settle"
         ),
