@@ -73,6 +73,14 @@ STACKS = {
         [A, B, move(3, "a", "rollback", undoes="r2", outcome="reverted")],
         "a b",
     ),
+    "a rollback that was killed, and deployed over": (
+        [A, B, C, move(4, "b", "rollback", outcome="moved", undoes="r3"), move(5, "d")],
+        "a b d",
+    ),
+    "a converge that was killed, and deployed over": (
+        [A, C, move(4, "a", "converge", outcome="moved"), move(5, "d")],
+        "a d",
+    ),
     "a canary that was converged": ([A, C, move(4, "a", "converge")], "a"),
     "a canary that was booted": ([A, C, move(4, "a", "boot")], "a"),
     "a converge to what it missed": ([A, move(4, "c", "converge")], "a c"),
@@ -86,6 +94,15 @@ STACKS = {
 @pytest.mark.parametrize(("moves", "left"), STACKS.values(), ids=STACKS)
 def test_moves_stand_until_they_are_undone(moves: list[Activation], left: str) -> None:
     assert [each.release for each in stack(trail(*moves))] == left.split()
+
+
+def test_a_killed_rollback_that_moved_no_link_has_left_nothing() -> None:
+    killed = move(3, "a", "rollback", outcome="moved", undoes="r2")
+    last, *others = trail(A, B, killed, move(4, "d")).activations
+    last = attrs.evolve(last, previous="/releases/b")
+    state = attrs.evolve(trail(A, B, killed, last), activations=(last, *others))
+
+    assert [each.release for each in stack(state)] == ["a", "b", "d"]
 
 
 @pytest.mark.parametrize(("serves", "left"), [("b", ["r1", "r2"]), ("a", ["r1"])])

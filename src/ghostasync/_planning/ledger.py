@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 import attrs
@@ -46,6 +47,7 @@ def stack(
     elsewhere: a host may have missed being told.
     """
     left = {move.previous.rpartition("/")[2] for move in target.activations}
+    laters = {m.generation: n for n, m in pairwise(target.activations)}
     standing: list[Activation] = []
     now = target.record
     goals = {**(goals or {}), **{move.run: move.goal for move in target.activations}}
@@ -54,12 +56,18 @@ def stack(
         proven = move.outcome == "live" or (
             move.outcome == "moved" and move.run in live and move.release in left
         )
+        below = [each.release for each in standing]
+        back = move.goal in _BACK and move.release in below
+        # What it goes back to was proven before, so it has left what served once its
+        # link has moved: the next run found it there.
+        later = laters.get(move.generation)
+        found = later is not None and later.previous.rpartition("/")[2] == move.release
+        proven = proven or (back and move.outcome == "moved" and found)
         if not proven and move is not now:
             continue
         if standing and standing[-1].release == move.release:
             continue
-        below = [each.release for each in standing]
-        if move.goal in _BACK and move.release in below:
+        if back:
             del standing[len(below) - below[::-1].index(move.release) :]
             continue
         # What a rollback undid is gone, also where another run had brought it: this
