@@ -88,6 +88,23 @@ def test_an_adopted_folder_gives_what_is_shared(site: Site) -> None:
         assert site.sample.shared(host, "site", ".env").read_text() == "KEY=1"
 
 
+def test_an_adopted_folder_is_back_where_its_link_is_removed(site: Site) -> None:
+    site.configure(adopt=True)
+    folders = [site.sample.fleet.path(host, "/srv/site") for host in HOSTS]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "precious").touch()
+    site.deploy("1")
+
+    outcome = site.console("rollback", "--remove")
+
+    assert outcome.exit == 0, outcome.stderr
+    for folder in folders:
+        assert not folder.is_symlink()
+        assert (folder / "precious").exists()
+        assert [path.name for path in folder.parent.iterdir()] == ["site"]
+
+
 def test_a_first_deploy_that_failed_leaves_no_broken_file(site: Site) -> None:
     site.configure(shared_files=("config.ini",))
     config = site.sample.repositories["site"].path / "config.ini"

@@ -203,9 +203,9 @@ def _gets(basis: Basis, host: Host, module: str) -> bool:
 def _stays(undoing: Undoing) -> list[str]:
     """Say which modules the run has brought, and how they would go."""
     return [
-        f"{module}: {undoing.release[module]} stays on {short_hosts(hosts)}: nothing "
-        f"was there before run {undoing.run}; ghostasync rollback --remove takes its "
-        "link away"
+        f"{module}: {undoing.release[module]} stays on {short_hosts(hosts)}: no "
+        f"release was there before run {undoing.run}; ghostasync rollback --remove "
+        "takes its link away"
         for module, hosts in undoing.stays.items()
     ]
 

@@ -25,7 +25,9 @@ async def remove_links(ctx: HostRun) -> bool:
         target = ctx.known.targets[module.name]
         goes_now = not goes.get(module.name) and target.live and target.record
         if goes_now and target.record and not overtaken(ctx, module):
-            # To where it was before there was a link: to nothing.
+            # To what was there before there was a link: nothing, or what was adopted.
+            stand = [m for m in target.activations if m.outcome != "reverted"]
+            adopted = next((m for m in stand if m.aside), target.record)
             moves.append(
                 Move(
                     module=module.name,
@@ -33,7 +35,8 @@ async def remove_links(ctx: HostRun) -> bool:
                     target=ctx.target(module),
                     previous="",
                     new=target.link,
-                    generation=target.record.generation,
+                    aside=adopted.aside,
+                    generation=adopted.generation,
                 )
             )
     args = [word for move in moves for word in move.args]
