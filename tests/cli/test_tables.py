@@ -45,7 +45,7 @@ FLEET = FleetStatus(
 def test_a_preview_says_where_the_run_would_stop() -> None:
     assert list(tables.preview(PREVIEW)) == [
         "site: main is 4f2a9c1 Fix it",
-        "  would be built",
+        "  to be built",
         f"api: {OLD}",
         "wave 1 of 2: 1 host, web001",
         "wave 2 of 2: 299 hosts, web[002-300]",
@@ -186,7 +186,7 @@ def test_a_fleet_in_order_is_a_table_that_fits() -> None:
         f"              {NEW} on web[003-300]",
         f"        api   {OLD} on 298 hosts",
         'deploy  site  main is 4f2a9c1 "Keep the cart of visitors who log in wh…"',
-        f"              {NEW} is in the store",
+        f"              to be built; stored of this commit: {NEW}",
         "        api   /srv/api",
         "              to be built",
         "store   /var/lib/ghostasync",

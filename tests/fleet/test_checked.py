@@ -271,4 +271,4 @@ def test_a_fleet_in_order_is_shown(site: SampleApp) -> None:
     release = console.deploy().last["releases"]["site"]
     again = console("check").stdout.splitlines()
     assert again[2] == f"live    site  {release} on all hosts"
-    assert again[4].strip() == f"{release} is in the store"
+    assert again[4].strip() == f"{release} again, unless the build differs"

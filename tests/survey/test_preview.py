@@ -8,7 +8,16 @@ from collections.abc import Sequence
 import attrs
 import pytest
 
-from ghostasync import Host, Plan, PlanError, Preview, deploy, dry_run, freeze
+from ghostasync import (
+    Host,
+    Plan,
+    PlanError,
+    Preview,
+    deploy,
+    dry_run,
+    freeze,
+    overview,
+)
 from ghostasync.cli import _tables as tables
 from ghostasync.errors import SourceError
 from ghostasync.model import Script
@@ -72,7 +81,7 @@ async def test_the_first_deploy_would_be_built_and_sent_to_all(
     assert not (fleet.plan.base / "store/shop/prod/web/packages").exists()
     assert [*tables.preview(preview)] == [
         f"site: main is {fleet.repo.head()[:7]} 1",
-        "  would be built",
+        "  to be built",
         "  h[1-6]: now nothing; to be sent",
         "wave 1 of 1: 6 hosts, h[1-6]",
         "6 hosts; stops at failure number 1; nothing was changed",
@@ -129,7 +138,7 @@ async def test_what_manifest_names_is_told_as_unchanged_or_not_sent_again(
     }
     assert (forced.same, of_site(forced)["h4"]) == (frozenset(), Step(release, commit))
     lines = [*tables.preview(preview)]
-    assert f"  {release} again, unless its build comes out another" in lines
+    assert f"  {release} again, unless the build differs" in lines
     assert f"  h[4-6]: now {release}; unchanged" in lines
     assert f"  h3: now {release}; nothing to send" in lines
 
@@ -144,9 +153,29 @@ async def test_another_environment_makes_another_release(fleet: Committed) -> No
 
     assert (preview.packages, preview.same) == ({"site": release}, frozenset())
     assert of_site(preview)["h1"].sends is None
-    assert f"  would be built; stored of this commit: {release}" in [
+    assert f"  to be built; stored of this commit: {release}" in [
         *tables.preview(preview)
     ]
+
+
+async def test_a_script_that_the_stored_package_lacks_has_it_built_in_both_looks(
+    fleet: Committed,
+) -> None:
+    fleet.commit("1")
+    release = (await fleet.deploy()).releases["site"]
+    transport = FakeTransport(fleet.hosts)
+    alike = (await overview(fleet.plan, transport=transport)).modules["site"]
+    (module,) = fleet.plan.modules
+    module = attrs.evolve(module, before_switch=Script(inline="#!/bin/sh"))
+    fleet.plan = attrs.evolve(fleet.plan, modules=(module,))
+
+    preview = await look(fleet)
+    now = (await overview(fleet.plan, transport=transport)).modules["site"]
+
+    assert (preview.packages, preview.same) == ({"site": release}, frozenset())
+    assert of_site(preview)["h1"].sends is None
+    assert (alike.package, alike.again) == (release, True)
+    assert (now.package, now.again) == (release, False)
 
 
 async def test_an_older_commit_is_refused_and_what_goes_back_is_marked(

@@ -75,12 +75,9 @@ def preview(answer: Preview) -> Iterator[str]:
     """Say what a deploy would do, module by module, and where it would stop."""
     for name, revision in answer.modules.items():
         yield _cut(f"{name}: {_said(revision)}")
-        stored = answer.packages.get(name, "")
-        if name in answer.same:
-            yield f"  {stored} again, unless its build comes out another"
-        elif isinstance(revision, Revision):
-            also = f"; stored of this commit: {stored}" if stored else ""
-            yield f"  would be built{also}"
+        if isinstance(revision, Revision):
+            stored = answer.packages.get(name, "")
+            yield f"  {_built(stored, again=name in answer.same)}"
         yield from _steps(answer, name)
     folded: dict[str, list[str]] = defaultdict(list)
     for host, text in answer.obstacles.items():
@@ -95,6 +92,13 @@ def preview(answer: Preview) -> Iterator[str]:
     yield f"{ends}; nothing was changed"
     if answer.held:
         yield plain(answer.held)
+
+
+def _built(stored: str, *, again: bool) -> str:
+    """Say whether a module has to be built, of which the store may have a package."""
+    if again:
+        return f"{stored} again, unless the build differs"
+    return "to be built" + f"; stored of this commit: {stored}" * bool(stored)
 
 
 def _steps(answer: Preview, module: str) -> Iterator[str]:
@@ -323,7 +327,7 @@ def _to_deploy(what: ToDeploy) -> Iterator[str]:
     is_ = " is ".join(filter(None, (revision.rev, revision.commit[:7])))
     words = [is_ or revision.repo, f'"{subject}"' * bool(subject)]
     yield " ".join(filter(None, words))
-    yield f"{what.package} is in the store" if what.package else "to be built"
+    yield _built(what.package, again=what.again)
 
 
 def overview_json(answer: Overview) -> Iterator[str]:
@@ -335,6 +339,7 @@ def overview_json(answer: Overview) -> Iterator[str]:
             "commit": what.revision.commit,
             "message": what.revision.message,
             "package": what.package,
+            "again": what.again,
         }
         for name, what in answer.modules.items()
     }

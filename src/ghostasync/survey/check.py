@@ -32,14 +32,13 @@ from .._remote.call import query
 from .._remote.facts import Facts, Trial, parse_trial
 from ..errors import HostError, StoreError
 from ..model import Package, Revision
-from ..protocols import Channel, Store, Transport
+from ..protocols import Channel, Transport
 from ._ci import wrong_in_ci
+from ._coming import HOST_SCRIPTS, coming
 from ._scripts import read_scripts
 from .status import who_holds
 
 __all__ = ["Finding", "Overview", "ToDeploy"]
-
-_HOST_SCRIPTS = ("pre_deploy", "before_switch", "post_deploy")
 
 
 @attrs.frozen
@@ -61,12 +60,14 @@ class ToDeploy:
     """
     What a deploy would bring of a module.
 
-    *package* is one of that commit that the store has, empty where there is none;
-    *newest* is the store's last package of the module, None without one.
+    *package* is one of that commit that the store has, empty where there is none; it is
+    taken *again* unless the build differs, and else one is built. *newest* is the
+    store's last package of the module, None without one.
     """
 
     revision: Revision
     package: str = ""
+    again: bool = False
     newest: Package | None = None
 
 
@@ -115,11 +116,11 @@ async def overlook(spec: RunSpec, transport: Transport) -> Overview:
         seconds = spec.plan.rollout.deadlines.build
         scripts = await read_scripts(chosen, spec.plan.base, seconds)
         found += [Finding("", text, name) for text in scripts.complaints]
-        for key in _HOST_SCRIPTS:
+        for key in HOST_SCRIPTS:
             # Another user has a PATH of its own, and starts no script as a file.
             if key in scripts.first_lines and not getattr(chosen.module, key).run_as:
                 first_lines[name, key] = scripts.first_lines[key]
-    modules = {m.module.name: await _to_deploy(spec.store, m) for m in spec.modules}
+    modules = {m.module.name: await _to_deploy(spec, m) for m in spec.modules}
     names: dict[str, str] = {}
 
     async def look(ctx: HostRun) -> _Look:
@@ -169,18 +170,19 @@ async def _of_this_machine(spec: RunSpec) -> list[str]:
     return wrong
 
 
-async def _to_deploy(store: Store, chosen: ModuleToDeploy) -> ToDeploy:
+async def _to_deploy(spec: RunSpec, chosen: ModuleToDeploy) -> ToDeploy:
     """Return what a deploy would bring of a module, as far as the store can be read."""
-    commit, newest = chosen.revision.commit, None
+    packages = spec.store.packages
     with suppress(StoreError):
-        for known in reversed(await store.packages.ids(chosen.module.name)):
-            # The name of a package ends with the beginning of its commit.
-            if newest is None or (commit and known.endswith(f"_{commit[:7]}")):
-                package = await store.packages.package(known)
-                newest = newest or package
-                if commit and package.revision.commit == commit:
-                    return ToDeploy(chosen.revision, known, newest)
-    return ToDeploy(chosen.revision, newest=newest)
+        brings = await coming(spec, chosen)
+        newest = [*await packages.ids(chosen.module.name)][-1:]
+        return ToDeploy(
+            chosen.revision,
+            brings.stored,
+            again=brings.package is not None,
+            newest=await packages.package(newest[0]) if newest else None,
+        )
+    return ToDeploy(chosen.revision)
 
 
 async def _look_at(

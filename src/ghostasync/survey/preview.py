@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import attrs
 
-from .._build.environment import digest, module_variables
-from .._build.release import fingerprint
 from .._engine.host import HostRun
 from .._engine.look import ask_each
 from .._engine.older import Relation, relations
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.waves import allowed, cut
 from .._remote.facts import Facts, ModuleState
-from ..errors import HostError, StoreError
+from ..errors import HostError
 from ..goal import Deploy
-from ..model import Package, Revision
+from ..model import Revision
 from ..protocols import Transport
+from ._coming import Coming, coming
 from .check import obstacles
 from .status import who_holds
 
@@ -109,16 +107,6 @@ class Preview:
         return 2 if self.refused else int(bool(self.stops))
 
 
-@attrs.frozen
-class _Coming:
-    """What a module would bring: *package* and its *mark* on hosts, where known."""
-
-    revision: Revision
-    package: Package | None = None
-    mark: str = ""
-    stored: str = ""
-
-
 async def foresee(spec: RunSpec, transport: Transport) -> Preview:
     """
     Return what the run of *spec*, a deploy, would do.
@@ -130,12 +118,12 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
     for chosen in spec.modules:
         if chosen.error is not None:
             raise chosen.error
-    coming = {m.module.name: await _coming(spec, m) for m in spec.modules}
+    brings = {m.module.name: await coming(spec, m) for m in spec.modules}
     facts, wrong = await _looked_at(spec, transport)
     told: dict[str, tuple[Commits, ...]] = {}
     refused: list[str] = []
     for chosen in spec.modules:
-        name, commit = chosen.module.name, coming[chosen.module.name].revision.commit
+        name, commit = chosen.module.name, brings[chosen.module.name].revision.commit
         if commit and (lineage := chosen.lineage) is not None:
             found = await relations(name, commit, lineage, facts.items())
             told[name] = tuple([await _commits(chosen, each) for each in found])
@@ -149,13 +137,13 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
         modules={m.module.name: m.package or m.revision for m in spec.modules},
         waves=tuple(tuple(host.name for host in wave) for wave in waves),
         allowed=allowed(rollout.max_failures, len(spec.hosts)),
-        packages={name: each.stored for name, each in coming.items() if each.stored},
+        packages={name: each.stored for name, each in brings.items() if each.stored},
         same=frozenset(
             m.module.name
             for m in spec.modules
-            if coming[m.module.name].package and not m.package
+            if brings[m.module.name].package and not m.package
         ),
-        hosts={host: _steps(spec, host, seen, coming) for host, seen in facts.items()},
+        hosts={host: _steps(spec, host, seen, brings) for host, seen in facts.items()},
         commits=told,
         obstacles=wrong,
         silent=silent,
@@ -164,53 +152,6 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
         stops=_stops(spec, len(silent), len(wrong) - len(silent)),
         warnings=spec.warnings,
     )
-
-
-async def _coming(spec: RunSpec, chosen: ModuleToDeploy) -> _Coming:
-    """Return what is known of the package that a module would get."""
-    packages, name = spec.store.packages, chosen.module.name
-    if chosen.package:
-        package = await packages.package(chosen.package)
-        mark = fingerprint(package, _digest(spec, chosen, package.revision))
-        return _Coming(package.revision, package, mark, package.id)
-    revision = chosen.revision
-    stored = await _stored(spec, name, revision.commit)
-    environment = _digest(spec, chosen, revision)
-    for line in spec.manifest:
-        if line.module == name and line.package in stored and not spec.goal.force:
-            kept = await spec.store.manifest.environment(line.package)
-            if kept is not None and kept.digest == environment:
-                package = stored[line.package]
-                mark = fingerprint(package, environment)
-                return _Coming(revision, package, mark, package.id)
-    return _Coming(revision, stored=next(reversed(stored), ""))
-
-
-def _digest(spec: RunSpec, chosen: ModuleToDeploy, revision: Revision) -> str:
-    """Return the digest of the environment that scripts of a module would see."""
-    return digest(
-        module_variables(
-            spec.plan.app,
-            chosen.module,
-            revision,
-            actor=spec.actor,
-            action=spec.goal.action,
-            secrets=spec.secrets,
-        )
-    )
-
-
-async def _stored(spec: RunSpec, module: str, commit: str) -> dict[str, Package]:
-    """Return the packages of a commit that are in the store, the oldest first."""
-    found = {}
-    for package_id in await spec.store.packages.ids(module) if commit else ():
-        # Of most, the id tells that they are of another commit.
-        if package_id.endswith(commit[:7]):
-            with suppress(StoreError):
-                package = await spec.store.packages.package(package_id)
-                if package.revision.commit == commit:
-                    found[package_id] = package
-    return found
 
 
 async def _looked_at(
@@ -240,28 +181,28 @@ async def _commits(chosen: ModuleToDeploy, relation: Relation) -> Commits:
         return Commits(old, new)
     ships, back = relation.distance
     subjects = partial(lineage.subjects, count=SUBJECTS)
-    coming = await subjects(new, old) if ships else ()
-    going = await subjects(old, new) if back else ()
-    return Commits(old, new, ships, back, coming, going)
+    comes = await subjects(new, old) if ships else ()
+    goes = await subjects(old, new) if back else ()
+    return Commits(old, new, ships, back, comes, goes)
 
 
 def _steps(
-    spec: RunSpec, host: str, facts: Facts, coming: Mapping[str, _Coming]
+    spec: RunSpec, host: str, facts: Facts, brings: Mapping[str, Coming]
 ) -> dict[str, Step]:
     """Return what a host would get of each module that it has."""
     anew = spec.goal.force or host in spec.stranded
     return {
-        name: _step(target, coming[name], anew=anew)
+        name: _step(target, brings[name], anew=anew)
         for name, target in facts.targets.items()
     }
 
 
-def _step(target: ModuleState, coming: _Coming, *, anew: bool) -> Step:
+def _step(target: ModuleState, brings: Coming, *, anew: bool) -> Step:
     commit = target.record.commit if target.record else ""
-    package = coming.package
+    package = brings.package
     if package is None:
         return Step(target.live, commit)
-    proven = target.live == package.id and target.fingerprint == coming.mark
+    proven = target.live == package.id and target.fingerprint == brings.mark
     # Numbers say which came first; that of a release is the one that first brought it.
     first: dict[str, int] = {}
     for move in target.activations:

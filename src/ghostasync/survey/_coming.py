@@ -1,0 +1,87 @@
+"""What a deploy would bring of a module, by the word of its source and the store."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import attrs
+
+from .._build.environment import digest, module_variables
+from .._build.release import fingerprint
+from .._engine.spec import ModuleToDeploy, RunSpec
+from ..errors import StoreError
+from ..model import Package, Revision
+
+__all__ = ["HOST_SCRIPTS", "Coming", "coming"]
+
+HOST_SCRIPTS = ("pre_deploy", "before_switch", "post_deploy")
+"""Scripts that are in a package."""
+
+
+@attrs.frozen
+class Coming:
+    """
+    What a module would bring: *package* and its *mark* on hosts, where known.
+
+    *stored* is the id of a package of that commit, empty where the store has none.
+    """
+
+    revision: Revision
+    package: Package | None = None
+    mark: str = ""
+    stored: str = ""
+
+
+async def coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
+    """
+    Return what is known of the package that a module would get.
+
+    Raises:
+        StoreError: The store cannot be read, or lacks the package that was named.
+    """
+    packages, name = spec.store.packages, chosen.module.name
+    if chosen.package:
+        package = await packages.package(chosen.package)
+        mark = fingerprint(package, _digest(spec, chosen, package.revision))
+        return Coming(package.revision, package, mark, package.id)
+    revision = chosen.revision
+    stored = await _stored(spec, name, revision.commit)
+    environment = _digest(spec, chosen, revision)
+    scripts = {key for key in HOST_SCRIPTS if getattr(chosen.module, key)}
+    # A build takes what MANIFEST names again, where it comes to the same.
+    for line in spec.manifest:
+        if line.module == name and line.package in stored and not spec.goal.force:
+            package = stored[line.package]
+            kept = await spec.store.manifest.environment(line.package)
+            same = kept is not None and kept.digest == environment
+            if same and {*package.scripts} == scripts:
+                mark = fingerprint(package, environment)
+                return Coming(revision, package, mark, package.id)
+    return Coming(revision, stored=next(reversed(stored), ""))
+
+
+def _digest(spec: RunSpec, chosen: ModuleToDeploy, revision: Revision) -> str:
+    """Return the digest of the environment that scripts of a module would see."""
+    return digest(
+        module_variables(
+            spec.plan.app,
+            chosen.module,
+            revision,
+            actor=spec.actor,
+            action=spec.goal.action,
+            secrets=spec.secrets,
+        )
+    )
+
+
+async def _stored(spec: RunSpec, module: str, commit: str) -> dict[str, Package]:
+    """Return the packages of a commit that are in the store, the oldest first."""
+    found = {}
+    for package_id in await spec.store.packages.ids(module) if commit else ():
+        # Of most, the id tells that they are of another commit.
+        if package_id.endswith(commit[:7]):
+            with suppress(StoreError):
+                package = await spec.store.packages.package(package_id)
+                if package.revision.commit == commit:
+                    found[package_id] = package
+    return found
