@@ -300,6 +300,27 @@ def test_the_link_of_a_module_that_the_run_brought_goes_if_asked() -> None:
     assert undoing.stays == {}
 
 
+@pytest.mark.parametrize("remove", [False, True])
+def test_a_module_that_stayed_keeps_no_rollback_from_going_further(
+    remove: bool,
+) -> None:
+    site = trail(A, B, C, move(4, "b", "rollback", undoes="r3"))
+    host = facts({"site": site, "api": trail(move(3, "x"))})
+
+    undoing = Ledger({"h1": host}).undo(remove=remove)
+
+    way = ("r3", {"api": ""}) if remove else ("r2", {"site": "a"})
+    assert (undoing.run, undoing.to["h1"]) == way
+
+
+def test_a_run_that_brought_a_module_alone_is_not_passed_over() -> None:
+    host = facts({"site": trail(A, B), "api": trail(move(3, "x"))})
+
+    undoing = Ledger({"h1": host}).undo()
+
+    assert (undoing.run, undoing.to, undoing.stays) == ("r3", {}, {"api": ("h1",)})
+
+
 def test_modules_that_a_run_only_caught_up_are_left() -> None:
     """The run brought a new site, and the api's second release to one more host."""
     x, y = move(1, "x"), move(2, "y")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from typing import Final
@@ -151,7 +152,18 @@ class Ledger:
             PlanError: No host has such a run on record, or two that are as new.
         """
         run = run and self._spelled_out(run)
-        works = self._named(run) if run else self._newest()
+        undoing = self._undo(run, frozenset(), remove=remove)
+        # What stays of a run that was undone before keeps nobody from going further.
+        behind = {m.undoes for m in self._records if m.outcome != "reverted"}
+        if not undoing.to and not run and undoing.run in behind:
+            with suppress(PlanError):
+                further = self._undo("", frozenset(undoing.stays), remove=remove)
+                return further if further.to else undoing
+        return undoing
+
+    def _undo(self, run: str, besides: frozenset[str], *, remove: bool) -> Undoing:
+        """Return what undoing *run* means, or the newest *besides* these modules'."""
+        works = self._named(run) if run else self._newest(besides)
         to: dict[str, dict[str, str]] = {}
         serves: dict[str, dict[str, str]] = {}
         brought: dict[str, str] = {}
@@ -274,9 +286,11 @@ class Ledger:
             )
         return works
 
-    def _newest(self) -> dict[str, _Work]:
+    def _newest(self, besides: frozenset[str] = frozenset()) -> dict[str, _Work]:
         """
         Return what the newest run that stands did to each module that it moved.
+
+        Modules *besides* which it is looked for count as if they were not there.
 
         Raises:
             PlanError: There is no run, or there are two that are as new.
@@ -288,6 +302,7 @@ class Ledger:
                 if moves and moves[-1].goal not in _FOLLOWERS
             ]
             for module, stacks in self.stacks.items()
+            if module not in besides
         }
         number = max(
             (m.generation for moves in tops.values() for m in moves), default=0
