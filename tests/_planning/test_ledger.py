@@ -105,6 +105,15 @@ def test_a_killed_rollback_that_moved_no_link_has_left_nothing() -> None:
     assert [each.release for each in stack(state)] == ["a", "b", "d"]
 
 
+def test_a_rollback_that_never_reached_a_host_has_left_nothing_there() -> None:
+    """It went live elsewhere; what the host had served before is no proof."""
+    missed = move(4, "b", "rollback", outcome="moved", undoes="r3")
+
+    moves = stack(trail(A, B, C, missed, serves="c"), live={"r4"})
+
+    assert [each.release for each in moves] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(("serves", "left"), [("b", ["r1", "r2"]), ("a", ["r1"])])
 def test_the_move_of_a_killed_run_counts_while_its_release_serves(
     serves: str, left: list[str]

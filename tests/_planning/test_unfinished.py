@@ -113,6 +113,25 @@ async def test_a_release_that_was_found_in_line_later_was_moved_by_the_run(
     assert await case.left(seen) == {}
 
 
+async def test_a_host_that_a_killed_rollback_never_reached_was_not_moved_by_it(
+    case: Case,
+) -> None:
+    """What it was to go back to it had left before, and that is no proof of a move."""
+    back = move(3, "a", "rollback", run="killed", outcome="moved")
+    over = move(4, "b", "converge")
+    run = attrs.evolve(
+        KILLED,
+        generation=3,
+        packages={"site": "a"},
+        served={"h1": {"site": "b"}, "h2": {"site": "b"}},
+    )
+    moves = A, move(2, "b"), back
+
+    seen = hosts(h1=trail(*moves, over), h2=trail(*moves, serves="b"))
+
+    assert await case.left(seen, run=run) == {}
+
+
 SINCE: Final = {
     "nothing": ([], True),
     "a deploy": ([move(3, "c")], False),

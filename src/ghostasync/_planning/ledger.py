@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import pairwise
 from typing import Final
 
 import attrs
@@ -47,23 +46,19 @@ def stack(
     runs to what they were for, as other hosts know it; *live* are runs that went live
     elsewhere: a host may have missed being told.
     """
-    left = {move.previous.rpartition("/")[2] for move in target.activations}
-    laters = {m.generation: n for n, m in pairwise(target.activations)}
     standing: list[Activation] = []
     now = target.record
     goals = {**(goals or {}), **{move.run: move.goal for move in target.activations}}
     for move in reversed(target.activations):
-        # A killed run's move counts for as long as its release serves.
-        proven = move.outcome == "live" or (
-            move.outcome == "moved" and move.run in live and move.release in left
-        )
         below = [each.release for each in standing]
         back = move.goal in _BACK and move.release in below
-        # What it goes back to was proven before, so it has left what served once its
-        # link has moved: the next run found it there.
-        later = laters.get(move.generation)
-        found = later is not None and later.previous.rpartition("/")[2] == move.release
-        proven = proven or (back and move.outcome == "moved" and found)
+        # A killed run's move counts for as long as its release serves, and where that
+        # was proven before, too: what it has left does not serve any more.
+        proven = move.outcome == "live" or (
+            move.outcome == "moved"
+            and (back or move.run in live)
+            and target.was_left(move)
+        )
         if not proven and move is not now:
             continue
         if standing and standing[-1].release == move.release:

@@ -81,19 +81,29 @@ class ModuleState:
         """
         # A record is written before the link moves. It is proven by the link, or by a
         # later move away from its release.
-        releases = {
-            move.release
+        mine = [
+            move
             for move in self.activations
             if move.run in ids and move.outcome != "reverted"
-        }
-        left = {
-            move.previous.rpartition("/")[2]
-            for move in self.activations
-            if move.run not in ids and move.moved
-        }
+        ]
         # A later run may have found that release in line, and have noted so.
         by_run = self.record is not None and self.record.run in ids
-        return by_run or self.live in releases or not releases.isdisjoint(left)
+        return by_run or any(
+            move.release == self.live or self.was_left(move, ids) for move in mine
+        )
+
+    def was_left(self, move: Activation, but: Collection[str] = ()) -> bool:
+        """
+        Tell whether the next run after *move*, none of *but*, has found its release.
+
+        What an earlier one found proves nothing: *move* may go back to that.
+        """
+        later = [
+            each
+            for each in self.activations
+            if each.generation > move.generation and each.run not in but
+        ]
+        return bool(later) and later[-1].previous.rpartition("/")[2] == move.release
 
     def overtaken(
         self, generation: int, ids: Collection[str], then: Collection[str], store: str
