@@ -1004,3 +1004,25 @@ def test_a_login_that_sudo_refuses_proves_the_key() -> None:
     policy.feed(e.Failed(HOSTS[-1], "sudo -n refused", S.CONNECTING))
 
     assert [policy.feed(denied(host)) for host in HOSTS[:DENIALS]] == [()] * DENIALS
+
+
+@pytest.mark.parametrize("died", [S.READY, S.SWITCHING])
+def test_a_host_that_dies_in_the_first_wave_keeps_nobody_on_a_bad_release(
+    died: S,
+) -> None:
+    rules = Rules(waves=(("a",), ("b",)), max_unreachable=2, whoever_is_dead=True)
+    policy = started(rules)
+    brought(policy, "a", S.READY)
+    brought(policy, "b", S.READY)
+    policy.feed(e.WaveStarted(1, 1, ("a",)))
+    if died is S.SWITCHING:
+        policy.feed(e.Admitted("a", 1))
+
+    said = [*policy.feed(e.Failed("a", "no route", died, unreachable=True))]
+    if died is S.SWITCHING:
+        assert said == [TakeBack("a", "no route")]
+        said = [*policy.feed(e.Failed("a", "none", S.ROLLING_BACK, unreachable=True))]
+
+    assert not [command for command in said if isinstance(command, Stop)]
+    assert policy.feed(e.WaveFinished(1, live=0, failed=1)) == ()
+    assert policy.reason == ""

@@ -14,10 +14,11 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from ghostasync import Rollout
+from ghostasync import Deadlines, Rollout
 from tests.fleet.conftest import StartFleet, need
 from tests.fleet.console import Outcome
 from tests.fleet.people import Person, Town
+from tests.fleet.running import Running
 from tests.fleet.sample_app import SCRIPTS, SECRET, SampleApp
 from tests.fleet.terminal import on_a_terminal
 
@@ -429,6 +430,36 @@ def test_a_dead_host_does_not_keep_the_others(town: Town) -> None:
     assert late.exit == 0, late.stderr
     assert town.serves() == town.all_on("1")
     assert_nothing_is_left(town, ann)
+
+
+@pytest.mark.parametrize(("dies", "at"), [("h3", "h2"), ("h1", "h1")])
+def test_a_host_that_dies_in_the_middle_does_not_keep_the_others(
+    town: Town, dies: str, at: str
+) -> None:
+    """Before its link has moved, and after, in the first wave."""
+    ann = town.moves_in("ann")
+    soon = Deadlines(connect=4, rollback=4)
+    ann.change(rollout=Rollout(waves=(1,), deadlines=soon))
+    waits = f'[ "$GHOST_HOST $GHOST_ACTION" != "{at} rollback" ] || {WAITS}'
+    script(town, "post_deploy", waits)
+    ann.deploys("1")
+    ann.deploys("2")
+
+    with ann.console.running("rollback", "--output", "json") as process:
+        running = Running(process)
+        running.until("Switched", at)
+        town.sample.fleet.kill(dies)
+        town.sample.fleet.path(at, GATE).touch()
+        back = running.finish()
+
+    assert back.exit == 3, back.stderr
+    assert ann.manifest == {"site": "1"}
+    others = {host: v for host, v in town.serves().items() if host != dies}
+    assert others == {host: "1" for host in town.all_on("1") if host != dies}
+    town.sample.fleet.start(dies)
+    late = ann("converge", dies)
+    assert late.exit == 0, late.stderr
+    assert town.serves() == town.all_on("1")
 
 
 # --- Runs that did not go live ----------------------------------------------------

@@ -214,13 +214,15 @@ def failed(ctx: HostRun, state: S, exc: HostError) -> e.Failed:
     tail = exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
     # A host that is stranded while drained gets no visitors; its reason has to say so.
     drained = state is S.ROLLING_BACK and ctx.undo.drained
+    # Who leaves a bad release goes on without a host, whenever that was lost.
+    lost = ctx.run.goal.recalls and isinstance(exc, ConnectionDied)
     return e.Failed(
         ctx.name,
         reason=ctx.run.redactor.text(str(exc)) + "; it stays drained" * drained,
         stage=state,
         exit_status=exc.status if isinstance(exc, RemoteError) else None,
         tail=ctx.run.redactor.text(tail),
-        unreachable=isinstance(exc, Unreachable),
+        unreachable=lost or isinstance(exc, Unreachable),
         locked=isinstance(exc, LockHeld),
         denied=isinstance(exc, Unreachable) and exc.denied,
     )

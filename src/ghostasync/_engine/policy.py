@@ -297,6 +297,8 @@ class Policy:
         elif self.rules.only_back:
             return  # a host that cannot be looked at keeps no other from its way back
         elif state is S.STRANDED:
+            if self._merely_dead(event.host):
+                return
             # The host's way back has failed and a person must look: whatever the budget
             # allows, the run must not bring more hosts to where they need one.
             yield from self._stop(f"{event.host} is stranded")
@@ -311,7 +313,7 @@ class Policy:
         first = len(self.rules.waves) > 1 and len(self.run.waves) == 1
         broken = self._over_budget()
         self._spent = self._spent or bool(broken and not self.reason)
-        if first and not broken:
+        if first and not (broken or self._merely_dead(event.host)):
             # A failure in the canary wave is a statement about the release. The budget
             # is for hosts that break by themselves in later, larger waves.
             broken = f"{event.host} failed in the first wave"
@@ -344,8 +346,7 @@ class Policy:
         if len(failed | gone) == len(self.run.hosts) and self.run.hosts:
             yield from self._stop("every host failed" if failed else "no host is left")
             return
-        if self.rules.whoever_is_dead:
-            failed -= {name for name in failed if _is_unreachable(self.run.host(name))}
+        failed = {name for name in failed if not self._merely_dead(name)}
         for number, wave in enumerate(self.rules.waves, start=1):
             if failed.issuperset(wave) and wave:
                 # A wave without a live host stops the run when it ends. Here that is
@@ -356,9 +357,14 @@ class Policy:
     def _failed_as_a_whole(self, wave: int) -> bool:
         """Tell whether no host of *wave* is live, of those that are there still."""
         # A killed run may have brought one live.
-        hosts = [self.run.host(name) for name in self.rules.waves[wave - 1]]
+        names = self.rules.waves[wave - 1]
+        hosts = [self.run.host(n) for n in names if not self._merely_dead(n)]
         left = [host for host in hosts if not host.gone]
         return bool(left) and not any(host.state is S.LIVE for host in left)
+
+    def _merely_dead(self, name: str) -> bool:
+        """Tell whether a host is out of reach, and the run goes on without it."""
+        return self.rules.whoever_is_dead and _is_unreachable(self.run.host(name))
 
     def _over_budget(self) -> str:
         """Return why a budget is spent; empty while it is not."""
