@@ -395,13 +395,13 @@ class Numbered(RunEvent):
 
     It has one before any host is told of the run's moves, and another one after a wait
     for a lock. *after* is the run that had the highest number in the store, empty where
-    there was none or the store did not say; its first *records* had the SHA-256
+    there was none or the store did not say; *nbytes* of its journal had the SHA-256
     *digest*, in hex.
     """
 
     generation: int
     after: str = ""
-    records: int = 0
+    nbytes: int = 0
     digest: str = ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import attrs
 import pytest
 
@@ -281,26 +282,32 @@ async def test_a_store_that_gives_no_number_stops_the_run_before_a_link_moves(
 async def test_a_run_that_waited_for_a_lock_is_numbered_after_the_wait(
     plan: Plan,
 ) -> None:
-    hosts = FakeHosts()
-    taken = False
+    numbered = anyio.Event()
+    numbers: list[int] = []
 
-    def lose(call: Call) -> Answer | None:
-        # Another run takes a host over once all are checked, and is done soon.
-        nonlocal taken
-        if call.name == "environment" and call.host == "h2" and not taken:
-            taken = True
-            hosts["h2"].fence = "7 other"
-            return Answer(lost_to=OLDER)
-        return None
+    class Hosts(FakeHosts):
+        taken = False
 
-    hosts.breaks = lose
-    seen: list[e.Record] = []
+        async def __call__(self, call: Call) -> Answer:
+            # Another run takes a host over once all are checked, and is done soon.
+            if call.name == "environment" and call.host == "h2" and not self.taken:
+                self.taken = True
+                await numbered.wait()
+                self["h2"].fence = "7 other"
+                return Answer(lost_to=OLDER)
+            return await super().__call__(call)
 
-    report = await deploy(plan, wait=30, observe=seen.append, transport=hosts.transport)
+    def observe(record: e.Record) -> None:
+        if isinstance(record.event, e.Numbered):
+            numbers.append(record.event.generation)
+            numbered.set()
+
+    hosts = Hosts()
+
+    report = await deploy(plan, wait=30, observe=observe, transport=hosts.transport)
 
     assert report.outcome is Outcome.LIVE
-    numbers = of(e.Numbered, [record.event for record in seen])
-    assert numbers == [e.Numbered(1), e.Numbered(8)]
+    assert numbers == [1, 8]
     assert hosts["h1"].fence == hosts["h2"].fence == f"8 {report.run}"
 
 

@@ -54,7 +54,7 @@ async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
     before = await last_before(store.runs, run.id, numbers)
     lowest = 1 + max([0, *believed, *named, *numbers.values()])
     run.generation = await store.runs.reserve(run.id, lowest)
-    run.note(e.Numbered(run.generation, before.run, before.count, before.digest))
+    run.note(e.Numbered(run.generation, before.run, before.nbytes, before.digest))
     _tell_of_other_stores(run, hosts)
     run.numbered.set()
 

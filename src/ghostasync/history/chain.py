@@ -23,10 +23,10 @@ __all__ = ["Seen", "broken", "last_before"]
 
 @attrs.frozen
 class Seen:
-    """What a run saw of the one before it: its first *count* records, as SHA-256."""
+    """What a run saw of the one before it: *nbytes* of its journal, as SHA-256."""
 
     run: str = ""
-    count: int = 0
+    nbytes: int = 0
     digest: str = ""
 
 
@@ -46,8 +46,7 @@ async def last_before(runs: RunLog, run: str, numbers: Mapping[str, int]) -> See
     except NotInStore:
         # Lost, or not handed in yet: that it was there is on record all the same.
         return Seen(last)
-    count = data.count(b"\n")
-    return Seen(last, count, _digest(data, count))
+    return Seen(last, len(data), hashlib.sha256(data).hexdigest())
 
 
 async def broken(runs: RunLog) -> tuple[int, list[str]]:
@@ -78,7 +77,7 @@ async def _told(runs: RunLog, run: str, wrong: list[str]) -> Seen | None:
     else:
         numbered = [event for event in told if isinstance(event, e.Numbered)]
         if numbered:
-            return Seen(numbered[-1].after, numbered[-1].records, numbered[-1].digest)
+            return Seen(numbered[-1].after, numbered[-1].nbytes, numbered[-1].digest)
     return None
 
 
@@ -90,13 +89,8 @@ async def _differs(runs: RunLog, seen: Seen) -> str:
         data = await runs.load(seen.run, JOURNAL)
     except NotInStore:
         return "is gone"
-    if data.count(b"\n") < seen.count:
+    if len(data) < seen.nbytes:
         return "was cut off"
-    # Without records it had not been handed in yet.
-    same = not seen.count or _digest(data, seen.count) == seen.digest
-    return "" if same else "was changed"
-
-
-def _digest(data: bytes, count: int) -> str:
-    lines = data.split(b"\n", count)[:count]
-    return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
+    # Without a byte it had not been handed in yet.
+    digest = hashlib.sha256(memoryview(data)[: seen.nbytes]).hexdigest()
+    return "" if digest == seen.digest or not seen.nbytes else "was changed"
