@@ -58,7 +58,9 @@ PROMISED = {
     "ghostasync.history.past_run": "PastRun",
     "ghostasync.history.replay": "read_run",
     "ghostasync.history.reports": "REPORT failed_hosts last_states still_stranded",
-    "ghostasync.history.runs": "JOURNAL find_run open_runs run_named",
+    "ghostasync.history.runs": """
+        JOURNAL find_run open_runs run_named unended_migration
+    """,
     "ghostasync.inventories": "",
     "ghostasync.inventories.command": "CommandInventory",
     "ghostasync.inventories.static": "Static",
@@ -89,7 +91,8 @@ PROMISED = {
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore
     """,
     "ghostasync.survey": "",
-    "ghostasync.survey.check": "Finding Overview ToDeploy",
+    "ghostasync.survey.check": "Finding Look Overview look_at_hosts survey",
+    "ghostasync.survey.coming": "Coming HOST_SCRIPTS coming migrates",
     "ghostasync.survey.history": "HistoryEntry of_hosts of_store",
     "ghostasync.survey.logs": "Log",
     "ghostasync.survey.preview": "Commits Preview Step",

@@ -43,7 +43,7 @@ from .protocols import (
     Store,
     Transport,
 )
-from .survey.check import Finding, Overview, overlook
+from .survey.check import Finding, Overview, survey
 from .survey.history import HistoryEntry, of_hosts, of_store
 from .survey.logs import Log, read_logs
 from .survey.preview import Preview, foresee
@@ -734,7 +734,7 @@ async def overview(
         inventory=inventory,
     )
     async with _look_through(transport, spec) as carrier:
-        return await overlook(spec, carrier)
+        return await survey(spec, carrier)
 
 
 async def status(

@@ -7,7 +7,8 @@ import attrs
 from ghostasync import BackPreview, PastRelease, Preview
 from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
-from ghostasync.survey.check import Finding, Overview, ToDeploy
+from ghostasync.survey.check import Finding, Overview
+from ghostasync.survey.coming import Coming
 from ghostasync.survey.status import (
     Ahead,
     FleetStatus,
@@ -167,7 +168,7 @@ def fleet_of(count: int, *findings: Finding) -> Overview:
         hosts,
         dict.fromkeys(hosts, "root by sudo"),
         {"site": live, "api": dict.fromkeys(hosts[2:], OLD)},
-        {"site": ToDeploy(revision, NEW), "api": ToDeploy(Revision("/srv/api"))},
+        {"site": Coming(revision, stored=NEW), "api": Coming(Revision("/srv/api"))},
         "/var/lib/ghostasync",
         findings,
     )

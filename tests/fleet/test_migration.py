@@ -91,8 +91,13 @@ def test_the_next_run_waits_for_a_migration_that_outlived_its_run(
     town, ann = migration.town, migration.ann
     text = "  migrates:        before_switch of site began on h1, and may be at work\n"
     assert text in ann.status.stdout
+    told = f"run {killed} began a before_switch on h1, and no end of it is on record"
+    assert f"warning: {told}" in ann.read("check").stdout.replace("site: ", "")
     town.commit("3")
 
+    elsewhere = town.note("3", ann("deploy", "--limit", "h2", "--wait", "30"))
+    assert (elsewhere.exit, migration.told) == (1, ["2 begun"])
+    assert f"run {killed} began it on h1, which cannot be asked" in elsewhere.stderr
     with migration.running(ann, "deploy", "--wait", "30") as running:
         outcome = town.note("3", migration.waits(running, killed))
 

@@ -13,7 +13,8 @@ import attrs
 
 from .. import BackPreview, Preview
 from ..model import Revision
-from ..survey.check import Finding, Overview, ToDeploy
+from ..survey.check import Finding, Overview
+from ..survey.coming import Coming
 from ..survey.history import HistoryEntry
 from ..survey.logs import Log
 from ..survey.preview import Commits, Step
@@ -320,14 +321,14 @@ def _groups(by_host: Mapping[str, str], answer: Overview) -> Iterator[str]:
         yield f"{value} {where}"
 
 
-def _to_deploy(what: ToDeploy) -> Iterator[str]:
+def _to_deploy(what: Coming) -> Iterator[str]:
     """Say which revision a deploy would bring, and whether it has to be built."""
     revision = what.revision
     subject = _cut(revision.message.partition("\n")[0].rstrip(), _SUBJECT)
     is_ = " is ".join(filter(None, (revision.rev, revision.commit[:7])))
     words = [is_ or revision.repo, f'"{subject}"' * bool(subject)]
     yield " ".join(filter(None, words))
-    yield _built(what.package, again=what.again)
+    yield _built(what.stored, again=what.package is not None)
 
 
 def overview_json(answer: Overview) -> Iterator[str]:
@@ -338,8 +339,8 @@ def overview_json(answer: Overview) -> Iterator[str]:
             "rev": what.revision.rev,
             "commit": what.revision.commit,
             "message": what.revision.message,
-            "package": what.package,
-            "again": what.again,
+            "package": what.stored,
+            "again": what.package is not None,
         }
         for name, what in answer.modules.items()
     }

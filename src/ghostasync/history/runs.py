@@ -16,7 +16,7 @@ from ..protocols import RunLog
 from .past_run import PastRun, continued
 from .replay import read_run
 
-__all__ = ["JOURNAL", "find_run", "open_runs", "run_named"]
+__all__ = ["JOURNAL", "find_run", "open_runs", "run_named", "unended_migration"]
 
 JOURNAL = "journal.jsonl"
 
@@ -87,6 +87,32 @@ async def open_runs(runs: RunLog, lowest: int = 0) -> list[PastRun]:
             origin = past_run.origin or number
             found.append(attrs.evolve(past_run, generation=number, origin=origin))
     return sorted(found, key=lambda each: -each.generation)
+
+
+async def unended_migration(
+    runs: RunLog, module: str, *, besides: str = ""
+) -> tuple[str, str]:
+    """
+    Return where a module's last before_switch began, a host and a run, if no end of it
+    is on record; both are empty otherwise.
+
+    *besides* is the run that asks. Runs are read from the newest back to one that
+    tells: it has begun a before_switch, or went live with the module, and so had none
+    to wait for.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    numbers = await runs.generations()
+    for run in sorted(numbers, key=lambda each: -numbers[each]):
+        known = await find_run(runs, run) if run != besides else None
+        if known is None:
+            continue
+        if module in known.migrating:
+            return known.migrating[module]
+        if known.committed and not known.undoes and module in known.packages:
+            break
+    return "", ""
 
 
 async def _read(runs: RunLog, run: str) -> PastRun | None:

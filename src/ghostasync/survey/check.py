@@ -8,14 +8,14 @@ its facts, as beside a lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 
 import anyio
 import attrs
 
 from .._engine.host import HostRun
-from .._engine.look import ask_each, facts_of
+from .._engine.look import ask_each
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.stages.check import (
     cannot_start,
@@ -31,14 +31,16 @@ from .._planning.basis import require_writable
 from .._remote.call import query
 from .._remote.facts import Facts, Trial, parse_trial
 from ..errors import HostError, StoreError
-from ..model import Package, Revision
 from ..protocols import Channel, Transport
 from ._ci import wrong_in_ci
-from ._coming import HOST_SCRIPTS, coming
 from ._scripts import read_scripts
+from .coming import HOST_SCRIPTS, Coming, coming, migrates
 from .status import who_holds
 
-__all__ = ["Finding", "Overview", "ToDeploy"]
+__all__ = ["Finding", "Look", "Overview", "look_at_hosts", "survey"]
+
+FirstLines = dict[tuple[str, str], str]
+"""Modules and keys of scripts that name an interpreter, to the line that does."""
 
 
 @attrs.frozen
@@ -56,22 +58,6 @@ class Finding:
 
 
 @attrs.frozen
-class ToDeploy:
-    """
-    What a deploy would bring of a module.
-
-    *package* is one of that commit that the store has, empty where there is none; it is
-    taken *again* unless the build differs, and else one is built. *newest* is the
-    store's last package of the module, None without one.
-    """
-
-    revision: Revision
-    package: str = ""
-    again: bool = False
-    newest: Package | None = None
-
-
-@attrs.frozen
 class Overview:
     """
     A fleet before a deploy, and all that stands in its way.
@@ -86,13 +72,13 @@ class Overview:
     hosts: tuple[str, ...]
     logins: Mapping[str, str]
     live: Mapping[str, Mapping[str, str]]
-    modules: Mapping[str, ToDeploy]
+    modules: Mapping[str, Coming]
     store: str
     findings: tuple[Finding, ...]
 
 
 @attrs.define
-class _Look:
+class Look:
     """The look at one host, as far as it came."""
 
     ctx: HostRun
@@ -101,44 +87,23 @@ class _Look:
     findings: list[Finding] = attrs.field(factory=list)
 
     def add(self, text: str, *, warning: bool = False) -> None:
+        """Note a finding."""
         self.findings.append(Finding(self.ctx.name, text, warning=warning))
 
+    @property
+    def obstacle(self) -> str:
+        """What keeps the host from a deploy; empty where nothing does."""
+        return "; ".join(each.text for each in self.findings if not each.warning)
 
-async def overlook(spec: RunSpec, transport: Transport) -> Overview:
+
+async def survey(spec: RunSpec, transport: Transport) -> Overview:
     """Look at all that a deploy needs; nothing that lasts is changed."""
     found = [Finding("", text) for text in await _of_this_machine(spec)]
-    first_lines: dict[tuple[str, str], str] = {}
+    first_lines: FirstLines = {}
     for chosen in spec.modules:
-        name = chosen.module.name
-        if chosen.error is not None:
-            text = str(chosen.error).removeprefix(f"{name}: ")
-            found.append(Finding("", text, name))
-        seconds = spec.plan.rollout.deadlines.build
-        scripts = await read_scripts(chosen, spec.plan.base, seconds)
-        found += [Finding("", text, name) for text in scripts.complaints]
-        for key in HOST_SCRIPTS:
-            # Another user has a PATH of its own, and starts no script as a file.
-            if key in scripts.first_lines and not getattr(chosen.module, key).run_as:
-                first_lines[name, key] = scripts.first_lines[key]
-    modules = {m.module.name: await _to_deploy(spec, m) for m in spec.modules}
-    names: dict[str, str] = {}
-
-    async def look(ctx: HostRun) -> _Look:
-        seen = _Look(ctx)
-        deadlines = spec.plan.rollout.deadlines
-        with anyio.move_on_after(deadlines.connect + deadlines.check) as patience:
-            try:
-                await _look_at(seen, first_lines, modules)
-                for text in _twins(ctx, names):
-                    seen.add(text)
-            except HostError as exc:
-                # A host that cannot be looked at is a finding, and no reason to stop.
-                seen.add(str(exc))
-        if patience.cancelled_caught:
-            seen.add("no answer in time (rollout.deadlines.connect, check)")
-        return seen
-
-    looks = await ask_each(spec, transport, look)
+        found += [finding async for finding in _of_module(spec, chosen, first_lines)]
+    modules = {m.module.name: await _coming(spec, m) for m in spec.modules}
+    looks = await look_at_hosts(spec, transport, modules, first_lines)
     answers = {each.ctx.name: each.facts for each in looks if each.facts}
     with suppress(StoreError):  # a store that cannot be read is told above
         if held := await who_holds(spec.store, answers):
@@ -170,25 +135,78 @@ async def _of_this_machine(spec: RunSpec) -> list[str]:
     return wrong
 
 
-async def _to_deploy(spec: RunSpec, chosen: ModuleToDeploy) -> ToDeploy:
+async def _of_module(
+    spec: RunSpec, chosen: ModuleToDeploy, first_lines: FirstLines
+) -> AsyncIterator[Finding]:
+    """Yield what is wrong with a module; note the first lines of its scripts."""
+    name = chosen.module.name
+    if chosen.error is not None:
+        yield Finding("", str(chosen.error).removeprefix(f"{name}: "), name)
+    seconds = spec.plan.rollout.deadlines.build
+    scripts = await read_scripts(chosen, spec.plan.base, seconds)
+    for text in scripts.complaints:
+        yield Finding("", text, name)
+    for key in HOST_SCRIPTS:
+        # Another user has a PATH of its own, and starts no script as a file.
+        if key in scripts.first_lines and not getattr(chosen.module, key).run_as:
+            first_lines[name, key] = scripts.first_lines[key]
+    with suppress(StoreError):  # a store that cannot be read is told above
+        if text := await migrates(spec, chosen):
+            yield Finding("", text, name, warning=True)
+
+
+async def look_at_hosts(
+    spec: RunSpec,
+    transport: Transport,
+    modules: Mapping[str, Coming],
+    first_lines: FirstLines | None = None,
+) -> list[Look]:
+    """
+    Look at each host of a plan, and note all that would keep it from a deploy.
+
+    Args:
+        spec: The deploy.
+
+        transport: The way to hosts.
+
+        modules: What they would get.
+
+        first_lines: What to try to start; hosts try whether temporary files can be
+            made as well. None: they are only read.
+    """
+    names: dict[str, str] = {}
+    deadlines = spec.plan.rollout.deadlines
+
+    async def look(ctx: HostRun) -> Look:
+        seen = Look(ctx)
+        with anyio.move_on_after(deadlines.connect + deadlines.check) as patience:
+            try:
+                await _look_at(seen, first_lines, modules)
+                # A deploy finds that out as it takes the lock for the second time.
+                twin = names.setdefault(ctx.known.place or ctx.name, ctx.name)
+                if twin != ctx.name:
+                    seen.add(same_machine(twin))
+            except HostError as exc:
+                # A host that cannot be looked at is a finding, and no reason to stop.
+                seen.add(str(exc))
+        if patience.cancelled_caught:
+            seen.add("no answer in time (rollout.deadlines.connect, check)")
+        return seen
+
+    return await ask_each(spec, transport, look)
+
+
+async def _coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
     """Return what a deploy would bring of a module, as far as the store can be read."""
-    packages = spec.store.packages
     with suppress(StoreError):
-        brings = await coming(spec, chosen)
-        newest = [*await packages.ids(chosen.module.name)][-1:]
-        return ToDeploy(
-            chosen.revision,
-            brings.stored,
-            again=brings.package is not None,
-            newest=await packages.package(newest[0]) if newest else None,
-        )
-    return ToDeploy(chosen.revision)
+        return await coming(spec, chosen)
+    return Coming(chosen.revision)
 
 
 async def _look_at(
-    seen: _Look,
-    first_lines: Mapping[tuple[str, str], str],
-    modules: Mapping[str, ToDeploy],
+    seen: Look,
+    first_lines: FirstLines | None,
+    modules: Mapping[str, Coming],
 ) -> None:
     """
     Connect to a host, and note what it is and all that is wrong with it.
@@ -202,7 +220,9 @@ async def _look_at(
     seen.login = ctx.login
     if ctx.sudo and identity is not None:
         seen.login = f"{ctx.sudo}, by sudo of {identity.user}"
-    trial = await _try(ctx, first_lines)
+    if first_lines is None:
+        ctx.attempt.facts = await inspect(ctx)
+    trial = Trial() if first_lines is None else await _try(ctx, first_lines)
     facts = seen.facts = ctx.known
     for text in [*findings(ctx, facts), *await rights(ctx)]:
         seen.add(text)
@@ -213,12 +233,12 @@ async def _look_at(
         for name, each in modules.items()
         if name in names
         and each.newest
-        and each.package not in facts.targets[name].releases
+        and each.stored not in facts.targets[name].releases
     ]
     if full := no_room(ctx, missing) or no_room_at_all(ctx, facts):
         # A deploy makes room first, where failed releases pile up.
         seen.add(full, warning=crowded(ctx, names))
-    scripts = {f"{key}/{name}": f"{key} of {name}" for name, key in first_lines}
+    scripts = {f"{key}/{name}": f"{key} of {name}" for name, key in first_lines or ()}
     for name, text in cannot_start(trial, scripts).items():
         # One host runs it for all.
         seen.add(text, warning=name.startswith("before_switch/"))
@@ -226,7 +246,7 @@ async def _look_at(
         seen.add(text, warning=True)
 
 
-async def _try(ctx: HostRun, first_lines: Mapping[tuple[str, str], str]) -> Trial:
+async def _try(ctx: HostRun, first_lines: FirstLines) -> Trial:
     """
     Have a host try what a deploy needs, and tell its facts at the same time.
 
@@ -262,27 +282,6 @@ async def _try(ctx: HostRun, first_lines: Mapping[tuple[str, str], str]) -> Tria
     if failed:
         raise failed[0]
     return parse_trial(text)
-
-
-async def obstacles(ctx: HostRun, names: dict[str, str]) -> list[str]:
-    """
-    Look at a host, note its facts, and return all that keeps it from the plan.
-
-    *names* maps the places of hosts that were looked at to their names; it is added to.
-
-    Raises:
-        HostError: The host cannot be reached, or does not answer in time.
-    """
-    ctx.attempt.facts = facts = await facts_of(ctx)
-    return [*findings(ctx, facts), *await rights(ctx), *_twins(ctx, names)]
-
-
-def _twins(ctx: HostRun, names: dict[str, str]) -> Iterator[str]:
-    """Yield that another name is that of the same machine."""
-    # A deploy finds that out as it takes the lock for the second time.
-    twin = names.setdefault(ctx.known.place or ctx.name, ctx.name)
-    if twin != ctx.name:
-        yield same_machine(twin)
 
 
 def _warnings(ctx: HostRun, trial: Trial) -> Iterator[str]:

@@ -15,18 +15,15 @@ from typing import Final
 
 import attrs
 
-from .._engine.host import HostRun
-from .._engine.look import ask_each
 from .._engine.older import Relation, relations
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.waves import allowed, cut
 from .._remote.facts import Facts, ModuleState
-from ..errors import HostError
 from ..goal import Deploy
 from ..model import Revision
 from ..protocols import Transport
-from ._coming import Coming, coming
-from .check import obstacles
+from .check import look_at_hosts
+from .coming import Coming, coming, migrates
 from .status import who_holds
 
 __all__ = ["Commits", "Preview", "Step"]
@@ -119,7 +116,14 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
         if chosen.error is not None:
             raise chosen.error
     brings = {m.module.name: await coming(spec, m) for m in spec.modules}
-    facts, wrong = await _looked_at(spec, transport)
+    at_work = [
+        f"{m.module.name}: {text}"
+        for m in spec.modules
+        if (text := await migrates(spec, m))
+    ]
+    looks = await look_at_hosts(spec, transport, brings)
+    facts = {each.ctx.name: each.facts for each in looks if each.facts}
+    wrong = {each.ctx.name: text for each in looks if (text := each.obstacle)}
     told: dict[str, tuple[Commits, ...]] = {}
     refused: list[str] = []
     for chosen in spec.modules:
@@ -150,28 +154,8 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
         refused="" if back else "; ".join(refused),
         held=await who_holds(spec.store, facts),
         stops=_stops(spec, len(silent), len(wrong) - len(silent)),
-        warnings=spec.warnings,
+        warnings=(*spec.warnings, *at_work),
     )
-
-
-async def _looked_at(
-    spec: RunSpec, transport: Transport
-) -> tuple[dict[str, Facts], dict[str, str]]:
-    """Return the facts of hosts that answer, and what keeps hosts from the plan."""
-    places: dict[str, str] = {}
-
-    async def look(ctx: HostRun) -> tuple[Facts | None, str]:
-        try:
-            wrong = await obstacles(ctx, places)
-        except HostError as exc:
-            return ctx.attempt.facts, str(exc)
-        return ctx.attempt.facts, "; ".join(wrong)
-
-    answers = await ask_each(spec, transport, look)
-    names = [host.name for host in spec.hosts]
-    by_name = dict(zip(names, answers, strict=True))
-    facts = {name: seen for name, (seen, _) in by_name.items() if seen is not None}
-    return facts, {name: text for name, (_, text) in by_name.items() if text}
 
 
 async def _commits(chosen: ModuleToDeploy, relation: Relation) -> Commits:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 
-from ghostasync import Outcome, Plan, Rollout, Script, State, converge, start
+from ghostasync import (
+    DeployFailed,
+    Outcome,
+    Plan,
+    Rollout,
+    Script,
+    State,
+    converge,
+    deploy,
+    start,
+)
 from ghostasync import events as e
 from ghostasync.testing import FakeTransport, step
 from tests._engine.balanced import Fleet, breaks, serving_old
@@ -90,6 +101,58 @@ async def test_a_run_that_is_stopped_looks_on_no_longer(plan: Plan) -> None:
 
     assert report.exit_status == 130
     assert fleet.asked("switch") == []
+
+
+async def stopped_in_its_migration(plan: Plan, fleet: Fleet) -> str:
+    """Stop a run while its before_switch is at work on h1; return its id."""
+    async with start(plan, transport=FakeTransport(fleet)) as running:
+        async for record in running.events():
+            if isinstance(record.event, e.BeforeSwitchStarted):
+                break
+        await running.stop()
+        return (await running.report()).run
+
+
+async def test_a_migration_on_a_host_that_is_not_asked_keeps_another_from_beginning(
+    plan: Plan,
+) -> None:
+    """It may be at work there, and two of them at once would be one too many."""
+    plan, fleet = migrating(plan), Fleet(hangs={("h1", "before_switch")})
+    first = await stopped_in_its_migration(plan, fleet)
+    fleet.hangs = set()
+    transport = FakeTransport(fleet, unreachable=frozenset({"h1"}))
+    without = attrs.evolve(plan, rollout=Rollout(max_failures=1))
+
+    for asked, limit in ((plan, ["h2"]), (without, ())):
+        with pytest.raises(DeployFailed) as failed:
+            await deploy(asked, limit=limit, transport=transport)
+
+        assert failed.value.report.exit_status == 1
+        assert failed.value.report.reason == (
+            f"h1: before_switch of site: run {first} began it on h1, which cannot be "
+            "asked how it ended: have that host in the run, or out of the inventory"
+        )
+    assert fleet.asked("switch") == []
+    assert [host for host, _ in fleet.steps("before_switch")] == ["h1"]
+
+
+@pytest.mark.parametrize("how", ["asked", "gone", "over"])
+async def test_a_migration_that_is_waited_for_or_gone_keeps_none_from_beginning(
+    plan: Plan, how: str
+) -> None:
+    plan, fleet = migrating(plan), Fleet(hangs={("h1", "before_switch")})
+    await stopped_in_its_migration(plan, fleet)
+    fleet.hangs = set()
+    limit = ["h2"] if how == "over" else ()
+    if how == "gone":
+        plan = attrs.evolve(plan, hosts=plan.hosts[1:])
+    if how == "over":
+        await deploy(plan, transport=FakeTransport(fleet))
+        (plan.base / "tree" / "index").write_text("2")
+
+    report = await deploy(plan, limit=limit, transport=FakeTransport(fleet))
+
+    assert report.outcome is Outcome.LIVE
 
 
 async def test_converge_does_not_migrate_again(plan: Plan) -> None:

@@ -10,9 +10,10 @@ from .._build.environment import digest, module_variables
 from .._build.release import fingerprint
 from .._engine.spec import ModuleToDeploy, RunSpec
 from ..errors import StoreError
+from ..history.runs import unended_migration
 from ..model import Package, Revision
 
-__all__ = ["HOST_SCRIPTS", "Coming", "coming"]
+__all__ = ["HOST_SCRIPTS", "Coming", "coming", "migrates"]
 
 HOST_SCRIPTS = ("pre_deploy", "before_switch", "post_deploy")
 """Scripts that are in a package."""
@@ -23,13 +24,16 @@ class Coming:
     """
     What a module would bring: *package* and its *mark* on hosts, where known.
 
-    *stored* is the id of a package of that commit, empty where the store has none.
+    Without a package it is to be built. *stored* is the id of a package of that commit,
+    empty where the store has none; *newest* is the store's last package of the module,
+    None without one.
     """
 
     revision: Revision
     package: Package | None = None
     mark: str = ""
     stored: str = ""
+    newest: Package | None = None
 
 
 async def coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
@@ -43,7 +47,11 @@ async def coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
     if chosen.package:
         package = await packages.package(chosen.package)
         mark = fingerprint(package, _digest(spec, chosen, package.revision))
-        return Coming(package.revision, package, mark, package.id)
+        return Coming(package.revision, package, mark, package.id, package)
+    newest = None
+    for last in [*await packages.ids(name)][-1:]:
+        with suppress(StoreError):  # one that is damaged tells nothing
+            newest = await packages.package(last)
     revision = chosen.revision
     stored = await _stored(spec, name, revision.commit)
     environment = _digest(spec, chosen, revision)
@@ -56,8 +64,24 @@ async def coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
             same = kept is not None and kept.digest == environment
             if same and {*package.scripts} == scripts:
                 mark = fingerprint(package, environment)
-                return Coming(revision, package, mark, package.id)
-    return Coming(revision, stored=next(reversed(stored), ""))
+                return Coming(revision, package, mark, package.id, newest)
+    return Coming(revision, stored=next(reversed(stored), ""), newest=newest)
+
+
+async def migrates(spec: RunSpec, chosen: ModuleToDeploy) -> str:
+    """
+    Say that a before_switch of a module may be at work; empty where none is.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    if not chosen.module.before_switch:
+        return ""
+    host, run = await unended_migration(spec.store.runs, chosen.module.name)
+    return run and (
+        f"run {run} began a before_switch on {host}, and no end of it is on record: a "
+        "deploy waits for it"
+    )
 
 
 def _digest(spec: RunSpec, chosen: ModuleToDeploy, revision: Revision) -> str:
