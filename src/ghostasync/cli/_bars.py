@@ -260,10 +260,10 @@ def _serves(board: Board, row: HostRow) -> str:
     if row.state is S.STRANDED or (taken_up and row.state in NOT_LOOKED):
         return _UNKNOWN
     reverting = started is not None and started.revert
-    if row.state in SERVES_NEW and not reverting:
-        return _NEW
     # What a rollback was to leave is newer than where it was to go.
     leaving = started and started.action == Action.ROLLBACK.value and not reverting
+    if row.state in SERVES_NEW and not reverting:
+        return _OLD if leaving else _NEW
     if row.serves is None or leaving:
         return _BEFORE
     return _OLD if any(row.serves.values()) else _NONE

@@ -318,9 +318,8 @@ def history(
             show(tables.verified(compared, wrong), sys.stdout)
         return ExitStatus.FAILED if wrong else ExitStatus.DONE
     entries = run_async(partial(api.past_runs, options.plan(), count=count))
-    show(
-        tables.history_json(entries) if as_json else tables.history(entries), sys.stdout
-    )
+    told = tables.history(entries, time.time())
+    show(tables.history_json(entries) if as_json else told, sys.stdout)
     return 0
 
 

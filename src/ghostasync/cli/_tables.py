@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final, get_args
 
@@ -208,8 +207,7 @@ def releases(answer: BackPreview, now: float) -> Iterator[str]:
             short = each.commit[:7]
             row = (
                 " ".join(filter(None, marks)),
-                # A clock that is ahead of this one, or of others, tells no age.
-                ago(now - each.at) if 0 < each.at <= now else "?",
+                _age(each.at, now),
                 short if short and commits[short] == 1 else each.release,
                 each.actor[:_ACTOR],
                 short_hosts(each.hosts, _HOSTS) if each.hosts else "",
@@ -217,12 +215,23 @@ def releases(answer: BackPreview, now: float) -> Iterator[str]:
             rows.append((row, each.subject))
         last = max((at for at, (row, _) in enumerate(rows) if row[0]), default=0)
         shown = rows[: max(last + 1, _RELEASES)]
-        widths = [max(map(len, column)) for column in zip(*dict(shown), strict=True)]
-        for row, subject in shown:
-            cells = (f"{c:{w}}" for c, w in zip(row, widths, strict=True))
-            yield _cut(f"  {'  '.join(cells)}  {subject}").rstrip()
+        lines = _aligned([row for row, _ in shown])
+        for line, (_, subject) in zip(lines, shown, strict=True):
+            yield _cut(f"  {line}  {subject}").rstrip()
         if len(rows) > len(shown):
             yield f"  {len(rows) - len(shown):,} older"
+
+
+def _age(at: float, now: float) -> str:
+    # A clock that is ahead of this one, or of others, tells no age.
+    return ago(now - at) if 0 < at <= now else "?"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows as lines, with their columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True))
 
 
 def ways(answer: BackPreview) -> Iterator[str]:
@@ -511,27 +520,31 @@ def _live(live: Mapping[str, str]) -> str:
     return ", ".join(release or f"{name}: none" for name, release in live.items())
 
 
-def history(entries: Sequence[HistoryEntry]) -> Iterator[str]:
-    """Say what each run was, in one line, or two with the reason for it."""
+def history(entries: Sequence[HistoryEntry], now: float) -> Iterator[str]:
+    """
+    Say what each run was in one line, and below it by whom, of what, and why.
+
+    *now* is in POSIX seconds.
+    """
     if not entries:
         yield "no run is known"
         return
     rows = [
         (
             f"#{entry.generation}" if entry.generation else "-",
-            f"{datetime.fromtimestamp(entry.at, UTC):%Y-%m-%d %H:%M}",
+            entry.id,
             entry.action,
             entry.outcome,
             plural(entry.hosts, "host"),
             "" if entry.seconds is None else span(entry.seconds),
-            entry.actor,
+            _age(entry.at, now),
         )
         for entry in entries
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for entry, row in zip(entries, rows, strict=True):
-        cells = (f"{c:{w}}" for c, w in zip(row, widths, strict=True))
-        yield plain(f"{'  '.join(cells)}  {entry.id}").rstrip()
+    for entry, line in zip(entries, _aligned(rows), strict=True):
+        yield plain(line).rstrip()
+        if entry.actor:
+            yield _cut(f"    by {entry.actor}")
         for module in entry.modules:
             commit = entry.commits.get(module, "")[:7]
             told = (module, entry.releases.get(module, ""), commit)
