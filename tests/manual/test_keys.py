@@ -38,6 +38,9 @@ def test_no_place_has_two_keys() -> None:
 
     assert len(places) == len({*places})
     assert {"rollout.undrain.run", "modules.after_all_deploy.file"} <= {*places}
+    assert {"modules.before_switch.no_return", "modules.verify.run_as"} <= {*places}
+    refused = {"modules.buildpack.run_as", "modules.pre_deploy.no_return"}
+    assert not refused & {*places}, "the configuration takes none of them"
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.places[0])

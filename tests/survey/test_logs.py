@@ -119,5 +119,7 @@ async def test_what_is_not_there_is_named(plan: Plan, tmp_path: Path) -> None:
     run = await _fail(plan, None)
     with pytest.raises(PlanError, match="there is no run 1999"):
         await logs(plan, "1999")
+    with pytest.raises(PlanError, match="there is no script 'post_depoly'; there are "):
+        await logs(plan, run, script="post_depoly")
     with pytest.raises(PlanError, match=f"run {run} had no host h9"):
         await logs(plan, run, host="h9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Final
 
 from .._build.environment import LONGEST_VARIABLE, MOST_VARIABLES, size_of
 from ..errors import PlanError
@@ -11,7 +12,20 @@ from ..model import App, Module, Plan
 from ._selection import named
 from ._structure import Findings, at, show
 
-__all__ = ["check_together", "too_large"]
+__all__ = ["USELESS", "check_together", "too_large"]
+
+_HERE: Final = "is for scripts on hosts; allowed: no run_as, this one runs here"
+_MIGRATES: Final = "is for migrations; allowed: in before_switch"
+
+USELESS: Final[Mapping[tuple[str, str], str]] = {
+    ("buildpack", "run_as"): _HERE,
+    ("after_all_deploy", "run_as"): _HERE,
+    ("buildpack", "no_return"): _MIGRATES,
+    ("pre_deploy", "no_return"): _MIGRATES,
+    ("post_deploy", "no_return"): _MIGRATES,
+    ("after_all_deploy", "no_return"): _MIGRATES,
+}
+"""Scripts, and keys of theirs that are refused, with the reason."""
 
 Located = tuple[str, str]
 """A place, and the name or path at it."""
@@ -62,14 +76,9 @@ def _alone(plan: Plan, findings: Findings) -> None:
 
 def _here(module: Module, where: str, findings: Findings) -> None:
     """Note what some scripts have no use for."""
-    for key in ("buildpack", "after_all_deploy"):
-        if getattr(module, key).run_as:
-            text = "is for scripts on hosts; allowed: no run_as, this one runs here"
-            findings.add(f"{where}.{key}.run_as", text)
-    for key in ("buildpack", "pre_deploy", "post_deploy", "after_all_deploy"):
-        if getattr(module, key).no_return:
-            text = "is for migrations; allowed: in before_switch"
-            findings.add(f"{where}.{key}.no_return", text)
+    for (script, key), text in USELESS.items():
+        if getattr(getattr(module, script), key):
+            findings.add(f"{where}.{script}.{key}", text)
 
 
 def _placed(plan: Plan, module: Module, where: str, findings: Findings) -> None:

@@ -12,6 +12,7 @@ import attrs
 from ..config._rules import RULES
 from ..config._structure import at, describe
 from ..config._tables import SCRIPT_ALLOWED, SOURCE_ALLOWED
+from ..config._together import USELESS
 from ..model import Plan, Script, Source
 from ._docstrings import of_fields
 
@@ -76,7 +77,7 @@ def _walk(cls: type, name: str, place: str) -> Iterator[tuple[str, type, str]]:
     for inner in _classes(get_type_hints(cls)[name]):
         for field in attrs.fields_dict(inner):
             # The keys of a plug-in are known to the plug-in alone.
-            if field != "options":
+            if field != "options" and (name, field) not in USELESS:
                 yield from _walk(inner, field, at(place, field))
 
 

@@ -22,6 +22,10 @@ _GATE: Final = "after_wave"
 _HERE: Final = frozenset({"buildpack", "after_all_deploy", _GATE})
 """Scripts that run here. Those of a module share its log; the gate has one for all."""
 
+_ON_HOSTS: Final = (
+    *("pre_deploy", "before_switch", "post_deploy"),
+    *("verify", "drain", "undrain"),
+)
 _BEGINS: Final = re.compile(rb"--- (\w+)(?: of \S+)? in ")
 _ENDS: Final = re.compile(rb"--- (\w+)(?: of \S+)? (?:exited|ended|cut short)")
 
@@ -47,9 +51,12 @@ async def read_logs(
     Return the logs of the run that *asked* names, those of modules first.
 
     Raises:
-        PlanError: There is no such run, or the host was not part of it.
+        PlanError: There is no such run or script, or the host was not part of the run.
         StoreError: The store cannot be read, or the run's journal is damaged.
     """
+    if script not in {"", *_HERE, *_ON_HOSTS}:
+        known = ", ".join([*sorted(_HERE), *_ON_HOSTS])
+        raise PlanError(f"there is no script {script!r}; there are {known}")
     run = await run_named(runs, asked)
     lines = io.BytesIO(await runs.load(run, JOURNAL))
     modules, hosts = dict[str, None](), dict[str, None]()
