@@ -35,7 +35,15 @@ from ghostasync import (
 from ghostasync import events as e
 from ghostasync.errors import NothingToResume, StoreError
 from ghostasync.stores.directory import DirectoryManifest
-from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport, step
+from ghostasync.testing import (
+    Answer,
+    Break,
+    Call,
+    FakeHost,
+    FakeHosts,
+    FakeTransport,
+    step,
+)
 from tests.deploying import with_rollout
 from tests.killing import HOSTS, STORE, Scene, four_hosts
 
@@ -586,6 +594,21 @@ async def test_what_a_canary_had_first_can_be_what_hosts_boot(history: History) 
     await history.rollback(to=canary)
 
     history.assert_serves(canary)
+
+
+async def test_hosts_that_stay_are_told(history: History) -> None:
+    """One of them is a new machine, with nothing."""
+    third = history.reports[1].releases["site"]
+    await history.deploy("4", "h1")
+    history.fleet.hosts["h4"] = FakeHost()
+
+    _, told = await history.watch(Rollback())
+
+    run = history.reports[2].run
+    assert told[:2] == [
+        f"site: h[2-3] stay on {third}: run {run} moved nothing there",
+        f"site: h4 stays on nothing: run {run} moved nothing there",
+    ]
 
 
 async def test_a_canary_in_another_environment_is_not_what_hosts_boot(

@@ -72,7 +72,8 @@ async def plan_rollback(
         undoing = _with_silent(
             basis, undoing, [h for h in chosen if h.name not in told]
         )
-    warnings = [*told_of_choice, *_stays(undoing), *_groups(undoing)]
+    stay = [*_stays(undoing), *_unmoved(undoing, told)]
+    warnings = [*told_of_choice, *stay, *_groups(undoing)]
     undoing, lacking = await _possible(basis, undoing, told)
     warnings += lacking
     if not undoing.to:
@@ -207,6 +208,22 @@ def _stays(undoing: Undoing) -> list[str]:
         f"release was there before run {undoing.run}; ghostasync rollback --remove "
         "takes its link away"
         for module, hosts in undoing.stays.items()
+    ]
+
+
+def _unmoved(undoing: Undoing, told: Mapping[str, Facts]) -> list[str]:
+    """Say which hosts stay as they are: the run that is undone moved none of them."""
+    hosts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for module in undoing.release:
+        for host, facts in told.items():
+            target = facts.targets.get(module)
+            goes = module in undoing.to.get(host, {})
+            if target and not goes and host not in undoing.stays.get(module, ()):
+                hosts[module, target.live].append(host)
+    return [
+        f"{module}: {short_hosts(names)} stay{'s' * (len(names) == 1)} on "
+        f"{live or 'nothing'}: run {undoing.run} moved nothing there"
+        for (module, live), names in hosts.items()
     ]
 
 
