@@ -272,3 +272,16 @@ def test_a_fleet_in_order_is_shown(site: SampleApp) -> None:
     again = console("check").stdout.splitlines()
     assert again[2] == f"live    site  {release} on all hosts"
     assert again[4].strip() == f"{release} again, unless the build differs"
+
+
+def test_what_adopt_moves_aside_is_told(site: SampleApp) -> None:
+    site.fleet.shell("h2", "mkdir /srv/site; echo old >/srv/site/index")
+    console = scene(site, modules=(site.module("site", adopt=True),))
+
+    told = "h2: /srv/site is a directory: it is moved aside (adopt)"
+    for command in (("check",), ("deploy", "--dry-run")):
+        looked = console(*command)
+        assert looked.exit == 0, looked.stdout
+        assert told in looked.stdout.replace("warning: ", "")
+    assert console.deploy().exit == 0
+    assert site.fleet.shell("h2", "cat /srv/.site.before-*/index") == "old\n"

@@ -73,6 +73,14 @@ class ModuleState:
             None,
         )
 
+    @property
+    def foreign(self) -> str:
+        """What is at the target and not ours, in words; empty where nothing is."""
+        # A link of another tool is as little ours to replace as a folder is.
+        if self.kind == "link":
+            return "" if self.live else f"a link to {self.link}"
+        return f"a {self.kind}" if self.kind in {"directory", "file"} else ""
+
     def was_moved_by(self, ids: Collection[str]) -> bool:
         """
         Tell whether a run has moved the link, and did not take that back.

@@ -297,6 +297,9 @@ def _warnings(ctx: HostRun, trial: Trial) -> Iterator[str]:
             f"{mount} is mounted noexec: no program of a release can be started there"
         )
     store = ctx.run.spec.store_id
+    for chosen in ctx.modules:
+        if chosen.adopt and (what := ctx.known.targets[chosen.name].foreign):
+            yield f"{ctx.target(chosen)} is {what}: it is moved aside (adopt)"
     for module, target in ctx.known.targets.items():
         # A link of an earlier path; prune keeps what it leads to.
         for link in target.elsewhere:

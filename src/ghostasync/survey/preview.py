@@ -9,7 +9,8 @@ guessed at.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -22,7 +23,8 @@ from .._remote.facts import Facts, ModuleState
 from ..goal import Deploy
 from ..model import Revision
 from ..protocols import Transport
-from .check import look_at_hosts
+from ..views.folding import short_hosts
+from .check import Look, look_at_hosts
 from .coming import Coming, coming, migrates
 from .status import who_holds
 
@@ -154,8 +156,17 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
         refused="" if back else "; ".join(refused),
         held=await who_holds(spec.store, facts),
         stops=_stops(spec, len(silent), len(wrong) - len(silent)),
-        warnings=(*spec.warnings, *at_work),
+        warnings=(*spec.warnings, *at_work, *_warnings(looks)),
     )
+
+
+def _warnings(looks: Iterable[Look]) -> Iterator[str]:
+    """Yield what is good to know of hosts, those alike in one line."""
+    hosts: dict[str, list[str]] = defaultdict(list)
+    for finding in (each for seen in looks for each in seen.findings if each.warning):
+        hosts[finding.text].append(finding.host)
+    for text, names in hosts.items():
+        yield f"{short_hosts(names)}: {text}"
 
 
 async def _commits(chosen: ModuleToDeploy, relation: Relation) -> Commits:

@@ -287,13 +287,10 @@ def _module_findings(
         if facts.uid == 0:
             cure = "is its disk read-only?"
         yield f"{login} may not write to {where} (for {path}): {cure}"
-    # A link of another tool is as little ours to replace as a folder is.
-    foreign = target.kind == "link" and not target.live
-    if (foreign or target.kind in {"directory", "file"}) and not module.adopt:
-        what = f"a link to {target.link}" if foreign else f"a {target.kind}"
+    if target.foreign and not module.adopt:
         yield (
-            f"{path} is {what}, not a release of {module.name}: move it away, or set "
-            "adopt = true to have it moved aside"
+            f"{path} is {target.foreign}, not a release of {module.name}: move it "
+            "away, or set adopt = true to have it moved aside"
         )
     others = (module.uid not in {-1, facts.uid}) or (module.gid not in {-1, facts.gid})
     if others and facts.uid != 0:
