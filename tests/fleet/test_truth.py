@@ -462,6 +462,36 @@ def test_a_host_that_dies_in_the_middle_does_not_keep_the_others(
     assert town.serves() == town.all_on("1")
 
 
+def test_a_host_that_was_lost_and_comes_back_is_not_put_on_the_bad_release(
+    town: Town,
+) -> None:
+    ann = town.moves_in("ann")
+    soon = Deadlines(connect=4, rollback=60)
+    ann.change(rollout=Rollout(deadlines=soon))
+    waits = f'[ "$GHOST_HOST $GHOST_ACTION" != "h1 rollback" ] || {WAITS}'
+    script(town, "post_deploy", waits)
+    ann.deploys("1")
+    ann.deploys("2")
+
+    with ann.console.running("rollback", "--output", "json") as process:
+        running = Running(process)
+        running.until("Switched", "h1")
+        town.sample.fleet.kill("h1")
+        running.until("Failed", "h1")
+        town.sample.fleet.start("h1")
+        town.sample.fleet.path("h1", GATE).touch()
+        back = running.finish()
+
+    assert back.exit == 3, back.stderr
+    assert town.serves() == town.all_on("1")
+    assert ann.manifest == {"site": "1"}
+    assert "once it answers converge takes it along" in back.stderr
+    # Its post-deploy was cut off with the connection, and is run now.
+    late = ann("converge", "h1")
+    assert '"Activated"' in late.stdout
+    assert_nothing_is_left(town, ann)
+
+
 # --- Runs that did not go live ----------------------------------------------------
 
 

@@ -405,8 +405,9 @@ def _look(report: Report, board: Board, command: TypedCommand) -> str:
     if not (stranded and started and started.manifest and not started.revert):
         return command.other("status")
     them = "it" if len(stranded) == 1 else "them"
+    there = "along" if started.action == Action.ROLLBACK.value else "back"
     if set(stranded) <= set(_unreachable(board)):
-        back = f"once {_they_answer(stranded)} converge takes {them} back"
+        back = f"once {_they_answer(stranded)} converge takes {them} {there}"
         return f"{command.other('status')}   # {back}"
     for host in stranded:
         # What failed on the way back fails again, until somebody has looked.

@@ -63,6 +63,7 @@ async def rollback(ctx: HostRun) -> e.RolledBack:
     Raises:
         HostError: Any failure here leaves the host stranded: a person must look.
     """
+    _require_reachable(ctx)
     served = {move.module: move.previous.rpartition("/")[2] for move in ctx.undo.moves}
     # Moved by this run's own switch, or by the killed run that this one takes up.
     if ctx.undo.link_may_have_moved:
@@ -73,6 +74,14 @@ async def rollback(ctx: HostRun) -> e.RolledBack:
         await disarm(ctx)
         await put_back(ctx)
     return e.RolledBack(ctx.name, to=served)
+
+
+def _require_reachable(ctx: HostRun) -> None:
+    """Leave a lost host where a rollback put it: "before" is what is to be left."""
+    lost = ctx.book.failure
+    going_back = ctx.run.state.going_back is not None
+    if ctx.run.goal.recalls and lost and lost.unreachable and not going_back:
+        raise Unreachable(ctx.name, "lost; its link stays where the rollback put it")
 
 
 async def _undo(ctx: HostRun) -> None:
