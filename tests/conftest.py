@@ -14,6 +14,7 @@ from ghostasync._planning.ci import SIGNS
 from ghostasync.testing import FakeHosts
 from tests.deploying import six_hosts
 from tests.killing import Scene, four_hosts
+from tests.s3_servers import S3Server, ministack, swift
 
 TEST_SECONDS = 240
 
@@ -102,3 +103,15 @@ def plan(tmp_path: Path, cache: None) -> Plan:
 async def scene(tmp_path: Path, cache: None) -> Scene:
     """Four hosts that serve version 1."""
     return await Scene.begin(tmp_path, four_hosts(tmp_path), FakeHosts())
+
+
+@pytest.fixture(scope="session")
+def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server

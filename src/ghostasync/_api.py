@@ -11,13 +11,14 @@ One file, though long: two thirds are docstrings, and users find every function 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 import anyio
 import attrs
@@ -43,6 +44,7 @@ from .protocols import (
     Store,
     Transport,
 )
+from .stores import S3Store
 from .survey.check import Finding, Overview, survey
 from .survey.history import HistoryEntry, of_hosts, of_store
 from .survey.logs import Log, read_logs
@@ -74,6 +76,9 @@ __all__ = [
 ]
 
 
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
 OnCancel = Literal["rollback", "detach"]
 """
 The end of a run whose caller fails or is cancelled: the run puts every link back, or
@@ -99,6 +104,32 @@ class BackPreview:
     manifest: tuple[str, ...]
     warnings: tuple[str, ...]
     releases: Mapping[str, tuple[PastRelease, ...]] = attrs.field(factory=dict)
+
+
+@contextlib.asynccontextmanager
+async def _store_of(plan: Plan, store: Store | None) -> AsyncGenerator[Store | None]:
+    """Hand out *store*, else the plan's where that has connections to give back."""
+    own = None if store else open_store(plan, os.environ)[0]
+    if isinstance(own, S3Store):
+        async with own:
+            yield own
+    else:
+        yield store
+
+
+def _closing_store(
+    function: Callable[_Parameters, Coroutine[None, None, _Result]],
+) -> Callable[_Parameters, Coroutine[None, None, _Result]]:
+    """Have a function whose first argument is a plan work with a store of its own."""
+
+    @functools.wraps(function)
+    async def closing(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        words = cast("dict[str, Any]", kwargs)
+        plan = cast("Plan", args[0] if args else words["plan"])
+        async with _store_of(plan, words.get("store")) as words["store"]:
+            return await function(*args, **kwargs)
+
+    return closing
 
 
 class RunOptions(TypedDict, total=False):
@@ -225,34 +256,35 @@ async def start(
     """
     # A notifier that does not exist is told of before anything else is done.
     told = notifiers_of(notifiers, plan)
-    spec = await plan_run(
-        plan,
-        goal,
-        reach=partial(_look_through, transport),
-        limit=limit,
-        wait=wait,
-        break_lock=break_lock,
-        actor=actor,
-        reason=reason,
-        inventory_shrank=inventory_shrank,
-        store=store,
-        inventory=inventory,
-        balancer=balancer,
-    )
     failure: BaseException | None = None
-    async with _carrier(spec, transport, len(spec.hosts)) as carrier:
-        run = Run(spec, carrier, observe, told)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_carry, run, on_cancel)
-            try:
-                yield run
-                await run.wait()
-            except BaseException as exc:  # noqa: BLE001  raised again below
-                # The run takes its way back, or goes on to its end, inside the group:
-                # only then may the caller have the exception, and without the group's
-                # wrapping.
-                failure = exc
-                tasks.cancel_scope.cancel()
+    async with _store_of(plan, store) as store:  # noqa: PLR1704
+        spec = await plan_run(
+            plan,
+            goal,
+            reach=partial(_look_through, transport),
+            limit=limit,
+            wait=wait,
+            break_lock=break_lock,
+            actor=actor,
+            reason=reason,
+            inventory_shrank=inventory_shrank,
+            store=store,
+            inventory=inventory,
+            balancer=balancer,
+        )
+        async with _carrier(spec, transport, len(spec.hosts)) as carrier:
+            run = Run(spec, carrier, observe, told)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_carry, run, on_cancel)
+                try:
+                    yield run
+                    await run.wait()
+                except BaseException as exc:  # noqa: BLE001  raised again below
+                    # The run takes its way back, or goes on to its end, inside the
+                    # group: only then may the caller have the exception, and without
+                    # the group's wrapping.
+                    failure = exc
+                    tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
@@ -416,6 +448,7 @@ async def rollback(
     return await _to_its_end(start(plan, goal, **options))
 
 
+@_closing_store
 async def preview_rollback(
     plan: Plan,
     *,
@@ -476,6 +509,7 @@ async def preview_rollback(
 # --- A freeze ----------------------------------------------------------------------
 
 
+@_closing_store
 async def freeze(
     plan: Plan,
     reason: str,
@@ -523,6 +557,7 @@ async def freeze(
     return await _freeze(plan, wanted, transport, store, inventory)
 
 
+@_closing_store
 async def unfreeze(
     plan: Plan,
     *,
@@ -568,6 +603,7 @@ async def _freeze(
 # --- Without hosts, or without a change ------------------------------------------
 
 
+@_closing_store
 async def build(
     plan: Plan,
     *,
@@ -608,6 +644,7 @@ async def build(
     return await Run(attrs.evolve(spec, hosts=()), None, observe).build_only()
 
 
+@_closing_store
 async def dry_run(
     plan: Plan,
     *,
@@ -700,6 +737,7 @@ async def check(
     return seen.findings
 
 
+@_closing_store
 async def overview(
     plan: Plan,
     *,
@@ -737,6 +775,7 @@ async def overview(
         return await survey(spec, carrier)
 
 
+@_closing_store
 async def status(
     plan: Plan,
     *,
@@ -774,6 +813,7 @@ async def status(
         return await compare(spec, carrier)
 
 
+@_closing_store
 async def past_runs(
     plan: Plan,
     *,
@@ -811,6 +851,7 @@ async def past_runs(
         return await of_hosts(spec, carrier, count)
 
 
+@_closing_store
 async def verify_history(
     plan: Plan, *, store: Store | None = None
 ) -> tuple[int, Sequence[str]]:
@@ -829,6 +870,7 @@ async def verify_history(
     return await broken(kept.runs)
 
 
+@_closing_store
 async def logs(
     plan: Plan,
     run: str = "",

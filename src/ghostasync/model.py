@@ -300,6 +300,10 @@ class App:
     """
 
 
+Checksums = Literal["when_supported", "when_required"]
+"""Where requests to S3 carry a checksum: wherever one can stand, or must stand."""
+
+
 @attrs.frozen
 class StoreSettings:
     """Place of packages, MANIFEST and runs."""
@@ -308,8 +312,8 @@ class StoreSettings:
     """
     A folder that packages, MANIFEST and runs are in; a team shares one.
 
-    Without XDG_STATE_HOME that is ~/.local/state. A store in S3 can be written here,
-    but this version refuses it.
+    Without XDG_STATE_HOME that is ~/.local/state. "s3://bucket/prefix" needs the extra
+    s3, and credentials where the AWS command line would find them.
     """
 
     keep: int = 42
@@ -324,6 +328,18 @@ class StoreSettings:
 
     region: str = ""
     """For S3: its region; empty: what the environment says."""
+
+    path_style: bool = False
+    """For S3: address a bucket by a path, and not by a host name of its own."""
+
+    sse: str = ""
+    """For S3: how the server encrypts, "AES256" or "aws:kms"; empty: its own way."""
+
+    sse_key: str = ""
+    """For S3: the KMS key that the server encrypts with."""
+
+    checksums: Checksums = "when_supported"
+    """For S3: which requests carry checksums; some servers need "when_required"."""
 
 
 HostKeys = Literal["strict", "accept-new", "insecure"]

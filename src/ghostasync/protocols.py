@@ -250,6 +250,10 @@ class Packages(Protocol):
     # The two errors must be kept apart: a package that was pruned will never come back,
     # while a store that cannot be read may answer the next run.
 
+    @property
+    def are_here(self) -> bool:
+        """Whether archives are files of this machine: then to publish is to move."""
+
     async def reserve(self, module: str, commit: str) -> str:
         """
         Return a package id that nobody has, and keep others from taking it.

@@ -35,7 +35,6 @@ from ghostasync.model import (
     Rollout,
     S3Source,
     Script,
-    StoreSettings,
     Verify,
 )
 
@@ -497,12 +496,10 @@ def test_what_this_version_cannot_do_is_said_key_by_key() -> None:
     plan = attrs.evolve(
         PLAN,
         modules=(Module("site", "/srv/site", S3Source("s3://bucket/site")),),
-        store=StoreSettings("s3://bucket"),
     )
 
     assert unsupported(PLAN) == []
     assert unsupported(plan) == [
-        "store.url: this version keeps its store in a directory only",
         "modules[0].source.s3: this version fetches from git and dir only",
     ]
 

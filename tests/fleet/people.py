@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from ghostasync import Plan, Rollout, StoreSettings
+from ghostasync import Plan, Rollout
 from tests.fleet.clock import another_clock
 from tests.fleet.console import Console, Outcome
 from tests.fleet.processes import descendants, send
@@ -128,7 +128,7 @@ class Town:
         env = {**secrets, "LOGNAME": name, **clock}
         plan = sample.plan(*map(sample.module, modules), rollout=Rollout(waves=(1,)))
         if shares:
-            plan = attrs.evolve(plan, store=StoreSettings(url=shares.plan.store.url))
+            plan = attrs.evolve(plan, store=shares.plan.store)
         person = Person(name, self, sample, Console(sample, env, prefix), plan)
         person.change()
         return person

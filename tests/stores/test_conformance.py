@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
+import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -17,15 +20,24 @@ import pytest
 from ghostasync.errors import NotInStore, StoreError
 from ghostasync.model import Package, Revision
 from ghostasync.protocols import Environment, ManifestLine, Store
-from ghostasync.stores import DirectoryStore
+from ghostasync.stores import DirectoryStore, S3Store
 from ghostasync.testing import MemoryStore
+from tests.s3_servers import BUCKET, make_bucket
+
+IN_S3: Final = {
+    "aioboto3": "ministack_server",
+    "aiobotocore": "ministack_server",
+    "swift": "swift_server",
+}
+"""Stores in S3: which library, or which server that keeps no conditions."""
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 COMMIT: Final = "4f2a9c1" + "0" * 33
 OLD: Final = "1700000000_site_4f2a9c1"
 NEW: Final = "1700000001_site_4f2a9c1"
 RUN: Final = "20260101T000000Z-0a1b2c"
-WRITERS: Final = 50
+PROCESSES: Final = 5
+WRITERS: Final = 100
 
 
 @attrs.frozen
@@ -68,10 +80,6 @@ def directory(folder: Path) -> Store:
     return DirectoryStore(folder)
 
 
-def memory(_: Path) -> Store:
-    return MemoryStore()
-
-
 def with_runs_elsewhere(folder: Path) -> Store:
     """Return a store as the example makes it."""
     sys.path.insert(0, str(EXAMPLES))
@@ -84,16 +92,48 @@ def with_runs_elsewhere(folder: Path) -> Store:
     return store
 
 
-@pytest.fixture(params=[directory, memory, with_runs_elsewhere])
-def make(request: pytest.FixtureRequest) -> Callable[[Path], Store]:
-    found: Callable[[Path], Store] = request.param
-    return found
+ON_DISK: Final = {"directory": directory, "runs elsewhere": with_runs_elsewhere}
+Make = Callable[[Path], Store]
+"""Opens the store in a folder, or in S3 below its name; it need not be a new one."""
+
+
+@pytest.fixture(params=["directory", "memory", "runs elsewhere", *IN_S3])
+async def make(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Make]:
+    if request.param == "memory":
+        yield functools.cache(lambda _: MemoryStore())
+        return
+    if request.param in ON_DISK:
+        yield ON_DISK[request.param]
+        return
+    server = request.getfixturevalue(IN_S3[request.param])
+    for name, value in server.environ.items():
+        monkeypatch.setenv(name, value)
+    if request.param == "aiobotocore":
+        monkeypatch.setitem(sys.modules, "aioboto3", None)
+    async with AsyncExitStack() as stack:
+        prefix = f"{request.node.name}-{secrets.token_hex(4)}"
+
+        def in_s3(folder: Path) -> Store:
+            store = S3Store(f"s3://{BUCKET}/{prefix}/{folder.name}", server.settings)
+            stack.push_async_exit(store)
+            return store
+
+        await make_bucket(server)
+        yield in_s3
 
 
 @pytest.fixture
-def shelf(make: Callable[[Path], Store], tmp_path: Path) -> Shelf:
+def shelf(make: Make, tmp_path: Path) -> Shelf:
     (tmp_path / "built").mkdir()
     return Shelf(make(tmp_path / "store"), tmp_path / "built")
+
+
+@pytest.fixture
+def stores(make: Make, tmp_path: Path) -> list[Store]:
+    """The same store, as several processes have opened it."""
+    return [make(tmp_path / "store") for _ in range(PROCESSES)]
 
 
 @pytest.fixture
@@ -105,9 +145,7 @@ def named(package: Package, path: str = "/srv/site") -> ManifestLine:
     return ManifestLine(package.module, package.id, path, package.sha256)
 
 
-def test_no_two_stores_have_the_same_url(
-    make: Callable[[Path], Store], tmp_path: Path
-) -> None:
+async def test_no_two_stores_have_the_same_url(make: Make, tmp_path: Path) -> None:
     assert make(tmp_path / "a").url != make(tmp_path / "b").url
 
 
@@ -120,17 +158,17 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
 
 
 async def test_a_store_has_one_word_for_itself_once_it_was_asked_to_make_it(
-    store: Store, make: Callable[[Path], Store], tmp_path: Path
+    store: Store, stores: list[Store], make: Make, tmp_path: Path
 ) -> None:
     assert await store.identity() == ""
     words: set[str] = set()
 
-    async def ask() -> None:
-        words.add(await store.identity(make=True))
+    async def ask(one: Store) -> None:
+        words.add(await one.identity(make=True))
 
     async with anyio.create_task_group() as group:
-        for _ in range(WRITERS):
-            group.start_soon(ask)
+        for number in range(WRITERS):
+            group.start_soon(ask, stores[number % PROCESSES])
 
     assert words == {await store.identity()} != {""}
     assert await make(tmp_path / "other").identity(make=True) not in words
@@ -155,17 +193,17 @@ async def test_an_id_is_newer_than_all_others_whatever_the_clock_says(
 
 
 async def test_an_id_is_given_once_however_many_ask(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    stores: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1700000000.5)
     ids: list[str] = []
 
-    async def reserve() -> None:
-        ids.append(await store.packages.reserve("site", COMMIT))
+    async def reserve(one: Store) -> None:
+        ids.append(await one.packages.reserve("site", COMMIT))
 
     async with anyio.create_task_group() as group:
-        for _ in range(WRITERS):
-            group.start_soon(reserve)
+        for number in range(WRITERS):
+            group.start_soon(reserve, stores[number % PROCESSES])
 
     assert sorted(ids) == [f"{1700000000 + n}_site_4f2a9c1" for n in range(WRITERS)]
 
@@ -295,14 +333,17 @@ async def test_a_damaged_copy_of_an_archive_is_made_anew(shelf: Shelf) -> None:
 # --- MANIFEST ----------------------------------------------------------------------
 
 
-async def test_writers_of_manifest_lose_no_line(shelf: Shelf) -> None:
+async def test_writers_of_manifest_lose_no_line(
+    shelf: Shelf, stores: list[Store]
+) -> None:
     ids = [f"1700000000_m{number}_4f2a9c1" for number in range(WRITERS)]
     packages = [await shelf.publish(package_id) for package_id in ids]
 
     async with anyio.create_task_group() as group:
-        for package in packages:
+        for number, package in enumerate(packages):
             kept = Environment(package.id, {"ID": package.id})
-            group.start_soon(shelf.store.manifest.move, [named(package)], [kept], [])
+            manifest = stores[number % PROCESSES].manifest
+            group.start_soon(manifest.move, [named(package)], [kept], [])
 
     assert {line.package for line in await shelf.store.manifest.read()} == set(ids)
     for package_id in ids:
@@ -455,18 +496,20 @@ async def test_no_name_leads_out_of_its_run(store: Store, run: str, name: str) -
 # --- Generations -------------------------------------------------------------------
 
 
-async def test_a_generation_is_given_once_however_many_ask(store: Store) -> None:
+async def test_a_generation_is_given_once_however_many_ask(
+    stores: list[Store],
+) -> None:
     numbers: list[int] = []
 
-    async def ask(run: str) -> None:
-        numbers.append(await store.runs.reserve(run, 7))
+    async def ask(one: Store, run: str) -> None:
+        numbers.append(await one.runs.reserve(run, 7))
 
     async with anyio.create_task_group() as group:
         for number in range(WRITERS):
-            group.start_soon(ask, f"run-{number}")
+            group.start_soon(ask, stores[number % PROCESSES], f"run-{number}")
 
     assert sorted(numbers) == [*range(7, 7 + WRITERS)]
-    assert sorted((await store.runs.generations()).values()) == sorted(numbers)
+    assert sorted((await stores[0].runs.generations()).values()) == sorted(numbers)
 
 
 async def test_a_generation_is_the_lowest_free_one_from_the_number_asked_for(

@@ -16,12 +16,14 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
 import anyio
 import attrs
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from .. import events as e
 from .environment import FALLBACK_EPOCH, digest, module_variables
@@ -68,12 +70,17 @@ class Builder:
         factory=contextlib.AsyncExitStack, init=False
     )
     _trees: dict[str, Path] = attrs.field(factory=dict, init=False)
+    _publishing: TaskGroup = attrs.field(init=False)
+    _on_their_way: list[anyio.Event] = attrs.field(factory=list, init=False)
+    _unpublished: list[StoreError | OSError] = attrs.field(factory=list, init=False)
 
     async def __aenter__(self) -> Self:
-        await self._stack.__aenter__()
+        group = anyio.create_task_group()
+        self._publishing = await self._stack.enter_async_context(group)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._publishing.cancel_scope.cancel()
         await self._stack.aclose()
 
     async def build(
@@ -114,10 +121,22 @@ class Builder:
         if module.after_all_deploy:
             # A script that is missing must be known before a link moves.
             self._script_text(module, "after_all_deploy", module.after_all_deploy, tree)
-        package, reused = await self._package(module, revision, tree, variables, reuse)
-        release = await self._release(module, package, variables)
-        self._packaged(release, started, reused=reused)
+        package, archive = await self._package(module, revision, tree, variables, reuse)
+        release = await self._release(module, package, variables, archive)
+        self._packaged(release, started, reused=archive is None)
         return release
+
+    async def published(self) -> None:
+        """
+        Wait until the store has all that was built: it goes there while hosts get it.
+
+        Raises:
+            OSError, StoreError: A package could not be stored.
+        """
+        for each in self._on_their_way:
+            await each.wait()
+        if self._unpublished:
+            raise self._unpublished[0]
 
     async def load(
         self, module: Module, package_id: str, held: Package | None = None
@@ -247,7 +266,8 @@ class Builder:
         tree: Path,
         variables: Mapping[str, str],
         reuse: bool,
-    ) -> tuple[Package, bool]:
+    ) -> tuple[Package, Path | None]:
+        """Return the package of *tree*, and its archive where it is a new one."""
         scripts = {
             name: self._checked_script(module, name, wanted, tree)
             for name in ("pre_deploy", "before_switch", "post_deploy")
@@ -269,12 +289,29 @@ class Builder:
         if equal is not None:
             packed.archive.unlink()
             packed.manifest.unlink()
-            return equal, True
-        await self.store.packages.publish(
-            packed.package, packed.archive, packed.manifest
-        )
-        await to_thread.run_sync(_keep_copy, packed, self._copies(module.name))
-        return packed.package, False
+            return equal, None
+        if self.store.packages.are_here:
+            await self._publish(packed)
+            return packed.package, await self._archive(package_id, module.name)
+        # The copy is sent from here: to have it back from the store, only for that,
+        # would cost its transfer twice.
+        packed = await to_thread.run_sync(_keep, packed, self._copies(module.name))
+        done = anyio.Event()
+        self._on_their_way.append(done)
+        self._publishing.start_soon(self._publish_meanwhile, packed, done)
+        return packed.package, packed.archive
+
+    async def _publish(self, packed: Packed) -> None:
+        package, archive, manifest = packed.package, packed.archive, packed.manifest
+        await self.store.packages.publish(package, archive, manifest)
+        await to_thread.run_sync(partial(manifest.unlink, missing_ok=True))
+
+    async def _publish_meanwhile(self, packed: Packed, done: anyio.Event) -> None:
+        try:
+            await self._publish(packed)
+        except (StoreError, OSError) as exc:
+            self._unpublished.append(exc)
+        done.set()
 
     async def _equal_package(self, packed: Packed, environment: str) -> Package | None:
         """Return the package that MANIFEST names, if *packed* is no different from it."""
@@ -293,9 +330,13 @@ class Builder:
         return None
 
     async def _release(
-        self, module: Module, package: Package, variables: Mapping[str, str]
+        self,
+        module: Module,
+        package: Package,
+        variables: Mapping[str, str],
+        archive: Path | None = None,
     ) -> Release:
-        archive = await self._archive(package.id, module.name)
+        archive = archive or await self._archive(package.id, module.name)
         spool = self._stack.enter_context(
             contextlib.closing(Spool(archive, package.nbytes))
         )
@@ -430,14 +471,12 @@ def _require_kinds(module: Module, tree: Path) -> None:
                 )
 
 
-def _keep_copy(packed: Packed, folder: Path) -> None:
-    """Keep the archive of a new package for sending, where the store left it here."""
-    # A store that is a folder has moved the file; to fetch it from another store, only
-    # to send it from here, would cost its transfer twice.
-    packed.manifest.unlink(missing_ok=True)
-    if packed.archive.exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        packed.archive.replace(folder / packed.archive.name)
+def _keep(packed: Packed, folder: Path) -> Packed:
+    """Move a new archive to the copies that are kept here."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    archive = packed.archive.replace(folder / packed.archive.name)
+    _drop_old_copies(folder, archive)
+    return attrs.evolve(packed, archive=archive)
 
 
 def _drop_old_copies(folder: Path, used: Path) -> None:

@@ -224,9 +224,15 @@ class Fleet:
 
     # --- Forward ---------------------------------------------------------------
 
-    async def gather(self, build: Callable[[], Awaitable[tuple[Release, ...]]]) -> None:
+    async def gather(
+        self,
+        build: Callable[[], Awaitable[tuple[Release, ...]]],
+        stored: Callable[[], Awaitable[None]],
+    ) -> None:
         """
         Build once and bring every host to READY, all at the same time.
+
+        *stored* returns when the store has what was built; that is waited for, too.
 
         Raises:
             GoesNoFurther: The run goes no further.
@@ -234,7 +240,7 @@ class Fleet:
         self.waits_until = anyio.current_time() + self.run.spec.wait
         with anyio.CancelScope() as self._step:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._build, build)
+                tasks.start_soon(self._build, build, stored)
                 await self._get_ready()
         self.require_going_on()
 
@@ -300,12 +306,18 @@ class Fleet:
         with ctx.scope:
             await advance(ctx)
 
-    async def _build(self, build: Callable[[], Awaitable[tuple[Release, ...]]]) -> None:
+    async def _build(
+        self,
+        build: Callable[[], Awaitable[tuple[Release, ...]]],
+        stored: Callable[[], Awaitable[None]],
+    ) -> None:
         # A failed build is an event like a failed host: the policy stops the run. An
         # exception would cancel the task group and with it what hosts are at.
         try:
             with self._building:
                 self.run.releases = await build()
+                self.run.built.set()
+                await stored()
         except (GhostasyncError, OSError) as exc:
             script = exc if isinstance(exc, BuildError) else None
             self.note(
@@ -315,9 +327,6 @@ class Fleet:
                     tail=script.tail if script else "",
                 )
             )
-        else:
-            if not self._building.cancelled_caught:
-                self.run.built.set()
 
     async def _await_lock(self, awaited: AwaitLock) -> None:
         """Give every lock back, wait until a host is free, and let all start over."""

@@ -21,7 +21,7 @@ from ..history._leftovers import hand_in_killed
 from ..history.past_run import PastRun
 from ..model import Host, Module, Plan
 from ..protocols import Inventory, ManifestLine, Store
-from ..stores.directory import DirectoryStore
+from ..stores import DirectoryStore, S3Store
 from .ci import in_job
 from .hosts import hosts_of_module
 from .inventory import with_hosts
@@ -137,6 +137,8 @@ def open_store(
     if store is not None:
         return store, store.url
     url = store_url(plan.store, environ, plan.base)
+    if url.startswith("s3://"):
+        return S3Store(f"{url}/{app_path(plan.app)}", plan.store), url
     return DirectoryStore(Path(url) / app_path(plan.app)), url
 
 
@@ -147,7 +149,7 @@ async def require_writable(store: Store) -> None:
     Raises:
         StoreError: The store cannot be written; the text says what to do.
     """
-    if isinstance(store, DirectoryStore):
+    if isinstance(store, DirectoryStore | S3Store):
         await store.require_writable()
 
 

@@ -43,7 +43,7 @@ async def deploy(
     """
     try:
         with fleet.forward:
-            await fleet.gather(lambda: make_releases(fleet, builder))
+            await fleet.gather(lambda: make_releases(fleet, builder), builder.published)
             fleet.judge()
             await fleet.pass_before_switch()
             await _lead(fleet, manifest)

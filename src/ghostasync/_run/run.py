@@ -144,6 +144,7 @@ class Run:
         try:
             async with self._builder:
                 releases = await make_releases(self._fleet, self._builder)
+                await self._builder.published()
             await self._record.hand_in()
         finally:
             self._record.close()

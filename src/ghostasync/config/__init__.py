@@ -133,15 +133,11 @@ def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
 
 def unsupported(plan: Plan) -> list[str]:
     """Return a line for each wish of the plan that this version cannot fulfil."""
-    lines = []
-    if plan.store.url.startswith("s3://"):
-        lines.append("store.url: this version keeps its store in a directory only")
-    lines += [
+    return [
         f"modules[{index}].source.s3: this version fetches from git and dir only"
         for index, module in enumerate(plan.modules)
         if isinstance(module.source, S3Source)
     ]
-    return lines
 
 
 def _not_toml(name: str, error: Exception) -> str:

@@ -26,6 +26,7 @@ from ..model import (
     NAME_PATTERN,
     App,
     BalancerSettings,
+    Checksums,
     Deadlines,
     DirectorySource,
     Gate,
@@ -206,6 +207,9 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "keep": _whole(1),
         "endpoint_url": _HTTP,
         "region": _PLAIN,
+        "sse": _words("AES256", "aws:kms", ""),
+        "sse_key": _PLAIN,
+        "checksums": _words(*get_args(Checksums)),
     },
     Ssh: {
         "user": _ARGUMENT,

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .directory import DirectoryStore
+from .s3 import S3Store
 
-__all__ = ["DirectoryStore"]
+__all__ = ["DirectoryStore", "S3Store"]

@@ -241,6 +241,11 @@ class DirectoryPackages:
     _packages: PackageFolder
     _manifest: DirectoryManifest
 
+    @property
+    def are_here(self) -> bool:
+        """Whether archives are files of this machine."""
+        return True
+
     async def reserve(self, module: str, commit: str) -> str:
         """
         Return a package id that nobody has, and keep others from taking it.

@@ -1,0 +1,513 @@
+"""
+Some calls to a bucket, for all of ghostasync; the extra ``s3`` is imported here alone.
+
+How it works. The client is made at the first call, by aioboto3 or else by aiobotocore;
+both have the same low-level calls. It tries calls again that may succeed then. So does
+the HTTP library below it, without being asked: a PUT whose answer was lost is sent a
+second time. Every conditional write therefore carries a nonce, by which the object that
+is there afterwards is told to be ours or another's.
+
+Every failure is a :class:`~ghostasync.errors.StoreError` of one line: what was asked,
+of which object, what is wrong, what to do.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from ..errors import StoreError
+from ..model import StoreSettings
+
+__all__ = ["Bucket", "Entry", "Object", "Unknown"]
+
+CHUNK: Final = 1 << 20
+"""Bytes that are read from an answer at a time."""
+
+PART: Final = 16 << 20
+"""Bytes of an object that is sent in one piece; a larger one is sent in such parts."""
+
+PARTS_AT_ONCE: Final = 4
+"""Parts of one object on their way at once."""
+
+TRIES: Final = 6
+"""Attempts of a call that may succeed later, and to read an answer to its end."""
+
+_CONFLICT_PAUSE: Final = 0.1
+"""Seconds after which a store that was busy with the same object is asked again."""
+
+_DELETED_AT_ONCE: Final = 1000
+_ABORT_SECONDS: Final = 10
+
+_MISSING: Final = {"NoSuchKey", "404", "NotFound"}
+_EXISTS: Final = {"PreconditionFailed", "412"}
+_BUSY: Final = {"ConditionalRequestConflict", "409", "OperationAborted", "UnknownError"}
+"""Codes of stores where two write one object: one of them may have won."""
+
+_NO_KEY: Final = "sign in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+_CURES: Final = {
+    "NoSuchBucket": "there is no such bucket: make it, or mend store.url",
+    "AccessDenied": "access denied: the key's policy has to allow it",
+    "AllAccessDisabled": "access to it is disabled",
+    "403": "access denied: the key's policy has to allow it",
+    "Forbidden": "access denied: the key's policy has to allow it",
+    "InvalidAccessKeyId": f"the store does not know the access key; {_NO_KEY}",
+    "SignatureDoesNotMatch": "the secret does not belong to the access key",
+    "ExpiredToken": "the session has expired; sign in again",
+    "ExpiredTokenException": "the session has expired; sign in again",
+    "InvalidToken": "the session token is wrong; sign in again",
+    "KMS.DisabledException": "the key of store.sse_key is disabled",
+    "KMS.NotFoundException": "there is no key store.sse_key",
+    "SlowDown": "the store asks for fewer calls; try again later",
+    "EntityTooLarge": "the store takes no object of this size",
+    "QuotaExceeded": "the quota of the bucket is used up",
+    "InsufficientStorage": "the store is full",
+    "507": "the store is full",
+}
+_ELSEWHERE: Final = {
+    "PermanentRedirect",
+    "301",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+}
+
+
+@attrs.frozen
+class Object:
+    """
+    An object as it was read.
+
+    *etag* is opaque; *nonce* is the word of the write that made it, empty where that
+    was no conditional one. *now* is the time of the answer, by the store's clock, in
+    POSIX seconds.
+    """
+
+    data: bytes = attrs.field(repr=False)
+    etag: str
+    nonce: str
+    now: float
+
+
+@attrs.frozen
+class Entry:
+    """
+    An object as a listing has it.
+
+    *key* is relative to the prefix of the bucket; *age* is in seconds, by the store's
+    clock alone.
+    """
+
+    key: str
+    nbytes: int
+    age: float
+
+
+class _Conflict(StoreError):
+    """Another write of the same object has come first, or has come in between."""
+
+
+class Unknown(StoreError):
+    """The server does not know a call, or one of its conditions."""
+
+
+class Bucket:
+    """
+    The objects whose keys begin with the path of *url*, in the bucket of its host.
+
+    Keys are relative to that path. The connection is made when it is needed and stays
+    open; :meth:`aclose` ends it.
+    """
+
+    def __init__(self, url: str, settings: StoreSettings) -> None:
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        self.url, self.name, self.settings = url, bucket, settings
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._stack = AsyncExitStack()
+        self._opening = anyio.Lock()
+        self._open: Any = None
+
+    def address(self, key: str = "") -> str:
+        """Return the full address of *key*, for people."""
+        return f"s3://{self.name}/{self._prefix}{key}"
+
+    async def aclose(self) -> None:
+        """Give the connection back; the next call makes another one."""
+        stack, self._stack, self._open = self._stack, AsyncExitStack(), None
+        await stack.aclose()
+
+    # --- Reading ----------------------------------------------------------------
+
+    async def get(self, key: str) -> Object | None:
+        """Return a small object; None where there is none."""
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._told("GetObject", key) as client:
+                    answer = await client.get_object(**self._at(key))
+                data = b"".join([chunk async for chunk in self._body(answer, key)])
+                return Object(data, answer["ETag"], _nonce(answer), _now(answer))
+            except _Missing:
+                return None
+            except _BodyLost:
+                # The library tries calls again, but not the reading of an answer.
+                if not left:
+                    raise
+        raise AssertionError("unreachable: each try returns or raises")
+
+    async def download(self, key: str, path: Path) -> str:
+        """
+        Write an object to the new file *path*, and return its sha256.
+
+        An answer that ends early is asked for again from there on.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            OSError: The file cannot be written.
+            StoreError: The object could not be had.
+        """
+        digest, at, left = hashlib.sha256(), 0, TRIES
+        async with await anyio.open_file(path, "xb") as file:
+            while True:
+                rest = {"Range": f"bytes={at}-"} if at else {}
+                try:
+                    async with self._told("GetObject", key) as client:
+                        answer = await client.get_object(**self._at(key), **rest)
+                    async for chunk in self._body(answer, key):
+                        await file.write(chunk)
+                        digest.update(chunk)
+                        at, left = at + len(chunk), TRIES
+                except _Missing:
+                    raise FileNotFoundError(self.address(key)) from None
+                except _BodyLost:
+                    left -= 1
+                    if not left:
+                        raise
+                else:
+                    return digest.hexdigest()
+
+    async def _body(self, answer: Mapping[str, Any], key: str) -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in answer["Body"].iter_chunks(CHUNK):
+                yield chunk
+        except Exception as exc:
+            text = f"GetObject {self.address(key)}: the answer ended early"
+            raise _BodyLost(text) from exc
+
+    async def listed(self, folder: str) -> list[Entry]:
+        """Return all objects whose keys begin with *folder*, in the order of keys."""
+        found: list[Entry] = []
+        async for page in self._pages(folder):
+            now = _now(page)
+            found += [
+                Entry(
+                    each["Key"][len(self._prefix) :],
+                    each["Size"],
+                    now - each["LastModified"].timestamp(),
+                )
+                for each in page.get("Contents", ())
+            ]
+        return found
+
+    async def folders(self, folder: str) -> list[str]:
+        """Return the names that stand between *folder* and the next slash."""
+        start = len(self._prefix + folder)
+        return [
+            each["Prefix"][start:-1]
+            async for page in self._pages(folder, Delimiter="/")
+            for each in page.get("CommonPrefixes", ())
+        ]
+
+    async def _pages(self, folder: str, **how: str) -> AsyncIterator[Any]:
+        place = {"Bucket": self.name, "Prefix": self._prefix + folder, **how}
+        more: dict[str, str] = {}
+        while True:
+            async with self._told("ListObjectsV2", folder) as client:
+                page = await client.list_objects_v2(**place, **more)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    # --- Writing ----------------------------------------------------------------
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write a small object, in place of the one before."""
+        await self._put(key, data)
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """Write a small object where there is none; tell whether it is ours."""
+        return await self._put_where(key, data, {"IfNoneMatch": "*"})
+
+    async def swap(self, key: str, data: bytes, before: Object | None) -> bool:
+        """Write a small object where *before* is there still; tell whether it was."""
+        if before is None:
+            return await self.create(key, data)
+        return await self._put_where(key, data, {"IfMatch": before.etag})
+
+    async def _put_where(
+        self, key: str, data: bytes, condition: Mapping[str, str]
+    ) -> bool:
+        nonce = secrets.token_hex(8)
+        for _ in range(TRIES):
+            try:
+                await self._put(key, data, Metadata={"nonce": nonce}, **condition)
+            except _Conflict:
+                # Another's write, or our own whose answer was lost.
+                there = await self.get(key)
+                if there is not None and there.nonce == nonce:
+                    return True
+                if _is_against(there, condition):
+                    return False
+                # What was in the way is gone again, or the store was merely busy.
+                await anyio.sleep(_CONFLICT_PAUSE)
+            else:
+                return True
+        raise StoreError(f"PutObject {self.address(key)}: the store is busy with it")
+
+    async def _put(self, key: str, data: bytes, **more: Any) -> None:
+        # A sha256 that is known beforehand is taken by every server there is, while
+        # checksums behind the data are not.
+        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        async with self._told("PutObject", key) as client:
+            await client.put_object(
+                **self._at(key),
+                Body=data,
+                ChecksumSHA256=checksum,
+                **self._encrypted(),
+                **more,
+            )
+
+    async def upload(self, key: str, path: Path) -> None:
+        """
+        Write the file *path*, in parts where it is large; nothing is there before all.
+
+        Raises:
+            OSError: The file cannot be read.
+            StoreError: The object could not be written.
+        """
+        size = (await anyio.Path(path).stat()).st_size
+        if size <= PART:
+            await self._put(key, await anyio.Path(path).read_bytes())
+            return
+        async with self._told("CreateMultipartUpload", key) as client:
+            answer = await client.create_multipart_upload(
+                **self._at(key), **self._encrypted()
+            )
+        upload = {**self._at(key), "UploadId": answer["UploadId"]}
+        try:
+            parts = await self._upload_parts(upload, key, path, size)
+            async with self._told("CompleteMultipartUpload", key) as client:
+                await client.complete_multipart_upload(
+                    **upload, MultipartUpload={"Parts": parts}
+                )
+        except BaseException:
+            # Parts that nobody completes cost money until somebody looks for them.
+            with anyio.move_on_after(_ABORT_SECONDS, shield=True), suppress(StoreError):
+                async with self._told("AbortMultipartUpload", key) as client:
+                    await client.abort_multipart_upload(**upload)
+            raise
+
+    async def _upload_parts(
+        self, upload: Mapping[str, str], key: str, path: Path, size: int
+    ) -> list[dict[str, Any]]:
+        tags: dict[int, str] = {}
+        slots = anyio.CapacityLimiter(PARTS_AT_ONCE)
+        failures: list[Exception] = []
+
+        async def send(number: int, at: int, tasks: anyio.abc.TaskGroup) -> None:
+            async with slots:
+                try:
+                    data = await anyio.to_thread.run_sync(_read_at, path, at)
+                    async with self._told("UploadPart", key) as client:
+                        answer = await client.upload_part(
+                            **upload, PartNumber=number, Body=data
+                        )
+                    tags[number] = answer["ETag"]
+                except (StoreError, OSError) as exc:
+                    failures.append(exc)
+                    tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for number, at in enumerate(range(0, size, PART), start=1):
+                tasks.start_soon(send, number, at, tasks)
+        if failures:
+            raise failures[0]
+        return [{"PartNumber": n, "ETag": tag} for n, tag in sorted(tags.items())]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are none."""
+        for at in range(0, len(keys), _DELETED_AT_ONCE):
+            some = [
+                {"Key": self._prefix + key} for key in keys[at : at + _DELETED_AT_ONCE]
+            ]
+            async with self._told("DeleteObjects", keys[at]) as client:
+                answer = await client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": some, "Quiet": True}
+                )
+            for error in answer.get("Errors", ()):
+                cure = _CURES.get(error.get("Code", ""), error.get("Message", ""))
+                raise StoreError(f"DeleteObject {error['Key']}: {cure}")
+
+    # --- The client -------------------------------------------------------------
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.name, "Key": self._prefix + key}
+
+    def _encrypted(self) -> dict[str, str]:
+        kind, key = self.settings.sse, self.settings.sse_key
+        return {
+            **({"ServerSideEncryption": kind} if kind else {}),
+            **({"SSEKMSKeyId": key} if key else {}),
+        }
+
+    @asynccontextmanager
+    async def _told(self, call: str, key: str) -> AsyncGenerator[Any]:
+        """Hand out the client, and turn every failure into one line."""
+        what = f"{call} {self.address(key)}"
+        try:
+            yield await self._client()
+        except StoreError:
+            raise
+        except Exception as exc:
+            raise _explained(exc, what) from exc
+
+    async def _client(self) -> Any:
+        async with self._opening:
+            if self._open is None:
+                # What the library imports, it imports for most of a second.
+                make = await anyio.to_thread.run_sync(_client_maker, self.settings)
+                self._open = await self._stack.enter_async_context(make())
+            return self._open
+
+
+class _Missing(StoreError):
+    """There is no such object."""
+
+
+class _BodyLost(StoreError):
+    """An answer ended before its end."""
+
+
+def _client_maker(settings: StoreSettings) -> Any:
+    """
+    Return a function that opens a client.
+
+    Raises:
+        StoreError: The extra ``s3`` is not installed.
+    """
+    try:
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+        from botocore.loaders import create_loader
+    except ImportError:
+        text = "a store in S3 needs more: pip install 'ghostasync[s3]'"
+        raise StoreError(text) from None
+    session = get_session()
+    # Read here, in a worker thread: on the loop it would take most of a second.
+    session.register_component("data_loader", _loader(create_loader))
+    try:
+        import aioboto3
+
+        make = aioboto3.Session(botocore_session=session).client
+    except ImportError:
+        make = session.create_client
+    config = AioConfig(
+        connect_timeout=5,
+        read_timeout=20,
+        max_pool_connections=64,
+        retries={"mode": "standard", "total_max_attempts": TRIES},
+        s3={"addressing_style": "path" if settings.path_style else "auto"},
+        request_checksum_calculation=settings.checksums,
+        response_checksum_validation=settings.checksums,
+    )
+    return lambda: make(
+        "s3",
+        config=config,
+        region_name=settings.region or None,
+        endpoint_url=settings.endpoint_url or None,
+    )
+
+
+@functools.cache
+def _loader(make: Callable[[], Any]) -> Any:
+    """Return the one loader of descriptions, which has read that of S3."""
+    loader = make()
+    loader.load_service_model("s3", "service-2")
+    return loader
+
+
+def _explained(exc: Exception, what: str) -> StoreError:
+    """Return the one line of whatever went wrong in a call."""
+    answer = getattr(exc, "response", None)
+    if isinstance(answer, dict) and isinstance(answer.get("Error"), dict):
+        return _refused(answer, what)
+    kind, text = type(exc).__name__, " ".join(str(exc).split())
+    if kind in {"NoCredentialsError", "PartialCredentialsError"}:
+        return StoreError(f"{what}: no credentials; {_NO_KEY}")
+    if "Token" in kind or "SSO" in kind or "Credential" in kind:
+        return StoreError(f"{what}: {text}; sign in again")
+    if "Timeout" in kind:
+        return StoreError(f"{what}: no answer in time; check store.endpoint_url")
+    return StoreError(f"{what}: {text or kind}")
+
+
+def _refused(answer: Mapping[str, Any], what: str) -> StoreError:
+    error, meta = answer["Error"], answer.get("ResponseMetadata", {})
+    code, headers = str(error.get("Code", "")), meta.get("HTTPHeaders", {})
+    if code in _MISSING:
+        return _Missing(f"{what}: there is no such object")
+    if code in _EXISTS | _BUSY:
+        return _Conflict(f"{what}: {error.get('Message') or code}")
+    if code == "NotImplemented":
+        return Unknown(f"{what}: the server does not know this call")
+    if code == "RequestTimeTooSkewed":
+        ahead = round(time.time() - _date(headers))
+        way = "ahead of" if ahead > 0 else "behind"
+        return StoreError(
+            f"{what}: this machine's clock is {abs(ahead)} s {way} the store's; set it"
+        )
+    if code in _ELSEWHERE:
+        region = error.get("Region") or headers.get("x-amz-bucket-region", "another")
+        return StoreError(f"{what}: the bucket is in region {region}; say store.region")
+    text = " ".join(str(error.get("Message") or "").split())
+    return StoreError(f"{what}: {_CURES.get(code) or f'{code}: {text}'}")
+
+
+def _is_against(there: Object | None, condition: Mapping[str, str]) -> bool:
+    """Tell whether what is there explains why a conditional write was refused."""
+    if "IfNoneMatch" in condition:
+        return there is not None
+    return there is None or there.etag != condition["IfMatch"]
+
+
+def _nonce(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("Metadata", {}).get("nonce", ""))
+
+
+def _now(answer: Mapping[str, Any]) -> float:
+    return _date(answer["ResponseMetadata"]["HTTPHeaders"])
+
+
+def _date(headers: Mapping[str, str]) -> float:
+    """Return the store's own time of an answer; ours where it says none."""
+    try:
+        return parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return time.time()
+
+
+def _read_at(path: Path, at: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(at)
+        return file.read(PART)
