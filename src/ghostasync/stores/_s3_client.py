@@ -19,7 +19,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,8 @@ _MISSING: Final = {"NoSuchKey", "404", "NotFound"}
 _EXISTS: Final = {"PreconditionFailed", "412"}
 _BUSY: Final = {"ConditionalRequestConflict", "409", "OperationAborted", "UnknownError"}
 """Codes of stores where two write one object: one of them may have won."""
+
+_CUT: Final = {"ClientPayloadError", "ContentLengthError", "ResponseParserError"}
 
 _NO_KEY: Final = "sign in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
 _CURES: Final = {
@@ -153,8 +155,7 @@ class Bucket:
         """Return a small object; None where there is none."""
         for left in reversed(range(TRIES)):
             try:
-                async with self._told("GetObject", key) as client:
-                    answer = await client.get_object(**self._at(key))
+                answer = await self._call("get_object", key)
                 data = b"".join([chunk async for chunk in self._body(answer, key)])
                 return Object(data, answer["ETag"], _nonce(answer), _now(answer))
             except _Missing:
@@ -179,10 +180,9 @@ class Bucket:
         digest, at, left = hashlib.sha256(), 0, TRIES
         async with await anyio.open_file(path, "xb") as file:
             while True:
-                rest = {"Range": f"bytes={at}-"} if at else {}
+                rest: dict[str, Any] = {"Range": f"bytes={at}-"} if at else {}
                 try:
-                    async with self._told("GetObject", key) as client:
-                        answer = await client.get_object(**self._at(key), **rest)
+                    answer = await self._call("get_object", key, **rest)
                     async for chunk in self._body(answer, key):
                         await file.write(chunk)
                         digest.update(chunk)
@@ -203,6 +203,8 @@ class Bucket:
         except Exception as exc:
             text = f"GetObject {self.address(key)}: the answer ended early"
             raise _BodyLost(text) from exc
+        finally:
+            answer["Body"].close()
 
     async def listed(self, folder: str) -> list[Entry]:
         """Return all objects whose keys begin with *folder*, in the order of keys."""
@@ -232,8 +234,7 @@ class Bucket:
         place = {"Bucket": self.name, "Prefix": self._prefix + folder, **how}
         more: dict[str, str] = {}
         while True:
-            async with self._told("ListObjectsV2", folder) as client:
-                page = await client.list_objects_v2(**place, **more)
+            page = await self._call("list_objects_v2", folder, place, **more)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -279,14 +280,8 @@ class Bucket:
         # A sha256 that is known beforehand is taken by every server there is, while
         # checksums behind the data are not.
         checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        async with self._told("PutObject", key) as client:
-            await client.put_object(
-                **self._at(key),
-                Body=data,
-                ChecksumSHA256=checksum,
-                **self._encrypted(),
-                **more,
-            )
+        about = {"ChecksumSHA256": checksum, **self._encrypted(), **more}
+        await self._call("put_object", key, Body=data, **about)
 
     async def upload(self, key: str, path: Path) -> None:
         """
@@ -300,26 +295,25 @@ class Bucket:
         if size <= PART:
             await self._put(key, await anyio.Path(path).read_bytes())
             return
-        async with self._told("CreateMultipartUpload", key) as client:
-            answer = await client.create_multipart_upload(
-                **self._at(key), **self._encrypted()
-            )
-        upload = {**self._at(key), "UploadId": answer["UploadId"]}
+        how: dict[str, Any] = {**self._encrypted()}
+        answer = await self._call("create_multipart_upload", key, **how)
+        upload = answer["UploadId"]
         try:
-            parts = await self._upload_parts(upload, key, path, size)
-            async with self._told("CompleteMultipartUpload", key) as client:
-                await client.complete_multipart_upload(
-                    **upload, MultipartUpload={"Parts": parts}
-                )
+            whole = {"Parts": await self._upload_parts(upload, key, path, size)}
+            await self._call(
+                "complete_multipart_upload",
+                key,
+                UploadId=upload,
+                MultipartUpload=whole,
+            )
         except BaseException:
             # Parts that nobody completes cost money until somebody looks for them.
             with anyio.move_on_after(_ABORT_SECONDS, shield=True), suppress(StoreError):
-                async with self._told("AbortMultipartUpload", key) as client:
-                    await client.abort_multipart_upload(**upload)
+                await self._call("abort_multipart_upload", key, UploadId=upload)
             raise
 
     async def _upload_parts(
-        self, upload: Mapping[str, str], key: str, path: Path, size: int
+        self, upload: str, key: str, path: Path, size: int
     ) -> list[dict[str, Any]]:
         tags: dict[int, str] = {}
         slots = anyio.CapacityLimiter(PARTS_AT_ONCE)
@@ -329,10 +323,13 @@ class Bucket:
             async with slots:
                 try:
                     data = await anyio.to_thread.run_sync(_read_at, path, at)
-                    async with self._told("UploadPart", key) as client:
-                        answer = await client.upload_part(
-                            **upload, PartNumber=number, Body=data
-                        )
+                    answer = await self._call(
+                        "upload_part",
+                        key,
+                        UploadId=upload,
+                        PartNumber=number,
+                        Body=data,
+                    )
                     tags[number] = answer["ETag"]
                 except (StoreError, OSError) as exc:
                     failures.append(exc)
@@ -351,18 +348,14 @@ class Bucket:
             some = [
                 {"Key": self._prefix + key} for key in keys[at : at + _DELETED_AT_ONCE]
             ]
-            async with self._told("DeleteObjects", keys[at]) as client:
-                answer = await client.delete_objects(
-                    Bucket=self.name, Delete={"Objects": some, "Quiet": True}
-                )
+            gone = {"Objects": some, "Quiet": True}
+            place = {"Bucket": self.name}
+            answer = await self._call("delete_objects", keys[at], place, Delete=gone)
             for error in answer.get("Errors", ()):
                 cure = _CURES.get(error.get("Code", ""), error.get("Message", ""))
                 raise StoreError(f"DeleteObject {error['Key']}: {cure}")
 
     # --- The client -------------------------------------------------------------
-
-    def _at(self, key: str) -> dict[str, str]:
-        return {"Bucket": self.name, "Key": self._prefix + key}
 
     def _encrypted(self) -> dict[str, str]:
         kind, key = self.settings.sse, self.settings.sse_key
@@ -371,16 +364,29 @@ class Bucket:
             **({"SSEKMSKeyId": key} if key else {}),
         }
 
-    @asynccontextmanager
-    async def _told(self, call: str, key: str) -> AsyncGenerator[Any]:
-        """Hand out the client, and turn every failure into one line."""
-        what = f"{call} {self.address(key)}"
-        try:
-            yield await self._client()
-        except StoreError:
-            raise
-        except Exception as exc:
-            raise _explained(exc, what) from exc
+    async def _call(
+        self, method: str, key: str, place: Mapping[str, str] | None = None, **how: Any
+    ) -> Any:
+        """
+        Make a call, of the object *key* or another *place*; failures become one line.
+
+        Raises:
+            StoreError: The call failed.
+        """
+        place = place or {"Bucket": self.name, "Key": self._prefix + key}
+        name = "".join(word.capitalize() for word in method.split("_"))
+        what, left = f"{name} {self.address(key)}", TRIES
+        while True:
+            left -= 1
+            try:
+                return await getattr(await self._client(), method)(**place, **how)
+            except StoreError:
+                raise
+            except Exception as exc:
+                # An error whose text ends early is no answer, to the library neither.
+                if left and type(exc).__name__ in _CUT:
+                    continue
+                raise _explained(exc, what) from exc
 
     async def _client(self) -> Any:
         async with self._opening:

@@ -117,12 +117,14 @@ class Writer:
             await self._bucket.delete([key])
 
     async def _one_wins(self, key: str, before: Object | None) -> bool:
-        won, failures = 0, list[StoreError]()
+        winners, failures = list[int](), list[StoreError]()
 
         async def race(number: int) -> None:
-            nonlocal won
+            # The same content would have the same ETag, and be replaced rightly.
+            word = secrets.token_bytes(16)
             try:
-                won += await self._bucket.swap(key, b"%d" % number, before)
+                if await self._bucket.swap(key, word, before):
+                    winners.append(number)
             except StoreError as exc:
                 failures.append(exc)
 
@@ -133,7 +135,7 @@ class Writer:
         for failure in failures:
             if not isinstance(failure, Unknown):
                 raise failure
-        return won == 1 and not failures
+        return len(winners) == 1 and not failures
 
     # --- Turns ------------------------------------------------------------------
 

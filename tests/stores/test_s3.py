@@ -1,0 +1,257 @@
+"""What a store in S3 does where the network, the server or the person is at fault."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+
+from ghostasync.errors import NotInStore, StoreError
+from ghostasync.model import Package, Revision, StoreSettings
+from ghostasync.protocols import Environment, ManifestLine
+from ghostasync.stores import S3Store
+from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
+from tests.s3_servers import BUCKET, S3Server, make_bucket
+
+COMMIT = "4f2a9c1" + "0" * 33
+LARGE = 40 << 20
+"""Bytes of an archive that goes in three parts."""
+
+
+@pytest.fixture
+async def through(
+    ministack_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Proxy, S3Server]]:
+    for name, value in ministack_server.environ.items():
+        monkeypatch.setenv(name, value)
+    await make_bucket(ministack_server)
+    async with proxy(ministack_server) as found:
+        yield found
+
+
+def url() -> str:
+    return f"s3://{BUCKET}/{secrets.token_hex(4)}"
+
+
+async def publish(
+    store: S3Store, folder: Path, package_id: str, data: bytes
+) -> Package:
+    folder.mkdir(parents=True, exist_ok=True)
+    archive, manifest = folder / "archive", folder / "manifest"
+    archive.write_bytes(data)
+    manifest.write_bytes(b"manifest")
+    package = Package(
+        id=package_id,
+        module="site",
+        revision=Revision(commit=COMMIT),
+        sha256=hashlib.sha256(data).hexdigest(),
+        content="c" * 64,
+        nbytes=len(data),
+        unpacked=510,
+        entries=3,
+    )
+    await store.packages.publish(package, archive, manifest)
+    return package
+
+
+async def all_of_it(store: S3Store, folder: Path) -> None:
+    """Do what a run does, and look at each step whether it was done once."""
+    identity = await store.identity(make=True)
+    assert await store.identity() == identity
+    package_id = await store.packages.reserve("site", COMMIT)
+    package = await publish(store, folder / "built", package_id, b"archive" * 99)
+    number = await store.runs.reserve("run", 7)
+    assert number == 7
+    for at, part in ((0, b"one\n"), (4, b"two\n"), (8, b"three\n")):
+        await store.runs.append("run", "journal.jsonl", at, part)
+    line = ManifestLine("site", package.id, "/srv/site", package.sha256, number)
+    kept = Environment(package.id, {"A": "1"}, "d")
+    await store.manifest.move([line], [kept], ["site"], ())
+    await store.runs.save("run", "report.json", b"{}")
+
+    assert await store.manifest.read() == (line,)
+    assert await store.manifest.environment(package.id) == kept
+    assert await store.packages.ids("site") == [package.id]
+    assert await store.packages.prune("site", 1, frozenset()) == 0
+    assert await store.runs.generations() == {"run": 7}
+    assert await store.runs.ids() == ["run"]
+    assert await store.runs.load("run", "journal.jsonl") == b"one\ntwo\nthree\n"
+    archive = await store.packages.archive(package.id, folder / "copies")
+    assert archive.read_bytes() == b"archive" * 99
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_one_call_that_fails_is_made_up_for_wherever_it_is(
+    through: tuple[Proxy, S3Server], tmp_path: Path, fault: Fault
+) -> None:
+    spoiler, server = through
+    async with S3Store(url(), server.settings) as store:
+        await store.identity(make=True)  # the trial of its conditions is another test
+        spoiler.spoil(None, -1)
+        await all_of_it(store, tmp_path / "first")
+    calls = len(spoiler.calls)
+    assert calls > 20
+
+    for at in range(calls):
+        where = url()
+        async with S3Store(where, server.settings) as store:
+            spoiler.spoil(None, -1)
+            await store.identity(make=True)
+            spoiler.spoil(fault, at)
+            await all_of_it(store, tmp_path / f"{at}")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_trial_that_is_disturbed_finds_what_it_would_have_found(
+    through: tuple[Proxy, S3Server], fault: Fault
+) -> None:
+    spoiler, server = through
+    for at in (0, 1, 5, 17, 20, 33):
+        async with S3Store(url(), server.settings) as store:
+            spoiler.spoil(fault, at)
+            await store.identity(make=True)
+            found = await store._bucket.get("CONDITIONS")
+            assert found is not None
+            assert found.data == b"hold\n"
+
+
+async def test_a_large_archive_goes_in_parts_and_comes_back_whole(
+    through: tuple[Proxy, S3Server], tmp_path: Path
+) -> None:
+    spoiler, server = through
+    data = os.urandom(LARGE)
+    async with S3Store(url(), server.settings) as store:
+        package_id = await store.packages.reserve("site", COMMIT)
+        await publish(store, tmp_path / "built", package_id, data)
+        sent = [call for call in spoiler.calls if "partNumber=" in call]
+        spoiler.spoil("answer cut", 1)
+
+        archive = await store.packages.archive(package_id, tmp_path / "copies")
+
+    assert len(sent) == 3
+    assert archive.read_bytes() == data
+    assert [path.name for path in (tmp_path / "copies").iterdir()] == [archive.name]
+
+
+async def test_parts_of_an_archive_that_was_not_sent_whole_are_taken_away(
+    through: tuple[Proxy, S3Server], tmp_path: Path
+) -> None:
+    spoiler, server = through
+    async with S3Store(url(), server.settings) as store:
+        package_id = await store.packages.reserve("site", COMMIT)
+        with anyio.move_on_after(60) as scope:
+            async with anyio.create_task_group() as tasks:
+                data = os.urandom(LARGE)
+                tasks.start_soon(publish, store, tmp_path / "b", package_id, data)
+                await spoiler.until("partNumber=")
+                scope.cancel()
+
+        assert any(call.startswith("DELETE") for call in spoiler.calls)
+        assert await store.packages.ids("site") == []
+        with pytest.raises(NotInStore):
+            await store.packages.package(package_id)
+
+
+async def test_a_package_that_is_pruned_while_manifest_moves_to_it_is_not_named(
+    through: tuple[Proxy, S3Server], tmp_path: Path
+) -> None:
+    _, server = through
+    where = url()
+    async with (
+        S3Store(where, server.settings) as store,
+        S3Store(where, server.settings) as other,
+    ):
+        old = await publish(store, tmp_path, "1700000000_site_4f2a9c1", b"old")
+        new = await publish(store, tmp_path, "1700000001_site_4f2a9c1", b"new")
+        line = ManifestLine("site", new.id, "/srv/site", new.sha256, 1)
+        await store.manifest.move([line], [], [])
+        back = attrs.evolve(line, package=old.id, sha256=old.sha256, generation=2)
+        outcome: list[str] = []
+
+        async def move() -> None:
+            try:
+                await store.manifest.move([back], [], [])
+                outcome.append("moved")
+            except NotInStore:
+                outcome.append("refused")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(move)
+            tasks.start_soon(other.packages.prune, "site", 1, frozenset[str]())
+
+        (named,) = await other.manifest.read()
+        assert (await other.packages.package(named.package)).id == named.package
+        assert (named == back) == (outcome == ["moved"])
+
+
+# --- Refused, in one line -------------------------------------------------------------
+
+
+async def refusal(settings: StoreSettings, where: str) -> str:
+    async with S3Store(where, settings) as store:
+        with pytest.raises(StoreError) as refused:
+            await store.manifest.read()
+    text = str(refused.value)
+    assert "\n" not in text
+    return text
+
+
+async def test_a_bucket_that_is_not_there(through: tuple[Proxy, S3Server]) -> None:
+    _, server = through
+    text = await refusal(server.settings, "s3://no-such-bucket/x")
+
+    assert text == (
+        "GetObject s3://no-such-bucket/x/MANIFEST: there is no such bucket: make it, "
+        "or mend store.url"
+    )
+
+
+async def test_nobody_has_signed_in(
+    through: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, server = through
+    for name in server.environ:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    text = await refusal(server.settings, url())
+
+    assert "no credentials; sign in, or set AWS_PROFILE" in text
+
+
+async def test_a_profile_that_is_not_there(
+    through: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, server = through
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+    assert "(nobody) could not be found" in await refusal(server.settings, url())
+
+
+async def test_a_server_that_is_not_there(
+    through: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, server = through
+    away = attrs.evolve(server.settings, endpoint_url="http://127.0.0.1:1")
+
+    text = await refusal(away, url())
+
+    assert 'Could not connect to the endpoint URL: "http://127.0.0.1:1/' in text
+
+
+async def test_a_secret_that_is_wrong(
+    swift_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", swift_server.key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+
+    text = await refusal(swift_server.settings, url())
+
+    assert "the secret does not belong to the access key" in text
