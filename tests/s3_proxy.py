@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from typing import Final, Literal
 
@@ -66,7 +67,7 @@ class Proxy:
             request.method,
             self.upstream + request.raw_path,
             headers=headers,
-            data=body,
+            data=io.BytesIO(body),
             skip_auto_headers=("Content-Type",),
         ) as found:
             data = await found.read()
