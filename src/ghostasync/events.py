@@ -111,7 +111,8 @@ class Unchanged(HostEvent):
     Nothing is to be done on the host.
 
     Every module of the run is live there already, as built. For a run that only takes
-    hosts back: no link of the host says otherwise than it should.
+    hosts back: no link of the host says otherwise than it should. For exec: its script
+    exited 0.
     """
 
 
@@ -461,7 +462,8 @@ class WaveFinished(RunEvent):
     """
     A wave is live or has failed. *skew*: first to last link, in seconds.
 
-    Hosts that were stopped because others failed are neither *live* nor *failed*.
+    Hosts that were stopped because others failed are neither *live* nor *failed*. For
+    exec *live* are those whose script exited 0.
     """
 
     wave: int

@@ -34,6 +34,7 @@ from .stages.activate import activate
 from .stages.check import check
 from .stages.connect import connect
 from .stages.drain import drain
+from .stages.execute import run_goal_script
 from .stages.prepare import prepare
 from .stages.reconnect import RECONNECTIONS, reconnect
 from .stages.rollback import rollback
@@ -42,7 +43,7 @@ from .stages.undrain import undrain
 from .stages.upload import upload
 from .stages.verify import verify
 
-__all__ = ["STAGES", "Step", "advance", "apply", "look", "recheck"]
+__all__ = ["STAGES", "Step", "advance", "apply", "execute", "look", "recheck"]
 
 
 @attrs.frozen
@@ -179,8 +180,30 @@ async def look(ctx: HostRun) -> None:
     except HostError as exc:
         apply(ctx, failed(ctx, S.CHECKING, exc))
     except BaseException:
+        # A host that begins again has not been stopped: there is nothing to tell.
+        if not ctx.run.begins_again:
+            apply(ctx, stopped(ctx, S.CHECKING))
+        raise
+
+
+async def execute(ctx: HostRun) -> None:
+    """
+    Have a host that was checked run the goal's script; whatever comes, only once.
+
+    Raises:
+        BaseException: A cancellation or a bug; the host is HALTED.
+    """
+    # The script is a person's, and may not bear a second time: a connection that dies
+    # under it is that host's failure. The host ends the script by itself.
+    try:
+        async with ctx.working():
+            event: e.HostEvent = await run_goal_script(ctx)
+    except HostError as exc:
+        event = failed(ctx, S.CHECKING, exc)
+    except BaseException:
         apply(ctx, stopped(ctx, S.CHECKING))
         raise
+    apply(ctx, event)
 
 
 async def recheck(ctx: HostRun) -> None:

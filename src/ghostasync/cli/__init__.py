@@ -47,6 +47,7 @@ COMMANDS: Final = {
     "converge": "_commands",
     "resume": "_commands",
     "rollback": "_commands",
+    "exec": "_commands",
     "history": "_commands",
     "logs": "_commands",
     "lock": "_commands",
