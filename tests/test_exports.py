@@ -20,11 +20,11 @@ import ghostasync
 PROMISED = {
     "ghostasync": """
         Action App BackPreview Converge Deadlines Deploy DeployFailed DirectorySource
-        Execute Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry Hook Host
-        HostReport HostStatus Layout Log Module OpenRun Outcome Overview Package
-        PastRelease Plan PlanError Preview Redeploy Report Resume Revert Rollback
-        Rollout Run RunOptions Script Ssh State StoreSettings Verify build check
-        converge deploy dry_run execute freeze load_plan logs overview past_runs
+        Execute Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry
+        Hook Host HostReport HostStatus Layout Log Module OpenRun Outcome Overview
+        Package PastRelease Plan PlanError Preview Redeploy Report Resume Revert
+        Rollback Rollout Run RunOptions Script Ssh State StoreSettings Verify build
+        check converge deploy dry_run execute freeze load_plan logs overview past_runs
         preview_rollback resume revert rollback start status unfreeze verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",

@@ -301,7 +301,8 @@ class Started(RunEvent):
     lines a rollback moves before the fleet; *to* maps hosts to modules to releases
     where not all hosts go to the same, empty where the link is removed;
     *recorded_secrets* is as in :class:`goal.Rollback`. *addresses* maps hosts to where
-    the plan says they are, with a port, where that is not their name.
+    the plan says they are, with a port, where that is not their name. *script* is what
+    exec runs, secrets redacted.
     """
 
     action: str
@@ -320,6 +321,7 @@ class Started(RunEvent):
     to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     recorded_secrets: bool = False
     addresses: Mapping[str, str] = attrs.field(factory=dict)
+    script: str = ""
 
 
 @attrs.frozen

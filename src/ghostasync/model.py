@@ -472,7 +472,7 @@ class Deadlines:
     """Seconds to move the links of a host."""
 
     post_deploy: float = 600
-    """Seconds for each post_deploy, on the way back too."""
+    """Seconds for each post_deploy, on the way back too, and for a script of exec."""
 
     verify: float = 60
     """Seconds in which a health check has to pass once."""

@@ -69,11 +69,11 @@ def _numbers(sample: SampleApp) -> list[str]:
 def test_equal_outputs_are_told_once_and_words_stay_words(stage: Stage) -> None:
     console = stage.console
 
-    alike = console("exec", "--", "echo", "a  b", "$HOME")
+    alike = console("exec", "--", "echo", "a  b", "#", "$HOME")
     differ = console("exec", "--", '[ $GHOST_HOST = h3 ] && printf "x\\ny" || echo z')
     silent = console("exec", "--", "true")
 
-    assert (alike.exit, alike.stdout) == (0, "h[1-4]: a  b $HOME\n")
+    assert (alike.exit, alike.stdout) == (0, "h[1-4]: a  b # $HOME\n")
     assert differ.stdout == "h[1-2,4]: z\nh3:\n  x\n  y\n"
     assert (silent.exit, silent.stdout) == (0, "")
     assert "exec on 4 hosts" in silent.stderr
@@ -235,6 +235,26 @@ def test_ctrl_c_ends_scripts_with_what_they_have_started(stage: Stage) -> None:
         assert not _lives(pid.read_text().strip())
     for host in HOSTS:
         assert stage.sample.leftovers(host, "site") == set()
+
+
+def test_a_controller_that_is_killed_leaves_nothing_to_put_right(stage: Stage) -> None:
+    script = "sleep 300 & echo $! >/ghost/$GHOST_HOST.pid; wait"
+    pids = [stage.sample.fleet.path(h, f"/ghost/{h}.pid") for h in HOSTS]
+
+    with stage.console.running("exec", "--", script) as process:
+        until(lambda: all(p.exists() and p.read_text() for p in pids))
+        process.kill()
+    again = stage.console("exec", "--wait", "20", "--", "echo again")
+
+    assert (again.exit, again.stdout) == (0, "h[1-4]: again\n"), again.stderr
+    assert not any(_lives(pid.read_text().strip()) for pid in pids)
+    for host in HOSTS:
+        assert stage.sample.leftovers(host, "site") == set()
+    assert stage.console("status").exit == 0
+    assert "killed" in stage.console("history").stdout
+    unfinished = stage.console("resume")
+    assert (unfinished.exit, unfinished.stdout) == (0, "")
+    assert stage.console.deploy("--force").exit == 0
 
 
 def _lives(pid: str) -> bool:

@@ -6,9 +6,18 @@ from pathlib import Path
 import attrs
 
 import ghostasync
-from ghostasync import App, Hook, Module, Plan, Rollout, Script, StoreSettings, Verify
+from ghostasync import (
+    App,
+    Hook,
+    Module,
+    Plan,
+    Rollout,
+    Script,
+    StoreSettings,
+    Verify,
+    execute,
+)
 from ghostasync import deploy as deploy_plan
-from ghostasync import execute
 from ghostasync.manual._variables import READ, VARIABLES
 from ghostasync.model import DirectorySource, Gate, InventorySettings, Layout
 from ghostasync.testing import InProcessFleet

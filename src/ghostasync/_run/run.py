@@ -213,6 +213,7 @@ class Run:
                 for host in spec.hosts
                 if host.address not in {"", host.name}
             },
+            script=self._fleet.run.redactor.text(spec.goal.script),
         )
 
     async def _keep_alive(self, alive: anyio.CancelScope) -> None:
