@@ -93,7 +93,7 @@ def test_a_file_is_run_by_what_its_first_line_says(stage: Stage) -> None:
 def test_hosts_that_fail_are_told_with_their_reasons(stage: Stage) -> None:
     script = 'echo "token $TOKEN"; [ "$GHOST_HOST" != h3 ] || exit 3'
 
-    outcome = stage.console("exec", "--", script)
+    outcome = stage.console("exec", "--", script, TOKEN="another-secret")
     run = stage.console("history", "--output", "json").events[0]
     kept = stage.console("logs", run["id"], "h3", "--script", "exec")
 

@@ -23,6 +23,7 @@ from ..errors import (
     DeadlinePassed,
     HostError,
     LockHeld,
+    NeverSent,
     RemoteError,
     StillRunning,
     Unreachable,
@@ -197,13 +198,24 @@ async def execute(ctx: HostRun) -> None:
     # under it is that host's failure. The host ends the script by itself.
     try:
         async with ctx.working():
-            event: e.HostEvent = await run_goal_script(ctx)
+            event: e.HostEvent = await _execute(ctx)
     except HostError as exc:
         event = failed(ctx, S.CHECKING, exc)
     except BaseException:
         apply(ctx, stopped(ctx, S.CHECKING))
         raise
     apply(ctx, event)
+
+
+async def _execute(ctx: HostRun) -> e.Unchanged:
+    try:
+        return await run_goal_script(ctx)
+    except NeverSent as exc:
+        # The connection had died while others had their turn: it did not begin.
+        ctx.disconnect()
+        await reconnect(ctx, exc)
+        await _persist(ctx, S.CHECKING)
+        return await run_goal_script(ctx)
 
 
 async def recheck(ctx: HostRun) -> None:

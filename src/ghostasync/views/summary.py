@@ -320,9 +320,6 @@ def _next(report: Report, board: Board, command: TypedCommand) -> str:
         return command.other("status")
     if output := _read_output(board, command):
         return output
-    # Whether a script of a person bears another run is theirs to say.
-    if board.executes:
-        return command.other("check" if board.failed else f"logs {board.run}")
     if report.outcome is Outcome.PARTIAL:
         return _bring_the_rest(board, command)
     return _again(board, command)
@@ -341,6 +338,9 @@ def _read_output(board: Board, command: TypedCommand) -> str:
     for failure in board.failures:
         if failure.stage in _SCRIPTS or not failure.step:
             return command.other(f"logs {run} {shlex.quote(failure.names[0])}")
+    # Whether a script of a person bears another run is theirs to say.
+    if board.executes:
+        return command.other("check" if board.failed else f"logs {run}")
     return ""
 
 

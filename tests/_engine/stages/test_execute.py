@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import attrs
 import pytest
 
-from ghostasync import DeployFailed, Outcome, Plan, PlanError, Report, State
+from ghostasync import DeployFailed, Host, Outcome, Plan, PlanError, Report, State
 from ghostasync import events as e
 from ghostasync import execute as execute_plan
 from ghostasync.errors import ConnectionDied
 from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport, step
+from ghostasync.testing._fake import FakeSession
 from tests.deploying import fails, of, run, states, with_rollout
 
 GONE = "h2"
@@ -114,6 +115,30 @@ async def test_a_connection_that_dies_repeats_nothing(plan: Plan) -> None:
     assert hosts.asked("exec").count(GONE) == 1
     assert report.hosts[GONE].reason == "connection lost during execute"
     assert states(report)["h1"] is State.UNCHANGED
+
+
+async def test_a_connection_that_died_before_its_turn_is_made_again(plan: Plan) -> None:
+    sessions: dict[str, FakeSession] = {}
+
+    class Keeping(FakeTransport):
+        def session(self, host: Host) -> FakeSession:
+            return sessions.setdefault(host.name, super().session(host))
+
+    def breaks(call: Call) -> Answer | None:
+        if (call.host, step(call)) == ("h1", "exec"):
+            sessions[GONE].abort()
+        return None
+
+    hosts = FakeHosts()
+    await run(plan, hosts)
+    hosts.breaks, locks = breaks, hosts.asked("lock").count(GONE)
+
+    report, seen = await execute(with_rollout(plan, waves=(1,)), hosts, Keeping(hosts))
+
+    assert report.exit_status == 0
+    assert hosts.asked("exec").count(GONE) == 1
+    assert hosts.asked("lock").count(GONE) == locks + 2
+    assert len(of(e.Reconnected, seen)) == 1
 
 
 async def test_who_serves_something_else_is_told_whose_variables_it_gets(
