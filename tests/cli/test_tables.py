@@ -64,7 +64,11 @@ def test_equal_outputs_stand_once_behind_the_names_of_their_hosts() -> None:
         log("1.3\n--- exec of site exited 0\nit says\x1b[2J", "web004"),
         log("", "web005"),
         Log(b"--- CHECKING failed: no sudo\n", "web006"),
-        log("1.2\n", "db1"),
+        attrs.evolve(
+            log("1.2\n", "db1"),
+            text=b"--- exec of site in /srv/site\n\n--- exec of site cut short\n"
+            + log("1.2\n", "db1").text,
+        ),
     )
 
     assert list(tables.outputs(answer)) == [

@@ -231,6 +231,8 @@ def test_ctrl_c_ends_scripts_with_what_they_have_started(stage: Stage) -> None:
 
     assert outcome.exit == 130
     assert set(outcome.states.values()) == {"HALTED"}
+    cut = [w["host"] for w in outcome.events if w["event"] == "HostWarned"]
+    assert sorted(cut) == [*HOSTS]
     for pid in pids:
         assert not _lives(pid.read_text().strip())
     for host in HOSTS:

@@ -196,12 +196,17 @@ async def execute(ctx: HostRun) -> None:
     """
     # The script is a person's, and may not bear a second time: a connection that dies
     # under it is that host's failure. The host ends the script by itself.
+    begun = False
     try:
         async with ctx.working():
+            begun = True
             event: e.HostEvent = await _execute(ctx)
     except HostError as exc:
         event = failed(ctx, S.CHECKING, exc)
     except BaseException:
+        # Nobody else tells this host from one whose turn had not come.
+        if begun:
+            ctx.warn("the script was cut short")
         apply(ctx, stopped(ctx, S.CHECKING))
         raise
     apply(ctx, event)

@@ -71,9 +71,14 @@ _SUBJECT: Final = 40
 """Characters of a commit's subject in a table."""
 
 _PRINTED: Final = re.compile(
-    rb"^--- exec of \S+ in [^\n]*\n(.*)\n--- exec of ", re.DOTALL | re.MULTILINE
+    rb"^--- exec of \S+ in [^\n]*\n(?!\n--- exec of \S+ cut)(.*)\n--- exec of ",
+    re.DOTALL | re.MULTILINE,
 )
-"""The output of a script, between the lines of a host's log about it."""
+"""
+The output of a script, between the lines of a host's log about it.
+
+Before these may come those of a try that did not begin: the connection had died.
+"""
 
 _CURABLE: Final = frozenset({"drift", "stranded"})
 
