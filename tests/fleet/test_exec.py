@@ -276,10 +276,11 @@ def test_a_script_is_ended_at_its_deadline(stage: Stage) -> None:
     assert "rollout.deadlines.post_deploy" in outcome.stderr
 
 
+@pytest.mark.parametrize("poor", [False, True])
 def test_a_script_runs_as_who_runs_post_deploy(
-    sshd_fleet: StartFleet, tmp_path: Path
+    sshd_fleet: StartFleet, tmp_path: Path, *, poor: bool
 ) -> None:
-    sample = SampleApp.create(tmp_path, sshd_fleet(1), "site")
+    sample = SampleApp.create(tmp_path, sshd_fleet(1, poor=poor), "site")
     sample.repositories["site"].script("post_deploy", "true\n")
     sample.repositories["site"].commit("1")
     nobody = Script(path="deploy/post_deploy", run_as="nobody")
