@@ -20,11 +20,11 @@ import ghostasync
 PROMISED = {
     "ghostasync": """
         Action App BackPreview Converge Deadlines Deploy DeployFailed DirectorySource
-        Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry Hook Host
-        HostReport HostStatus Layout Log Module OpenRun Outcome Overview Package
-        PastRelease Plan PlanError Preview Redeploy Report Resume Revert Rollback
-        Rollout Run RunOptions Script Ssh State StoreSettings Verify build check
-        converge deploy dry_run freeze load_plan logs overview past_runs
+        Execute Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry
+        Hook Host HostReport HostStatus Layout Log Module OpenRun Outcome Overview
+        Package PastRelease Plan PlanError Preview Redeploy Report Resume Revert
+        Rollback Rollout Run RunOptions Script Ssh State StoreSettings Verify build
+        check converge deploy dry_run execute freeze load_plan logs overview past_runs
         preview_rollback resume revert rollback start status unfreeze verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
@@ -52,7 +52,7 @@ PROMISED = {
         is_passing
     """,
     "ghostasync.fold": "HostState RunState folded",
-    "ghostasync.goal": "Converge Deploy Goal Redeploy Resume Revert Rollback",
+    "ghostasync.goal": "Converge Deploy Execute Goal Redeploy Resume Revert Rollback",
     "ghostasync.history": "",
     "ghostasync.history.chain": "Seen broken last_before",
     "ghostasync.history.past_run": "PastRun",
@@ -107,7 +107,7 @@ PROMISED = {
     "ghostasync.transports.ssh": "Handshakes SshChannel SshSession SshTransport",
     "ghostasync.views": "",
     "ghostasync.views.board": "Board GateRow HostRow ModuleRow",
-    "ghostasync.views.folding": "Failure Failures WIDTH fold_hosts short_hosts",
+    "ghostasync.views.folding": "Failure Failures WIDTH fold_hosts short_hosts step_of",
     "ghostasync.views.summary": "MAX_LINES TypedCommand failure is_clean success",
     "ghostasync.views.text": "ago clock last_lines plain plural size span",
 }

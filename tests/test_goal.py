@@ -11,6 +11,7 @@ from ghostasync import (
     Action,
     Converge,
     Deploy,
+    Execute,
     Goal,
     PlanError,
     Redeploy,
@@ -30,6 +31,7 @@ QUESTIONS: Final = (
     "recalls",
     "recorded_secrets",
     "force",
+    "script",
 )
 
 ANSWERS: Final[list[tuple[Goal, Action, str]]] = [
@@ -50,6 +52,7 @@ ANSWERS: Final[list[tuple[Goal, Action, str]]] = [
         "migrates moves_manifest callers_environment force",
     ),
     (Converge(), Action.CONVERGE, ""),
+    (Execute("true"), Action.EXEC, "script"),
     (Rollback(), Action.ROLLBACK, "moves_manifest recalls"),
     (Revert(), Action.ROLLBACK, "moves_manifest only_back"),
     (Resume(), Action.RESUME, "builds migrates moves_manifest"),
@@ -69,6 +72,7 @@ def test_every_goal_answers_every_question(
     goal: Goal, action: Action, yes: str
 ) -> None:
     answers = {question: getattr(goal, question) for question in QUESTIONS}
+    answers["script"] = bool(answers["script"])
 
     affirmed = set(yes.split())
     assert answers == {
@@ -101,6 +105,8 @@ def test_a_goal_that_leaves_a_question_open_cannot_be_made() -> None:
             lambda: Rollback(to=["1_site_0"], remove=True),
             "rollback: --remove is for undoing a run, not with --to",
         ),
+        (lambda: Execute(" "), "exec: there is no script: say --script FILE, or "),
+        (lambda: Execute("a\0"), "exec: the script has a NUL byte: it is no text"),
         (lambda: Redeploy([]), "redeploy: no package is named"),
         (lambda: Deploy("site"), "'site' is one string; allowed: a list of strings"),
         (lambda: Rollback(to="1_site_0"), "'1_site_0' is one string; allowed: a list "),

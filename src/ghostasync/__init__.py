@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         converge,
         deploy,
         dry_run,
+        execute,
         freeze,
         logs,
         overview,
@@ -32,7 +33,16 @@ if TYPE_CHECKING:
     from ._run.run import Run
     from .config import load_plan
     from .errors import DeployFailed, GhostasyncError, PlanError
-    from .goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
+    from .goal import (
+        Converge,
+        Deploy,
+        Execute,
+        Goal,
+        Redeploy,
+        Resume,
+        Revert,
+        Rollback,
+    )
     from .model import (
         Action,
         App,
@@ -71,6 +81,7 @@ __all__ = [
     "Deploy",
     "DeployFailed",
     "DirectorySource",
+    "Execute",
     "Finding",
     "FleetStatus",
     "Gate",
@@ -111,6 +122,7 @@ __all__ = [
     "converge",
     "deploy",
     "dry_run",
+    "execute",
     "freeze",
     "load_plan",
     "logs",

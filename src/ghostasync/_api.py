@@ -32,7 +32,7 @@ from ._run.notify import notifiers_of
 from ._run.run import Run
 from .config import unsupported
 from .errors import ConfigError, DeployFailed, PlanError
-from .goal import Converge, Deploy, Goal, Resume, Revert, Rollback
+from .goal import Converge, Deploy, Execute, Goal, Resume, Revert, Rollback
 from .history.chain import broken
 from .model import Package, Plan, Report
 from .protocols import (
@@ -61,6 +61,7 @@ __all__ = [
     "converge",
     "deploy",
     "dry_run",
+    "execute",
     "freeze",
     "logs",
     "overview",
@@ -353,6 +354,37 @@ async def converge(plan: Plan, **options: Unpack[RunOptions]) -> Report:
         DeployFailed: More hosts failed than allowed.
     """
     return await _to_its_end(start(plan, Converge(), **options))
+
+
+async def execute(
+    plan: Plan, script: str, *, module: str = "", **options: Unpack[RunOptions]
+) -> Report:
+    """
+    Run *script* on hosts, wave by wave, each in the release that it serves.
+
+    It gets the variables of the release that MANIFEST names, and the user and the
+    deadline of post_deploy. Nothing is moved or taken back, and a script whose
+    connection is lost is not repeated. What was printed is in events, and whole in
+    :func:`logs`; hosts where all went well end UNCHANGED.
+
+    Args:
+        plan: What is where.
+
+        script: Its text; without a first line ``#!`` it is for /bin/sh.
+
+        module: The module; may be left out where the plan has one.
+
+        **options: See :class:`RunOptions`.
+
+    Returns:
+        As :func:`deploy`.
+
+    Raises:
+        PlanError: There is no such module, MANIFEST does not name it, or no host is
+            chosen.
+        DeployFailed: More hosts failed than allowed.
+    """
+    return await _to_its_end(start(plan, Execute(script, module), **options))
 
 
 async def resume(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) -> Report:

@@ -111,7 +111,8 @@ class Unchanged(HostEvent):
     Nothing is to be done on the host.
 
     Every module of the run is live there already, as built. For a run that only takes
-    hosts back: no link of the host says otherwise than it should.
+    hosts back: no link of the host says otherwise than it should. For exec: its script
+    exited 0.
     """
 
 
@@ -300,7 +301,8 @@ class Started(RunEvent):
     lines a rollback moves before the fleet; *to* maps hosts to modules to releases
     where not all hosts go to the same, empty where the link is removed;
     *recorded_secrets* is as in :class:`goal.Rollback`. *addresses* maps hosts to where
-    the plan says they are, with a port, where that is not their name.
+    the plan says they are, with a port, where that is not their name. *script* is what
+    exec runs, secrets redacted.
     """
 
     action: str
@@ -319,6 +321,7 @@ class Started(RunEvent):
     to: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     recorded_secrets: bool = False
     addresses: Mapping[str, str] = attrs.field(factory=dict)
+    script: str = ""
 
 
 @attrs.frozen
@@ -461,7 +464,8 @@ class WaveFinished(RunEvent):
     """
     A wave is live or has failed. *skew*: first to last link, in seconds.
 
-    Hosts that were stopped because others failed are neither *live* nor *failed*.
+    Hosts that were stopped because others failed are neither *live* nor *failed*. For
+    exec *live* are those whose script exited 0.
     """
 
     wave: int

@@ -20,6 +20,7 @@ from .model import Action
 __all__ = [
     "Converge",
     "Deploy",
+    "Execute",
     "Goal",
     "Redeploy",
     "Resume",
@@ -119,6 +120,16 @@ class _Questions(ABC):
         restart a healthy fleet whenever a host is added.
         """
 
+    @property
+    @abstractmethod
+    def script(self) -> str:
+        """
+        The script that hosts run in place of getting a release; empty for all others.
+
+        Such a run moves no link, so it has no number and no way back: hosts are
+        checked, and run it wave by wave in the release that they serve.
+        """
+
 
 def _words(values: Iterable[str]) -> tuple[str, ...]:
     """Return a list of words; a lone string would be read as a list of its letters."""
@@ -146,6 +157,7 @@ class Deploy(_Questions):
     callers_environment: ClassVar = True
     recalls: ClassVar = False
     recorded_secrets: ClassVar = False
+    script: ClassVar = ""
 
     modules: tuple[str, ...] = attrs.field(default=(), converter=_words)
     rev: str = ""
@@ -178,6 +190,7 @@ class Redeploy(_Questions):
     callers_environment: ClassVar = True
     recalls: ClassVar = False
     recorded_secrets: ClassVar = False
+    script: ClassVar = ""
 
     packages: tuple[str, ...] = attrs.field(converter=_words)
     force: bool = False
@@ -202,6 +215,39 @@ class Converge(_Questions):
     recalls: ClassVar = False
     recorded_secrets: ClassVar = False
     force: ClassVar = False
+    script: ClassVar = ""
+
+
+@attrs.frozen
+class Execute(_Questions):
+    """
+    Run *script* on every host that gets *module*, in the release that it serves.
+
+    *module* may be left out where the plan has one.
+    """
+
+    # MANIFEST's variables, as for a converge: whoever looks into a fleet sees what its
+    # releases see.
+    action: ClassVar = Action.EXEC
+    builds: ClassVar = False
+    migrates: ClassVar = False
+    moves_manifest: ClassVar = False
+    only_back: ClassVar = False
+    callers_environment: ClassVar = False
+    recalls: ClassVar = False
+    recorded_secrets: ClassVar = False
+    force: ClassVar = False
+
+    script: str
+    module: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.script.strip():
+            raise PlanError(
+                "exec: there is no script: say --script FILE, or -- COMMAND"
+            )
+        if "\0" in self.script:
+            raise PlanError("exec: the script has a NUL byte: it is no text")
 
 
 @attrs.frozen
@@ -227,6 +273,7 @@ class Rollback(_Questions):
     callers_environment: ClassVar = False
     recalls: ClassVar = True
     force: ClassVar = False
+    script: ClassVar = ""
 
     run: str = ""
     to: tuple[str, ...] = attrs.field(default=(), converter=_words)
@@ -256,6 +303,7 @@ class Resume(_Questions):
     action: ClassVar = Action.RESUME
     only_back: ClassVar = False
     callers_environment: ClassVar = False
+    script: ClassVar = ""
 
     run: str = ""
     of: Deploy | Redeploy | Converge | Rollback = Deploy()
@@ -310,8 +358,9 @@ class Revert(_Questions):
     recalls: ClassVar = False
     recorded_secrets: ClassVar = False
     force: ClassVar = False
+    script: ClassVar = ""
 
     run: str = ""
 
 
-Goal = Deploy | Redeploy | Converge | Resume | Revert | Rollback
+Goal = Deploy | Redeploy | Converge | Execute | Resume | Revert | Rollback

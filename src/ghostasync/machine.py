@@ -65,8 +65,8 @@ TRANSITIONS: Final[dict[S, _Ways]] = {
     S.CONNECTING: {e.Connected: S.CHECKING, **_lost},
     S.CHECKING: {
         e.Checked: S.UPLOADING,
-        # A run that only takes back what another one did makes no release, so a host
-        # goes no further than here: it is as it was, or goes back.
+        # A run that only takes back what another one did, or runs a script, makes no
+        # release, so a host goes no further than here: it is as it was, or goes back.
         e.Unchanged: S.UNCHANGED,
         e.RollbackRequested: S.ROLLING_BACK,
         **_lost,

@@ -116,7 +116,11 @@ class State(enum.Enum):
     """
 
     UNCHANGED = "UNCHANGED"
-    """There was nothing to do: the host serves what it should, and is left alone."""
+    """
+    There was nothing to do: the host serves what it should, and is left alone.
+
+    For exec: its script exited 0.
+    """
 
     HALTED = "HALTED"
     """
@@ -156,7 +160,11 @@ class Outcome(enum.Enum):
     """Every chosen host serves the release; or serves again what was asked for."""
 
     UNCHANGED = "unchanged"
-    """Every chosen host served it already; nothing was moved."""
+    """
+    Every chosen host served it already; nothing was moved.
+
+    For exec: its script exited 0 on every chosen host.
+    """
 
     PARTIAL = "partial"
     """
@@ -263,6 +271,7 @@ class Action(enum.Enum):
     RESUME = "resume"
     CONVERGE = "converge"
     BOOT = "boot"
+    EXEC = "exec"
 
 
 @attrs.frozen
@@ -479,7 +488,7 @@ class Deadlines:
     """Seconds to move the links of a host."""
 
     post_deploy: float = 600
-    """Seconds for each post_deploy, on the way back too."""
+    """Seconds for each post_deploy, on the way back too, and for a script of exec."""
 
     verify: float = 60
     """Seconds in which a health check has to pass once."""
@@ -998,7 +1007,8 @@ class Report:
 
     Times in seconds, sizes in bytes; *skew* is the time from the first to the last
     link of the widest wave, *nbytes* the package bytes sent, summed over hosts.
-    *waves* are host names in the order they were switched.
+    *waves* are host names in the order they were switched; *action* is what the run
+    was for.
     """
 
     run: str
@@ -1012,6 +1022,7 @@ class Report:
     seconds: float = 0.0
     log: str = ""
     reason: str = ""
+    action: str = ""
 
     def to_json(self) -> str:
         """Return the report as one JSON object; enums are their values."""

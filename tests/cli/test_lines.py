@@ -126,6 +126,22 @@ def test_steps_on_the_way_are_left_out(event: e.Event) -> None:
     assert list(LineWriter().tell(e.Record(2, 0.0, RUN, event), board)) == []
 
 
+def test_a_host_that_has_run_a_script_is_done_and_not_live() -> None:
+    story = Story(("web1", "web2"))
+    story.tell(e.Started("exec", "shop", ("site",), story.hosts))
+    story.each(e.Connected)
+    story.tell(e.Unchanged("web1"))
+    story.tell(e.Failed("web2", "exec of site exited 3", State.CHECKING, 3))
+    story.tell(e.WaveFinished(1, 1, 1))
+
+    assert told(story) == [
+        "run   exec shop on 2 hosts",
+        "web1  done",
+        "web2  FAILED: exec of site exited 3",
+        "run   wave 1: 1 done, 1 failed",
+    ]
+
+
 def test_every_line_begins_with_the_local_time_of_day() -> None:
     story = Story(names(1))
     story.start()

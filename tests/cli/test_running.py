@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
+from ghostasync import events as e
 from ghostasync.cli._exits import Interrupted
 from ghostasync.cli._frontend import FrontEnd
 from ghostasync.cli._running import Signals, run_async, supervise, what_follows
@@ -105,3 +106,8 @@ def test_a_first_signal_is_told_what_it_leads_to() -> None:
     taken_back = folded(reverts.records)
     assert what_follows(taken_back, True) == "it stops before any link is put back"
     assert "on their way back already" in what_follows(taken_back, False)
+    executes = Story(("h1",))
+    executes.tell(e.Started("exec", "shop", ("site",), ("h1",)))
+    board = folded(executes.records)
+    assert what_follows(board, True) == "scripts are ended on all hosts; wait for it"
+    assert what_follows(board, False) == "it is over"

@@ -4,7 +4,7 @@ import json
 
 import attrs
 
-from ghostasync import BackPreview, PastRelease, Preview
+from ghostasync import BackPreview, Log, PastRelease, Preview
 from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
 from ghostasync.survey.check import Finding, Overview
@@ -51,6 +51,32 @@ def test_a_preview_says_where_the_run_would_stop() -> None:
         "wave 1 of 2: 1 host, web001",
         "wave 2 of 2: 299 hosts, web[002-300]",
         "300 hosts; stops at failure number 16; nothing was changed",
+    ]
+
+
+def test_equal_outputs_stand_once_behind_the_names_of_their_hosts() -> None:
+    def log(text: str, host: str) -> Log:
+        head, end = "--- exec of site in /srv/site\n", "\n--- exec of site exited 0\n"
+        return Log(f"{head}{text}{end}".encode(), host)
+
+    answer = (
+        *(log("1.2\n", f"web{n:03}") for n in (1, 2, 3)),
+        log("1.3\n--- exec of site exited 0\nit says\x1b[2J", "web004"),
+        log("", "web005"),
+        Log(b"--- CHECKING failed: no sudo\n", "web006"),
+        attrs.evolve(
+            log("1.2\n", "db1"),
+            text=b"--- exec of site in /srv/site\n\n--- exec of site cut short\n"
+            + log("1.2\n", "db1").text,
+        ),
+    )
+
+    assert list(tables.outputs(answer)) == [
+        "web[001-003],db1: 1.2",
+        "web004:",
+        "  1.3",
+        "  --- exec of site exited 0",
+        "  it says",
     ]
 
 

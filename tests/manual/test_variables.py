@@ -6,7 +6,17 @@ from pathlib import Path
 import attrs
 
 import ghostasync
-from ghostasync import App, Hook, Module, Plan, Rollout, Script, StoreSettings, Verify
+from ghostasync import (
+    App,
+    Hook,
+    Module,
+    Plan,
+    Rollout,
+    Script,
+    StoreSettings,
+    Verify,
+    execute,
+)
 from ghostasync import deploy as deploy_plan
 from ghostasync.manual._variables import READ, VARIABLES
 from ghostasync.model import DirectorySource, Gate, InventorySettings, Layout
@@ -55,7 +65,9 @@ async def test_every_script_sees_the_variables_that_the_manual_says_it_sees(
     tmp_path: Path,
 ) -> None:
     async with InProcessFleet(1, tmp_path / "hosts") as fleet:
-        await deploy_plan(plan(tmp_path, fleet))
+        deployed = plan(tmp_path, fleet)
+        await deploy_plan(deployed)
+        await execute(deployed, f"env | sed -n '{NAMES}' | sort >{tmp_path}/seen/exec")
 
     seen = {
         file.name: {*file.read_text().split()} for file in (tmp_path / "seen").iterdir()
@@ -66,7 +78,7 @@ async def test_every_script_sees_the_variables_that_the_manual_says_it_sees(
         for key in variable.seen
     }
     assert seen == told
-    assert len(told) == 10
+    assert len(told) == 11
 
 
 def test_what_the_command_reads_is_in_the_code() -> None:

@@ -343,6 +343,46 @@ def test_what_to_type_next_is_for_people(output: list[str]) -> None:
     assert again.this == "ghostasync deploy site --force"
 
 
+def test_words_of_another_command_stay_behind_the_dashes() -> None:
+    words = ["exec", "--output", "json", "--", "sort", "--wait", "--output", "x"]
+    again = TypedCommand.typed(words, None)
+
+    assert again.this == "ghostasync exec -- sort --wait --output x"
+    assert again.patient == ("ghostasync exec --wait 600 -- sort --wait --output x")
+
+
+def executed(outcome: str, status: int, *events: e.Event) -> Story:
+    story = Story(("web1", "web2"))
+    story.tell(e.Started("exec", "shop", ("site",), story.hosts, "ada"))
+    story.each(e.Connected)
+    story.tell(e.WaveStarted(1, 1, story.hosts))
+    for event in events:
+        story.tell(event)
+    story.finish(outcome, status)
+    return story
+
+
+def test_a_script_of_exec_says_nothing_of_releases() -> None:
+    broke = e.Failed("web2", "exec of site exited 3", S.CHECKING, 3)
+    good = executed("unchanged", 0, *map(e.Unchanged, ("web1", "web2")))
+    failed = executed("failed", 1, e.Unchanged("web1"), broke)
+    partly = executed("partial", 0, e.Unchanged("web1"), broke)
+    stopped = executed("interrupted", 130, e.Halted("web1", "SIGINT"))
+
+    assert success(report_of(good), folded(good.records)).startswith("exec on 2 hosts")
+    assert words(failed) == [
+        "ghostasync: failed",
+        "  web2  exec of site exited 3",
+        f"  log:  {report_of(failed).log}",
+        f"  next: ghostasync logs {report_of(failed).run} web2 --config s.toml",
+    ]
+    assert words(partly)[0] == (
+        "ghostasync: done, but not on 1 host, as max_failures allows"
+    )
+    run = report_of(stopped).run
+    assert words(stopped)[-1] == f"  next: ghostasync logs {run} --config s.toml"
+
+
 def test_the_log_of_the_first_failed_host_is_preferred() -> None:
     story = failed_run(30)
     report = report_of(story)

@@ -34,7 +34,7 @@ from anyio.abc import TaskGroup
 from .. import events as e
 from .._build.release import Release
 from ..errors import BuildError, GhostasyncError, HostError, StoreError
-from ..machine import NOT_UPLOADED, RESTING
+from ..machine import NOT_UPLOADED, RESTING, SERVES_NEW
 from ..model import State as S  # noqa: N817  as in the table
 from .commands import (
     Admit,
@@ -49,7 +49,7 @@ from .gates import pass_before_switch
 from .host import HostRun, RunContext
 from .locks import is_free_within, unlock
 from .older import why_older
-from .pipeline import advance, apply, look, recheck
+from .pipeline import advance, apply, execute, look, recheck
 from .policy import Policy
 from .records import note_live, note_unchanged, take_number
 from .stages.check import inspect, take_lock
@@ -178,8 +178,7 @@ class Fleet:
             # One event may yield several commands, and carrying out the first may stop
             # the run: an admission that comes after is void.
             case Admit(host=host) if not self.policy.reason:
-                apply(self.hosts[host], e.Admitted(host, self.hosts[host].wave))
-                self._start(self._go_live, self.hosts[host])
+                self._admit(self.hosts[host])
             case TakeBack(host=host, reason=reason):
                 self._start(self._take_back, self.hosts[host], reason)
             case Leave(host=host, reason=reason):
@@ -190,6 +189,13 @@ class Fleet:
             case AwaitLock():
                 self._awaited, self.run.begins_again = command, True
                 self._attempt.cancel()
+
+    def _admit(self, ctx: HostRun) -> None:
+        if self.run.goal.script:
+            self._start(execute, ctx)
+            return
+        apply(ctx, e.Admitted(ctx.name, ctx.wave))
+        self._start(self._go_live, ctx)
 
     def _settle(self) -> None:
         """Let checks and pre-deploys that are at work end; stop all else at once."""
@@ -304,7 +310,8 @@ class Fleet:
 
     async def _get_ready_alone(self, ctx: HostRun) -> None:
         with ctx.scope:
-            await advance(ctx)
+            # A host that is to run a script waits in CHECKING for its wave.
+            await (look if self.run.goal.script else advance)(ctx)
 
     async def _build(
         self,
@@ -393,20 +400,24 @@ class Fleet:
 
     async def switch(self, number: int) -> None:
         """
-        Take one wave from READY to LIVE.
+        Take one wave from READY to LIVE, or have its hosts run the goal's script.
 
         Raises:
             GoesNoFurther: The run goes no further.
         """
-        hosts = [ctx for ctx in self._wave(number) if ctx.state is S.READY]
-        if not hosts:
+        script = bool(self.run.goal.script)
+        wave, begins = self._wave(number), S.CHECKING if script else S.READY
+        hosts = [ctx for ctx in wave if ctx.state is begins]
+        # Failures that keep a whole wave from its turn are judged at its end as well.
+        if not (hosts or script):
             return
         names = tuple(ctx.name for ctx in hosts)
         started = e.WaveStarted(number, self.run.waves, names)
         with anyio.CancelScope() as self._step:
             await self._together(lambda: self.note(started))
-        live = sum(ctx.state is S.LIVE for ctx in hosts)
-        failures = sum(ctx.book.failure is not None for ctx in hosts)
+        live = sum(ctx.state in SERVES_NEW for ctx in hosts)
+        told = wave if script else hosts
+        failures = sum(ctx.book.failure is not None for ctx in told)
         skew = _spread(ctx.switched_at for ctx in hosts)
         # The report's skew is that of the widest wave, the one with most visitors.
         if len(hosts) >= max(len(wave.hosts) for wave in self.policy.run.waves):

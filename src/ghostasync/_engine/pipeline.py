@@ -23,6 +23,7 @@ from ..errors import (
     DeadlinePassed,
     HostError,
     LockHeld,
+    NeverSent,
     RemoteError,
     StillRunning,
     Unreachable,
@@ -34,6 +35,7 @@ from .stages.activate import activate
 from .stages.check import check
 from .stages.connect import connect
 from .stages.drain import drain
+from .stages.execute import run_goal_script
 from .stages.prepare import prepare
 from .stages.reconnect import RECONNECTIONS, reconnect
 from .stages.rollback import rollback
@@ -42,7 +44,7 @@ from .stages.undrain import undrain
 from .stages.upload import upload
 from .stages.verify import verify
 
-__all__ = ["STAGES", "Step", "advance", "apply", "look", "recheck"]
+__all__ = ["STAGES", "Step", "advance", "apply", "execute", "look", "recheck"]
 
 
 @attrs.frozen
@@ -179,8 +181,46 @@ async def look(ctx: HostRun) -> None:
     except HostError as exc:
         apply(ctx, failed(ctx, S.CHECKING, exc))
     except BaseException:
+        # A host that begins again has not been stopped: there is nothing to tell.
+        if not ctx.run.begins_again:
+            apply(ctx, stopped(ctx, S.CHECKING))
+        raise
+
+
+async def execute(ctx: HostRun) -> None:
+    """
+    Have a host that was checked run the goal's script; whatever comes, only once.
+
+    Raises:
+        BaseException: A cancellation or a bug; the host is HALTED.
+    """
+    # The script is a person's, and may not bear a second time: a connection that dies
+    # under it is that host's failure. The host ends the script by itself.
+    begun = False
+    try:
+        async with ctx.working():
+            begun = True
+            event: e.HostEvent = await _execute(ctx)
+    except HostError as exc:
+        event = failed(ctx, S.CHECKING, exc)
+    except BaseException:
+        # Nobody else tells this host from one whose turn had not come.
+        if begun:
+            ctx.warn("the script was cut short")
         apply(ctx, stopped(ctx, S.CHECKING))
         raise
+    apply(ctx, event)
+
+
+async def _execute(ctx: HostRun) -> e.Unchanged:
+    try:
+        return await run_goal_script(ctx)
+    except NeverSent as exc:
+        # The connection had died while others had their turn: it did not begin.
+        ctx.disconnect()
+        await reconnect(ctx, exc)
+        await _persist(ctx, S.CHECKING)
+        return await run_goal_script(ctx)
 
 
 async def recheck(ctx: HostRun) -> None:

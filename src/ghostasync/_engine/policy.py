@@ -66,7 +66,9 @@ class Rules:
     each host by itself), *patient* whether locks are waited for. *changed* and
     *drained* are the hosts that a killed run, which this one takes up, may have moved
     links on or left drained. A run that is *only_back* takes hosts back and does
-    nothing else; one that goes on *whoever_is_dead* stops for no host out of reach.
+    nothing else; one that goes on *whoever_is_dead* stops for no host out of reach. One
+    that *only_executes* a script moves no link: it takes no number, and no failure
+    stops it before the wave of that host has ended.
     """
 
     waves: tuple[tuple[str, ...], ...] = ()
@@ -78,6 +80,7 @@ class Rules:
     patient: bool = False
     only_back: bool = False
     whoever_is_dead: bool = False
+    only_executes: bool = False
     changed: tuple[str, ...] = ()
     drained: tuple[str, ...] = ()
 
@@ -118,7 +121,7 @@ class Policy:
         self.serving = set(self.rules.serving)
         self._unchecked = {name for wave in self.rules.waves for name in wave}
         # A run that takes hosts back moves no link that it would have to number.
-        self._numbered = self.rules.only_back
+        self._numbered = self.rules.only_back or self.rules.only_executes
         self._patient = self.rules.patient
 
     # --- What is asked of it ---------------------------------------------------
@@ -230,7 +233,7 @@ class Policy:
             case e.LockAwaited():
                 # All hosts begin anew, so they serve as they did at first. A run whose
                 # time is up stops at the next lock that it finds held.
-                self._held = self._numbered = False
+                self._held, self._numbered = False, self.rules.only_executes
                 self._patient = event.seconds > 0
                 self.serving.update(set(event.hosts).difference(self.rules.drained))
                 self.away.clear()
@@ -244,6 +247,8 @@ class Policy:
                 self._ask(event.hosts)
             case e.WaveFinished(live=0) if self._failed_as_a_whole(event.wave):
                 yield from self._stop(f"every host of wave {event.wave} failed")
+            case e.WaveFinished() if self.rules.only_executes:
+                yield from self._stop(self._over_budget())
             # A host that is still in the queue has not changed: it stays READY. On the
             # way back the queue is of hosts that must not be forgotten.
             case e.Stopped() if not self.run.going_back:
@@ -303,7 +308,7 @@ class Policy:
             # allows, the run must not bring more hosts to where they need one.
             yield from self._stop(f"{event.host} is stranded")
         elif state is S.FAILED:
-            broken = self._over_budget()
+            broken = "" if self.rules.only_executes else self._over_budget()
             self._spent = self._spent or bool(broken and not self.reason)
             yield from self._stop(broken or self._turned_away())
         else:
@@ -371,7 +376,7 @@ class Policy:
         # A host that is stranded stops the run by itself, and is told apart.
         failed = [
             host
-            for host in self.run.hosts.values()
+            for host in self._judged_hosts()
             if host.failure and host.state is not S.STRANDED
         ]
         # With a budget of their own, dead hosts do not use up the one for the release.
@@ -385,6 +390,13 @@ class Policy:
             names = "host" if len(failed) == 1 else "hosts"
             return f"{len(failed)} {names} failed, {self.rules.max_failures} allowed"
         return ""
+
+    def _judged_hosts(self) -> Iterable[HostState]:
+        """Return the hosts whose failures count by now."""
+        if not self.rules.only_executes:
+            return self.run.hosts.values()
+        begun = self.rules.waves[: len(self.run.waves)]
+        return [self.run.host(name) for wave in begun for name in wave]
 
     def _turned_away(self) -> str:
         """Return why no more logins are tried: the first ones were all refused."""

@@ -23,6 +23,7 @@ from .. import events as e
 from .._build.release import Release
 from .._local.redact import Redacting
 from .._local.scripts import Tail, script
+from .._packaging.build import MESSAGE_FILE
 from .._remote.call import query, supervise
 from .._remote.script import as_user, outliving
 from ..errors import (
@@ -40,6 +41,7 @@ from .host import HostRun
 __all__ = [
     "ScriptCall",
     "healthy",
+    "host_variables",
     "read_health",
     "run_here",
     "run_script",
@@ -62,7 +64,9 @@ class ScriptCall:
     the script is the file *script* in *meta*, or *text*. *overrides* are variables on
     top of that environment. *key* names its deadline, *seconds* is how long it may
     take. *run_as* is its user, empty for the one that runs all commands on the host.
-    A script that *outlives* its session was started for the run of that id.
+    A script that *outlives* its session was started for the run of that id. One that is
+    in no release *brings* three texts, which *meta* holds for as long as it runs: the
+    script, its environment, and the message of the commit.
     """
 
     module: str
@@ -76,6 +80,7 @@ class ScriptCall:
     overrides: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     run_as: str = ""
     outlives: str = ""
+    brings: tuple[str, ...] = attrs.field(default=(), repr=False)
 
     @property
     def what(self) -> str:
@@ -118,6 +123,27 @@ def script_call(
         environment="environment" if serves else "environment.next",
         run_as=script.run_as,
     )
+
+
+def host_variables(
+    ctx: HostRun, module: Module, release: str, meta: str, previous: str = ""
+) -> dict[str, str]:
+    """
+    Return the variables that a module's scripts see on one host alone.
+
+    *meta* is the folder with the message of the commit, *previous* where the link of
+    the module led before.
+    """
+    return {
+        "GHOST_MODULE_PATH": ctx.target(module),
+        "GHOST_MODULE_COMMIT_MESSAGE_FILE": f"{meta}/{MESSAGE_FILE}",
+        "GHOST_RELEASE_ID": release,
+        "GHOST_RELEASE_PATH": ctx.paths.release(module.name, release),
+        "GHOST_PREVIOUS_RELEASE_PATH": previous,
+        "GHOST_FAILED_RELEASE_ID": "",
+        "GHOST_HOST": ctx.name,
+        "GHOST_WAVE": str(ctx.wave or ""),
+    }
 
 
 def read_health(host: str, text: str) -> tuple[Verify, str]:
@@ -200,6 +226,8 @@ async def run_script(ctx: HostRun, call: ScriptCall) -> None:
     if call.outlives:
         name, text = "outlive", outliving(args)
         args = (call.meta, call.script, ctx.session.app, call.outlives, text)
+    elif call.brings:
+        name, args = "execute", (call.meta, call.script, *call.brings, *args)
 
     async def there(output: OnOutput) -> int | None:
         return await supervise(

@@ -25,7 +25,7 @@ from ..sources.directory import Directory
 from ..sources.git import Git
 from .basis import Basis
 
-__all__ = ["at_revision", "in_manifest", "to_deploy", "wanted", "whole_ids"]
+__all__ = ["at_revision", "in_manifest", "served", "to_deploy", "wanted", "whole_ids"]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{4,40}")
 """A commit, or its beginning, as git takes it."""
@@ -134,6 +134,27 @@ def in_manifest(
             "MANIFEST names no module of this app yet: `ghostasync deploy` first"
         )
     return modules, ids
+
+
+def served(
+    plan: Plan, manifest: Sequence[ManifestLine], name: str
+) -> tuple[tuple[Module, ...], Mapping[str, str]]:
+    """
+    Return the module *name*, the only one where that is empty, and its package.
+
+    Raises:
+        PlanError: There is no such module, or MANIFEST names no package of it.
+    """
+    if not name and len(plan.modules) > 1:
+        known = ", ".join(module.name for module in plan.modules)
+        raise PlanError(f"exec: say which module, --module: {known}")
+    (module, *_), _ = wanted(plan, modules=[name] if name else ())
+    packages = {n.module: n.package for n in manifest if n.module == module.name}
+    if not packages:
+        raise PlanError(
+            f"MANIFEST names no release of {module.name} yet: `ghostasync deploy` first"
+        )
+    return (module,), packages
 
 
 def at_revision(module: Module, rev: str) -> Module:

@@ -17,7 +17,16 @@ from .._engine.spec import RunSpec
 from .._local.paths import ssh_files
 from ..config import check_secrets
 from ..errors import ConfigError, Frozen, PlanError
-from ..goal import Converge, Deploy, Goal, Redeploy, Resume, Revert, Rollback
+from ..goal import (
+    Converge,
+    Deploy,
+    Execute,
+    Goal,
+    Redeploy,
+    Resume,
+    Revert,
+    Rollback,
+)
 from ..history.reports import still_stranded
 from ..model import Module, Plan
 from ..protocols import Balancer, Inventory, Store, Transport
@@ -25,7 +34,7 @@ from .balancer import balancer_of
 from .basis import Basis, Task, begin, require_writable, spec_of_look, this_user
 from .hosts import leave_enough, leaves_out, place
 from .look import Reach, choose_hosts
-from .modules import in_manifest, to_deploy, wanted, whole_ids
+from .modules import in_manifest, served, to_deploy, wanted, whole_ids
 from .resume import plan_resume
 from .rollback import plan_rollback
 from .shrunk import require_no_shrunk
@@ -111,7 +120,8 @@ async def plan_run(
         balancer=balancer or balancer_of(plan),
         way_back=task.way_back,
     )
-    leave_enough(plan, spec.fleet)
+    if not goal.script:
+        leave_enough(plan, spec.fleet)
     return spec
 
 
@@ -176,6 +186,9 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
             return await _forward(basis, goal, chosen, limit, reach)
         case Converge():
             chosen = in_manifest(basis.plan, basis.manifest)
+            return await _forward(basis, goal, chosen, limit, reach)
+        case Execute(module=name):
+            chosen = served(basis.plan, basis.manifest, name)
             return await _forward(basis, goal, chosen, limit, reach)
         case Rollback():
             return await plan_rollback(basis, goal, limit, reach)

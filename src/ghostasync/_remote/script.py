@@ -36,7 +36,7 @@ LOST: Final = 999
 """Stands in the closing line in place of a status where the lock is not this run's any
 more; a shell's own statuses end at 255."""
 
-_PART: Final = re.compile(rb"\. \./(parts/\w+)\.sh\b")
+_PART: Final = re.compile(rb"\. \./((?:parts/)?\w+)\.sh\b")
 
 
 @attrs.frozen

@@ -110,6 +110,7 @@ def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
     rollout, killed = spec.plan.rollout, spec.killed
     drained = killed.drained if killed and drains else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable
+    script = bool(spec.goal.script)
     waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
     # Where a fleet leaves a bad release, a dead host keeps nobody there.
     if spec.goal.recalls:
@@ -120,10 +121,11 @@ def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
         max_failures=allowed(rollout.max_failures, total),
         max_unreachable=None if unreachable == "" else allowed(unreachable, total),
         together=rollout.on_failure == "rollback-fleet",
-        min_serving=needed(rollout.min_serving, len(spec.fleet)),
+        min_serving=0 if script else needed(rollout.min_serving, len(spec.fleet)),
         serving=tuple(host.name for host in spec.fleet if host.name not in drained),
         patient=spec.wait > 0,
         only_back=spec.goal.only_back,
+        only_executes=script,
         changed=killed.changed if killed else (),
         drained=drained,
     )

@@ -69,6 +69,7 @@ def sum_up(
         seconds=round(seconds, 3),
         log=str(record.folder),
         reason=reason,
+        action=fleet.run.goal.action.value,
     )
 
 

@@ -25,6 +25,7 @@ from ..model import Package, Report
 from ..protocols import Notifier, Observer, Transport
 from .after_all import AfterAll
 from .deploy import deploy, make_releases, revert
+from .execute import execute
 from .fleet import fleet_of
 from .manifest import ManifestMove
 from .notify import notify, observers_in
@@ -213,6 +214,7 @@ class Run:
                 for host in spec.hosts
                 if host.address not in {"", host.name}
             },
+            script=self._fleet.run.redactor.text(spec.goal.script),
         )
 
     async def _keep_alive(self, alive: anyio.CancelScope) -> None:
@@ -230,6 +232,8 @@ class Run:
         )
         if self._spec.goal.only_back:
             await revert(self._fleet, self._record, manifest)
+        elif self._spec.goal.script:
+            await execute(self._fleet, self._builder)
         else:
             await deploy(self._fleet, self._builder, manifest, self._after_all)
 

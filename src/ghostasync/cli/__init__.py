@@ -47,6 +47,7 @@ COMMANDS: Final = {
     "converge": "_commands",
     "resume": "_commands",
     "rollback": "_commands",
+    "exec": "_commands",
     "history": "_commands",
     "logs": "_commands",
     "lock": "_commands",
@@ -79,8 +80,10 @@ def main() -> None:
     # the threads and all other handlers.
     atexit.register(_leave, statuses)
     _prepare()
-    # Lines that say what to type end in comments, and not every shell drops them.
-    sys.argv[1:] = takewhile("#".__ne__, sys.argv[1:])
+    # Lines that say what to type end in comments, and not every shell drops them. Words
+    # behind "--" are a command for hosts, of which nothing may be dropped.
+    if "--" not in sys.argv:
+        sys.argv[1:] = takewhile("#".__ne__, sys.argv[1:])
     _import_commands(arrange(sys.argv[1:]))
     # Modules are never garbage, so the collector need not look at them; a run makes
     # some. It was off while they were imported.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TextIO
 
 import attrs
 from cyclopts import Parameter
@@ -18,7 +21,7 @@ import ghostasync as api
 
 from .. import Run
 from ..errors import PlanError
-from ..goal import Converge, Goal, Resume, Revert, Rollback
+from ..goal import Converge, Execute, Goal, Resume, Revert, Rollback
 from ..model import ExitStatus, Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
 from ..views.text import plural
@@ -48,6 +51,7 @@ __all__ = [
     "closing",
     "converge",
     "deploy",
+    "exec",
     "history",
     "lock",
     "logs",
@@ -267,6 +271,65 @@ def rollback(
     return _run(options, plan, goal, locking, limit=limit)
 
 
+def exec(  # noqa: A001  the command's name
+    *command: str,
+    script: Path | None = None,
+    module: str = "",
+    limit: Repeatable = (),
+    limits: Limits = LIMITS,
+    locking: Locking = LOCKING,
+    options: Common = COMMON,
+) -> int:
+    """
+    Run a script on hosts, in the release that each serves, wave by wave.
+
+    What hosts print goes to stdout, equal outputs once; all else to stderr. No link
+    moves, and nothing is taken back.
+
+    Args:
+        command: Behind "--": one word is a line for sh, more are a program and its
+            arguments.
+
+        script: A file to run instead; its first line says by what.
+
+        module: The module whose folder and variables it gets; needed with several.
+
+        limit: Hosts: globs, !x, label=v, @failed, @behind; a comma is "and".
+
+        limits: How to go about it.
+
+        locking: What to do where another run holds a host.
+
+        options: As everywhere.
+    """
+    goal = Execute(_text(command, script), module)
+    plan = limits.applied(options.plan())
+    as_json = options.output == "json"
+    front = FrontEnd(*("json", sys.stdout) if as_json else ("lines", sys.stderr))
+    report = _conduct(front, plan, goal, locking, limit)
+    if not as_json:
+        show(tables.outputs(run_async(partial(api.logs, plan, report.run))), sys.stdout)
+    closing(report, front, _typed(options), sys.stderr)
+    return report.exit_status
+
+
+def _text(command: tuple[str, ...], script: Path | None) -> str:
+    """
+    Return the script that was typed, or is in a file.
+
+    Raises:
+        PlanError: Both are said, or the file cannot be read.
+    """
+    if script is None:
+        return command[0] if len(command) == 1 else shlex.join(command)
+    if command:
+        raise PlanError("exec: say --script FILE or -- COMMAND, not both")
+    try:
+        return os.fsdecode(script.read_bytes())
+    except OSError as exc:
+        raise PlanError(f"exec: {script}: {exc.strerror}") from None
+
+
 def _agrees(question: str) -> bool:
     """Ask the person at the terminal; the end of its input is a no."""
     try:
@@ -285,7 +348,7 @@ def status(*, limit: Repeatable = (), options: Common = COMMON) -> int:
         options: As everywhere.
     """
     fleet = run_async(partial(api.status, options.plan(), limit=limit))
-    command = TypedCommand.typed(sys.argv[1:], options.config)
+    command = _typed(options)
     as_json = options.output == "json"
     shown = [tables.status_json(fleet)] if as_json else tables.status(fleet, command)
     show(shown, sys.stdout)
@@ -397,7 +460,20 @@ def _run(
     limit: tuple[str, ...] = (),
 ) -> int:
     """Carry out a run with its front end, and say its last words."""
-    with FrontEnd(options.output, sys.stdout) as front:
+    front = FrontEnd(options.output, sys.stdout)
+    report = _conduct(front, plan, goal, locking, limit)
+    closing(report, front, _typed(options))
+    return report.exit_status
+
+
+def _typed(options: Common) -> TypedCommand:
+    return TypedCommand.typed(sys.argv[1:], options.config)
+
+
+def _conduct(
+    front: FrontEnd, plan: Plan, goal: Goal, locking: Locking, limit: tuple[str, ...]
+) -> Report:
+    with front:
 
         def begin() -> AbstractAsyncContextManager[Run]:
             return api.start(
@@ -411,16 +487,19 @@ def _run(
                 observe=front.observe,
             )
 
-        report = run_async(partial(conduct, front, begin))
-    closing(report, front, TypedCommand.typed(sys.argv[1:], options.config))
-    return report.exit_status
+        return run_async(partial(conduct, front, begin))
 
 
-def closing(report: Report, front: FrontEnd, command: TypedCommand | None) -> None:
-    """Say the last words: success on stdout, failures on stderr."""
+def closing(
+    report: Report,
+    front: FrontEnd,
+    command: TypedCommand | None,
+    stream: TextIO | None = None,
+) -> None:
+    """Say the last words: success on *stream*, else stdout, failures on stderr."""
     # A partial run is both: it exits with 0, and hosts of it need to be looked at.
     if report.exit_status == 0 and front.output != "json":
-        show([success(report, front.board)], sys.stdout)
+        show([success(report, front.board)], stream or sys.stdout)
     if not is_clean(report):
         width = shutil.get_terminal_size().columns
         show(failure(report, front.board, command, width), sys.stderr)

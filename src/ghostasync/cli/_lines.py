@@ -16,7 +16,7 @@ import attrs
 from .. import events as e
 from ..model import Action, State
 from ..views.board import Board
-from ..views.folding import short_hosts
+from ..views.folding import short_hosts, step_of
 from ..views.text import last_lines, plain, plural, size, span
 
 __all__ = ["LineWriter"]
@@ -54,10 +54,13 @@ class LineWriter:
         event = record.event
         if isinstance(event, e.HostEvent):
             subject, texts = event.host, _host(event)
+            if board.executes and isinstance(event, e.Unchanged):
+                texts = ["done"]
         else:
             subject = getattr(event, "module", "") or "run"
             texts = self._output(event) if isinstance(event, e.BuildOutput) else []
-            texts = texts or _packaging(event) or _waves(event) or _gates(event)
+            word = "done" if board.executes else "live"
+            texts = texts or _packaging(event) or _waves(event, word) or _gates(event)
             texts = texts or _rollout(event)
             if isinstance(event, e.Finished) and (
                 halted := board.tallies[State.HALTED]
@@ -103,7 +106,7 @@ def _host(event: e.HostEvent) -> list[str]:
             texts = _balanced(event)
         # The run waits for such a host, or stops because of the first one, and says so.
         case e.Failed(stage=stage, reason=reason, locked=False):
-            texts = [f"FAILED {stage.name.lower().replace('_', ' ')}: {reason}"]
+            texts = [f"{f'FAILED {step_of(stage, reason)}'.strip()}: {reason}"]
         case e.Gone(reason=reason):
             texts = [f"halted: {reason}"]
         case e.RolledBack(to=releases):
@@ -166,14 +169,14 @@ def _rollout(event: e.RunEvent) -> list[str]:
     return texts
 
 
-def _waves(event: e.RunEvent) -> list[str]:
+def _waves(event: e.RunEvent, word: str) -> list[str]:
     texts: list[str] = []
     match event:
         case e.WaveStarted(wave=wave, waves=waves, hosts=hosts):
             texts = [f"wave {wave} of {waves}: {short_hosts(hosts, 60)}"]
         case e.WaveFinished(wave=wave, live=live, failed=failed, skew=skew):
             moved = f"; its links moved within {span(skew)}" if skew else ""
-            texts = [f"wave {wave}: {live} live, {failed} failed{moved}"]
+            texts = [f"wave {wave}: {live} {word}, {failed} failed{moved}"]
         case e.Soaked(wave=wave, seconds=seconds):
             texts = [f"wave {wave} still well after {span(seconds)}"]
     return texts

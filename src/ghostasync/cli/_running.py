@@ -101,6 +101,10 @@ def what_follows(board: Board, stopped: bool) -> str:
 
         stopped: Whether the signal has stopped it, or came too late.
     """
+    if board.executes:
+        return (
+            "scripts are ended on all hosts; wait for it" if stopped else "it is over"
+        )
     if board.started is None or not board.started.revert:
         late = "too late to put links back"
         return "every link is put back; wait for it" if stopped else late

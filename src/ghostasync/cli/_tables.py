@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -37,6 +38,7 @@ __all__ = [
     "history_json",
     "logs",
     "logs_json",
+    "outputs",
     "overview",
     "overview_json",
     "preview",
@@ -67,6 +69,16 @@ _LINE: Final = 80
 
 _SUBJECT: Final = 40
 """Characters of a commit's subject in a table."""
+
+_PRINTED: Final = re.compile(
+    rb"^--- exec of \S+ in [^\n]*\n(?!\n--- exec of \S+ cut)(.*)\n--- exec of ",
+    re.DOTALL | re.MULTILINE,
+)
+"""
+The output of a script, between the lines of a host's log about it.
+
+Before these may come those of a try that did not begin: the connection had died.
+"""
 
 _CURABLE: Final = frozenset({"drift", "stranded"})
 
@@ -589,6 +601,25 @@ def logs(answer: Sequence[Log]) -> Iterator[str]:
         where = f"{module or short_hosts(hosts, _WIDTH)} | " if len(folded) > 1 else ""
         for line in text.decode(errors="replace").splitlines():
             yield f"{where}{plain(line)}"
+
+
+def outputs(answer: Iterable[Log]) -> Iterator[str]:
+    """
+    Print what a script of exec has printed on hosts, equal texts once.
+
+    One line stands behind the names of its hosts, more stand below them.
+    """
+    folded: dict[bytes, list[str]] = defaultdict(list)
+    for log in answer:
+        printed = _PRINTED.search(log.text)
+        folded[printed[1] if printed else b""].append(log.host)
+    for text, hosts in folded.items():
+        lines = [plain(line) for line in text.decode(errors="replace").splitlines()]
+        if len(lines) == 1:
+            yield f"{fold_hosts(hosts)}: {lines[0]}"
+        elif lines:
+            yield f"{fold_hosts(hosts)}:"
+            yield from (f"  {line}" for line in lines)
 
 
 def logs_json(answer: Iterable[Log]) -> Iterator[str]:

@@ -26,7 +26,8 @@ FAILED = "@failed"
 """
 Hosts that failed by themselves in their own last run.
 
-Those are FAILED, ROLLED_BACK or STRANDED; hosts that were only halted are none.
+Those are FAILED, ROLLED_BACK or STRANDED; hosts that were only halted are none. A
+script that exec ran counts for nothing here.
 """
 
 BEHIND = "@behind"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from ..errors import NotInStore
-from ..model import State
+from ..model import Action, State
 from ..protocols import RunLog
 
 __all__ = ["REPORT", "failed_hosts", "last_states", "still_stranded"]
@@ -99,7 +99,11 @@ async def _reports(runs: RunLog) -> AsyncIterator[bytes]:
 def _rows(report: bytes) -> dict[str, dict[str, str]]:
     """Return the state of each host, and the stage in which it failed by itself."""
     try:
-        hosts = json.loads(report)["hosts"]
+        told = json.loads(report)
+        # A script that a person has run says nothing about the release of a host.
+        if told.get("action") == Action.EXEC.value:
+            return {}
+        hosts = told["hosts"]
         return {
             name: {"state": str(host["state"]), "stage": str(host.get("stage") or "")}
             for name, host in hosts.items()

@@ -9,7 +9,7 @@ import attrs
 
 __all__ = ["READ", "VARIABLES", "Variable"]
 
-_ON_HOSTS: Final = ("pre_deploy", "before_switch", "post_deploy", "verify")
+_ON_HOSTS: Final = ("pre_deploy", "before_switch", "post_deploy", "verify", "exec")
 _HOOKS: Final = ("drain", "undrain")
 _OF_RUN: Final = (
     *("buildpack", *_ON_HOSTS, "after_all_deploy"),
@@ -40,7 +40,7 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     ),
     "GHOST_ACTION": Variable(
         _OF_RUN,
-        "What the run is for: deploy, redeploy, rollback, resume, converge or boot."
+        "What the run is for: deploy, redeploy, rollback, resume, converge, boot, exec."
         "\n\nrollback too for a host on its way back, and for resume --revert.",
     ),
     "GHOST_MODULE_USER": Variable(

@@ -24,7 +24,7 @@ _HERE: Final = frozenset({"buildpack", "after_all_deploy", _GATE})
 
 _ON_HOSTS: Final = (
     *("pre_deploy", "before_switch", "post_deploy"),
-    *("verify", "drain", "undrain"),
+    *("verify", "drain", "undrain", "exec"),
 )
 _BEGINS: Final = re.compile(rb"--- (\w+)(?: of \S+)? in ")
 _ENDS: Final = re.compile(rb"--- (\w+)(?: of \S+)? (?:exited|ended|cut short)")

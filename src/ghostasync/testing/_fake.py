@@ -29,7 +29,7 @@ COMMAND: Final = re.compile(r"dd bs=1 count=(\d+) .* ghost-(\S+)")
 HEADER: Final = re.compile(rb"nonce=(\S+)\nset -- ?")
 WORD: Final = re.compile(rb" ?((?:'[^']*'|\\')+)")
 
-OPEN_ENDED: Final = frozenset({"run", "outlive", "lock"})
+OPEN_ENDED: Final = frozenset({"run", "outlive", "execute", "lock"})
 """Scripts that answer while their stdin is open; the others first read it whole."""
 
 TERMINATED: Final = 143

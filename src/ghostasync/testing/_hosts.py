@@ -28,6 +28,7 @@ SCRIPTS: Final = {
     "freeze": "freeze",
     "run": "run",
     "outlive": "run",
+    "execute": "run",
 }
 """What a host does for a script; others succeed and do nothing."""
 
@@ -46,7 +47,7 @@ def step(call: Call) -> str:
     For a script of the app that is its own name, ``post_deploy``, and where it has
     none, as a health check or a hook, its text.
     """
-    if call.name == "outlive":
+    if call.name in {"outlive", "execute"}:
         return call.args[1]
     if call.name != "run":
         return call.name

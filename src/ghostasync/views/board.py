@@ -22,6 +22,7 @@ import attrs
 from .. import events as e
 from ..fold import HostState, RunState
 from ..machine import NOT_UPLOADED, RESTING, SPARED
+from ..model import Action
 from ..model import State as S  # noqa: N817  as in the table of states
 from .folding import Failures
 from .text import last_lines
@@ -145,6 +146,11 @@ class Board(RunState[HostRow]):
         return min(1.0, (self.uploaded + partly) / due) if due else 0.0
 
     @property
+    def executes(self) -> bool:
+        """Whether hosts run a script of a person, and get no release."""
+        return self.started is not None and self.started.action == Action.EXEC.value
+
+    @property
     def is_back(self) -> bool:
         """Whether the run is over and has not brought what it was to bring."""
         if self.finished is None or self.started is None:
@@ -244,8 +250,8 @@ class Board(RunState[HostRow]):
 
     def _start(self, record: e.Record, event: e.Started) -> None:
         self.run, self.began = record.run, record.at
-        # A run that only takes back builds nothing, so it shows no modules.
-        made = () if event.revert else event.modules
+        # A run that only takes back, or runs a script, builds nothing to show.
+        made = () if event.revert or self.executes else event.modules
         self.modules = {name: ModuleRow(name) for name in made}
         self._recount(self.hosts)
 

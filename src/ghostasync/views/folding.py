@@ -20,10 +20,10 @@ from typing import Final
 
 import attrs
 
-from ..model import State
+from ..model import Action, State
 from .text import plural
 
-__all__ = ["WIDTH", "Failure", "Failures", "fold_hosts", "short_hosts"]
+__all__ = ["WIDTH", "Failure", "Failures", "fold_hosts", "short_hosts", "step_of"]
 
 WIDTH: Final = 60
 """Cells for host ranges in a sentence; longer ones are counted."""
@@ -117,6 +117,16 @@ def _bracket(numbers: Sequence[int], width: int) -> str:
     return items[0] if len(numbers) == 1 else f"[{','.join(items)}]"
 
 
+def step_of(stage: State, reason: str) -> str:
+    """
+    Write a stage in words, such as ``rolling back``.
+
+    A script of exec runs on hosts that are CHECKING for as long; it has no word.
+    """
+    executes = reason.startswith(f"{Action.EXEC.value} of ")
+    return "" if executes else stage.name.lower().replace("_", " ")
+
+
 @attrs.frozen
 class Failure:
     """
@@ -139,8 +149,8 @@ class Failure:
 
     @property
     def step(self) -> str:
-        """The stage in words, such as ``rolling back``; empty where there is none."""
-        return self.stage.name.lower().replace("_", " ") if self.stage else ""
+        """The stage in words, see :func:`step_of`; empty where there is none."""
+        return step_of(self.stage, self.reason) if self.stage else ""
 
 
 @attrs.define(eq=False)

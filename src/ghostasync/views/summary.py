@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -70,10 +71,13 @@ class TypedCommand:
     def typed(cls, tokens: Sequence[str], config: Path | None) -> TypedCommand:
         """Make the command of its *tokens*, quoted for a shell, for people to see."""
         chosen = shlex.join(["--config", str(config)]) if config else ""
-        tokens = _without("--output", tokens)
-        patient = ["ghostasync", *_without("--wait", tokens), "--wait", _WAIT]
-        this = shlex.join(["ghostasync", *tokens])
-        return cls(this, chosen, shlex.join(patient), tuple(tokens))
+        # What stands behind "--" are words of another command.
+        own = [*takewhile("--".__ne__, tokens)]
+        other = tokens[len(own) :]
+        own = _without("--output", own)
+        patient = ["ghostasync", *_without("--wait", own), "--wait", _WAIT, *other]
+        this = shlex.join(["ghostasync", *own, *other])
+        return cls(this, chosen, shlex.join(patient), (*own, *other))
 
     def other(self, words: str) -> str:
         """Return another command, for the same configuration."""
@@ -132,6 +136,8 @@ def success(report: Report, board: Board) -> str:
         back = plural(states.count(S.ROLLED_BACK), "host")
         rest = f"; {same} had nothing to go back from" if same else ""
         return f"{back} back {took}, as before run {board.started.of}{rest}"
+    if board.executes:
+        return f"exec on {plural(same, 'host')} {took}"
     if not live:
         return f"{plural(same, 'host')} unchanged {took}: they serve it already"
     parts = [f"{plural(live, 'host')} live {took}"]
@@ -175,9 +181,9 @@ def failure(
         if len(output) > 1 or not worst.reason.endswith(tuple(output)):
             details += [f"    | {line}" for line in output]
     lines = [
-        _headline(report, failures),
+        _headline(report, board, failures),
         *details,
-        f"  now:  {_serving(report, board)}",
+        *([] if board.executes else [f"  now:  {_serving(report, board)}"]),
     ]
     if command is None:
         return lines
@@ -186,13 +192,14 @@ def failure(
     return [*lines, f"  next: {_next(report, board, command)}"]
 
 
-def _headline(report: Report, failures: Sequence[Failure]) -> str:
+def _headline(report: Report, board: Board, failures: Sequence[Failure]) -> str:
     words = report.outcome.value
     if report.outcome is Outcome.LOCKED and failures:
         return f"ghostasync: {words}"  # the holder comes next, and is long
     if report.outcome is Outcome.PARTIAL:
         bad = sum(host.stage is not None for host in report.hosts.values())
-        words = f"live, but not on {plural(bad, 'host')}, as max_failures allows"
+        done = "done" if board.executes else "live"
+        words = f"{done}, but not on {plural(bad, 'host')}, as max_failures allows"
     elif report.outcome in {Outcome.LIVE, Outcome.UNCHANGED}:
         words = "live, but not all is well"
     reason = f": {' '.join(last_lines(report.reason, 3))}" if report.reason else ""
@@ -329,8 +336,11 @@ def _read_output(board: Board, command: TypedCommand) -> str:
         host = f"{shlex.quote(host)} " if host else ""
         return command.other(f"logs {run} {host}--script {gate.name}")
     for failure in board.failures:
-        if failure.stage in _SCRIPTS:
+        if failure.stage in _SCRIPTS or not failure.step:
             return command.other(f"logs {run} {shlex.quote(failure.names[0])}")
+    # Whether a script of a person bears another run is theirs to say.
+    if board.executes:
+        return command.other("check" if board.failed else f"logs {run}")
     return ""
 
 

@@ -84,12 +84,23 @@ async def check(ctx: HostRun) -> e.Checked:
     unfit: list[str] = []
     # A way back needs nothing of what a new release needs: a host without room, or
     # without zstd, must still be able to go back.
-    if not ctx.run.goal.only_back:
+    if ctx.run.goal.script:
+        unfit = [*_serves_nothing(ctx, ctx.attempt.facts), *await rights(ctx)]
+    elif not ctx.run.goal.only_back:
         unfit = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
     if unfit := [*unfit, *_moved_meanwhile(ctx, ctx.attempt.facts)]:
         raise Refused(ctx.name, "; ".join(unfit))
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
+
+
+def _serves_nothing(ctx: HostRun, facts: Facts) -> Iterator[str]:
+    """Yield the modules of which there is no release that a script could run in."""
+    for module in ctx.modules:
+        target = facts.targets[module.name]
+        if not target.live or target.dangling:
+            name, cure = module.name, f"ghostasync converge {ctx.name}"
+            yield f"serves no release of {name}: {cure}"
 
 
 def _moved_meanwhile(ctx: HostRun, facts: Facts) -> Iterator[str]:

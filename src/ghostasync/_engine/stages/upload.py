@@ -18,7 +18,6 @@ import attrs
 from ... import events as e
 from ..._build.environment import exports
 from ..._build.release import Release
-from ..._packaging.build import MESSAGE_FILE
 from ..._remote.call import query
 from ..._remote.facts import ModuleState, parse_trial
 from ..._remote.script import as_user, quote
@@ -28,7 +27,7 @@ from ...protocols import Channel
 from ..delivery import Delivery
 from ..delivery.push import Push, tell_warnings
 from ..host import HostRun
-from ..scripts import read_health
+from ..scripts import host_variables, read_health
 from ..takeover import (
     brought_live_by_killed_run,
     move_of,
@@ -195,16 +194,8 @@ async def _keep_environment(ctx: HostRun, release: Release) -> Release:
     """
     name = release.module.name
     meta = ctx.paths.meta(name, release.id)
-    ours = {
-        "GHOST_MODULE_PATH": ctx.target(release.module),
-        "GHOST_MODULE_COMMIT_MESSAGE_FILE": f"{meta}/{MESSAGE_FILE}",
-        "GHOST_RELEASE_ID": release.id,
-        "GHOST_RELEASE_PATH": ctx.paths.release(name, release.id),
-        "GHOST_PREVIOUS_RELEASE_PATH": move_of(ctx, release).previous,
-        "GHOST_FAILED_RELEASE_ID": "",
-        "GHOST_HOST": ctx.name,
-        "GHOST_WAVE": str(ctx.wave or ""),
-    }
+    previous = move_of(ctx, release).previous
+    ours = host_variables(ctx, release.module, release.id, meta, previous)
     if ctx.run.goal.recalls and ctx.has_served(release):
         return await _recall(ctx, release, ours)
     # Beside the exports, for a later way back to this release: how it proves its health
