@@ -25,7 +25,8 @@ PROMISED = {
         PastRelease Plan PlanError Preview Redeploy Report Resume Revert Rollback
         Rollout Run RunOptions Script Ssh State StoreSettings Verify build check
         converge deploy dry_run freeze load_plan logs overview past_runs
-        preview_rollback resume revert rollback start status unfreeze verify_history
+        preview_rollback redeploy resume revert rollback start status unfreeze
+        verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
