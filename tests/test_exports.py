@@ -46,8 +46,8 @@ PROMISED = {
         AfterWaveStarted BeforeSwitchFailed BeforeSwitchPassed BeforeSwitchStarted
         BuildFailed BuildOutput BuildStarted Cause Checked Committed Connected
         Disconnected Drained Event Failed Finished FleetRollbackStarted Gone Halted
-        HostEvent HostWarned Judged KilledRunFound LockAwaited ManifestMoved Numbered
-        Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
+        HostEvent HostWarned Joined Judged KilledRunFound LockAwaited ManifestMoved
+        Numbered Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
         RollbackRequested RolledBack RunEvent Soaked Started Stopped Switched
         Unchanged Undrained Uploaded Verified Warned WaveFinished WaveStarted
         is_passing

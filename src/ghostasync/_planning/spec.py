@@ -109,6 +109,7 @@ async def plan_run(
         warnings=task.warnings,
         stranded=await still_stranded(basis.store.runs),
         inventory=basis.inventory,
+        joined=task.joined,
         balancer=balancer or balancer_of(plan),
         way_back=task.way_back,
     )
