@@ -26,6 +26,7 @@ from ghostasync import (
     start,
 )
 from ghostasync import events as e
+from ghostasync.protocols import Inventory
 from ghostasync.testing import FakeHost, FakeHosts
 
 __all__ = ["HOSTS", "STORE", "Killed", "Scene", "four_hosts"]
@@ -77,6 +78,7 @@ class Scene:
     old: str = ""
     cuts: list[Killed] = attrs.field(factory=list)
     run: str = ""
+    inventory: Inventory | None = None
 
     @classmethod
     async def begin(cls, folder: Path, plan: Plan, fleet: FakeHosts) -> Self:
@@ -117,6 +119,7 @@ class Scene:
             goal,
             wait=wait,
             observe=self.keep,
+            inventory=self.inventory,
             transport=self.fleet.transport,
         ) as run:
             self.run = run.id

@@ -25,7 +25,8 @@ PROMISED = {
         Package PastRelease Plan PlanError Preview Redeploy Report Resume Revert
         Rollback Rollout Run RunOptions Script Ssh State StoreSettings Verify build
         check converge deploy dry_run execute freeze load_plan logs overview past_runs
-        preview_rollback resume revert rollback start status unfreeze verify_history
+        preview_rollback redeploy resume revert rollback start status unfreeze
+        verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
@@ -45,8 +46,8 @@ PROMISED = {
         AfterWaveStarted BeforeSwitchFailed BeforeSwitchPassed BeforeSwitchStarted
         BuildFailed BuildOutput BuildStarted Cause Checked Committed Connected
         Disconnected Drained Event Failed Finished FleetRollbackStarted Gone Halted
-        HostEvent HostWarned Judged KilledRunFound LockAwaited ManifestMoved Numbered
-        Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
+        HostEvent HostWarned Joined Judged KilledRunFound LockAwaited ManifestMoved
+        Numbered Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
         RollbackRequested RolledBack RunEvent Soaked Started Stopped Switched
         Unchanged Undrained Uploaded Verified Warned WaveFinished WaveStarted
         is_passing
@@ -86,10 +87,11 @@ PROMISED = {
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
     "ghostasync.sources.git": "Git",
-    "ghostasync.stores": "DirectoryStore",
+    "ghostasync.stores": "DirectoryStore S3Store",
     "ghostasync.stores.directory": """
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore
     """,
+    "ghostasync.stores.s3": "S3Manifest S3Packages S3RunLog S3Store",
     "ghostasync.survey": "",
     "ghostasync.survey.check": "Finding Look Overview look_at_hosts survey",
     "ghostasync.survey.coming": "Coming HOST_SCRIPTS coming migrates",

@@ -107,7 +107,7 @@ def test_a_goal_that_leaves_a_question_open_cannot_be_made() -> None:
         ),
         (lambda: Execute(" "), "exec: there is no script: say --script FILE, or "),
         (lambda: Execute("a\0"), "exec: the script has a NUL byte: it is no text"),
-        (lambda: Redeploy([]), "redeploy: no package is named"),
+        (lambda: Redeploy([]), "redeploy: name a run or packages"),
         (lambda: Deploy("site"), "'site' is one string; allowed: a list of strings"),
         (lambda: Rollback(to="1_site_0"), "'1_site_0' is one string; allowed: a list "),
         (lambda: Deploy([""]), "deploy: '' is no MODULE and no MODULE@REV"),

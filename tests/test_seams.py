@@ -92,13 +92,16 @@ async def warnings(plan: Plan, inventory: Inventory, **how: object) -> list[str]
     return seen
 
 
-async def test_hosts_that_join_during_a_run_are_named_at_its_end(plan: Plan) -> None:
+async def test_hosts_that_join_and_cannot_be_reached_are_named_at_the_end(
+    plan: Plan,
+) -> None:
     inventory = Growing([plan.hosts, (Host("new-2"), *plan.hosts)])
 
     seen = await warnings(plan, inventory)
 
+    cure = "ghostasync converge new-2"
     assert seen == [
-        "joined since the run was planned: new-2: ghostasync converge new-2"
+        f"joined since the run was planned: new-2; not brought along: {cure}",
     ]
 
 

@@ -32,7 +32,7 @@ from ._run.notify import notifiers_of
 from ._run.run import Run
 from .config import unsupported
 from .errors import ConfigError, DeployFailed, PlanError
-from .goal import Converge, Deploy, Execute, Goal, Resume, Revert, Rollback
+from .goal import Converge, Deploy, Execute, Goal, Redeploy, Resume, Revert, Rollback
 from .history.chain import broken
 from .model import Package, Plan, Report
 from .protocols import (
@@ -67,6 +67,7 @@ __all__ = [
     "overview",
     "past_runs",
     "preview_rollback",
+    "redeploy",
     "resume",
     "revert",
     "rollback",
@@ -332,6 +333,40 @@ async def deploy(
     """
     goal = Deploy(modules, rev, packages, force, back)
     return await _to_its_end(start(plan, goal, **options))
+
+
+async def redeploy(
+    plan: Plan,
+    packages: Sequence[str],
+    *,
+    force: bool = False,
+    **options: Unpack[RunOptions],
+) -> Report:
+    """
+    Bring packages from the store to every host of *plan*, wave by wave.
+
+    Nothing is built; all else goes as in :func:`deploy`, after_all_deploy included. An
+    older commit is no reason to refuse: who names a package knows which one it is.
+
+    Args:
+        plan: What goes where.
+
+        packages: Packages, one for each module, each by its id, its commit, or how one
+            begins. A run, by its id or how that begins, stands for all packages that it
+            had released, however it ended.
+
+        force: Deploy again what is unchanged.
+
+        **options: See :class:`RunOptions`.
+
+    Returns:
+        As :func:`deploy`.
+
+    Raises:
+        PlanError: A word names nothing, or several; or a package was pruned.
+        DeployFailed: More hosts failed than allowed.
+    """
+    return await _to_its_end(start(plan, Redeploy(packages, force), **options))
 
 
 async def converge(plan: Plan, **options: Unpack[RunOptions]) -> Report:
@@ -685,6 +720,7 @@ async def dry_run(
     packages: Sequence[str] = (),
     force: bool = False,
     back: bool = False,
+    redeploy: Sequence[str] = (),
     limit: Sequence[str] = (),
     inventory_shrank: bool = False,
     transport: Transport | None = None,
@@ -693,6 +729,8 @@ async def dry_run(
 ) -> Preview:
     """
     Say what a deploy would do: sources and hosts are asked, and nothing is changed.
+
+    With *redeploy*, say what a redeploy would.
 
     Args:
         plan: What goes where.
@@ -706,6 +744,8 @@ async def dry_run(
         force: As for :func:`deploy`.
 
         back: As for :func:`deploy`.
+
+        redeploy: The packages, as for :func:`redeploy`; with *force* alone.
 
         limit: As in :class:`RunOptions`.
 
@@ -722,9 +762,10 @@ async def dry_run(
         SourceError: A source could not be asked.
         StoreError: The store cannot be read.
     """
+    goal = Deploy(modules, rev, packages, force, back)
     spec = await _plan_forward(
         plan,
-        Deploy(modules, rev, packages, force, back),
+        Redeploy(redeploy, force) if redeploy else goal,
         limit=limit,
         inventory_shrank=inventory_shrank,
         transport=transport,
@@ -941,7 +982,7 @@ async def logs(
 
 async def _plan_forward(
     plan: Plan,
-    goal: Deploy,
+    goal: Deploy | Redeploy,
     *,
     limit: Sequence[str] = (),
     actor: str = "",
@@ -950,7 +991,7 @@ async def _plan_forward(
     store: Store | None = None,
     inventory: Inventory | None = None,
 ) -> RunSpec:
-    """Return the spec of a deploy that is not carried out on hosts."""
+    """Return the spec of a run that is not carried out on hosts."""
     return await plan_run(
         plan,
         goal,

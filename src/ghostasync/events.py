@@ -45,6 +45,7 @@ __all__ = [
     "Halted",
     "HostEvent",
     "HostWarned",
+    "Joined",
     "Judged",
     "KilledRunFound",
     "LockAwaited",
@@ -542,6 +543,18 @@ class ManifestMoved(RunEvent):
     """A booting instance now gets *releases* (module name to package id)."""
 
     releases: Mapping[str, str]
+
+
+@attrs.frozen
+class Joined(RunEvent):
+    """
+    *hosts* have joined since the run was planned, and are brought along.
+
+    The run is live by now. Each of them is taken to what MANIFEST names, as by a
+    converge, or goes back by itself; the outcome of the run is that of the others.
+    """
+
+    hosts: tuple[str, ...]
 
 
 @attrs.frozen

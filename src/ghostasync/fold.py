@@ -111,7 +111,8 @@ class RunState(Generic[H]):
     both empty once it has ended. *waves* are those
     that have begun, in order. *stopped* has the first reason and the gravest cause; the
     run is *locked* where another one holds a host of it, whatever else stopped it.
-    *generation* is its number, 0 before it has one.
+    *generation* is its number, 0 before it has one. *joined* are hosts that the run has
+    brought along at its end.
     """
 
     make_host: Callable[[str], H]
@@ -130,6 +131,7 @@ class RunState(Generic[H]):
     locked: bool = False
     going_back: e.FleetRollbackStarted | None = None
     committed: bool = False
+    joined: tuple[str, ...] = ()
     manifest: e.ManifestMoved | None = None
     after_all: e.AfterAllFailed | None = None
     finished: e.Finished | None = None
@@ -150,6 +152,9 @@ class RunState(Generic[H]):
             # A run that waits for another one gives back all that it held, and begins
             # again with these hosts: nothing that was known of them counts any more.
             self._fold_hosts(event.hosts or tuple(self.hosts))
+        elif isinstance(event, e.Joined):
+            self.joined = event.hosts
+            self._fold_hosts(event.hosts)
         else:
             self._fold_modules(event)
             self._fold_rollout(event)

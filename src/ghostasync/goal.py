@@ -179,7 +179,12 @@ class Deploy(_Questions):
 
 @attrs.frozen
 class Redeploy(_Questions):
-    """Bring stored *packages* to the fleet, one for each module; nothing is built."""
+    """
+    Bring stored *packages* to the fleet, one for each module; nothing is built.
+
+    Each is named by its id, its commit, or how one begins. A run, by its id or how that
+    begins, stands for all packages that it had released.
+    """
 
     # A stored package may be new to this fleet, so it migrates like a deploy.
     action: ClassVar = Action.REDEPLOY
@@ -196,8 +201,8 @@ class Redeploy(_Questions):
     force: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if not self.packages:
-            raise PlanError("redeploy: no package is named")
+        if not all(self.packages) or not self.packages:
+            raise PlanError("redeploy: name a run or packages; ghostasync history does")
 
 
 @attrs.frozen

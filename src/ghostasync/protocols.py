@@ -461,8 +461,8 @@ class Store(Protocol):
 class Inventory(Protocol):
     """The list of an app's hosts, which may change at any time."""
 
-    # A run asks when it is planned, and again when MANIFEST has moved: a host that
-    # joined in between booted with the package before, and is named at the end.
+    # A run asks when it is planned, and again before MANIFEST moves and after: a host
+    # that joined in between booted with the package before, and is brought along.
 
     async def hosts(self) -> Sequence[Host]:
         """

@@ -408,37 +408,29 @@ async def resume_grown(scene: Scene, *, back: bool = False) -> set[str]:
         observe=lambda record: seen.append(record.event),
         transport=scene.fleet.transport,
     )
-    assert list(report.hosts) == list(HOSTS)
+    assert list(report.hosts) == [*HOSTS, *["h5"] * (not back)]
     return {event.text for event in seen if isinstance(event, e.Warned)}
 
 
-async def test_a_run_on_fewer_hosts_than_there_are_now_leaves_the_manifest(
-    scene: Scene,
+@pytest.mark.parametrize("kind", [e.WaveFinished, e.ManifestMoved])
+async def test_a_host_that_joined_since_is_brought_along_by_a_resumption(
+    scene: Scene, kind: type[e.Event]
 ) -> None:
-    new = await kill_at(scene, e.Undrained, "h2")
+    new = await kill_at(scene, kind)
 
     warned = await resume_grown(scene)
 
-    stays = (
-        "MANIFEST stays: hosts have joined since the run began; to take them along: "
-        f"ghostasync deploy --package {new}"
-    )
-    assert warned == {"h5 is new and not part of this run", stays}
+    assert (warned, scene.manifest) == (set(), new)
+    assert scene.fleet.serves == dict.fromkeys([*HOSTS, "h5"], new)
+
+
+async def test_a_host_that_joined_since_is_no_part_of_a_way_back(scene: Scene) -> None:
+    await kill_at(scene, e.ManifestMoved)
+
+    warned = await resume_grown(scene, back=True)
+
+    assert warned == {"h5 is new and not part of this run: ghostasync converge h5"}
     assert scene.manifest == scene.old
-
-
-@pytest.mark.parametrize("back", [False, True])
-async def test_a_host_that_joined_after_manifest_moved_is_to_be_converged(
-    scene: Scene, *, back: bool
-) -> None:
-    new = await kill_at(scene, e.ManifestMoved)
-
-    warned = await resume_grown(scene, back=back)
-
-    assert warned == {
-        "h5 is new and not part of this run: ghostasync converge h5",
-    }
-    assert scene.manifest == (scene.old if back else new)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ async def test_a_host_that_is_terminated_costs_nobody_anything(
 
     assert (report.outcome, report.exit_status) == (Outcome.LIVE, 0)
     assert states(report) == {
-        **dict.fromkeys(HOSTS, State.LIVE),
+        **dict.fromkeys([*HOSTS, "new"], State.LIVE),
         "h4": State.HALTED,
     }
     assert report.hosts["h4"].reason == "is not in the inventory any more"

@@ -133,6 +133,8 @@ async def test_a_reader_that_goes_away_does_not_stop_the_run(
         (["deploy", "--concurrency", "0"], "--concurrency"),
         (["deploy", "--waves", "none"], "allowed"),
         (["deploy", "nosuch"], "nosuch"),
+        (["redeploy"], "redeploy: name a run or packages"),
+        (["redeploy", "nosuch"], "nosuch: no run has an id"),
         (["deploy", "--limit", "db*"], "no host is named db*"),
         (["--config", "none.toml", "status"], "none.toml: there is no such file"),
         (["status", "--config", "none.toml"], "none.toml: there is no such file"),

@@ -163,6 +163,28 @@ def test_an_old_package_can_be_deployed_again_without_sending_it(
     assert scene.sample.manifest()[0][1] == old
 
 
+def test_what_a_run_had_released_is_deployed_again_without_a_build(
+    scene: Scene,
+) -> None:
+    old = scene.deploy("1")
+    run = scene.console("history", "--output", "json").events[0]["id"]
+    scene.deploy("2")
+    looked = scene.console("redeploy", run, "--dry-run")
+    assert (looked.exit, "goes BACK" in looked.stdout) == (0, True)
+
+    outcome = scene.console("redeploy", run, "--waves", "1", "--output", "json")
+
+    assert outcome.exit == 0, outcome.stderr
+    assert (outcome.event("Started")["action"], outcome.last["nbytes"]) == (
+        "redeploy",
+        0,
+    )
+    assert set(scene.sample.serves("site").values()) == {old}
+    assert [line[1] for line in scene.sample.manifest()] == [old]
+    seen = scene.sample.environment("h1", "site", "post_deploy")
+    assert seen["GHOST_ACTION"] == "redeploy"
+
+
 def test_a_package_that_is_not_there_is_refused(scene: Scene) -> None:
     """Ghost defect 8: MANIFEST was left pointing to a package that was purged."""
     first = scene.deploy("1")

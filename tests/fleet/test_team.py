@@ -183,6 +183,81 @@ def test_a_host_that_is_terminated_while_it_switches_takes_nobody_back(
     }
 
 
+# --- Hosts that join ----------------------------------------------------------------
+
+
+@pytest.fixture
+def growing(cloud: tuple[Cloud, Person]) -> tuple[Cloud, Person]:
+    """Two hosts that serve 1, and a third with 1 that the inventory names next time."""
+    there, ann = cloud
+    ann.deploys("1")
+    everyone = there.file.rename(there.file.with_name("everyone"))
+    there.names("h1", "h2")
+    command = f"cat {there.file}; cp {everyone} {there.file}"
+    ann.change(inventory=InventorySettings(command=command))
+    return there, ann
+
+
+def test_a_host_that_joined_meanwhile_is_brought_along(
+    growing: tuple[Cloud, Person],
+) -> None:
+    there, ann = growing
+    town = there.town
+
+    outcome = ann.deploys("2", "--inventory-shrank")
+
+    assert outcome.event("Joined")["hosts"] == ["h3"]
+    assert (outcome.last["outcome"], outcome.states["h3"]) == ("live", "LIVE")
+    assert (town.serves(), ann.manifest) == (town.all_on("2"), {"site": "2"})
+    seen = town.sample.environment("h3", "site", "post_deploy")
+    assert (seen["GHOST_ACTION"], seen["GHOST_WAVE"]) == ("converge", "")
+    assert town.sample.leftovers("h3", "site") == set()
+    assert ann.status.exit == 0
+    back = ann("rollback")
+    assert (back.exit, town.serves()) == (0, town.all_on("1")), back.stderr
+
+
+def test_a_host_that_joined_and_fails_takes_nobody_back(
+    growing: tuple[Cloud, Person],
+) -> None:
+    there, ann = growing
+    town = there.town
+    post_deploy(town, "[ ! -e /srv/broken ] || exit 1")
+    broken = town.sample.fleet.path("h3", "/srv/broken")
+    broken.touch()
+
+    outcome = ann.deploys("2", "--inventory-shrank")
+
+    assert outcome.last["outcome"] == "live"
+    assert (outcome.states["h3"], ann.manifest) == ("ROLLED_BACK", {"site": "2"})
+    assert town.serves() == {"h1": "2", "h2": "2", "h3": "1"}
+    (told,) = [event["text"] for event in of(outcome.events, "Warned")]
+    assert told.startswith("joined since the run was planned: h3; not brought along: ")
+    broken.unlink()
+    assert ann.types(told.rpartition(": ")[2]).exit == 0
+    assert town.serves() == town.all_on("2")
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_controller_that_dies_while_it_brings_a_host_along(
+    growing: tuple[Cloud, Person], *, back: bool
+) -> None:
+    there, ann = growing
+    town = there.town
+    post_deploy(town, '[ "$GHOST_HOST" != h3 ] || sleep 1')
+    town.commit("2")
+    ann.dies("deploy", "--inventory-shrank", after="Switched", host="h3")
+    assert (town.serves(), ann.manifest) == (town.all_on("2"), {"site": "2"})
+
+    taken_up = ann("resume", *["--revert"] * back, "--wait", "30")
+
+    version = "1" if back else "2"
+    assert taken_up.exit == 0, taken_up.stderr
+    assert town.serves() == town.all_on(version)
+    assert (ann.manifest, ann.status.exit) == ({"site": version}, 0)
+    assert ann("resume").stdout == "", "nothing is left"
+
+
 # --- A freeze, and what there was ---------------------------------------------------
 
 

@@ -22,7 +22,6 @@ from collections.abc import (
     Collection,
     Coroutine,
     Iterable,
-    Mapping,
     Sequence,
 )
 from typing import Final, TypeVarTuple
@@ -84,18 +83,20 @@ class Fleet:
 
     *record* puts an event on record, and *on_record* waits until the store has what a
     resumption on another machine needs. *waits_until* is when the wait for locks ends,
-    by the event loop's clock. *forward* is the scope of everything before the way back;
-    *skew* is the time from the first to the last link of the widest wave, in seconds.
+    by the event loop's clock. *forward* is the scope of everything before the way back,
+    *along* that of hosts that have joined a fleet which is live; *skew* is the time
+    from the first to the last link of the widest wave, in seconds.
     """
 
     run: RunContext
-    hosts: Mapping[str, HostRun]
+    hosts: dict[str, HostRun]
     policy: Policy
     record: Record
     on_record: Callable[[], Awaitable[None]]
     waits_until: float = 0.0
     skew: float = 0.0
     forward: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    along: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     _step: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     _attempt: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     _tasks: TaskGroup | None = None
@@ -540,6 +541,30 @@ class Fleet:
                 adopt_killed_moves(ctx)
             return
         ctx.warn("could not be looked at: it does not answer")
+
+    # --- Along -----------------------------------------------------------------
+
+    async def bring_along(self, joined: Sequence[HostRun]) -> None:
+        """
+        Take hosts that have joined to LIVE, or back, each by itself; the run is live.
+
+        They come outside of waves and budgets: no other host waits for one of them.
+        """
+        self.hosts |= {ctx.name: ctx for ctx in joined}
+        self.note(e.Joined(tuple(ctx.name for ctx in joined)))
+        with self.along:
+            async with anyio.create_task_group() as tasks:
+                for ctx in joined:
+                    tasks.start_soon(self._bring_along, ctx)
+        for ctx in joined:
+            if ctx.state in {S.CONNECTING, S.READY}:
+                apply(ctx, e.Halted(ctx.name, "interrupted"))
+
+    async def _bring_along(self, ctx: HostRun) -> None:
+        await advance(ctx)
+        if ctx.state is S.READY:
+            apply(ctx, e.Admitted(ctx.name, ctx.wave))
+            await advance(ctx)
 
     # --- Back from what another run did ----------------------------------------
 

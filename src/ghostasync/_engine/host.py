@@ -209,7 +209,8 @@ class HostRun:
     """
     One host of a run: a session with it, and the attempt that is under way.
 
-    *wave* is the number of its wave, counted from 1; 0 where hosts are only looked at.
+    *wave* is the number of its wave, counted from 1; 0 where hosts are only looked at,
+    or have joined later.
     *at_work* is whether a step is under way, and not waiting for its turn; *scope* is
     that of the way to READY. Times are those of the event loop's clock, in seconds, and
     0 before the moment.

@@ -11,7 +11,7 @@ has lost power, and its lock with it; so another run may take a lock over whose 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import anyio
@@ -40,7 +40,7 @@ def beat_every(confirm: float) -> float:
     return min(BEAT_EVERY, confirm / 3) if confirm else BEAT_EVERY
 
 
-async def beat(hosts: Sequence[HostRun], every: float = BEAT_EVERY) -> None:
+async def beat(hosts: Collection[HostRun], every: float = BEAT_EVERY) -> None:
     """Send every host whose lock is held a beat, again and again."""
     due = anyio.current_time()
     while True:

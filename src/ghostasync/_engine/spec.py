@@ -101,8 +101,10 @@ class RunSpec:
     for, in seconds. *holder* is the line that another run reads when it finds a host
     locked. *warnings* are told when the run starts; *stranded* are hosts that an
     earlier run left so: they have to prove themselves, whatever they serve. *inventory*
-    named the hosts and can be asked again; *balancer* is None without one. *way_back*
-    is there for a rollback; *store_id* is the store's word, empty before it has one.
+    named the hosts and can be asked again; *joined* are hosts of the plan that have
+    joined since the run began that this one resumes; *balancer* is None without one.
+    *way_back* is there for a rollback; *store_id* is the store's word, empty before it
+    has one.
     """
 
     id: str
@@ -130,6 +132,7 @@ class RunSpec:
     warnings: tuple[str, ...]
     stranded: frozenset[str]
     inventory: Inventory
+    joined: frozenset[str]
     balancer: Balancer | None
     way_back: WayBack | None
 

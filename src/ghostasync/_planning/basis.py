@@ -82,6 +82,7 @@ class Task:
     follows: str = ""
     killed: PastRun | None = None
     way_back: WayBack | None = None
+    joined: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 
 
@@ -201,6 +202,7 @@ def spec_of_look(
         warnings=(),
         stranded=frozenset(),
         inventory=basis.inventory,
+        joined=frozenset(),
         balancer=None,
         way_back=None,
     )

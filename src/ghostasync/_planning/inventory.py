@@ -2,8 +2,8 @@
 The inventory of a plan, asked before anything that depends on hosts is checked.
 
 Its answer is somebody else's: it is bounded in time and held to all that hosts in
-``ghostasync.toml`` are held to. The run keeps the inventory, and asks it again once
-MANIFEST has moved.
+``ghostasync.toml`` are held to. The run keeps the inventory, and asks it again before
+MANIFEST moves, and once after.
 """
 
 from __future__ import annotations

@@ -265,13 +265,17 @@ class Ledger:
         """
         ids = self._relatives(run)
         works: dict[str, _Work] = {}
+        # A run may have taken hosts along that had joined: what they got then, other
+        # modules included, came with MANIFEST.
+        goals = {m.goal for m in self._records if m.run in ids}
+        follows = goals <= _FOLLOWERS
         for module, stacks in self.stacks.items():
             moves = [m for moves in stacks.values() for m in moves if m.run in ids]
             # A rollback to what was there below has left nothing on the stack; what it
             # left is what its undoing goes to.
             now = [self._last_move(host, module) for host in stacks]
             moves += [m for m in now if m and m.run in ids and m not in moves]
-            if moves:
+            if any(follows or move.goal not in _FOLLOWERS for move in moves):
                 first = min(moves, key=lambda move: move.generation)
                 works[module] = _Work(run, first.release, first.generation, ids)
         if not works:
@@ -395,7 +399,9 @@ class Ledger:
     def stacks(self) -> Mapping[str, Mapping[str, tuple[Activation, ...]]]:
         """The moves that stand, by module and host."""
         modules = dict.fromkeys(m for f in self.seen.values() for m in f.targets)
-        goals = {move.run: move.goal for move in self._records}
+        # Where a run took hosts along that had joined, their records say converge.
+        records = sorted(self._records, key=lambda move: move.goal not in _FOLLOWERS)
+        goals = {move.run: move.goal for move in records}
         live = {move.run for move in self._records if move.outcome == "live"}
         live |= self.committed
         return {

@@ -25,7 +25,15 @@ from ..sources.directory import Directory
 from ..sources.git import Git
 from .basis import Basis
 
-__all__ = ["at_revision", "in_manifest", "served", "to_deploy", "wanted", "whole_ids"]
+__all__ = [
+    "at_revision",
+    "in_manifest",
+    "named_so",
+    "served",
+    "to_deploy",
+    "wanted",
+    "whole_ids",
+]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{4,40}")
 """A commit, or its beginning, as git takes it."""
@@ -46,11 +54,16 @@ def wanted(
         name for those that are taken from the store.
 
     Raises:
-        PlanError: A module is not in the plan, or its source has no revisions.
+        PlanError: A module is not in the plan, its source has no revisions, or two of
+            its packages are named.
     """
     known = {module.name: module for module in plan.modules}
     revs = dict(word.partition("@")[::2] for word in modules)
-    ids = {parse_package_id(package).module: package for package in packages}
+    ids: dict[str, str] = {}
+    for package in packages:
+        name = parse_package_id(package).module
+        if ids.setdefault(name, package) != package:
+            raise PlanError(f"{name}: two packages are named: {ids[name]}, {package}")
     for name in (*revs, *ids):
         if name not in known:
             raise PlanError(
@@ -82,31 +95,13 @@ async def whole_ids(
         PlanError: No package is named so, or several are.
         StoreError: The store cannot be read.
     """
-    if all(map(is_package_id, asked)):
-        return tuple(asked)
-    known = dict.fromkeys(held or {})
-    for module in basis.plan.modules:
-        with suppress(*[StoreError] * (held is not None)):
-            known |= dict.fromkeys(await basis.store.packages.ids(module.name))
-    return tuple([await _whole_id(basis, text, [*known], held or {}) for text in asked])
+    return tuple([await _whole_id(basis, text, held) for text in asked])
 
 
 async def _whole_id(
-    basis: Basis, asked: str, known: Sequence[str], held: Mapping[str, Package]
+    basis: Basis, asked: str, held: Mapping[str, Package] | None
 ) -> str:
-    if is_package_id(asked):
-        return asked
-    found = [package for package in known if package.startswith(asked)]
-    for package in known if _COMMIT.fullmatch(asked.lower()) else ():
-        short = parse_package_id(package).commit
-        if short.startswith(asked.lower()[: len(short)]):
-            # An id has seven digits of the commit.
-            commit = short
-            if len(asked) > len(short):
-                about = held.get(package) or await basis.store.packages.package(package)
-                commit = about.revision.commit
-            found += [package] * commit.startswith(asked.lower())
-    found = [*dict.fromkeys(found)]
+    found = await named_so(basis, asked, held)
     if len(found) > 1:
         names = ", ".join(sorted(found))
         raise PlanError(f"{asked!r} names {len(found)} packages: {names}")
@@ -116,6 +111,37 @@ async def _whole_id(
             "history` names them"
         )
     return found[0]
+
+
+async def named_so(
+    basis: Basis, asked: str, held: Mapping[str, Package] | None = None
+) -> list[str]:
+    """
+    Return the ids of all packages whose id or commit is *asked*, or begins so.
+
+    A whole id is taken at its word; *held* is as for :func:`whole_ids`.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    if is_package_id(asked):
+        return [asked]
+    known = dict.fromkeys(held or {})
+    for module in basis.plan.modules:
+        with suppress(*[StoreError] * (held is not None)):
+            known |= dict.fromkeys(await basis.store.packages.ids(module.name))
+    found = [package for package in known if package.startswith(asked)]
+    for package in known if _COMMIT.fullmatch(asked.lower()) else ():
+        short = parse_package_id(package).commit
+        if short.startswith(asked.lower()[: len(short)]):
+            # An id has seven digits of the commit.
+            commit = short
+            if len(asked) > len(short):
+                about = (held or {}).get(package)
+                about = about or await basis.store.packages.package(package)
+                commit = about.revision.commit
+            found += [package] * commit.startswith(asked.lower())
+    return [*dict.fromkeys(found)]
 
 
 def in_manifest(

@@ -3,8 +3,9 @@ The plan of a resumption: a run that takes up another one, whose controller was 
 
 How it works. The journal says which hosts the killed run had, what it had packaged, and
 how far it came. A resumption has the same hosts and the same packages; a module that
-was not packaged yet is built at the same commit. Hosts that are gone, or have joined
-since, are warned of and left out.
+was not packaged yet is built at the same commit. Hosts that are gone are warned of and
+left out. Those that have joined since are brought along at the end, as the killed run
+would have done; a rollback cannot tell them from hosts that it left where they were.
 """
 
 from __future__ import annotations
@@ -54,11 +55,15 @@ async def plan_resume(basis: Basis, asked: Resume | Revert, reach: Reach) -> Tas
     held = held_packages(seen)
     inventory, _ = place(plan.hosts, plan.modules, basis.hosts_of_module)
     present = {host.name: host for host in inventory}
+    back = isinstance(asked, Revert) or killed.going_back
+    # Hosts that it brought along go back with the others. Forward they come at the end,
+    # as before: none of them takes the fleet back.
+    names = [n for n in killed.hosts if back or n not in killed.joined]
     # A run whose journal is lost may have had any host.
-    hosts = tuple(present[name] for name in killed.hosts if name in present)
-    if killed.hosts and not hosts:
+    hosts = tuple(present[name] for name in names if name in present)
+    if names and not hosts:
         raise PlanError(f"run {killed.id}: none of its hosts is in the inventory now")
-    gone = [name for name in killed.hosts if name not in present]
+    gone = [name for name in names if name not in present]
     # A run under --limit left other hosts out on purpose: none of them is news.
     whole = bool(killed.hosts) and not killed.limited
     new = _joined(basis, killed, inventory) if whole else []
@@ -67,7 +72,7 @@ async def plan_resume(basis: Basis, asked: Resume | Revert, reach: Reach) -> Tas
     goal: Resume | Revert
     # A run that was killed on its way back is taken the rest of that way, whatever was
     # asked: some of its hosts are back already.
-    if isinstance(asked, Revert) or killed.going_back:
+    if back:
         goal = Revert(killed.id)
         to_do = [ModuleToDeploy(module) for module in modules]
     else:
@@ -77,6 +82,9 @@ async def plan_resume(basis: Basis, asked: Resume | Revert, reach: Reach) -> Tas
             for module in modules
             for each in await _as_it_was(basis, goal, module, killed, held)
         ]
+    along = frozenset(killed.joined if goal.recalls else [*killed.joined, *new])
+    joined = along if whole and not back else frozenset[str]()
+    new = [name for name in new if name not in joined]
     # Neither a run that had moved MANIFEST nor one that goes back moves it forward.
     manifest_stands = killed.committed or goal.only_back
     return Task(
@@ -88,6 +96,7 @@ async def plan_resume(basis: Basis, asked: Resume | Revert, reach: Reach) -> Tas
         follows=killed.id,
         killed=killed,
         way_back=_way_back(basis, killed, hosts, modules) if goal.recalls else None,
+        joined=joined,
         warnings=(
             *basis.warnings,
             *(f"{name} is not in the inventory any more" for name in gone),

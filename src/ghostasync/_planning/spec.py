@@ -35,6 +35,7 @@ from .basis import Basis, Task, begin, require_writable, spec_of_look, this_user
 from .hosts import leave_enough, leaves_out, place
 from .look import Reach, choose_hosts
 from .modules import in_manifest, served, to_deploy, wanted, whole_ids
+from .redeploy import packages_of
 from .resume import plan_resume
 from .rollback import plan_rollback
 from .shrunk import require_no_shrunk
@@ -117,6 +118,7 @@ async def plan_run(
         warnings=task.warnings,
         stranded=await still_stranded(basis.store.runs),
         inventory=basis.inventory,
+        joined=task.joined,
         balancer=balancer or balancer_of(plan),
         way_back=task.way_back,
     )
@@ -181,8 +183,7 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
             chosen = wanted(basis.plan, modules=modules, rev=rev, packages=ids)
             return await _forward(basis, goal, chosen, limit, reach)
         case Redeploy(packages=packages):
-            ids = await whole_ids(basis, packages)
-            chosen = wanted(basis.plan, packages=ids)
+            chosen = wanted(basis.plan, packages=await packages_of(basis, packages))
             return await _forward(basis, goal, chosen, limit, reach)
         case Converge():
             chosen = in_manifest(basis.plan, basis.manifest)

@@ -19,7 +19,7 @@ from ..errors import GhostasyncError, StoreError
 from ..events import Committed, Resolved, Warned
 from .after_all import AfterAll
 from .after_wave import run_after_wave
-from .joined import tell_who_joined
+from .joined import Joined
 from .manifest import ManifestMove
 from .record import Recording
 
@@ -34,6 +34,7 @@ async def deploy(
     builder: Builder,
     manifest: ManifestMove,
     after_all: AfterAll,
+    joined: Joined,
 ) -> None:
     """
     Take the fleet to its new releases, or, where the run stops, back.
@@ -46,12 +47,16 @@ async def deploy(
             await fleet.gather(lambda: make_releases(fleet, builder), builder.published)
             fleet.judge()
             await fleet.pass_before_switch()
-            await _lead(fleet, manifest)
+            if fleet.run.goal.recalls:
+                await joined.ask()
+                await _lead(fleet, manifest)
             for number in fleet.waves:
                 await fleet.switch(number)
                 await fleet.soak(number)
                 await run_after_wave(fleet.run, builder, number, fleet.live_in(number))
                 fleet.require_going_on()
+            if not fleet.run.goal.recalls:
+                await joined.ask()
             await _commit(fleet, manifest, after_all)
     except GoesNoFurther:
         pass  # the reason is on record
@@ -70,10 +75,10 @@ async def deploy(
     # The fleet is live, and hosts that boot get its releases: a failure from here on
     # only warns, or ends the run with a status of its own.
     if fleet.policy.run.committed:
+        await joined.bring_along()
         await after_all.run()
         await fleet.prune()
         await _prune_store(fleet)
-        await tell_who_joined(fleet.run)
 
 
 async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> None:

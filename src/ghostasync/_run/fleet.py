@@ -19,10 +19,11 @@ from .._remote.fence import FencedSession
 from ..errors import PlanError
 from ..fold import HostState, RunState
 from ..inventories.static import Static
+from ..model import Host
 from ..protocols import Inventory, Transport
 from .record import Recording
 
-__all__ = ["fleet_of"]
+__all__ = ["fleet_of", "host_run"]
 
 _FRESH: Final = 1.0
 """Seconds for which an inventory's answer counts: many hosts may be lost at once."""
@@ -84,19 +85,21 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     )
     policy = Policy(rules_of(spec, drains=run.balances("drain")), state)
     run.waves = len(policy.rules.waves)
-    hosts: dict[str, HostRun] = {}
-    for host in spec.hosts:
-        if transport is None:
-            raise RuntimeError("a run without a transport has no hosts")
-        holder = f"{spec.holder} as {host.name}"
-        session = FencedSession(transport.session(host), spec.id, holder)
-        hosts[host.name] = HostRun(host, session, run)
+    hosts = {host.name: host_run(host, run, transport) for host in spec.hosts}
     for number, wave in enumerate(policy.rules.waves, start=1):
         for name in wave:
             hosts[name].wave = record.waves[name] = number
     fleet = Fleet(run, hosts, policy, record.note, record.before_first_switch)
     record.alarm = fleet.abandon
     return fleet
+
+
+def host_run(host: Host, run: RunContext, transport: Transport | None) -> HostRun:
+    """Return a host of a run, with its session; it is not contacted yet."""
+    if transport is None:
+        raise RuntimeError("a run without a transport has no hosts")
+    holder = f"{run.spec.holder} as {host.name}"
+    return HostRun(host, FencedSession(transport.session(host), run.id, holder), run)
 
 
 def rules_of(spec: RunSpec, *, drains: bool) -> Rules:

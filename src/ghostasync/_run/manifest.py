@@ -65,7 +65,9 @@ class ManifestMove:
         # A host that boots must get what the fleet serves, and not what was brought to
         # a few hosts of it.
         if run.spec.limited:
-            self.run.note(e.Warned(f"MANIFEST stays: {self._why_limited()}"))
+            packages = " ".join(f"--package {release.id}" for release in run.releases)
+            text = "MANIFEST stays: the run was under --limit; to take the other hosts"
+            run.note(e.Warned(f"{text} along: ghostasync deploy {packages}"))
             await self._keep_environments()
         else:
             lines = [
@@ -187,14 +189,6 @@ class ManifestMove:
             if line.module == module.name and line.package == package and not moved:
                 return line.generation
         return self.run.generation
-
-    def _why_limited(self) -> str:
-        run = self.run
-        packages = " ".join(f"--package {release.id}" for release in run.releases)
-        whole = f"ghostasync deploy {packages}"
-        if run.killed is None or run.killed.limited:
-            return f"the run was under --limit; to take the other hosts along: {whole}"
-        return f"hosts have joined since the run began; to take them along: {whole}"
 
     async def move_back(self) -> None:
         """

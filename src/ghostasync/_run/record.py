@@ -154,7 +154,9 @@ class Recording:
         return getattr(event, "wave", None)
 
     def _keep(self, record: e.Record) -> None:
-        synced = isinstance(record.event, _SYNCED)
+        # For a host that is brought along no wave begins, which would flush its word.
+        alone = isinstance(record.event, e.Prepared) and record.wave is None
+        synced = alone or isinstance(record.event, _SYNCED)
         try:
             self._journal.append(record, sync=synced)
         except StoreError as exc:

@@ -137,8 +137,11 @@ def verdict_back(
 def _outcome(fleet: Fleet) -> Outcome:
     state, stopped = fleet.policy.run, fleet.policy.run.stopped
     interrupted = stopped is not None and stopped.cause == "interrupted"
-    # What was terminated meanwhile is nobody's to look after.
-    states = [host.state for host in state.hosts.values() if not host.gone]
+    # What was terminated meanwhile is nobody's to look after, and of what was brought
+    # along a warning tells.
+    known = [h for h in state.hosts.values() if h.name not in state.joined]
+    hosts = [host for host in known if not host.gone]
+    states = [host.state for host in hosts]
     if fleet.run.goal.only_back:
         return verdict_back(
             states,
@@ -149,14 +152,11 @@ def _outcome(fleet: Fleet) -> Outcome:
     if fleet.policy.locked:
         # A host that the killed run brought live is not moved while another run has the
         # lock. Counted as live, it would make the outcome mixed in place of locked.
-        hosts = state.hosts.values()
-        states = [
-            S.FAILED if host.moved else host.state for host in hosts if not host.gone
-        ]
+        states = [S.FAILED if host.moved else host.state for host in hosts]
     elif not state.committed and _left_moved(fleet):
         return Outcome.STRANDED
     # Who leaves a release has to know of each host that may still serve it.
-    dead = [h for h in state.hosts.values() if h.failure and h.failure.unreachable]
+    dead = [host for host in hosts if host.failure and host.failure.unreachable]
     if fleet.run.goal.recalls and dead and not interrupted:
         return Outcome.STRANDED
     return verdict(

@@ -27,6 +27,7 @@ from .after_all import AfterAll
 from .deploy import deploy, make_releases, revert
 from .execute import execute
 from .fleet import fleet_of
+from .joined import Joined
 from .manifest import ManifestMove
 from .notify import notify, observers_in
 from .record import END_SECONDS, Recording
@@ -56,6 +57,7 @@ class Run:
         self.id = spec.id
         self._notifiers = notifiers
         self._spec = spec
+        self._transport = transport
         self._records: list[e.Record] = []
         self._news = anyio.Event()
         self._done = anyio.Event()
@@ -93,7 +95,8 @@ class Run:
         """
         Stop the run and put every link back; return when that is done.
 
-        Once MANIFEST has moved only after_all_deploy is cut short.
+        Once MANIFEST has moved only after_all_deploy is cut short, and hosts that have
+        joined are brought along no further.
         """
         self.interrupt(reason)
         await self._done.wait()
@@ -108,10 +111,11 @@ class Run:
         # Summed up, or over: the journal must not say otherwise, and may be closed.
         if self._report is not None or self._done.is_set():
             return False
-        # A committed run cannot go back, but its after_all_deploy may take minutes.
+        # A committed run cannot go back, but what it does then may take minutes.
         self._fleet.interrupt(reason)
         final = self._fleet.final
         if final:
+            self._fleet.along.cancel()
             self._after_all.scope.cancel()
         return not final
 
@@ -220,7 +224,7 @@ class Run:
     async def _keep_alive(self, alive: anyio.CancelScope) -> None:
         """Keep locks alive, and tell how far transfers are, until *alive* ends."""
         seconds = self._spec.plan.rollout.confirm
-        hosts = list(self._fleet.hosts.values())
+        hosts = self._fleet.hosts.values()  # hosts may join
         with alive:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(beat, hosts, beat_every(seconds))
@@ -235,7 +239,8 @@ class Run:
         elif self._spec.goal.script:
             await execute(self._fleet, self._builder)
         else:
-            await deploy(self._fleet, self._builder, manifest, self._after_all)
+            joined = Joined(self._fleet, self._builder, self._transport)
+            await deploy(self._fleet, self._builder, manifest, self._after_all, joined)
 
     def _make_builder(self) -> Builder:
         spec = self._spec

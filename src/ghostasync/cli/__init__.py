@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "check": "_commands",
     "build": "_commands",
     "deploy": "_commands",
+    "redeploy": "_commands",
     "converge": "_commands",
     "resume": "_commands",
     "rollback": "_commands",

@@ -21,7 +21,7 @@ import ghostasync as api
 
 from .. import Run
 from ..errors import PlanError
-from ..goal import Converge, Execute, Goal, Resume, Revert, Rollback
+from ..goal import Converge, Execute, Goal, Redeploy, Resume, Revert, Rollback
 from ..model import ExitStatus, Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
 from ..views.text import plural
@@ -55,6 +55,7 @@ __all__ = [
     "history",
     "lock",
     "logs",
+    "redeploy",
     "resume",
     "rollback",
     "status",
@@ -155,6 +156,48 @@ def deploy(
             inventory_shrank=locking.inventory_shrank,
         )
     )
+    return _preview(options, answer)
+
+
+def redeploy(
+    *packages: str,
+    limit: Repeatable = (),
+    limits: Limits = LIMITS,
+    force: Flag = False,
+    dry_run: Flag = False,
+    locking: Locking = LOCKING,
+    options: Common = COMMON,
+) -> int:
+    """
+    Deploy what a run had released, or other stored packages; nothing is built.
+
+    Args:
+        packages: A run, by how its id begins, or packages, one for each module: by id,
+            by commit, or by how one begins. History names them.
+
+        limit: Hosts: globs, !x, label=v, @failed, @behind; a comma is "and".
+
+        limits: How to go about it.
+
+        force: Deploy again what is unchanged.
+
+        dry_run: Look at hosts, and say what would be done; nothing is changed.
+
+        locking: What to do where another run holds a host.
+
+        options: As everywhere.
+    """
+    plan = limits.applied(options.plan())
+    goal = Redeploy(packages, force)
+    if not dry_run:
+        return _run(options, plan, goal, locking, limit=limit)
+    look = partial(api.dry_run, plan, redeploy=packages, force=force, limit=limit)
+    shrank = locking.inventory_shrank
+    return _preview(options, run_async(partial(look, inventory_shrank=shrank)))
+
+
+def _preview(options: Common, answer: api.Preview) -> int:
+    """Show what a run would do; return the exit status that it would have."""
     as_json = options.output == "json"
     status = answer.exit_status
     if status == ExitStatus.REFUSED:

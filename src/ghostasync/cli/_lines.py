@@ -177,6 +177,8 @@ def _waves(event: e.RunEvent, word: str) -> list[str]:
         case e.WaveFinished(wave=wave, live=live, failed=failed, skew=skew):
             moved = f"; its links moved within {span(skew)}" if skew else ""
             texts = [f"wave {wave}: {live} {word}, {failed} failed{moved}"]
+        case e.Joined(hosts=hosts):
+            texts = [f"joined meanwhile, and brought along: {short_hosts(hosts, 60)}"]
         case e.Soaked(wave=wave, seconds=seconds):
             texts = [f"wave {wave} still well after {span(seconds)}"]
     return texts

@@ -39,7 +39,8 @@ class PastRun:
     links before (module to text), and the releases that it served then. *began* is in
     POSIX seconds. *generation* is its number, 0 where it had none, and *origin* that of
     the first run of its work. *leads* and *to* are those of a rollback, see
-    :class:`events.Started`.
+    :class:`events.Started`. *joined* are those of *hosts* that had joined while it went
+    on, and that it brought along.
     """
 
     ids: tuple[str, ...]
@@ -49,6 +50,7 @@ class PastRun:
     began: float = 0.0
     modules: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     continues: str = ""
     undoes: str = ""
     limited: bool = False
@@ -121,10 +123,13 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
     # The older run says what the work is for, whom it may change and what was there
     # before; the newer one says how far it has got. A revert undoes the work, so then
     # the newer run's action counts.
+    # Hosts that had joined belong to the work, though the newer run may not have begun
+    # with them.
+    joined = tuple(host for host in older.joined if host not in newer.hosts)
     states = {
         host: _now(state, older.states.get(host, state))
         for host, state in newer.states.items()
-    }
+    } | {host: older.states[host] for host in joined}
     # If the older run has finished after all, and its resumption moved nothing, then
     # the older run's end counts.
     idle = MAY_HAVE_MOVED.isdisjoint(newer.states.values())
@@ -134,6 +139,8 @@ def continued(newer: PastRun, older: PastRun) -> PastRun:
         ids=(*newer.ids, *older.ids),
         action=newer.action if newer.revert else older.action,
         began=older.began,
+        hosts=(*newer.hosts, *joined),
+        joined=(*newer.joined, *joined),
         limited=older.limited,
         continues=older.continues,
         undoes=newer.undoes or older.undoes,

@@ -86,7 +86,7 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     "GHOST_HOST_LABELS": Variable(_HOOKS, 'The host\'s labels: "az=a", a line each.'),
     "GHOST_WAVE": Variable(
         (*_ON_HOSTS, *_HOOKS, "after_wave"),
-        "The number of the host's wave, from 1; empty before there are waves.",
+        "The number of the host's wave, from 1; empty where it is in none.",
     ),
     "GHOST_WAVES": Variable((*_HOOKS, "after_wave"), "How many waves there are."),
     "GHOST_WAVE_HOSTS": Variable(

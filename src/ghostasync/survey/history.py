@@ -16,6 +16,7 @@ from .._remote.facts import Facts
 from ..errors import StoreError
 from ..history.past_run import PastRun
 from ..history.runs import find_run
+from ..model import Action
 from ..protocols import Store, Transport
 
 __all__ = ["HistoryEntry", "of_hosts", "of_store"]
@@ -114,7 +115,9 @@ async def of_hosts(
 
 def _by_records(run: str, told: list[tuple[str, str, Activation]]) -> HistoryEntry:
     by_module = {module: move for _, module, move in told}
-    some = next(iter(by_module.values()))
+    # Hosts that had joined say converge, whatever the run was for that took them along.
+    moves = [move for _, _, move in told]
+    some = max(moves, key=lambda move: move.goal != Action.CONVERGE.value)
     outcomes = {move.outcome for _, _, move in told}
     ends = {"live": "live", "reverted": "failed"}
     return HistoryEntry(

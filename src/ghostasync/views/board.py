@@ -187,14 +187,14 @@ class Board(RunState[HostRow]):
         # A host that fails in a wave goes back alone: while the run may go on, it does.
         if self.finished:
             return self.finished.outcome
-        alone = self.wave and not self.stopped
+        alone = (self.wave or self.joined) and not self.stopped
         if self.going_back or (self.counts[S.ROLLING_BACK] and not alone):
             return "going back"
         if self.stopped:
             return "stopping"
         if self.waiting or self.gate:
             return "waiting" if self.waiting else "gate"
-        if self.wave:
+        if self.wave or self.joined:
             return "soaking" if self.soaking else "switching"
         return self._before_the_barrier()
 
@@ -360,6 +360,8 @@ class Board(RunState[HostRow]):
                 self.soaking = False
             case e.WaveFinished():
                 self.soaking = event.wave < self.wave_count
+            case e.Joined(hosts=joined):
+                self._recount(joined)
             case e.AfterAllFailed():
                 self.warnings.append(event.reason)
             case e.Warned():

@@ -392,7 +392,7 @@ def _unreachable(board: Board) -> list[str]:
 def _go_on_without(dead: list[str], started: e.Started, command: TypedCommand) -> str:
     """Return the same command without hosts that do not answer, and what that means."""
     without = f"   # goes on without {'it' if len(dead) == 1 else 'them'}"
-    if started.action == Action.DEPLOY.value:
+    if started.action in {Action.DEPLOY.value, Action.REDEPLOY.value}:
         return f"{command.sparing(dead)}{without} and MANIFEST stays"
     others = [name for name in started.hosts if name not in dead]
     few = len(shlex.join(others)) <= _NAMED
