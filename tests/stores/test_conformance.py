@@ -97,7 +97,13 @@ Make = Callable[[Path], Store]
 """Opens the store in a folder, or in S3 below its name; it need not be a new one."""
 
 
-@pytest.fixture(params=["directory", "memory", "runs elsewhere", *IN_S3])
+@pytest.fixture(
+    params=[
+        "memory",
+        *ON_DISK,
+        *(pytest.param(name, marks=pytest.mark.fleet) for name in IN_S3),
+    ]
+)
 async def make(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Make]:

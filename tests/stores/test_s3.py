@@ -19,6 +19,8 @@ from ghostasync.stores import S3Store
 from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
 from tests.s3_servers import BUCKET, S3Server, make_bucket
 
+pytestmark = pytest.mark.fleet
+
 COMMIT = "4f2a9c1" + "0" * 33
 LARGE = 40 << 20
 """Bytes of an archive that goes in three parts."""

@@ -19,7 +19,7 @@ async def execute(fleet: Fleet, builder: Builder) -> None:
     """
     try:
         with fleet.forward:
-            await fleet.gather(lambda: _in_manifest(fleet, builder))
+            await fleet.gather(lambda: _in_manifest(fleet, builder), builder.published)
             for number in fleet.waves:
                 await fleet.switch(number)
             fleet.note(Committed())
