@@ -28,13 +28,14 @@ class Proxy:
     """
     Passes calls on; the one of number *at*, from 0, meets *fault*.
 
-    *calls* are those that came: method and path.
+    While it is *away* each is cut off. *calls* are those that came: method and path.
     """
 
     upstream: str
     session: aiohttp.ClientSession
     fault: Fault | None = None
     at: int = -1
+    away: bool = False
     calls: list[str] = attrs.field(factory=list)
     more: anyio.Event = attrs.field(factory=anyio.Event)
 
@@ -57,7 +58,7 @@ class Proxy:
         assert transport is not None
         if fault == "503":
             return web.Response(status=503, text=_BUSY, content_type="application/xml")
-        if fault == "reset":
+        if fault == "reset" or self.away:
             transport.abort()
             return web.Response()
         if fault == "slow":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -212,6 +213,17 @@ async def test_a_bucket_that_is_not_there(through: tuple[Proxy, S3Server]) -> No
         "GetObject s3://no-such-bucket/x/MANIFEST: there is no such bucket: make it, "
         "or mend store.url"
     )
+
+
+async def test_the_extra_is_not_installed(
+    through: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiobotocore.config", None)
+    _, server = through
+
+    text = await refusal(server.settings, url())
+
+    assert text == "a store in S3 needs more: pip install 'ghostasync[s3]'"
 
 
 async def test_nobody_has_signed_in(
