@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Final
 
-from ..errors import NotInStore
+import anyio
+
+from ..errors import NotInStore, StoreError
 from ..model import Action, State
 from ..protocols import RunLog
 
@@ -22,6 +23,9 @@ REPORT: Final = "report.json"
 
 _RUNS: Final = 50
 """Runs that are looked at, the newest ones."""
+
+AT_ONCE: Final = 16
+"""Reports that are read at once; those of large fleets are large."""
 
 _STRANDED: Final = State.STRANDED.value
 _FAILED: Final = {State.FAILED.value, State.ROLLED_BACK.value, State.STRANDED.value}
@@ -91,9 +95,30 @@ async def still_stranded(runs: RunLog) -> frozenset[str]:
 
 async def _reports(runs: RunLog) -> AsyncIterator[bytes]:
     """Yield the last runs' reports, the oldest first; those under way have none."""
-    for run in list(await runs.ids())[-_RUNS:]:
-        with suppress(NotInStore):
-            yield await runs.load(run, REPORT)
+    ids = list(await runs.ids())[-_RUNS:]
+    for at in range(0, len(ids), AT_ONCE):
+        # One after the other, they would take many seconds from a bucket.
+        found: dict[str, bytes] = {}
+        failures: list[StoreError] = []
+        async with anyio.create_task_group() as tasks:
+            for run in ids[at : at + AT_ONCE]:
+                tasks.start_soon(_load, runs, run, found, failures)
+        if failures:
+            raise failures[0]
+        for run in ids[at : at + AT_ONCE]:
+            if run in found:
+                yield found[run]
+
+
+async def _load(
+    runs: RunLog, run: str, found: dict[str, bytes], failures: list[StoreError]
+) -> None:
+    try:
+        found[run] = await runs.load(run, REPORT)
+    except NotInStore:
+        pass
+    except StoreError as exc:
+        failures.append(exc)
 
 
 def _rows(report: bytes) -> dict[str, dict[str, str]]:
