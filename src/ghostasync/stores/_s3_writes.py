@@ -31,13 +31,13 @@ __all__ = ["Writer"]
 RACERS: Final = 16
 """Writers of one object by which a store is tried."""
 
-LEASE: Final = 90.0
+LEASE: Final = 60.0
 """Age in seconds, by the store's clock, at which nobody waits for a turn any more."""
 
-RENEW: Final = 20.0
+RENEW: Final = 10.0
 """Seconds after which one who waits says again that it does."""
 
-HOLD: Final = 30.0
+HOLD: Final = 15.0
 """Seconds in which a turn has to be over, by its owner's own clock."""
 
 PAUSE: Final = 0.1
@@ -147,10 +147,9 @@ class Writer:
         Raises:
             StoreError: The store failed, or the body took too long.
         """
-        me = secrets.token_hex(8)
         mine: list[str] = []
         try:
-            began = await self._wait(me, mine)
+            began = await self._wait(mine)
             left = HOLD - (anyio.current_time() - began)
             with anyio.move_on_after(left) as scope:
                 yield
@@ -161,28 +160,43 @@ class Writer:
             with anyio.move_on_after(HOLD, shield=True), suppress(StoreError):
                 await self._bucket.delete(mine)
 
-    async def _wait(self, me: str, mine: list[str]) -> float:
-        """Draw a number, wait for all in front, and return when it was last said so."""
+    async def _wait(self, mine: list[str]) -> float:
+        """Wait for the turn; return when it was last said that this one wants it."""
+        # Who stood still for long may have been passed over, and must not go on with a
+        # number that is lower than that of one who has the turn by now.
+        while not (said := await self._queue(mine)):
+            await self._bucket.delete(mine)
+            mine.clear()
+        return said
+
+    async def _queue(self, mine: list[str]) -> float:
+        """Draw a number and wait for all in front; 0 after standing still for long."""
+        me = secrets.token_hex(8)
         mine.append(_DRAWS + me)
-        await self._bucket.put(mine[0], b"")
+        said = await self._say(mine[0], anyio.current_time())
         _, taken = await self._others(me)
         number = 1 + max([0, *(n for n, _ in taken)])
         ticket = f"{_HAS}{number:012d}-{me}"
         mine.append(ticket)
-        said = anyio.current_time()
-        await self._bucket.put(ticket, b"")
-        await self._bucket.delete([mine.pop(0)])
-        while True:
+        said = await self._say(ticket, said)
+        await self._bucket.delete([mine[0]])
+        while said:
             draw, taken = await self._others(me)
             front = draw + sum(each < (number, me) for each in taken)
             fresh = anyio.current_time() - said < RENEW
             if not front and fresh:
                 return said
-            if not fresh:
-                said = anyio.current_time()
-                await self._bucket.put(ticket, b"")
+            if fresh:
+                await anyio.sleep(min(PAUSE * front, RENEW / 4))
             else:
-                await anyio.sleep(PAUSE * front)
+                said = await self._say(ticket, said)
+        return 0.0
+
+    async def _say(self, name: str, before: float) -> float:
+        """Write that this one wants the turn; 0 where *before* is too long ago."""
+        now = anyio.current_time()
+        await self._bucket.put(name, b"")
+        return now if anyio.current_time() - before < LEASE / 2 else 0.0
 
     async def _others(self, me: str) -> tuple[int, list[tuple[int, str]]]:
         """Return how many others are drawing a number, and the numbers of others."""
