@@ -122,7 +122,7 @@ async def _store_of(plan: Plan, store: Store | None) -> AsyncGenerator[Store | N
 def _closing_store(
     function: Callable[_Parameters, Coroutine[None, None, _Result]],
 ) -> Callable[_Parameters, Coroutine[None, None, _Result]]:
-    """Have a function whose first argument is a plan work with a store of its own."""
+    """Give a function whose first argument is a plan a store, closed at its end."""
 
     @functools.wraps(function)
     async def closing(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:

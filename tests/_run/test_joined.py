@@ -18,6 +18,7 @@ from ghostasync import (
     Rollback,
     State,
     converge,
+    logs,
     resume,
     revert,
     start,
@@ -108,6 +109,16 @@ async def fleet(scene: Scene) -> Fleet:
     scene.version("2")
     fleet.grows()
     return fleet
+
+
+async def test_what_scripts_printed_on_a_host_that_joined_is_in_the_logs(
+    fleet: Fleet,
+) -> None:
+    report = await fleet.run()
+
+    (told,) = await logs(fleet.scene.plan, report.run, host="h5")
+
+    assert b"post_deploy of site" in told.text
 
 
 async def test_a_host_that_joined_is_brought_along(fleet: Fleet) -> None:

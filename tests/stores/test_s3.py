@@ -142,6 +142,35 @@ async def test_a_large_archive_goes_in_parts_and_comes_back_whole(
     assert [path.name for path in (tmp_path / "copies").iterdir()] == [archive.name]
 
 
+async def test_an_archive_is_there_though_the_last_answer_was_lost(
+    through: tuple[Proxy, S3Server], tmp_path: Path
+) -> None:
+    spoiler, server = through
+    async with S3Store(url(), server.settings) as store:
+        package_id = await store.packages.reserve("site", COMMIT)
+        # Three parts, of which one call tells before and one after.
+        spoiler.spoil("answer lost", 4)
+        await publish(store, tmp_path / "built", package_id, bytes(LARGE))
+
+        assert "uploadId=" in spoiler.calls[4]
+        assert spoiler.calls[4].startswith("POST")
+        assert await store.packages.ids("site") == [package_id]
+
+
+async def test_a_journal_of_which_a_part_cannot_be_read_is_an_error(
+    through: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiler, server = through
+    async with S3Store(url(), server.settings) as store:
+        for at in range(3):
+            await store.runs.append("run", "journal.jsonl", at, b"x")
+        spoiler.spoil(None, -1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(goes_away, spoiler)
+            with anyio.fail_after(60), pytest.raises(StoreError, match="GetObject"):
+                await store.runs.load("run", "journal.jsonl")
+
+
 async def test_parts_of_an_archive_that_was_not_sent_whole_are_taken_away(
     through: tuple[Proxy, S3Server], tmp_path: Path
 ) -> None:
@@ -191,6 +220,12 @@ async def test_a_package_that_is_pruned_while_manifest_moves_to_it_is_not_named(
         (named,) = await other.manifest.read()
         assert (await other.packages.package(named.package)).id == named.package
         assert (named == back) == (outcome == ["moved"])
+
+
+async def goes_away(spoiler: Proxy) -> None:
+    """Have a store go away once it has listed the parts of a file."""
+    await spoiler.until("list-type=2")
+    spoiler.away = True
 
 
 # --- Refused, in one line -------------------------------------------------------------
@@ -257,7 +292,10 @@ async def test_a_server_that_is_not_there(
 
     text = await refusal(away, url())
 
-    assert 'Could not connect to the endpoint URL: "http://127.0.0.1:1/' in text
+    assert text.endswith(
+        "MANIFEST: http://127.0.0.1:1 does not answer; check the network, "
+        "store.endpoint_url and store.region"
+    )
 
 
 async def test_a_secret_that_is_wrong(

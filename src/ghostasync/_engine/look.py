@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import anyio
 
 from .._local.redact import Redactor
+from .._local.together import at_once
 from .._remote.facts import Facts
 from .._remote.fence import FencedSession
 from ..errors import HostError
@@ -103,16 +104,11 @@ async def ask_each(
         )
         for host in spec.hosts
     ]
-    answers: dict[str, T] = {}
 
-    async def ask(ctx: HostRun) -> None:
-        async with run.work_slots:
-            try:
-                answers[ctx.name] = await look(ctx)
-            finally:
-                ctx.session.abort()
+    async def ask(ctx: HostRun) -> T:
+        try:
+            return await look(ctx)
+        finally:
+            ctx.session.abort()
 
-    async with anyio.create_task_group() as tasks:
-        for ctx in hosts:
-            tasks.start_soon(ask, ctx)
-    return [answers[ctx.name] for ctx in hosts]
+    return await at_once(spec.plan.rollout.concurrency, ask, hosts)

@@ -7,8 +7,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -351,9 +351,16 @@ def exec(  # noqa: A001  the command's name
     front = FrontEnd(*("json", sys.stdout) if as_json else ("lines", sys.stderr))
     report = _conduct(front, plan, goal, locking, limit)
     if not as_json:
-        show(tables.outputs(run_async(partial(api.logs, plan, report.run))), sys.stdout)
+        show(tables.outputs(_printed(report)), sys.stdout)
     closing(report, front, _typed(options), sys.stderr)
     return report.exit_status
+
+
+def _printed(report: Report) -> Iterator[api.Log]:
+    """Yield the logs of a run's hosts, from its folder here."""
+    for name, host in report.hosts.items():
+        with suppress(OSError):  # nothing was printed there
+            yield api.Log(Path(host.log).read_bytes(), host=name)
 
 
 def _text(command: tuple[str, ...], script: Path | None) -> str:

@@ -1,4 +1,8 @@
-"""Answers of commands that only look, as text or JSON: previews, findings, status."""
+"""
+Answers of commands that only look, as text or JSON: previews, findings, status.
+
+One file, though long: the answers share their columns, cuts and words.
+"""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
+from .._local.together import at_once
 from ..errors import NotInStore, StoreError
 from ..protocols import RunLog
 from .reports import REPORT
@@ -67,23 +68,20 @@ async def hand_in_files(runs: RunLog, run: str, folder: Path) -> None:
     Raises:
         StoreError: The store did not take them all; each was tried.
     """
-    slots, failures = anyio.CapacityLimiter(AT_ONCE), list[StoreError]()
 
-    async def save(path: Path) -> None:
-        async with slots:
-            try:
-                data = await anyio.Path(path).read_bytes()
-                await runs.save(run, str(path.relative_to(folder)), data)
-            except OSError as exc:
-                failures.append(StoreError(f"{path}: {exc.strerror}"))
-            except StoreError as exc:
-                failures.append(exc)
+    async def save(path: Path) -> StoreError | None:
+        try:
+            data = await anyio.Path(path).read_bytes()
+            await runs.save(run, str(path.relative_to(folder)), data)
+        except OSError as exc:
+            return StoreError(f"{path}: {exc.strerror}")
+        except StoreError as exc:
+            return exc
+        return None
 
-    async with anyio.create_task_group() as tasks:
-        for path in await to_thread.run_sync(_files, folder):
-            tasks.start_soon(save, path)
-    if failures:
-        raise failures[0]
+    paths = await to_thread.run_sync(_files, folder)
+    for failure in filter(None, await at_once(AT_ONCE, save, paths)):
+        raise failure
 
 
 async def hand_in_killed(runs: RunLog, folder: Path) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
-import anyio
-
-from ..errors import NotInStore, StoreError
+from .._local.together import at_once
+from ..errors import NotInStore
 from ..model import Action, State
 from ..protocols import RunLog
 
@@ -96,29 +96,17 @@ async def still_stranded(runs: RunLog) -> frozenset[str]:
 async def _reports(runs: RunLog) -> AsyncIterator[bytes]:
     """Yield the last runs' reports, the oldest first; those under way have none."""
     ids = list(await runs.ids())[-_RUNS:]
+
+    async def load(run: str) -> bytes:
+        with suppress(NotInStore):
+            return await runs.load(run, REPORT)
+        return b""
+
     for at in range(0, len(ids), AT_ONCE):
         # One after the other, they would take many seconds from a bucket.
-        found: dict[str, bytes] = {}
-        failures: list[StoreError] = []
-        async with anyio.create_task_group() as tasks:
-            for run in ids[at : at + AT_ONCE]:
-                tasks.start_soon(_load, runs, run, found, failures)
-        if failures:
-            raise failures[0]
-        for run in ids[at : at + AT_ONCE]:
-            if run in found:
-                yield found[run]
-
-
-async def _load(
-    runs: RunLog, run: str, found: dict[str, bytes], failures: list[StoreError]
-) -> None:
-    try:
-        found[run] = await runs.load(run, REPORT)
-    except NotInStore:
-        pass
-    except StoreError as exc:
-        failures.append(exc)
+        for report in await at_once(AT_ONCE, load, ids[at : at + AT_ONCE]):
+            if report:
+                yield report
 
 
 def _rows(report: bytes) -> dict[str, dict[str, str]]:

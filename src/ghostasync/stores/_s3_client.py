@@ -17,10 +17,8 @@ import base64
 import functools
 import hashlib
 import secrets
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +26,12 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from .._local.together import at_once
 from ..errors import StoreError
 from ..model import StoreSettings
+from ._s3_errors import BodyLost, Conflict, Missing, explained, refused, store_time
 
-__all__ = ["Bucket", "Entry", "Object", "Unknown"]
+__all__ = ["Bucket", "Entry", "Object"]
 
 CHUNK: Final = 1 << 20
 """Bytes that are read from an answer at a time."""
@@ -48,42 +48,9 @@ TRIES: Final = 6
 _CONFLICT_PAUSE: Final = 0.1
 """Seconds after which a store that was busy with the same object is asked again."""
 
+_CUT: Final = {"ClientPayloadError", "ContentLengthError", "ResponseParserError"}
 _DELETED_AT_ONCE: Final = 1000
 _ABORT_SECONDS: Final = 10
-
-_MISSING: Final = {"NoSuchKey", "404", "NotFound"}
-_EXISTS: Final = {"PreconditionFailed", "412"}
-_BUSY: Final = {"ConditionalRequestConflict", "409", "OperationAborted", "UnknownError"}
-"""Codes of stores where two write one object: one of them may have won."""
-
-_CUT: Final = {"ClientPayloadError", "ContentLengthError", "ResponseParserError"}
-
-_NO_KEY: Final = "sign in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
-_CURES: Final = {
-    "NoSuchBucket": "there is no such bucket: make it, or mend store.url",
-    "AccessDenied": "access denied: the key's policy has to allow it",
-    "AllAccessDisabled": "access to it is disabled",
-    "403": "access denied: the key's policy has to allow it",
-    "Forbidden": "access denied: the key's policy has to allow it",
-    "InvalidAccessKeyId": f"the store does not know the access key; {_NO_KEY}",
-    "SignatureDoesNotMatch": "the secret does not belong to the access key",
-    "ExpiredToken": "the session has expired; sign in again",
-    "ExpiredTokenException": "the session has expired; sign in again",
-    "InvalidToken": "the session token is wrong; sign in again",
-    "KMS.DisabledException": "the key of store.sse_key is disabled",
-    "KMS.NotFoundException": "there is no key store.sse_key",
-    "SlowDown": "the store asks for fewer calls; try again later",
-    "EntityTooLarge": "the store takes no object of this size",
-    "QuotaExceeded": "the quota of the bucket is used up",
-    "InsufficientStorage": "the store is full",
-    "507": "the store is full",
-}
-_ELSEWHERE: Final = {
-    "PermanentRedirect",
-    "301",
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-}
 
 
 @attrs.frozen
@@ -92,14 +59,12 @@ class Object:
     An object as it was read.
 
     *etag* is opaque; *nonce* is the word of the write that made it, empty where that
-    was no conditional one. *now* is the time of the answer, by the store's clock, in
-    POSIX seconds.
+    was no conditional one.
     """
 
     data: bytes = attrs.field(repr=False)
     etag: str
     nonce: str
-    now: float
 
 
 @attrs.frozen
@@ -116,14 +81,6 @@ class Entry:
     age: float
 
 
-class _Conflict(StoreError):
-    """Another write of the same object has come first, or has come in between."""
-
-
-class Unknown(StoreError):
-    """The server does not know a call, or one of its conditions."""
-
-
 class Bucket:
     """
     The objects whose keys begin with the path of *url*, in the bucket of its host.
@@ -134,7 +91,7 @@ class Bucket:
 
     def __init__(self, url: str, settings: StoreSettings) -> None:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        self.url, self.name, self.settings = url, bucket, settings
+        self._name, self._settings = bucket, settings
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._stack = AsyncExitStack()
         self._opening = anyio.Lock()
@@ -142,7 +99,7 @@ class Bucket:
 
     def address(self, key: str = "") -> str:
         """Return the full address of *key*, for people."""
-        return f"s3://{self.name}/{self._prefix}{key}"
+        return f"s3://{self._name}/{self._prefix}{key}"
 
     async def aclose(self) -> None:
         """Give the connection back; the next call makes another one."""
@@ -157,10 +114,10 @@ class Bucket:
             try:
                 answer = await self._call("get_object", key)
                 data = b"".join([chunk async for chunk in self._body(answer, key)])
-                return Object(data, answer["ETag"], _nonce(answer), _now(answer))
-            except _Missing:
+                return Object(data, answer["ETag"], _nonce(answer))
+            except Missing:
                 return None
-            except _BodyLost:
+            except BodyLost:
                 # The library tries calls again, but not the reading of an answer.
                 if not left:
                     raise
@@ -187,9 +144,9 @@ class Bucket:
                         await file.write(chunk)
                         digest.update(chunk)
                         at, left = at + len(chunk), TRIES
-                except _Missing:
+                except Missing:
                     raise FileNotFoundError(self.address(key)) from None
-                except _BodyLost:
+                except BodyLost:
                     left -= 1
                     if not left:
                         raise
@@ -202,7 +159,7 @@ class Bucket:
                 yield chunk
         except Exception as exc:
             text = f"GetObject {self.address(key)}: the answer ended early"
-            raise _BodyLost(text) from exc
+            raise BodyLost(text) from exc
         finally:
             answer["Body"].close()
 
@@ -210,7 +167,7 @@ class Bucket:
         """Return all objects whose keys begin with *folder*, in the order of keys."""
         found: list[Entry] = []
         async for page in self._pages(folder):
-            now = _now(page)
+            now = store_time(page["ResponseMetadata"]["HTTPHeaders"])
             found += [
                 Entry(
                     each["Key"][len(self._prefix) :],
@@ -231,7 +188,7 @@ class Bucket:
         ]
 
     async def _pages(self, folder: str, **how: str) -> AsyncIterator[Any]:
-        place = {"Bucket": self.name, "Prefix": self._prefix + folder, **how}
+        place = {"Bucket": self._name, "Prefix": self._prefix + folder, **how}
         more: dict[str, str] = {}
         while True:
             page = await self._call("list_objects_v2", folder, place, **more)
@@ -263,7 +220,7 @@ class Bucket:
         for _ in range(TRIES):
             try:
                 await self._put(key, data, Metadata={"nonce": nonce}, **condition)
-            except _Conflict:
+            except Conflict:
                 # Another's write, or our own whose answer was lost.
                 there = await self.get(key)
                 if there is not None and there.nonce == nonce:
@@ -300,12 +257,8 @@ class Bucket:
         upload = answer["UploadId"]
         try:
             whole = {"Parts": await self._upload_parts(upload, key, path, size)}
-            await self._call(
-                "complete_multipart_upload",
-                key,
-                UploadId=upload,
-                MultipartUpload=whole,
-            )
+            how = {"UploadId": upload, "MultipartUpload": whole}
+            await self._call("complete_multipart_upload", key, **how)
         except BaseException:
             # Parts that nobody completes cost money until somebody looks for them.
             with anyio.move_on_after(_ABORT_SECONDS, shield=True), suppress(StoreError):
@@ -315,32 +268,15 @@ class Bucket:
     async def _upload_parts(
         self, upload: str, key: str, path: Path, size: int
     ) -> list[dict[str, Any]]:
-        tags: dict[int, str] = {}
-        slots = anyio.CapacityLimiter(PARTS_AT_ONCE)
-        failures: list[Exception] = []
+        async def send(number: int) -> dict[str, Any]:
+            at = (number - 1) * PART
+            part: dict[str, Any] = {"PartNumber": number}
+            data = await anyio.to_thread.run_sync(_read_at, path, at)
+            how = {**part, "UploadId": upload, "Body": data}
+            answer = await self._call("upload_part", key, **how)
+            return {**part, "ETag": answer["ETag"]}
 
-        async def send(number: int, at: int, tasks: anyio.abc.TaskGroup) -> None:
-            async with slots:
-                try:
-                    data = await anyio.to_thread.run_sync(_read_at, path, at)
-                    answer = await self._call(
-                        "upload_part",
-                        key,
-                        UploadId=upload,
-                        PartNumber=number,
-                        Body=data,
-                    )
-                    tags[number] = answer["ETag"]
-                except (StoreError, OSError) as exc:
-                    failures.append(exc)
-                    tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            for number, at in enumerate(range(0, size, PART), start=1):
-                tasks.start_soon(send, number, at, tasks)
-        if failures:
-            raise failures[0]
-        return [{"PartNumber": n, "ETag": tag} for n, tag in sorted(tags.items())]
+        return await at_once(PARTS_AT_ONCE, send, range(1, -(-size // PART) + 1))
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are none."""
@@ -349,16 +285,15 @@ class Bucket:
                 {"Key": self._prefix + key} for key in keys[at : at + _DELETED_AT_ONCE]
             ]
             gone = {"Objects": some, "Quiet": True}
-            place = {"Bucket": self.name}
+            place = {"Bucket": self._name}
             answer = await self._call("delete_objects", keys[at], place, Delete=gone)
             for error in answer.get("Errors", ()):
-                cure = _CURES.get(error.get("Code", ""), error.get("Message", ""))
-                raise StoreError(f"DeleteObject {error['Key']}: {cure}")
+                raise refused({"Error": error}, f"DeleteObject {error['Key']}")
 
     # --- The client -------------------------------------------------------------
 
     def _encrypted(self) -> dict[str, str]:
-        kind, key = self.settings.sse, self.settings.sse_key
+        kind, key = self._settings.sse, self._settings.sse_key
         return {
             **({"ServerSideEncryption": kind} if kind else {}),
             **({"SSEKMSKeyId": key} if key else {}),
@@ -373,7 +308,7 @@ class Bucket:
         Raises:
             StoreError: The call failed.
         """
-        place = place or {"Bucket": self.name, "Key": self._prefix + key}
+        place = place or {"Bucket": self._name, "Key": self._prefix + key}
         name = "".join(word.capitalize() for word in method.split("_"))
         what, left = f"{name} {self.address(key)}", TRIES
         while True:
@@ -386,23 +321,15 @@ class Bucket:
                 # An error whose text ends early is no answer, to the library neither.
                 if left and type(exc).__name__ in _CUT:
                     continue
-                raise _explained(exc, what) from exc
+                raise explained(exc, what) from exc
 
     async def _client(self) -> Any:
         async with self._opening:
             if self._open is None:
                 # What the library imports, it imports for most of a second.
-                make = await anyio.to_thread.run_sync(_client_maker, self.settings)
+                make = await anyio.to_thread.run_sync(_client_maker, self._settings)
                 self._open = await self._stack.enter_async_context(make())
             return self._open
-
-
-class _Missing(StoreError):
-    """There is no such object."""
-
-
-class _BodyLost(StoreError):
-    """An answer ended before its end."""
 
 
 def _client_maker(settings: StoreSettings) -> Any:
@@ -453,43 +380,6 @@ def _loader(make: Callable[[], Any]) -> Any:
     return loader
 
 
-def _explained(exc: Exception, what: str) -> StoreError:
-    """Return the one line of whatever went wrong in a call."""
-    answer = getattr(exc, "response", None)
-    if isinstance(answer, dict) and isinstance(answer.get("Error"), dict):
-        return _refused(answer, what)
-    kind, text = type(exc).__name__, " ".join(str(exc).split())
-    if kind in {"NoCredentialsError", "PartialCredentialsError"}:
-        return StoreError(f"{what}: no credentials; {_NO_KEY}")
-    if "Token" in kind or "SSO" in kind or "Credential" in kind:
-        return StoreError(f"{what}: {text}; sign in again")
-    if "Timeout" in kind:
-        return StoreError(f"{what}: no answer in time; check store.endpoint_url")
-    return StoreError(f"{what}: {text or kind}")
-
-
-def _refused(answer: Mapping[str, Any], what: str) -> StoreError:
-    error, meta = answer["Error"], answer.get("ResponseMetadata", {})
-    code, headers = str(error.get("Code", "")), meta.get("HTTPHeaders", {})
-    if code in _MISSING:
-        return _Missing(f"{what}: there is no such object")
-    if code in _EXISTS | _BUSY:
-        return _Conflict(f"{what}: {error.get('Message') or code}")
-    if code == "NotImplemented":
-        return Unknown(f"{what}: the server does not know this call")
-    if code == "RequestTimeTooSkewed":
-        ahead = round(time.time() - _date(headers))
-        way = "ahead of" if ahead > 0 else "behind"
-        return StoreError(
-            f"{what}: this machine's clock is {abs(ahead)} s {way} the store's; set it"
-        )
-    if code in _ELSEWHERE:
-        region = error.get("Region") or headers.get("x-amz-bucket-region", "another")
-        return StoreError(f"{what}: the bucket is in region {region}; say store.region")
-    text = " ".join(str(error.get("Message") or "").split())
-    return StoreError(f"{what}: {_CURES.get(code) or f'{code}: {text}'}")
-
-
 def _is_against(there: Object | None, condition: Mapping[str, str]) -> bool:
     """Tell whether what is there explains why a conditional write was refused."""
     if "IfNoneMatch" in condition:
@@ -499,18 +389,6 @@ def _is_against(there: Object | None, condition: Mapping[str, str]) -> bool:
 
 def _nonce(answer: Mapping[str, Any]) -> str:
     return str(answer.get("Metadata", {}).get("nonce", ""))
-
-
-def _now(answer: Mapping[str, Any]) -> float:
-    return _date(answer["ResponseMetadata"]["HTTPHeaders"])
-
-
-def _date(headers: Mapping[str, str]) -> float:
-    """Return the store's own time of an answer; ours where it says none."""
-    try:
-        return parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError):
-        return time.time()
 
 
 def _read_at(path: Path, at: int) -> bytes:

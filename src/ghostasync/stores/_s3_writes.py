@@ -24,7 +24,8 @@ import anyio
 import attrs
 
 from ..errors import StoreError
-from ._s3_client import Bucket, Object, Unknown
+from ._s3_client import Bucket, Object
+from ._s3_errors import Unsupported
 
 __all__ = ["Writer"]
 
@@ -133,7 +134,7 @@ class Writer:
                 tasks.start_soon(race, number)
         # A store that is away says nothing about its conditions.
         for failure in failures:
-            if not isinstance(failure, Unknown):
+            if not isinstance(failure, Unsupported):
                 raise failure
         return len(winners) == 1 and not failures
 

@@ -14,6 +14,8 @@ A store that is a folder on this machine, or on a filesystem it shares.
 All work on files happens in worker threads. MANIFEST has a lock, which holds across
 processes. Prune holds it too: a package that a move is about to name must not vanish
 between the look and the move.
+
+One file, though long: three parts share one folder and its lock.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -41,6 +40,7 @@ from ..model import Package, StoreSettings
 from ..protocols import Environment, Freeze, ManifestLine
 from . import _files, _texts
 from ._s3_client import Bucket, Entry, Object
+from ._s3_runs import S3RunLog
 from ._s3_writes import Writer
 
 __all__ = ["S3Manifest", "S3Packages", "S3RunLog", "S3Store"]
@@ -48,11 +48,7 @@ __all__ = ["S3Manifest", "S3Packages", "S3RunLog", "S3Store"]
 STALE_SECONDS: Final = 86_400.0
 """Age at which objects of an unfinished build may go: longer than any build takes."""
 
-AT_ONCE: Final = 16
-"""Parts of one file that are read at once."""
-
 _RESERVED, _KNOWN, _ARCHIVE, _LIST = ".reserved", ".json", ".tar.zst", ".manifest"
-_MARKERS: Final = "by-generation"
 _SETTLE_SECONDS: Final = 5.0
 
 
@@ -342,98 +338,6 @@ class S3Packages:
         return [each for each in found if _texts.module_of(_id(each.key)) == module]
 
 
-@attrs.frozen(eq=False)
-class S3RunLog:
-    """The runs of a bucket; see :class:`protocols.RunLog`."""
-
-    _bucket: Bucket
-    _writer: Writer
-    _ends: dict[str, int] = attrs.field(factory=dict)
-    _turn: anyio.Lock = attrs.field(factory=anyio.Lock)
-
-    def folder(self, run: str) -> None:
-        """Return nothing: no folder of this machine is this store's."""
-
-    async def append(self, run: str, name: str, at: int, data: bytes) -> None:
-        """Add a part of a file; the same one again changes nothing."""
-        # A file has one writer, so a look before the write is enough.
-        folder = _run_key(run, name) + "/"
-        key = f"{folder}{at:016d}"
-        if self._ends.get(folder) != at:
-            there = await self._bucket.get(key)
-            if there is not None and there.data == data:
-                self._ends[folder] = at + len(data)
-                return
-            parts = await self._bucket.listed(folder)
-            end = max((_at(each) + each.nbytes for each in parts), default=0)
-            if there is not None or at < end:
-                text = f"{run}/{name} has another part at {at}, which stays"
-                raise StoreError(text)
-            if at > end:
-                raise StoreError(f"{run}/{name}: a part is missing before {at}")
-        await self._bucket.put(key, data)
-        self._ends[folder] = at + len(data)
-
-    async def save(self, run: str, name: str, data: bytes) -> None:
-        """Keep a file of a run."""
-        await self._bucket.put(_run_key(run, name), data)
-
-    async def load(self, run: str, name: str) -> bytes:
-        """Return a file of a run."""
-        key = _run_key(run, name)
-        saved = await self._bucket.get(key)
-        if saved is not None:
-            return saved.data
-        entries = await self._bucket.listed(f"{key}/")
-        parts: dict[int, bytes] = {}
-        slots = anyio.CapacityLimiter(AT_ONCE)
-
-        async def read(entry: Entry) -> None:
-            async with slots:
-                found = await self._bucket.get(entry.key)
-                parts[_at(entry)] = found.data if found else b""
-
-        async with anyio.create_task_group() as tasks:
-            for entry in entries:
-                tasks.start_soon(read, entry)
-        if not parts:
-            raise NotInStore(f"{self._bucket.address(key)}: there is no such file")
-        data = bytearray()
-        for at, part in sorted(parts.items()):
-            if at != len(data):
-                text = f"{self._bucket.address(key)}: a part is missing at {len(data)}"
-                raise StoreError(text)
-            data += part
-        return bytes(data)
-
-    async def ids(self) -> Sequence[str]:
-        """Return the ids of known runs, in alphabetical order."""
-        found = await self._bucket.folders("runs/")
-        return sorted(name for name in found if name != _MARKERS)
-
-    async def reserve(self, run: str, lowest: int) -> int:
-        """Return a generation that no run of this store has, and keep it for *run*."""
-        async with self._turn:
-            number = 0
-            while not number:
-                async with self._writer.alone() as write:
-                    found = await self._bucket.listed("generations/")
-                    taken = {_at(each) for each in found}
-                    free = next(n for n in count(max(1, lowest)) if n not in taken)
-                    key = f"generations/{free:015d}"
-                    if await write.create(key, f"{run}\n".encode()):
-                        number = free
-        marker = _texts.marker_of(run, number)
-        await self._bucket.put(f"runs/{_MARKERS}/{marker}", b"")
-        return number
-
-    async def generations(self) -> Mapping[str, int]:
-        """Return the generation of each run that has reserved one; its last."""
-        found = await self._bucket.listed(f"runs/{_MARKERS}/")
-        pairs = (_texts.number_of(each.key.rpartition("/")[2]) for each in found)
-        return dict(sorted(pairs, key=lambda pair: pair[1]))
-
-
 async def _package(bucket: Bucket, package_id: str) -> Package:
     key = _key(package_id, _KNOWN)
     found = await bucket.get(key)
@@ -449,11 +353,6 @@ def _key(package_id: str, suffix: str) -> str:
 
 def _environment(package_id: str) -> str:
     return f"environments/{_texts.check_id(package_id)}.json"
-
-
-def _run_key(run: str, name: str) -> str:
-    segments = map(_texts.file_name, (run, *name.split("/")))
-    return f"runs/{'/'.join(segments)}"
 
 
 def _id(key: str) -> str:
@@ -472,10 +371,6 @@ def _known(entries: Sequence[Entry]) -> list[str]:
     """Return the ids of the packages among *entries*, oldest first."""
     ids = [_id(each.key) for each in entries if each.key.endswith(_KNOWN)]
     return sorted(ids, key=_texts.age)
-
-
-def _at(part: Entry) -> int:
-    return int(part.key.rpartition("/")[2])
 
 
 def _is(path: Path, sha256: str) -> bool:

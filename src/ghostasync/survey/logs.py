@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import attrs
 
 from .. import events as e
 from .._local.paths import build_log, host_log
+from .._local.together import at_once
 from ..errors import NotInStore, PlanError
 from ..history.runs import JOURNAL, run_named
 from ..journal import records
 from ..protocols import RunLog
 
 __all__ = ["Log"]
+
+AT_ONCE: Final = 16
+"""Logs that are read at once."""
 
 _GATE: Final = "after_wave"
 _HERE: Final = frozenset({"buildpack", "after_all_deploy", _GATE})
@@ -65,6 +70,8 @@ async def read_logs(
             case e.Started(modules=names, hosts=all_hosts):
                 modules |= dict.fromkeys(names)
                 hosts |= dict.fromkeys(all_hosts)
+            case e.Joined(hosts=joined):
+                hosts |= dict.fromkeys(joined)
             case e.Resolved(module=name):
                 modules[name] = None
     if host and host not in hosts:
@@ -77,11 +84,12 @@ async def read_logs(
             for name in [*([] if script == _GATE else modules), *gate]
         ]
     if script not in _HERE:
-        for name in [host] if host else hosts:
-            text = await _text(runs, run, host_log(name))
-            if script:
-                text = b"".join(_sections(text, script.encode()))
-            logs.append(Log(text, host=name))
+        chosen = [host] if host else [*hosts]
+        read = partial(_text, runs, run)
+        texts = await at_once(AT_ONCE, read, map(host_log, chosen))
+        for name, text in zip(chosen, texts, strict=True):
+            mine = b"".join(_sections(text, script.encode())) if script else text
+            logs.append(Log(mine, host=name))
     return tuple(log for log in logs if log.text)
 
 
