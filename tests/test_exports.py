@@ -82,12 +82,12 @@ PROMISED = {
     "ghostasync.protocols": """
         Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest
         ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
-        Source Store Transport
+        Source Store TestableStore Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
     "ghostasync.sources.git": "Git",
-    "ghostasync.stores": "DirectoryStore S3Store",
+    "ghostasync.stores": "DirectoryStore",
     "ghostasync.stores.directory": """
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore
     """,

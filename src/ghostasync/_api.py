@@ -44,7 +44,6 @@ from .protocols import (
     Store,
     Transport,
 )
-from .stores import S3Store
 from .survey.check import Finding, Overview, survey
 from .survey.history import HistoryEntry, of_hosts, of_store
 from .survey.logs import Log, read_logs
@@ -112,7 +111,7 @@ class BackPreview:
 async def _store_of(plan: Plan, store: Store | None) -> AsyncGenerator[Store | None]:
     """Hand out *store*, else the plan's where that has connections to give back."""
     own = None if store else open_store(plan, os.environ)[0]
-    if isinstance(own, S3Store):
+    if isinstance(own, AbstractAsyncContextManager):
         async with own:
             yield own
     else:

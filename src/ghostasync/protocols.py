@@ -38,6 +38,7 @@ __all__ = [
     "Session",
     "Source",
     "Store",
+    "TestableStore",
     "Transport",
 ]
 
@@ -455,6 +456,19 @@ class Store(Protocol):
     @property
     def runs(self) -> RunLog:
         """The records of runs."""
+
+
+@runtime_checkable
+class TestableStore(Protocol):
+    """A :class:`Store` that can tell beforehand whether it can be written to."""
+
+    async def require_writable(self) -> None:
+        """
+        Do nothing, unless what a run writes could not be kept; nothing is left behind.
+
+        Raises:
+            StoreError: The store cannot be written; the text says what to do.
+        """
 
 
 @runtime_checkable

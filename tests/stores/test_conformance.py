@@ -20,7 +20,8 @@ import pytest
 from ghostasync.errors import NotInStore, StoreError
 from ghostasync.model import Package, Revision
 from ghostasync.protocols import Environment, ManifestLine, Store
-from ghostasync.stores import DirectoryStore, S3Store
+from ghostasync.stores import DirectoryStore
+from ghostasync.stores.s3 import S3Store
 from ghostasync.testing import MemoryStore
 from tests.s3_servers import BUCKET, make_bucket
 

@@ -16,7 +16,7 @@ import pytest
 from ghostasync.errors import NotInStore, StoreError
 from ghostasync.model import Package, Revision, StoreSettings
 from ghostasync.protocols import Environment, ManifestLine
-from ghostasync.stores import S3Store
+from ghostasync.stores.s3 import S3Store
 from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
 from tests.s3_servers import BUCKET, S3Server, make_bucket
 

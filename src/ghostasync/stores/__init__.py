@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .directory import DirectoryStore
-from .s3 import S3Store
 
-__all__ = ["DirectoryStore", "S3Store"]
+# ``s3`` is imported where it is used: that takes some of the time of a start.
+__all__ = ["DirectoryStore"]
