@@ -196,13 +196,11 @@ class Environment:
     """
     The environment that a run added to a package, as its scripts saw it.
 
-    *variables* hold secrets too, so a store keeps them as secret as it can; *digest*
-    tells one environment from another.
+    *variables* hold secrets too, so a store keeps them as secret as it can.
     """
 
     package: str
     variables: Mapping[str, str] = attrs.field(repr=False)
-    digest: str = ""
 
 
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()

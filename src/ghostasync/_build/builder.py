@@ -321,7 +321,7 @@ class Builder:
                     known = await self.store.packages.package(line.package)
                     kept = await self.store.manifest.environment(line.package)
                     if known.content == packed.package.content and (
-                        kept is not None and kept.digest == environment
+                        kept is not None and digest(kept.variables) == environment
                     ):
                         await self._archive(known.id, packed.package.module)
                         return known

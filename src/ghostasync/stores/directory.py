@@ -7,7 +7,7 @@ A store that is a folder on this machine, or on a filesystem it shares.
     ID                     a random word, by which hosts tell stores apart
     MANIFEST               module:package:path:sha256:generation, a line a module
     packages/              see ``_packages``
-    environments/<id>.json of packages that were deployed, for as long as they are kept
+    environments/<id>.sh   of packages that were deployed, for as long as they are kept
     runs/<run>/…           journal, report, logs: a run here writes into it directly
     runs/by-generation/    <number>-<run>, an empty file for each that was reserved
 
@@ -210,14 +210,13 @@ class DirectoryManifest:
         # after it names others: a host that boots at any moment finds what it needs.
         _files.make_folder(root / "environments")
         for kept in environments:
-            _files.write(self._environment_file(kept.package), _texts.dump(kept))
+            file = self._environment_file(kept.package)
+            _files.write(file, _texts.dump_environment(kept))
         if moved != before:
             _files.write(root / "MANIFEST", text.encode("utf-8", "surrogateescape"))
         # MANIFEST has moved: what goes wrong with old files must not say otherwise.
         with suppress(OSError):
-            files = {
-                path.stem: path for path in (root / "environments").glob("*_*.json")
-            }
+            files = {path.stem: path for path in (root / "environments").glob("*_*.sh")}
             for package_id, path in files.items():
                 # A rollback needs what a release ran with for as long as it is there.
                 if not self._packages.has(package_id):
@@ -226,12 +225,12 @@ class DirectoryManifest:
     def _environment(self, package_id: str) -> Environment | None:
         path = self._environment_file(package_id)
         try:
-            return _texts.load(path.read_bytes(), Environment, str(path))
+            return _texts.load_environment(path.read_bytes(), package_id, str(path))
         except FileNotFoundError:
             return None
 
     def _environment_file(self, package_id: str) -> Path:
-        name = f"{_texts.check_id(package_id)}.json"
+        name = f"{_texts.check_id(package_id)}.sh"
         return self._folder.root / "environments" / name
 
 

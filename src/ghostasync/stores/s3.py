@@ -11,7 +11,7 @@ A store that is a bucket, or a folder of one, at Amazon or elsewhere.
         <id>.<sha256>.manifest the list that a host compares a release with
         <id>.json            the package as a value; written last and removed first, so
                              that a package is there exactly as long as this is
-    environments/<id>.json   of packages that were deployed, as long as they are kept
+    environments/<id>.sh     of packages that were deployed, as long as they are kept
     runs/<run>/<file>        what was saved whole
     runs/<run>/<file>/<at>   parts of a file that grows, by the byte where each begins
     runs/by-generation/<n>-<run>   which run has which number
@@ -167,7 +167,7 @@ class S3Manifest:
                     # moment finds what it needs.
                     for kept in environments:
                         key = _environment(kept.package)
-                        await self._bucket.put(key, _texts.dump(kept))
+                        await self._bucket.put(key, _texts.dump_environment(kept))
                     if moved == before:
                         return
                     if await write.swap("MANIFEST", data, found):
@@ -180,7 +180,8 @@ class S3Manifest:
         found = await self._bucket.get(key)
         if found is None:
             return None
-        return _texts.load(found.data, Environment, self._bucket.address(key))
+        name = self._bucket.address(key)
+        return _texts.load_environment(found.data, package_id, name)
 
     def _lines(self, found: Object | None) -> tuple[ManifestLine, ...]:
         text = found.data.decode("utf-8", "surrogateescape") if found else ""
@@ -352,7 +353,7 @@ def _key(package_id: str, suffix: str) -> str:
 
 
 def _environment(package_id: str) -> str:
-    return f"environments/{_texts.check_id(package_id)}.json"
+    return f"environments/{_texts.check_id(package_id)}.sh"
 
 
 def _id(key: str) -> str:
