@@ -655,6 +655,7 @@ def test_waves_are_spread_by_a_label_that_hosts_have(
 def test_every_key_that_is_not_true_or_false_has_a_rule() -> None:
     for cls, rules in RULES.items():
         kinds = {"bool", "Source", "Script", "Verify", "Deadlines", "Hook", "Gate"}
+        kinds.add("Signing")
         # A plug-in alone knows its own keys.
         kinds |= {"BalancerSettings", "Mapping[str, object]"}
         fields = attrs.fields_dict(cls)

@@ -38,7 +38,7 @@ from .._packaging.build import MESSAGE_FILE, Packed, pack
 from .._packaging.spool import Spool
 from .._packaging.unpack import unpack
 from ..protocols import Source, Store
-from .release import RECALLED, Release, fingerprint
+from .release import RECALLED, Release, fingerprint, require_as_named
 
 __all__ = ["Builder"]
 
@@ -157,6 +157,7 @@ class Builder:
         started = anyio.current_time()
         try:
             package = await self.store.packages.package(package_id)
+            require_as_named(package, await self.store.manifest.read())
             variables = await self.environment(module, package)
             release = await self._release(module, package, variables)
         except StoreError:
@@ -319,6 +320,7 @@ class Builder:
             if line.module == packed.package.module:
                 try:
                     known = await self.store.packages.package(line.package)
+                    require_as_named(known, [line])
                     kept = await self.store.manifest.environment(line.package)
                     if known.content == packed.package.content and (
                         kept is not None and digest(kept.variables) == environment

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
+from ..errors import StoreError
 from ..model import Module, Package
 from .._packaging.spool import Spool
+from ..protocols import ManifestLine
 
-__all__ = ["RECALLED", "Release", "fingerprint"]
+__all__ = ["RECALLED", "Release", "fingerprint", "require_as_named"]
 
 RECALLED = "recalled"
 """Stands for the fingerprint of a release that hosts have and the store has not."""
@@ -20,6 +22,21 @@ RECALLED = "recalled"
 def fingerprint(package: Package, environment: str) -> str:
     """Return the SHA-256 of a package's content and its environment's digest, in hex."""
     return hashlib.sha256(f"{package.content} {environment}".encode()).hexdigest()
+
+
+def require_as_named(package: Package, lines: Iterable[ManifestLine]) -> None:
+    """
+    Do nothing, unless MANIFEST names another package by the id of *package*.
+
+    Raises:
+        StoreError: It does: one of the two was changed.
+    """
+    for line in lines:
+        if line.package == package.id and line.sha256 != package.sha256:
+            raise StoreError(
+                f"{package.id} has sha256 {package.sha256[:12]}…, and MANIFEST names "
+                f"{line.sha256[:12]}…: one of them was changed; deploy the commit anew"
+            )
 
 
 @attrs.frozen(eq=False)

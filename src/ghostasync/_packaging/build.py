@@ -146,6 +146,7 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
         unpacked=_room(map(_size, entries)) + _room(map(len, ghost.values())),
         entries=len(entries) + len(ghost) + 1,
         scripts=tuple(sorted(order.scripts)),
+        manifest=hashlib.sha256(ghost["manifest"]).hexdigest(),
     )
     return Packed(package, archive, manifest)
 

@@ -31,7 +31,15 @@ from ..history.reports import still_stranded
 from ..model import Module, Plan
 from ..protocols import Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
-from .basis import Basis, Task, begin, require_writable, spec_of_look, this_user
+from .basis import (
+    Basis,
+    Task,
+    begin,
+    require_signing,
+    require_writable,
+    spec_of_look,
+    this_user,
+)
 from .hosts import leave_enough, leaves_out, place
 from .look import Reach, choose_hosts
 from .modules import in_manifest, served, to_deploy, wanted, whole_ids
@@ -83,6 +91,9 @@ async def plan_run(
     task = await _task(basis, goal, limit, reach)
     if carried_out and goal.builds:
         await require_writable(basis.store)
+    # Nobody is kept from going back: then MANIFEST stays, and the run says so.
+    if carried_out and goal.moves_manifest and not (goal.recalls or goal.only_back):
+        await require_signing(basis.store)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,
     # for hosts have them.
     if not task.goal.recalls and (problems := check_secrets(plan, basis.environ)):

@@ -44,6 +44,7 @@ from ..model import (
     Rollout,
     S3Source,
     Script,
+    Signing,
     Ssh,
     StoreSettings,
     Verify,
@@ -200,6 +201,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "env_vars": _VARIABLES,
         "secrets": _VARIABLES,
     },
+    Signing: {"key": _PLAIN, "command": _NO_NUL},
     StoreSettings: {
         "url": _text(
             'a path or "s3://bucket/prefix"', rf"{_BUCKET}|{_FULL}(?!.*://){_LINE}"
@@ -207,6 +209,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "keep": _whole(1),
         "endpoint_url": _HTTP,
         "region": _PLAIN,
+        "signers": _PLAIN,
         "sse": _words("AES256", "aws:kms", ""),
         "sse_key": _PLAIN,
         "checksums": _words(*get_args(Checksums)),
@@ -293,7 +296,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
 """Rules of all keys that do not take every value of their type."""
 
 # A finding names the place as it stands in the file: modules[0].buildpack, not .path.
-_UNNAMED: Final = {(Script, "path"), (Host, "name")}
+_UNNAMED: Final = {(Script, "path"), (Signing, "key"), (Host, "name")}
 """Fields that are written as a bare string, without their name."""
 
 

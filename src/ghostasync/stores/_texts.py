@@ -29,6 +29,7 @@ __all__ = [
     "join_manifest",
     "load",
     "load_environment",
+    "load_package",
     "marker_of",
     "merge",
     "module_of",
@@ -217,6 +218,19 @@ def load_environment(data: bytes, package_id: str, name: str) -> Environment:
         return Environment(package_id, parse_exports(data))
     except ValueError:
         raise StoreError(f"{name} is damaged; {_CURE}") from None
+
+
+def load_package(data: bytes, package_id: str, name: str) -> Package:
+    """
+    Read the package that is kept as *package_id*; *name* is what messages call it.
+
+    Raises:
+        StoreError: The data is damaged, or that of another package.
+    """
+    package = load(data, Package, name)
+    if package.id != package_id:
+        raise StoreError(f"{name} is damaged; {_CURE}")
+    return package
 
 
 def dump(kept: Package | Freeze) -> bytes:

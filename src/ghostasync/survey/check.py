@@ -27,10 +27,10 @@ from .._engine.stages.check import (
 )
 from .._engine.stages.connect import connect
 from .._engine.stages.upload import crowded, no_room
-from .._planning.basis import require_writable
+from .._planning.basis import require_signing, require_writable
 from .._remote.call import query
 from .._remote.facts import Facts, Trial, parse_trial
-from ..errors import HostError, StoreError
+from ..errors import HostError, PlanError, StoreError
 from ..protocols import Channel, Transport
 from ._ci import wrong_in_ci
 from ._scripts import read_scripts
@@ -130,7 +130,8 @@ async def _of_this_machine(spec: RunSpec) -> list[str]:
     wrong = [*wrong_in_ci(spec.plan, spec.store_url, spec.environ)]
     try:
         await require_writable(spec.store)
-    except StoreError as exc:
+        await require_signing(spec.store)
+    except (StoreError, PlanError) as exc:
         wrong.append(str(exc))
     return wrong
 
