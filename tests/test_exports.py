@@ -76,7 +76,7 @@ PROMISED = {
     "ghostasync.model": """
         Action App BalancerSettings Deadlines DirectorySource ExitStatus Gate GitSource
         Hook HookPlace Host HostKeys HostReport InventorySettings Layout Module
-        OnFailure Outcome Package Plan Proof Report Revision Rollout S3Source Script
+        OnFailure Outcome Package Plan Proof Report Revision Rollout S3Source Script Signing
         Source Ssh State StoreSettings Verify
     """,
     "ghostasync.protocols": """
@@ -87,7 +87,7 @@ PROMISED = {
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
     "ghostasync.sources.git": "Git",
-    "ghostasync.stores": "DirectoryStore",
+    "ghostasync.stores": "DirectoryStore Trust",
     "ghostasync.stores.directory": """
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore
     """,

@@ -24,7 +24,7 @@ from ghostasync import (
 from ghostasync.errors import StoreError
 from ghostasync.model import Signing, StoreSettings
 from ghostasync.testing import FakeHosts
-from tests.stores.test_signatures import make_key, public
+from tests.signing import make_key, public
 
 STORE: Final = "store/shop/prod/web"
 
@@ -89,9 +89,7 @@ async def by_redeploy(scene: Scene) -> Report:
 
 async def by_package(scene: Scene) -> Report:
     package = scene.packages[1]
-    return await deploy(
-        scene.plan, packages=[package], transport=scene.hosts.transport
-    )
+    return await deploy(scene.plan, packages=[package], transport=scene.hosts.transport)
 
 
 async def by_rollback(scene: Scene) -> Report:
@@ -118,7 +116,9 @@ def another_digest_in_manifest(scene: Scene) -> None:
 
 def another_archive(scene: Scene) -> None:
     archive = scene.kept / f"packages/{scene.packages[1]}.tar.zst"
-    archive.write_bytes((scene.kept / f"packages/{scene.packages[0]}.tar.zst").read_bytes())
+    archive.write_bytes(
+        (scene.kept / f"packages/{scene.packages[0]}.tar.zst").read_bytes()
+    )
 
 
 def half_an_archive(scene: Scene) -> None:
@@ -185,6 +185,22 @@ async def test_without_its_signers_nothing_is_taken(scene: Scene, road: Road) ->
         await road(scene)
 
     assert set(scene.hosts.serves.values()) <= {""}
+
+
+@pytest.mark.parametrize("scene", ["signed"], indirect=True)
+async def test_a_lost_key_is_replaced_as_the_manual_says(scene: Scene) -> None:
+    other = make_key(scene.plan.base / "other")
+    (scene.plan.base / "signers").write_text(f"bob {public(other)}\n")
+    settings = attrs.evolve(scene.plan.store, sign=Signing(key="other"))
+    scene.plan = attrs.evolve(scene.plan, store=settings)
+    with pytest.raises(StoreError, match="has no valid signature"):
+        await scene.deploys("3")
+
+    (scene.kept / "MANIFEST").unlink()
+    await scene.deploys("3")
+    await by_converge(scene)
+
+    assert set(scene.hosts.serves.values()) == {scene.packages[2]}
 
 
 @pytest.mark.parametrize("scene", ["signed"], indirect=True)

@@ -23,6 +23,7 @@ from ghostasync.stores import _signatures as signatures_module
 from ghostasync.stores._s3_client import Bucket
 from ghostasync.stores.s3 import S3Store
 from tests.s3_servers import BUCKET, make_bucket
+from tests.signing import make_key, public
 
 APP: Final = App("shop", "prod", "web")
 OLD: Final = "1700000000_site_4f2a9c1"
@@ -33,16 +34,6 @@ API: Final = "1700000000_api_4f2a9c1"
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signatures_module, "_PAUSE", 0)
-
-
-def make_key(path: Path, *options: str) -> Path:
-    command = ["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", str(path)]
-    subprocess.run([*command, *options], check=True)
-    return path
-
-
-def public(key: Path) -> str:
-    return " ".join(key.with_name(f"{key.name}.pub").read_text().split()[:2])
 
 
 def verify(folder: Path, statement: bytes) -> subprocess.CompletedProcess[bytes]:

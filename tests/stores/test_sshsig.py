@@ -14,7 +14,7 @@ import pytest
 from ghostasync.errors import StoreError
 from ghostasync.model import App, Signing, StoreSettings
 from ghostasync.stores import Trust, _sshsig
-from tests.stores.test_signatures import make_key, public
+from tests.signing import make_key, public
 
 STATEMENT: Final = b"ghostasync trial 1\n"
 PASSPHRASE: Final = "open sesame"
