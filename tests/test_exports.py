@@ -76,8 +76,8 @@ PROMISED = {
     "ghostasync.model": """
         Action App BalancerSettings Deadlines DirectorySource ExitStatus Gate GitSource
         Hook HookPlace Host HostKeys HostReport InventorySettings Layout Module
-        OnFailure Outcome Package Plan Proof Report Revision Rollout S3Source Script Signing
-        Source Ssh State StoreSettings Verify
+        OnFailure Outcome Package Plan Proof Report Revision Rollout S3Source Script
+        Signing Source Ssh State StoreSettings Transfer Verify
     """,
     "ghostasync.protocols": """
         Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest

@@ -51,6 +51,7 @@ __all__ = [
     "Ssh",
     "State",
     "StoreSettings",
+    "Transfer",
     "Verify",
 ]
 
@@ -615,6 +616,10 @@ that failed, while live hosts stay live and later waves do not start.
 """
 
 
+Transfer = Literal["push", "pull", "auto"]
+"""Ways in which releases get to hosts."""
+
+
 @attrs.frozen
 class Rollout:
     """Way of a fleet to the new release: waves, budgets, gates and deadlines."""
@@ -683,6 +688,17 @@ class Rollout:
 
     concurrency: int = 256
     """Hosts that transfer or run a script at once; others stay connected and wait."""
+
+    transfer: Transfer = "push"
+    """
+    How releases get to hosts: "push" sends them from here.
+
+    With "pull" each host fetches them from the store, which has to be in S3, by an
+    address that is good for a while. With "auto" hosts that cannot are sent to.
+    """
+
+    max_push: int = 50
+    """With transfer = "auto": the most hosts that are sent to."""
 
     confirm: float = 0
     """

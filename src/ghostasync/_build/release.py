@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import attrs
 
@@ -39,6 +39,10 @@ def require_as_named(package: Package, lines: Iterable[ManifestLine]) -> None:
             )
 
 
+async def _at_once() -> None:
+    """Wait for nothing: the package came from the store."""
+
+
 @attrs.frozen(eq=False)
 class Release:
     """
@@ -46,6 +50,7 @@ class Release:
 
     *spool* is the archive, open for all hosts; None where only hosts have the release.
     *fingerprint* is what a host keeps once the release has proven itself there.
+    *stored* waits until the store has the package, or raises why it has not.
     """
 
     module: Module
@@ -53,6 +58,7 @@ class Release:
     spool: Spool | None
     variables: Mapping[str, str] = attrs.field(repr=False)
     fingerprint: str
+    stored: Callable[[], Awaitable[None]] = _at_once
 
     @property
     def id(self) -> str:

@@ -29,7 +29,7 @@ from ..goal import (
 )
 from ..history.reports import still_stranded
 from ..model import Module, Plan
-from ..protocols import Balancer, Inventory, Store, Transport
+from ..protocols import AddressedPackages, Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
 from .basis import (
     Basis,
@@ -98,6 +98,7 @@ async def plan_run(
     # for hosts have them.
     if not task.goal.recalls and (problems := check_secrets(plan, basis.environ)):
         raise ConfigError(problems)
+    _require_addresses(basis)
     actor = actor or this_user(basis.environ)
     spec = RunSpec(
         id=basis.id,
@@ -136,6 +137,21 @@ async def plan_run(
     if not goal.script:
         leave_enough(plan, spec.fleet)
     return spec
+
+
+def _require_addresses(basis: Basis) -> None:
+    """
+    Do nothing, unless hosts are to fetch from a store that they cannot reach.
+
+    Raises:
+        PlanError: They are.
+    """
+    word = basis.plan.rollout.transfer
+    if word != "push" and not isinstance(basis.store.packages, AddressedPackages):
+        url = basis.store.url
+        raise PlanError(
+            f'rollout.transfer: "{word}", but hosts reach no store at {url}'
+        )
 
 
 async def plan_look(

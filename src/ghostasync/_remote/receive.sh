@@ -1,16 +1,20 @@
 #!/bin/sh
-# usage: receive DIR ID DECODER OWNER PROOF   (the archive is on stdin)
+# usage: receive DIR ID DECODER OWNER PROOF [SHA256 SECONDS]   (the archive is on stdin)
 # DIR: the module's folder. DECODER: zstd or gzip. OWNER: keep, as root, or drop. PROOF:
-# metadata or content.
+# metadata or content. With SHA256, the archive's, stdin has its address in place of it; it
+# is fetched, and given up after SECONDS without a byte.
 # Extracts the archive beside, proves it, flushes, then renames: a release is whole or
 # absent. stdout: nothing, or lines that start with "warning:".
 set -eu
-dir=$1 id=$2 decoder=$3 owner=$4 proof=$5
+dir=$1 id=$2 decoder=$3 owner=$4 proof=$5 sha256=${6-} silence=${7-}
 umask 022
 # Without TZ, find looks for the time zone with every file.
 export LC_ALL=C TZ=UTC0
 . ./parts/extract.sh
+. ./parts/sha256.sh
 . ./parts/verify.sh
+. ./parts/download.sh
+. ./parts/pull.sh
 . ./parts/flush.sh
 
 if [ -d "$dir/$id" ]; then
@@ -27,7 +31,12 @@ mkdir "$in"
 # A setgid bit of the folder above would be inherited by every folder of the release.
 chmod g-s "$in"
 cd "$in"
-extract
+if [ "$sha256" ]; then
+	IFS= read -r url
+	pull "$sha256" "$silence"
+else
+	extract
+fi
 
 cd release
 verify

@@ -47,6 +47,7 @@ from ..model import (
     Signing,
     Ssh,
     StoreSettings,
+    Transfer,
     Verify,
 )
 from ._structure import Findings, at
@@ -241,6 +242,8 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "on_failure": _words(*get_args(OnFailure)),
         "concurrency": _whole(1),
         "confirm": _SILENCE,
+        "transfer": _words(*get_args(Transfer)),
+        "max_push": _whole(0),
     },
     BalancerSettings: {"kind": _PLUGIN},
     InventorySettings: {"command": _NO_NUL, "plugin": _PLUGIN},

@@ -5,6 +5,7 @@ A store that is a bucket, or a folder of one, at Amazon or elsewhere.
 
     CONDITIONS               whether this store's conditional writes hold
     FROZEN, ID, MANIFEST     as in a directory
+    TRIAL                    what a host fetches that is to fetch archives
     packages/
         <id>.reserved        the id is taken
         <id>.<sha256>.tar.zst  the archive, under its digest
@@ -245,6 +246,7 @@ class S3Packages:
     _signatures: Signatures
     _manifest: S3Manifest
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock)
+    _tried: list[str] = attrs.field(factory=list)
 
     @property
     def are_here(self) -> bool:
@@ -323,6 +325,21 @@ class S3Packages:
             finally:
                 part.unlink(missing_ok=True)
         return path
+
+    async def address(self, package: Package | None, seconds: float) -> str:
+        """
+        Return a signed URL of an archive; without a package, of a small object.
+
+        It dies with the session of whoever signs, also before *seconds* are over.
+        """
+        if package is not None:
+            key = _key(package.id, f".{package.sha256}{_ARCHIVE}")
+            return await self._bucket.presigned(key, seconds)
+        async with self._turn:
+            if not self._tried:
+                await self._bucket.put("TRIAL", b"1")
+                self._tried.append("TRIAL")
+        return await self._bucket.presigned("TRIAL", seconds)
 
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
         """

@@ -22,6 +22,7 @@ from .._engine.stages.check import (
     findings,
     inspect,
     no_room_at_all,
+    no_way_to_store,
     rights,
     same_machine,
 )
@@ -227,6 +228,10 @@ async def _look_at(
     facts = seen.facts = ctx.known
     for text in [*findings(ctx, facts), *await rights(ctx)]:
         seen.add(text)
+    if text := await no_way_to_store(ctx):
+        seen.add(text)
+    elif ctx.name in ctx.run.pushed:
+        seen.add("cannot fetch from the store: releases are sent to it", warning=True)
     names = {module.name for module in ctx.modules}
     # The next release is about as large as the last one.
     missing = [
