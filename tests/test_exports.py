@@ -80,6 +80,7 @@ PROMISED = {
         Signing Source Ssh State StoreSettings Transfer Verify
     """,
     "ghostasync.protocols": """
+        AddressedPackages
         Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest
         ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
         Source Store TestableStore Transport

@@ -672,7 +672,7 @@ LITERALS = [
 
 def test_the_words_that_a_literal_has_are_those_that_its_key_takes() -> None:
     assert {name for _, name, _ in LITERALS} == {
-        *("host_keys", "proof", "on", "on_failure", "checksums"),
+        *("host_keys", "proof", "on", "on_failure", "checksums", "transfer"),
     }
     for cls, name, words in LITERALS:
         rule = RULES[cls][name]

@@ -2,7 +2,7 @@
 Pull: each host fetches the archive from the store by itself.
 
 How it works. The store signs an address that is good for one archive and some minutes;
-the host gets it on stdin, with the digest that the archive must have. ``receive.sh``
+the host gets it on stdin, with the digest that the archive must have. ``pull.sh``
 extracts while bytes come, and compares that digest besides all that it compares of an
 archive on stdin: what somebody put into the store in its place is never a release.
 """
@@ -54,7 +54,7 @@ class Pull:
         said = Tail()
         await call(
             ctx.session,
-            "receive",
+            "pull",
             ctx.paths.module(release.module.name),
             release.id,
             "zstd",
