@@ -1,11 +1,13 @@
 #!/bin/sh
 # usage: pull DIR ID DECODER OWNER PROOF SHA256 SECONDS   (an address is on stdin)
 # As receive, of an archive that this host fetches from the address; SHA256 is the
-# archive's. Gives up after SECONDS in which no byte came.
+# archive's. Gives up after SECONDS in which no byte came. Lines behind the address are
+# headers, for curl alone.
 # shellcheck disable=SC2034,SC2086,SC2154  # the parts use and assign them; $tool is words
 set -eu
 dir=$1 id=$2 decoder=$3 owner=$4 proof=$5 sha256=$6 seconds=$7
 IFS= read -r url
+headers=$(sed 's/.*/header = "&"/')
 . ./parts/incoming.sh
 . ./parts/download.sh
 

@@ -155,9 +155,12 @@ def _script(reader: Reader, raw: object, where: str) -> Script | None:
 def _signing(reader: Reader, raw: object, where: str) -> Signing | None:
     if isinstance(raw, str):
         return Signing(key=raw)
-    given = reader.keys(raw, ("command",), where, SIGNING_ALLOWED)
-    if not reader.findings.spoiled(where) and not given.get("command"):
-        reader.findings.add(where, f"gives nothing; allowed: {SIGNING_ALLOWED}")
+    given = reader.keys(raw, ("key", "command"), where, SIGNING_ALLOWED)
+    texts = [key for key, text in given.items() if text]
+    if not reader.findings.spoiled(where) and len(texts) > 1:
+        text = f"gives {' and '.join(texts)}; allowed: {SIGNING_ALLOWED}"
+        reader.findings.add(where, text)
+        return None
     return reader.table(Signing, given, where)
 
 

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2154  # the others assign url
 download() { # gives up after $1 seconds of silence; $2 is a range of bytes, or empty
 	if command -v curl >/dev/null; then
-		printf 'url = "%s"\n' "$url" | curl -sSfL -K - ${2:+-r "$2" -m "$1"} \
+		printf 'url = "%s"\n%s\n' "$url" "${headers-}" | curl -sSfL -K - ${2:+-r "$2" -m "$1"} \
 			--connect-timeout "$1" --speed-limit 1 --speed-time "$1"
 	elif wget --version 2>/dev/null | grep -q GNU; then
 		# Its own words have the address in them.
