@@ -80,10 +80,10 @@ PROMISED = {
         Signing Source Ssh State StoreSettings Transfer Verify
     """,
     "ghostasync.protocols": """
-        AddressedPackages
-        Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest
-        ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
-        Source Store TestableStore Transport
+        AddressedPackages Balancer BootStore Channel Environment Freeze GzipPackages
+        HostAccess Inventory Lineage Manifest ManifestLine Notifier Observer
+        OnOutput Packages PartialBalancer RunLog Session Source Store
+        TestableStore Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",

@@ -24,11 +24,11 @@ import anyio
 import attrs
 
 from ._engine.spec import PastRelease, RunSpec
-from ._planning import boot
 from ._planning.basis import open_store, this_user
+from ._planning.boot import boot_facts
 from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
-from ._remote.boot import unit, user_data
+from ._remote.boot import boot_text, unit, user_data
 from ._run.freeze import freeze_hosts
 from ._run.notify import notifiers_of
 from ._run.run import Run
@@ -39,6 +39,7 @@ from .history.chain import broken
 from .model import Package, Plan, Report
 from .protocols import (
     Balancer,
+    BootStore,
     Freeze,
     Inventory,
     Notifier,
@@ -59,6 +60,7 @@ __all__ = [
     "RunOptions",
     "boot_script",
     "boot_unit",
+    "boot_user_data",
     "build",
     "check",
     "converge",
@@ -896,7 +898,6 @@ def boot_script(
     group: str = "",
     hook: str = "",
     wait: int = 900,
-    packed: bool = False,
 ) -> str:
     """
     Return a script for ``/bin/sh`` by which a new host gets what MANIFEST names.
@@ -915,19 +916,41 @@ def boot_script(
 
         wait: Seconds to wait for the network, the store and another run.
 
-        packed: At most 16 KiB, as a cloud takes them for user data.
+    Raises:
+        ConfigError: The plan is wrong.
+        PlanError: Hosts could not reach the store.
+    """
+    how = {"base_url": base_url, "group": group, "hook": hook}
+    return boot_text(boot_facts(plan, os.environ, **how, wait=wait))
+
+
+@_closing_store
+async def boot_user_data(
+    plan: Plan,
+    *,
+    base_url: str = "",
+    group: str = "",
+    hook: str = "",
+    wait: int = 900,
+    store: Store | None = None,
+) -> str:
+    """
+    Return a short script, for user data, that runs the one of :func:`boot_script`.
+
+    It fetches that one from the store, where it is kept under its digest, and takes no
+    other. The arguments are those of :func:`boot_script`.
 
     Raises:
         ConfigError: The plan is wrong.
-        PlanError: Hosts could not reach the store, or the script is too long.
+        PlanError: Hosts could not reach the store.
+        StoreError: The store does not keep the script.
     """
-    text = boot.boot_script(
-        plan, os.environ, base_url=base_url, group=group, hook=hook, wait=wait
-    )
-    try:
-        return user_data(text) if packed else text
-    except ValueError as exc:
-        raise PlanError(f"boot-script: {exc}") from exc
+    how = {"base_url": base_url, "group": group, "hook": hook}
+    facts = boot_facts(plan, os.environ, **how, wait=wait)
+    kept, _ = open_store(plan, os.environ, store)
+    if not isinstance(kept, BootStore):
+        raise PlanError(f"boot-script: the store {kept.url} keeps no scripts for hosts")
+    return user_data(facts, await kept.keep_boot(os.fsencode(boot_text(facts))))
 
 
 def boot_unit() -> str:

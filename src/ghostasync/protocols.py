@@ -22,9 +22,11 @@ from .model import Host, Package, Report, Revision
 __all__ = [
     "AddressedPackages",
     "Balancer",
+    "BootStore",
     "Channel",
     "Environment",
     "Freeze",
+    "GzipPackages",
     "HostAccess",
     "Inventory",
     "Lineage",
@@ -327,6 +329,19 @@ class AddressedPackages(Protocol):
         """
 
 
+@runtime_checkable
+class GzipPackages(Protocol):
+    """:class:`Packages` that keep archives as gzip, too, for hosts that lack zstd."""
+
+    async def publish_gzip(self, package: Package, archive: Path) -> None:
+        """
+        Keep *archive*, that of a published package as gzip; it may be moved away.
+
+        Raises:
+            StoreError: The store failed.
+        """
+
+
 class Manifest(Protocol):
     """
     MANIFEST: the package of each module that a booting instance gets.
@@ -471,6 +486,19 @@ class Store(Protocol):
     @property
     def runs(self) -> RunLog:
         """The records of runs."""
+
+
+@runtime_checkable
+class BootStore(Protocol):
+    """A :class:`Store` from which hosts that boot get their script."""
+
+    async def keep_boot(self, script: bytes) -> str:
+        """
+        Keep a script as ``boot/<sha256>``, and return its sha256 in hex.
+
+        Raises:
+            StoreError: The store failed.
+        """
 
 
 @runtime_checkable

@@ -8,9 +8,16 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from http.server import (
+    BaseHTTPRequestHandler,
+    SimpleHTTPRequestHandler,
+    ThreadingHTTPServer,
+)
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import attrs
 import pytest
@@ -19,6 +26,7 @@ from ghostasync import StoreSettings, boot_script
 from ghostasync.model import Signing
 from ghostasync.stores._s3_client import Bucket
 from tests.fleet.conftest import StartFleet
+from tests.fleet.layout import tools_but
 from tests.fleet.people import Person, Town
 from tests.fleet.sample_app import SECRET, SampleApp
 from tests.s3_servers import BUCKET, S3Server, make_bucket
@@ -53,30 +61,35 @@ class Place:
     def bare(self) -> str:
         return self.town.sample.fleet.hosts[-1].name
 
-    def script(self, **options: Any) -> Path:
+    def script(self, text: str) -> Path:
         path = self.town.sample.folder / f"boot-{secrets.token_hex(2)}"
-        options = {"wait": 60, **options}
-        path.write_text(boot_script(self.person.plan, **options))
+        path.write_text(text)
         return path
 
     def boots(
-        self, *words: str, env: Mapping[str, str] | None = None, **options: Any
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        path: str = "$PATH",
+        text: str = "",
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
+        text = text or boot_script(self.person.plan, **{"wait": 60, **options})
         environ = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.server.endpoint}
         pairs = {**environ, **(env or {})}
         line = " ".join(
             [
-                *("env", "-i", "PATH=$PATH", "HOME=/root"),
+                *("env", "-i", f"PATH={path}", "HOME=/root"),
                 *(f"'{name}={value}'" for name, value in pairs.items()),
-                *("/bin/sh", str(self.script(**options)), *words),
+                *("/bin/sh", str(self.script(text)), *words),
             ]
         )
-        began = time.monotonic()
         try:
             done = self.town.sample.fleet.shell(self.bare, f"{line} 2>&1")
         except subprocess.CalledProcessError as exc:
-            return subprocess.CompletedProcess([], exc.returncode, exc.stdout, exc.stderr)
-        print(f"booted in {time.monotonic() - began:.1f} s")
+            return subprocess.CompletedProcess(
+                [], exc.returncode, exc.stdout, exc.stderr
+            )
         return subprocess.CompletedProcess([], 0, done, "")
 
     def log(self) -> str:
@@ -85,9 +98,13 @@ class Place:
 
 
 def place(
-    start: StartFleet, folder: Path, server: S3Server, count: int = 2, **store: Any
+    start: StartFleet,
+    folder: Path,
+    server: S3Server,
+    tools: Sequence[Mapping[str, str]] = (),
+    **store: Any,
 ) -> Place:
-    fleet = start(count)
+    fleet = start(2, tools=tools)
     town = Town(SampleApp.create(folder, fleet, "site"))
     person = town.moves_in("ann", secrets={"TOKEN": SECRET, **server.environ})
     url = f"s3://{BUCKET}/{secrets.token_hex(4)}"
@@ -100,8 +117,10 @@ def tree(folder: Path) -> dict[str, tuple[Any, ...]]:
     found = {}
     for path in sorted(folder.rglob("*")):
         facts = path.lstat()
-        kind = path.readlink() if path.is_symlink() else facts.st_size
-        if path.is_file() and not path.is_symlink():
+        kind: object = ""
+        if path.is_symlink():
+            kind = path.readlink()
+        elif path.is_file():
             kind = path.read_bytes()
         # A link to what is shared is made on each host.
         times = int(facts.st_mtime) if path.is_file() and not path.is_symlink() else 0
@@ -156,8 +175,9 @@ def test_a_host_boots_with_what_the_signers_signed_and_with_nothing_else(
 ) -> None:
     key = make_key(tmp_path / "key")
     (tmp_path / "signers").write_text(f"ann@example.com {public(key)}\n")
-    how = {"sign": Signing(key=str(key)), "signers": str(tmp_path / "signers")}
-    here = place(sshd_fleet, tmp_path, server, **how)
+    signers = str(tmp_path / "signers")
+    sign = Signing(key=str(key))
+    here = place(sshd_fleet, tmp_path, server, sign=sign, signers=signers)
     here.person.deploys("1")
 
     # Somebody who can write to the store adds a variable.
@@ -231,7 +251,7 @@ def test_a_host_follows_only_where_it_is_told_to(
     assert here.town.serves() == here.town.all_on("2")
     assert_same(here.town.sample, "h1", here.bare)
 
-    # A rollback knows what the host had; and a host that came later than MANIFEST stays.
+    # A rollback knows what it had; and a host that is later than MANIFEST stays.
     everywhere = here.town.sample.fleet.hosts
     here.person.change(hosts=everywhere)
     assert here.person.status.exit == 0, here.person.status.stdout
@@ -254,7 +274,9 @@ def test_a_host_whose_post_deploy_fails_goes_back_and_says_so(
     site = here.town.sample.repositories["site"]
     last = site.path / "deploy/post_deploy"
     text = last.read_text()
-    site.script("post_deploy", f'{text}[ "$GHOST_HOST" = h1 ] || {{ echo no disk; exit 3; }}\n')
+    site.script(
+        "post_deploy", f'{text}[ "$GHOST_HOST" = h1 ] || {{ echo no disk; exit 3; }}\n'
+    )
     here.person.deploys("2")
 
     failed = here.boots("--follow")
@@ -275,7 +297,7 @@ def test_a_host_that_boots_during_a_deploy_ends_where_the_fleet_does(
     here = place(sshd_fleet, tmp_path, server)
     here.person.deploys("1")
     site = here.town.sample.repositories["site"]
-    gate = 'until [ -e /ghost/gate ]; do sleep 0.1; done\n'
+    gate = "until [ -e /ghost/gate ]; do sleep 0.1; done\n"
     text = (site.path / "deploy/post_deploy").read_text()
     site.script("post_deploy", f'{text}[ "$GHOST_ACTION" != boot ] || {gate}')
     here.person.deploys("2")
@@ -303,3 +325,125 @@ def in_thread(act: Any, server: S3Server, *args: object) -> Any:
     thread.start()
     thread.join()
     return found[0]
+
+
+def test_a_host_without_zstd_boots(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    lacks = tools_but("zstd", "openssl")
+    here = place(sshd_fleet, tmp_path, server, [tools_but(), lacks])
+    here.person.deploys("1")
+
+    booted = here.boots(path="/mnt")
+
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert here.town.serves() == here.town.all_on("1")
+    assert_same(here.town.sample, "h1", here.bare)
+
+
+def test_user_data_is_short_and_takes_one_script_alone(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    text = here.person.read("boot-script", "--user-data", "--wait", "30").stdout
+    assert text.startswith("#!/bin/sh\n")
+    assert len(text) < 16_384
+    assert SECRET not in text
+    to = f"{tmp_path}/lib/boot"
+
+    booted = here.boots(text=text, env={"GHOSTASYNC_BOOT": to})
+
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert here.town.serves() == here.town.all_on("1")
+
+    async def spoil() -> None:
+        url = f"{here.person.plan.store.url}/shop/prod/web/blue"
+        bucket = Bucket(url, server.settings)
+        (entry,) = await bucket.listed("boot/")
+        await bucket.put(entry.key, b"#!/bin/sh\ntouch /ghost/evil\n")
+        await bucket.aclose()
+
+    in_thread(spoil, server)
+    refused = here.boots(text=text, env={"GHOSTASYNC_BOOT": to})
+    assert refused.returncode == 1
+    assert "is another script" in refused.stdout
+    assert not here.town.sample.fleet.path(here.bare, "/ghost/evil").exists()
+
+    unit = here.person.read("boot-script", "--unit").stdout
+    assert "ExecStart=/bin/sh /var/lib/ghostasync/boot" in unit
+
+
+def test_a_folder_that_is_served_will_do(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    """Also for a host without zstd, where others of the fleet are such, too."""
+    lacks = tools_but("zstd")
+    here = place(sshd_fleet, tmp_path, server, [lacks, lacks])
+    store = StoreSettings(url=str(tmp_path / "store"))
+    here.person.change(store=store)
+    here.person.deploys("1")
+    refused = here.person.read("boot-script")
+    assert refused.exit == 2
+    assert "--base-url" in refused.stderr
+
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "store")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{served.server_port}"
+        booted = here.boots(base_url=url, path="/mnt")
+        served.shutdown()
+        thread.join()
+
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert here.town.serves() == here.town.all_on("1")
+    assert_same(here.town.sample, "h1", here.bare)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_auto_scaling_is_told_how_it_went(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, fails: bool
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    if fails:
+        release = here.town.release("1")
+
+        async def lose() -> None:
+            url = f"{here.person.plan.store.url}/shop/prod/web/blue"
+            bucket = Bucket(url, server.settings)
+            await bucket.delete([f"environments/{release}.sh"])
+            await bucket.aclose()
+
+        in_thread(lose, server)
+    asked: list[str] = []
+
+    class Scaling(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            assert self.headers["authorization"].startswith("AWS4-HMAC-SHA256 ")
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Scaling) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{served.server_port}"
+        env = {"AWS_ENDPOINT_URL_AUTO_SCALING": url}
+        booted = here.boots(env=env, group="web one", hook="boot", wait=5)
+        served.shutdown()
+        thread.join()
+
+    assert (booted.returncode != 0) == fails, booted.stdout
+    (call,) = asked
+    query = dict(parse_qsl(call.partition("?")[2]))
+    assert query["Action"] == "CompleteLifecycleAction"
+    assert query["LifecycleActionResult"] == ("ABANDON" if fails else "CONTINUE")
+    assert (query["AutoScalingGroupName"], query["LifecycleHookName"]) == (
+        *("web one", "boot"),
+    )
+    assert query["InstanceId"].startswith("i-")

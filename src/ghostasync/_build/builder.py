@@ -15,7 +15,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -31,13 +31,13 @@ from .._local.output import Listener
 from .._local.scripts import locked, script
 from .._lint.offline import warning
 from .._local.redact import Redactor
-from ..errors import BuildError, SourceError, StoreError
+from ..errors import BuildError, PackageError, SourceError, StoreError
 from ..goal import Goal
 from ..model import Module, Package, Plan, Revision, Script
 from .._packaging.build import MESSAGE_FILE, Packed, pack
-from .._packaging.spool import Spool
+from .._packaging.spool import Spool, write_gzip
 from .._packaging.unpack import unpack
-from ..protocols import Source, Store
+from ..protocols import GzipPackages, Source, Store
 from .release import RECALLED, Release, fingerprint, require_as_named
 
 __all__ = ["Builder"]
@@ -72,6 +72,7 @@ class Builder:
     _trees: dict[str, Path] = attrs.field(factory=dict, init=False)
     _publishing: TaskGroup = attrs.field(init=False)
     _on_their_way: dict[str, anyio.Event] = attrs.field(factory=dict, init=False)
+    _gzipping: list[anyio.Event] = attrs.field(factory=list, init=False)
     _unpublished: dict[str, StoreError | OSError] = attrs.field(
         factory=dict, init=False
     )
@@ -127,6 +128,18 @@ class Builder:
         release = await self._release(module, package, variables, archive)
         self._packaged(release, started, reused=archive is None)
         return release
+
+    async def gzipped(self, releases: Iterable[Release] = ()) -> None:
+        """
+        Wait until the store has what was built as gzip as well, if it keeps that.
+
+        *releases* are made into gzip where the store has none of them. What fails is
+        warned of: hosts that lack zstd could not boot.
+        """
+        for release in releases:
+            await self._publish_gzip(release.package)
+        for each in self._gzipping:
+            await each.wait()
 
     async def published(self) -> None:
         """
@@ -321,7 +334,31 @@ class Builder:
             await self._publish(packed)
         except (StoreError, OSError) as exc:
             self._unpublished[packed.package.id] = exc
+            done.set()
+            return
+        made = anyio.Event()
+        self._gzipping.append(made)
         done.set()
+        await self._publish_gzip(packed.package)
+        made.set()
+
+    async def _publish_gzip(self, package: Package) -> None:
+        packages = self.store.packages
+        if not isinstance(packages, GzipPackages):
+            return
+        folder = self._copies(package.module)
+        into = folder / f"{package.id}.tar.gz"
+        try:
+            archive = await packages.archive(package.id, folder)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            into.unlink(missing_ok=True)
+            await to_thread.run_sync(write_gzip, archive, into)
+            await packages.publish_gzip(package, into)
+        except (StoreError, PackageError, OSError) as exc:
+            text = f"hosts that lack zstd cannot boot into {package.id}: {exc}"
+            self.note(e.Warned(text))
+        finally:
+            into.unlink(missing_ok=True)
 
     async def _equal_package(self, packed: Packed, environment: str) -> Package | None:
         """Return the package that MANIFEST names, if *packed* is no different from it."""

@@ -13,7 +13,7 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,7 +28,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import ZstdError, ZstdFile
 
-__all__ = ["Encoded", "Spool"]
+__all__ = ["Encoded", "Spool", "write_gzip"]
 
 CHUNK: Final = 256 << 10
 """Bytes handed out at once: eight full packets of SSH."""
@@ -109,21 +109,40 @@ def _as_it_is(archive: Path, nbytes: int) -> Encoded:
         raise PackageError(f"{archive}: {error.strerror}") from error
 
 
+def write_gzip(archive: Path, into: Path) -> None:
+    """
+    Recode *archive* into the new file *into*, in a worker thread.
+
+    Raises:
+        PackageError: The archive has changed, or there is no room.
+    """
+    with _recoding(archive), into.open("xb") as file:
+        _recode(archive, file)
+
+
 def _gzipped(archive: Path, _: int) -> Encoded:
     """Recode *archive* into a file without a name beside it."""
     # A file without a name is gone with this process, however that ends.
+    with _recoding(archive), tempfile.TemporaryFile(dir=archive.parent) as file:
+        _recode(archive, file)
+        return Encoded(file)
+
+
+def _recode(archive: Path, file: IO[bytes]) -> None:
     compressor = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_FORMAT)
+    with ZstdFile(archive) as tar:
+        while block := tar.read(STEP):
+            from_thread.check_cancelled()
+            file.write(compressor.compress(block))
+    file.write(compressor.flush())
+    file.flush()
+
+
+@contextlib.contextmanager
+def _recoding(archive: Path) -> Generator[None]:
+    """Turn what goes wrong into a PackageError."""
     try:
-        with (
-            ZstdFile(archive) as tar,
-            tempfile.TemporaryFile(dir=archive.parent) as file,
-        ):
-            while block := tar.read(STEP):
-                from_thread.check_cancelled()
-                file.write(compressor.compress(block))
-            file.write(compressor.flush())
-            file.flush()
-            return Encoded(file)
+        yield
     except (ZstdError, EOFError) as error:
         raise PackageError(f"{archive}: {error}") from error
     except OSError as error:

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 from .._local.paths import app_path, local_path, store_url
-from .._remote.boot import boot_text
 from ..config import check_plan
 from ..errors import ConfigError, PlanError
 from ..model import Plan
 
-__all__ = ["boot_script"]
+__all__ = ["boot_facts"]
 
 
-def boot_script(
+def boot_facts(
     plan: Plan,
     environ: Mapping[str, str],
     *,
@@ -24,9 +23,9 @@ def boot_script(
     group: str = "",
     hook: str = "",
     wait: int = 900,
-) -> str:
+) -> dict[str, str]:
     """
-    Return the text of the script; see :func:`ghostasync.boot_script`.
+    Return what the script of a plan begins with; see :func:`ghostasync.boot_script`.
 
     Raises:
         ConfigError: The plan is wrong. PlanError: Hosts could not reach the store, or a
@@ -39,35 +38,33 @@ def boot_script(
     app, store, rollout = plan.app, plan.store, plan.rollout
     deadlines = rollout.deadlines
     user = plan.ssh.sudo_user or plan.ssh.user
-    return boot_text(
-        {
-            "app": app.name,
-            "env": app.env,
-            "role": app.role,
-            "color": app.color,
-            "app_path": app_path(app),
-            "root": plan.layout.root,
-            "user": user,
-            "proof": plan.layout.proof,
-            "keep": str(plan.layout.keep),
-            **_place(plan, environ, base_url),
-            "region": store.region,
-            "signers": _signers(plan, environ),
-            "group": group,
-            "hook": hook,
-            "wait": str(wait),
-            # A clock that is behind this has not been set yet.
-            "after": str(int(time.time()) - 86_400),
-            "action": "boot",
-            "pre_deploy": str(math.ceil(deadlines.pre_deploy)),
-            "post_deploy": str(math.ceil(deadlines.post_deploy)),
-            "verify": str(math.ceil(deadlines.verify)),
-        }
-    )
+    return {
+        "app": app.name,
+        "env": app.env,
+        "role": app.role,
+        "color": app.color,
+        "app_path": app_path(app),
+        "root": plan.layout.root,
+        "user": user,
+        "proof": plan.layout.proof,
+        "keep": str(plan.layout.keep),
+        **_place(plan, environ, base_url),
+        "region": store.region,
+        "signers": _signers(plan, environ),
+        "group": group,
+        "hook": hook,
+        "wait": str(wait),
+        # A clock that is behind this has not been set yet.
+        "after": str(int(time.time()) - 86_400),
+        "action": "boot",
+        "pre_deploy": str(math.ceil(deadlines.pre_deploy)),
+        "post_deploy": str(math.ceil(deadlines.post_deploy)),
+        "verify": str(math.ceil(deadlines.verify)),
+    }
 
 
 def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, str]:
-    """Return where the store is for hosts: a bucket, or an address that anybody reads."""
+    """Return where hosts find the store: in a bucket, or at an address without keys."""
     url = store_url(plan.store, environ, plan.base)
     if base_url:
         scheme, host, path = urlsplit(base_url)[:3]
@@ -83,8 +80,8 @@ def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, s
         }
     if not url.startswith("s3://"):
         raise PlanError(
-            f"boot-script: hosts reach no folder ({url}): serve it by HTTP to them alone "
-            "and say --base-url, or keep the store in S3"
+            f"boot-script: hosts reach no folder ({url}): serve it by HTTP, to them"
+            " alone, and say --base-url; or keep the store in S3"
         )
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     folder = quote("/".join(filter(None, (prefix.strip("/"), app_path(plan.app)))))
@@ -97,7 +94,9 @@ def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, s
         origin = f"{scheme}://{bucket}.{host}"
     elif by_path and not endpoint:
         if not plan.store.region:
-            raise PlanError("store.region: is needed for a bucket with dots in its name")
+            raise PlanError(
+                "store.region: is needed for a bucket with dots in its name"
+            )
         origin = f"https://s3.{plan.store.region}.amazonaws.com"
     if by_path:
         folder = f"{quote(bucket)}/{folder}"

@@ -1,15 +1,13 @@
 """
 The script by which a host that boots sets itself up, without a controller.
 
-It is ``boot.sh`` with the scripts of a deploy behind it, and with the facts of one app in
-front; nothing in it is secret. What a module needs beyond its tree, such as who runs its
+It is ``boot.sh`` with the scripts of a deploy and the facts of one app in front.
+Nothing in it is secret. What a module needs beyond its tree, such as who runs its
 scripts, comes with its package, in ``ghost/boot``.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 import os
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -24,8 +22,8 @@ _CALLED: Final = (
 )
 """The scripts that ``boot.sh`` calls."""
 
-_LARGEST: Final = 16_384
-"""Bytes that a cloud takes as user data."""
+_OF_STORE: Final = ("bucket", "origin", "folder", "region", "wait", "after")
+"""The facts by which the store is read."""
 
 
 def boot_text(facts: Mapping[str, str]) -> str:
@@ -33,46 +31,34 @@ def boot_text(facts: Mapping[str, str]) -> str:
     return os.fsdecode(b"\n".join(_lines(facts)))
 
 
-def _lines(facts: Mapping[str, str]) -> Iterator[bytes]:
+def _head(facts: Mapping[str, str]) -> Iterator[bytes]:
     yield b"#!/bin/sh"
     yield b"# Made by `ghostasync boot-script`: see docs/boot.md of ghostasync."
     for name, value in facts.items():
         yield name.encode() + b"=" + quote(value)
+
+
+def _lines(facts: Mapping[str, str]) -> Iterator[bytes]:
+    yield from _head(facts)
     yield b"text() {\ncase $1 in"
     for name in _CALLED:
-        yield name.encode() + b") cat <<'GHOSTASYNC'\n" + body(name) + b"\nGHOSTASYNC\n;;"
+        yield (
+            name.encode() + b") cat <<'GHOSTASYNC'\n" + body(name) + b"\nGHOSTASYNC\n;;"
+        )
     yield b"bytes) cat <<'GHOSTASYNC'\n" + body("parts/bytes") + b"\nGHOSTASYNC\n;;"
     yield b"esac\n}"
     yield body("boot")
     yield b""
 
 
-def user_data(text: str) -> str:
+def user_data(facts: Mapping[str, str], script: str) -> str:
     """
-    Return a script of at most 16 KiB that unpacks and runs *text*.
+    Return a short script that gets the long one from the store, and runs it.
 
-    Raises:
-        ValueError: It cannot be made as short.
+    *script* is the sha256 of that one, in hex.
     """
-    packed = base64.b64encode(gzip.compress(os.fsencode(text), 9, mtime=0)).decode()
-    short = (
-        "#!/bin/sh\n"
-        "# Made by `ghostasync boot-script --user-data`.\n"
-        "set -eu\n"
-        "umask 077\n"
-        "to=${GHOSTASYNC_BOOT:-/var/lib/ghostasync/boot}\n"
-        'mkdir -p "${to%/*}"\n'
-        "chmod 755 \"${to%/*}\"\n"
-        'base64 -d <<\'GHOSTASYNC\' | gzip -d >"$to.new"\n'
-        f"{packed}\n"
-        "GHOSTASYNC\n"
-        'chmod 755 "$to.new"\n'
-        'mv "$to.new" "$to"\n'
-        'exec /bin/sh "$to" "$@"\n'
-    )
-    if len(short) > _LARGEST:
-        raise ValueError(f"{len(short)} bytes, and user data has {_LARGEST} at most")
-    return short
+    own = {name: facts[name] for name in _OF_STORE} | {"script": script}
+    return os.fsdecode(b"\n".join([*_head(own), body("user_data"), b""]))
 
 
 def unit(path: str) -> str:

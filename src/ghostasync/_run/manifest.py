@@ -76,10 +76,20 @@ class ManifestMove:
                 for r in run.releases
                 if r.module.name not in run.overtaken
             ]
+            await self._offer_gzip()
             for name in sorted(run.overtaken):
                 run.note(e.Warned(f"MANIFEST stays for {name}: a later run moved it"))
             moved = await self._move(lines)
             run.protected = {m: frozenset({p}) for m, p in moved.items()}
+
+    async def _offer_gzip(self) -> None:
+        """Have the store keep what hosts without zstd boot from, before they may."""
+        # Hosts that join are like those that are there. A store that is elsewhere gets
+        # it while hosts work, one that is here only where somebody needs it.
+        facts = [ctx.attempt.facts for ctx in self.hosts]
+        lack = any(f and "zstd" not in f.tools for f in facts)
+        here = self.run.spec.store.packages.are_here
+        await self.builder.gzipped(self.run.releases if here and lack else ())
 
     async def _keep_environments(self) -> None:
         """Keep what releases run with that MANIFEST does not name, for a rollback."""

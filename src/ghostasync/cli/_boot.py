@@ -1,13 +1,16 @@
-"""``ghostasync boot-script``, which contacts nobody: it prints what hosts run."""
+"""``ghostasync boot-script``, which prints what new hosts run."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
+from typing import Any
 
 import ghostasync as api
 
 from ..errors import PlanError
 from ._options import COMMON, Common, Flag
+from ._running import run_async
 from ._sink import show
 
 __all__ = ["boot_script"]
@@ -27,8 +30,8 @@ def boot_script(
     Print the script by which a new host gets what MANIFEST names, by itself.
 
     Args:
-        user_data: In at most 16 KiB, for cloud-init: it unpacks the script to
-            /var/lib/ghostasync/boot, and runs it.
+        user_data: Print a short one for cloud-init: it gets the script from the store,
+            which keeps it, to /var/lib/ghostasync/boot, and runs it.
 
         unit: Print a unit of systemd instead, that runs that script at every boot.
 
@@ -47,13 +50,12 @@ def boot_script(
     if unit:
         text = api.boot_unit()
     else:
-        text = api.boot_script(
-            options.plan(),
-            base_url=base_url,
-            group=group,
-            hook=hook,
-            wait=wait,
-            packed=user_data,
+        told: dict[str, Any] = {"base_url": base_url, "group": group, "hook": hook}
+        kept = partial(api.boot_user_data, options.plan(), wait=wait, **told)
+        text = (
+            run_async(kept)
+            if user_data
+            else api.boot_script(options.plan(), wait=wait, **told)
         )
     show(text.splitlines(), sys.stdout)
     return 0

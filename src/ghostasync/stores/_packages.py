@@ -4,6 +4,7 @@ The folder of packages.
 ::
 
     <id>.tar.zst     the archive
+    <id>.tar.gz      the same as gzip, where hosts lack zstd, and .tar.gz.sha256
     <id>.manifest    the list that a host compares a release with
     <id>.json        the package as a value; written last and removed first, so that a
                      package is there exactly as long as this file is
@@ -31,6 +32,8 @@ ARCHIVE: Final = ".tar.zst"
 MANIFEST: Final = ".manifest"
 KNOWN: Final = ".json"
 RESERVED: Final = ".reserved"
+GZIP: Final = ".tar.gz"
+DIGEST: Final = ".tar.gz.sha256"
 
 STALE_SECONDS: Final = 86_400.0
 """Age at which files of an unfinished build may go: longer than any build takes."""
@@ -83,6 +86,13 @@ class PackageFolder:
             raise
         # Given back earlier, the reservation would let another build take the id.
         self._file(package.id, RESERVED).unlink(missing_ok=True)
+
+    def add_gzip(self, package: Package, archive: Path, digest: str) -> None:
+        """Add the archive of *package* as gzip, unless it is there; it is moved."""
+        if not self._file(package.id, DIGEST).exists():
+            self._file(package.id, GZIP).unlink(missing_ok=True)
+            _files.move_in(archive, self._file(package.id, GZIP))
+            _files.write(self._file(package.id, DIGEST), f"{digest}\n".encode())
 
     def has(self, package_id: str) -> bool:
         """Tell whether there is such a package; no text is one that is no id."""
@@ -173,7 +183,7 @@ class PackageFolder:
     def _remove(self, package_id: str) -> None:
         # A removal that is interrupted leaves files without a package, never a package
         # without its files.
-        for suffix in (KNOWN, ARCHIVE, MANIFEST):
+        for suffix in (KNOWN, ARCHIVE, MANIFEST, DIGEST, GZIP):
             self._file(package_id, suffix).unlink(missing_ok=True)
 
     def _names(self) -> list[str]:
@@ -184,7 +194,7 @@ class PackageFolder:
 
 
 def _stem(name: str) -> str:
-    for suffix in (ARCHIVE, MANIFEST, KNOWN, RESERVED):
+    for suffix in (ARCHIVE, MANIFEST, KNOWN, RESERVED, DIGEST, GZIP):
         name = name.removesuffix(suffix)
     return name
 

@@ -55,6 +55,10 @@ class Signatures:
         """Sign a package that is about to be published."""
         await self._keep(_of_package, package)
 
+    async def keep_gzip(self, package: Package, digest: str) -> None:
+        """Sign that *digest* is the sha256 of a package's archive as gzip."""
+        await self._keep(_of_gzip, package, digest)
+
     async def require_package(self, package: Package, where: str) -> None:
         """
         Do nothing, unless a package has to be signed and is not.
@@ -156,6 +160,15 @@ def _of_package(app: App, package: Package) -> bytes:
         f"manifest={package.manifest}",
         # All else that is known of the package: scripts see its commit.
         f"record={hashlib.sha256(_texts.dump(package)).hexdigest()}",
+    )
+
+
+def _of_gzip(app: App, package: Package, digest: str) -> bytes:
+    return _statement(
+        *("gzip", app),
+        f"package={package.id}",
+        f"archive={package.sha256}",
+        f"gzip={digest}",
     )
 
 

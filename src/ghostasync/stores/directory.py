@@ -10,6 +10,7 @@ A store that is a folder on this machine, or on a filesystem it shares.
     environments/<id>.sh   of packages that were deployed, for as long as they are kept
     runs/<run>/…           journal, report, logs: a run here writes into it directly
     runs/by-generation/    <number>-<run>, an empty file for each that was reserved
+    boot/<sha256>          a script that user data of hosts names
     signatures/<sha256>    of what is signed, by the digest of its statement
 
 All work on files happens in worker threads. MANIFEST has a lock, which holds across
@@ -22,6 +23,7 @@ One file, though long: three parts share one folder and its lock.
 from __future__ import annotations
 
 import errno
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -97,6 +99,12 @@ class DirectoryStore:
         for name in ("runs", "packages", "environments"):
             path = self._folder.root / name
             await self._folder.call(_files.require_writable, path)
+
+    async def keep_boot(self, script: bytes) -> str:
+        """Keep a script for hosts that boot; return its sha256."""
+        digest = hashlib.sha256(script).hexdigest()
+        await self._folder.call(_save, self._folder.root / "boot" / digest, script)
+        return digest
 
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""
@@ -301,6 +309,12 @@ class DirectoryPackages:
         """
         await self._signatures.keep_package(package)
         await self._folder.call(self._packages.publish, package, archive, manifest)
+
+    async def publish_gzip(self, package: Package, archive: Path) -> None:
+        """Keep the archive of a published package as gzip, too; it is moved."""
+        digest = await self._folder.call(_files.sha256, archive)
+        await self._signatures.keep_gzip(package, digest)
+        await self._folder.call(self._packages.add_gzip, package, archive, digest)
 
     async def package(self, package_id: str) -> Package:
         """Return a package as a value."""

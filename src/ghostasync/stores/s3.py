@@ -9,6 +9,7 @@ A store that is a bucket, or a folder of one, at Amazon or elsewhere.
     packages/
         <id>.reserved        the id is taken
         <id>.<sha256>.tar.zst  the archive, under its digest
+        <id>.<sha256>.tar.gz   the same as gzip, and .tar.gz.sha256, its own digest
         <id>.<sha256>.manifest the list that a host compares a release with
         <id>.json            the package as a value; written last and removed first, so
                              that a package is there exactly as long as this is
@@ -17,6 +18,7 @@ A store that is a bucket, or a folder of one, at Amazon or elsewhere.
     runs/<run>/<file>/<at>   parts of a file that grows, by the byte where each begins
     runs/by-generation/<n>-<run>   which run has which number
     generations/<n>          the number is taken
+    boot/<sha256>            a script that user data of hosts names
     signatures/<sha256>      of what is signed, by the digest of its statement
 
 No object is ever written twice with another content, but MANIFEST, FROZEN, and files
@@ -25,6 +27,7 @@ that are saved again. What must have one writer goes through :class:`Writer`.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -54,6 +57,7 @@ STALE_SECONDS: Final = 86_400.0
 """Age at which objects of an unfinished build may go: longer than any build takes."""
 
 _RESERVED, _KNOWN, _ARCHIVE, _LIST = ".reserved", ".json", ".tar.zst", ".manifest"
+_GZIP, _DIGEST = ".tar.gz", ".sha256"
 _SETTLE_SECONDS: Final = 5.0
 
 
@@ -113,6 +117,12 @@ class S3Store:
         key = f"probe/{secrets.token_hex(8)}"
         await self._bucket.put(key, b"")
         await self._bucket.delete([key])
+
+    async def keep_boot(self, script: bytes) -> str:
+        """Keep a script for hosts that boot; return its sha256."""
+        digest = hashlib.sha256(script).hexdigest()
+        await self._bucket.put(f"boot/{digest}", script)
+        return digest
 
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""
@@ -287,6 +297,15 @@ class S3Packages:
         ):
             raise StoreError(f"{package.id} exists already and is not replaced")
 
+    async def publish_gzip(self, package: Package, archive: Path) -> None:
+        """Keep the archive of a published package as gzip, too."""
+        with _files.explained(archive):
+            digest = await anyio.to_thread.run_sync(_files.sha256, archive)
+            await self._signatures.keep_gzip(package, digest)
+            key = _key(package.id, f".{package.sha256}{_GZIP}")
+            await self._bucket.upload(key, archive)
+            await self._bucket.put(f"{key}{_DIGEST}", f"{digest}\n".encode())
+
     async def package(self, package_id: str) -> Package:
         """Return a package as a value."""
         return await _package(self._bucket, self._signatures, package_id)
@@ -413,7 +432,7 @@ def _id(key: str) -> str:
     for suffix in (_RESERVED, _KNOWN):
         if name.endswith(suffix):
             return name.removesuffix(suffix)
-    for suffix in (_ARCHIVE, _LIST):
+    for suffix in (_ARCHIVE, _LIST, _GZIP, f"{_GZIP}{_DIGEST}"):
         if name.endswith(suffix):
             return name.removesuffix(suffix).rpartition(".")[0]
     return ""
