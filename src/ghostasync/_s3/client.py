@@ -29,7 +29,7 @@ import attrs
 from .._local.together import at_once
 from ..errors import StoreError
 from ..model import StoreSettings
-from ._s3_errors import BodyLost, Conflict, Missing, explained, refused, store_time
+from .errors import BodyLost, Conflict, Missing, explained, refused, store_time
 
 __all__ = ["Bucket", "Entry", "Object"]
 
