@@ -6,7 +6,6 @@ import gzip
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,11 @@ from ghostasync.errors import SourceError, UnknownRevision
 from ghostasync.model import Revision, S3Source
 from ghostasync.sources.s3 import S3
 from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
-from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.s3_servers import BUCKET, VERSIONED, S3Server, make_bucket, versioned
+from tests.s3_servers import client as s3_client
 from tests.sources.archives import Jail, tar_of, umask, zip_of, zipped
 
 pytestmark = pytest.mark.fleet
-
-VERSIONED = "versioned"
 
 
 @attrs.frozen
@@ -49,14 +47,14 @@ class Place:
         self, key: str, data: bytes = b"", bucket: str = BUCKET, **how: Any
     ) -> str:
         """Write an object; return its version."""
-        async with self.s3() as s3:
+        async with s3_client(self.server) as s3:
             name = f"{self.prefix}/{key}"
             answer = await s3.put_object(Bucket=bucket, Key=name, Body=data, **how)
         return str(answer.get("VersionId", ""))
 
     async def put_all(self, objects: Mapping[str, bytes]) -> None:
         """Write objects below ``tree/``."""
-        async with self.s3() as s3:
+        async with s3_client(self.server) as s3:
 
             async def put(item: tuple[str, bytes]) -> None:
                 key, data = f"{self.prefix}/tree/{item[0]}", item[1]
@@ -65,28 +63,15 @@ class Place:
             await at_once(16, put, objects.items())
 
     async def delete(self, key: str, bucket: str = BUCKET, **how: Any) -> str:
-        async with self.s3() as s3:
+        async with s3_client(self.server) as s3:
             name = f"{self.prefix}/{key}"
             answer = await s3.delete_object(Bucket=bucket, Key=name, **how)
         return str(answer.get("VersionId", ""))
 
-    @asynccontextmanager
-    async def s3(self) -> AsyncIterator[Any]:
-        from aiobotocore.session import get_session
-
-        async with get_session().create_client(
-            "s3", endpoint_url=self.server.endpoint, region_name="us-east-1"
-        ) as made:
-            yield made
-
     async def make_buckets(self) -> None:
-        for name in (BUCKET, VERSIONED):
-            await make_bucket(self.server, name)
-        async with self.s3() as s3:
-            how = {"Status": "Enabled"}
-            await s3.put_bucket_versioning(
-                Bucket=VERSIONED, VersioningConfiguration=how
-            )
+        await make_bucket(self.server)
+        async with versioned(self.server):
+            pass
 
     async def fetched(self, source: S3, revision: Revision | None = None) -> Jail:
         """Resolve, unless that was done, and fetch."""
