@@ -142,6 +142,7 @@ def test_an_archive_that_others_have_built_is_deployed_by_its_versions(
     first = uploads(town, server, key)
     checked = ann("check")
     town.note("1", ann("deploy"))
+    same = ann("deploy")
     town.commit("2")
     second = uploads(town, server, key)
     coming = ann.read("deploy", "--dry-run")
@@ -154,6 +155,7 @@ def test_an_archive_that_others_have_built_is_deployed_by_its_versions(
     assert missing.stdout == ""
     assert f"s3://{VERSIONED} has no object at or below '{key}'" in missing.stderr
     assert checked.exit == 0, checked.stdout
+    assert same.last["outcome"] == "unchanged"
     assert second[:20] in coming.stdout
     assert newest == town.all_on("2")
     assert seen["GHOST_MODULE_REPO"] == url
@@ -161,6 +163,7 @@ def test_an_archive_that_others_have_built_is_deployed_by_its_versions(
     assert len(seen["GHOST_MODULE_COMMIT"]) == 40
     assert seen["GHOST_MODULE_COMMIT_MESSAGE"].startswith("site.tar.gz, ")
     assert again.exit == 0, again.stderr
+    assert f"version {first}" in ann("history").events[0]["subjects"]["site"]
     assert town.serves() == town.all_on("1")
     assert ann("deploy", "site@none").exit == 2
     assert ann("rollback").exit == 0

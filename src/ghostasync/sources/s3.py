@@ -36,8 +36,9 @@ from ._tree import FILE_MODE, FOLDER_MODE, TAKEN, Tree, named
 
 __all__ = ["S3"]
 
-OBJECTS_AT_ONCE: Final = 32
-"""Objects of a prefix that are fetched at once: a small one is mostly waited for."""
+OBJECTS_AT_ONCE: Final = 16
+"""Objects of a prefix that are fetched at once, each with a file and a connection: they
+are among the files that a run may open besides its connections to hosts."""
 
 _CHANGED: Final = "it has changed since it was looked at; deploy again"
 
@@ -76,11 +77,14 @@ class S3:
             found = await self._find(bucket, self._source.version)
         single = self._single(found)
         what = Path(single.key).name if single else plural(len(found), "object")
+        version = single.version if single else ""
+        # History shows a message; so the version can be read there, and taken again.
+        which = f", version {version}" if version else ""
         return Revision(
             repo=self._source.s3,
-            rev=single.version if single else "",
+            rev=version,
             commit=_digest(found),
-            message=f"{what}, {size(_nbytes(found))}",
+            message=f"{what}, {size(_nbytes(found))}{which}",
             epoch=int(max(entry.modified for entry in found.values())),
         )
 
