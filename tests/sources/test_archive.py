@@ -17,8 +17,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ else:
     from backports import zstd
 
 LINK = stat.S_IFLNK | 0o777
+NOBODY = 65534
 SYMLINK: dict[str, Any] = {"type": tarfile.SYMTYPE, "linkname": "../a"}
 
 
@@ -158,6 +161,7 @@ async def test_modes_are_those_of_the_archive_without_setuid_whatever_the_umask(
     jail: Jail,
 ) -> None:
     members: list[Member] = [
+        (".", b"", {"type": tarfile.DIRTYPE, "mode": 0o500}),
         ("dir", b"", {"type": tarfile.DIRTYPE, "mode": 0o3777}),
         ("dir/run", b"x", {"mode": 0o6755}),
     ]
@@ -169,6 +173,38 @@ async def test_modes_are_those_of_the_archive_without_setuid_whatever_the_umask(
         b"dir": ("folder", 0o777, EPOCH, b""),
         b"dir/run": ("file", 0o755, EPOCH, b"x"),
     }
+    # A buildpack writes there.
+    assert jail.into.stat().st_mode & 0o7777 == 0o755
+
+
+async def test_a_folder_that_nobody_may_enter_is_filled_first(jail: Jail) -> None:
+    closed = {"type": tarfile.DIRTYPE, "mode": 0}
+    data = tar_of(("dir", b"", closed), ("dir/in", b"", closed), ("dir/in/x", b"", {}))
+
+    with nobody(jail.into):
+        await jail.unpack(data, "x.tar")
+
+    assert {name: told[1] for name, told in jail.tree().items()} == {
+        b"dir": 0,
+        b"dir/in": 0,
+        b"dir/in/x": 0o644,
+    }
+
+
+@contextmanager
+def nobody(folder: Path) -> Iterator[None]:
+    """Be somebody who has no more rights than others, where one is root."""
+    if os.geteuid():
+        yield
+        return
+    os.chown(folder, NOBODY, NOBODY)
+    for above in folder.parents:
+        above.chmod(above.stat().st_mode | 0o011)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 async def test_a_hard_link_becomes_a_file_of_its_own(jail: Jail) -> None:
@@ -373,6 +409,13 @@ def encrypted(data: bytes) -> bytes:
     return bytes(out)
 
 
+def longer(data: bytes) -> bytes:
+    """Say that the member has more bytes than there are."""
+    out = bytearray(data)
+    out[data.find(b"PK\x01\x02") + 24] += 1
+    return bytes(out)
+
+
 def method(data: bytes, number: int) -> bytes:
     out = bytearray(data)
     out[8] = out[data.find(b"PK\x01\x02") + 10] = number
@@ -388,6 +431,7 @@ def method(data: bytes, number: int) -> bytes:
         (lambda data: data[:-10], "damaged: File is not a zip file"),
         (lambda data: b"", "damaged: File is not a zip file"),
         (lambda data: method(data, 9), "name: damaged: That compression method"),
+        (longer, "name: damaged: it is shorter than the archive says"),
     ],
 )
 async def test_a_zip_that_is_encrypted_or_damaged_is_one_line(
@@ -395,8 +439,9 @@ async def test_a_zip_that_is_encrypted_or_damaged_is_one_line(
 ) -> None:
     info = zipped("name")
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(out, "w") as archive:
         archive.writestr(info, b"text")
+        archive.writestr(zipped("other"), b"more")
 
     with pytest.raises(SourceError) as caught:
         await jail.unpack(spoil(out.getvalue()), "x.zip")
@@ -463,14 +508,28 @@ async def test_members_behind_an_end_in_the_middle_are_not_lost(jail: Jail) -> N
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [1 << 40, -512])
 async def test_a_name_that_would_fill_the_memory_is_not_read(
-    jail: Jail, kind: bytes
+    jail: Jail, kind: bytes, size: int
 ) -> None:
     header = tarfile.TarInfo("x")
-    header.type, header.size = kind, 1 << 40
+    header.type, header.size = kind, size
 
     with pytest.raises(SourceError, match="damaged: a header is longer than any"):
         await jail.unpack(header.tobuf(tarfile.GNU_FORMAT), "x.tar")
+
+
+async def test_memory_does_not_grow_with_the_members(jail: Jail) -> None:
+    data = tar_of(*((f"file{number}", b"", {}) for number in range(3000)))
+
+    tracemalloc.start()
+    try:
+        await jail.unpack(data, "x.tar")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 2_000_000
 
 
 async def test_a_thousand_headers_for_one_member_are_an_error_and_no_crash(

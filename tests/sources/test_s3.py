@@ -244,6 +244,17 @@ async def test_what_is_not_there_is_an_unknown_revision(
     assert str(caught.value).startswith(f"site: {expected}")
 
 
+async def test_a_server_that_knows_no_versions_is_not_believed(
+    through: tuple[Proxy, Place],
+) -> None:
+    spoiler, place = through
+    await place.put("site.tar", SITE)
+    spoiler.ignores = "versionId"
+
+    with pytest.raises(UnknownRevision, match="has no version '3sL4kq'"):
+        await place.source("site.tar", "3sL4kq").resolve()
+
+
 async def test_a_version_that_was_removed_meanwhile_is_an_unknown_revision(
     place: Place,
 ) -> None:
