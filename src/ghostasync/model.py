@@ -966,10 +966,11 @@ class Revision:
     """
     Commit, or other state, that a source resolved to.
 
-    *commit* is 40 hex digits, or empty where the source has no commits; *message* is
-    the whole commit message without final newlines, undecodable bytes kept as
-    surrogate escapes; *repo* never holds credentials; *epoch* is the time of the commit
-    in POSIX seconds, 0 where there is none.
+    *commit* is 40 hex digits, of objects in S3 a digest of what they are, or empty
+    where the source has no commits; *message* is the whole commit message without final
+    newlines, undecodable bytes kept as surrogate escapes; *repo* never holds
+    credentials; *epoch* is the time of the commit in POSIX seconds, 0 where there is
+    none.
     """
 
     repo: str = ""

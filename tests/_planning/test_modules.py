@@ -232,3 +232,20 @@ def test_a_prefix_is_resumed_as_it_is_now() -> None:
     prefix = of(S3Source("s3://b/site/"))
 
     assert as_it_was(prefix, Revision(commit="c" * 40)) == prefix
+
+
+async def test_what_is_wrong_with_a_source_in_s3_names_its_key(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    module = attrs.evolve(plan.modules[0], source=S3Source("s3://b/site.zip"))
+    plan = attrs.evolve(plan, modules=(module,))
+
+    report, _ = await run(plan, Fleet())
+
+    assert report.outcome is Outcome.FAILED
+    assert report.reason.startswith("site: GetObject s3://b/site.zip: no credentials; ")
+    assert report.reason.endswith(" (modules[0].source.s3)")

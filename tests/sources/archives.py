@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
 import stat
 import tarfile
 import zipfile
@@ -18,7 +20,16 @@ from anyio import to_thread
 
 from ghostasync.sources._archive import extract
 
-__all__ = ["EPOCH", "Jail", "Member", "tar_of", "umask", "zip_of", "zipped"]
+__all__ = [
+    "EPOCH",
+    "Jail",
+    "Member",
+    "small_files",
+    "tar_of",
+    "umask",
+    "zip_of",
+    "zipped",
+]
 
 EPOCH = 1_700_000_000
 
@@ -114,3 +125,16 @@ def umask(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+@contextmanager
+def small_files(nbytes: int) -> Iterator[None]:
+    """Have no file grow larger: to those who write it is like a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)

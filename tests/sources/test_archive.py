@@ -8,9 +8,7 @@ import io
 import lzma
 import os
 import random
-import resource
 import shutil
-import signal
 import stat
 import struct
 import subprocess
@@ -33,7 +31,16 @@ from ghostasync.errors import SourceError
 from ghostasync.sources import _archive
 from ghostasync.sources._archive import is_archive
 from ghostasync.sources._tree import chunks
-from tests.sources.archives import EPOCH, Jail, Member, tar_of, umask, zip_of, zipped
+from tests.sources.archives import (
+    EPOCH,
+    Jail,
+    Member,
+    small_files,
+    tar_of,
+    umask,
+    zip_of,
+    zipped,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -543,15 +550,9 @@ async def test_a_thousand_headers_for_one_member_are_an_error_and_no_crash(
 
 async def test_a_full_disk_is_one_line_that_says_where(jail: Jail) -> None:
     data = tar_of(("small", b"x", {}), ("large", bytes(3 << 20), {}))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
-    try:
-        with pytest.raises(SourceError) as caught:
-            await jail.unpack(gzip.compress(data), "x.tar.gz")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, heard)
+
+    with small_files(1 << 20), pytest.raises(SourceError) as caught:
+        await jail.unpack(gzip.compress(data), "x.tar.gz")
 
     assert str(caught.value) == "large: cannot be written here: File too large"
 

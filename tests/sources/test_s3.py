@@ -21,7 +21,7 @@ from ghostasync.sources.s3 import S3
 from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
 from tests.s3_servers import BUCKET, VERSIONED, S3Server, make_bucket, versioned
 from tests.s3_servers import client as s3_client
-from tests.sources.archives import Jail, tar_of, umask, zip_of, zipped
+from tests.sources.archives import Jail, small_files, tar_of, umask, zip_of, zipped
 
 pytestmark = pytest.mark.fleet
 
@@ -313,6 +313,20 @@ async def test_a_prefix_is_the_tree_of_all_objects_below_it(
     assert max(told[2] for told in found.values()) == revision.epoch
 
 
+async def test_an_object_that_was_written_in_parts_is_one_of_a_tree(
+    place: Place,
+) -> None:
+    large = os.urandom(client.PART + 1)
+    (place.folder / "large").write_bytes(large)
+    bucket = client.Bucket(place.url(), place.server.settings)
+    await bucket.upload("tree/large", place.folder / "large")
+    await bucket.aclose()
+
+    jail = await place.fetched(place.source("tree/"))
+
+    assert files(jail) == {b"large": large}
+
+
 async def test_more_objects_than_a_listing_has_are_all_fetched(
     through: tuple[Proxy, Place],
 ) -> None:
@@ -458,6 +472,22 @@ async def test_without_credentials_it_is_said_how_to_have_some(
 
     with pytest.raises(SourceError, match="no credentials; sign in, or set AWS_PROF"):
         await place.source("site.tar").resolve()
+
+
+@pytest.mark.parametrize("key", ["site.tar", "tree/large"])
+async def test_a_full_disk_is_one_line_that_says_for_what(
+    place: Place, key: str
+) -> None:
+    await place.put(key, bytes(3 << 20))
+    source = place.source("site.tar" if key == "site.tar" else "tree")
+    revision = await source.resolve()
+
+    with small_files(1 << 20), pytest.raises(SourceError) as caught:
+        await place.fetched(source, revision)
+
+    assert str(caught.value) == (
+        f"site: {place.url(key)}: cannot be written here: File too large"
+    )
 
 
 async def test_cancelling_ends_the_fetching_and_leaves_no_connection(

@@ -177,7 +177,7 @@ class Bucket:
             StoreError: The object could not be had.
         """
         digest, at, left = hashlib.sha256(), 0, TRIES
-        exact: dict[str, Any] = {"IfMatch": wanted.etag} if wanted else {}
+        exact: dict[str, Any] = {}
         if wanted and wanted.version:
             exact["VersionId"] = wanted.version
         async with await anyio.open_file(path, "xb") as file:
@@ -185,6 +185,10 @@ class Bucket:
                 rest: dict[str, Any] = {"Range": f"bytes={at}-"} if at else {}
                 try:
                     answer = await self._call("get_object", key, **exact, **rest)
+                    # Not every server knows a condition, but all say what they send.
+                    if wanted and answer["ETag"] != wanted.etag:
+                        answer["Body"].close()
+                        raise Conflict(f"GetObject {self.address(key)}: another one")
                     async for chunk in self._body(answer, key):
                         await file.write(chunk)
                         digest.update(chunk)

@@ -83,7 +83,7 @@ class S3:
         return Revision(
             repo=self._source.s3,
             rev=version,
-            commit=_digest(found),
+            commit=await to_thread.run_sync(_digest, found),
             message=f"{what}, {size(_nbytes(found))}{which}",
             epoch=int(max(entry.modified for entry in found.values())),
         )
@@ -99,7 +99,7 @@ class S3:
         """
         async with self._reached() as bucket:
             found = await self._find(bucket, revision.rev)
-            if _digest(found) != revision.commit:
+            if await to_thread.run_sync(_digest, found) != revision.commit:
                 raise SourceError(f"{self._source.s3}: {_CHANGED}")
             fetching = _Fetching(bucket, _nbytes(found), output)
             single = self._single(found)
@@ -172,8 +172,8 @@ class _Fetching:
     """The way of *nbytes* bytes to this machine, which tells how far they are."""
 
     def __init__(self, bucket: Bucket, nbytes: int, output: OnOutput) -> None:
-        self._bucket, self._nbytes, self._output = bucket, nbytes, output
-        self._done = 0
+        self._bucket, self._output = bucket, output
+        self._nbytes, self._done = max(1, nbytes), 0
 
     async def fetch(self, place: tuple[Path, Entry]) -> None:
         """
