@@ -77,9 +77,10 @@ PROMISED = {
         Action App BalancerSettings Deadlines DirectorySource ExitStatus Gate GitSource
         Hook HookPlace Host HostKeys HostReport InventorySettings Layout Module
         OnFailure Outcome Package Plan Proof Report Revision Rollout S3Source Script
-        Source Ssh State StoreSettings Verify
+        Signing Source Ssh State StoreSettings Transfer Verify
     """,
     "ghostasync.protocols": """
+        AddressedPackages
         Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest
         ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
         Source Store TestableStore Transport
@@ -88,7 +89,7 @@ PROMISED = {
     "ghostasync.sources.directory": "Directory",
     "ghostasync.sources.git": "Git",
     "ghostasync.sources.s3": "S3",
-    "ghostasync.stores": "DirectoryStore",
+    "ghostasync.stores": "DirectoryStore Trust",
     "ghostasync.stores.directory": """
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore
     """,

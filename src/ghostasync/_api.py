@@ -24,9 +24,11 @@ import anyio
 import attrs
 
 from ._engine.spec import PastRelease, RunSpec
+from ._planning import boot
 from ._planning.basis import open_store, this_user
 from ._planning.open_files import require
 from ._planning.spec import open_transport, plan_look, plan_run
+from ._remote.boot import unit, user_data
 from ._run.freeze import freeze_hosts
 from ._run.notify import notifiers_of
 from ._run.run import Run
@@ -54,6 +56,8 @@ __all__ = [
     "OnCancel",
     "PastRelease",
     "RunOptions",
+    "boot_script",
+    "boot_unit",
     "build",
     "check",
     "converge",
@@ -882,6 +886,52 @@ async def status(
     )
     async with _look_through(transport, spec) as carrier:
         return await compare(spec, carrier)
+
+
+def boot_script(
+    plan: Plan,
+    *,
+    base_url: str = "",
+    group: str = "",
+    hook: str = "",
+    wait: int = 900,
+    packed: bool = False,
+) -> str:
+    """
+    Return a script for ``/bin/sh`` by which a new host gets what MANIFEST names.
+
+    It needs no controller, and nothing in it is secret: hosts read a store in S3 with
+    the role of their instance.
+
+    Args:
+        plan: What goes where; its hosts do not matter.
+
+        base_url: Where hosts reach a store that is a folder, served by HTTP.
+
+        group: The Auto Scaling group whose lifecycle action is completed.
+
+        hook: The lifecycle hook of that group.
+
+        wait: Seconds to wait for the network, the store and another run.
+
+        packed: At most 16 KiB, as a cloud takes them for user data.
+
+    Raises:
+        ConfigError: The plan is wrong.
+        PlanError: Hosts could not reach the store, or the script is too long.
+    """
+    text = boot.boot_script(
+        plan, os.environ, base_url=base_url, group=group, hook=hook, wait=wait
+    )
+    try:
+        return user_data(text) if packed else text
+    except ValueError as exc:
+        raise PlanError(f"boot-script: {exc}") from exc
+
+
+def boot_unit() -> str:
+    """Return a unit of systemd for a script of :func:`boot_script`, at every boot."""
+    return unit("/var/lib/ghostasync/boot")
 
 
 @_closing_store

@@ -46,10 +46,12 @@ __all__ = [
     "Rollout",
     "S3Source",
     "Script",
+    "Signing",
     "Source",
     "Ssh",
     "State",
     "StoreSettings",
+    "Transfer",
     "Verify",
 ]
 
@@ -314,6 +316,28 @@ Checksums = Literal["when_supported", "when_required"]
 
 
 @attrs.frozen
+class Signing:
+    """Way to sign; at most one of *key* and *command* is set."""
+
+    key: str = ""
+    """
+    A private key file.
+
+    With a passphrase, or where the public half is named, the agent signs.
+    """
+
+    command: str = ""
+    """
+    A command that signs what it reads, in the namespace "ghostasync".
+
+    It prints what `ssh-keygen -Y sign` prints.
+    """
+
+    def __bool__(self) -> bool:
+        return bool(self.key or self.command)
+
+
+@attrs.frozen
 class StoreSettings:
     """Place of packages, MANIFEST and runs."""
 
@@ -330,6 +354,16 @@ class StoreSettings:
     Packages of each module that stay, the newest ones.
 
     Besides them stay all that MANIFEST, live links and unfinished runs name.
+    """
+
+    sign: Signing = Signing()
+    """The key that packages, environments and MANIFEST are signed with."""
+
+    signers: str = ""
+    """
+    A file of allowed signers, as ssh-keygen has it; nobody else's word counts.
+
+    What none of them has signed is refused, in a store and on hosts that boot.
     """
 
     endpoint_url: str = ""
@@ -586,6 +620,10 @@ that failed, while live hosts stay live and later waves do not start.
 """
 
 
+Transfer = Literal["push", "pull", "auto"]
+"""Ways in which releases get to hosts."""
+
+
 @attrs.frozen
 class Rollout:
     """Way of a fleet to the new release: waves, budgets, gates and deadlines."""
@@ -654,6 +692,17 @@ class Rollout:
 
     concurrency: int = 256
     """Hosts that transfer or run a script at once; others stay connected and wait."""
+
+    transfer: Transfer = "push"
+    """
+    How releases get to hosts: "push" sends them from here.
+
+    With "pull" each host fetches them from the store, which has to be in S3, by an
+    address that is good for a while. With "auto" hosts that cannot are sent to.
+    """
+
+    max_push: int = 50
+    """With transfer = "auto": the most hosts that are sent to."""
 
     confirm: float = 0
     """
@@ -987,7 +1036,8 @@ class Package:
 
     *sha256* is that of the archive, *content* a digest of tree, modes, scripts and
     the module's settings that does not see mtimes: equal content deploys equally.
-    *unpacked* and *entries* say what a host must have room for.
+    *unpacked* and *entries* say what a host must have room for, *manifest* is the
+    sha256 of the list that a host compares the release with.
     """
 
     id: str
@@ -999,6 +1049,7 @@ class Package:
     unpacked: int
     entries: int
     scripts: tuple[str, ...] = ()
+    manifest: str = ""
 
 
 @attrs.frozen

@@ -20,6 +20,7 @@ from .events import Record
 from .model import Host, Package, Report, Revision
 
 __all__ = [
+    "AddressedPackages",
     "Balancer",
     "Channel",
     "Environment",
@@ -196,13 +197,11 @@ class Environment:
     """
     The environment that a run added to a package, as its scripts saw it.
 
-    *variables* hold secrets too, so a store keeps them as secret as it can; *digest*
-    tells one environment from another.
+    *variables* hold secrets too, so a store keeps them as secret as it can.
     """
 
     package: str
     variables: Mapping[str, str] = attrs.field(repr=False)
-    digest: str = ""
 
 
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
@@ -309,6 +308,22 @@ class Packages(Protocol):
 
         Packages that MANIFEST or *protected* names stay; where MANIFEST cannot be read,
         all packages stay. An interrupted prune leaves whole packages only.
+        """
+
+
+@runtime_checkable
+class AddressedPackages(Protocol):
+    """:class:`Packages` that hosts can fetch by themselves, by an address."""
+
+    async def address(self, package: Package | None, seconds: float) -> str:
+        """
+        Return the URL by which whoever has it can fetch an archive for *seconds*.
+
+        It may be good for longer, has no quote in it, and is as secret as the package.
+        Without a package, it is that of something small, for a trial.
+
+        Raises:
+            StoreError: The store gives none.
         """
 
 

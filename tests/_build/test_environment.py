@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from ghostasync._build.environment import (
     LONGEST_VARIABLE,
     MOST_VARIABLES,
+    exports,
+    parse_exports,
     shortened,
     size_of,
 )
@@ -54,3 +56,28 @@ def test_linux_starts_a_program_with_what_is_allowed(variables: dict[str, str]) 
     assert sum(size_of(*item) for item in variables.items()) <= MOST_VARIABLES
 
     subprocess.run(["/bin/true"], env=variables, check=True)
+
+
+VALUES = st.one_of(NUL_FREE, st.binary().map(lambda b: b.replace(b"\0", b"'"))).map(
+    lambda value: os.fsdecode(value) if isinstance(value, bytes) else value
+)
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
+
+
+@given(st.dictionaries(NAMES, VALUES))
+def test_exports_are_read_back(variables: dict[str, str]) -> None:
+    assert parse_exports(exports(variables)) == variables
+
+
+@given(st.dictionaries(NAMES, VALUES, min_size=1), st.integers(0), st.integers(0, 255))
+def test_what_is_no_list_of_exports_is_refused(
+    variables: dict[str, str], at: int, byte: int
+) -> None:
+    data = bytearray(exports(variables))
+    data[at % len(data)] = byte
+    try:
+        found = parse_exports(bytes(data))
+    except ValueError as error:
+        assert str(error) == "no list of exports"
+    else:
+        assert parse_exports(exports(found)) == found

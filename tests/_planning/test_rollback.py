@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -616,7 +615,7 @@ async def test_a_canary_in_another_environment_is_not_what_hosts_boot(
 ) -> None:
     """The package is the one that MANIFEST names; what it boots with stays."""
     scene, third = history.scene, history.reports[1].releases["site"]
-    kept = scene.folder / STORE / f"environments/{third}.json"
+    kept = scene.folder / STORE / f"environments/{third}.sh"
     before = kept.read_bytes()
     app = attrs.evolve(scene.plan.app, env_vars={"COLOR": "green"})
 
@@ -640,8 +639,8 @@ async def test_a_release_that_comes_back_boots_with_what_it_had(scene: Scene) ->
     for _ in range(2):
         await History(scene).rollback()
 
-    kept = scene.folder / STORE / f"environments/{scene.manifest}.json"
-    assert json.loads(kept.read_text())["variables"]["NUMBER"] == "1"
+    kept = scene.folder / STORE / f"environments/{scene.manifest}.sh"
+    assert "export NUMBER='1'\n" in kept.read_text()
 
 
 async def test_a_host_that_was_silent_goes_back_only_from_what_is_undone(

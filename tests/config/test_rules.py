@@ -674,6 +674,7 @@ def test_waves_are_spread_by_a_label_that_hosts_have(
 def test_every_key_that_is_not_true_or_false_has_a_rule() -> None:
     for cls, rules in RULES.items():
         kinds = {"bool", "Source", "Script", "Verify", "Deadlines", "Hook", "Gate"}
+        kinds.add("Signing")
         # A plug-in alone knows its own keys.
         kinds |= {"BalancerSettings", "Mapping[str, object]"}
         fields = attrs.fields_dict(cls)
@@ -690,7 +691,7 @@ LITERALS = [
 
 def test_the_words_that_a_literal_has_are_those_that_its_key_takes() -> None:
     assert {name for _, name, _ in LITERALS} == {
-        *("host_keys", "proof", "on", "on_failure", "checksums"),
+        *("host_keys", "proof", "on", "on_failure", "checksums", "transfer"),
     }
     for cls, name, words in LITERALS:
         rule = RULES[cls][name]

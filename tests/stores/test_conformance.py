@@ -383,13 +383,11 @@ async def test_an_environment_stays_as_long_as_its_package(shelf: Shelf) -> None
         line = named(await shelf.publish(package_id))
         await manifest.move([line], [Environment(package_id, {"A": package_id})], [])
     line = named(await shelf.store.packages.package(ids[-1]))
-    await manifest.move([line], [Environment(ids[-1], {"A": "again"}, "d")], [])
+    await manifest.move([line], [Environment(ids[-1], {"A": "again"})], [])
 
     assert await manifest.environment(ids[0]) == Environment(ids[0], {"A": ids[0]})
     assert await manifest.environment(ids[1]) == Environment(ids[1], {"A": ids[1]})
-    assert await manifest.environment(ids[2]) == Environment(
-        ids[2], {"A": "again"}, "d"
-    )
+    assert await manifest.environment(ids[2]) == Environment(ids[2], {"A": "again"})
     assert await manifest.environment(api.id) == Environment(api.id, {"A": "1"})
 
     await shelf.store.packages.prune("site", 2, frozenset())

@@ -353,7 +353,7 @@ async def test_what_lies_among_environments_does_not_undo_a_move(
     old = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
     await store.manifest.move([named(old)], [Environment(old.id, {})], ["site"])
     (root / "environments" / "lost+found").mkdir()
-    (root / "environments" / "1600000000_site_0000000.json").mkdir()
+    (root / "environments" / "1600000000_site_0000000.sh").mkdir()
 
     await store.manifest.move([named(old)], [Environment(old.id, {})], ["site"])
 
@@ -367,7 +367,7 @@ async def test_an_environment_stays_for_as_long_as_its_package(
     old = await publish(store, tmp_path, "1700000000_site_4f2a9c1")
     new = await publish(store, tmp_path, "1700000001_site_4f2a9c1")
     newest = await publish(store, tmp_path, "1700000002_site_4f2a9c1")
-    kept = Environment(new.id, {"TOKEN": "it's\n\udce9"}, "digest")
+    kept = Environment(new.id, {"TOKEN": "it's\n\udce9"})
     await store.manifest.move([named(old)], [Environment(old.id, {})], ["site"])
 
     await store.manifest.move([named(new)], [kept], ["site"])
@@ -377,7 +377,7 @@ async def test_an_environment_stays_for_as_long_as_its_package(
     await store.manifest.move([named(newest)], [], ["site"])
     await store.packages.prune("site", 2, frozenset())
     await store.manifest.move([named(newest)], [], ["site"])
-    assert tree(root / "environments") == [f"{new.id}.json"]
+    assert tree(root / "environments") == [f"{new.id}.sh"]
 
 
 async def test_environments_of_what_manifest_named_before_stay(

@@ -74,7 +74,7 @@ async def all_of_it(store: S3Store, folder: Path) -> None:
     for at, part in ((0, b"one\n"), (4, b"two\n"), (8, b"three\n")):
         await store.runs.append("run", "journal.jsonl", at, part)
     line = ManifestLine("site", package.id, "/srv/site", package.sha256, number)
-    kept = Environment(package.id, {"A": "1"}, "d")
+    kept = Environment(package.id, {"A": "1"})
     await store.manifest.move([line], [kept], ["site"], ())
     await store.runs.save("run", "report.json", b"{}")
 

@@ -12,9 +12,11 @@ from ghostasync.protocols import Environment, ManifestLine
 from ghostasync.stores._texts import (
     check_id,
     dump,
+    dump_environment,
     file_name,
     join_manifest,
     load,
+    load_environment,
     merge,
     module_of,
     outdated,
@@ -148,10 +150,11 @@ def test_what_is_kept_comes_back() -> None:
         entries=3,
         scripts=("pre_deploy",),
     )
-    environment = Environment(SITE.package, {"TOKEN": "'\n" + message}, "digest")
+    environment = Environment(SITE.package, {"TOKEN": "'\n" + message})
 
     assert load(dump(package), Package, "x") == package
-    assert load(dump(environment), Environment, "x") == environment
+    data = dump_environment(environment)
+    assert load_environment(data, SITE.package, "x") == environment
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"7", b'{"id": "x"}'])
@@ -166,7 +169,7 @@ def test_what_is_damaged_is_named_without_its_values(data: bytes) -> None:
 
 def test_a_damaged_environment_does_not_show_its_secrets() -> None:
     with pytest.raises(StoreError) as caught:
-        load(b'{"variables": {"TOKEN": "hunter2"}}', Environment, "x.json")
+        load_environment(b"TOKEN='hunter2'\n", SITE.package, "x.sh")
 
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__

@@ -38,7 +38,7 @@ from .._packaging.build import MESSAGE_FILE, Packed, pack
 from .._packaging.spool import Spool
 from .._packaging.unpack import unpack
 from ..protocols import Source, Store
-from .release import RECALLED, Release, fingerprint
+from .release import RECALLED, Release, fingerprint, require_as_named
 
 __all__ = ["Builder"]
 
@@ -71,8 +71,10 @@ class Builder:
     )
     _trees: dict[str, Path] = attrs.field(factory=dict, init=False)
     _publishing: TaskGroup = attrs.field(init=False)
-    _on_their_way: list[anyio.Event] = attrs.field(factory=list, init=False)
-    _unpublished: list[StoreError | OSError] = attrs.field(factory=list, init=False)
+    _on_their_way: dict[str, anyio.Event] = attrs.field(factory=dict, init=False)
+    _unpublished: dict[str, StoreError | OSError] = attrs.field(
+        factory=dict, init=False
+    )
 
     async def __aenter__(self) -> Self:
         group = anyio.create_task_group()
@@ -133,10 +135,10 @@ class Builder:
         Raises:
             OSError, StoreError: A package could not be stored.
         """
-        for each in self._on_their_way:
+        for each in self._on_their_way.values():
             await each.wait()
-        if self._unpublished:
-            raise self._unpublished[0]
+        for exc in self._unpublished.values():
+            raise exc
 
     async def load(
         self, module: Module, package_id: str, held: Package | None = None
@@ -157,6 +159,7 @@ class Builder:
         started = anyio.current_time()
         try:
             package = await self.store.packages.package(package_id)
+            require_as_named(package, await self.store.manifest.read())
             variables = await self.environment(module, package)
             release = await self._release(module, package, variables)
         except StoreError:
@@ -297,9 +300,16 @@ class Builder:
         # would cost its transfer twice.
         packed = await to_thread.run_sync(_keep, packed, self._copies(module.name))
         done = anyio.Event()
-        self._on_their_way.append(done)
+        self._on_their_way[package_id] = done
         self._publishing.start_soon(self._publish_meanwhile, packed, done)
         return packed.package, packed.archive
+
+    async def _stored(self, package_id: str) -> None:
+        if package_id in self._on_their_way:
+            await self._on_their_way[package_id].wait()
+        if package_id in self._unpublished:
+            exc = self._unpublished[package_id]
+            raise exc if isinstance(exc, StoreError) else StoreError(str(exc)) from exc
 
     async def _publish(self, packed: Packed) -> None:
         package, archive, manifest = packed.package, packed.archive, packed.manifest
@@ -310,7 +320,7 @@ class Builder:
         try:
             await self._publish(packed)
         except (StoreError, OSError) as exc:
-            self._unpublished.append(exc)
+            self._unpublished[packed.package.id] = exc
         done.set()
 
     async def _equal_package(self, packed: Packed, environment: str) -> Package | None:
@@ -319,9 +329,10 @@ class Builder:
             if line.module == packed.package.module:
                 try:
                     known = await self.store.packages.package(line.package)
+                    require_as_named(known, [line])
                     kept = await self.store.manifest.environment(line.package)
                     if known.content == packed.package.content and (
-                        kept is not None and kept.digest == environment
+                        kept is not None and digest(kept.variables) == environment
                     ):
                         await self._archive(known.id, packed.package.module)
                         return known
@@ -346,6 +357,7 @@ class Builder:
             spool=spool,
             variables=variables,
             fingerprint=fingerprint(package, digest(variables)),
+            stored=partial(self._stored, package.id),
         )
 
     def _packaged(self, release: Release, started: float, *, reused: bool) -> None:

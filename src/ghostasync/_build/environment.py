@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 
 from ..model import Action, App, Module, Revision
@@ -16,6 +17,7 @@ __all__ = [
     "digest",
     "exports",
     "module_variables",
+    "parse_exports",
     "run_variables",
     "shortened",
     "size_of",
@@ -26,6 +28,8 @@ FALLBACK_EPOCH = 315532800
 
 _MESSAGE_BYTES = 32_000
 """Bytes of a commit's message in ``GHOST_MODULE_COMMIT_MESSAGE``."""
+
+_EXPORT = re.compile(rb"export ([A-Za-z_][A-Za-z0-9_]*)='((?:[^']|'\\'')*)'\n")
 
 LONGEST_VARIABLE = 131_000
 """Bytes of a variable with its name: Linux starts no program with more than 131,071."""
@@ -117,6 +121,23 @@ def exports(variables: Mapping[str, str]) -> bytes:
         % (name.encode(), os.fsencode(value).replace(b"'", b"'\\''"))
         for name, value in sorted(variables.items())
     )
+
+
+def parse_exports(data: bytes) -> dict[str, str]:
+    """
+    Return the variables that :func:`exports` wrote.
+
+    Raises:
+        ValueError: The data is something else; the message holds none of its values.
+    """
+    found, at = dict[str, str](), 0
+    while at < len(data):
+        match = _EXPORT.match(data, at)
+        if match is None:
+            raise ValueError("no list of exports")
+        value = match[2].replace(b"'\\''", b"'")
+        found[match[1].decode()], at = os.fsdecode(value), match.end()
+    return found
 
 
 def digest(variables: Mapping[str, str]) -> str:

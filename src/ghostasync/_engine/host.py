@@ -107,7 +107,8 @@ class RunContext:
     for by now. *records* is how many activation records
     each host is asked for. *overtaken* are modules that a run later than the killed one
     has moved on some host. *refused* is why the run is not carried out as asked;
-    *links_left* are hosts on which a link that was to go is left.
+    *links_left* are hosts on which a link that was to go is left; *pushed* are hosts
+    that cannot fetch from the store, though others do.
     *named* returns the hosts that the inventory names now, None where it cannot say.
     """
 
@@ -133,6 +134,7 @@ class RunContext:
     overtaken: set[str] = attrs.field(factory=set)
     refused: str = ""
     links_left: list[str] = attrs.field(factory=list)
+    pushed: set[str] = attrs.field(factory=set)
     named: Callable[[], Awaitable[frozenset[str] | None]] = _nobody_is_asked
     modules: tuple[Module, ...] = attrs.field(init=False)
 

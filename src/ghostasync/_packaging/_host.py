@@ -1,5 +1,5 @@
 r"""
-The files ``ghost/seal`` and ``ghost/settle``, which prove and settle a release.
+The files of ``ghost/`` that hosts run: ``seal`` and ``settle``, and ``boot``.
 
 A host lists the files that tar left and compares the list with what was packaged. Both
 files here are sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
@@ -21,13 +21,20 @@ its user no root: such a tar cannot write into a folder of mode 0555.
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
+import attrs
+
+from ..model import Module
 from .manifest import Entry, Kind, escape
 
-__all__ = ["FOLDER_MODE", "file_mode", "seal", "settle"]
+__all__ = ["FOLDER_MODE", "boot", "file_mode", "seal", "settle"]
 
 FOLDER_MODE: Final = 0o755
 """The mode of every folder on its way, so that any user's tar can fill it."""
@@ -97,6 +104,32 @@ def _digest(lines: list[bytes]) -> bytes:
     # The host sorts by sort(1), to which a name with a newline is two lines.
     lines = sorted(b"\n".join(lines).split(b"\n")) if lines else []
     return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest().encode()
+
+
+def boot(module: Module, content: str) -> bytes:
+    """
+    Return the text of ``ghost/boot``: what a host that boots has no plan to read from.
+
+    *content* is the digest of the package's content.
+    """
+    shared = [f"d:{path}" for path in module.shared_dirs]
+    shared += [f"f:{path}" for path in module.shared_files]
+    verify, run_as = module.verify, module.post_deploy.run_as
+    values = {
+        "content": content,
+        "pre_deploy_as": module.pre_deploy.run_as,
+        "post_deploy_as": run_as,
+        "shared": shlex.join(shared),
+        "verify_command": verify.command,
+        "verify_url": verify.url,
+        "verify_as": verify.run_as,
+        "interval": f"{math.ceil(verify.interval)}",
+        "attempt_timeout": f"{math.ceil(verify.attempt_timeout)}",
+        # As it stands beside a release that was sent here (stages/upload.py).
+        "health": json.dumps({**attrs.asdict(verify), "post_deploy_as": run_as}),
+    }
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+    return os.fsencode("".join(lines))
 
 
 def settle(entries: Sequence[Entry]) -> bytes:

@@ -23,7 +23,7 @@ from anyio import from_thread, to_thread
 
 from ..errors import PackageError
 from ..model import Module, Package, Revision
-from ._host import seal, settle
+from ._host import boot, seal, settle
 from .manifest import Entry, Kind, format_manifest
 from .tar import TarWriter
 from .tree import TreeReader, shown
@@ -146,6 +146,7 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
         unpacked=_room(map(_size, entries)) + _room(map(len, ghost.values())),
         entries=len(entries) + len(ghost) + 1,
         scripts=tuple(sorted(order.scripts)),
+        manifest=hashlib.sha256(ghost["manifest"]).hexdigest(),
     )
     return Packed(package, archive, manifest)
 
@@ -163,6 +164,7 @@ def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, byte
         "settle": settle(entries),
         "manifest": format_manifest(entries),
     }
+    ghost["boot"] = boot(module, _content(ghost["manifest"], module, order.scripts))
     # Nobody but the user who works on the host may read what is in ghost/. Its time is
     # that of the tree, so that one tree gives the same archive at any time.
     writer.owned_by(0, 0)

@@ -15,13 +15,13 @@ import attrs
 from .._engine.spec import ModuleToDeploy, RunSpec, WayBack
 from .._local.paths import app_path, local_runs, run_id, store_url
 from ..config import check_plan
-from ..errors import ConfigError
+from ..errors import ConfigError, PlanError
 from ..goal import Converge, Goal
 from ..history._leftovers import hand_in_killed
 from ..history.past_run import PastRun
 from ..model import Host, Module, Plan
 from ..protocols import Inventory, ManifestLine, Store, TestableStore
-from ..stores import DirectoryStore
+from ..stores import DirectoryStore, Trust
 from .ci import in_job
 from .hosts import hosts_of_module
 from .inventory import with_hosts
@@ -31,6 +31,7 @@ __all__ = [
     "Task",
     "begin",
     "open_store",
+    "require_signing",
     "require_writable",
     "spec_of_look",
     "this_user",
@@ -107,6 +108,10 @@ async def begin(
     environ = dict(os.environ)
     if problems := check_plan(plan, environ):
         raise ConfigError(problems)
+    settings = plan.store
+    if settings.signers and store is not None and not getattr(store, "trust", None):
+        text = "store.signers: the store that was handed in asks for no signatures"
+        raise PlanError(f"{text}; give it a Trust")
     plan, asked = await with_hosts(plan, inventory, environ)
     store, url = open_store(plan, environ, store)
     now = datetime.now(UTC)
@@ -137,12 +142,30 @@ def open_store(
     """Return *store*, else the plan's, and its address for people."""
     if store is not None:
         return store, store.url
-    url = store_url(plan.store, environ, plan.base)
+    url, trust = store_url(plan.store, environ, plan.base), _trust_of(plan, environ)
     if url.startswith("s3://"):
         from ..stores.s3 import S3Store
 
-        return S3Store(f"{url}/{app_path(plan.app)}", plan.store), url
-    return DirectoryStore(Path(url) / app_path(plan.app)), url
+        return S3Store(f"{url}/{app_path(plan.app)}", plan.store, trust), url
+    return DirectoryStore(Path(url) / app_path(plan.app), trust), url
+
+
+def _trust_of(plan: Plan, environ: Mapping[str, str]) -> Trust | None:
+    if plan.store.sign or plan.store.signers:
+        return Trust(plan.app, plan.store, plan.base, environ)
+    return None
+
+
+async def require_signing(store: Store) -> None:
+    """
+    Do nothing, unless *store* would refuse what a run puts in and takes out again.
+
+    Raises:
+        PlanError: No key of the plan signs as its signers ask.
+    """
+    trust = getattr(store, "trust", None)
+    if isinstance(trust, Trust):
+        await trust.require_key()
 
 
 async def require_writable(store: Store) -> None:

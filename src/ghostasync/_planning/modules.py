@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from .._build.release import require_as_named
 from .._engine.spec import ModuleToDeploy
 from .._local.paths import (
     cache_home,
@@ -234,7 +235,8 @@ async def to_deploy(
     if package:
         # Looked up now: a package that is not there is refused before any host is met.
         try:
-            await basis.store.packages.package(package)
+            known = await basis.store.packages.package(package)
+            require_as_named(known, basis.manifest)
         except StoreError as exc:
             raise PlanError(f"package {package}: {exc}") from exc
         return ModuleToDeploy(module, package=package, lineage=lineage)

@@ -29,9 +29,17 @@ from ..goal import (
 )
 from ..history.reports import still_stranded
 from ..model import Module, Plan
-from ..protocols import Balancer, Inventory, Store, Transport
+from ..protocols import AddressedPackages, Balancer, Inventory, Store, Transport
 from .balancer import balancer_of
-from .basis import Basis, Task, begin, require_writable, spec_of_look, this_user
+from .basis import (
+    Basis,
+    Task,
+    begin,
+    require_signing,
+    require_writable,
+    spec_of_look,
+    this_user,
+)
 from .hosts import leave_enough, leaves_out, place
 from .look import Reach, choose_hosts
 from .modules import in_manifest, served, to_deploy, wanted, whole_ids
@@ -83,10 +91,14 @@ async def plan_run(
     task = await _task(basis, goal, limit, reach)
     if carried_out and goal.builds:
         await require_writable(basis.store)
+    # Nobody is kept from going back: then MANIFEST stays, and the run says so.
+    if carried_out and goal.moves_manifest and not (goal.recalls or goal.only_back):
+        await require_signing(basis.store)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,
     # for hosts have them.
     if not task.goal.recalls and (problems := check_secrets(plan, basis.environ)):
         raise ConfigError(problems)
+    _require_addresses(basis)
     actor = actor or this_user(basis.environ)
     spec = RunSpec(
         id=basis.id,
@@ -125,6 +137,21 @@ async def plan_run(
     if not goal.script:
         leave_enough(plan, spec.fleet)
     return spec
+
+
+def _require_addresses(basis: Basis) -> None:
+    """
+    Do nothing, unless hosts are to fetch from a store that they cannot reach.
+
+    Raises:
+        PlanError: They are.
+    """
+    word = basis.plan.rollout.transfer
+    if word != "push" and not isinstance(basis.store.packages, AddressedPackages):
+        url = basis.store.url
+        raise PlanError(
+            f'rollout.transfer: "{word}", but hosts reach no store at {url}'
+        )
 
 
 async def plan_look(

@@ -27,7 +27,7 @@ from .fence import FencedSession
 from .frame import Frame
 from .script import LOST, command_line, render
 
-__all__ = ["call", "hold", "query", "supervise"]
+__all__ = ["Feed", "call", "hold", "query", "supervise"]
 
 Feed = Callable[[Channel], Awaitable[None]]
 """Writes the data that a script reads from stdin after its own text, and closes

@@ -4,47 +4,9 @@
 # metadata or content.
 # Extracts the archive beside, proves it, flushes, then renames: a release is whole or
 # absent. stdout: nothing, or lines that start with "warning:".
+# shellcheck disable=SC2034  # the parts use them
 set -eu
 dir=$1 id=$2 decoder=$3 owner=$4 proof=$5
-umask 022
-# Without TZ, find looks for the time zone with every file.
-export LC_ALL=C TZ=UTC0
-. ./parts/extract.sh
-. ./parts/verify.sh
-. ./parts/flush.sh
-
-if [ -d "$dir/$id" ]; then
-	cat >/dev/null
-	exit
-fi
-mkdir -p "$dir/.ghost"
-chmod 700 "$dir/.ghost"
-for stale in "$dir"/.ghost/*.incoming; do wipe "$stale"; done
-in=$dir/.ghost/$id.incoming
-trap 'cd / && wipe "$in"' EXIT
-trap 'exit 143' HUP INT PIPE TERM
-mkdir "$in"
-# A setgid bit of the folder above would be inherited by every folder of the release.
-chmod g-s "$in"
-cd "$in"
+. ./parts/incoming.sh
 extract
-
-cd release
-verify
-# tar of busybox, as root, leaves symbolic links to root.
-if [ "$owner" = keep ]; then
-	whose=$(stat -c %u:%g .)
-	find . -type l -exec chown -h "$whose" {} +
-fi
-# Times of folders and links, and modes that could not travel.
-# shellcheck disable=SC1091  # comes with the archive
-. ../ghost/settle
-
-flush -f .
-cd ..
-# The records first: a release that is in its place has them. Flushed before, so that a
-# power failure leaves no release with half its bytes.
-wipe "$dir/.ghost/$id"
-mv ghost "$dir/.ghost/$id"
-mv release "$dir/$id"
-flush "$dir" "$dir/.ghost"
+. ./parts/whole.sh

@@ -15,7 +15,6 @@ import attrs
 
 from .. import events as e
 from .._build.builder import Builder
-from .._build.environment import digest
 from .._engine.host import HostRun, RunContext
 from .._engine.takeover import manifest_before_killed_run
 from ..errors import StoreError
@@ -89,7 +88,7 @@ class ManifestMove:
             with anyio.fail_after(_KEEP_SECONDS):
                 # What is kept already is what a host that boots gets.
                 new = [
-                    Environment(r.id, r.variables, digest(r.variables))
+                    Environment(r.id, r.variables)
                     for r in self.run.releases
                     if await manifest.environment(r.id) is None
                 ]
@@ -258,9 +257,7 @@ class ManifestMove:
             )
             for n in lines
         ]
-        environments = [
-            Environment(n.package.id, n.variables, digest(n.variables)) for n in lines
-        ]
+        environments = [Environment(n.package.id, n.variables) for n in lines]
         spec = self.run.spec
         order = [module.name for module in spec.plan.modules]
         # As it was when the run was numbered: another run may have moved it since.

@@ -49,6 +49,9 @@ _CONFLICT_PAUSE: Final = 0.1
 """Seconds after which a store that was busy with the same object is asked again."""
 
 _CUT: Final = {"ClientPayloadError", "ContentLengthError", "ResponseParserError"}
+_LONGEST: Final = 7 * 86_400
+"""Seconds for which an address can be signed."""
+
 _DELETED_AT_ONCE: Final = 1000
 _ABORT_SECONDS: Final = 10
 _CLOSE_SECONDS: Final = 5
@@ -212,6 +215,21 @@ class Bucket:
             raise BodyLost(text) from exc
         finally:
             answer["Body"].close()
+
+    async def presigned(self, key: str, seconds: float) -> str:
+        """Return a URL by which anybody can read an object for *seconds*."""
+        what = f"GetObject {self.address(key)}"
+        place = {"Bucket": self._name, "Key": self._prefix + key}
+        try:
+            client = await self._client()
+            url: str = await client.generate_presigned_url(
+                "get_object", Params=place, ExpiresIn=round(min(seconds, _LONGEST))
+            )
+        except StoreError:
+            raise
+        except Exception as exc:
+            raise explained(exc, what) from exc
+        return url
 
     async def listed(self, folder: str) -> list[Entry]:
         """Return all objects whose keys begin with *folder*, in the order of keys."""

@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "converge": "_commands",
     "resume": "_commands",
     "rollback": "_commands",
+    "boot-script": "_boot",
     "exec": "_commands",
     "history": "_commands",
     "logs": "_commands",
@@ -170,7 +171,7 @@ def _import_commands(words: Sequence[str]) -> list[Callable[..., object]]:
         return []
     named = [name for name in words[:1] if name in COMMANDS]
     return [
-        getattr(import_module(f".{COMMANDS[name]}", __name__), name)
+        getattr(import_module(f".{COMMANDS[name]}", __name__), name.replace("-", "_"))
         for name in named or COMMANDS
     ]
 

@@ -141,6 +141,11 @@ def _not_toml(name: str, error: Exception) -> str:
 
 
 def _check_files(plan: Plan, environ: Mapping[str, str], findings: Findings) -> None:
+    signers = plan.store.signers
+    path = local_path(signers, plan.base, environ)
+    if signers and not os.path.isfile(path):  # noqa: PTH113  never raises
+        text = f"there is no file {path}; allowed: a file of allowed signers"
+        findings.add("store.signers", text)
     for index, module in enumerate(plan.modules):
         for key in _SCRIPTS:
             file = getattr(module, key).file

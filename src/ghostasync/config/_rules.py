@@ -44,8 +44,10 @@ from ..model import (
     Rollout,
     S3Source,
     Script,
+    Signing,
     Ssh,
     StoreSettings,
+    Transfer,
     Verify,
 )
 from ._structure import Findings, at
@@ -204,6 +206,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "env_vars": _VARIABLES,
         "secrets": _VARIABLES,
     },
+    Signing: {"key": _PLAIN, "command": _NO_NUL},
     StoreSettings: {
         "url": _text(
             'a path or "s3://bucket/prefix"', rf"{_BUCKET}|{_FULL}(?!.*://){_LINE}"
@@ -211,6 +214,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "keep": _whole(1),
         "endpoint_url": _HTTP,
         "region": _PLAIN,
+        "signers": _PLAIN,
         "sse": _words("AES256", "aws:kms", ""),
         "sse_key": _PLAIN,
         "checksums": _words(*get_args(Checksums)),
@@ -242,6 +246,8 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "on_failure": _words(*get_args(OnFailure)),
         "concurrency": _whole(1),
         "confirm": _SILENCE,
+        "transfer": _words(*get_args(Transfer)),
+        "max_push": _whole(0),
     },
     BalancerSettings: {"kind": _PLUGIN},
     InventorySettings: {"command": _NO_NUL, "plugin": _PLUGIN},
@@ -297,7 +303,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
 """Rules of all keys that do not take every value of their type."""
 
 # A finding names the place as it stands in the file: modules[0].buildpack, not .path.
-_UNNAMED: Final = {(Script, "path"), (Host, "name")}
+_UNNAMED: Final = {(Script, "path"), (Signing, "key"), (Host, "name")}
 """Fields that are written as a bare string, without their name."""
 
 

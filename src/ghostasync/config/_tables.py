@@ -29,6 +29,7 @@ from ..model import (
     Rollout,
     S3Source,
     Script,
+    Signing,
     Source,
     Ssh,
     StoreSettings,
@@ -38,7 +39,7 @@ from ._hosts import read_rows
 from ._rules import allowed
 from ._structure import Findings, Reader, at
 
-__all__ = ["SCRIPT_ALLOWED", "SOURCE_ALLOWED", "read_plan"]
+__all__ = ["SCRIPT_ALLOWED", "SIGNING_ALLOWED", "SOURCE_ALLOWED", "read_plan"]
 
 _TABLES: Final[Mapping[str, type[attrs.AttrsInstance]]] = {
     "[app]": App,
@@ -67,6 +68,7 @@ SOURCE_ALLOWED: Final = (
 _TEXTS: Final = ("path", "inline", "file")
 _SCRIPT_KEYS: Final = (*_TEXTS, "run_as", "no_return")
 SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
+SIGNING_ALLOWED: Final = 'a key file or { command = "…" }'
 _INVENTORY_KEYS: Final = ("command", "plugin", "hosts")
 
 
@@ -77,7 +79,12 @@ def read_plan(
     reader = Reader(
         findings,
         _homes(),
-        {Script: _script, Source: _source, BalancerSettings: _balancer},
+        {
+            Script: _script,
+            Source: _source,
+            Signing: _signing,
+            BalancerSettings: _balancer,
+        },
         {str: "", Source: DirectorySource("")},
         _hint,
     )
@@ -145,6 +152,18 @@ def _script(reader: Reader, raw: object, where: str) -> Script | None:
         reader.findings.add(where, f"gives {which}; allowed: {SCRIPT_ALLOWED}")
         return None
     return reader.table(Script, given, where)
+
+
+def _signing(reader: Reader, raw: object, where: str) -> Signing | None:
+    if isinstance(raw, str):
+        return Signing(key=raw)
+    given = reader.keys(raw, ("key", "command"), where, SIGNING_ALLOWED)
+    texts = [key for key, text in given.items() if text]
+    if not reader.findings.spoiled(where) and len(texts) > 1:
+        text = f"gives {' and '.join(texts)}; allowed: {SIGNING_ALLOWED}"
+        reader.findings.add(where, text)
+        return None
+    return reader.table(Signing, given, where)
 
 
 def _source(reader: Reader, raw: object, where: str) -> Source | None:

@@ -51,6 +51,10 @@ def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None
         _one_object(module, f"modules[{index}].source.version", findings)
         _placed(plan, module, f"modules[{index}].hosts", findings)
     _spread(plan, findings)
+    transfer, url = plan.rollout.transfer, plan.store.url
+    if transfer != "push" and not url.startswith(("s3://", "$")):
+        text = f'is "{transfer}", and hosts reach no folder; allowed with that: '
+        findings.add("rollout.transfer", f'{text}store.url = "s3://bucket/prefix"')
 
 
 def _alone(plan: Plan, findings: Findings) -> None:

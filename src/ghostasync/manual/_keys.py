@@ -11,9 +11,9 @@ import attrs
 
 from ..config._rules import RULES
 from ..config._structure import at, describe
-from ..config._tables import SCRIPT_ALLOWED, SOURCE_ALLOWED
+from ..config._tables import SCRIPT_ALLOWED, SIGNING_ALLOWED, SOURCE_ALLOWED
 from ..config._together import USELESS
-from ..model import Plan, Script, Source
+from ..model import Plan, Script, Signing, Source
 from ._docstrings import of_fields
 
 __all__ = ["Form", "Key", "find_keys"]
@@ -99,19 +99,27 @@ def _key(cls: type, name: str, places: list[str]) -> Key:
         form,
         of_fields(cls).get(name, ""),
         _takes(cls, name, kind),
-        None if given else json.dumps("" if kind is Script else default),
+        None if given else json.dumps("" if kind in {Script, Signing} else default),
     )
 
 
 def _form(name: str, kind: object) -> Form:
     if not _classes(kind):
         return Form.VALUE
-    return Form.INLINE if kind in {Script, Source} or name == "hosts" else Form.TABLE
+    return (
+        Form.INLINE
+        if kind in {Script, Signing, Source} or name == "hosts"
+        else Form.TABLE
+    )
 
 
 def _takes(cls: type, name: str, kind: object) -> str:
     """Say what a key takes."""
-    special = {Script: SCRIPT_ALLOWED, Source: SOURCE_ALLOWED}
+    special = {
+        Script: SCRIPT_ALLOWED,
+        Signing: SIGNING_ALLOWED,
+        Source: SOURCE_ALLOWED,
+    }
     if kind in special:
         return special[kind]
     if _classes(kind) and get_origin(kind) is tuple:

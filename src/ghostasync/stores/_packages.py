@@ -106,7 +106,7 @@ class PackageFolder:
             raise NotInStore(
                 f"{self._folder} has no package {package_id}; was it pruned?"
             ) from None
-        return _texts.load(data, Package, str(path))
+        return _texts.load_package(data, package_id, str(path))
 
     def _taken(self, module: str) -> list[str]:
         """Return the ids of a module that are published, or reserved."""

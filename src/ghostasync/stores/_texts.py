@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 import cattrs
 
+from .._build.environment import exports, parse_exports
 from .._local.paths import parse_package_id
 from ..errors import PlanError, StoreError
 from ..model import NAME_PATTERN, Package
@@ -23,9 +24,12 @@ __all__ = [
     "age",
     "check_id",
     "dump",
+    "dump_environment",
     "file_name",
     "join_manifest",
     "load",
+    "load_environment",
+    "load_package",
     "marker_of",
     "merge",
     "module_of",
@@ -41,9 +45,11 @@ _LINE: Final = re.compile(
 )
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/%]")
 
+_CURE: Final = "remove it and deploy the module anew"
+
 _CONVERTER: Final = cattrs.Converter(detailed_validation=False)
 
-_Kept = TypeVar("_Kept", Package, Environment, Freeze)
+_Kept = TypeVar("_Kept", Package, Freeze)
 
 
 def check_id(package_id: str) -> str:
@@ -196,7 +202,38 @@ def file_name(name: str) -> str:
     return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
 
 
-def dump(kept: Package | Environment | Freeze) -> bytes:
+def dump_environment(kept: Environment) -> bytes:
+    """Return an environment as lines that ``/bin/sh`` reads, for a host that boots."""
+    return exports(kept.variables)
+
+
+def load_environment(data: bytes, package_id: str, name: str) -> Environment:
+    """
+    Read what :func:`dump_environment` wrote; *name* is what messages call it.
+
+    Raises:
+        StoreError: The data is damaged. The message holds none of its values.
+    """
+    try:
+        return Environment(package_id, parse_exports(data))
+    except ValueError:
+        raise StoreError(f"{name} is damaged; {_CURE}") from None
+
+
+def load_package(data: bytes, package_id: str, name: str) -> Package:
+    """
+    Read the package that is kept as *package_id*; *name* is what messages call it.
+
+    Raises:
+        StoreError: The data is damaged, or that of another package.
+    """
+    package = load(data, Package, name)
+    if package.id != package_id:
+        raise StoreError(f"{name} is damaged; {_CURE}")
+    return package
+
+
+def dump(kept: Package | Freeze) -> bytes:
     """Return a value as JSON; surrogate escapes come back from :func:`load`."""
     return json.dumps(_CONVERTER.unstructure(kept), indent=1).encode() + b"\n"
 
@@ -205,7 +242,7 @@ def load(
     data: bytes,
     kind: type[_Kept],
     name: str,
-    cure: str = "remove it and deploy the module anew",
+    cure: str = _CURE,
 ) -> _Kept:
     """
     Read what :func:`dump` wrote; *name* is what messages call it.
@@ -213,8 +250,6 @@ def load(
     Raises:
         StoreError: The data is damaged. The message holds none of its values.
     """
-    # Environments hold secrets, and cattrs' messages quote values: the cause is
-    # dropped.
     try:
         return _CONVERTER.structure(json.loads(data), kind)
     except (AttributeError, KeyError, TypeError, ValueError):

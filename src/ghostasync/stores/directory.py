@@ -7,9 +7,10 @@ A store that is a folder on this machine, or on a filesystem it shares.
     ID                     a random word, by which hosts tell stores apart
     MANIFEST               module:package:path:sha256:generation, a line a module
     packages/              see ``_packages``
-    environments/<id>.json of packages that were deployed, for as long as they are kept
+    environments/<id>.sh   of packages that were deployed, for as long as they are kept
     runs/<run>/…           journal, report, logs: a run here writes into it directly
     runs/by-generation/    <number>-<run>, an empty file for each that was reserved
+    signatures/<sha256>    of what is signed, by the digest of its statement
 
 All work on files happens in worker threads. MANIFEST has a lock, which holds across
 processes. Prune holds it too: a package that a move is about to name must not vanish
@@ -38,6 +39,8 @@ from ..model import Package
 from ..protocols import Environment, Freeze, ManifestLine, RunLog
 from . import _files, _texts
 from ._packages import PackageFolder
+from ._signatures import Signatures
+from ._sshsig import Trust
 
 __all__ = [
     "DirectoryManifest",
@@ -64,14 +67,16 @@ class DirectoryStore:
 
     Folders are made when something is put in, 0700; files are 0600. Any number of
     stores, in any number of processes, may work on the same folder. Its *runs* may be
-    replaced by another run log: packages and MANIFEST do not need them.
+    replaced by another run log: packages and MANIFEST do not need them. *trust* signs
+    what is put in, and says what is taken out.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, trust: Trust | None = None) -> None:
         folder, packages = _Folder(root), PackageFolder(root / "packages")
-        self.url = str(root)
-        self.manifest = DirectoryManifest(folder, packages)
-        self.packages = DirectoryPackages(folder, packages, self.manifest)
+        signatures = Signatures(trust, folder.signature, folder.keep_signature)
+        self.url, self.trust = str(root), trust
+        self.manifest = DirectoryManifest(folder, packages, signatures)
+        self.packages = DirectoryPackages(folder, packages, signatures, self.manifest)
         self.runs: RunLog = DirectoryRunLog(folder)
         self._folder = folder
 
@@ -116,6 +121,19 @@ class _Folder:
         with _files.explained(self.root):
             return await anyio.to_thread.run_sync(act, *arguments)
 
+    async def signature(self, name: str) -> bytes | None:
+        """Return the signature that lies under *name*; None where there is none."""
+        try:
+            return await self.call((self.root / "signatures" / name).read_bytes)
+        except StoreError as exc:
+            if isinstance(exc.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    async def keep_signature(self, name: str, signature: bytes) -> None:
+        """Keep a signature under *name*."""
+        await self.call(_save, self.root / "signatures" / name, signature)
+
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """
@@ -145,15 +163,19 @@ class DirectoryManifest:
 
     _folder: _Folder
     _packages: PackageFolder
+    _signatures: Signatures
 
     async def read(self) -> tuple[ManifestLine, ...]:
         """
         Return MANIFEST; empty where there is none yet.
 
         Raises:
-            StoreError: A line, named by number, is damaged.
+            StoreError: A line, named by number, is damaged; or it is not signed.
         """
-        return await self._folder.call(self._read)
+        lines = await self._folder.call(self._read)
+        where = str(self._folder.root / "MANIFEST")
+        await self._signatures.require_manifest(lines, self.environment, where)
+        return lines
 
     async def move(
         self,
@@ -172,13 +194,21 @@ class DirectoryManifest:
                 was.
         """
         async with self._folder.locked():
-            await self._folder.call(
-                self._move, lines, environments, order, expected, drop
+            before = await self.read()
+            moved = await self._folder.call(
+                self._moved, before, lines, order, expected, drop
             )
+            await self._signatures.keep_manifest(
+                before, moved, environments, self.environment
+            )
+            await self._folder.call(self._write, moved, environments, moved != before)
 
     async def environment(self, package_id: str) -> Environment | None:
         """Return the environment kept with a package that MANIFEST names or named."""
-        return await self._folder.call(self._environment, package_id)
+        kept = await self._folder.call(self._environment, package_id)
+        if kept is not None:
+            await self._signatures.require_environment(kept, str(self._folder.root))
+        return kept
 
     def _read(self) -> tuple[ManifestLine, ...]:
         path = self._folder.root / "MANIFEST"
@@ -188,36 +218,41 @@ class DirectoryManifest:
             return ()
         return _texts.parse_manifest(text, str(path))
 
-    def _move(
+    def _moved(
         self,
+        before: Sequence[ManifestLine],
         lines: Sequence[ManifestLine],
-        environments: Sequence[Environment],
         order: Sequence[str],
         expected: Sequence[ManifestLine] | None,
         drop: Sequence[str],
-    ) -> None:
+    ) -> tuple[ManifestLine, ...]:
         root = self._folder.root
         for each in lines:
             if self._packages.known(each.package).sha256 != each.sha256:
                 raise StoreError(f"{each.package} in {root} is another package")
-        before = self._read()
         if expected is not None:
             names = [*(line.module for line in lines), *drop]
             _texts.require_unchanged(before, expected, names)
-        moved = _texts.merge(before, lines, order, drop)
-        text = _texts.join_manifest(moved)
+        return _texts.merge(before, lines, order, drop)
+
+    def _write(
+        self,
+        moved: Sequence[ManifestLine],
+        environments: Sequence[Environment],
+        moves: bool,
+    ) -> None:
+        root, text = self._folder.root, _texts.join_manifest(moved)
         # Environments are written before MANIFEST names their packages, and removed
         # after it names others: a host that boots at any moment finds what it needs.
         _files.make_folder(root / "environments")
         for kept in environments:
-            _files.write(self._environment_file(kept.package), _texts.dump(kept))
-        if moved != before:
+            file = self._environment_file(kept.package)
+            _files.write(file, _texts.dump_environment(kept))
+        if moves:
             _files.write(root / "MANIFEST", text.encode("utf-8", "surrogateescape"))
         # MANIFEST has moved: what goes wrong with old files must not say otherwise.
         with suppress(OSError):
-            files = {
-                path.stem: path for path in (root / "environments").glob("*_*.json")
-            }
+            files = {path.stem: path for path in (root / "environments").glob("*_*.sh")}
             for package_id, path in files.items():
                 # A rollback needs what a release ran with for as long as it is there.
                 if not self._packages.has(package_id):
@@ -226,12 +261,12 @@ class DirectoryManifest:
     def _environment(self, package_id: str) -> Environment | None:
         path = self._environment_file(package_id)
         try:
-            return _texts.load(path.read_bytes(), Environment, str(path))
+            return _texts.load_environment(path.read_bytes(), package_id, str(path))
         except FileNotFoundError:
             return None
 
     def _environment_file(self, package_id: str) -> Path:
-        name = f"{_texts.check_id(package_id)}.json"
+        name = f"{_texts.check_id(package_id)}.sh"
         return self._folder.root / "environments" / name
 
 
@@ -241,6 +276,7 @@ class DirectoryPackages:
 
     _folder: _Folder
     _packages: PackageFolder
+    _signatures: Signatures
     _manifest: DirectoryManifest
 
     @property
@@ -263,11 +299,14 @@ class DirectoryPackages:
         Raises:
             StoreError: There is such a package already; it stays as it is.
         """
+        await self._signatures.keep_package(package)
         await self._folder.call(self._packages.publish, package, archive, manifest)
 
     async def package(self, package_id: str) -> Package:
         """Return a package as a value."""
-        return await self._folder.call(self._packages.known, package_id)
+        package = await self._folder.call(self._packages.known, package_id)
+        await self._signatures.require_package(package, str(self._folder.root))
+        return package
 
     async def ids(self, module: str) -> Sequence[str]:
         """Return the ids of a module's packages, oldest first."""
@@ -284,6 +323,7 @@ class DirectoryPackages:
             StoreError: The archive is not what was published.
         """
         del into
+        await self.package(package_id)
         return await self._folder.call(self._packages.archive, package_id)
 
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:

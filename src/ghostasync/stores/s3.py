@@ -5,17 +5,19 @@ A store that is a bucket, or a folder of one, at Amazon or elsewhere.
 
     CONDITIONS               whether this store's conditional writes hold
     FROZEN, ID, MANIFEST     as in a directory
+    TRIAL                    what a host fetches that is to fetch archives
     packages/
         <id>.reserved        the id is taken
         <id>.<sha256>.tar.zst  the archive, under its digest
         <id>.<sha256>.manifest the list that a host compares a release with
         <id>.json            the package as a value; written last and removed first, so
                              that a package is there exactly as long as this is
-    environments/<id>.json   of packages that were deployed, as long as they are kept
+    environments/<id>.sh     of packages that were deployed, as long as they are kept
     runs/<run>/<file>        what was saved whole
     runs/<run>/<file>/<at>   parts of a file that grows, by the byte where each begins
     runs/by-generation/<n>-<run>   which run has which number
     generations/<n>          the number is taken
+    signatures/<sha256>      of what is signed, by the digest of its statement
 
 No object is ever written twice with another content, but MANIFEST, FROZEN, and files
 that are saved again. What must have one writer goes through :class:`Writer`.
@@ -26,6 +28,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -42,6 +45,8 @@ from ..protocols import Environment, Freeze, ManifestLine
 from . import _files, _texts
 from ._s3_runs import S3RunLog
 from ._s3_writes import Writer
+from ._signatures import Signatures
+from ._sshsig import Trust
 
 __all__ = ["S3Manifest", "S3Packages", "S3RunLog", "S3Store"]
 
@@ -58,15 +63,22 @@ class S3Store:
 
     An asynchronous context manager, which gives its connections back; they are made
     when they are needed. Any number of stores may work on the same URL. Needs the extra
-    ``s3``; credentials come from where the AWS command line finds them.
+    ``s3``; credentials come from where the AWS command line finds them. *trust* signs
+    what is put in, and says what is taken out.
     """
 
-    def __init__(self, url: str, settings: StoreSettings = StoreSettings()) -> None:  # noqa: B008  frozen
+    def __init__(
+        self,
+        url: str,
+        settings: StoreSettings = StoreSettings(),  # noqa: B008  frozen
+        trust: Trust | None = None,
+    ) -> None:
         bucket = Bucket(url, settings)
         writer = Writer(bucket)
-        self.url = url
-        self.manifest = S3Manifest(bucket, writer)
-        self.packages = S3Packages(bucket, writer, self.manifest)
+        signatures = Signatures(trust, partial(_kept, bucket), partial(_keep, bucket))
+        self.url, self.trust = url, trust
+        self.manifest = S3Manifest(bucket, writer, signatures)
+        self.packages = S3Packages(bucket, writer, signatures, self.manifest)
         self.runs = S3RunLog(bucket, writer)
         self._bucket, self._writer = bucket, writer
         self._asking = anyio.Lock()
@@ -124,6 +136,7 @@ class S3Manifest:
 
     _bucket: Bucket
     _writer: Writer
+    _signatures: Signatures
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock)
 
     async def read(self) -> tuple[ManifestLine, ...]:
@@ -131,9 +144,9 @@ class S3Manifest:
         Return MANIFEST; empty where there is none yet.
 
         Raises:
-            StoreError: A line, named by number, is damaged.
+            StoreError: A line, named by number, is damaged; or it is not signed.
         """
-        return self._lines(await self._bucket.get("MANIFEST"))
+        return await self._trusted(await self._bucket.get("MANIFEST"))
 
     async def move(
         self,
@@ -157,7 +170,7 @@ class S3Manifest:
                 await self._require_packages(lines)
                 async with self._writer.alone() as write:
                     found = await self._bucket.get("MANIFEST")
-                    before = self._lines(found)
+                    before = await self._trusted(found)
                     if expected is not None:
                         _texts.require_unchanged(before, expected, names)
                     moved = _texts.merge(before, lines, order, drop)
@@ -165,9 +178,12 @@ class S3Manifest:
                     data = text.encode("utf-8", "surrogateescape")
                     # Before MANIFEST names their packages: a host that boots at any
                     # moment finds what it needs.
+                    await self._signatures.keep_manifest(
+                        before, moved, environments, self.environment
+                    )
                     for kept in environments:
                         key = _environment(kept.package)
-                        await self._bucket.put(key, _texts.dump(kept))
+                        await self._bucket.put(key, _texts.dump_environment(kept))
                     if moved == before:
                         return
                     if await write.swap("MANIFEST", data, found):
@@ -180,15 +196,22 @@ class S3Manifest:
         found = await self._bucket.get(key)
         if found is None:
             return None
-        return _texts.load(found.data, Environment, self._bucket.address(key))
+        name = self._bucket.address(key)
+        kept = _texts.load_environment(found.data, package_id, name)
+        await self._signatures.require_environment(kept, self._bucket.address())
+        return kept
 
-    def _lines(self, found: Object | None) -> tuple[ManifestLine, ...]:
+    async def _trusted(self, found: Object | None) -> tuple[ManifestLine, ...]:
         text = found.data.decode("utf-8", "surrogateescape") if found else ""
-        return _texts.parse_manifest(text, self._bucket.address("MANIFEST"))
+        name = self._bucket.address("MANIFEST")
+        lines = _texts.parse_manifest(text, name)
+        await self._signatures.require_manifest(lines, self.environment, name)
+        return lines
 
     async def _require_packages(self, lines: Sequence[ManifestLine]) -> None:
         for each in lines:
-            if (await _package(self._bucket, each.package)).sha256 != each.sha256:
+            package = await _package(self._bucket, self._signatures, each.package)
+            if package.sha256 != each.sha256:
                 url = self._bucket.address()
                 raise StoreError(f"{each.package} in {url} is another package")
 
@@ -220,8 +243,10 @@ class S3Packages:
 
     _bucket: Bucket
     _writer: Writer
+    _signatures: Signatures
     _manifest: S3Manifest
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock)
+    _tried: list[str] = attrs.field(factory=list)
 
     @property
     def are_here(self) -> bool:
@@ -256,6 +281,7 @@ class S3Packages:
                 await self._bucket.upload(
                     _key(package.id, f".{package.sha256}{suffix}"), path
                 )
+        await self._signatures.keep_package(package)
         if not await self._writer.create(
             _key(package.id, _KNOWN), _texts.dump(package)
         ):
@@ -263,7 +289,7 @@ class S3Packages:
 
     async def package(self, package_id: str) -> Package:
         """Return a package as a value."""
-        return await _package(self._bucket, package_id)
+        return await _package(self._bucket, self._signatures, package_id)
 
     async def ids(self, module: str) -> Sequence[str]:
         """Return the ids of a module's packages, oldest first."""
@@ -299,6 +325,21 @@ class S3Packages:
             finally:
                 part.unlink(missing_ok=True)
         return path
+
+    async def address(self, package: Package | None, seconds: float) -> str:
+        """
+        Return a signed URL of an archive; without a package, of a small object.
+
+        It dies with the session of whoever signs, also before *seconds* are over.
+        """
+        if package is not None:
+            key = _key(package.id, f".{package.sha256}{_ARCHIVE}")
+            return await self._bucket.presigned(key, seconds)
+        async with self._turn:
+            if not self._tried:
+                await self._bucket.put("TRIAL", b"1")
+                self._tried.append("TRIAL")
+        return await self._bucket.presigned("TRIAL", seconds)
 
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
         """
@@ -338,13 +379,24 @@ class S3Packages:
         return [each for each in found if _texts.module_of(_id(each.key)) == module]
 
 
-async def _package(bucket: Bucket, package_id: str) -> Package:
+async def _kept(bucket: Bucket, name: str) -> bytes | None:
+    found = await bucket.get(f"signatures/{name}")
+    return found.data if found else None
+
+
+async def _keep(bucket: Bucket, name: str, signature: bytes) -> None:
+    await bucket.put(f"signatures/{name}", signature)
+
+
+async def _package(bucket: Bucket, signatures: Signatures, package_id: str) -> Package:
     key = _key(package_id, _KNOWN)
     found = await bucket.get(key)
     if found is None:
         text = f"{bucket.address()} has no package {package_id}; was it pruned?"
         raise NotInStore(text)
-    return _texts.load(found.data, Package, bucket.address(key))
+    package = _texts.load_package(found.data, package_id, bucket.address(key))
+    await signatures.require_package(package, bucket.address())
+    return package
 
 
 def _key(package_id: str, suffix: str) -> str:
@@ -352,7 +404,7 @@ def _key(package_id: str, suffix: str) -> str:
 
 
 def _environment(package_id: str) -> str:
-    return f"environments/{_texts.check_id(package_id)}.json"
+    return f"environments/{_texts.check_id(package_id)}.sh"
 
 
 def _id(key: str) -> str:

@@ -22,15 +22,16 @@ from .._engine.stages.check import (
     findings,
     inspect,
     no_room_at_all,
+    no_way_to_store,
     rights,
     same_machine,
 )
 from .._engine.stages.connect import connect
 from .._engine.stages.upload import crowded, no_room
-from .._planning.basis import require_writable
+from .._planning.basis import require_signing, require_writable
 from .._remote.call import query
 from .._remote.facts import Facts, Trial, parse_trial
-from ..errors import HostError, StoreError
+from ..errors import HostError, PlanError, StoreError
 from ..protocols import Channel, Transport
 from ._ci import wrong_in_ci
 from ._scripts import read_scripts
@@ -130,7 +131,8 @@ async def _of_this_machine(spec: RunSpec) -> list[str]:
     wrong = [*wrong_in_ci(spec.plan, spec.store_url, spec.environ)]
     try:
         await require_writable(spec.store)
-    except StoreError as exc:
+        await require_signing(spec.store)
+    except (StoreError, PlanError) as exc:
         wrong.append(str(exc))
     return wrong
 
@@ -226,6 +228,10 @@ async def _look_at(
     facts = seen.facts = ctx.known
     for text in [*findings(ctx, facts), *await rights(ctx)]:
         seen.add(text)
+    if text := await no_way_to_store(ctx):
+        seen.add(text)
+    elif ctx.name in ctx.run.pushed:
+        seen.add("cannot fetch from the store: releases are sent to it", warning=True)
     names = {module.name for module in ctx.modules}
     # The next release is about as large as the last one.
     missing = [

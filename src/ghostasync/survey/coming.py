@@ -61,7 +61,7 @@ async def coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
         if line.module == name and line.package in stored and not spec.goal.force:
             package = stored[line.package]
             kept = await spec.store.manifest.environment(line.package)
-            same = kept is not None and kept.digest == environment
+            same = kept is not None and digest(kept.variables) == environment
             if same and {*package.scripts} == scripts:
                 mark = fingerprint(package, environment)
                 return Coming(revision, package, mark, package.id, newest)

@@ -17,6 +17,7 @@ SCRIPTS: Final = {
     "lock": "lock",
     "check": "say_what",
     "receive": "receive",
+    "pull": "receive",
     "environment": "keep_environment",
     "recall": "recall_environment",
     "record_moves": "record_moves",

@@ -19,7 +19,7 @@ from ...errors import DeadlinePassed, PackageError, Refused
 from ...protocols import Channel
 from ..host import HostRun
 
-__all__ = ["Push", "tell_warnings"]
+__all__ = ["Push", "owner_of", "tell_warnings"]
 
 
 @attrs.frozen
@@ -47,8 +47,6 @@ class Push:
         except PackageError as exc:
             text = f"the package cannot be read here: {exc}"
             raise Refused(ctx.name, text) from exc
-        # Only root can give files away: tar of another user ignores owners silently.
-        owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
         patience = ctx.run.deadlines.stall
 
         said = Tail()
@@ -70,7 +68,7 @@ class Push:
                 ctx.paths.module(module.name),
                 release.id,
                 encoding,
-                "keep" if owned else "drop",
+                owner_of(ctx, release),
                 ctx.run.plan.layout.proof,
                 sudo=ctx.sudo,
                 feed=stream,
@@ -79,6 +77,14 @@ class Push:
         except TimeoutError:
             raise DeadlinePassed(ctx.name, "stall", patience) from None
         tell_warnings(ctx, said.text())
+
+
+def owner_of(ctx: HostRun, release: Release) -> str:
+    """Return whether owners in the archive are to be kept, as ``receive.sh`` has it."""
+    module = release.module
+    # Only root can give files away: tar of another user ignores owners silently.
+    owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
+    return "keep" if owned else "drop"
 
 
 def tell_warnings(ctx: HostRun, said: str) -> None:

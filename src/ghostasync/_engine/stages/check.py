@@ -22,6 +22,7 @@ from ..._remote.call import hold, query
 from ..._remote.facts import Facts, ModuleState, Trial, parse_facts, reason
 from ...errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ...model import Module
+from ..delivery.pull import why_it_cannot
 from ..host import HostRun
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "findings",
     "inspect",
     "no_room_at_all",
+    "no_way_to_store",
     "rights",
     "same_machine",
     "take_lock",
@@ -88,10 +90,30 @@ async def check(ctx: HostRun) -> e.Checked:
         unfit = [*_serves_nothing(ctx, ctx.attempt.facts), *await rights(ctx)]
     elif not ctx.run.goal.only_back:
         unfit = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
+        # Releases that a rollback goes to are on the hosts, in nearly all cases.
+        if not unfit and not ctx.run.goal.recalls:
+            unfit = [text for text in (await no_way_to_store(ctx),) if text]
     if unfit := [*unfit, *_moved_meanwhile(ctx, ctx.attempt.facts)]:
         raise Refused(ctx.name, "; ".join(unfit))
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
+
+
+async def no_way_to_store(ctx: HostRun) -> str:
+    """Return why a release cannot get to the host as planned; empty where it can."""
+    rollout, pushed = ctx.run.plan.rollout, ctx.run.pushed
+    if rollout.transfer == "push" or ctx.name in pushed:
+        return ""
+    if not (why := await why_it_cannot(ctx)):
+        return ""
+    text = f"cannot fetch from the store: {why}"
+    if rollout.transfer == "pull":
+        return f"{text} (rollout.transfer)"
+    if len(pushed) >= rollout.max_push:
+        return f"{text}; releases are sent to {len(pushed)} hosts (rollout.max_push)"
+    pushed.add(ctx.name)
+    ctx.warn(f"{text}; releases are sent from here")
+    return ""
 
 
 def _serves_nothing(ctx: HostRun, facts: Facts) -> Iterator[str]:

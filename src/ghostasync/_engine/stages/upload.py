@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final
 
 import anyio
 import attrs
@@ -25,6 +24,7 @@ from ...errors import Refused
 from ...model import Action, Module, Package, Script
 from ...protocols import Channel
 from ..delivery import Delivery
+from ..delivery.pull import Pull
 from ..delivery.push import Push, tell_warnings
 from ..host import HostRun
 from ..scripts import host_variables, read_health
@@ -39,9 +39,6 @@ from .check import cannot_start, inspect
 from .prune import prune
 
 __all__ = ["crowded", "no_room", "upload"]
-
-_DELIVERY: Final[Delivery] = Push()
-"""The way in which every release gets to every host."""
 
 _SPARE_BYTES = 16 << 20
 _SPARE_INODES = 64
@@ -85,7 +82,7 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
         if full := no_room(ctx, [release.package for release in missing]):
             raise Refused(ctx.name, full)
         for release in missing:
-            await _DELIVERY.deliver(ctx, release)
+            await _delivery(ctx, release).deliver(ctx, release)
             ctx.attempt.delivered |= {release.id}
     # What users have written in the live release may be much more than the release.
     with ctx.in_time("seed"):
@@ -104,6 +101,16 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
         nbytes=ctx.attempt.sent - before,
         seconds=anyio.current_time() - started,
     )
+
+
+def _delivery(ctx: HostRun, release: Release) -> Delivery:
+    """Return the way in which a release gets to the host."""
+    if ctx.run.plan.rollout.transfer == "push":
+        return Push()
+    if ctx.name not in ctx.run.pushed:
+        return Pull()
+    ctx.warn(f"{release.id}: {release.package.nbytes:,} bytes are sent from here")
+    return Push()
 
 
 async def _share(ctx: HostRun, module: Module, release: str) -> None:

@@ -51,13 +51,7 @@ refuses() {
 # which each tool prints in its own way: such files are checked by ghost/settle. $tool is
 # the first tool that works here.
 contents() {
-	echo 'import hashlib as h, sys
-[print(h.sha256(open(n, "rb").read()).hexdigest(), "*%s" % n) for n in sys.argv[1:] or [0]]' \
-		>../digest.py
-	for tool in 'openssl dgst -sha256 -r' sha256sum 'shasum -a 256' 'busybox sha256sum' \
-		'python3 ../digest.py' ''; do
-		case $($tool </dev/null 2>/dev/null) in e3b0c44298fc1c14*) break ;; esac
-	done
+	hasher ../digest.py
 	[ "$tool" ] || { echo "warning: no sha256 tool here, so contents were not read" && return; }
 	is=$(find . -type f ${odd:+! -path '*[\\[:cntrl:]]*'} -exec $tool {} + |
 		sed 's/ [ *]/ /' | sort | $tool)

@@ -1,0 +1,305 @@
+"""Hosts that boot and set themselves up, with no controller and no inventory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import pytest
+
+from ghostasync import StoreSettings, boot_script
+from ghostasync.model import Signing
+from ghostasync._s3.client import Bucket
+from tests.fleet.conftest import StartFleet
+from tests.fleet.people import Person, Town
+from tests.fleet.sample_app import SECRET, SampleApp
+from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.signing import make_key, public
+
+pytestmark = pytest.mark.fleet
+
+PASSING: Final = {
+    *("GHOST_ACTION", "GHOST_HOST", "GHOST_WAVE", "PWD", "OLDPWD", "SHLVL", "_"),
+    *("SSH_CONNECTION", "SSH_CLIENT", "HOME", "LOGNAME", "USER", "SHELL", "PATH"),
+    *("MAIL", "LC_ALL", "LANG", "TZ", "MOTD_SHOWN"),
+}
+
+
+@pytest.fixture
+def server(ministack_server: S3Server) -> S3Server:
+    thread = threading.Thread(target=lambda: asyncio.run(make_bucket(ministack_server)))
+    thread.start()
+    thread.join()
+    return ministack_server
+
+
+@attrs.define
+class Place:
+    """A town whose store is in a bucket; its last host is in no inventory."""
+
+    town: Town
+    server: S3Server
+    person: Person
+
+    @property
+    def bare(self) -> str:
+        return self.town.sample.fleet.hosts[-1].name
+
+    def script(self, **options: Any) -> Path:
+        path = self.town.sample.folder / f"boot-{secrets.token_hex(2)}"
+        options = {"wait": 60, **options}
+        path.write_text(boot_script(self.person.plan, **options))
+        return path
+
+    def boots(
+        self, *words: str, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        environ = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.server.endpoint}
+        pairs = {**environ, **(env or {})}
+        line = " ".join(
+            [
+                *("env", "-i", "PATH=$PATH", "HOME=/root"),
+                *(f"'{name}={value}'" for name, value in pairs.items()),
+                *("/bin/sh", str(self.script(**options)), *words),
+            ]
+        )
+        began = time.monotonic()
+        try:
+            done = self.town.sample.fleet.shell(self.bare, f"{line} 2>&1")
+        except subprocess.CalledProcessError as exc:
+            return subprocess.CompletedProcess([], exc.returncode, exc.stdout, exc.stderr)
+        print(f"booted in {time.monotonic() - began:.1f} s")
+        return subprocess.CompletedProcess([], 0, done, "")
+
+    def log(self) -> str:
+        folder = self.town.sample.fleet.path(self.bare, "/ghost/shop/prod/web/blue")
+        return (folder / ".ghost/boot.log").read_text(errors="replace")
+
+
+def place(
+    start: StartFleet, folder: Path, server: S3Server, count: int = 2, **store: Any
+) -> Place:
+    fleet = start(count)
+    town = Town(SampleApp.create(folder, fleet, "site"))
+    person = town.moves_in("ann", secrets={"TOKEN": SECRET, **server.environ})
+    url = f"s3://{BUCKET}/{secrets.token_hex(4)}"
+    settings: StoreSettings = attrs.evolve(server.settings, url=url, **store)
+    person.change(store=settings, hosts=fleet.hosts[:-1])
+    return Place(town, server, person)
+
+
+def tree(folder: Path) -> dict[str, tuple[Any, ...]]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        facts = path.lstat()
+        kind = path.readlink() if path.is_symlink() else facts.st_size
+        if path.is_file() and not path.is_symlink():
+            kind = path.read_bytes()
+        # A link to what is shared is made on each host.
+        times = int(facts.st_mtime) if path.is_file() and not path.is_symlink() else 0
+        found[str(path.relative_to(folder))] = (
+            *(facts.st_mode, facts.st_uid, facts.st_gid),
+            *(kind, times),
+        )
+    return found
+
+
+def assert_same(sample: SampleApp, host: str, other: str) -> None:
+    """The same tree, scripts and environment."""
+    folders = [sample.module_folder(name, "site") for name in (host, other)]
+    release = sample.link(host, "site").rpartition("/")[2]
+    assert sample.link(other, "site") == sample.link(host, "site")
+    assert tree(folders[0] / release) == tree(folders[1] / release)
+    for key in ("pre_deploy", "post_deploy"):
+        texts = [folder / ".ghost" / release / key for folder in folders]
+        assert texts[0].read_bytes() == texts[1].read_bytes()
+        one, two = (sample.environment(name, "site", key) for name in (host, other))
+        assert {k: v for k, v in one.items() if k not in PASSING} == {
+            k: v for k, v in two.items() if k not in PASSING
+        }
+
+
+def test_a_bare_host_boots_into_what_others_serve(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    sample = here.town.sample
+    here.person.deploys("1")
+
+    booted = here.boots()
+
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert booted.stdout.splitlines()[-1].startswith("ghostasync boot: serves ")
+    assert here.town.serves() == here.town.all_on("1")
+    assert [row[:2] for row in sample.trace(here.bare, "site")] == [
+        ["pre_deploy", "boot"],
+        ["post_deploy", "boot"],
+    ]
+    assert_same(sample, "h1", here.bare)
+    assert sample.leftovers(here.bare, "site") == set()
+    again = here.boots()
+    assert again.returncode == 0
+    assert "as before" in again.stdout
+    assert len(sample.trace(here.bare, "site")) == 2
+
+
+def test_a_host_boots_with_what_the_signers_signed_and_with_nothing_else(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    key = make_key(tmp_path / "key")
+    (tmp_path / "signers").write_text(f"ann@example.com {public(key)}\n")
+    how = {"sign": Signing(key=str(key)), "signers": str(tmp_path / "signers")}
+    here = place(sshd_fleet, tmp_path, server, **how)
+    here.person.deploys("1")
+
+    # Somebody who can write to the store adds a variable.
+    release = here.town.release("1")
+
+    async def edit(extra: bytes) -> None:
+        url = f"{here.person.plan.store.url}/shop/prod/web/blue"
+        bucket = Bucket(url, server.settings)
+        found = await bucket.get(f"environments/{release}.sh")
+        assert found is not None
+        data = found.data.replace(b"export EVIL='1'\n", b"") + extra
+        await bucket.put(f"environments/{release}.sh", data)
+        await bucket.aclose()
+
+    in_thread(edit, server, b"export EVIL='1'\n")
+    refused = here.boots()
+    assert refused.returncode == 1
+    assert refused.stdout.splitlines()[-1] == (
+        "ghostasync boot: failed: MANIFEST has no signature: it was changed, or made "
+        "without store.sign"
+    )
+    assert here.town.sample.serves("site")[here.bare] == ""
+    assert not here.town.sample.fleet.path(here.bare, "/srv/site").exists()
+
+    in_thread(edit, server, b"")
+    booted = here.boots()
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert here.town.serves() == here.town.all_on("1")
+
+
+def test_a_host_waits_for_a_store_and_for_the_first_deploy(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    done: list[subprocess.CompletedProcess[str]] = []
+    thread = threading.Thread(target=lambda: done.append(here.boots()))
+    thread.start()
+    log = here.town.sample.fleet.path(here.bare, "/ghost/shop/prod/web/blue/.ghost")
+    while not (log / "boot.log").exists() or "no MANIFEST" not in here.log():
+        time.sleep(0.05)
+
+    here.person.deploys("1")
+    thread.join()
+
+    assert done[0].returncode == 0, done[0].stdout
+    assert "waits: the store has no MANIFEST: deploy first" in done[0].stdout
+    assert here.town.serves() == here.town.all_on("1")
+
+    away = here.boots("--follow", wait=2, env={"http_proxy": "http://127.0.0.1:9"})
+    assert away.returncode == 1
+    assert away.stdout.splitlines()[-1].startswith("ghostasync boot: failed: the store")
+    # What serves needs no store.
+    kept = here.boots(wait=2, env={"http_proxy": "http://127.0.0.1:9"})
+    assert kept.returncode == 0
+    assert here.town.serves() == here.town.all_on("1")
+
+
+def test_a_host_follows_only_where_it_is_told_to(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    assert here.boots().returncode == 0
+    here.person.deploys("2")
+
+    assert "as before" in here.boots().stdout
+    assert here.town.serves()[here.bare] == "1"
+    followed = here.boots("--follow")
+
+    assert followed.returncode == 0, followed.stdout + here.log()
+    assert here.town.serves() == here.town.all_on("2")
+    assert_same(here.town.sample, "h1", here.bare)
+
+    # A rollback knows what the host had; and a host that came later than MANIFEST stays.
+    everywhere = here.town.sample.fleet.hosts
+    here.person.change(hosts=everywhere)
+    assert here.person.status.exit == 0, here.person.status.stdout
+    older = here.town.release("1")
+    back = here.person("rollback", "--to", older, "--limit", here.bare)
+    assert back.exit == 0, back.stderr
+    assert here.town.serves()[here.bare] == "1"
+    left = here.boots("--follow")
+    assert left.returncode == 0
+    assert "serves what came later than MANIFEST: left alone" in left.stdout
+    assert here.town.serves()[here.bare] == "1"
+
+
+def test_a_host_whose_post_deploy_fails_goes_back_and_says_so(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    assert here.boots().returncode == 0
+    site = here.town.sample.repositories["site"]
+    last = site.path / "deploy/post_deploy"
+    text = last.read_text()
+    site.script("post_deploy", f'{text}[ "$GHOST_HOST" = h1 ] || {{ echo no disk; exit 3; }}\n')
+    here.person.deploys("2")
+
+    failed = here.boots("--follow")
+
+    assert failed.returncode == 1
+    assert failed.stdout.splitlines()[-1] == (
+        "ghostasync boot: failed: post_deploy of site failed: no disk"
+    )
+    assert here.town.serves()[here.bare] == "1"
+    trace = here.town.sample.trace(here.bare, "site")
+    assert [row[:2] for row in trace][-1] == ["post_deploy", "rollback"]
+    assert here.town.sample.leftovers(here.bare, "site") == set()
+
+
+def test_a_host_that_boots_during_a_deploy_ends_where_the_fleet_does(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    site = here.town.sample.repositories["site"]
+    gate = 'until [ -e /ghost/gate ]; do sleep 0.1; done\n'
+    text = (site.path / "deploy/post_deploy").read_text()
+    site.script("post_deploy", f'{text}[ "$GHOST_ACTION" != boot ] || {gate}')
+    here.person.deploys("2")
+    done: list[subprocess.CompletedProcess[str]] = []
+    thread = threading.Thread(target=lambda: done.append(here.boots()))
+    thread.start()
+    fleet = here.town.sample.fleet
+    log = fleet.path(here.bare, "/ghost/shop/prod/web/blue/.ghost")
+    while not (log / "boot.log").exists() or "post_deploy of site in" not in here.log():
+        time.sleep(0.05)
+
+    here.person.deploys("3")
+    fleet.path(here.bare, "/ghost/gate").touch()
+    thread.join()
+
+    assert done[0].returncode == 0, done[0].stdout + here.log()
+    assert here.town.serves() == here.town.all_on("3")
+    assert here.town.release("3") in done[0].stdout.splitlines()[-1]
+
+
+def in_thread(act: Any, server: S3Server, *args: object) -> Any:
+    os.environ.update(server.environ)
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(asyncio.run(act(*args))))
+    thread.start()
+    thread.join()
+    return found[0]
