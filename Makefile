@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Real servers for the tests, and the tools that hosts are tried with and without.
 PACKAGES := openssh-server openssh-client git git-lfs zstd busybox sudo util-linux \
-	iproute2 shellcheck procps zsh fish tcsh haproxy faketime
+	iproute2 shellcheck procps zsh fish tcsh haproxy faketime zip
 
 .PHONY: demo test fast soak lint format bench clean hosts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import AsyncIterator
 from typing import Final, Literal
 
@@ -29,6 +30,7 @@ class Proxy:
     Passes calls on; the one of number *at*, from 0, meets *fault*.
 
     While it is *away* each is cut off. *calls* are those that came: method and path.
+    Parameters that it *ignores* are taken out.
     """
 
     upstream: str
@@ -36,6 +38,7 @@ class Proxy:
     fault: Fault | None = None
     at: int = -1
     away: bool = False
+    ignores: str = ""
     calls: list[str] = attrs.field(factory=list)
     more: anyio.Event = attrs.field(factory=anyio.Event)
 
@@ -66,7 +69,7 @@ class Proxy:
         headers = {k: v for k, v in request.headers.items() if k.lower() != "expect"}
         async with self.session.request(
             request.method,
-            self.upstream + request.raw_path,
+            self.upstream + self._without(request.raw_path),
             headers=headers,
             data=io.BytesIO(body),
             skip_auto_headers=("Content-Type",),
@@ -91,6 +94,9 @@ class Proxy:
         if request.method == "HEAD":
             kept["Content-Length"] = found.headers.get("Content-Length", "0")
         return web.Response(status=found.status, headers=kept, body=data)
+
+    def _without(self, path: str) -> str:
+        return re.sub(rf"\b{self.ignores}=[^&]*", "", path) if self.ignores else path
 
 
 @contextlib.asynccontextmanager

@@ -17,9 +17,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -35,6 +35,7 @@ HOME: Final = Path(
 
 START_SECONDS: Final = 60
 BUCKET: Final = "fleet"
+VERSIONED: Final = "versioned"
 
 
 @attrs.frozen
@@ -61,18 +62,32 @@ class S3Server:
 
 async def make_bucket(server: S3Server, name: str = BUCKET) -> None:
     """Make a bucket, unless it is there."""
+    async with client(server) as s3:
+        with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            await s3.create_bucket(Bucket=name)
+
+
+@contextlib.asynccontextmanager
+async def versioned(server: S3Server) -> AsyncIterator[tuple[Any, str]]:
+    """Hand out a client, and the name of a bucket that keeps versions."""
+    await make_bucket(server, VERSIONED)
+    async with client(server) as s3:
+        how = {"Status": "Enabled"}
+        await s3.put_bucket_versioning(Bucket=VERSIONED, VersioningConfiguration=how)
+        yield s3, VERSIONED
+
+
+def client(server: S3Server) -> Any:
+    """Return a client of botocore, to be entered, for what the library never does."""
     from aiobotocore.session import get_session
 
-    client = get_session().create_client(
+    return get_session().create_client(
         "s3",
         endpoint_url=server.endpoint,
         region_name="us-east-1",
         aws_access_key_id=server.key,
         aws_secret_access_key=server.secret,
     )
-    async with client as s3:
-        with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
-            await s3.create_bucket(Bucket=name)
 
 
 def installed(*packages: str) -> Path:

@@ -23,9 +23,9 @@ PROMISED = {
         Execute Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry
         Hook Host HostReport HostStatus Layout Log Module OpenRun Outcome Overview
         Package PastRelease Plan PlanError Preview Redeploy Report Resume Revert
-        Rollback Rollout Run RunOptions Script Ssh State StoreSettings Verify build
-        check converge deploy dry_run execute freeze load_plan logs overview past_runs
-        preview_rollback redeploy resume revert rollback start status unfreeze
+        Rollback Rollout Run RunOptions S3Source Script Ssh State StoreSettings Verify
+        build check converge deploy dry_run execute freeze load_plan logs overview
+        past_runs preview_rollback redeploy resume revert rollback start status unfreeze
         verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
@@ -88,6 +88,7 @@ PROMISED = {
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
     "ghostasync.sources.git": "Git",
+    "ghostasync.sources.s3": "S3",
     "ghostasync.stores": "DirectoryStore Trust",
     "ghostasync.stores.directory": """
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore

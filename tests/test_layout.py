@@ -38,10 +38,9 @@ ELSEWHERE: Final = {
     "_packaging/test_build.py": ("_packaging/tree.py",),
     "_remote/test_receive.py": ("_packaging/_host.py",),
     "sources/test_git.py": ("sources/_git_mirror.py",),
+    "sources/test_archive.py": ("sources/_tree.py",),
     "stores/test_conformance.py": ("stores/_files.py", "stores/_packages.py"),
-    "stores/test_s3.py": (
-        *("stores/_s3_client.py", "stores/_s3_errors.py", "stores/_s3_runs.py"),
-    ),
+    "stores/test_s3.py": (*("_s3/client.py", "_s3/errors.py", "stores/_s3_runs.py"),),
     "config/test_config.py": ("config/_structure.py", "config/_tables.py"),
     "config/test_rules.py": ("config/_together.py",),
     "_lint/test_offline.py": ("_lint/rules.py",),

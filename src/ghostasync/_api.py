@@ -32,8 +32,7 @@ from ._remote.boot import boot_text, unit, user_data
 from ._run.freeze import freeze_hosts
 from ._run.notify import notifiers_of
 from ._run.run import Run
-from .config import unsupported
-from .errors import ConfigError, DeployFailed, PlanError
+from .errors import DeployFailed, PlanError
 from .goal import Converge, Deploy, Execute, Goal, Redeploy, Resume, Revert, Rollback
 from .history.chain import broken
 from .model import Package, Plan, Report
@@ -1039,12 +1038,9 @@ async def logs(
         store: As in :class:`RunOptions`.
 
     Raises:
-        ConfigError: The plan's store is of a kind that this version lacks.
         PlanError: There is no such run, or the host was not part of it.
         StoreError: The store cannot be read.
     """
-    if problems := unsupported(plan):
-        raise ConfigError(problems)
     runs = open_store(plan, os.environ, store)[0].runs
     return await read_logs(runs, run, host=host, script=script)
 

@@ -6,7 +6,7 @@ Errors of ghostasync, ordered by what their reader can do.
     GhostasyncError
     ├── PlanError              refused: no host was contacted, nothing changed
     │   ├── ConfigError        .problems, each with its key
-    │   ├── UnknownRevision    the source has no such branch, tag or commit
+    │   ├── UnknownRevision    the source has no such branch, tag, commit or version
     │   ├── AmbiguousRevision  it has several of that name; says how each is spelled
     │   └── NothingToResume    no run is unfinished, or not that one
     ├── SourceError            the source could not be fetched
@@ -75,10 +75,12 @@ class ConfigError(PlanError):
 
 
 class UnknownRevision(PlanError):
-    """The source has no such branch, tag or commit."""
+    """The source has no such branch, tag, commit, object or version; *kind* says."""
 
-    def __init__(self, module: str, repo: str, rev: str) -> None:
-        super().__init__(f"{module}: {repo} has no branch, tag or commit {rev!r}")
+    def __init__(
+        self, module: str, repo: str, rev: str, kind: str = "branch, tag or commit"
+    ) -> None:
+        super().__init__(f"{module}: {repo} has no {kind} {rev!r}")
         self.module, self.repo, self.rev = module, repo, rev
 
 

@@ -367,7 +367,11 @@ class StoreSettings:
     """
 
     endpoint_url: str = ""
-    """For S3: another server than Amazon's."""
+    """
+    For S3: another server than Amazon's.
+
+    This and the next keys are for sources in S3 as well, wherever the store is.
+    """
 
     region: str = ""
     """For S3: its region; empty: what the environment says."""
@@ -785,10 +789,25 @@ class DirectorySource:
 
 @attrs.frozen
 class S3Source:
-    """Objects under an ``s3://`` URL."""
+    """One object of S3, or all objects of a prefix."""
 
     s3: str
-    """Objects in S3, which this version cannot fetch yet."""
+    """
+    An object in S3, "s3://bucket/site.zip", or a prefix, "s3://bucket/site/".
+
+    An archive is unpacked as it is: .tar, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz,
+    .txz, .tar.zst or .zip. Another object is a tree of that one file. Of a prefix all
+    objects below it are the tree. What [store] says of S3 holds here, too.
+    """
+
+    version: str = ""
+    """The version of the object, where its bucket keeps any; empty: the newest."""
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether it can be no object; one without a slash at its end may be both."""
+        key = self.s3.removeprefix("s3://").partition("/")[2]
+        return not key or key.endswith("/")
 
 
 Source = GitSource | DirectorySource | S3Source
@@ -996,10 +1015,11 @@ class Revision:
     """
     Commit, or other state, that a source resolved to.
 
-    *commit* is 40 hex digits, or empty where the source has no commits; *message* is
-    the whole commit message without final newlines, undecodable bytes kept as
-    surrogate escapes; *repo* never holds credentials; *epoch* is the time of the commit
-    in POSIX seconds, 0 where there is none.
+    *commit* is 40 hex digits, of objects in S3 a digest of what they are, or empty
+    where the source has no commits; *message* is the whole commit message without final
+    newlines, undecodable bytes kept as surrogate escapes; *repo* never holds
+    credentials; *epoch* is the time of the commit in POSIX seconds, 0 where there is
+    none.
     """
 
     repo: str = ""

@@ -145,7 +145,7 @@ class Source(Protocol):
         Find out which revision the wanted one is now; no host is contacted.
 
         Raises:
-            UnknownRevision: There is no such branch, tag or commit.
+            UnknownRevision: There is no such branch, tag, commit, object or version.
             AmbiguousRevision: There are several, and they differ.
             SourceError: The source could not be asked.
         """

@@ -8,7 +8,20 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ghostasync import Host, Outcome, Plan, PlanError, Script, deploy, rollback
+from ghostasync import (
+    GitSource,
+    Host,
+    Module,
+    Outcome,
+    Plan,
+    PlanError,
+    S3Source,
+    Script,
+    deploy,
+    rollback,
+)
+from ghostasync._planning.modules import as_it_was, wanted
+from ghostasync.model import Revision
 from ghostasync.testing import Call, FakeTransport, MemoryStore
 from tests._engine.balanced import Fleet
 from tests.committed import Committed
@@ -165,3 +178,74 @@ async def test_a_beginning_that_names_no_package_or_several_is_refused(
         )
 
     assert set(committed.hosts.serves.values()) == {second}
+
+
+def of(source: GitSource | S3Source, name: str = "site") -> Module:
+    return Module(name, f"/srv/{name}", source)
+
+
+def test_a_revision_of_an_object_is_its_version(plan: Plan) -> None:
+    plan = attrs.evolve(plan, modules=(of(S3Source("s3://b/a.zip", "1")),))
+
+    (named,), _ = wanted(plan, modules=["site@2"])
+    (rev,), _ = wanted(plan, rev="3")
+    (own,), _ = wanted(plan)
+
+    assert named.source == S3Source("s3://b/a.zip", "2")
+    assert rev.source == S3Source("s3://b/a.zip", "3")
+    assert own.source == S3Source("s3://b/a.zip", "1")
+
+
+def test_a_prefix_has_no_revisions(plan: Plan) -> None:
+    plan = attrs.evolve(plan, modules=(of(S3Source("s3://b/site/")),))
+
+    with pytest.raises(PlanError, match=r"^site: its source has no revisions$"):
+        wanted(plan, modules=["site@2"])
+
+
+@pytest.mark.parametrize("other", [GitSource("/api"), S3Source("s3://b/api.zip")])
+def test_one_revision_for_an_object_and_something_else_is_refused(
+    plan: Plan, other: GitSource | S3Source
+) -> None:
+    modules = of(S3Source("s3://b/a.zip")), of(other, "api")
+
+    with pytest.raises(PlanError, match=r"^--rev needs modules of one repository"):
+        wanted(attrs.evolve(plan, modules=modules), rev="1")
+
+
+@pytest.mark.parametrize(
+    ("source", "then"),
+    [
+        (GitSource("/site", "main"), GitSource("/site", "c" * 40)),
+        (S3Source("s3://b/a.zip"), S3Source("s3://b/a.zip", "main")),
+    ],
+)
+def test_a_resumed_run_takes_just_what_the_killed_one_had(
+    source: GitSource | S3Source, then: GitSource | S3Source
+) -> None:
+    known = Revision(rev="main", commit="c" * 40)
+
+    assert as_it_was(of(source), known) == of(then)
+
+
+def test_a_prefix_is_resumed_as_it_is_now() -> None:
+    prefix = of(S3Source("s3://b/site/"))
+
+    assert as_it_was(prefix, Revision(commit="c" * 40)) == prefix
+
+
+async def test_what_is_wrong_with_a_source_in_s3_names_its_key(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    module = attrs.evolve(plan.modules[0], source=S3Source("s3://b/site.zip"))
+    plan = attrs.evolve(plan, modules=(module,))
+
+    report, _ = await run(plan, Fleet())
+
+    assert report.outcome is Outcome.FAILED
+    assert report.reason.startswith("site: GetObject s3://b/site.zip: no credentials; ")
+    assert report.reason.endswith(" (modules[0].source.s3)")

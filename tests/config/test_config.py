@@ -15,7 +15,6 @@ from ghostasync.config import (
     load_plan,
     parse_plan,
     template,
-    unsupported,
 )
 from ghostasync.errors import ConfigError
 from ghostasync.manual import complete
@@ -107,7 +106,8 @@ def test_partial_tables_merge_with_defaults() -> None:
         ('{ git = "a:b" }', GitSource("a:b")),
         ('{ git = "../a", rev = "v1" }', GitSource("../a", "v1")),
         ('{ dir = "~/a b" }', DirectorySource("~/a b")),
-        ('{ s3 = "s3://bucket/a" }', S3Source("s3://bucket/a")),
+        ('{ s3 = "s3://bucket/a b/" }', S3Source("s3://bucket/a b/")),
+        ('{ s3 = "s3://b/a.zip", version = "1.x" }', S3Source("s3://b/a.zip", "1.x")),
     ],
 )
 def test_a_source_is_one_of_three(
@@ -331,7 +331,8 @@ def test_everything_wrong_is_said_at_once_and_in_order() -> None:
         ),
         (
             "modules[0].source: gives git and dir; allowed:"
-            ' { git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
+            ' { git = "…", rev = "…" }, { dir = "…" }'
+            ' or { s3 = "s3://…", version = "…" }'
         ),
         (
             "rollout.deadlines.bild: is unknown (did you mean build?); allowed: build,"
@@ -489,18 +490,6 @@ def test_a_plan_built_in_python_obeys_the_same_rules() -> None:
     assert check_plan(bad) == [
         "hosts[1].port: is -1; allowed: a whole number, 0 to 65535",
         'modules[0].path: "/srv/site" is the same as layout.root; allowed: paths apart',
-    ]
-
-
-def test_what_this_version_cannot_do_is_said_key_by_key() -> None:
-    plan = attrs.evolve(
-        PLAN,
-        modules=(Module("site", "/srv/site", S3Source("s3://bucket/site")),),
-    )
-
-    assert unsupported(PLAN) == []
-    assert unsupported(plan) == [
-        "modules[0].source.s3: this version fetches from git and dir only",
     ]
 
 

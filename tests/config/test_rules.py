@@ -118,7 +118,8 @@ HOST = (
 ID = "a whole number, -1 to 4294967294"
 INSIDE = 'a path in the source tree without "..", "//" or "/" at its end'
 HTTP = '"http://…" or "https://…"'
-SOURCE = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
+SOURCE = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…", version = "…" }'
+OBJECTS = '"s3://bucket/object" or "s3://bucket/prefix/"'
 SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
 
 
@@ -520,7 +521,25 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
         (
             "modules",
             'source = { s3 = "bucket" }',
-            'modules[0].source.s3: is "bucket"; allowed: "s3://bucket/prefix"',
+            f'modules[0].source.s3: is "bucket"; allowed: {OBJECTS}',
+        ),
+        (
+            "modules",
+            'source = { s3 = "s3://b/a.zip", version = "a b" }',
+            'modules[0].source.version: is "a b"; allowed: a version id',
+        ),
+        (
+            "modules",
+            'source = { dir = ".", version = "x" }',
+            "modules[0].source.version: goes with s3 only; allowed: dir",
+        ),
+        (
+            "modules",
+            'source = { s3 = "s3://b/site/", version = "x" }',
+            (
+                'modules[0].source.version: is of one object, and "s3://b/site/" is a'
+                " prefix; allowed: none"
+            ),
         ),
         (
             "modules",

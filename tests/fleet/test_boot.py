@@ -24,7 +24,7 @@ import pytest
 
 from ghostasync import StoreSettings, boot_script
 from ghostasync.model import Signing
-from ghostasync.stores._s3_client import Bucket
+from ghostasync._s3.client import Bucket
 from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import tools_but
 from tests.fleet.people import Person, Town

@@ -12,8 +12,8 @@ from typing import Any, Final
 import attrs
 import pytest
 
+from ghostasync._s3.client import Bucket
 from ghostasync.model import Rollout, StoreSettings, Transfer
-from ghostasync.stores._s3_client import Bucket
 from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import busybox_tools, tools_but
 from tests.fleet.people import Person, Town

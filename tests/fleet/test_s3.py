@@ -1,33 +1,41 @@
-"""A store in S3, a real server of it, and people who share nothing else."""
+"""S3, a real server of it: people who share nothing else, and what others built."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
-import threading
+import subprocess
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pytest
 
-from ghostasync.model import StoreSettings
+from ghostasync import S3Source, StoreSettings
 from tests.fleet.conftest import StartFleet
 from tests.fleet.people import Person, Town
 from tests.fleet.sample_app import SECRET, SampleApp
-from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.s3_servers import BUCKET, VERSIONED, S3Server, make_bucket, versioned
 
 pytestmark = pytest.mark.fleet
+
+T = TypeVar("T")
 
 
 @pytest.fixture(params=["ministack_server", "swift_server"])
 def server(request: pytest.FixtureRequest) -> S3Server:
     found: S3Server = request.getfixturevalue(request.param)
-    thread = threading.Thread(target=lambda: asyncio.run(make_bucket(found)))
-    thread.start()
-    thread.join()
+    apart(make_bucket(found))
     return found
+
+
+def apart(work: Coroutine[Any, Any, T]) -> T:
+    """Return what comes of *work*, in a loop that the fixtures do not use."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 @pytest.fixture
@@ -102,3 +110,61 @@ def test_a_run_that_was_killed_is_resumed_from_another_machine(
     assert resumed.exit == 0, resumed.stderr
     assert town.serves() == town.all_on("2")
     assert bob.status.exit == 0
+
+
+def uploads(town: Town, server: S3Server, key: str) -> str:
+    """Write an archive of the newest commit, as a CI would; return its version."""
+    command = ["git", "archive", "--format=tar.gz", "HEAD"]
+    path = town.sample.repositories["site"].path
+    data = subprocess.run(command, cwd=path, check=True, capture_output=True).stdout
+
+    async def put() -> str:
+        async with versioned(server) as (s3, bucket):
+            answer = await s3.put_object(Bucket=bucket, Key=key, Body=data)
+        return str(answer["VersionId"])
+
+    return apart(put())
+
+
+def test_an_archive_that_others_have_built_is_deployed_by_its_versions(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    town = Town(SampleApp.create(tmp_path, sshd_fleet(3), "site"))
+    key = f"{secrets.token_hex(4)}/site.tar.gz"
+    url = f"s3://{VERSIONED}/{key}"
+    store = attrs.evolve(server.settings, url=str(tmp_path / "store"))
+    ann = moves_in(town, server, store, "ann")
+    ann.module(source=S3Source(url))
+    apart(make_bucket(server, VERSIONED))
+
+    missing = ann.read("deploy")
+    town.commit("1")
+    first = uploads(town, server, key)
+    checked = ann("check")
+    town.note("1", ann("deploy"))
+    same = ann("deploy")
+    town.commit("2")
+    second = uploads(town, server, key)
+    coming = ann.read("deploy", "--dry-run")
+    town.note("2", ann("deploy"))
+    newest = town.serves()
+    seen = town.sample.environment("h2", "site", "post_deploy")
+    again = town.note("1", ann("deploy", f"site@{first}"))
+
+    assert missing.exit == 2
+    assert missing.stdout == ""
+    assert f"s3://{VERSIONED} has no object at or below '{key}'" in missing.stderr
+    assert checked.exit == 0, checked.stdout
+    assert same.last["outcome"] == "unchanged"
+    assert second[:20] in coming.stdout
+    assert newest == town.all_on("2")
+    assert seen["GHOST_MODULE_REPO"] == url
+    assert seen["GHOST_MODULE_REV"] == second
+    assert len(seen["GHOST_MODULE_COMMIT"]) == 40
+    assert seen["GHOST_MODULE_COMMIT_MESSAGE"].startswith("site.tar.gz, ")
+    assert again.exit == 0, again.stderr
+    assert f"version {first}" in ann("history").events[0]["subjects"]["site"]
+    assert town.serves() == town.all_on("1")
+    assert ann("deploy", "site@none").exit == 2
+    assert ann("rollback").exit == 0
+    assert town.serves() == town.all_on("2")

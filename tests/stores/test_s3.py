@@ -246,7 +246,7 @@ async def test_a_bucket_that_is_not_there(through: tuple[Proxy, S3Server]) -> No
 
     assert text == (
         "GetObject s3://no-such-bucket/x/MANIFEST: there is no such bucket: make it, "
-        "or mend store.url"
+        "or mend its name"
     )
 
 
@@ -258,7 +258,7 @@ async def test_the_extra_is_not_installed(
 
     text = await refusal(server.settings, url())
 
-    assert text == "a store in S3 needs more: pip install 'ghostasync[s3]'"
+    assert text == "S3 needs more: pip install 'ghostasync[s3]'"
 
 
 async def test_nobody_has_signed_in(

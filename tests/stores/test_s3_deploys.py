@@ -11,8 +11,8 @@ import pytest
 
 from ghostasync import Outcome, Plan, Report, State, StoreSettings, start, status
 from ghostasync import events as e
+from ghostasync._s3 import client
 from ghostasync.errors import StoreError
-from ghostasync.stores import _s3_client
 from ghostasync.testing import FakeHosts, FakeTransport
 from tests.deploying import six_hosts, states
 from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
@@ -92,7 +92,7 @@ async def test_a_fault_at_one_call_of_a_deploy_is_not_seen(
 @pytest.fixture
 def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between tries is not what is tested."""
-    monkeypatch.setattr(_s3_client, "TRIES", 2)
+    monkeypatch.setattr(client, "TRIES", 2)
 
 
 async def test_a_store_that_is_away_from_the_first_is_one_line(

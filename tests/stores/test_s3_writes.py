@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
+from ghostasync._s3.client import Bucket, Entry
 from ghostasync.errors import StoreError
 from ghostasync.stores import _s3_writes
-from ghostasync.stores._s3_client import Bucket, Entry
 from ghostasync.stores._s3_writes import Writer
 from tests.s3_servers import BUCKET, S3Server, make_bucket
 

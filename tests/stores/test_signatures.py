@@ -15,12 +15,12 @@ from typing import Final
 import attrs
 import pytest
 
+from ghostasync._s3.client import Bucket
 from ghostasync.errors import StoreError
 from ghostasync.model import App, Package, Revision, Signing, StoreSettings
 from ghostasync.protocols import Environment, ManifestLine, Store
 from ghostasync.stores import DirectoryStore, Trust
 from ghostasync.stores import _signatures as signatures_module
-from ghostasync.stores._s3_client import Bucket
 from ghostasync.stores.s3 import S3Store
 from tests.s3_servers import BUCKET, make_bucket
 from tests.signing import make_key, public

@@ -24,20 +24,23 @@ async def at_once(
     Raises:
         Exception: The first of *act*, as it is; it ends what is done for the others.
     """
-    slots, failures = anyio.CapacityLimiter(limit), list[Exception]()
+    failures: list[Exception] = []
     done: dict[int, R] = {}
+    # A task for each item would take kilobytes for each of a hundred thousand.
+    rest = enumerate(items)
 
-    async def one(number: int, item: T) -> None:
-        async with slots:
+    async def work() -> None:
+        for number, item in rest:
             try:
                 done[number] = await act(item)
             except Exception as exc:  # noqa: BLE001  raised below, without a group
                 failures.append(exc)
                 tasks.cancel_scope.cancel()
+                return
 
     async with anyio.create_task_group() as tasks:
-        for number, item in enumerate(items):
-            tasks.start_soon(one, number, item)
+        for _ in range(limit):
+            tasks.start_soon(work)
     if failures:
         raise failures[0]
     return [done[number] for number in range(len(done))]

@@ -14,7 +14,7 @@ import attrs
 
 from .._engine.spec import ModuleToDeploy, RunSpec, WayBack
 from .._local.paths import app_path, local_runs, run_id, store_url
-from ..config import check_plan, unsupported
+from ..config import check_plan
 from ..errors import ConfigError, PlanError
 from ..goal import Converge, Goal
 from ..history._leftovers import hand_in_killed
@@ -101,12 +101,12 @@ async def begin(
         store: Keeps packages, MANIFEST and runs; by default the plan's.
 
     Raises:
-        ConfigError: The plan is wrong or asks for something that this version lacks.
+        ConfigError: The plan is wrong.
         PlanError: The inventory cannot be asked, or names no host.
         StoreError: The store cannot be read.
     """
     environ = dict(os.environ)
-    if problems := check_plan(plan, environ) + unsupported(plan):
+    if problems := check_plan(plan, environ):
         raise ConfigError(problems)
     settings = plan.store
     if settings.signers and store is not None and not getattr(store, "trust", None):

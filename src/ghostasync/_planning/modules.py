@@ -20,13 +20,22 @@ from .._local.paths import (
 )
 from ..errors import PlanError, SourceError, StoreError
 from ..goal import Goal
-from ..model import DirectorySource, GitSource, Module, Package, Plan
+from ..model import (
+    DirectorySource,
+    GitSource,
+    Module,
+    Package,
+    Plan,
+    Revision,
+    S3Source,
+)
 from ..protocols import Lineage, ManifestLine, Source
 from ..sources.directory import Directory
 from ..sources.git import Git
 from .basis import Basis
 
 __all__ = [
+    "as_it_was",
     "at_revision",
     "in_manifest",
     "named_so",
@@ -76,8 +85,9 @@ def wanted(
         raise PlanError("modules: there is nothing to deploy")
     # One revision for several repositories would be right in one of them by chance.
     if rev:
-        repositories = {m.source for m in chosen if isinstance(m.source, GitSource)}
-        if len({source.git for source in repositories}) != 1:
+        repositories = {m.source.git for m in chosen if isinstance(m.source, GitSource)}
+        objects = {m.source.s3 for m in chosen if isinstance(m.source, S3Source)}
+        if len(repositories | objects) != 1:
             raise PlanError(
                 "--rev needs modules of one repository; give each its own: NAME@REV"
             )
@@ -193,9 +203,20 @@ def at_revision(module: Module, rev: str) -> Module:
     """
     if not rev:
         return module
-    if not isinstance(module.source, GitSource):
-        raise PlanError(f"{module.name}: its source has no revisions")
-    return attrs.evolve(module, source=attrs.evolve(module.source, rev=rev))
+    match module.source:
+        case GitSource() as git:
+            return attrs.evolve(module, source=attrs.evolve(git, rev=rev))
+        case S3Source(is_prefix=False) as s3:
+            return attrs.evolve(module, source=attrs.evolve(s3, version=rev))
+    raise PlanError(f"{module.name}: its source has no revisions")
+
+
+def as_it_was(module: Module, revision: Revision) -> Module:
+    """Return *module* at just the *revision* that its source once resolved to."""
+    # A branch moves, and so does an object. In a bucket without versions, or a folder,
+    # nothing but what is there now can be had.
+    at = revision.rev if isinstance(module.source, S3Source) else revision.commit
+    return at_revision(module, at)
 
 
 async def to_deploy(
@@ -231,20 +252,15 @@ async def to_deploy(
 
 
 def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
-    """Return *exc* with the key of a folder; with git several keys may be at fault."""
-    if not isinstance(module.source, DirectorySource):
+    """Return *exc* with the key of the source; with git several may be at fault."""
+    if isinstance(module.source, GitSource):
         return exc
+    key = "dir" if isinstance(module.source, DirectorySource) else "s3"
     index = [known.name for known in plan.modules].index(module.name)
-    return SourceError(f"{exc} (modules[{index}].source.dir)")
+    return SourceError(f"{exc} (modules[{index}].source.{key})")
 
 
 def _source(basis: Basis, module: Module) -> Source:
-    """
-    Return the source of *module*.
-
-    Raises:
-        PlanError: This version has no source of its kind.
-    """
     base, environ = basis.plan.base, basis.environ
     match module.source:
         case GitSource() as git:
@@ -258,5 +274,7 @@ def _source(basis: Basis, module: Module) -> Source:
             )
         case DirectorySource(dir=folder):
             return Directory(module.name, local_path(folder, base, environ))
-        case _:
-            raise PlanError(f"{module.name}: this version fetches from git and dir")
+        case S3Source() as s3:
+            from ..sources.s3 import S3
+
+            return S3(module.name, s3, basis.plan.store)

@@ -26,7 +26,7 @@ from ..protocols import RunLog
 from .basis import Basis, Task
 from .hosts import place
 from .look import Reach, look_at
-from .modules import at_revision, to_deploy
+from .modules import as_it_was, to_deploy
 from .rollback import held_packages
 from .unfinished import Seen, left_by, strange_run, unfinished_run
 
@@ -207,7 +207,7 @@ async def _as_it_was(
         return [await to_deploy(basis, goal, module)]
     # At the commit: a branch may have moved since, and hosts must not get two releases
     # from one run. Scripts still see the name that was asked for.
-    again = await to_deploy(basis, goal, at_revision(module, known.commit))
+    again = await to_deploy(basis, goal, as_it_was(module, known))
     revision = attrs.evolve(again.revision, rev=known.rev)
     return [attrs.evolve(again, revision=revision)]
 

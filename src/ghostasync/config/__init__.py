@@ -20,7 +20,7 @@ from typing import Final
 from .._engine.waves import parse_budget, parse_waves
 from .._local.paths import local_path
 from ..errors import ConfigError
-from ..model import Plan, S3Source
+from ..model import Plan
 from ._rules import check_values
 from ._structure import Findings
 from ._tables import read_plan
@@ -129,15 +129,6 @@ def check_secrets(plan: Plan, environ: Mapping[str, str]) -> list[str]:
     given = {name: environ[name] for name in plan.app.secrets if name in environ}
     large = too_large({**plan.app.env_vars, **given})
     return [*missing, *(f"app: {name} {problem}" for name, problem in large.items())]
-
-
-def unsupported(plan: Plan) -> list[str]:
-    """Return a line for each wish of the plan that this version cannot fulfil."""
-    return [
-        f"modules[{index}].source.s3: this version fetches from git and dir only"
-        for index, module in enumerate(plan.modules)
-        if isinstance(module.source, S3Source)
-    ]
 
 
 def _not_toml(name: str, error: Exception) -> str:

@@ -179,7 +179,11 @@ _HOSTS: Final = Rule(
 )
 _PLUGIN: Final = _text("the name of a plug-in", rf"(?:{NAME_PATTERN})?")
 _LABEL: Final = _text("a string of one line", _WORD)
-_S3: Final = _text('"s3://bucket/prefix"', _BUCKET)
+_S3: Final = _text(
+    '"s3://bucket/object" or "s3://bucket/prefix/"',
+    rf"s3://[A-Za-z0-9][^/\s]*(?:/{_LINE})?",
+)
+_VERSION: Final = _text("a version id", r"[^\s\x00-\x1f\x7f]*")
 
 _LONGEST_COMMAND: Final = 100_000
 """Bytes: a command is one argument of a shell on a host; Linux takes 131,071 there."""
@@ -271,7 +275,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "rev": _text("a branch, tag or commit", r"(?!-)[^\s\x00-\x1f\x7f]*"),
     },
     DirectorySource: {"dir": _text("a path", rf"{_FULL}{_LINE}")},
-    S3Source: {"s3": _S3},
+    S3Source: {"s3": _S3, "version": _VERSION},
     Script: {
         "path": _text(_INSIDE.allowed, rf"(?:{_STEP}(?:/{_STEP})*)?"),
         "inline": _NO_NUL,

@@ -61,8 +61,10 @@ _SOURCES: Final[Mapping[str, type[GitSource | DirectorySource | S3Source]]] = {
     "dir": DirectorySource,
     "s3": S3Source,
 }
-_SOURCE_KEYS: Final = ("git", "rev", "dir", "s3")
-SOURCE_ALLOWED: Final = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…" }'
+_SOURCE_KEYS: Final = ("git", "rev", "dir", "s3", "version")
+SOURCE_ALLOWED: Final = (
+    '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…", version = "…" }'
+)
 _TEXTS: Final = ("path", "inline", "file")
 _SCRIPT_KEYS: Final = (*_TEXTS, "run_as", "no_return")
 SCRIPT_ALLOWED: Final = 'a path in the source tree, { inline = "…" } or { file = "…" }'
@@ -172,9 +174,12 @@ def _source(reader: Reader, raw: object, where: str) -> Source | None:
         reader.findings.add(where, f"gives {which}; allowed: {SOURCE_ALLOWED}")
         return None
     (kind,) = kinds
-    mine = {key: value for key, value in given.items() if key in (kind, "rev")}
-    if kind != "git" and mine.pop("rev", None) is not None:
-        reader.findings.add(at(where, "rev"), f"goes with git only; allowed: {kind}")
+    own = attrs.fields_dict(_SOURCES[kind])
+    for key, home in (("rev", "git"), ("version", "s3")):
+        if key in given and key not in own:
+            text = f"goes with {home} only; allowed: {', '.join(own)}"
+            reader.findings.add(at(where, key), text)
+    mine = {key: value for key, value in given.items() if key in own}
     return reader.table(_SOURCES[kind], mine, where)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from .._build.environment import LONGEST_VARIABLE, MOST_VARIABLES, size_of
 from ..errors import PlanError
-from ..model import App, Module, Plan
+from ..model import App, Module, Plan, S3Source
 from ._selection import named
 from ._structure import Findings, at, show
 
@@ -48,6 +48,7 @@ def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None
     for index, module in enumerate(plan.modules):
         _apart(list(_shared(module, f"modules[{index}]")), findings)
         _here(module, f"modules[{index}]", findings)
+        _one_object(module, f"modules[{index}].source.version", findings)
         _placed(plan, module, f"modules[{index}].hosts", findings)
     _spread(plan, findings)
     transfer, url = plan.rollout.transfer, plan.store.url
@@ -83,6 +84,13 @@ def _here(module: Module, where: str, findings: Findings) -> None:
     for (script, key), text in USELESS.items():
         if getattr(getattr(module, script), key):
             findings.add(f"{where}.{script}.{key}", text)
+
+
+def _one_object(module: Module, where: str, findings: Findings) -> None:
+    source = module.source
+    if isinstance(source, S3Source) and source.version and source.is_prefix:
+        text = f"is of one object, and {show(source.s3)} is a prefix; allowed: none"
+        findings.add(where, text)
 
 
 def _placed(plan: Plan, module: Module, where: str, findings: Findings) -> None:

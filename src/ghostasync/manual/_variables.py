@@ -57,11 +57,16 @@ VARIABLES: Final[Mapping[str, Variable]] = {
         "The link that the module is served from; on hosts with its home in full.",
     ),
     "GHOST_MODULE_REPO": Variable(
-        _OF_RUN, "The repository, or folder, of the source; without credentials."
+        _OF_RUN,
+        "The repository, folder or s3:// URL of the source; without credentials.",
     ),
-    "GHOST_MODULE_REV": Variable(_OF_RUN, "The revision as it was asked for."),
+    "GHOST_MODULE_REV": Variable(
+        _OF_RUN, "The revision as it was asked for; of an object in S3 its version."
+    ),
     "GHOST_MODULE_COMMIT": Variable(
-        _OF_RUN, "The commit, 40 hex digits; empty for a source without commits."
+        _OF_RUN,
+        "The commit, 40 hex digits; empty for a folder."
+        "\n\nOf objects in S3 it is a digest of their names, sizes and versions.",
     ),
     "GHOST_MODULE_COMMIT_MESSAGE": Variable(
         _OF_RUN,

@@ -15,9 +15,9 @@ import anyio
 import attrs
 
 from .._local.together import at_once
+from .._s3.client import Bucket, Entry
 from ..errors import NotInStore, StoreError
 from . import _texts
-from ._s3_client import Bucket, Entry
 from ._s3_writes import Writer
 
 __all__ = ["S3RunLog"]

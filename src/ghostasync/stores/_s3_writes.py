@@ -23,9 +23,9 @@ from typing import Final, Protocol
 import anyio
 import attrs
 
+from .._s3.client import Bucket, Object
+from .._s3.errors import Unsupported
 from ..errors import StoreError
-from ._s3_client import Bucket, Object
-from ._s3_errors import Unsupported
 
 __all__ = ["Writer"]
 

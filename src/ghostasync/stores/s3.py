@@ -41,11 +41,11 @@ import anyio.to_thread
 import attrs
 
 from .._local.paths import package_id as package_id_of
+from .._s3.client import Bucket, Entry, Object
 from ..errors import NotInStore, StoreError
 from ..model import Package, StoreSettings
 from ..protocols import Environment, Freeze, ManifestLine
 from . import _files, _texts
-from ._s3_client import Bucket, Entry, Object
 from ._s3_runs import S3RunLog
 from ._s3_writes import Writer
 from ._signatures import Signatures

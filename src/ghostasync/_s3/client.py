@@ -29,7 +29,7 @@ import attrs
 from .._local.together import at_once
 from ..errors import StoreError
 from ..model import StoreSettings
-from ._s3_errors import BodyLost, Conflict, Missing, explained, refused, store_time
+from .errors import BodyLost, Conflict, Missing, explained, refused, store_time
 
 __all__ = ["Bucket", "Entry", "Object"]
 
@@ -54,6 +54,7 @@ _LONGEST: Final = 7 * 86_400
 
 _DELETED_AT_ONCE: Final = 1000
 _ABORT_SECONDS: Final = 10
+_CLOSE_SECONDS: Final = 5
 
 
 @attrs.frozen
@@ -76,12 +77,16 @@ class Entry:
     An object as a listing has it.
 
     *key* is relative to the prefix of the bucket; *age* is in seconds, by the store's
-    clock alone.
+    clock alone. *etag* is opaque, *modified* is in seconds since 1970. *version* is
+    empty in a listing, and where the bucket keeps none.
     """
 
     key: str
     nbytes: int
     age: float
+    etag: str
+    modified: float
+    version: str = ""
 
 
 class Bucket:
@@ -107,7 +112,9 @@ class Bucket:
     async def aclose(self) -> None:
         """Give the connection back; the next call makes another one."""
         stack, self._stack, self._open = self._stack, AsyncExitStack(), None
-        await stack.aclose()
+        # A caller that was cancelled leaves no connection open either.
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await stack.aclose()
 
     # --- Reading ----------------------------------------------------------------
 
@@ -126,26 +133,69 @@ class Bucket:
                     raise
         raise AssertionError("unreachable: each try returns or raises")
 
-    async def download(self, key: str, path: Path) -> str:
+    async def look(self, key: str, version: str = "") -> Entry | None:
+        """Return what is known of an object, or of a version of it; None: not there."""
+        # An answer to HEAD has no text: nobody could tell a wrong key from a missing
+        # bucket.
+        try:
+            how: dict[str, Any] = {"VersionId": version} if version else {}
+            answer = await self._call("get_object", key, **how)
+        except Missing:
+            return None
+        answer["Body"].close()
+        # A server without versions may answer with what it has.
+        if version and answer.get("VersionId", "null") != version:
+            return None
+        modified = answer["LastModified"].timestamp()
+        age = store_time(answer["ResponseMetadata"]["HTTPHeaders"]) - modified
+        about = answer["ContentLength"], age, answer["ETag"], modified
+        return Entry(key, *about, answer.get("VersionId", ""))
+
+    async def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        wanted: Entry | None = None,
+        heard: Callable[[int], None] = lambda _: None,
+    ) -> str:
         """
         Write an object to the new file *path*, and return its sha256.
 
         An answer that ends early is asked for again from there on.
 
+        Args:
+            key: The object.
+
+            path: The file.
+
+            wanted: The object as it was; another one in its place is refused.
+
+            heard: Called with the number of bytes that have come.
+
         Raises:
             FileNotFoundError: There is no such object.
             OSError: The file cannot be written.
+            Conflict: It is not the one that is wanted any more.
             StoreError: The object could not be had.
         """
         digest, at, left = hashlib.sha256(), 0, TRIES
+        exact: dict[str, Any] = {}
+        if wanted and wanted.version:
+            exact["VersionId"] = wanted.version
         async with await anyio.open_file(path, "xb") as file:
             while True:
                 rest: dict[str, Any] = {"Range": f"bytes={at}-"} if at else {}
                 try:
-                    answer = await self._call("get_object", key, **rest)
+                    answer = await self._call("get_object", key, **exact, **rest)
+                    # Not every server knows a condition, but all say what they send.
+                    if wanted and answer["ETag"] != wanted.etag:
+                        answer["Body"].close()
+                        raise Conflict(f"GetObject {self.address(key)}: another one")
                     async for chunk in self._body(answer, key):
                         await file.write(chunk)
                         digest.update(chunk)
+                        heard(len(chunk))
                         at, left = at + len(chunk), TRIES
                 except Missing:
                     raise FileNotFoundError(self.address(key)) from None
@@ -191,6 +241,8 @@ class Bucket:
                     each["Key"][len(self._prefix) :],
                     each["Size"],
                     now - each["LastModified"].timestamp(),
+                    each["ETag"],
+                    each["LastModified"].timestamp(),
                 )
                 for each in page.get("Contents", ())
             ]
@@ -362,7 +414,7 @@ def _client_maker(settings: StoreSettings) -> Any:
         from aiobotocore.session import get_session
         from botocore.loaders import create_loader
     except ImportError:
-        text = "a store in S3 needs more: pip install 'ghostasync[s3]'"
+        text = "S3 needs more: pip install 'ghostasync[s3]'"
         raise StoreError(text) from None
     session = get_session()
     # Read here, in a worker thread: on the loop it would take most of a second.

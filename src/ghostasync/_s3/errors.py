@@ -24,7 +24,8 @@ __all__ = [
     "store_time",
 ]
 
-_MISSING: Final = {"NoSuchKey", "404", "NotFound"}
+_MISSING: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
+_NO_VERSION: Final = {"InvalidArgument", "InvalidRequest"}
 _EXISTS: Final = {"PreconditionFailed", "412"}
 _BUSY: Final = {"ConditionalRequestConflict", "409", "OperationAborted", "UnknownError"}
 """Codes of stores where two write one object: one of them may have won."""
@@ -32,7 +33,7 @@ _BUSY: Final = {"ConditionalRequestConflict", "409", "OperationAborted", "Unknow
 _WAY: Final = "check the network, store.endpoint_url and store.region"
 _NO_KEY: Final = "sign in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
 _CURES: Final = {
-    "NoSuchBucket": "there is no such bucket: make it, or mend store.url",
+    "NoSuchBucket": "there is no such bucket: make it, or mend its name",
     "AccessDenied": "access denied: the key's policy has to allow it",
     "AllAccessDisabled": "access to it is disabled",
     "403": "access denied: the key's policy has to allow it",
@@ -45,6 +46,7 @@ _CURES: Final = {
     "KMS.DisabledException": "the key of store.sse_key is disabled",
     "KMS.NotFoundException": "there is no key store.sse_key",
     "SlowDown": "the store asks for fewer calls; try again later",
+    "InvalidObjectState": "it is in an archive of the store's: restore it first",
     "EntityTooLarge": "the store takes no object of this size",
     "QuotaExceeded": "the quota of the bucket is used up",
     "InsufficientStorage": "the store is full",
@@ -96,7 +98,11 @@ def explained(exc: Exception, what: str) -> StoreError:
 def refused(answer: Mapping[str, Any], what: str) -> StoreError:
     error, meta = answer["Error"], answer.get("ResponseMetadata", {})
     code, headers = str(error.get("Code", "")), meta.get("HTTPHeaders", {})
-    if code in _MISSING:
+    # A version that none can be is refused with words about it; a version that says
+    # that the object was deleted cannot be read.
+    spoilt = code in _NO_VERSION and "version" in str(error.get("Message")).lower()
+    deleted = code == "MethodNotAllowed" and "x-amz-delete-marker" in headers
+    if code in _MISSING or spoilt or deleted:
         return Missing(f"{what}: there is no such object")
     if code in _EXISTS | _BUSY:
         return Conflict(f"{what}: {error.get('Message') or code}")
