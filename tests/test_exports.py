@@ -31,6 +31,7 @@ PROMISED = {
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
     "ghostasync.balancers.commands": "Commands",
+    "ghostasync.balancers.haproxy": "HAProxy",
     "ghostasync.cli": "COMMANDS execute main",
     "ghostasync.config": """
         check_plan load_plan parse_budget parse_plan parse_waves template
@@ -83,7 +84,7 @@ PROMISED = {
         AddressedPackages
         Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest
         ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
-        Source Store TestableStore Transport
+        Source Store TestableStore TimedBalancer Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
@@ -112,7 +113,7 @@ PROMISED = {
     "ghostasync.views.board": "Board GateRow HostRow ModuleRow",
     "ghostasync.views.folding": "Failure Failures WIDTH fold_hosts short_hosts step_of",
     "ghostasync.views.summary": "MAX_LINES TypedCommand failure is_clean success",
-    "ghostasync.views.text": "ago clock last_lines plain plural size span",
+    "ghostasync.views.text": "ago balanced clock last_lines plain plural size span",
 }
 """Every public module, and what it exports."""
 

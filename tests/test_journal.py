@@ -57,6 +57,7 @@ VALUES: Final[dict[object, st.SearchStrategy[object]]] = {
         texts, st.dictionaries(texts, texts)
     ),
     Mapping[str, int]: st.dictionaries(texts, counts),
+    Mapping[str, float]: st.dictionaries(texts, reals),
 }
 
 

@@ -303,7 +303,8 @@ class Started(RunEvent):
     where not all hosts go to the same, empty where the link is removed;
     *recorded_secrets* is as in :class:`goal.Rollback`. *addresses* maps hosts to where
     the plan says they are, with a port, where that is not their name. *script* is what
-    exec runs, secrets redacted.
+    exec runs, secrets redacted. *balancer_seconds* is how long each drain and undrain
+    may take by the balancer's own settings; empty where it has none.
     """
 
     action: str
@@ -323,6 +324,7 @@ class Started(RunEvent):
     recorded_secrets: bool = False
     addresses: Mapping[str, str] = attrs.field(factory=dict)
     script: str = ""
+    balancer_seconds: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -515,8 +515,12 @@ class Deadlines:
     It goes on in either case, and the next run waits for it.
     """
 
-    drain: float = 60
-    """Seconds to take a host out of its balancers."""
+    drain: float = 0
+    """
+    Seconds to take a host out of its balancers; 0: what they say, else 60.
+
+    A balancer that knows how long its visitors may take refuses less.
+    """
 
     switch: float = 30
     """Seconds to move the links of a host."""
@@ -527,8 +531,8 @@ class Deadlines:
     verify: float = 60
     """Seconds in which a health check has to pass once."""
 
-    undrain: float = 60
-    """Seconds to put a host back into its balancers."""
+    undrain: float = 0
+    """Seconds to put a host back into its balancers; 0: as for drain."""
 
     after_wave: float = 600
     """Seconds for after_wave, here."""
@@ -584,10 +588,10 @@ class BalancerSettings:
 
     kind: str = ""
     """
-    The plug-in, by the name that it has under "ghostasync.balancers".
+    A plug-in: "haproxy", or the name of another under "ghostasync.balancers".
 
     Its distribution registers it there as an entry point. The other keys of the table
-    are for the plug-in. Empty: drain and undrain.
+    are for the plug-in, see docs/balancers.md. Empty: drain and undrain.
     """
 
     options: Mapping[str, object] = attrs.field(factory=dict)
@@ -659,7 +663,7 @@ class Rollout:
     """A command that puts a host back when it is verified, or back and verified."""
 
     balancer: BalancerSettings = BalancerSettings()
-    """A plug-in for a balancer, in place of drain and undrain."""
+    """A balancer by its kind, such as "haproxy", in place of drain and undrain."""
 
     soak: float = 0
     """Seconds to wait after a wave; at their end it is verified once more."""

@@ -40,6 +40,7 @@ __all__ = [
     "Source",
     "Store",
     "TestableStore",
+    "TimedBalancer",
     "Transport",
 ]
 
@@ -519,6 +520,10 @@ class HostAccess(Protocol):
     def variables(self) -> Mapping[str, str]:
         """The environment of scripts: the app's variables, secrets and ``GHOST_*``."""
 
+    @property
+    def seconds(self) -> float:
+        """The deadline of this call, ``rollout.deadlines.drain`` or ``undrain``."""
+
     async def run(self, text: str, *, on: Literal["controller", "host"]) -> None:
         """
         Run a script here or on the host; its output goes to the host's log.
@@ -570,6 +575,25 @@ class PartialBalancer(Protocol):
 
     def has_work(self, key: Literal["drain", "undrain"]) -> bool:
         """Tell whether the method called *key* does anything at all."""
+
+
+@runtime_checkable
+class TimedBalancer(Protocol):
+    """
+    A :class:`Balancer` whose own settings say how long its two methods may take.
+
+    These are the deadlines where the plan gives none; shorter ones are refused.
+    """
+
+    async def seconds(self) -> tuple[float, float]:
+        """
+        Return the seconds in which each drain, and each undrain, is over.
+
+        Asked once, when a run is planned; the caller bounds the time.
+
+        Raises:
+            PlanError: The settings cannot be read; one line that says why.
+        """
 
 
 @runtime_checkable

@@ -229,6 +229,7 @@ def spec_of_look(
         inventory=basis.inventory,
         joined=frozenset(),
         balancer=None,
+        balancer_seconds={},
         way_back=None,
     )
 

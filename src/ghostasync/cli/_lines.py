@@ -17,7 +17,7 @@ from .. import events as e
 from ..model import Action, State
 from ..views.board import Board
 from ..views.folding import short_hosts, step_of
-from ..views.text import last_lines, plain, plural, size, span
+from ..views.text import balanced, last_lines, plain, plural, size, span
 
 __all__ = ["LineWriter"]
 
@@ -145,13 +145,7 @@ def _rollout(event: e.RunEvent) -> list[str]:
     texts: list[str] = []
     match event:
         case e.Started():
-            by = f" by {event.actor}" if event.actor else ""
-            why = f": {event.reason}" if event.reason else ""
-            where = f"{event.app} on {plural(len(event.hosts), 'host')}"
-            of = f" (back from run {event.of})" if event.of else ""
-            if event.action == Action.RESUME.value:
-                of = f" (goes on with run {event.of})"
-            texts = [f"{event.action} {where}{by}{of}{why}"]
+            texts = list(_begins(event))
         case e.LockAwaited(host=host, holder=holder, seconds=seconds):
             texts = [f"{host}: {holder}; waiting up to {span(seconds)} for it"]
         case e.Judged(ready=ready, failed=failed, allowed=allowed):
@@ -167,6 +161,18 @@ def _rollout(event: e.RunEvent) -> list[str]:
         case e.Warned(text=text):
             texts = [f"warning: {text}"]
     return texts
+
+
+def _begins(event: e.Started) -> Iterator[str]:
+    by = f" by {event.actor}" if event.actor else ""
+    why = f": {event.reason}" if event.reason else ""
+    where = f"{event.app} on {plural(len(event.hosts), 'host')}"
+    of = f" (back from run {event.of})" if event.of else ""
+    if event.action == Action.RESUME.value:
+        of = f" (goes on with run {event.of})"
+    yield f"{event.action} {where}{by}{of}{why}"
+    if event.balancer_seconds:
+        yield f"drain {balanced(event.balancer_seconds)}"
 
 
 def _waves(event: e.RunEvent, word: str) -> list[str]:

@@ -251,7 +251,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     Gate: {"run": _NO_NUL},
     Deadlines: {
         **dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
-        "before_switch": _SECONDS,
+        **dict.fromkeys(("before_switch", "drain", "undrain"), _SECONDS),
     },
     Host: {
         "name": _text(
