@@ -65,6 +65,7 @@ PROMISED = {
     """,
     "ghostasync.inventories": "",
     "ghostasync.inventories.command": "CommandInventory",
+    "ghostasync.inventories.ec2": "Ec2",
     "ghostasync.inventories.static": "Static",
     "ghostasync.journal": "Journal decode encode line records replay",
     "ghostasync.machine": """

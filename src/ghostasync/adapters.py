@@ -30,7 +30,7 @@ _KEYS: Final = {
 """The key or argument that names a plug-in of each folder, for messages."""
 
 _OURS: Final[Mapping[str, Mapping[str, str]]] = {
-    "inventories": {},
+    "inventories": {"ec2": "ec2:Ec2"},
     "balancers": {"haproxy": "haproxy:HAProxy"},
     "notifiers": {},
 }

@@ -588,10 +588,10 @@ class BalancerSettings:
 
     kind: str = ""
     """
-    A plug-in: "haproxy", or the name of another under "ghostasync.balancers".
+    A plug-in: "haproxy", or another one by its name. Empty: drain and undrain.
 
-    Its distribution registers it there as an entry point. The other keys of the table
-    are for the plug-in, see docs/balancers.md. Empty: drain and undrain.
+    Others are what distributions register under "ghostasync.balancers". The other keys
+    of the table are for the plug-in; those of ours are in docs/balancers.md.
     """
 
     options: Mapping[str, object] = attrs.field(factory=dict)
@@ -735,6 +735,13 @@ class Host:
     labels: Mapping[str, str] = attrs.field(factory=dict)
     """Names and values that --limit, modules.hosts and rollout.spread_by go by."""
 
+    host_key_alias: str = ""
+    """
+    What it is called in ssh.known_hosts; empty: by its address.
+
+    For hosts whose address is given to another one later, such as instances in a cloud.
+    """
+
 
 @attrs.frozen
 class InventorySettings:
@@ -755,10 +762,10 @@ class InventorySettings:
 
     plugin: str = ""
     """
-    A plug-in that names the hosts, by what it has under "ghostasync.inventories".
+    A plug-in that names the hosts: "ec2", or another one by its name.
 
-    Its distribution registers it there as an entry point. Further keys of the table are
-    for the plug-in.
+    Others are what distributions register under "ghostasync.inventories". Further keys
+    of the table are for the plug-in; those of ec2 are in docs/aws.md.
     """
 
     options: Mapping[str, object] = attrs.field(factory=dict)

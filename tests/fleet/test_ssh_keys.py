@@ -92,6 +92,26 @@ async def test_a_session_knows_the_key_that_logged_in(
     assert session.key == fingerprint(key)
 
 
+async def test_a_host_with_an_alias_is_known_by_it_and_not_by_its_address(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1)
+    by_address = Path(fleet.ssh.known_hosts).read_text().split()[1:3]
+    pinned, new = tmp_path / "pinned", tmp_path / "new"
+    pinned.write_text(f"i-0abc {' '.join(by_address)}\n")
+    named = attrs.evolve(fleet.hosts[0], host_key_alias="i-0abc")
+    strict = attrs.evolve(fleet.ssh, known_hosts=str(pinned))
+    learns = attrs.evolve(fleet.ssh, known_hosts=str(new), host_keys="accept-new")
+
+    await connect.session(SshTransport(strict), named).open()
+    await connect.session(SshTransport(learns), named).open()
+    other = attrs.evolve(named, host_key_alias="i-0def")
+    with pytest.raises(Unreachable, match=r"i-0def.* is unknown"):
+        await connect.session(SshTransport(fleet.ssh), other).open()
+
+    assert "i-0abc" in new.read_text().split()[0]
+
+
 def test_a_host_and_the_journal_have_the_key_on_record(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:

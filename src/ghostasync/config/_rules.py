@@ -262,6 +262,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "address": _FIELD,
         "port": _PORT,
         "user": _FIELD,
+        "host_key_alias": _FIELD,
         "labels": _text(
             "names without spaces, comma, = ! @ in them", r"[^\s,=!@\x00]+", each=True
         ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncssh
 
@@ -19,6 +19,10 @@ from ..errors import ConfigError
 from ..model import Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint
 from ._files import unusable
+
+if TYPE_CHECKING:
+    # Private there, so it is not asked for when a run needs it.
+    from asyncssh.known_hosts import KnownHostsArg, _KnownHostsResult
 
 __all__ = ["Trust"]
 
@@ -41,6 +45,15 @@ class Trust:
         self.known_hosts: asyncssh.SSHKnownHosts | None = None
         if settings.host_keys != "insecure":
             self.known_hosts = _read([self.path, Path(GLOBAL_KNOWN_HOSTS)])
+
+    def known_for(self, endpoint: Endpoint) -> KnownHostsArg:
+        """Return what asyncssh is to look the host up in."""
+        known = self.known_hosts
+        if known is None or endpoint.alias is None:
+            return known
+        # asyncssh looks for the address as well. A host with an alias has one because
+        # its address was another host's, or will be.
+        return _matches(known, endpoint)
 
     def knows(self, endpoint: Endpoint) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
@@ -113,7 +126,11 @@ def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:
 
 def _keys(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> list[asyncssh.SSHKey]:
     """Return the keys, of hosts and of authorities, that *known* has for a host."""
+    hosts, authorities, *_ = _matches(known, endpoint)
+    return [*hosts, *authorities]
+
+
+def _matches(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> _KnownHostsResult:
     name = endpoint.alias or endpoint.address
     port = None if endpoint.port == DEFAULT_PORT else endpoint.port
-    hosts, authorities, *_ = known.match(name, "", port)
-    return [*hosts, *authorities]
+    return known.match(name, "", port)

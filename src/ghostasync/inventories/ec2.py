@@ -1,0 +1,180 @@
+"""
+The inventory of instances of EC2, by their tags, their Auto Scaling groups, or both.
+
+An instance is known by its id. Its address goes to another instance soon after it was
+terminated, and a line of ``known_hosts`` for that address would be believed of the
+other one: so host keys are looked up by the id as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from .._aws.client import Account, Service
+from ..config._options import Rule, options_of
+from ..errors import ConfigError, PlanError
+from ..model import Host, Plan
+
+__all__ = ["Ec2"]
+
+_WHERE: Final = "inventory"
+
+_GROUPS_AT_ONCE: Final = 50
+_IDS_AT_ONCE: Final = 200
+"""What one call takes: names of groups, and values of a filter."""
+
+_PAGE: Final = 1000
+
+_ADDRESSES: Final[Mapping[str, tuple[str, ...]]] = {
+    "private": ("PrivateIpAddress",),
+    "public": ("PublicIpAddress",),
+    "dns": ("PublicDnsName", "PrivateDnsName"),
+}
+"""Fields of an instance that are its address; the first one that is set."""
+
+_LABEL: Final = re.compile(r"[^\s,=!@\x00]+")
+_LABEL_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
+_OWNED: Final = "aws:"
+_GROUP_TAG: Final = "aws:autoscaling:groupName"
+
+
+@attrs.frozen
+class _Options:
+    tags: Mapping[str, tuple[str, ...] | str] = attrs.field(factory=dict)
+    asg: tuple[str, ...] | str = ()
+    name: str = "id"
+    address: str = "private"
+    user: str = ""
+    port: int = 0
+    region: str = ""
+    endpoint_url: str = ""
+
+
+_RULES: Final = {
+    "asg": Rule("the name of an Auto Scaling group, or an array of them", bool),
+    "name": Rule('"id", or the key of a tag whose value names the host', bool),
+    "address": Rule('"private", "public" or "dns"', lambda value: value in _ADDRESSES),
+}
+
+
+class Ec2:
+    """
+    The inventory ``ec2``: instances that run, and are in service where groups are said.
+
+    Options: *tags*, a table whose values may be arrays, one of which an instance has to
+    have; *asg*, names of Auto Scaling groups; *name*, ``"id"`` or a tag's key;
+    *address*, ``"private"``, ``"public"`` or ``"dns"``; *user* and *port* to log in;
+    *region* and *endpoint_url*. Credentials are where the AWS command line finds them.
+
+    A host has its tags for labels, and besides ``id``, ``zone`` and ``asg``.
+
+    Raises:
+        ConfigError: The options are wrong.
+    """
+
+    def __init__(self, options: Mapping[str, object], plan: Plan) -> None:  # noqa: ARG002
+        self._options = options_of(_Options, options, _WHERE, _RULES)
+        if not (self._options.tags or self._options.asg):
+            text = "is missing; allowed: tags or asg, which choose instances"
+            raise ConfigError([f"{_WHERE}.tags: {text}"])
+        groups = self._options.asg
+        self._groups = (groups,) if isinstance(groups, str) else groups
+        account = Account(_WHERE, self._options.region, self._options.endpoint_url)
+        self._ec2 = Service("ec2", account)
+        self._autoscaling = Service("autoscaling", account)
+
+    async def hosts(self) -> Sequence[Host]:
+        """
+        Return the instances as they are now, in the order of their names.
+
+        Raises:
+            PlanError: AWS cannot be asked, there is no such group, or an instance has
+                no address.
+        """
+        ids: set[str] | None = None
+        if self._groups:
+            async with self._autoscaling:
+                ids = {one async for one in self._in_service()}
+        async with self._ec2:
+            hosts = [self._host(one) async for one in self._running(ids)]
+        return sorted(hosts, key=lambda host: host.name)
+
+    async def _in_service(self) -> AsyncIterator[str]:
+        """Yield the ids of instances that the groups have in service."""
+        missing = set(self._groups)
+        for names in _slices(self._groups, _GROUPS_AT_ONCE):
+            async for group in self._autoscaling.items(
+                "describe_auto_scaling_groups",
+                "AutoScalingGroups",
+                AutoScalingGroupNames=names,
+            ):
+                missing.discard(group["AutoScalingGroupName"])
+                for one in group["Instances"]:
+                    if one["LifecycleState"] == "InService":
+                        yield one["InstanceId"]
+        if missing:
+            text = f"there is no Auto Scaling group {', '.join(sorted(missing))}"
+            raise PlanError(f"{_WHERE}.asg: {text} in this account and region")
+
+    async def _running(self, ids: set[str] | None) -> AsyncIterator[Any]:
+        """Yield instances that run and have the tags; of *ids* alone where given."""
+        filters = [_filter("instance-state-name", "running")]
+        filters += [
+            _filter(f"tag:{key}", *([values] if isinstance(values, str) else values))
+            for key, values in self._options.tags.items()
+        ]
+        # Ids are a filter and no argument: an instance that has just been terminated
+        # is left out then, and is no error for all others.
+        parts = _slices(sorted(ids or ()), _IDS_AT_ONCE)
+        some = [[_filter("instance-id", *part)] for part in parts]
+        for more in [[]] if ids is None else some:
+            async for reservation in self._ec2.items(
+                "describe_instances",
+                "Reservations",
+                Filters=[*filters, *more],
+                MaxResults=_PAGE,
+            ):
+                for one in reservation["Instances"]:
+                    yield one
+
+    def _host(self, instance: Mapping[str, Any]) -> Host:
+        identity: str = instance["InstanceId"]
+        tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
+        known = {
+            key: value
+            for key, value in tags.items()
+            if not key.startswith(_OWNED)
+            and _LABEL.fullmatch(key)
+            and _LABEL_VALUE.fullmatch(value)
+        }
+        kind = self._options.address
+        addresses = [instance.get(field) for field in _ADDRESSES[kind]]
+        address = next(filter(None, addresses), "")
+        if not address:
+            text = f"{identity} has no {kind} address"
+            raise PlanError(f"{_WHERE}.address: {text}")
+        own = {
+            "id": identity,
+            "zone": instance["Placement"]["AvailabilityZone"],
+            "asg": tags.get(_GROUP_TAG, ""),
+        }
+        return Host(
+            name=tags.get(self._options.name) or identity,
+            address=address,
+            port=self._options.port,
+            user=self._options.user,
+            labels=known | own,
+            host_key_alias=identity,
+        )
+
+
+def _filter(name: str, *values: str) -> dict[str, Any]:
+    return {"Name": name, "Values": list(values)}
+
+
+def _slices(items: Sequence[str], size: int) -> list[list[str]]:
+    return [list(items[at : at + size]) for at in range(0, len(items), size)]
