@@ -30,6 +30,8 @@ PROMISED = {
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
+    "ghostasync.balancers.alb": "Alb",
+    "ghostasync.balancers.clb": "Clb",
     "ghostasync.balancers.commands": "Commands",
     "ghostasync.balancers.haproxy": "HAProxy",
     "ghostasync.cli": "COMMANDS execute main",

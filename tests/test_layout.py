@@ -45,6 +45,7 @@ ELSEWHERE: Final = {
     "config/test_config.py": ("config/_structure.py", "config/_tables.py"),
     # Calls need a server that answers.
     "inventories/test_ec2.py": ("_aws/client.py",),
+    "balancers/test_alb.py": ("balancers/_pools.py",),
     "config/test_rules.py": ("config/_together.py",),
     "_lint/test_offline.py": ("_lint/rules.py",),
     "_lint/test_shell.py": ("_lint/shell_words.py",),

@@ -31,7 +31,7 @@ _KEYS: Final = {
 
 _OURS: Final[Mapping[str, Mapping[str, str]]] = {
     "inventories": {"ec2": "ec2:Ec2"},
-    "balancers": {"haproxy": "haproxy:HAProxy"},
+    "balancers": {"alb": "alb:Alb", "clb": "clb:Clb", "haproxy": "haproxy:HAProxy"},
     "notifiers": {},
 }
 """

@@ -588,7 +588,7 @@ class BalancerSettings:
 
     kind: str = ""
     """
-    A plug-in: "haproxy", or another one by its name. Empty: drain and undrain.
+    A plug-in: "haproxy", "alb", "clb" or another. Empty: drain and undrain.
 
     Others are what distributions register under "ghostasync.balancers". The other keys
     of the table are for the plug-in; those of ours are in docs/balancers.md.
