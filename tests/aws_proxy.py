@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -44,13 +45,14 @@ class AwsProxy:
     Passes calls on; a target that comes or goes is on its way for *polls* looks at it.
 
     *calls* counts those that came, by action; an action in *refused* fails, with the
-    code there.
+    code there. *consoles* are what instances have written, by their ids.
     """
 
     upstream: str
     session: aiohttp.ClientSession
     polls: int = 2
     refused: dict[str, str] = attrs.field(factory=dict)
+    consoles: dict[str, str] = attrs.field(factory=dict)
     calls: Counter[str] = attrs.field(factory=Counter)
     coming: dict[Place, int] = attrs.field(factory=dict)
     going: dict[Place, int] = attrs.field(factory=dict)
@@ -73,6 +75,8 @@ class AwsProxy:
         self.more = anyio.Event()
         if code := self.refused.get(action):
             return _error(code, f"not {action}")
+        if action == "GetConsoleOutput":
+            return _console(form["InstanceId"], self.consoles)
         for identity in ids:
             if action in _ENTERS:
                 self.going.pop((place, identity), None)
@@ -135,6 +139,13 @@ def _replaced(text: str, identity: str, member: str, told: tuple[str, str]) -> s
 def _error(code: str, text: str) -> web.Response:
     body = _ERROR.format(code=code, text=text)
     return web.Response(status=400, text=body, content_type="text/xml")
+
+
+def _console(identity: str, consoles: Mapping[str, str]) -> web.Response:
+    told = base64.b64encode(consoles.get(identity, "").encode()).decode()
+    name = "GetConsoleOutputResponse"
+    body = f"<instanceId>{identity}</instanceId><output>{told}</output>"
+    return web.Response(text=f"<{name}>{body}</{name}>", content_type="text/xml")
 
 
 @contextlib.asynccontextmanager

@@ -742,6 +742,13 @@ class Host:
     For hosts whose address is given to another one later, such as instances in a cloud.
     """
 
+    host_keys: tuple[str, ...] = ()
+    """
+    Its public keys, while ssh.known_hosts has none: "ssh-ed25519 AAAA…".
+
+    At the first login one of them is believed, no other, and written to known_hosts.
+    """
+
 
 @attrs.frozen
 class InventorySettings:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import attrs
 import pytest
 
-from ghostasync import App, Host, Plan
+from ghostasync import App, Host, Plan, Ssh
 from ghostasync._aws.client import Service
 from ghostasync.adapters import inventory as by_name
+from ghostasync.config._hosts import require_hosts
 from ghostasync.errors import ConfigError, PlanError
 from ghostasync.inventories import ec2
 from ghostasync.inventories.ec2 import Ec2
+from tests.aws_proxy import aws_proxy
 from tests.aws_server import REGION, Aws
 
 pytestmark = pytest.mark.fleet
@@ -161,6 +164,43 @@ async def test_runs_that_ask_at_the_same_time_share_a_client(aws: Aws) -> None:
     for hosts in await asyncio.gather(*[mine.hosts() for _ in range(5)]):
         assert [host.name for host in hosts] == sorted(ids)
     assert len(await mine.hosts()) == 2, "and it is opened again"
+
+
+CONSOLE = """\
+[    9.1] cloud-init[512]: Generating public/private ed25519 key pair.
+<14>Nov 27 08:00:01 cloud-init: -----BEGIN SSH HOST KEY KEYS-----\r
+<14>Nov 27 08:00:01 cloud-init: ecdsa-sha2-nistp256 {ecdsa}= root@ip-10-0-0-1\r
+<14>Nov 27 08:00:01 cloud-init: ssh-ed25519 {ed25519} root@ip-10-0-0-1\r
+-----END SSH HOST KEY KEYS-----
+ssh-ed25519 {other}
+-----BEGIN SSH HOST KEY KEYS-----
+ssh-ed25519 {other}
+-----END SSH HOST KEY KEYS-----
+"""
+
+
+async def test_keys_of_new_instances_come_from_their_consoles(
+    aws: Aws, tmp_path: Path
+) -> None:
+    ecdsa, ed25519, other = ("AAAA" + letter * 60 for letter in "ABC")
+    known, new, silent = await aws.instances(3, WEB)
+    file = tmp_path / "known_hosts"
+    file.write_text(f"a.example,[{known}]:2222 ssh-ed25519 {other}\n")
+    plan = attrs.evolve(PLAN, ssh=Ssh(known_hosts=str(file)))
+    async with aws_proxy(aws) as (proxy, through):
+        text = CONSOLE.format(ecdsa=ecdsa, ed25519=ed25519, other=other)
+        proxy.consoles = {new: text, known: text}
+        options = {**through.options, "tags": WEB, "host_keys": "console"}
+
+        hosts = await Ec2(options, plan).hosts()
+
+    assert {host.name: host.host_keys for host in hosts} == {
+        new: (f"ecdsa-sha2-nistp256 {ecdsa}=", f"ssh-ed25519 {ed25519}"),
+        known: (),
+        silent: (),
+    }
+    assert proxy.calls["GetConsoleOutput"] == 2
+    assert require_hosts(hosts, "inventory") == tuple(hosts)
 
 
 # --- What goes wrong -------------------------------------------------------------

@@ -263,6 +263,11 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "port": _PORT,
         "user": _FIELD,
         "host_key_alias": _FIELD,
+        "host_keys": _text(
+            'public keys, such as "ssh-ed25519 AAAA…"',
+            r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*",
+            each=True,
+        ),
         "labels": _text(
             "names without spaces, comma, = ! @ in them", r"[^\s,=!@\x00]+", each=True
         ),

@@ -119,6 +119,7 @@ def _homes() -> Mapping[str, tuple[str, ...]]:
     homes |= dict.fromkeys(_SOURCE_KEYS, ("modules.source",))
     of_hosts = ("address", "labels", "host_key_alias")
     homes |= dict.fromkeys(of_hosts, ("inventory.hosts",))
+    homes["host_keys"] = ("[ssh]", "inventory.hosts")
     homes["hosts"] = ("[inventory]", "[[modules]]")
     homes["command"] = ("[inventory]", "modules.verify")
     homes["plugin"] = ("[inventory]",)

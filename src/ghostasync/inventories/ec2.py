@@ -3,18 +3,26 @@ The inventory of instances of EC2, by their tags, their Auto Scaling groups, or 
 
 An instance is known by its id. Its address goes to another instance soon after it was
 terminated, and a line of ``known_hosts`` for that address would be believed of the
-other one: so host keys are looked up by the id as well.
+other one: so host keys are looked up by the id as well. An instance that is new there
+may prove itself by its console: cloud-init shows on it the host keys that it has made,
+and it is AWS who is asked for it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
+import anyio.to_thread
 import attrs
 
 from .._aws.client import Account, Service
+from .._local.paths import ssh_files
+from .._local.together import at_once
 from ..config._options import Rule, options_of
 from ..errors import ConfigError, PlanError
 from ..model import Host, Plan
@@ -38,6 +46,15 @@ _ADDRESSES: Final[Mapping[str, tuple[str, ...]]] = {
 
 _LABEL: Final = re.compile(r"[^\s,=!@\x00]+")
 _LABEL_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
+_KEYS: Final = re.compile(
+    r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL
+)
+# Before a line the console may have a time, or who wrote it.
+_KEY: Final = re.compile(
+    r"\b((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+) ([A-Za-z0-9+/]{40,}=*)"
+)
+_CONSOLES_AT_ONCE: Final = 8
+
 _OWNED: Final = "aws:"
 _GROUP_TAG: Final = "aws:autoscaling:groupName"
 
@@ -48,6 +65,7 @@ class _Options:
     asg: tuple[str, ...] | str = ()
     name: str = "id"
     address: str = "private"
+    host_keys: str = ""
     user: str = ""
     port: int = 0
     region: str = ""
@@ -58,6 +76,7 @@ _RULES: Final = {
     "asg": Rule("the name of an Auto Scaling group, or an array of them", bool),
     "name": Rule('"id", or the key of a tag whose value names the host', bool),
     "address": Rule('"private", "public" or "dns"', lambda value: value in _ADDRESSES),
+    "host_keys": Rule('"console", or ""', lambda value: value in {"", "console"}),
 }
 
 
@@ -67,8 +86,9 @@ class Ec2:
 
     Options: *tags*, a table whose values may be arrays, one of which an instance has to
     have; *asg*, names of Auto Scaling groups; *name*, ``"id"`` or a tag's key;
-    *address*, ``"private"``, ``"public"`` or ``"dns"``; *user* and *port* to log in;
-    *region* and *endpoint_url*. Credentials are where the AWS command line finds them.
+    *address*, ``"private"``, ``"public"`` or ``"dns"``; *host_keys*, ``"console"`` to
+    have those of new instances from there; *user* and *port* to log in; *region* and
+    *endpoint_url*. Credentials are where the AWS command line finds them.
 
     A host has its tags for labels, and besides ``id``, ``zone`` and ``asg``.
 
@@ -76,7 +96,8 @@ class Ec2:
         ConfigError: The options are wrong.
     """
 
-    def __init__(self, options: Mapping[str, object], plan: Plan) -> None:  # noqa: ARG002
+    def __init__(self, options: Mapping[str, object], plan: Plan) -> None:
+        self._ssh = ssh_files(plan.ssh, plan.base, os.environ)
         self._options = options_of(_Options, options, _WHERE, _RULES)
         if not (self._options.tags or self._options.asg):
             text = "is missing; allowed: tags or asg, which choose instances"
@@ -101,6 +122,10 @@ class Ec2:
                 ids = {one async for one in self._in_service()}
         async with self._ec2:
             hosts = [self._host(one) async for one in self._running(ids)]
+            if self._options.host_keys:
+                known = await anyio.to_thread.run_sync(_named_in, self._ssh.known_hosts)
+                act = partial(self._with_keys, known)
+                hosts = await at_once(_CONSOLES_AT_ONCE, act, hosts)
         return sorted(hosts, key=lambda host: host.name)
 
     async def _in_service(self) -> AsyncIterator[str]:
@@ -141,6 +166,19 @@ class Ec2:
                 for one in reservation["Instances"]:
                     yield one
 
+    async def _with_keys(self, known: frozenset[str], host: Host) -> Host:
+        """Return a host with the keys that its console shows, unless it is *known*."""
+        if host.host_key_alias in known:
+            return host
+        answer = await self._ec2.call(
+            "get_console_output", InstanceId=host.host_key_alias
+        )
+        # cloud-init makes the keys of an instance once, and then shows them. Whatever
+        # was written to the console later may be by anybody who can write to a log.
+        shown = _KEYS.search(answer.get("Output") or "")
+        keys = _KEY.findall(shown[1]) if shown else ()
+        return attrs.evolve(host, host_keys=tuple(map(" ".join, keys)))
+
     def _host(self, instance: Mapping[str, Any]) -> Host:
         identity: str = instance["InstanceId"]
         tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
@@ -170,6 +208,17 @@ class Ec2:
             labels=known | own,
             host_key_alias=identity,
         )
+
+
+def _named_in(known_hosts: str) -> frozenset[str]:
+    """Return the names in a file like ``known_hosts``, without their ports."""
+    try:
+        text = Path(known_hosts).expanduser().read_text(errors="replace")
+    except OSError:
+        return frozenset()
+    names = [line.split(" ")[0] for line in text.splitlines()]
+    found = ",".join(names).split(",")
+    return frozenset(name.partition("]")[0].lstrip("[") for name in found)
 
 
 def _filter(name: str, *values: str) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class Login:
             jump=settings.jump if jump is None else jump,
             proxy_command=settings.proxy_command if jump is None else "",
             alias=host.host_key_alias or None,
+            host_keys=host.host_keys,
             keys=self._own,
             identity=self._identity,
         )

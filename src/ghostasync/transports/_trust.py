@@ -65,7 +65,9 @@ class Trust:
         """Tell whether *key*, which is not in ``known_hosts``, is believed."""
         # A host that has any key on record, right or wrong, is not new: a second key
         # may be that of somebody in between.
-        if self.accepts_new and not self.knows(endpoint):
+        new = endpoint.host_keys
+        believed = _text(key) in new if new else self.accepts_new
+        if believed and not self.knows(endpoint):
             self._accepted[endpoint.known_as] = key
         return self._accepted.get(endpoint.known_as) == key
 
@@ -91,7 +93,6 @@ class Trust:
             raise
 
     def _append(self, endpoint: Endpoint, key: asyncssh.SSHKey) -> None:
-        algorithm, data, *_ = key.export_public_key("openssh").decode().split()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.path.open("a+", encoding="utf-8") as file:
             # Another run may have learned this host since the file was read: the lock
@@ -105,7 +106,7 @@ class Trust:
                 raise asyncssh.HostKeyNotVerifiable(
                     f"another run has just learned another key for {endpoint.known_as}"
                 )
-            line = f"{endpoint.known_as} {algorithm} {data}\n"
+            line = f"{endpoint.known_as} {_text(key)}\n"
             # ssh and other readers take no lock: one write shows them the whole line or
             # nothing of it.
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
@@ -122,6 +123,12 @@ def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:
         except (OSError, ValueError) as exc:
             raise ConfigError([f"ssh.known_hosts: {unusable(exc, file)}"]) from exc
     return known
+
+
+def _text(key: asyncssh.SSHKey) -> str:
+    """Return a public key as ``known_hosts`` has it."""
+    algorithm, data, *_ = key.export_public_key("openssh").decode().split()
+    return f"{algorithm} {data}"
 
 
 def _keys(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> list[asyncssh.SSHKey]:
