@@ -45,13 +45,16 @@ class AwsProxy:
     Passes calls on; a target that comes or goes is on its way for *polls* looks at it.
 
     *calls* counts those that came, by action; an action in *refused* fails, with the
-    code there. *consoles* are what instances have written, by their ids.
+    code there. While it is *stale*, states are told as they were first. *consoles* are
+    what instances have written, by their ids.
     """
 
     upstream: str
     session: aiohttp.ClientSession
     polls: int = 2
     refused: dict[str, str] = attrs.field(factory=dict)
+    stale: bool = False
+    first: str = ""
     consoles: dict[str, str] = attrs.field(factory=dict)
     calls: Counter[str] = attrs.field(factory=Counter)
     coming: dict[Place, int] = attrs.field(factory=dict)
@@ -95,6 +98,8 @@ class AwsProxy:
                 if gone:
                     return _error("InvalidInstance", f"no instance {gone[0]}")
             text = self._slowly(text, action, place, wanted)
+            self.first = self.first or text
+            text = self.first if self.stale else text
         return web.Response(
             status=found.status, body=text.encode(), headers={"Content-Type": kind}
         )

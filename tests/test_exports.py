@@ -51,7 +51,8 @@ PROMISED = {
         Disconnected Drained Event Failed Finished FleetRollbackStarted Gone Halted
         HostEvent HostWarned Joined Judged KilledRunFound LockAwaited ManifestMoved
         Numbered Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
-        RollbackRequested RolledBack RunEvent Soaked Started Stopped Switched
+        RollbackRequested RolledBack RunEvent ScalingResumed ScalingSuspended Soaked
+        Started Stopped Switched
         Unchanged Undrained Uploaded Verified Warned WaveFinished WaveStarted
         is_passing
     """,
@@ -87,7 +88,7 @@ PROMISED = {
         AddressedPackages
         Balancer Channel Environment Freeze HostAccess Inventory Lineage Manifest
         ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
-        Source Store TestableStore TimedBalancer Transport
+        Source Store SuspendableInventory TestableStore TimedBalancer Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",

@@ -62,6 +62,8 @@ __all__ = [
     "RollbackRequested",
     "RolledBack",
     "RunEvent",
+    "ScalingResumed",
+    "ScalingSuspended",
     "Soaked",
     "Started",
     "Stopped",
@@ -557,6 +559,24 @@ class Joined(RunEvent):
     """
 
     hosts: tuple[str, ...]
+
+
+@attrs.frozen
+class ScalingSuspended(RunEvent):
+    """
+    *processes*, by groups of hosts, are about to be at rest while links move.
+
+    They are those that this run resumes, a killed run's among them.
+    """
+
+    processes: Mapping[str, tuple[str, ...]]
+
+
+@attrs.frozen
+class ScalingResumed(RunEvent):
+    """*processes* that were suspended, by groups of hosts, are at work again."""
+
+    processes: Mapping[str, tuple[str, ...]]
 
 
 @attrs.frozen

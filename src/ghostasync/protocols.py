@@ -39,6 +39,7 @@ __all__ = [
     "Session",
     "Source",
     "Store",
+    "SuspendableInventory",
     "TestableStore",
     "TimedBalancer",
     "Transport",
@@ -503,6 +504,26 @@ class Inventory(Protocol):
         Raises:
             PlanError: The hosts cannot be found out; one line that says why.
         """
+
+
+@runtime_checkable
+class SuspendableInventory(Protocol):
+    """
+    An :class:`Inventory` whose hosts something may end or replace, unless it is told.
+
+    *Processes* are what does that: names, by the groups of hosts that they work on. A
+    run has them suspended while its links move, and resumed at its end, or at the end
+    of the next run where it was killed. All methods raise PlanError.
+    """
+
+    async def processes(self) -> Mapping[str, Sequence[str]]:
+        """Return those that are at work and are to be suspended while links move."""
+
+    async def suspend(self, processes: Mapping[str, Sequence[str]]) -> None:
+        """Suspend processes, and return when they are."""
+
+    async def resume(self, processes: Mapping[str, Sequence[str]]) -> None:
+        """Resume processes; no error where they are at work, or a group is gone."""
 
 
 class HostAccess(Protocol):

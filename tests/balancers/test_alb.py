@@ -174,6 +174,25 @@ async def test_the_last_target_is_never_drained(setting: Setting) -> None:
     assert failures == [f"web: {last} is the last target that takes visitors"]
 
 
+async def test_one_that_was_taken_out_is_not_left_whatever_aws_still_says(
+    setting: Setting,
+) -> None:
+    await setting.group("web", targets(setting))
+    setting.proxy.stale = True
+    first, second = (host.labels["id"] for host in setting.hosts)
+    balancer, said = setting.balancer("web"), list[str]()
+
+    for host in setting.hosts:
+        with pytest.raises(HostError) as caught:
+            await balancer.drain(Access(host, seconds=0.1))
+        said.append(str(caught.value))
+
+    assert said == [
+        f"web: {first} is healthy after 0.1 s (rollout.deadlines.drain)",
+        f"web: {second} is the last target that takes visitors",
+    ]
+
+
 async def test_one_that_is_not_healthy_may_be_drained_though_it_is_the_last(
     setting: Setting,
 ) -> None:

@@ -210,6 +210,27 @@ async def test_it_comes_back_when_its_checks_pass(setting: Setting) -> None:
     assert setting.states()[0] == "UP"
 
 
+async def test_one_whose_last_check_failed_is_not_put_back_though_not_down_yet(
+    setting: Setting, tmp_path: Path
+) -> None:
+    folder, site = tmp_path / "two", setting.sites["w1"]
+    servers = {
+        "w1": f"{setting.servers['w1']} fall 1000",
+        "w2": setting.servers["w2"],
+    }
+    with reserve() as port, haproxy(folder, port.getsockname()[1], servers):
+        await setting.until(lambda: setting.states(folder=folder) == ["UP", "UP"])
+        balancer = setting.balancer(socket=socket_of(folder))
+        await balancer.drain(Access(W1))
+        site.well = False
+        await setting.until(lambda: "DRAIN " in setting.states(folder=folder)[0])
+
+        with pytest.raises(HostError, match="do not pass"):
+            await balancer.undrain(Access(W1, seconds=0.3))
+
+        assert "DRAIN " in setting.states(folder=folder)[0]
+
+
 async def test_one_that_is_down_may_be_drained_though_nobody_else_is_up(
     setting: Setting,
 ) -> None:

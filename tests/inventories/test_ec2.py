@@ -17,6 +17,7 @@ from ghostasync.config._hosts import require_hosts
 from ghostasync.errors import ConfigError, PlanError
 from ghostasync.inventories import ec2
 from ghostasync.inventories.ec2 import Ec2
+from ghostasync.protocols import SuspendableInventory
 from tests.aws_proxy import aws_proxy
 from tests.aws_server import REGION, Aws
 
@@ -24,6 +25,14 @@ pytestmark = pytest.mark.fleet
 
 PLAN = Plan(App("shop", "prod", "web"), ())
 WEB = {"role": "web"}
+SUSPENDED = {
+    *("Terminate", "AZRebalance", "ReplaceUnhealthy", "HealthCheck"),
+    *("ScheduledActions", "InstanceRefresh"),
+}
+PROCESSES = (
+    "true, false, or an array of AZRebalance, AlarmNotification, HealthCheck,"
+    " InstanceRefresh, Launch, ReplaceUnhealthy, ScheduledActions, Terminate"
+)
 NAMES = '"id", or the key of a tag whose value names the host'
 
 
@@ -266,6 +275,10 @@ async def test_either_library_will_do(
             {"asg": "a", "address": "ipv6"},
             'address: is "ipv6"; allowed: "private", "public" or "dns"',
         ),
+        (
+            {"asg": "a", "suspend": ["AddToLoadBalancer"]},
+            f'suspend[0]: is "AddToLoadBalancer"; allowed: {PROCESSES}',
+        ),
         ({"asg": "a", "name": ""}, f'name: is ""; allowed: {NAMES}'),
     ],
 )
@@ -274,3 +287,62 @@ def test_wrong_options_are_refused(options: dict[str, object], reason: str) -> N
         Ec2(options, PLAN)
 
     assert str(caught.value) == f"inventory.{reason}"
+
+
+# --- Auto Scaling at rest --------------------------------------------------------
+
+
+async def at_rest(aws: Aws, group: str) -> set[str]:
+    async with aws.client("autoscaling") as scaling:
+        answer = await scaling.describe_auto_scaling_groups(
+            AutoScalingGroupNames=[group]
+        )
+    (described,) = answer["AutoScalingGroups"]
+    return {each["ProcessName"] for each in described["SuspendedProcesses"]}
+
+
+async def test_processes_that_end_instances_can_be_suspended_and_resumed(
+    aws: Aws,
+) -> None:
+    await aws.group("blue", 1)
+    await aws.group("green", 1)
+    async with aws.client("autoscaling") as scaling:
+        await scaling.suspend_processes(
+            AutoScalingGroupName="blue", ScalingProcesses=["Terminate", "Launch"]
+        )
+    mine = made(aws, asg=["blue", "green"], suspend=True)
+    assert isinstance(mine, SuspendableInventory)
+    await mine.hosts()
+
+    active = await mine.processes()
+    await mine.suspend(active)
+
+    assert {group: set(names) for group, names in active.items()} == {
+        "blue": SUSPENDED - {"Terminate"},
+        "green": SUSPENDED,
+    }
+    assert await at_rest(aws, "blue") == SUSPENDED | {"Launch"}
+
+    await mine.resume({**active, "deleted meanwhile": ["Terminate"]})
+
+    assert await at_rest(aws, "blue") == {"Terminate", "Launch"}
+    assert await at_rest(aws, "green") == set()
+
+
+async def test_groups_of_instances_that_tags_chose_are_known(aws: Aws) -> None:
+    (one,) = await aws.group("blue", 1)
+    async with aws.client("ec2") as ec2:
+        tags = [{"Key": "role", "Value": "web"}]
+        await ec2.create_tags(Resources=[one], Tags=tags)
+    mine = made(aws, tags=WEB, suspend=["Terminate"])
+    await mine.hosts()
+
+    assert await mine.processes() == {"blue": ["Terminate"]}
+
+
+async def test_without_being_asked_to_nothing_is_suspended(aws: Aws) -> None:
+    await aws.group("blue", 1)
+    mine = made(aws, asg="blue")
+    await mine.hosts()
+
+    assert await mine.processes() == {}

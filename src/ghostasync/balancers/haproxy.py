@@ -52,7 +52,6 @@ _COLUMNS: Final = {
         "scur",
         "qcur",
         "status",
-        "check_status",
         "act",
         "weight",
     ),
@@ -311,7 +310,8 @@ async def _until_used(server: _Server) -> None:
     """Have a server used once it passes its checks, and see that it is."""
     row, _ = await server.among_others()
     while not (_serves(row) or _rests(row)):
-        if row["status"] == "DRAIN" and _is_well(row):
+        # One that fails its checks is "DRAIN 1/2", then "DOWN".
+        if row["status"] == "DRAIN":
             await server.tell(*_READY)
         await anyio.sleep(_POLL_EVERY)
         row = await server.after(row)
@@ -331,12 +331,6 @@ def _is_left(row: Row) -> bool:
 def _rests(row: Row) -> bool:
     """Tell whether a server is in maintenance, which is a person's word."""
     return row["status"].startswith("MAINT")
-
-
-def _is_well(row: Row) -> bool:
-    """Tell whether a server's last check passed, or there are no checks."""
-    last = row["check_status"].removeprefix("* ")
-    return not last or re.match(r"L\dOK", last) is not None
 
 
 async def _answer(socket: str, command: str) -> str:

@@ -156,11 +156,19 @@ def _rollout(event: e.RunEvent) -> list[str]:
             texts = [f"{plural(len(hosts), 'host')} going back: {reason}"]
         case e.ManifestMoved(releases=releases):
             texts = [f"instances that boot now get {_releases(releases)}"]
+        case e.ScalingSuspended() | e.ScalingResumed():
+            texts = [_scaling(event)]
         case e.AfterAllFailed(reason=reason):
             texts = [f"FAILED, but the fleet stays live: {reason}"]
         case e.Warned(text=text):
             texts = [f"warning: {text}"]
     return texts
+
+
+def _scaling(event: e.ScalingSuspended | e.ScalingResumed) -> str:
+    done = "suspended" if isinstance(event, e.ScalingSuspended) else "resumed"
+    groups = [f"{k}: {' '.join(v)}" for k, v in event.processes.items()]
+    return f"{done} {'; '.join(groups)}"
 
 
 def _begins(event: e.Started) -> Iterator[str]:

@@ -58,6 +58,20 @@ _CONSOLES_AT_ONCE: Final = 8
 _OWNED: Final = "aws:"
 _GROUP_TAG: Final = "aws:autoscaling:groupName"
 
+_SUSPENDED: Final = (
+    *("Terminate", "AZRebalance", "ReplaceUnhealthy", "HealthCheck"),
+    *("ScheduledActions", "InstanceRefresh"),
+)
+"""
+Processes that end instances, or have others end them.
+
+Without HealthCheck an instance that a balancer calls ill is not doomed meanwhile.
+Launch is none of them: what is launched is brought along at the end. Without
+AddToLoadBalancer it would never get visitors.
+"""
+
+_MAY_BE_SUSPENDED: Final = {*_SUSPENDED, "Launch", "AlarmNotification"}
+
 
 @attrs.frozen
 class _Options:
@@ -66,6 +80,7 @@ class _Options:
     name: str = "id"
     address: str = "private"
     host_keys: str = ""
+    suspend: tuple[str, ...] | bool = False
     user: str = ""
     port: int = 0
     region: str = ""
@@ -76,6 +91,10 @@ _RULES: Final = {
     "asg": Rule("the name of an Auto Scaling group, or an array of them", bool),
     "name": Rule('"id", or the key of a tag whose value names the host', bool),
     "address": Rule('"private", "public" or "dns"', lambda value: value in _ADDRESSES),
+    "suspend": Rule(
+        f"true, false, or an array of {', '.join(sorted(_MAY_BE_SUSPENDED))}",
+        lambda value: isinstance(value, bool) or value in _MAY_BE_SUSPENDED,
+    ),
     "host_keys": Rule('"console", or ""', lambda value: value in {"", "console"}),
 }
 
@@ -85,7 +104,8 @@ class Ec2:
     The inventory ``ec2``: instances that run, and are in service where groups are said.
 
     Options: *tags*, a table whose values may be arrays, one of which an instance has to
-    have; *asg*, names of Auto Scaling groups; *name*, ``"id"`` or a tag's key;
+    have; *asg*, names of Auto Scaling groups; *suspend*, true or names of processes
+    that these have at rest while links move; *name*, ``"id"`` or a tag's key;
     *address*, ``"private"``, ``"public"`` or ``"dns"``; *host_keys*, ``"console"`` to
     have those of new instances from there; *user* and *port* to log in; *region* and
     *endpoint_url*. Credentials are where the AWS command line finds them.
@@ -104,6 +124,11 @@ class Ec2:
             raise ConfigError([f"{_WHERE}.tags: {text}"])
         groups = self._options.asg
         self._groups = (groups,) if isinstance(groups, str) else groups
+        chosen = self._options.suspend
+        self._to_suspend = (
+            (_SUSPENDED if chosen else ()) if isinstance(chosen, bool) else chosen
+        )
+        self._seen: frozenset[str] = frozenset()
         account = Account(_WHERE, self._options.region, self._options.endpoint_url)
         self._ec2 = Service("ec2", account)
         self._autoscaling = Service("autoscaling", account)
@@ -126,21 +151,59 @@ class Ec2:
                 known = await anyio.to_thread.run_sync(_named_in, self._ssh.known_hosts)
                 act = partial(self._with_keys, known)
                 hosts = await at_once(_CONSOLES_AT_ONCE, act, hosts)
+        self._seen = frozenset(host.labels["asg"] for host in hosts) - {""}
         return sorted(hosts, key=lambda host: host.name)
 
-    async def _in_service(self) -> AsyncIterator[str]:
-        """Yield the ids of instances that the groups have in service."""
-        missing = set(self._groups)
-        for names in _slices(self._groups, _GROUPS_AT_ONCE):
+    async def processes(self) -> Mapping[str, Sequence[str]]:
+        """Return the processes of the hosts' groups that are to be suspended."""
+        active: dict[str, Sequence[str]] = {}
+        if not self._to_suspend:
+            return active
+        async with self._autoscaling:
+            async for group in self._described(sorted(self._seen)):
+                at_rest = {each["ProcessName"] for each in group["SuspendedProcesses"]}
+                names = [name for name in self._to_suspend if name not in at_rest]
+                if names:
+                    active[group["AutoScalingGroupName"]] = names
+        return active
+
+    async def suspend(self, processes: Mapping[str, Sequence[str]]) -> None:
+        """Suspend processes of groups."""
+        await self._change("suspend_processes", processes)
+
+    async def resume(self, processes: Mapping[str, Sequence[str]]) -> None:
+        """Resume processes of groups; a group that was deleted has none."""
+        async with self._autoscaling:
+            described = self._described(sorted(processes))
+            there = {group["AutoScalingGroupName"] async for group in described}
+        left = {group: processes[group] for group in processes if group in there}
+        await self._change("resume_processes", left)
+
+    async def _change(
+        self, method: str, processes: Mapping[str, Sequence[str]]
+    ) -> None:
+        async with self._autoscaling:
+            for group, names in processes.items():
+                how = {"AutoScalingGroupName": group, "ScalingProcesses": [*names]}
+                await self._autoscaling.call(method, **how)
+
+    async def _described(self, groups: Sequence[str]) -> AsyncIterator[Any]:
+        for names in _slices(groups, _GROUPS_AT_ONCE):
             async for group in self._autoscaling.items(
                 "describe_auto_scaling_groups",
                 "AutoScalingGroups",
                 AutoScalingGroupNames=names,
             ):
-                missing.discard(group["AutoScalingGroupName"])
-                for one in group["Instances"]:
-                    if one["LifecycleState"] == "InService":
-                        yield one["InstanceId"]
+                yield group
+
+    async def _in_service(self) -> AsyncIterator[str]:
+        """Yield the ids of instances that the groups have in service."""
+        missing = set(self._groups)
+        async for group in self._described(self._groups):
+            missing.discard(group["AutoScalingGroupName"])
+            for one in group["Instances"]:
+                if one["LifecycleState"] == "InService":
+                    yield one["InstanceId"]
         if missing:
             text = f"there is no Auto Scaling group {', '.join(sorted(missing))}"
             raise PlanError(f"{_WHERE}.asg: {text} in this account and region")
