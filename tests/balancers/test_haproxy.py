@@ -374,6 +374,12 @@ def test_a_name_that_no_server_can_have_is_refused_with_the_plan(
     assert str(caught.value) == f"{reason} (rollout.balancer.server)"
 
 
+@pytest.mark.parametrize("socket", ["", "tcp://lb1", "tcp://lb1:99999", "a\0b"])
+def test_what_is_no_admin_socket_is_refused(socket: str) -> None:
+    with pytest.raises(ConfigError, match=r"^rollout\.balancer\.socket: is "):
+        HAProxy({"socket": socket, "backend": "shop"}, plan())
+
+
 def test_wrong_options_are_all_told_at_once() -> None:
     options = {"sockets": "/x", "backend": ["a", "b;c"], "force": "yes", "server": ""}
 

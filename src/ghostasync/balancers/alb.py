@@ -11,7 +11,7 @@ import attrs
 
 from .._aws.client import Account, Service
 from .._aws.errors import AwsError
-from ..config._options import Rule, options_of
+from ..config._options import Rule, listed, options_of
 from ..errors import PlanError
 from ..model import Host, Plan
 from ._pools import ABSENT, ENDS_AFTER, STARTS_AFTER, Health, PoolBalancer
@@ -19,7 +19,6 @@ from ._pools import ABSENT, ENDS_AFTER, STARTS_AFTER, Health, PoolBalancer
 __all__ = ["Alb"]
 
 _WHERE: Final = "rollout.balancer"
-_SERVICE: Final = "elbv2"
 
 
 @attrs.frozen
@@ -48,10 +47,8 @@ class Alb(PoolBalancer):
 
     def __init__(self, options: Mapping[str, object], plan: Plan) -> None:  # noqa: ARG002
         read = options_of(_Options, options, _WHERE, _RULES)
-        groups = read.target_group
         account = Account(_WHERE, read.region, read.endpoint_url)
-        names = (groups,) if isinstance(groups, str) else groups
-        super().__init__(Service(_SERVICE, account), names)
+        super().__init__(Service("elbv2", account), listed(read.target_group))
 
     async def find(self, names: Sequence[str]) -> Sequence[_TargetGroup]:
         """Return the target groups of these names and ARNs."""
@@ -92,7 +89,7 @@ class _TargetGroup:
         answer = await self._service.call("describe_target_health", **self._arn)
         for each in answer["TargetHealthDescriptions"]:
             found[each["Target"]["Id"]].append(each["TargetHealth"])
-            if each["TargetHealth"]["State"] not in {"draining", "unused"}:
+            if each["TargetHealth"]["State"] != "draining":
                 targets[each["Target"]["Id"]].append(each["Target"])
         self._registered |= targets
         return {identity: _health(states) for identity, states in found.items()}

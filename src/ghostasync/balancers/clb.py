@@ -10,7 +10,7 @@ import attrs
 
 from .._aws.client import Account, Service
 from .._aws.errors import AwsError
-from ..config._options import Rule, options_of
+from ..config._options import Rule, listed, options_of
 from ..errors import PlanError
 from ..model import Host, Plan
 from ._pools import ABSENT, ENDS_AFTER, STARTS_AFTER, Health, PoolBalancer
@@ -18,7 +18,6 @@ from ._pools import ABSENT, ENDS_AFTER, STARTS_AFTER, Health, PoolBalancer
 __all__ = ["Clb"]
 
 _WHERE: Final = "rollout.balancer"
-_SERVICE: Final = "elb"
 # What an instance is said to be that has been deregistered and has visitors still: its
 # state is InService.
 _LEAVES: Final = "deregistration currently in progress"
@@ -50,10 +49,8 @@ class Clb(PoolBalancer):
 
     def __init__(self, options: Mapping[str, object], plan: Plan) -> None:  # noqa: ARG002
         read = options_of(_Options, options, _WHERE, _RULES)
-        balancers = read.load_balancer
         account = Account(_WHERE, read.region, read.endpoint_url)
-        names = (balancers,) if isinstance(balancers, str) else balancers
-        super().__init__(Service(_SERVICE, account), names)
+        super().__init__(Service("elb", account), listed(read.load_balancer))
 
     async def find(self, names: Sequence[str]) -> Sequence[_LoadBalancer]:
         """Return the load balancers of these names."""

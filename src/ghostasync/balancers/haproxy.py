@@ -20,7 +20,7 @@ import anyio
 import anyio.abc
 import attrs
 
-from ..config._options import Rule, options_of
+from ..config._options import Rule, listed, options_of
 from ..errors import HostError, PlanError
 from ..model import Host, Plan
 from ..protocols import HostAccess
@@ -29,6 +29,8 @@ __all__ = ["HAProxy"]
 
 _WHERE: Final = "rollout.balancer"
 _TCP: Final = re.compile(r"tcp://\[?([^\s\[\]/]+?)\]?:([0-9]{1,5})")
+_LAST_PORT: Final = 65535
+_PATH: Final = re.compile(r"[^\x00-\x1f\x7f]+")
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
 # A blank, a semicolon or a line's end would begin another word or command.
 _SAFE: Final = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -44,21 +46,17 @@ _DRAIN: Final = ("set server", "state drain")
 _READY: Final = ("set server", "state ready")
 
 _COLUMNS: Final = {
-    *(
-        "pxname",
-        "svname",
-        "iid",
-        "sid",
-        "scur",
-        "qcur",
-        "status",
-        "act",
-        "weight",
-    ),
+    *("pxname", "svname", "iid", "sid", "scur", "qcur", "status", "act", "weight")
 }
 
 Row = Mapping[str, str]
 """A server in the statistics, by the names of their columns."""
+
+
+def _is_socket(text: str) -> bool:
+    if to := _TCP.fullmatch(text):
+        return 0 < int(to[2]) <= _LAST_PORT
+    return _PATH.fullmatch(text) is not None and "://" not in text
 
 
 @attrs.frozen
@@ -72,9 +70,7 @@ class _Options:
 _RULES: Final = {
     "socket": Rule(
         'a path or "tcp://host:port", or an array of them',
-        lambda value: (
-            bool(value) and ("://" not in value or _TCP.fullmatch(value) is not None)
-        ),
+        _is_socket,
     ),
     "backend": Rule(
         "the name of a backend, or an array of them",
@@ -168,13 +164,11 @@ class HAProxy:
 
     def __init__(self, options: Mapping[str, object], plan: Plan) -> None:
         read = options_of(_Options, options, _WHERE, _RULES)
-        sockets = (read.socket,) if isinstance(read.socket, str) else read.socket
         self._sockets = [
-            socket if "://" in socket else str(plan.base / socket) for socket in sockets
+            socket if "://" in socket else str(plan.base / socket)
+            for socket in listed(read.socket)
         ]
-        self._backends = (
-            (read.backend,) if isinstance(read.backend, str) else read.backend
-        )
+        self._backends = listed(read.backend)
         self._server, self._force = read.server, read.force
         # Two hosts that look at the same time would each take the other for the one
         # that stays.
@@ -199,7 +193,7 @@ class HAProxy:
             drained = await self._start_to_drain(servers)
         with anyio.move_on_after(access.seconds) as scope:
             for server, row in drained.items():
-                await _until_alone(server, row)
+                await self._until_alone(server, row)
         if not scope.cancelled_caught:
             return
         if not self._force:
@@ -211,7 +205,7 @@ class HAProxy:
         for server, row in drained.items():
             await server.tell("shutdown sessions server")
             with anyio.move_on_after(_LAST_WORDS) as scope:
-                await _until_alone(server, row)
+                await self._until_alone(server, row)
             if scope.cancelled_caught:
                 raise server.wrong("its sessions were shut down, and go on")
 
@@ -247,9 +241,7 @@ class HAProxy:
         found: dict[_Server, Row] = {}
         try:
             for server in servers:
-                mine, others = await server.among_others()
-                if _serves(mine) and not any(map(_is_left, others)):
-                    raise server.wrong("is the last server that takes visitors")
+                mine = await _require_others(server)
                 if not _rests(mine):
                     found[server] = mine
         except HostError as exc:
@@ -268,6 +260,19 @@ class HAProxy:
                     await server.tell(*_READY)
             raise
         return found
+
+    async def _until_alone(self, server: _Server, row: Row) -> None:
+        """Wait until no visitor is at work on a drained server, or waits for it."""
+        while True:
+            row = await server.after(row)
+            if _serves(row):
+                # HAProxy was reloaded, and has forgotten what it was told.
+                async with self._turn:
+                    await _require_others(server)
+                    await server.tell(*_DRAIN)
+            elif row["scur"] == row["qcur"] == "0":
+                return
+            await anyio.sleep(_POLL_EVERY)
 
     def _servers(self, host: Host) -> list[_Server]:
         """Return what *host* is in each HAProxy; HostError where it can be nothing."""
@@ -294,16 +299,12 @@ class HAProxy:
         ]
 
 
-async def _until_alone(server: _Server, row: Row) -> None:
-    """Wait until no visitor is at work on a drained server, or waits for it."""
-    while True:
-        row = await server.after(row)
-        if _serves(row):
-            # HAProxy was restarted, and has forgotten what it was told.
-            await server.tell(*_DRAIN)
-        elif row["scur"] == row["qcur"] == "0":
-            return
-        await anyio.sleep(_POLL_EVERY)
+async def _require_others(server: _Server) -> Row:
+    """Return a server as it is now, unless nobody else would take visitors."""
+    mine, others = await server.among_others()
+    if _serves(mine) and not any(map(_is_left, others)):
+        raise server.wrong("is the last server that takes visitors")
+    return mine
 
 
 async def _until_used(server: _Server) -> None:

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ._rules import Rule
 from ._structure import Findings, Reader, at
 
-__all__ = ["Rule", "options_of"]
+__all__ = ["Rule", "listed", "options_of"]
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
@@ -58,6 +58,11 @@ def options_of(
     if lines := findings.lines():
         raise ConfigError(lines)
     return made
+
+
+def listed(value: tuple[str, ...] | str) -> tuple[str, ...]:
+    """Return one text, or an array of them, as an array."""
+    return (value,) if isinstance(value, str) else value
 
 
 def _allowed(rules: Mapping[str, Rule], name: str) -> str:

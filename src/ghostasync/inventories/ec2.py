@@ -23,7 +23,7 @@ import attrs
 from .._aws.client import Account, Service
 from .._local.paths import ssh_files
 from .._local.together import at_once
-from ..config._options import Rule, options_of
+from ..config._options import Rule, listed, options_of
 from ..errors import ConfigError, PlanError
 from ..model import Host, Plan
 
@@ -122,8 +122,7 @@ class Ec2:
         if not (self._options.tags or self._options.asg):
             text = "is missing; allowed: tags or asg, which choose instances"
             raise ConfigError([f"{_WHERE}.tags: {text}"])
-        groups = self._options.asg
-        self._groups = (groups,) if isinstance(groups, str) else groups
+        self._groups = listed(self._options.asg)
         chosen = self._options.suspend
         self._to_suspend = (
             (_SUSPENDED if chosen else ()) if isinstance(chosen, bool) else chosen
@@ -212,7 +211,7 @@ class Ec2:
         """Yield instances that run and have the tags; of *ids* alone where given."""
         filters = [_filter("instance-state-name", "running")]
         filters += [
-            _filter(f"tag:{key}", *([values] if isinstance(values, str) else values))
+            _filter(f"tag:{key}", *listed(values))
             for key, values in self._options.tags.items()
         ]
         # Ids are a filter and no argument: an instance that has just been terminated
