@@ -18,9 +18,9 @@ _NO_KEY: Final = "sign in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secr
 _DENIED: Final = "denied: the policy of the key or role has to allow it"
 _EXPIRED: Final = "the session has expired; sign in again"
 _CURES: Final = {
-    "UnauthorizedOperation": _DENIED,
-    "AccessDenied": _DENIED,
-    "AccessDeniedException": _DENIED,
+    **dict.fromkeys(
+        ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"), _DENIED
+    ),
     "AuthFailure": f"AWS does not know the access key; {_NO_KEY}",
     "InvalidClientTokenId": f"AWS does not know the access key; {_NO_KEY}",
     "SignatureDoesNotMatch": "the secret does not belong to the access key",
@@ -39,6 +39,11 @@ class AwsError(PlanError):
     def __init__(self, text: str, code: str = "") -> None:
         super().__init__(text)
         self.code = code
+
+    @property
+    def denied(self) -> bool:
+        """Whether a permission is missing, so that nothing was done."""
+        return _CURES.get(self.code) == _DENIED
 
 
 def explained(exc: Exception, what: str, where: str) -> AwsError:

@@ -16,6 +16,7 @@ import anyio
 import attrs
 
 from .._aws.client import Service
+from .._aws.errors import AwsError
 from ..errors import HostError, PlanError
 from ..model import Host
 from ..protocols import HostAccess
@@ -113,8 +114,7 @@ class PoolBalancer:
                 async with self._turn:
                     await self._require_others(host, pools)
                     for pool in pools:
-                        self._removed.add((pool.name, pool.target(host)))
-                        await pool.remove(pool.target(host))
+                        await self._take_out(pool, pool.target(host))
                 await self._until(access, pools, "alone", "drain")
         except PlanError as exc:
             raise HostError(host.name, str(exc)) from exc
@@ -136,8 +136,18 @@ class PoolBalancer:
         except PlanError as exc:
             raise HostError(host.name, str(exc)) from exc
 
+    async def _take_out(self, pool: Pool, target: str) -> None:
+        # Before AWS is asked: an answer that is lost may have been a yes.
+        self._removed.add((pool.name, target))
+        try:
+            await pool.remove(target)
+        except AwsError as exc:
+            if exc.denied:
+                self._removed.discard((pool.name, target))
+            raise
+
     async def _put_in(self, pool: Pool, target: str) -> None:
-        # A host that could not be taken out, for want of a permission, cannot be put in
+        # A host that could not be taken out for want of a permission cannot be put in
         # either, and is in. One that was taken out is put in whatever its state: that
         # may be an old one.
         if (pool.name, target) not in self._removed:
