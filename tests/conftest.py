@@ -12,6 +12,7 @@ from hypothesis import settings
 from ghostasync import Plan
 from ghostasync._planning.ci import SIGNS
 from ghostasync.testing import FakeHosts
+from tests.aws_server import Aws, emptied, moto
 from tests.deploying import six_hosts
 from tests.killing import Scene, four_hosts
 from tests.s3_servers import S3Server, ministack, swift
@@ -115,3 +116,18 @@ def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
 def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with swift(tmp_path_factory.mktemp("swift")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with moto(tmp_path_factory.mktemp("moto")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def aws(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """An empty account, whose credentials are in the environment."""
+    mine = emptied(moto_server)
+    for name, value in mine.environ.items():
+        monkeypatch.setenv(name, value)
+    return mine

@@ -120,7 +120,7 @@ def ministack(folder: Path) -> Iterator[S3Server]:
         "HOME": str(folder),
     }
     command = [str(installed("ministack") / "ministack")]
-    with held, _running(command, folder, env, port) as pid:
+    with held, running(command, folder, env, port) as pid:
         yield S3Server(f"http://127.0.0.1:{port}", "test", "test", pid)
 
 
@@ -197,13 +197,13 @@ def swift(folder: Path) -> Iterator[S3Server]:
     with contextlib.ExitStack() as stack:
         for each in held.values():
             stack.enter_context(each)
-        pid = stack.enter_context(_running(command, folder, env, ports["proxy"]))
+        pid = stack.enter_context(running(command, folder, env, ports["proxy"]))
         endpoint = f"http://127.0.0.1:{ports['proxy']}"
         yield S3Server(endpoint, "test:tester", "testing", pid)
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     command: list[str], folder: Path, env: dict[str, str], port: int
 ) -> Iterator[int]:
     log = folder / "server.log"

@@ -54,6 +54,8 @@ chat = {module}:notifier
 nothing = {module}:nothing
 """
 
+INSTALLED = "broken, csv, ec2, gone, nothing, twice"
+
 CONFIG = """\
 [app]
 name = "shop"
@@ -143,10 +145,7 @@ async def answer(call: Call) -> Answer:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        (
-            "ec3",
-            'there is no plug-in "ec3"; installed: broken, csv, gone, nothing, twice',
-        ),
+        ("ec3", f'there is no plug-in "ec3"; installed: {INSTALLED}'),
         ("broken", "\"broken\" cannot be used: RuntimeError('no key')"),
         ("csv", "\"csv\" cannot be used: KeyError('file')"),
         ("gone", '"gone" cannot be used: AttributeError('),

@@ -19,18 +19,22 @@ import ghostasync
 
 PROMISED = {
     "ghostasync": """
-        Action App BackPreview Converge Deadlines Deploy DeployFailed DirectorySource
-        Execute Finding FleetStatus Gate GhostasyncError GitSource Goal HistoryEntry
-        Hook Host HostReport HostStatus Layout Log Module OpenRun Outcome Overview
-        Package PastRelease Plan PlanError Preview Redeploy Report Resume Revert
-        Rollback Rollout Run RunOptions S3Source Script Ssh State StoreSettings Verify
-        build check converge deploy dry_run execute freeze load_plan logs overview
-        past_runs preview_rollback redeploy resume revert rollback start status unfreeze
-        verify_history
+        Action App BackPreview Converge Deadlines Deploy DeployFailed
+        DirectorySource Execute Finding FleetStatus Gate GhostasyncError
+        GitSource Goal HistoryEntry Hook Host HostReport HostStatus Layout Log
+        Module OpenRun Outcome Overview Package PastRelease Plan PlanError
+        Preview Redeploy Report Resume Revert Rollback Rollout Run RunOptions
+        S3Source Script Ssh State StoreSettings Verify boot_script boot_unit
+        boot_user_data build check converge deploy dry_run execute freeze
+        load_plan logs overview past_runs preview_rollback redeploy resume
+        revert rollback start status unfreeze verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
+    "ghostasync.balancers.alb": "Alb",
+    "ghostasync.balancers.clb": "Clb",
     "ghostasync.balancers.commands": "Commands",
+    "ghostasync.balancers.haproxy": "HAProxy",
     "ghostasync.cli": "COMMANDS execute main",
     "ghostasync.config": """
         check_plan load_plan parse_budget parse_plan parse_waves template
@@ -48,7 +52,8 @@ PROMISED = {
         Disconnected Drained Event Failed Finished FleetRollbackStarted Gone Halted
         HostEvent HostWarned Joined Judged KilledRunFound LockAwaited ManifestMoved
         Numbered Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
-        RollbackRequested RolledBack RunEvent Soaked Started Stopped Switched
+        RollbackRequested RolledBack RunEvent ScalingResumed ScalingSuspended Soaked
+        Started Stopped Switched
         Unchanged Undrained Uploaded Verified Warned WaveFinished WaveStarted
         is_passing
     """,
@@ -64,6 +69,7 @@ PROMISED = {
     """,
     "ghostasync.inventories": "",
     "ghostasync.inventories.command": "CommandInventory",
+    "ghostasync.inventories.ec2": "Ec2",
     "ghostasync.inventories.static": "Static",
     "ghostasync.journal": "Journal decode encode line records replay",
     "ghostasync.machine": """
@@ -80,20 +86,21 @@ PROMISED = {
         Signing Source Ssh State StoreSettings Transfer Verify
     """,
     "ghostasync.protocols": """
-        AddressedPackages Balancer BootStore Channel Environment Freeze GzipPackages
-        HostAccess Inventory Lineage Manifest ManifestLine Notifier Observer
-        OnOutput Packages PartialBalancer RunLog Session Source Store
-        TestableStore Transport
+        AddressedPackages Balancer BootStore Channel Environment Freeze
+        GzipPackages HostAccess Inventory Lineage Manifest ManifestLine Notifier
+        Observer OnOutput Packages PartialBalancer RunLog Session Source Store
+        SuspendableInventory TestableStore TimedBalancer Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",
     "ghostasync.sources.git": "Git",
     "ghostasync.sources.s3": "S3",
-    "ghostasync.stores": "DirectoryStore Trust",
+    "ghostasync.stores": "DirectoryStore",
     "ghostasync.stores.directory": """
         DirectoryManifest DirectoryPackages DirectoryRunLog DirectoryStore
     """,
     "ghostasync.stores.s3": "S3Manifest S3Packages S3RunLog S3Store",
+    "ghostasync.stores.trust": "NAMESPACE Trust",
     "ghostasync.survey": "",
     "ghostasync.survey.check": "Finding Look Overview look_at_hosts survey",
     "ghostasync.survey.coming": "Coming HOST_SCRIPTS coming migrates",
@@ -113,7 +120,7 @@ PROMISED = {
     "ghostasync.views.board": "Board GateRow HostRow ModuleRow",
     "ghostasync.views.folding": "Failure Failures WIDTH fold_hosts short_hosts step_of",
     "ghostasync.views.summary": "MAX_LINES TypedCommand failure is_clean success",
-    "ghostasync.views.text": "ago clock last_lines plain plural size span",
+    "ghostasync.views.text": "ago balanced clock last_lines plain plural size span",
 }
 """Every public module, and what it exports."""
 

@@ -56,7 +56,9 @@ VALUES: Final[dict[object, st.SearchStrategy[object]]] = {
     Mapping[str, Mapping[str, str]]: st.dictionaries(
         texts, st.dictionaries(texts, texts)
     ),
+    Mapping[str, tuple[str, ...]]: st.dictionaries(texts, st.lists(texts).map(tuple)),
     Mapping[str, int]: st.dictionaries(texts, counts),
+    Mapping[str, float]: st.dictionaries(texts, reals),
 }
 
 

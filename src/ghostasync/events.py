@@ -62,6 +62,8 @@ __all__ = [
     "RollbackRequested",
     "RolledBack",
     "RunEvent",
+    "ScalingResumed",
+    "ScalingSuspended",
     "Soaked",
     "Started",
     "Stopped",
@@ -303,7 +305,8 @@ class Started(RunEvent):
     where not all hosts go to the same, empty where the link is removed;
     *recorded_secrets* is as in :class:`goal.Rollback`. *addresses* maps hosts to where
     the plan says they are, with a port, where that is not their name. *script* is what
-    exec runs, secrets redacted.
+    exec runs, secrets redacted. *balancer_seconds* is how long each drain and undrain
+    may take by the balancer's own settings; empty where it has none.
     """
 
     action: str
@@ -323,6 +326,7 @@ class Started(RunEvent):
     recorded_secrets: bool = False
     addresses: Mapping[str, str] = attrs.field(factory=dict)
     script: str = ""
+    balancer_seconds: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -555,6 +559,24 @@ class Joined(RunEvent):
     """
 
     hosts: tuple[str, ...]
+
+
+@attrs.frozen
+class ScalingSuspended(RunEvent):
+    """
+    *processes*, by groups of hosts, are about to be at rest while links move.
+
+    They are those that this run resumes, a killed run's among them.
+    """
+
+    processes: Mapping[str, tuple[str, ...]]
+
+
+@attrs.frozen
+class ScalingResumed(RunEvent):
+    """*processes* that were suspended, by groups of hosts, are at work again."""
+
+    processes: Mapping[str, tuple[str, ...]]
 
 
 @attrs.frozen

@@ -519,8 +519,12 @@ class Deadlines:
     It goes on in either case, and the next run waits for it.
     """
 
-    drain: float = 60
-    """Seconds to take a host out of its balancers."""
+    drain: float = 0
+    """
+    Seconds to take a host out of its balancers; 0: what they say, else 60.
+
+    A balancer that knows how long its visitors may take refuses less.
+    """
 
     switch: float = 30
     """Seconds to move the links of a host."""
@@ -531,8 +535,8 @@ class Deadlines:
     verify: float = 60
     """Seconds in which a health check has to pass once."""
 
-    undrain: float = 60
-    """Seconds to put a host back into its balancers."""
+    undrain: float = 0
+    """Seconds to put a host back into its balancers; 0: as for drain."""
 
     after_wave: float = 600
     """Seconds for after_wave, here."""
@@ -588,10 +592,10 @@ class BalancerSettings:
 
     kind: str = ""
     """
-    The plug-in, by the name that it has under "ghostasync.balancers".
+    A plug-in: "haproxy", "alb", "clb" or another. Empty: drain and undrain.
 
-    Its distribution registers it there as an entry point. The other keys of the table
-    are for the plug-in. Empty: drain and undrain.
+    Others are what distributions register under "ghostasync.balancers". The other keys
+    of the table are for the plug-in; those of ours are in docs/balancers.md.
     """
 
     options: Mapping[str, object] = attrs.field(factory=dict)
@@ -663,7 +667,7 @@ class Rollout:
     """A command that puts a host back when it is verified, or back and verified."""
 
     balancer: BalancerSettings = BalancerSettings()
-    """A plug-in for a balancer, in place of drain and undrain."""
+    """A balancer by its kind, such as "haproxy", in place of drain and undrain."""
 
     soak: float = 0
     """Seconds to wait after a wave; at their end it is verified once more."""
@@ -735,6 +739,20 @@ class Host:
     labels: Mapping[str, str] = attrs.field(factory=dict)
     """Names and values that --limit, modules.hosts and rollout.spread_by go by."""
 
+    host_key_alias: str = ""
+    """
+    What it is called in ssh.known_hosts; empty: by its address.
+
+    For hosts whose address is given to another one later, such as instances in a cloud.
+    """
+
+    host_keys: tuple[str, ...] = ()
+    """
+    Its public keys, while ssh.known_hosts has none: "ssh-ed25519 AAAA…".
+
+    At the first login one of them is believed, no other, and written to known_hosts.
+    """
+
 
 @attrs.frozen
 class InventorySettings:
@@ -755,10 +773,10 @@ class InventorySettings:
 
     plugin: str = ""
     """
-    A plug-in that names the hosts, by what it has under "ghostasync.inventories".
+    A plug-in that names the hosts: "ec2", or another one by its name.
 
-    Its distribution registers it there as an entry point. Further keys of the table are
-    for the plug-in.
+    Others are what distributions register under "ghostasync.inventories". Further keys
+    of the table are for the plug-in; those of ec2 are in docs/aws.md.
     """
 
     options: Mapping[str, object] = attrs.field(factory=dict)

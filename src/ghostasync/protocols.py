@@ -41,7 +41,9 @@ __all__ = [
     "Session",
     "Source",
     "Store",
+    "SuspendableInventory",
     "TestableStore",
+    "TimedBalancer",
     "Transport",
 ]
 
@@ -532,6 +534,26 @@ class Inventory(Protocol):
         """
 
 
+@runtime_checkable
+class SuspendableInventory(Protocol):
+    """
+    An :class:`Inventory` whose hosts something may end or replace, unless it is told.
+
+    *Processes* are what does that: names, by the groups of hosts that they work on. A
+    run has them suspended while its links move, and resumed at its end, or at the end
+    of the next run where it was killed. All methods raise PlanError.
+    """
+
+    async def processes(self) -> Mapping[str, Sequence[str]]:
+        """Return those that are at work and are to be suspended while links move."""
+
+    async def suspend(self, processes: Mapping[str, Sequence[str]]) -> None:
+        """Suspend processes, and return when they are."""
+
+    async def resume(self, processes: Mapping[str, Sequence[str]]) -> None:
+        """Resume processes; no error where they are at work, or a group is gone."""
+
+
 class HostAccess(Protocol):
     """
     One host of a run, as its balancer sees it: facts, and a way to run scripts.
@@ -546,6 +568,10 @@ class HostAccess(Protocol):
     @property
     def variables(self) -> Mapping[str, str]:
         """The environment of scripts: the app's variables, secrets and ``GHOST_*``."""
+
+    @property
+    def seconds(self) -> float:
+        """The deadline of this call, ``rollout.deadlines.drain`` or ``undrain``."""
 
     async def run(self, text: str, *, on: Literal["controller", "host"]) -> None:
         """
@@ -598,6 +624,25 @@ class PartialBalancer(Protocol):
 
     def has_work(self, key: Literal["drain", "undrain"]) -> bool:
         """Tell whether the method called *key* does anything at all."""
+
+
+@runtime_checkable
+class TimedBalancer(Protocol):
+    """
+    A :class:`Balancer` whose own settings say how long its two methods may take.
+
+    These are the deadlines where the plan gives none; shorter ones are refused.
+    """
+
+    async def seconds(self) -> tuple[float, float]:
+        """
+        Return the seconds in which each drain, and each undrain, is over.
+
+        Asked once, when a run is planned; the caller bounds the time.
+
+        Raises:
+            PlanError: The settings cannot be read; one line that says why.
+        """
 
 
 @runtime_checkable

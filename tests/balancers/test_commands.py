@@ -1,25 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-
-import attrs
-
 from ghostasync import Hook, Host
 from ghostasync.balancers.commands import Commands
 from ghostasync.protocols import Balancer
-
-
-@attrs.define
-class Access:
-    """A host on which nothing runs."""
-
-    host: Host
-    variables: Mapping[str, str] = attrs.field(factory=dict)
-    ran: list[tuple[str, str]] = attrs.field(factory=list)
-
-    async def run(self, text: str, *, on: Literal["controller", "host"]) -> None:
-        self.ran.append((text, on))
+from tests.balancers.access import Access
 
 
 async def test_each_command_runs_where_it_is_to_run() -> None:

@@ -55,6 +55,11 @@ def test_a_run_reads_as_a_log() -> None:
             "run   rollback shop on 1 host by ada (back from run R1)",
         ),
         (
+            e.ScalingSuspended({"blue": ("HealthCheck", "Terminate"), "green": ("x",)}),
+            "run   suspended blue: HealthCheck Terminate; green: x",
+        ),
+        (e.ScalingResumed({"blue": ("x",)}), "run   resumed blue: x"),
+        (
             e.Failed("web1", "pre_deploy exited 3", State.PREPARING, 3),
             "web1  FAILED preparing: pre_deploy exited 3",
         ),
@@ -175,4 +180,14 @@ def test_hosts_that_were_halted_are_one_line() -> None:
     assert told(story)[1:] == [
         f"run     stopping: web001: {held}",
         "run     499 hosts halted",
+    ]
+
+
+def test_how_long_a_balancer_may_take_is_told_at_the_start() -> None:
+    seconds = {"drain": 330.0, "undrain": 60.0}
+    story = Story(())
+    story.tell(e.Started("deploy", "shop", ("site",), (), balancer_seconds=seconds))
+
+    assert told(story)[1:] == [
+        "run   drain by the balancer's settings 5 min 30 s at most, undrain 1 min 00 s"
     ]

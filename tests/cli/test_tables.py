@@ -224,6 +224,18 @@ def test_a_fleet_in_order_is_a_table_that_fits() -> None:
     assert max(map(len, said)) <= 80
 
 
+def test_how_long_a_balancer_may_take_is_in_the_table() -> None:
+    seconds = {"drain": 330.0, "undrain": 210.0}
+    fleet = attrs.evolve(fleet_of(2), balancer_seconds=seconds)
+
+    (line,) = [line for line in tables.overview(fleet) if line.startswith("drain")]
+    *_, told = tables.overview_json(fleet)
+
+    text = "by the balancer's settings 5 min 30 s at most, undrain 3 min 30 s"
+    assert line == f"drain   {text}"
+    assert json.loads(told)["balancer_seconds"] == seconds
+
+
 def test_a_fleet_that_is_not_in_order_says_that_alone() -> None:
     assert [*tables.overview(fleet_of(3, *FINDINGS))] == [*tables.findings(FINDINGS)]
 

@@ -130,13 +130,13 @@ def _toml(plan: Plan) -> str:
 
 def _keys(value: Any) -> list[str]:  # any attrs class
     defaults = {field.name: field.default for field in attrs.fields(type(value))}
-    keys = attrs.asdict(value, recurse=False)
+    keys = _fields(value)
     if isinstance(value, Module):
         defaults["adopt"] = False
     return [
         f"{name} = {_value(item)}"
         for name, item in keys.items()
-        if item != defaults[name] and (item or item == 0) and item != {}
+        if item != defaults.get(name) and (item or item == 0) and item != {}
     ]
 
 
@@ -144,11 +144,16 @@ def _value(value: Any) -> str:  # what TOML can hold
     if isinstance(value, Script) and value == Script(value.path):
         return json.dumps(value.path)
     if attrs.has(type(value)):
-        return _value(
-            {k: v for k, v in attrs.asdict(value, recurse=False).items() if v != ""}
-        )
+        return _value({k: v for k, v in _fields(value).items() if v != ""})
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_value, value)) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def _fields(value: Any) -> dict[str, Any]:  # any attrs class
+    """Return the keys of a table; those of a plug-in stand beside its name."""
+    keys = attrs.asdict(value, recurse=False)
+    keys |= keys.pop("options", {})
+    return keys

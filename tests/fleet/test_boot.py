@@ -23,8 +23,8 @@ import attrs
 import pytest
 
 from ghostasync import StoreSettings, boot_script
-from ghostasync.model import Signing
 from ghostasync._s3.client import Bucket
+from ghostasync.model import Signing
 from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import tools_but
 from tests.fleet.people import Person, Town

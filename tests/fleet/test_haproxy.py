@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,10 +18,12 @@ import attrs
 import pytest
 
 from ghostasync import Hook, Rollout, Verify
+from ghostasync.model import BalancerSettings
 from tests.fleet.conftest import StartFleet, need
 from tests.fleet.console import Console
 from tests.fleet.ports import reserve
 from tests.fleet.sample_app import SampleApp
+from tests.haproxy import HAPROXY, haproxy, socket_of
 
 pytestmark = pytest.mark.fleet
 
@@ -30,25 +31,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "haproxy.py"
 HOSTS = ("h1", "h2", "h3")
 CLIENTS = 6
 PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
-
-CONFIG = """\
-global
-  stats socket {folder}/admin.sock mode 600 level admin
-defaults
-  mode http
-  retries 0
-  timeout connect 5s
-  timeout client 30s
-  timeout server 30s
-  timeout queue 5s
-  timeout check 5s
-frontend shop
-  bind 127.0.0.1:{port}
-  default_backend shop
-backend shop
-  option httpchk GET /health
-  default-server check inter 200ms fall 2 rise 1
-"""
 
 APP = """\
 import sys, time
@@ -84,18 +66,6 @@ HEALTHY = (
     ' u.urlopen("http://127.0.0.1:%s/health" % sys.argv[1], timeout=3)\''
     ' "$(eval "echo \\$PORT_$GHOST_HOST")"'
 )
-
-
-@contextmanager
-def haproxy(folder: Path, port: int, servers: dict[str, int]) -> Iterator[None]:
-    lines = [f"  server {name} 127.0.0.1:{at}" for name, at in servers.items()]
-    config = folder / "haproxy.cfg"
-    config.write_text(CONFIG.format(folder=folder, port=port) + "\n".join(lines) + "\n")
-    with subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", str(config)]) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 @attrs.define
@@ -144,10 +114,11 @@ def reserved() -> Iterator[list[socket.socket]]:
         yield [ports.enter_context(reserve()) for _ in ("front", *HOSTS)]
 
 
+@pytest.mark.parametrize("how", ["hooks", "kind"])
 def test_visitors_of_a_balanced_fleet_see_no_error(
-    sshd_fleet: StartFleet, tmp_path: Path, reserved: list[socket.socket]
+    sshd_fleet: StartFleet, tmp_path: Path, reserved: list[socket.socket], how: str
 ) -> None:
-    need(Path("/usr/sbin/haproxy").exists(), "needs haproxy")
+    need(HAPROXY.exists(), "needs haproxy")
     front, *ports = [port.getsockname()[1] for port in reserved]
     servers = dict(zip(HOSTS, ports, strict=True))
     sample = SampleApp.create(tmp_path, sshd_fleet(len(HOSTS)), "site")
@@ -156,17 +127,17 @@ def test_visitors_of_a_balanced_fleet_see_no_error(
     (site.path / "app.py").write_text(APP)
     site.commit("1")
     hook = f"{shlex.quote(sys.executable)} {shlex.quote(str(EXAMPLE))}"
+    kind = {"socket": socket_of(tmp_path), "backend": "shop"}
+    rollouts = {
+        "hooks": Rollout(drain=Hook(f"{hook} drain"), undrain=Hook(f"{hook} undrain")),
+        "kind": Rollout(balancer=BalancerSettings("haproxy", kind)),
+    }
     plan = sample.plan(
         sample.module("site", verify=Verify(command=HEALTHY, interval=0.2)),
-        rollout=Rollout(
-            waves=(2,),
-            min_serving=2,
-            drain=Hook(f"{hook} drain"),
-            undrain=Hook(f"{hook} undrain"),
-        ),
+        rollout=attrs.evolve(rollouts[how], waves=(2,), min_serving=2),
     )
     variables = {
-        "HAPROXY_SOCKET": f"{tmp_path}/admin.sock",
+        "HAPROXY_SOCKET": socket_of(tmp_path),
         "HAPROXY_BACKEND": "shop",
         **{f"PORT_{name}": str(port) for name, port in servers.items()},
     }
@@ -176,7 +147,9 @@ def test_visitors_of_a_balanced_fleet_see_no_error(
     )
     visitors = Visitors(f"http://127.0.0.1:{front}/")
 
-    with haproxy(tmp_path, front, servers):
+    places = {name: f"127.0.0.1:{port}" for name, port in servers.items()}
+
+    with haproxy(tmp_path, front, places):
         first = console.deploy()
         assert first.exit == 0, first.stderr
         until(lambda: visitors.ask() == "1")

@@ -92,6 +92,63 @@ async def test_a_session_knows_the_key_that_logged_in(
     assert session.key == fingerprint(key)
 
 
+async def test_a_host_with_an_alias_is_known_by_it_and_not_by_its_address(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1)
+    by_address = Path(fleet.ssh.known_hosts).read_text().split()[1:3]
+    pinned, new = tmp_path / "pinned", tmp_path / "new"
+    pinned.write_text(f"i-0abc {' '.join(by_address)}\n")
+    named = attrs.evolve(fleet.hosts[0], host_key_alias="i-0abc")
+    strict = attrs.evolve(fleet.ssh, known_hosts=str(pinned))
+    learns = attrs.evolve(fleet.ssh, known_hosts=str(new), host_keys="accept-new")
+
+    await connect.session(SshTransport(strict), named).open()
+    await connect.session(SshTransport(learns), named).open()
+    other = attrs.evolve(named, host_key_alias="i-0def")
+    with pytest.raises(Unreachable, match=r"i-0def.* is unknown"):
+        await connect.session(SshTransport(fleet.ssh), other).open()
+
+    assert "i-0abc" in new.read_text().split()[0]
+
+
+async def test_a_new_host_is_believed_by_the_keys_that_its_inventory_has(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1)
+    key = " ".join(Path(fleet.ssh.known_hosts).read_text().split()[1:3])
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key()
+    wrong = " ".join(other.decode().split()[:2])
+    strict = attrs.evolve(fleet.ssh, known_hosts=str(tmp_path / "known"))
+    learns = attrs.evolve(strict, host_keys="accept-new")
+    host = attrs.evolve(fleet.hosts[0], host_key_alias="i-0abc")
+    right = attrs.evolve(host, host_keys=(wrong, key))
+
+    false = attrs.evolve(host, host_keys=(wrong,))
+    with pytest.raises(Unreachable, match=r"i-0abc.* is none of those that its inv"):
+        await connect.session(SshTransport(learns), false).open()
+    await connect.session(SshTransport(strict), right).open()
+    await connect.session(SshTransport(strict), host).open()
+
+    assert (tmp_path / "known").read_text().split(" ", 1)[1] == f"{key}\n"
+
+
+async def test_keys_of_the_inventory_do_not_outweigh_the_one_on_record(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1)
+    key = " ".join(Path(fleet.ssh.known_hosts).read_text().split()[1:3])
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    known = tmp_path / "known"
+    known.write_text(f"i-0abc {other}")
+    strict = attrs.evolve(fleet.ssh, known_hosts=str(known))
+    keys = {"host_key_alias": "i-0abc", "host_keys": (key,)}
+    host = attrs.evolve(fleet.hosts[0], **keys)  # type: ignore[arg-type]  # keys
+
+    with pytest.raises(Unreachable, match=r"i-0abc.* does not match known_hosts"):
+        await connect.session(SshTransport(strict), host).open()
+
+
 def test_a_host_and_the_journal_have_the_key_on_record(
     sshd_fleet: StartFleet, tmp_path: Path
 ) -> None:

@@ -118,7 +118,7 @@ async def test_rows_are_judged_as_strictly_as_those_of_the_file(tmp_path: Path) 
         ),
         (
             "inventory.command[2].zone: is unknown; allowed: name, address, port, user,"
-            " labels"
+            " labels, host_key_alias, host_keys"
         ),
     ]
 

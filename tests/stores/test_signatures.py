@@ -19,9 +19,10 @@ from ghostasync._s3.client import Bucket
 from ghostasync.errors import StoreError
 from ghostasync.model import App, Package, Revision, Signing, StoreSettings
 from ghostasync.protocols import Environment, ManifestLine, Store
-from ghostasync.stores import DirectoryStore, Trust
+from ghostasync.stores import DirectoryStore
 from ghostasync.stores import _signatures as signatures_module
 from ghostasync.stores.s3 import S3Store
+from ghostasync.stores.trust import Trust
 from tests.s3_servers import BUCKET, make_bucket
 from tests.signing import make_key, public
 

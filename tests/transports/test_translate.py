@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import asyncssh
@@ -26,6 +27,19 @@ def test_a_key_is_learned_where_it_is_looked_for(tmp_path: Path) -> None:
     known = tmp_path / "my hosts"
 
     assert f"ssh-keyscan -p 2201 10.0.0.1 >> '{known}', or" in told(known, WRONG)
+
+
+def test_the_key_of_a_host_with_an_alias_is_learned_under_that(tmp_path: Path) -> None:
+    known, named = tmp_path / "known", attrs.evolve(TARGET, alias="i-0abc")
+    said = told(known, WRONG, named)
+    cure = said.partition("is unknown: ")[2].partition(", or")[0]
+    scan, _, rest = cure.partition(" | ")
+
+    line = f"echo '[10.0.0.1]:2201 ssh-ed25519 AAAA' | {rest}"
+    subprocess.run(["sh", "-c", line], check=True)
+
+    assert scan == "ssh-keyscan -p 2201 10.0.0.1"
+    assert known.read_text() == "[i-0abc]:2201 ssh-ed25519 AAAA\n"
 
 
 def test_a_key_is_forgotten_where_it_is_known(tmp_path: Path) -> None:

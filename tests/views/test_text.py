@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync.views.text import ago, clock, last_lines, plain, plural, size, span
+from ghostasync.views.text import (
+    ago,
+    balanced,
+    clock,
+    last_lines,
+    plain,
+    plural,
+    size,
+    span,
+)
 
 
 @pytest.mark.parametrize(
@@ -99,3 +108,9 @@ def test_last_lines_are_those_that_say_something() -> None:
 
     assert last_lines(text, 2) == ["100% done", "last"]
     assert last_lines("", 2) == []
+
+
+def test_a_balancer_says_how_long_it_may_take() -> None:
+    said = balanced({"drain": 330, "undrain": 45})
+
+    assert said == "by the balancer's settings 5 min 30 s at most, undrain 45 s"

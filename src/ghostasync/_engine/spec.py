@@ -102,7 +102,8 @@ class RunSpec:
     locked. *warnings* are told when the run starts; *stranded* are hosts that an
     earlier run left so: they have to prove themselves, whatever they serve. *inventory*
     named the hosts and can be asked again; *joined* are hosts of the plan that have
-    joined since the run began that this one resumes; *balancer* is None without one.
+    joined since the run began that this one resumes; *balancer* is None without one,
+    *balancer_seconds* are the deadlines that it has by its own settings, if any.
     *way_back* is there for a rollback; *store_id* is the store's word, empty before it
     has one.
     """
@@ -134,6 +135,7 @@ class RunSpec:
     inventory: Inventory
     joined: frozenset[str]
     balancer: Balancer | None
+    balancer_seconds: Mapping[str, float]
     way_back: WayBack | None
 
     @property

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -21,10 +22,13 @@ from ..history._leftovers import hand_in_killed
 from ..history.past_run import PastRun
 from ..model import Host, Module, Plan
 from ..protocols import Inventory, ManifestLine, Store, TestableStore
-from ..stores import DirectoryStore, Trust
+from ..stores import DirectoryStore
 from .ci import in_job
 from .hosts import hosts_of_module
 from .inventory import with_hosts
+
+if TYPE_CHECKING:
+    from ..stores.trust import Trust
 
 __all__ = [
     "Basis",
@@ -152,6 +156,8 @@ def open_store(
 
 def _trust_of(plan: Plan, environ: Mapping[str, str]) -> Trust | None:
     if plan.store.sign or plan.store.signers:
+        from ..stores.trust import Trust
+
         return Trust(plan.app, plan.store, plan.base, environ)
     return None
 
@@ -163,8 +169,8 @@ async def require_signing(store: Store) -> None:
     Raises:
         PlanError: No key of the plan signs as its signers ask.
     """
-    trust = getattr(store, "trust", None)
-    if isinstance(trust, Trust):
+    trust: Trust | None = getattr(store, "trust", None)
+    if trust is not None:
         await trust.require_key()
 
 
@@ -229,6 +235,7 @@ def spec_of_look(
         inventory=basis.inventory,
         joined=frozenset(),
         balancer=None,
+        balancer_seconds={},
         way_back=None,
     )
 

@@ -30,7 +30,7 @@ from ..goal import (
 from ..history.reports import still_stranded
 from ..model import Module, Plan
 from ..protocols import AddressedPackages, Balancer, Inventory, Store, Transport
-from .balancer import balancer_of
+from .balancer import balancer_of, seconds_of, with_deadlines
 from .basis import (
     Basis,
     Task,
@@ -100,10 +100,12 @@ async def plan_run(
         raise ConfigError(problems)
     _require_addresses(basis)
     actor = actor or this_user(basis.environ)
+    balancer = balancer or balancer_of(plan)
+    needed, told = await _balancer_seconds(plan, task.goal, balancer)
     spec = RunSpec(
         id=basis.id,
         goal=task.goal,
-        plan=plan,
+        plan=with_deadlines(plan, needed),
         environ=basis.environ,
         store=basis.store,
         store_url=basis.store_url,
@@ -127,11 +129,12 @@ async def plan_run(
         old_secrets=await _old_secrets(basis, task),
         follows=task.follows,
         killed=task.killed,
-        warnings=task.warnings,
+        warnings=(*task.warnings, *told),
         stranded=await still_stranded(basis.store.runs),
         inventory=basis.inventory,
         joined=task.joined,
-        balancer=balancer or balancer_of(plan),
+        balancer=balancer,
+        balancer_seconds=needed,
         way_back=task.way_back,
     )
     if not goal.script:
@@ -247,6 +250,26 @@ async def _forward(
         limited=leaves_out(basis.plan, basis.hosts_of_module, hosts, modules),
         warnings=(*basis.warnings, *warnings),
     )
+
+
+async def _balancer_seconds(
+    plan: Plan, goal: Goal, balancer: Balancer | None
+) -> tuple[Mapping[str, float], tuple[str, ...]]:
+    """
+    Return how long a balancer takes by its own settings, and what is wrong with that.
+
+    Raises:
+        PlanError: It cannot be asked, or the plan gives it less, on a way forward.
+    """
+    try:
+        needed = await seconds_of(balancer)
+        with_deadlines(plan, needed)
+    except PlanError as exc:
+        # A balancer that is away must not keep hosts on a release that is condemned.
+        if not (goal.recalls or goal.only_back):
+            raise
+        return {}, (str(exc),)
+    return needed, ()
 
 
 async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from .after_wave import run_after_wave
 from .joined import Joined
 from .manifest import ManifestMove
 from .record import Recording
+from .suspension import Suspension
 
 __all__ = ["deploy", "make_releases", "revert"]
 
@@ -42,10 +43,12 @@ async def deploy(
     Raises:
         BaseException: A cancellation or a bug, once every link is back.
     """
+    suspension = Suspension(fleet)
     try:
         with fleet.forward:
             await fleet.gather(lambda: make_releases(fleet, builder), builder.published)
             fleet.judge()
+            await _suspend(fleet, suspension)
             await fleet.pass_before_switch()
             if fleet.run.goal.recalls:
                 await joined.ask()
@@ -70,7 +73,10 @@ async def deploy(
         try:
             await fleet.go_back()
         finally:
-            await _lead_back(fleet, manifest)
+            try:
+                await _lead_back(fleet, manifest)
+            finally:
+                await suspension.end()
         await fleet.note_live()
     # The fleet is live, and hosts that boot get its releases: a failure from here on
     # only warns, or ends the run with a status of its own.
@@ -90,6 +96,7 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
     """
     # Every host is looked at before the first one goes back: where another run holds
     # one of them, none is touched.
+    suspension = Suspension(fleet)
     try:
         with fleet.forward:
             await record.before_first_switch()
@@ -103,13 +110,34 @@ async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> Non
     # A run that was stopped before it went back, by a lock or a person, leaves hosts
     # and MANIFEST as the killed run left them: it can be asked for again.
     if not fleet.policy.reason:
-        await fleet.revert()
+        try:
+            await _suspend(fleet, suspension)
+            await fleet.revert()
+        finally:
+            await suspension.end()
         # Shielded like the way back: hosts on the old release beside a MANIFEST that
         # names the new one would be a fleet at odds with its own next member.
         with anyio.move_on_after(COMMIT_SECONDS, shield=True) as scope:
             await manifest.move_back()
         if scope.cancelled_caught:
             fleet.note(Warned("MANIFEST was not moved back: the store does not answer"))
+
+
+async def _suspend(fleet: Fleet, suspension: Suspension) -> None:
+    """
+    Have nothing end or replace hosts while their links move.
+
+    Raises:
+        GoesNoFurther: That could not be had, and the run does not go back.
+    """
+    if not (why := await suspension.begin()):
+        return
+    # Hosts must not stay on a release that is condemned for that.
+    if fleet.run.goal.recalls or fleet.run.goal.only_back:
+        fleet.note(Warned(why))
+        return
+    fleet.abandon(why)
+    raise GoesNoFurther
 
 
 async def _number_revert(fleet: Fleet) -> None:

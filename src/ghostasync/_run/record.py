@@ -53,10 +53,11 @@ _SYNCED = (
     e.FleetRollbackStarted,
     e.BeforeSwitchStarted,
     e.BeforeSwitchPassed,
+    e.ScalingSuspended,
 )
 """Events after which the journal is flushed to disk: PREVIOUS of every host must
 survive a power failure before its link moves, and so must a migration that is done only
-once."""
+once, and what has to be resumed."""
 
 _log = logging.getLogger("ghostasync")
 

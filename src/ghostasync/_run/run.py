@@ -219,6 +219,7 @@ class Run:
                 if host.address not in {"", host.name}
             },
             script=self._fleet.run.redactor.text(spec.goal.script),
+            balancer_seconds=spec.balancer_seconds,
         )
 
     async def _keep_alive(self, alive: anyio.CancelScope) -> None:

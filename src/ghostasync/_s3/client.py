@@ -1,11 +1,10 @@
 """
-Some calls to a bucket, for all of ghostasync; the extra ``s3`` is imported here alone.
+Some calls to a bucket, for all of ghostasync.
 
-How it works. The client is made at the first call, by aioboto3 or else by aiobotocore;
-both have the same low-level calls. It tries calls again that may succeed then. So does
-the HTTP library below it, without being asked: a PUT whose answer was lost is sent a
-second time. Every conditional write therefore carries a nonce, by which the object that
-is there afterwards is told to be ours or another's.
+How it works. The client is made at the first call. It tries calls again that may
+succeed then, and so does the HTTP library below it, without being asked: a PUT whose
+answer was lost is sent a second time. Every conditional write therefore carries a
+nonce, by which the object that is there afterwards is told to be ours or another's.
 
 Every failure is a :class:`~ghostasync.errors.StoreError` of one line: what was asked,
 of which object, what is wrong, what to do.
@@ -14,7 +13,6 @@ of which object, what is wrong, what to do.
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -26,6 +24,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from .._aws.maker import client_maker
 from .._local.together import at_once
 from ..errors import StoreError
 from ..model import StoreSettings
@@ -39,11 +38,11 @@ CHUNK: Final = 1 << 20
 PART: Final = 16 << 20
 """Bytes of an object that is sent in one piece; a larger one is sent in such parts."""
 
-PARTS_AT_ONCE: Final = 4
-"""Parts of one object on their way at once."""
-
 TRIES: Final = 6
 """Attempts of a call that may succeed later, and to read an answer to its end."""
+
+PARTS_AT_ONCE: Final = 4
+"""Parts of one object on their way at once."""
 
 _CONFLICT_PAUSE: Final = 0.1
 """Seconds after which a store that was busy with the same object is asked again."""
@@ -402,7 +401,7 @@ class Bucket:
             return self._open
 
 
-def _client_maker(settings: StoreSettings) -> Any:
+def _client_maker(settings: StoreSettings) -> Callable[[], Any]:
     """
     Return a function that opens a client.
 
@@ -410,44 +409,19 @@ def _client_maker(settings: StoreSettings) -> Any:
         StoreError: The extra ``s3`` is not installed.
     """
     try:
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
-        from botocore.loaders import create_loader
+        return client_maker(
+            "s3",
+            settings.region,
+            settings.endpoint_url,
+            mode="standard",
+            tries=TRIES,
+            s3={"addressing_style": "path" if settings.path_style else "auto"},
+            request_checksum_calculation=settings.checksums,
+            response_checksum_validation=settings.checksums,
+        )
     except ImportError:
         text = "S3 needs more: pip install 'ghostasync[s3]'"
         raise StoreError(text) from None
-    session = get_session()
-    # Read here, in a worker thread: on the loop it would take most of a second.
-    session.register_component("data_loader", _loader(create_loader))
-    try:
-        import aioboto3
-
-        make = aioboto3.Session(botocore_session=session).client
-    except ImportError:
-        make = session.create_client
-    config = AioConfig(
-        connect_timeout=5,
-        read_timeout=20,
-        max_pool_connections=64,
-        retries={"mode": "standard", "total_max_attempts": TRIES},
-        s3={"addressing_style": "path" if settings.path_style else "auto"},
-        request_checksum_calculation=settings.checksums,
-        response_checksum_validation=settings.checksums,
-    )
-    return lambda: make(
-        "s3",
-        config=config,
-        region_name=settings.region or None,
-        endpoint_url=settings.endpoint_url or None,
-    )
-
-
-@functools.cache
-def _loader(make: Callable[[], Any]) -> Any:
-    """Return the one loader of descriptions, which has read that of S3."""
-    loader = make()
-    loader.load_service_model("s3", "service-2")
-    return loader
 
 
 def _is_against(there: Object | None, condition: Mapping[str, str]) -> bool:

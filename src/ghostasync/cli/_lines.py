@@ -17,7 +17,7 @@ from .. import events as e
 from ..model import Action, State
 from ..views.board import Board
 from ..views.folding import short_hosts, step_of
-from ..views.text import last_lines, plain, plural, size, span
+from ..views.text import balanced, last_lines, plain, plural, size, span
 
 __all__ = ["LineWriter"]
 
@@ -145,13 +145,7 @@ def _rollout(event: e.RunEvent) -> list[str]:
     texts: list[str] = []
     match event:
         case e.Started():
-            by = f" by {event.actor}" if event.actor else ""
-            why = f": {event.reason}" if event.reason else ""
-            where = f"{event.app} on {plural(len(event.hosts), 'host')}"
-            of = f" (back from run {event.of})" if event.of else ""
-            if event.action == Action.RESUME.value:
-                of = f" (goes on with run {event.of})"
-            texts = [f"{event.action} {where}{by}{of}{why}"]
+            texts = list(_begins(event))
         case e.LockAwaited(host=host, holder=holder, seconds=seconds):
             texts = [f"{host}: {holder}; waiting up to {span(seconds)} for it"]
         case e.Judged(ready=ready, failed=failed, allowed=allowed):
@@ -162,11 +156,31 @@ def _rollout(event: e.RunEvent) -> list[str]:
             texts = [f"{plural(len(hosts), 'host')} going back: {reason}"]
         case e.ManifestMoved(releases=releases):
             texts = [f"instances that boot now get {_releases(releases)}"]
+        case e.ScalingSuspended() | e.ScalingResumed():
+            texts = [_scaling(event)]
         case e.AfterAllFailed(reason=reason):
             texts = [f"FAILED, but the fleet stays live: {reason}"]
         case e.Warned(text=text):
             texts = [f"warning: {text}"]
     return texts
+
+
+def _scaling(event: e.ScalingSuspended | e.ScalingResumed) -> str:
+    done = "suspended" if isinstance(event, e.ScalingSuspended) else "resumed"
+    groups = [f"{k}: {' '.join(v)}" for k, v in event.processes.items()]
+    return f"{done} {'; '.join(groups)}"
+
+
+def _begins(event: e.Started) -> Iterator[str]:
+    by = f" by {event.actor}" if event.actor else ""
+    why = f": {event.reason}" if event.reason else ""
+    where = f"{event.app} on {plural(len(event.hosts), 'host')}"
+    of = f" (back from run {event.of})" if event.of else ""
+    if event.action == Action.RESUME.value:
+        of = f" (goes on with run {event.of})"
+    yield f"{event.action} {where}{by}{of}{why}"
+    if event.balancer_seconds:
+        yield f"drain {balanced(event.balancer_seconds)}"
 
 
 def _waves(event: e.RunEvent, word: str) -> list[str]:

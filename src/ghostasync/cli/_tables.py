@@ -31,7 +31,7 @@ from ..survey.status import (
 )
 from ..views.folding import fold_hosts, short_hosts
 from ..views.summary import TypedCommand
-from ..views.text import ago, plain, plural, size, span
+from ..views.text import ago, balanced, plain, plural, size, span
 
 __all__ = [
     "back_json",
@@ -318,6 +318,8 @@ def overview(answer: Overview) -> Iterator[str]:
     for name, what in answer.modules.items():
         rows += [("deploy", name, text) for text in _to_deploy(what)]
     rows.append(("store", "", answer.store))
+    if answer.balancer_seconds:
+        rows.append(("drain", "", balanced(answer.balancer_seconds)))
     width = max(map(len, answer.modules))
     seen = ("", "")
     for key, name, text in rows:
@@ -375,6 +377,7 @@ def overview_json(answer: Overview) -> Iterator[str]:
         live=answer.live,
         modules=modules,
         store=answer.store,
+        balancer_seconds=dict(answer.balancer_seconds),
     )
 
 

@@ -58,7 +58,7 @@ def require_hosts(hosts: Iterable[Host], where: str) -> tuple[Host, ...]:
     located = []
     for index, host in enumerate(hosts):
         place, raw = f"{where}[{index}]", attrs.asdict(host)
-        raw["labels"] = dict(host.labels)
+        raw |= {"labels": dict(host.labels), "host_keys": list(host.host_keys)}
         sound = reader.table(Host, raw, place)
         # A host without a usable name would be told of a second time, as a twin.
         if not findings.spoiled(at(place, "name")):

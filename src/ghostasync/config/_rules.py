@@ -255,7 +255,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     Gate: {"run": _NO_NUL},
     Deadlines: {
         **dict.fromkeys(attrs.fields_dict(Deadlines), _ABOVE_0),
-        "before_switch": _SECONDS,
+        **dict.fromkeys(("before_switch", "drain", "undrain"), _SECONDS),
     },
     Host: {
         "name": _text(
@@ -266,6 +266,12 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "address": _FIELD,
         "port": _PORT,
         "user": _FIELD,
+        "host_key_alias": _FIELD,
+        "host_keys": _text(
+            'public keys, such as "ssh-ed25519 AAAA…"',
+            r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*",
+            each=True,
+        ),
         "labels": _text(
             "names without spaces, comma, = ! @ in them", r"[^\s,=!@\x00]+", each=True
         ),

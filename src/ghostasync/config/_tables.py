@@ -119,7 +119,9 @@ def _homes() -> Mapping[str, tuple[str, ...]]:
         for key in attrs.fields_dict(cls):
             homes[key] = (*homes.get(key, ()), name)
     homes |= dict.fromkeys(_SOURCE_KEYS, ("modules.source",))
-    homes |= dict.fromkeys(("address", "labels"), ("inventory.hosts",))
+    of_hosts = ("address", "labels", "host_key_alias")
+    homes |= dict.fromkeys(of_hosts, ("inventory.hosts",))
+    homes["host_keys"] = ("[ssh]", "inventory.hosts")
     homes["hosts"] = ("[inventory]", "[[modules]]")
     homes["command"] = ("[inventory]", "modules.verify")
     homes["plugin"] = ("[inventory]",)

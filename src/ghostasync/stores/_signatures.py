@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -26,7 +26,10 @@ from ..errors import StoreError
 from ..model import App, Package
 from ..protocols import Environment, ManifestLine
 from . import _texts
-from ._sshsig import Trust
+
+if TYPE_CHECKING:
+    # asyncssh is imported where something is signed, and there alone.
+    from .trust import Trust
 
 __all__ = ["Signatures"]
 

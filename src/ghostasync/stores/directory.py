@@ -29,7 +29,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -42,7 +42,10 @@ from ..protocols import Environment, Freeze, ManifestLine, RunLog
 from . import _files, _texts
 from ._packages import PackageFolder
 from ._signatures import Signatures
-from ._sshsig import Trust
+
+if TYPE_CHECKING:
+    # asyncssh is imported where something is signed, and there alone.
+    from .trust import Trust
 
 __all__ = [
     "DirectoryManifest",

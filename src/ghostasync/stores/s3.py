@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.to_thread
@@ -49,7 +49,10 @@ from . import _files, _texts
 from ._s3_runs import S3RunLog
 from ._s3_writes import Writer
 from ._signatures import Signatures
-from ._sshsig import Trust
+
+if TYPE_CHECKING:
+    # asyncssh is imported where something is signed, and there alone.
+    from .trust import Trust
 
 __all__ = ["S3Manifest", "S3Packages", "S3RunLog", "S3Store"]
 

@@ -66,8 +66,9 @@ class Overview:
     *hosts* are the names of those chosen, in plan order; *logins* maps those that
     answer to the user who works there. *live* maps modules to hosts to the releases
     that they serve, empty where they serve none of ours; *modules* maps modules to what
-    a deploy would bring. *store* is the store's address. *findings* are in plan order,
-    those of no host first.
+    a deploy would bring. *store* is the store's address. *balancer_seconds* is how long
+    a drain and an undrain may take by the balancer's own settings; empty where it has
+    none. *findings* are in plan order, those of no host first.
     """
 
     hosts: tuple[str, ...]
@@ -76,6 +77,7 @@ class Overview:
     modules: Mapping[str, Coming]
     store: str
     findings: tuple[Finding, ...]
+    balancer_seconds: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -122,6 +124,7 @@ async def survey(spec: RunSpec, transport: Transport) -> Overview:
         },
         modules=modules,
         store=spec.store_url,
+        balancer_seconds=spec.balancer_seconds,
         findings=(*found, *(finding for each in looks for finding in each.findings)),
     )
 

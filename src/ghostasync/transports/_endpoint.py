@@ -43,8 +43,9 @@ class Endpoint:
     The server that a connection goes to, once ``~/.ssh/config`` has had its say.
 
     *jump* is a list of hops, ``[user@]address[:port]`` with commas between; *alias* is
-    the name in ``known_hosts`` where that is not the address; *identity* is the file of
-    the one key that was asked for, empty where none was.
+    the name in ``known_hosts`` where that is not the address; *host_keys* are the keys
+    that are believed where ``known_hosts`` has none, as they stand there; *identity* is
+    the file of the one key that was asked for, empty where none was.
     """
 
     address: str
@@ -53,6 +54,7 @@ class Endpoint:
     jump: str = ""
     proxy_command: str = ""
     alias: str | None = None
+    host_keys: tuple[str, ...] = ()
     keys: Keys = Keys()
     identity: str = ""
 

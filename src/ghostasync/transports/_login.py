@@ -73,6 +73,8 @@ class Login:
             user=host.user or settings.user,
             jump=settings.jump if jump is None else jump,
             proxy_command=settings.proxy_command if jump is None else "",
+            alias=host.host_key_alias or None,
+            host_keys=host.host_keys,
             keys=self._own,
             identity=self._identity,
         )
@@ -115,7 +117,7 @@ class Login:
             proxy_command=(
                 asked.proxy_command or shlex.join(options.proxy_command or ())
             ),
-            alias=options.host_key_alias,
+            alias=asked.alias or options.host_key_alias,
         )
         # An identity of the plan is the one key that is offered.
         if self._settings.identity:

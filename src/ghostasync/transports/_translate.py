@@ -160,9 +160,15 @@ def _wrong_key(endpoint: Endpoint, trust: Trust, reason: str) -> str:
             f"({reason}): if the host was replaced, "
             f"ssh-keygen -R '{endpoint.known_as}' -f {file}"
         )
+    if endpoint.host_keys:
+        return (
+            f"the host key of {endpoint.known_as} is none of those that its inventory "
+            f"names: look who answers at {endpoint.address_and_port}"
+        )
+    renamed = f" | sed 's/^[^ ]*/{endpoint.known_as}/'" if endpoint.alias else ""
     return (
         f"the host key of {endpoint.known_as} is unknown: "
-        f"ssh-keyscan -p {endpoint.port} {endpoint.address} >> {file}, "
+        f"ssh-keyscan -p {endpoint.port} {endpoint.address}{renamed} >> {file}, "
         'or ssh.host_keys = "accept-new"'
     )
 

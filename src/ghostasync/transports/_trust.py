@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncssh
 
@@ -19,6 +19,10 @@ from ..errors import ConfigError
 from ..model import Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint
 from ._files import unusable
+
+if TYPE_CHECKING:
+    # Private there, so it is not asked for when a run needs it.
+    from asyncssh.known_hosts import KnownHostsArg, _KnownHostsResult
 
 __all__ = ["Trust"]
 
@@ -42,6 +46,15 @@ class Trust:
         if settings.host_keys != "insecure":
             self.known_hosts = _read([self.path, Path(GLOBAL_KNOWN_HOSTS)])
 
+    def known_for(self, endpoint: Endpoint) -> KnownHostsArg:
+        """Return what asyncssh is to look the host up in."""
+        known = self.known_hosts
+        if known is None or endpoint.alias is None:
+            return known
+        # asyncssh looks for the address as well. A host with an alias has one because
+        # its address was another host's, or will be.
+        return _matches(known, endpoint)
+
     def knows(self, endpoint: Endpoint) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
         if endpoint.known_as in self._accepted:
@@ -52,7 +65,9 @@ class Trust:
         """Tell whether *key*, which is not in ``known_hosts``, is believed."""
         # A host that has any key on record, right or wrong, is not new: a second key
         # may be that of somebody in between.
-        if self.accepts_new and not self.knows(endpoint):
+        new = endpoint.host_keys
+        believed = _text(key) in new if new else self.accepts_new
+        if believed and not self.knows(endpoint):
             self._accepted[endpoint.known_as] = key
         return self._accepted.get(endpoint.known_as) == key
 
@@ -78,7 +93,6 @@ class Trust:
             raise
 
     def _append(self, endpoint: Endpoint, key: asyncssh.SSHKey) -> None:
-        algorithm, data, *_ = key.export_public_key("openssh").decode().split()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.path.open("a+", encoding="utf-8") as file:
             # Another run may have learned this host since the file was read: the lock
@@ -92,7 +106,7 @@ class Trust:
                 raise asyncssh.HostKeyNotVerifiable(
                     f"another run has just learned another key for {endpoint.known_as}"
                 )
-            line = f"{endpoint.known_as} {algorithm} {data}\n"
+            line = f"{endpoint.known_as} {_text(key)}\n"
             # ssh and other readers take no lock: one write shows them the whole line or
             # nothing of it.
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
@@ -111,9 +125,19 @@ def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:
     return known
 
 
+def _text(key: asyncssh.SSHKey) -> str:
+    """Return a public key as ``known_hosts`` has it."""
+    algorithm, data, *_ = key.export_public_key("openssh").decode().split()
+    return f"{algorithm} {data}"
+
+
 def _keys(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> list[asyncssh.SSHKey]:
     """Return the keys, of hosts and of authorities, that *known* has for a host."""
+    hosts, authorities, *_ = _matches(known, endpoint)
+    return [*hosts, *authorities]
+
+
+def _matches(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> _KnownHostsResult:
     name = endpoint.alias or endpoint.address
     port = None if endpoint.port == DEFAULT_PORT else endpoint.port
-    hosts, authorities, *_ = known.match(name, "", port)
-    return [*hosts, *authorities]
+    return known.match(name, "", port)

@@ -288,7 +288,7 @@ class SshTransport:
                     endpoint.port,
                     username=endpoint.user,
                     client_keys=None,
-                    known_hosts=self._trust.known_hosts,
+                    known_hosts=self._trust.known_for(endpoint),
                     host_key_alias=endpoint.alias,
                     client_factory=lambda: client,
                     tunnel=OpenTunnel(stream),

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["ago", "clock", "last_lines", "plain", "plural", "size", "span"]
+__all__ = [
+    "ago",
+    "balanced",
+    "clock",
+    "last_lines",
+    "plain",
+    "plural",
+    "size",
+    "span",
+]
 
 _ESCAPES: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
@@ -82,3 +92,9 @@ def clock(seconds: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Write *count* with its noun, as in ``1 host`` and ``1,200 hosts``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def balanced(seconds: Mapping[str, float]) -> str:
+    """Write how long a balancer may take by its own settings."""
+    drain, undrain = span(seconds["drain"]), span(seconds["undrain"])
+    return f"by the balancer's settings {drain} at most, undrain {undrain}"

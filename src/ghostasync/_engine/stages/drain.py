@@ -141,6 +141,11 @@ class _Access:
             "GHOST_WAVES": str(run.waves or ""),
         }
 
+    @property
+    def seconds(self) -> float:
+        """The deadline of this call."""
+        return float(getattr(self.ctx.run.deadlines, self.key))
+
     async def run(self, text: str, *, on: Literal["controller", "host"]) -> None:
         """
         Run a script of the balancer here or on the host, within its deadline.
@@ -158,7 +163,7 @@ class _Access:
             meta="/dev",
             environment="null",
             key=self.key,
-            seconds=getattr(run.deadlines, self.key),
+            seconds=self.seconds,
             text=text,
             overrides=self.variables,
         )

@@ -13,7 +13,8 @@ import pytest
 
 from ghostasync.errors import StoreError
 from ghostasync.model import App, Signing, StoreSettings
-from ghostasync.stores import Trust, _sshsig
+from ghostasync.stores import trust as trust_module
+from ghostasync.stores.trust import Trust
 from tests.signing import make_key, public
 
 STATEMENT: Final = b"ghostasync trial 1\n"
@@ -143,7 +144,7 @@ async def test_a_key_that_the_agent_lacks_is_said(tmp_path: Path) -> None:
 async def test_a_command_that_does_not_end_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sshsig, "SIGN_SECONDS", 0.2)
+    monkeypatch.setattr(trust_module, "SIGN_SECONDS", 0.2)
 
     with pytest.raises(StoreError, match=r"^store\.sign: no signature within 0\.2 s$"):
         await trust_of(tmp_path, command="exec sleep 600").sign(STATEMENT)
