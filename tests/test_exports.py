@@ -86,10 +86,10 @@ PROMISED = {
         Signing Source Ssh State StoreSettings Transfer Verify
     """,
     "ghostasync.protocols": """
-        AddressedPackages Balancer BootStore Channel Environment Freeze
-        GzipPackages HostAccess Inventory Lineage Manifest ManifestLine Notifier
-        Observer OnOutput Packages PartialBalancer RunLog Session Source Store
-        SuspendableInventory TestableStore TimedBalancer Transport
+        ActiveColor AddressedPackages Balancer BootStore Channel ColorStore
+        Environment Freeze GzipPackages HostAccess Inventory Lineage Manifest
+        ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog Session
+        Source Store SuspendableInventory TestableStore TimedBalancer Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",

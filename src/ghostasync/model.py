@@ -297,7 +297,11 @@ class App:
     """Which of two fleets that take turns this one is; empty: there is one fleet."""
 
     active_color: str = ""
-    """Which of the two serves visitors; only scripts make something of it."""
+    """
+    Which of the two serves visitors; only scripts make something of it.
+
+    Where the store has that on record, the record counts.
+    """
 
     env_vars: Mapping[str, str] = attrs.field(factory=dict)
     """Variables that all scripts and commands see, as names and values."""

@@ -20,10 +20,12 @@ from .events import Record
 from .model import Host, Package, Report, Revision
 
 __all__ = [
+    "ActiveColor",
     "AddressedPackages",
     "Balancer",
     "BootStore",
     "Channel",
+    "ColorStore",
     "Environment",
     "Freeze",
     "GzipPackages",
@@ -236,6 +238,30 @@ class Freeze:
         ends = _utc(self.until) if self.until else "somebody unlocks it"
         who = f"frozen by {self.actor} on {self.where} since {_utc(self.since)}"
         words = f"{who}, until {ends}: {self.reason}"
+        return " ".join(words.split())
+
+
+@attrs.frozen
+class ActiveColor:
+    """
+    The color that serves visitors, as the stores of both colors have it on record.
+
+    *number* counts the moves, since clocks order nothing; *run* has made the last one,
+    *at* in POSIX seconds.
+    """
+
+    color: str = attrs.field(validator=attrs.validators.in_(("blue", "green")))
+    number: int
+    run: str
+    actor: str
+    reason: str
+    at: float = attrs.field(validator=_in_calendar)
+
+    @property
+    def text(self) -> str:
+        """Which color is active since when, by whom, and why."""
+        why = f": {self.reason}" if self.reason else ""
+        words = f"{self.color} since {_utc(self.at)}, by {self.actor}{why}"
         return " ".join(words.split())
 
 
@@ -488,6 +514,36 @@ class Store(Protocol):
     @property
     def runs(self) -> RunLog:
         """The records of runs."""
+
+
+@runtime_checkable
+class ColorStore(Protocol):
+    """
+    A :class:`Store` of one color, which has one word with that of the other color.
+
+    Both keep it where both find it. All methods raise StoreError.
+    """
+
+    async def active_color(self) -> ActiveColor | None:
+        """
+        Return the color that was moved to last; None where none ever was.
+
+        Raises:
+            StoreError: What the store has is damaged.
+        """
+
+    async def move_active_color(
+        self, moved: ActiveColor, expected: ActiveColor | None
+    ) -> None:
+        """
+        Have another color be the active one.
+
+        *expected* is what was read earlier; of several that move from it, one does.
+
+        Raises:
+            StoreError: What the store has is not what was *expected*, and stays; or
+                the store failed.
+        """
 
 
 @runtime_checkable

@@ -31,7 +31,9 @@ from ghostasync import config as configuration
 from ghostasync._engine.spec import RunSpec
 from ghostasync._planning.spec import plan_look, plan_run
 from ghostasync.config import check_plan, parse_plan
-from ghostasync.protocols import Transport
+from ghostasync.model import InventorySettings
+from ghostasync.protocols import ActiveColor, Transport
+from ghostasync.stores import DirectoryStore
 from ghostasync.testing import FakeHosts, FakeTransport
 
 RUN = "20260101T000000Z-abcdef"
@@ -101,6 +103,55 @@ async def test_a_spec_says_what_was_asked_for(plan: Plan, tmp_path: Path) -> Non
     assert spec.secrets == {"TOKEN": "a-secret-of-today"}
     assert spec.folder == tmp_path / "store/shop/prod/web/runs" / spec.id
     assert (spec.follows, spec.killed, spec.warnings) == ("", None, ())
+
+
+CONTRADICTS = (
+    'app.active_color says "green", but the store says blue since 1970-01-01 00:00 UTC,'
+    " by ada: a fair; the store counts, so leave the key out"
+)
+BLUE = ActiveColor("blue", 1, RUN, "ada", "a fair", 0.0)
+
+
+async def on_record(plan: Plan) -> None:
+    """Have blue be the active color in the store."""
+    blue = DirectoryStore(Path(plan.store.url) / "shop/prod/web/blue")
+    await blue.move_active_color(BLUE, None)
+
+
+@pytest.mark.parametrize(
+    ("color", "says", "counts", "told"),
+    [
+        ("green", "", "blue", ""),
+        ("green", "blue", "blue", ""),
+        ("green", "green", "blue", CONTRADICTS),
+        ("", "green", "green", ""),
+    ],
+)
+async def test_the_active_color_on_record_counts(
+    plan: Plan, color: str, says: str, counts: str, told: str
+) -> None:
+    await on_record(plan)
+    app = attrs.evolve(plan.app, color=color, active_color=says)
+
+    spec = await plan_run(attrs.evolve(plan, app=app), Deploy(), reach=nobody)
+
+    assert (spec.plan.app.color, spec.plan.app.active_color) == (color, counts)
+    assert spec.active == (BLUE if color else None)
+    assert spec.warnings == ((told,) if told else ())
+
+
+async def test_the_command_of_an_inventory_sees_the_active_color_on_record(
+    plan: Plan,
+) -> None:
+    await on_record(plan)
+    command = 'echo "[{\\"name\\": \\"$GHOST_ENV_COLOR-$GHOST_ACTIVE_COLOR\\"}]"'
+    app = attrs.evolve(plan.app, color="green")
+    asking = InventorySettings(command=command)
+    plan = attrs.evolve(plan, app=app, hosts=(), inventory=asking)
+
+    spec = await plan_run(plan, Deploy(), reach=nobody)
+
+    assert [host.name for host in spec.hosts] == ["green-blue"]
 
 
 @pytest.mark.parametrize("limit", ["h*", "h1,h*", "!@failed"])

@@ -7,6 +7,7 @@ import attrs
 from ghostasync import BackPreview, Log, PastRelease, Preview
 from ghostasync.cli import _tables as tables
 from ghostasync.model import Revision
+from ghostasync.protocols import ActiveColor
 from ghostasync.survey.check import Finding, Overview
 from ghostasync.survey.coming import Coming
 from ghostasync.survey.status import (
@@ -261,6 +262,23 @@ def test_hosts_that_serve_alike_are_one_line_and_the_worst_comes_last() -> None:
     assert list(tables.status(FleetStatus({}, {}))) == []
 
 
+def test_the_color_comes_first_beside_the_active_one() -> None:
+    fleet = FleetStatus({"site": NEW}, {}, color="green", active_color="blue")
+    active = ActiveColor("blue", 1, "R1", "ada", "a\x1b[2J fair", 0.0)
+
+    assert list(tables.status(fleet))[:2] == [
+        "color       green",
+        "active      blue, by app.active_color",
+    ]
+    assert list(tables.status(attrs.evolve(fleet, active=active)))[1] == (
+        "active      blue since 1970-01-01 00:00 UTC, by ada: a fair"
+    )
+    assert list(tables.status(attrs.evolve(fleet, active_color=""))) == [
+        "color       green",
+        f"expected    site: {NEW}",
+    ]
+
+
 def test_stranded_hosts_are_brought_in_line_as_well() -> None:
     hosts = {
         "web1": HostStatus({}, "stranded", "no answer"),
@@ -342,6 +360,17 @@ def test_status_is_one_object_host_by_host() -> None:
         "way": "",
     }
     assert said["run"] is None
+    assert (said["color"], said["active_color"], said["active"]) == ("", "", None)
+
+
+def test_the_active_color_is_an_object_of_status() -> None:
+    active = ActiveColor("blue", 1, "R1", "ada", "a fair", 0.5)
+    fleet = FleetStatus({}, {}, color="green", active_color="blue", active=active)
+
+    said = json.loads(tables.status_json(fleet))
+
+    assert (said["color"], said["active_color"]) == ("green", "blue")
+    assert said["active"] == attrs.asdict(active)
 
 
 # --- A run that has not ended -----------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -19,7 +20,13 @@ import pytest
 
 from ghostasync.errors import NotInStore, StoreError
 from ghostasync.model import Package, Revision
-from ghostasync.protocols import Environment, ManifestLine, Store
+from ghostasync.protocols import (
+    ActiveColor,
+    ColorStore,
+    Environment,
+    ManifestLine,
+    Store,
+)
 from ghostasync.stores import DirectoryStore
 from ghostasync.stores.s3 import S3Store
 from ghostasync.testing import MemoryStore
@@ -39,6 +46,7 @@ NEW: Final = "1700000001_site_4f2a9c1"
 RUN: Final = "20260101T000000Z-0a1b2c"
 PROCESSES: Final = 5
 WRITERS: Final = 100
+RACERS: Final = 20
 
 
 @attrs.frozen
@@ -109,7 +117,8 @@ async def make(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Make]:
     if request.param == "memory":
-        yield functools.cache(lambda _: MemoryStore())
+        first = MemoryStore()
+        yield functools.cache(lambda _: MemoryStore(other=first))
         return
     if request.param in ON_DISK:
         yield ON_DISK[request.param]
@@ -179,6 +188,65 @@ async def test_a_store_has_one_word_for_itself_once_it_was_asked_to_make_it(
 
     assert words == {await store.identity()} != {""}
     assert await make(tmp_path / "other").identity(make=True) not in words
+
+
+# --- The active color --------------------------------------------------------------
+
+
+def active(color: str, number: int = 1, run: str = RUN) -> ActiveColor:
+    return ActiveColor(color, number, run, "ada", "it's\n\udce9", 1.5)
+
+
+def of_color(store: Store) -> ColorStore:
+    assert isinstance(store, ColorStore)
+    return store
+
+
+async def test_the_stores_of_both_colors_have_one_word_of_which_is_active(
+    make: Make, tmp_path: Path
+) -> None:
+    blue, green = (of_color(make(tmp_path / color)) for color in ("blue", "green"))
+    assert (await blue.active_color(), await green.active_color()) == (None, None)
+
+    await blue.move_active_color(first := active("blue"), None)
+    assert await green.active_color() == first
+
+    await green.move_active_color(second := active("green", 2), first)
+    assert await blue.active_color() == second
+
+
+@pytest.mark.parametrize("expected", [None, active("green"), active("blue", 2)])
+async def test_the_active_color_stays_where_it_is_not_what_it_was(
+    make: Make, tmp_path: Path, expected: ActiveColor | None
+) -> None:
+    blue, green = (of_color(make(tmp_path / color)) for color in ("blue", "green"))
+    await blue.move_active_color(active("blue"), None)
+
+    with pytest.raises(StoreError, match=r"it is blue since 1970-01-01 .*, by ada"):
+        await green.move_active_color(active("green", 2), expected)
+    assert await green.active_color() == active("blue")
+
+
+@pytest.mark.parametrize("before", [None, active("blue")])
+async def test_of_many_that_move_the_active_color_one_does(
+    make: Make, tmp_path: Path, before: ActiveColor | None
+) -> None:
+    both = [of_color(make(tmp_path / color)) for color in ("blue", "green") * 2]
+    if before is not None:
+        await both[0].move_active_color(before, None)
+    won: list[ActiveColor] = []
+
+    async def move(one: ColorStore, wanted: ActiveColor) -> None:
+        with contextlib.suppress(StoreError):
+            await one.move_active_color(wanted, before)
+            won.append(wanted)
+
+    async with anyio.create_task_group() as group:
+        for number in range(RACERS):
+            wanted = active("green", 2, f"run-{number}")
+            group.start_soon(move, both[number % len(both)], wanted)
+
+    assert won == [await both[0].active_color()]
 
 
 # --- Packages ----------------------------------------------------------------------

@@ -329,6 +329,21 @@ async def test_a_missing_archive_is_a_store_error(store: Store, tmp_path: Path) 
 # --- MANIFEST --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wrong", [b"blue\n", b'{"color": "red"}', b"[]", b""])
+async def test_a_record_of_the_active_color_that_is_damaged_is_an_error(
+    store: DirectoryStore, root: Path, wrong: bytes
+) -> None:
+    path = root.parent / "ACTIVE"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(wrong)
+
+    with pytest.raises(StoreError) as failed:
+        await store.active_color()
+    assert str(failed.value) == (
+        f"{path} is damaged; remove it, and app.active_color counts until the next swap"
+    )
+
+
 async def test_manifest_moves_only_the_lines_of_the_modules_deployed(
     store: Store, root: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from ghostasync.errors import NotInStore, StoreError
 from ghostasync.model import Package, Revision, StoreSettings
-from ghostasync.protocols import Environment, ManifestLine
+from ghostasync.protocols import ActiveColor, Environment, ManifestLine
 from ghostasync.stores.s3 import S3Store
 from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
 from tests.s3_servers import BUCKET, S3Server, make_bucket
@@ -108,6 +108,26 @@ async def test_one_call_that_fails_is_made_up_for_wherever_it_is(
             await store.identity(make=True)
             spoiler.spoil(fault, at)
             await all_of_it(store, tmp_path / f"{at}")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_the_active_color_moves_once_whichever_call_fails(
+    through: tuple[Proxy, S3Server], fault: Fault
+) -> None:
+    spoiler, server = through
+    where, moved = f"{url()}/blue", ActiveColor("blue", 1, "run", "ada", "", 0.0)
+    async with S3Store(where, server.settings) as store:
+        await store.move_active_color(moved, None)
+
+    at, calls = 0, 1
+    while at < calls:
+        async with S3Store(where, server.settings) as store:
+            spoiler.spoil(fault, at)
+            after = attrs.evolve(moved, number=moved.number + 1)
+            await store.move_active_color(after, moved)
+            moved, at, calls = after, at + 1, len(spoiler.calls)
+            assert await store.active_color() == moved
+    assert calls >= 3
 
 
 @pytest.mark.parametrize("fault", FAULTS)

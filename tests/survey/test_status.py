@@ -23,6 +23,7 @@ from ghostasync import (
     rollback,
     status,
 )
+from ghostasync.protocols import ActiveColor
 from ghostasync.survey.status import Ahead, FleetStatus, OtherStore
 from ghostasync.testing import (
     Answer,
@@ -147,6 +148,23 @@ async def test_a_folder_that_is_missing_is_named_with_its_key(plan: Plan) -> Non
 
     assert [(item.module, item.text) for item in found] == [("site", text)]
     assert report.reason == f"site: {text}"
+
+
+async def test_the_color_is_told_beside_the_active_one(plan: Plan) -> None:
+    blue, transport = MemoryStore(), FakeTransport(FakeHosts())
+    green = MemoryStore(other=blue)
+    app = attrs.evolve(plan.app, color="green", active_color="green")
+    plan = attrs.evolve(plan, app=app)
+
+    before = await status(plan, transport=transport, store=green)
+    active = ActiveColor("blue", 1, "R1", "ada", "", 0.0)
+    await blue.move_active_color(active, None)
+    after = await status(plan, transport=transport, store=green)
+
+    assert (before.color, before.active_color, before.active) == (
+        *("green", "green", None),
+    )
+    assert (after.color, after.active_color, after.active) == ("green", "blue", active)
 
 
 # --- Which way a host would go -----------------------------------------------------

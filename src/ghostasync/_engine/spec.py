@@ -12,7 +12,15 @@ from ..errors import SourceError
 from ..goal import Goal
 from ..history.past_run import PastRun
 from ..model import Host, Module, Package, Plan, Revision
-from ..protocols import Balancer, Inventory, Lineage, ManifestLine, Source, Store
+from ..protocols import (
+    ActiveColor,
+    Balancer,
+    Inventory,
+    Lineage,
+    ManifestLine,
+    Source,
+    Store,
+)
 
 __all__ = ["ModuleToDeploy", "PastRelease", "RunSpec", "WayBack"]
 
@@ -101,7 +109,8 @@ class RunSpec:
     for, in seconds. *holder* is the line that another run reads when it finds a host
     locked. *warnings* are told when the run starts; *stranded* are hosts that an
     earlier run left so: they have to prove themselves, whatever they serve. *inventory*
-    named the hosts and can be asked again; *joined* are hosts of the plan that have
+    named the hosts and can be asked again; *active* is the record of the active color,
+    None where there is none; *joined* are hosts of the plan that have
     joined since the run began that this one resumes; *balancer* is None without one,
     *balancer_seconds* are the deadlines that it has by its own settings, if any.
     *way_back* is there for a rollback; *store_id* is the store's word, empty before it
@@ -133,6 +142,7 @@ class RunSpec:
     warnings: tuple[str, ...]
     stranded: frozenset[str]
     inventory: Inventory
+    active: ActiveColor | None
     joined: frozenset[str]
     balancer: Balancer | None
     balancer_seconds: Mapping[str, float]

@@ -21,7 +21,14 @@ from ..goal import Converge, Goal
 from ..history._leftovers import hand_in_killed
 from ..history.past_run import PastRun
 from ..model import Host, Module, Plan
-from ..protocols import Inventory, ManifestLine, Store, TestableStore
+from ..protocols import (
+    ActiveColor,
+    ColorStore,
+    Inventory,
+    ManifestLine,
+    Store,
+    TestableStore,
+)
 from ..stores import DirectoryStore
 from .ci import in_job
 from .hosts import hosts_of_module
@@ -49,7 +56,8 @@ class Basis:
 
     *id* is that of the run to be, *folder* is where it writes on this machine. *plan*
     has all its hosts, *inventory* is what named them. *environ* is the environment of
-    this process, read once: what a run sees must not change while it goes on.
+    this process, read once: what a run sees must not change while it goes on. *active*
+    is the record of the active color, which the plan's ``active_color`` follows.
     """
 
     id: str
@@ -62,6 +70,7 @@ class Basis:
     manifest: tuple[ManifestLine, ...]
     hosts_of_module: Mapping[str, frozenset[str]]
     inventory: Inventory
+    active: ActiveColor | None
     warnings: tuple[str, ...] = ()
 
     def holder(self, actor: str) -> str:
@@ -116,8 +125,11 @@ async def begin(
     if settings.signers and store is not None and not getattr(store, "trust", None):
         text = "store.signers: the store that was handed in asks for no signatures"
         raise PlanError(f"{text}; give it a Trust")
-    plan, asked = await with_hosts(plan, inventory, environ)
     store, url = open_store(plan, environ, store)
+    # Before hosts are asked for: the command of an inventory may go by the color.
+    active = await _active_color(plan, store)
+    plan, told = _with_active(plan, active)
+    plan, asked = await with_hosts(plan, inventory, environ)
     now = datetime.now(UTC)
     # Milliseconds, then chance: runs of the same second sort by time, too.
     token = f"{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
@@ -133,7 +145,8 @@ async def begin(
         store_url=url,
         store_id=await store.identity(),
         folder=folder,
-        warnings=warnings,
+        active=active,
+        warnings=(*told, *warnings),
         manifest=await store.manifest.read(),
         hosts_of_module=hosts_of_module(plan),
         inventory=asked,
@@ -152,6 +165,26 @@ def open_store(
 
         return S3Store(f"{url}/{app_path(plan.app)}", plan.store, trust), url
     return DirectoryStore(Path(url) / app_path(plan.app), trust), url
+
+
+async def _active_color(plan: Plan, store: Store) -> ActiveColor | None:
+    """Return the record of the active color; None without colors."""
+    if plan.app.color and isinstance(store, ColorStore):
+        return await store.active_color()
+    return None
+
+
+def _with_active(
+    plan: Plan, active: ActiveColor | None
+) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan with the active color on record, and what it says otherwise."""
+    app = plan.app
+    if active is None or app.active_color == active.color:
+        return plan, ()
+    said = app.active_color
+    text = f'app.active_color says "{said}", but the store says {active.text}'
+    plan = attrs.evolve(plan, app=attrs.evolve(app, active_color=active.color))
+    return plan, (f"{text}; the store counts, so leave the key out",) if said else ()
 
 
 def _trust_of(plan: Plan, environ: Mapping[str, str]) -> Trust | None:
@@ -233,6 +266,7 @@ def spec_of_look(
         warnings=(),
         stranded=frozenset(),
         inventory=basis.inventory,
+        active=basis.active,
         joined=frozenset(),
         balancer=None,
         balancer_seconds={},

@@ -132,6 +132,7 @@ async def plan_run(
         warnings=(*task.warnings, *told),
         stranded=await still_stranded(basis.store.runs),
         inventory=basis.inventory,
+        active=basis.active,
         joined=task.joined,
         balancer=balancer,
         balancer_seconds=needed,

@@ -108,6 +108,11 @@ class Bucket:
         """Return the full address of *key*, for people."""
         return f"s3://{self._name}/{self._prefix}{key}"
 
+    def above(self) -> Bucket:
+        """Return the folder that this one is in; it has a connection of its own."""
+        folder = self._prefix.rstrip("/").rpartition("/")[0]
+        return Bucket(f"s3://{self._name}/{folder}", self._settings)
+
     async def aclose(self) -> None:
         """Give the connection back; the next call makes another one."""
         stack, self._stack, self._open = self._stack, AsyncExitStack(), None

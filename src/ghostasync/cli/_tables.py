@@ -390,6 +390,12 @@ def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]
 
         command: The command as typed; the next one is for the same configuration.
     """
+    if fleet.color:
+        yield f"color       {fleet.color}"
+        by_plan = f"{fleet.active_color}, by app.active_color"
+        text = fleet.active.text if fleet.active else by_plan
+        if fleet.active_color:
+            yield plain(f"active      {text}")
     for module, release in fleet.expected.items():
         yield f"expected    {module}: {release}"
     groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -532,6 +538,9 @@ def status_json(fleet: FleetStatus) -> str:
         ahead={name: each.release for name, each in fleet.ahead.items()},
         other_store=other,
         frozen=fleet.frozen,
+        color=fleet.color,
+        active_color=fleet.active_color,
+        active=attrs.asdict(fleet.active) if fleet.active else None,
     )
 
 

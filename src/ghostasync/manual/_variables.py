@@ -36,7 +36,10 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     "GHOST_ROLE": Variable(_ALL, "The role of the hosts: app.role."),
     "GHOST_ENV_COLOR": Variable(_ALL, "Which of two fleets this is: app.color."),
     "GHOST_ACTIVE_COLOR": Variable(
-        _ALL, "Which of two fleets serves visitors: app.active_color."
+        _ALL,
+        "Which of two fleets serves visitors: by the store, else app.active_color."
+        "\n\nA deploy and a redeploy see it as it is. Scripts of releases that were"
+        " deployed before (converge, rollback, boot) see it as that deploy did.",
     ),
     "GHOST_ACTION": Variable(
         _OF_RUN,

@@ -18,9 +18,11 @@ from .._build.environment import exports, parse_exports
 from .._local.paths import parse_package_id
 from ..errors import PlanError, StoreError
 from ..model import NAME_PATTERN, Package
-from ..protocols import Environment, Freeze, ManifestLine
+from ..protocols import ActiveColor, Environment, Freeze, ManifestLine
 
 __all__ = [
+    "ACTIVE",
+    "ACTIVE_CURE",
     "age",
     "check_id",
     "dump",
@@ -37,6 +39,7 @@ __all__ = [
     "number_of",
     "outdated",
     "parse_manifest",
+    "require_same_color",
     "require_unchanged",
 ]
 
@@ -45,11 +48,16 @@ _LINE: Final = re.compile(
 )
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/%]")
 
+ACTIVE: Final = "ACTIVE"
+"""The name of the active color's record, beside the stores of both colors."""
+
+ACTIVE_CURE: Final = "remove it, and app.active_color counts until the next swap"
+
 _CURE: Final = "remove it and deploy the module anew"
 
 _CONVERTER: Final = cattrs.Converter(detailed_validation=False)
 
-_Kept = TypeVar("_Kept", Package, Freeze)
+_Kept = TypeVar("_Kept", ActiveColor, Freeze, Package)
 
 
 def check_id(package_id: str) -> str:
@@ -159,6 +167,20 @@ def require_unchanged(
             )
 
 
+def require_same_color(
+    now: ActiveColor | None, expected: ActiveColor | None, name: str
+) -> None:
+    """
+    Do nothing where the active color *now* is the *expected* one.
+
+    Raises:
+        StoreError: Another run has moved it meanwhile; *name* is what holds it.
+    """
+    if now != expected:
+        word = f"it is {now.text}" if now else "it is gone"
+        raise StoreError(f"{name} is not what it was when it was read: {word}")
+
+
 def number_of(marker: str) -> tuple[str, int]:
     """Return the run and the generation that :func:`marker_of` made a name of."""
     number, _, run = marker.partition("-")
@@ -233,7 +255,7 @@ def load_package(data: bytes, package_id: str, name: str) -> Package:
     return package
 
 
-def dump(kept: Package | Freeze) -> bytes:
+def dump(kept: ActiveColor | Freeze | Package) -> bytes:
     """Return a value as JSON; surrogate escapes come back from :func:`load`."""
     return json.dumps(_CONVERTER.unstructure(kept), indent=1).encode() + b"\n"
 

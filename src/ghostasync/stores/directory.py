@@ -12,6 +12,7 @@ A store that is a folder on this machine, or on a filesystem it shares.
     runs/by-generation/    <number>-<run>, an empty file for each that was reserved
     boot/<sha256>          a script that user data of hosts names
     signatures/<sha256>    of what is signed, by the digest of its statement
+    ../ACTIVE              which color is active, and who said so; both colors have it
 
 All work on files happens in worker threads. MANIFEST has a lock, which holds across
 processes. Prune holds it too: a package that a move is about to name must not vanish
@@ -38,7 +39,7 @@ import attrs
 from .._local.scripts import locked
 from ..errors import NotInStore, StoreError
 from ..model import Package
-from ..protocols import Environment, Freeze, ManifestLine, RunLog
+from ..protocols import ActiveColor, Environment, Freeze, ManifestLine, RunLog
 from . import _files, _texts
 from ._packages import PackageFolder
 from ._signatures import Signatures
@@ -63,6 +64,7 @@ LOCK_SECONDS: Final = 30.0
 _NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 _Result = TypeVar("_Result")
+_Said = TypeVar("_Said", ActiveColor, Freeze)
 _Arguments = TypeVarTuple("_Arguments")
 
 
@@ -111,12 +113,35 @@ class DirectoryStore:
 
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""
+        cure = "ghostasync unlock takes it away"
         path = self._folder.root / "FROZEN"
-        return await self._folder.call(_frozen, path)
+        return await self._folder.call(_said, path, Freeze, cure)
 
     async def freeze(self, freeze: Freeze | None) -> None:
         """Keep a freeze in place of the one before, or forget it."""
         await self._folder.call(_freeze, self._folder.root / "FROZEN", freeze)
+
+    async def active_color(self) -> ActiveColor | None:
+        """Return the color that was moved to last; None where none ever was."""
+        path, cure = self._folder.root.parent / _texts.ACTIVE, _texts.ACTIVE_CURE
+        return await self._folder.call(_said, path, ActiveColor, cure)
+
+    async def move_active_color(
+        self, moved: ActiveColor, expected: ActiveColor | None
+    ) -> None:
+        """
+        Have another color be the active one.
+
+        Raises:
+            StoreError: What was *expected* has moved, and stays; or the lock was not to
+                be had.
+        """
+        above = _Folder(self._folder.root.parent)
+        path = above.root / _texts.ACTIVE
+        async with above.locked():
+            now = await self.active_color()
+            _texts.require_same_color(now, expected, str(path))
+            await above.call(_files.write, path, _texts.dump(moved))
 
 
 @attrs.frozen(eq=False)
@@ -430,10 +455,9 @@ def _make_identity(root: Path) -> None:
         _files.write(root / "ID", f"{secrets.token_hex(8)}\n".encode())
 
 
-def _frozen(path: Path) -> Freeze | None:
+def _said(path: Path, kind: type[_Said], cure: str) -> _Said | None:
     try:
-        cure = "ghostasync unlock takes it away"
-        return _texts.load(path.read_bytes(), Freeze, str(path), cure)
+        return _texts.load(path.read_bytes(), kind, str(path), cure)
     except FileNotFoundError:
         return None
 

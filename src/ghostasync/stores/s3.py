@@ -20,9 +20,10 @@ A store that is a bucket, or a folder of one, at Amazon or elsewhere.
     generations/<n>          the number is taken
     boot/<sha256>            a script that user data of hosts names
     signatures/<sha256>      of what is signed, by the digest of its statement
+    ../ACTIVE, ../CONDITIONS which color is active, as in a directory; only with colors
 
-No object is ever written twice with another content, but MANIFEST, FROZEN, and files
-that are saved again. What must have one writer goes through :class:`Writer`.
+No object is ever written twice with another content, but MANIFEST, FROZEN, ACTIVE, and
+files that are saved again. What must have one writer goes through :class:`Writer`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from .._local.paths import package_id as package_id_of
 from .._s3.client import Bucket, Entry, Object
 from ..errors import NotInStore, StoreError
 from ..model import Package, StoreSettings
-from ..protocols import Environment, Freeze, ManifestLine
+from ..protocols import ActiveColor, Environment, Freeze, ManifestLine
 from . import _files, _texts
 from ._s3_runs import S3RunLog
 from ._s3_writes import Writer
@@ -88,6 +89,8 @@ class S3Store:
         self.packages = S3Packages(bucket, writer, signatures, self.manifest)
         self.runs = S3RunLog(bucket, writer)
         self._bucket, self._writer = bucket, writer
+        self._above = bucket.above()
+        self._above_writer = Writer(self._above)
         self._asking = anyio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -99,7 +102,10 @@ class S3Store:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._bucket.aclose()
+        try:
+            await self._bucket.aclose()
+        finally:
+            await self._above.aclose()
 
     async def identity(self, *, make: bool = False) -> str:
         """Return the word that tells this store from all others."""
@@ -141,6 +147,32 @@ class S3Store:
             await self._bucket.delete(["FROZEN"])
         else:
             await self._bucket.put("FROZEN", _texts.dump(freeze))
+
+    async def active_color(self) -> ActiveColor | None:
+        """Return the color that was moved to last; None where none ever was."""
+        return self._color(await self._above.get(_texts.ACTIVE))
+
+    async def move_active_color(
+        self, moved: ActiveColor, expected: ActiveColor | None
+    ) -> None:
+        """
+        Have another color be the active one.
+
+        Raises:
+            StoreError: What was *expected* has moved, and stays; or the store failed.
+        """
+        name, done = self._above.address(_texts.ACTIVE), False
+        while not done:
+            async with self._above_writer.alone() as write:
+                found = await self._above.get(_texts.ACTIVE)
+                _texts.require_same_color(self._color(found), expected, name)
+                done = await write.swap(_texts.ACTIVE, _texts.dump(moved), found)
+
+    def _color(self, found: Object | None) -> ActiveColor | None:
+        if found is None:
+            return None
+        name = self._above.address(_texts.ACTIVE)
+        return _texts.load(found.data, ActiveColor, name, _texts.ACTIVE_CURE)
 
 
 @attrs.frozen(eq=False)

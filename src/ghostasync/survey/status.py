@@ -27,7 +27,7 @@ from ..errors import HostError, StoreError
 from ..history.past_run import PastRun
 from ..history.reports import last_states
 from ..model import ExitStatus, State
-from ..protocols import ManifestLine, Store, Transport
+from ..protocols import ActiveColor, ManifestLine, Store, Transport
 
 T = TypeVar("T")
 
@@ -135,7 +135,9 @@ class FleetStatus:
     *run* is the run that holds hosts, or else the newest that was killed; None where
     there is neither. *ahead* maps modules to what hosts serve by a run later than
     MANIFEST's, where the store has it. *other* is told where what serves came from
-    another store, *frozen* where a person has frozen the app.
+    another store, *frozen* where a person has frozen the app. *color* is the fleet's
+    own and *active_color* the one that serves visitors, as *active* has it on record;
+    without a record the configuration says it.
     """
 
     expected: Mapping[str, str]
@@ -144,6 +146,9 @@ class FleetStatus:
     ahead: Mapping[str, Ahead] = attrs.field(factory=dict)
     other: OtherStore | None = None
     frozen: str = ""
+    color: str = ""
+    active_color: str = ""
+    active: ActiveColor | None = None
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -219,6 +224,9 @@ async def compare(spec: RunSpec, transport: Transport) -> FleetStatus:
         ahead=await _ahead(store, lines, seen, ages),
         other=await _other_store(store, seen),
         frozen=await who_froze(store, seen),
+        color=spec.plan.app.color,
+        active_color=spec.plan.app.active_color,
+        active=spec.active,
     )
 
 

@@ -21,7 +21,7 @@ from anyio import to_thread
 from .._local.paths import package_id as package_id_of
 from ..errors import NotInStore, StoreError
 from ..model import Package
-from ..protocols import Environment, Freeze, ManifestLine
+from ..protocols import ActiveColor, Environment, Freeze, ManifestLine
 from ..stores import _files, _texts
 
 __all__ = ["MemoryManifest", "MemoryPackages", "MemoryRunLog", "MemoryStore"]
@@ -33,10 +33,11 @@ class MemoryStore:
 
     The store behaves as a bucket does: other tasks get their turn before each
     operation, which then happens in one step. ``copy.deepcopy`` gives the store as it
-    is at that moment, under the same *url*.
+    is at that moment, under the same *url*. *other* is the store of the other color,
+    with which it shares the active color.
     """
 
-    def __init__(self, url: str = "") -> None:
+    def __init__(self, url: str = "", *, other: MemoryStore | None = None) -> None:
         self.url = url or f"memory:{secrets.token_hex(6)}"
         # Packages and MANIFEST share the lines: prune needs to know what MANIFEST
         # names.
@@ -46,6 +47,7 @@ class MemoryStore:
         self.runs = MemoryRunLog(self.url)
         self._identity = ""
         self._frozen: Freeze | None = None
+        self.active_colors: list[ActiveColor] = other.active_colors if other else []
 
     async def identity(self, *, make: bool = False) -> str:
         """Return the word that tells this store from all others."""
@@ -63,6 +65,19 @@ class MemoryStore:
         """Keep a freeze in place of the one before, or forget it."""
         await anyio.lowlevel.checkpoint()
         self._frozen = freeze
+
+    async def active_color(self) -> ActiveColor | None:
+        """Return the color that was moved to last; None where none ever was."""
+        await anyio.lowlevel.checkpoint()
+        return self.active_colors[-1] if self.active_colors else None
+
+    async def move_active_color(
+        self, moved: ActiveColor, expected: ActiveColor | None
+    ) -> None:
+        """Have another color be the active one, where it is what was *expected*."""
+        now = await self.active_color()
+        _texts.require_same_color(now, expected, f"{_texts.ACTIVE} of {self.url}")
+        self.active_colors.append(moved)
 
 
 @attrs.frozen
