@@ -24,10 +24,10 @@ PROMISED = {
         GitSource Goal HistoryEntry Hook Host HostReport HostStatus Layout Log
         Module OpenRun Outcome Overview Package PastRelease Plan PlanError
         Preview Redeploy Report Resume Revert Rollback Rollout Run RunOptions
-        S3Source Script Ssh State StoreSettings Verify boot_script boot_unit
-        boot_user_data build check converge deploy dry_run execute freeze
-        load_plan logs overview past_runs preview_rollback redeploy resume
-        revert rollback start status unfreeze verify_history
+        S3Source Script Ssh State StoreSettings Swap Verify boot_script
+        boot_unit boot_user_data build check converge deploy dry_run execute
+        freeze load_plan logs overview past_runs preview_rollback redeploy
+        resume revert rollback start status swap unfreeze verify_history
     """,
     "ghostasync.adapters": "balancer inventory notifier",
     "ghostasync.balancers": "",
@@ -48,17 +48,18 @@ PROMISED = {
     "ghostasync.events": """
         Activated Admitted AfterAllFailed AfterWaveFailed AfterWavePassed
         AfterWaveStarted BeforeSwitchFailed BeforeSwitchPassed BeforeSwitchStarted
-        BuildFailed BuildOutput BuildStarted Cause Checked Committed Connected
-        Disconnected Drained Event Failed Finished FleetRollbackStarted Gone Halted
-        HostEvent HostWarned Joined Judged KilledRunFound LockAwaited ManifestMoved
-        Numbered Output Packaged Prepared Progressed Reconnected Record Resolved Resumed
-        RollbackRequested RolledBack RunEvent ScalingResumed ScalingSuspended Soaked
-        Started Stopped Switched
-        Unchanged Undrained Uploaded Verified Warned WaveFinished WaveStarted
-        is_passing
+        BuildFailed BuildOutput BuildStarted Cause Checked ColorMoved Committed
+        Connected Disconnected Drained Event Failed Finished FleetRollbackStarted Gone
+        Halted HostEvent HostWarned Joined Judged KilledRunFound LockAwaited
+        ManifestMoved Numbered Output Packaged Prepared Progressed Reconnected Record
+        Resolved Resumed RollbackRequested RolledBack RunEvent ScalingResumed
+        ScalingSuspended Soaked Started Stopped Switched Unchanged Undrained Uploaded
+        Verified Warned WaveFinished WaveStarted is_passing
     """,
     "ghostasync.fold": "HostState RunState folded",
-    "ghostasync.goal": "Converge Deploy Execute Goal Redeploy Resume Revert Rollback",
+    "ghostasync.goal": """
+        Converge Deploy Execute Goal Redeploy Resume Revert Rollback Swap
+    """,
     "ghostasync.history": "",
     "ghostasync.history.chain": "Seen broken last_before",
     "ghostasync.history.past_run": "PastRun",

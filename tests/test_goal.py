@@ -9,15 +9,18 @@ import pytest
 
 from ghostasync import (
     Action,
+    App,
     Converge,
     Deploy,
     Execute,
     Goal,
+    Plan,
     PlanError,
     Redeploy,
     Resume,
     Revert,
     Rollback,
+    Swap,
 )
 from ghostasync.goal import _Questions
 
@@ -32,7 +35,9 @@ QUESTIONS: Final = (
     "recorded_secrets",
     "force",
     "script",
+    "active_color",
 )
+PLAN: Final = Plan(App("shop", "prod", "web", "blue"), ())
 
 ANSWERS: Final[list[tuple[Goal, Action, str]]] = [
     (Deploy(), Action.DEPLOY, "builds migrates moves_manifest callers_environment"),
@@ -53,6 +58,8 @@ ANSWERS: Final[list[tuple[Goal, Action, str]]] = [
     ),
     (Converge(), Action.CONVERGE, ""),
     (Execute("true"), Action.EXEC, "script"),
+    (Swap(PLAN), Action.SWAP, ""),
+    (Swap(PLAN, "green"), Action.SWAP, "active_color"),
     (Rollback(), Action.ROLLBACK, "moves_manifest recalls"),
     (Revert(), Action.ROLLBACK, "moves_manifest only_back"),
     (Resume(), Action.RESUME, "builds migrates moves_manifest"),
@@ -72,7 +79,7 @@ def test_every_goal_answers_every_question(
     goal: Goal, action: Action, yes: str
 ) -> None:
     answers = {question: getattr(goal, question) for question in QUESTIONS}
-    answers["script"] = bool(answers["script"])
+    answers |= {key: bool(answers[key]) for key in ("script", "active_color")}
 
     affirmed = set(yes.split())
     assert answers == {
@@ -107,6 +114,7 @@ def test_a_goal_that_leaves_a_question_open_cannot_be_made() -> None:
         ),
         (lambda: Execute(" "), "exec: there is no script: say --script FILE, or "),
         (lambda: Execute("a\0"), "exec: the script has a NUL byte: it is no text"),
+        (lambda: Swap(PLAN, "red"), "swap --to red: allowed: blue or green"),
         (lambda: Redeploy([]), "redeploy: name a run or packages"),
         (lambda: Deploy("site"), "'site' is one string; allowed: a list of strings"),
         (lambda: Rollback(to="1_site_0"), "'1_site_0' is one string; allowed: a list "),
@@ -125,6 +133,12 @@ def test_nonsense_cannot_be_said(say: Callable[[], Goal], message: str) -> None:
 
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_hosts_stay_on_their_releases_where_something_else_is_to_be_done() -> None:
+    stays = [goal for goal, *_ in ANSWERS if goal.stays]
+
+    assert stays == [Execute("true"), Swap(PLAN, "green")]
 
 
 def test_goals_are_values() -> None:

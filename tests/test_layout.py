@@ -21,6 +21,7 @@ ELSEWHERE: Final = {
         "_engine/host.py",
         "_engine/pipeline.py",
         "_run/deploy.py",
+        "_run/fleet.py",
         "_run/report.py",
     ),
     "_engine/test_takeover.py": ("_engine/stages/rollback.py", "_planning/resume.py"),

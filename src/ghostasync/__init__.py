@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         rollback,
         start,
         status,
+        swap,
         unfreeze,
         verify_history,
     )
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         Resume,
         Revert,
         Rollback,
+        Swap,
     )
     from .model import (
         Action,
@@ -122,6 +124,7 @@ __all__ = [
     "Ssh",
     "State",
     "StoreSettings",
+    "Swap",
     "Verify",
     "boot_script",
     "boot_unit",
@@ -144,6 +147,7 @@ __all__ = [
     "rollback",
     "start",
     "status",
+    "swap",
     "unfreeze",
     "verify_history",
 ]

@@ -33,9 +33,19 @@ from ._run.freeze import freeze_hosts
 from ._run.notify import notifiers_of
 from ._run.run import Run
 from .errors import DeployFailed, PlanError
-from .goal import Converge, Deploy, Execute, Goal, Redeploy, Resume, Revert, Rollback
+from .goal import (
+    Converge,
+    Deploy,
+    Execute,
+    Goal,
+    Redeploy,
+    Resume,
+    Revert,
+    Rollback,
+    Swap,
+)
 from .history.chain import broken
-from .model import Package, Plan, Report
+from .model import Host, Package, Plan, Report
 from .protocols import (
     Balancer,
     BootStore,
@@ -43,6 +53,7 @@ from .protocols import (
     Inventory,
     Notifier,
     Observer,
+    Session,
     Store,
     Transport,
 )
@@ -77,6 +88,7 @@ __all__ = [
     "rollback",
     "start",
     "status",
+    "swap",
     "unfreeze",
     "verify_history",
 ]
@@ -121,6 +133,19 @@ async def _store_of(plan: Plan, store: Store | None) -> AsyncGenerator[Store | N
             yield own
     else:
         yield store
+
+
+@contextlib.asynccontextmanager
+async def _stores_of(
+    plan: Plan, goal: Goal, store: Store | None
+) -> AsyncGenerator[tuple[Store | None, Store | None]]:
+    """Hand out the store of a run, and in a swap that of the other color."""
+    async with _store_of(plan, store) as own:
+        if isinstance(goal, Swap):
+            async with _store_of(goal.other, None) as others:
+                yield own, others
+        else:
+            yield own, None
 
 
 def _closing_store(
@@ -263,7 +288,7 @@ async def start(
     # A notifier that does not exist is told of before anything else is done.
     told = notifiers_of(notifiers, plan)
     failure: BaseException | None = None
-    async with _store_of(plan, store) as store:  # noqa: PLR1704
+    async with _stores_of(plan, goal, store) as (store, partner_store):  # noqa: PLR1704
         spec = await plan_run(
             plan,
             goal,
@@ -277,8 +302,9 @@ async def start(
             store=store,
             inventory=inventory,
             balancer=balancer,
+            partner_store=partner_store,
         )
-        async with _carrier(spec, transport, len(spec.hosts)) as carrier:
+        async with _carrier_of_run(spec, transport) as carrier:
             run = Run(spec, carrier, observe, told)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_carry, run, on_cancel)
@@ -424,6 +450,38 @@ async def execute(
         DeployFailed: More hosts failed than allowed.
     """
     return await _to_its_end(start(plan, Execute(script, module), **options))
+
+
+async def swap(
+    plan: Plan, other: Plan, *, to: str = "", **options: Unpack[RunOptions]
+) -> Report:
+    """
+    Have the other color be the active one; by the same way it goes back again.
+
+    The hosts of that color must serve what MANIFEST says and be healthy. They are put
+    into their balancers, the store's record of the active color moves, and the hosts of
+    the other one are taken out. Whatever fails before the record has moved is taken
+    back.
+
+    Args:
+        plan: One color; the run is on record in its store.
+
+        other: The other color.
+
+        to: The color that is to be active; by default the one that is not. Where it is
+            active, what an earlier swap has left is done.
+
+        **options: See :class:`RunOptions`; without *limit*. *store*, *inventory* and
+            *balancer* are those of *plan*.
+
+    Returns:
+        As :func:`deploy`, with the hosts of both colors; they end UNCHANGED.
+
+    Raises:
+        PlanError: The two are no colors of one app, or one of them has no MANIFEST.
+        DeployFailed: The color is not active, or hosts may get visitors still.
+    """
+    return await _to_its_end(start(plan, Swap(other, to), **options))
 
 
 async def resume(plan: Plan, *, run: str = "", **options: Unpack[RunOptions]) -> Report:
@@ -1100,6 +1158,38 @@ async def _carrier(
         # hold up the end.
         with anyio.move_on_after(_CLOSING, shield=True):
             await own.aclose()
+
+
+@attrs.frozen
+class _Carriers:
+    """The ways to the hosts of two plans; *names* are those of the second one's."""
+
+    first: Transport
+    second: Transport
+    names: frozenset[str]
+
+    def session(self, host: Host) -> Session:
+        """Return a handle on *host*; nothing is contacted yet."""
+        return (self.second if host.name in self.names else self.first).session(host)
+
+    async def aclose(self) -> None:
+        """Do nothing: each is closed where it was opened."""
+
+
+@contextlib.asynccontextmanager
+async def _carrier_of_run(
+    spec: RunSpec, transport: Transport | None
+) -> AsyncGenerator[Transport]:
+    """Hand out *transport*, or one for each plan of the run."""
+    partner = spec.partner
+    connections = len(spec.hosts) + (len(partner.hosts) if partner else 0)
+    async with _carrier(spec, transport, connections) as first:
+        if partner is None:
+            yield first
+            return
+        async with _carrier(partner, transport, len(partner.hosts)) as second:
+            names = frozenset(host.name for host in partner.hosts)
+            yield _Carriers(first, second, names)
 
 
 async def _carry(run: Run, on_cancel: OnCancel) -> None:

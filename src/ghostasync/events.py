@@ -33,6 +33,7 @@ __all__ = [
     "BuildStarted",
     "Cause",
     "Checked",
+    "ColorMoved",
     "Committed",
     "Connected",
     "Disconnected",
@@ -305,8 +306,9 @@ class Started(RunEvent):
     where not all hosts go to the same, empty where the link is removed;
     *recorded_secrets* is as in :class:`goal.Rollback`. *addresses* maps hosts to where
     the plan says they are, with a port, where that is not their name. *script* is what
-    exec runs, secrets redacted. *balancer_seconds* is how long each drain and undrain
-    may take by the balancer's own settings; empty where it has none.
+    exec runs, secrets redacted; *color* is what swap goes to. *balancer_seconds* is how
+    long each drain and undrain may take by the balancer's own settings; empty where it
+    has none.
     """
 
     action: str
@@ -327,6 +329,7 @@ class Started(RunEvent):
     addresses: Mapping[str, str] = attrs.field(factory=dict)
     script: str = ""
     balancer_seconds: Mapping[str, float] = attrs.field(factory=dict)
+    color: str = ""
 
 
 @attrs.frozen
@@ -547,6 +550,13 @@ class ManifestMoved(RunEvent):
     """A booting instance now gets *releases* (module name to package id)."""
 
     releases: Mapping[str, str]
+
+
+@attrs.frozen
+class ColorMoved(RunEvent):
+    """*color* is the active one now, for both colors; nothing is taken back."""
+
+    color: str
 
 
 @attrs.frozen

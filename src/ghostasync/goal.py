@@ -15,7 +15,7 @@ from typing import ClassVar
 import attrs
 
 from .errors import PlanError
-from .model import Action
+from .model import Action, Plan
 
 __all__ = [
     "Converge",
@@ -26,6 +26,7 @@ __all__ = [
     "Resume",
     "Revert",
     "Rollback",
+    "Swap",
 ]
 
 
@@ -130,6 +131,21 @@ class _Questions(ABC):
         checked, and run it wave by wave in the release that they serve.
         """
 
+    @property
+    @abstractmethod
+    def active_color(self) -> str:
+        """
+        The color that is to get the visitors; empty where that is not what it is for.
+
+        Such a run moves no link either: hosts of that color are put into their
+        balancers, then those of the other one are taken out.
+        """
+
+    @property
+    def stays(self) -> bool:
+        """Whether hosts stay on the releases that they serve: no link moves."""
+        return bool(self.script or self.active_color)
+
 
 def _words(values: Iterable[str]) -> tuple[str, ...]:
     """Return a list of words; a lone string would be read as a list of its letters."""
@@ -158,6 +174,7 @@ class Deploy(_Questions):
     recalls: ClassVar = False
     recorded_secrets: ClassVar = False
     script: ClassVar = ""
+    active_color: ClassVar = ""
 
     modules: tuple[str, ...] = attrs.field(default=(), converter=_words)
     rev: str = ""
@@ -196,6 +213,7 @@ class Redeploy(_Questions):
     recalls: ClassVar = False
     recorded_secrets: ClassVar = False
     script: ClassVar = ""
+    active_color: ClassVar = ""
 
     packages: tuple[str, ...] = attrs.field(converter=_words)
     force: bool = False
@@ -221,6 +239,7 @@ class Converge(_Questions):
     recorded_secrets: ClassVar = False
     force: ClassVar = False
     script: ClassVar = ""
+    active_color: ClassVar = ""
 
 
 @attrs.frozen
@@ -242,6 +261,7 @@ class Execute(_Questions):
     recalls: ClassVar = False
     recorded_secrets: ClassVar = False
     force: ClassVar = False
+    active_color: ClassVar = ""
 
     script: str
     module: str = ""
@@ -279,6 +299,7 @@ class Rollback(_Questions):
     recalls: ClassVar = True
     force: ClassVar = False
     script: ClassVar = ""
+    active_color: ClassVar = ""
 
     run: str = ""
     to: tuple[str, ...] = attrs.field(default=(), converter=_words)
@@ -309,6 +330,7 @@ class Resume(_Questions):
     only_back: ClassVar = False
     callers_environment: ClassVar = False
     script: ClassVar = ""
+    active_color: ClassVar = ""
 
     run: str = ""
     of: Deploy | Redeploy | Converge | Rollback = Deploy()
@@ -364,8 +386,38 @@ class Revert(_Questions):
     recorded_secrets: ClassVar = False
     force: ClassVar = False
     script: ClassVar = ""
+    active_color: ClassVar = ""
 
     run: str = ""
 
 
-Goal = Deploy | Redeploy | Converge | Execute | Resume | Revert | Rollback
+@attrs.frozen
+class Swap(_Questions):
+    """
+    Have the other color be the active one, or the one that is named.
+
+    *other* is the plan of the other color; *active_color* is empty until planning has
+    found out which color is active now.
+    """
+
+    # Once hosts of both colors are locked, nothing about their releases changes.
+    action: ClassVar = Action.SWAP
+    builds: ClassVar = False
+    migrates: ClassVar = False
+    moves_manifest: ClassVar = False
+    only_back: ClassVar = False
+    callers_environment: ClassVar = False
+    recalls: ClassVar = False
+    recorded_secrets: ClassVar = False
+    force: ClassVar = False
+    script: ClassVar = ""
+
+    other: Plan
+    active_color: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if self.active_color not in {"", "blue", "green"}:
+            raise PlanError(f"swap --to {self.active_color}: allowed: blue or green")
+
+
+Goal = Deploy | Redeploy | Converge | Execute | Resume | Revert | Rollback | Swap

@@ -274,6 +274,7 @@ class Action(enum.Enum):
     CONVERGE = "converge"
     BOOT = "boot"
     EXEC = "exec"
+    SWAP = "swap"
 
 
 @attrs.frozen
@@ -298,9 +299,10 @@ class App:
 
     active_color: str = ""
     """
-    Which of the two serves visitors; only scripts make something of it.
+    Which of the two serves visitors, as long as no swap has said so.
 
-    Where the store has that on record, the record counts.
+    swap puts it on record in the store, and the record counts. Then hosts of the other
+    one get no visitors by a deploy: rollout.drain, undrain and balancer are not asked.
     """
 
     env_vars: Mapping[str, str] = attrs.field(factory=dict)

@@ -48,7 +48,7 @@ from .gates import pass_before_switch
 from .host import HostRun, RunContext
 from .locks import is_free_within, unlock
 from .older import why_older
-from .pipeline import advance, apply, execute, look, recheck
+from .pipeline import advance, apply, execute, look, recheck, swap
 from .policy import Policy
 from .records import note_live, note_unchanged, take_number
 from .stages.check import inspect, take_lock
@@ -188,12 +188,13 @@ class Fleet:
                 self.run.numbering = True
                 self._start(self._take_number)
             case AwaitLock():
-                self._awaited, self.run.begins_again = command, True
+                self._awaited = command
+                self._begin_again(True)
                 self._attempt.cancel()
 
     def _admit(self, ctx: HostRun) -> None:
-        if self.run.goal.script:
-            self._start(execute, ctx)
+        if self.run.goal.stays:
+            self._start(execute if self.run.goal.script else swap, ctx)
             return
         apply(ctx, e.Admitted(ctx.name, ctx.wave))
         self._start(self._go_live, ctx)
@@ -253,7 +254,8 @@ class Fleet:
 
     async def _get_ready(self) -> None:
         while True:
-            self._awaited, self.run.begins_again = None, False
+            self._awaited = None
+            self._begin_again(False)
             with anyio.CancelScope() as self._attempt:
                 await self._together(self._connect_all)
             # All attempts were cancelled for a lock; the wait comes outside of their
@@ -261,6 +263,11 @@ class Fleet:
             if self._awaited is None or self.policy.reason:
                 return
             await self._await_lock(self._awaited)
+
+    def _begin_again(self, begins: bool) -> None:
+        # In a swap the hosts of each color have a run of their own.
+        for ctx in self.hosts.values():
+            ctx.run.begins_again = begins
 
     def _connect_all(self) -> None:
         for ctx in self.hosts.values():
@@ -311,8 +318,8 @@ class Fleet:
 
     async def _get_ready_alone(self, ctx: HostRun) -> None:
         with ctx.scope:
-            # A host that is to run a script waits in CHECKING for its wave.
-            await (look if self.run.goal.script else advance)(ctx)
+            # A host that keeps its releases waits in CHECKING for its wave.
+            await (look if self.run.goal.stays else advance)(ctx)
 
     async def _build(
         self,
@@ -401,23 +408,23 @@ class Fleet:
 
     async def switch(self, number: int) -> None:
         """
-        Take one wave from READY to LIVE, or have its hosts run the goal's script.
+        Take one wave from READY to LIVE, or have its hosts do what they stay for.
 
         Raises:
             GoesNoFurther: The run goes no further.
         """
-        script = bool(self.run.goal.script)
-        wave, begins = self._wave(number), S.CHECKING if script else S.READY
+        stays = self.run.goal.stays
+        wave, begins = self._wave(number), S.CHECKING if stays else S.READY
         hosts = [ctx for ctx in wave if ctx.state is begins]
         # Failures that keep a whole wave from its turn are judged at its end as well.
-        if not (hosts or script):
+        if not (hosts or stays):
             return
         names = tuple(ctx.name for ctx in hosts)
         started = e.WaveStarted(number, self.run.waves, names)
         with anyio.CancelScope() as self._step:
             await self._together(lambda: self.note(started))
         live = sum(ctx.state in SERVES_NEW for ctx in hosts)
-        told = wave if script else hosts
+        told = wave if stays else hosts
         failures = sum(ctx.book.failure is not None for ctx in told)
         skew = _spread(ctx.switched_at for ctx in hosts)
         # The report's skew is that of the widest wave, the one with most visitors.

@@ -107,7 +107,8 @@ class RunContext:
     for by now. *records* is how many activation records
     each host is asked for. *overtaken* are modules that a run later than the killed one
     has moved on some host. *refused* is why the run is not carried out as asked;
-    *links_left* are hosts on which a link that was to go is left; *pushed* are hosts
+    *links_left* are hosts on which a link that was to go is left, or that a swap could
+    not take out of their balancers; *pushed* are hosts
     that cannot fetch from the store, though others do.
     *named* returns the hosts that the inventory names now, None where it cannot say.
     """
@@ -170,6 +171,9 @@ class RunContext:
 
     def balances(self, key: Literal["drain", "undrain"]) -> bool:
         """Tell whether a balancer has anything to do when hosts leave or come back."""
+        # Hosts of the color that is not active get visitors by a swap alone.
+        if self.spec.is_idle:
+            return False
         balancer = self.balancer
         return balancer is not None and (
             not isinstance(balancer, PartialBalancer) or balancer.has_work(key)

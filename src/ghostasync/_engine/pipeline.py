@@ -39,12 +39,14 @@ from .stages.execute import run_goal_script
 from .stages.prepare import prepare
 from .stages.reconnect import RECONNECTIONS, reconnect
 from .stages.rollback import rollback
+from .stages.swap import prove
+from .stages.swap import swap as swap_visitors
 from .stages.switch import switch
 from .stages.undrain import undrain
 from .stages.upload import upload
 from .stages.verify import verify
 
-__all__ = ["STAGES", "Step", "advance", "apply", "execute", "look", "recheck"]
+__all__ = ["STAGES", "Step", "advance", "apply", "execute", "look", "recheck", "swap"]
 
 
 @attrs.frozen
@@ -139,12 +141,12 @@ async def _gone(ctx: HostRun, exc: HostError) -> e.Gone | None:
     return None if named is None or ctx.name in named else e.Gone(ctx.name, GONE)
 
 
-async def _persist(ctx: HostRun, state: S) -> e.HostEvent:
-    """Do the work of *state*; again where the connection dies under it."""
+async def _persist(ctx: HostRun, state: S, step: Step | None = None) -> e.HostEvent:
+    """Do the work of *state*, or *step*; again where the connection dies under it."""
     waited_for = ""
     while True:
         try:
-            return await _step(ctx, STAGES[state])
+            return await _step(ctx, step or STAGES[state])
         except StillRunning as exc:
             # A migration takes as long as it takes. Asking again takes a few seconds,
             # for the host itself waits a while.
@@ -176,8 +178,25 @@ async def look(ctx: HostRun) -> None:
         return
     # The stage's own event would take the host to UPLOADING; a run that is only_back
     # goes no further than here, so the event is dropped and its facts are kept.
+    if await _done_in_checking(ctx, STAGES[S.CHECKING]) and ctx.run.spec.gets_visitors:
+        await _done_in_checking(ctx, Step(prove, busy=True))
+
+
+async def swap(ctx: HostRun) -> None:
+    """
+    Have a host that was checked get visitors or lose them, once it is its turn.
+
+    Raises:
+        BaseException: A cancellation or a bug; the host is HALTED.
+    """
+    if event := await _done_in_checking(ctx, Step(swap_visitors)):
+        apply(ctx, event)
+
+
+async def _done_in_checking(ctx: HostRun, step: Step) -> e.HostEvent | None:
+    """Return the event of *step*; None where it failed, which is on record then."""
     try:
-        await _persist(ctx, S.CHECKING)
+        return await _persist(ctx, S.CHECKING, step)
     except HostError as exc:
         apply(ctx, failed(ctx, S.CHECKING, exc))
     except BaseException:
@@ -185,6 +204,7 @@ async def look(ctx: HostRun) -> None:
         if not ctx.run.begins_again:
             apply(ctx, stopped(ctx, S.CHECKING))
         raise
+    return None
 
 
 async def execute(ctx: HostRun) -> None:

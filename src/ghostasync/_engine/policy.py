@@ -67,8 +67,9 @@ class Rules:
     *drained* are the hosts that a killed run, which this one takes up, may have moved
     links on or left drained. A run that is *only_back* takes hosts back and does
     nothing else; one that goes on *whoever_is_dead* stops for no host out of reach. One
-    that *only_executes* a script moves no link: it takes no number, and no failure
-    stops it before the wave of that host has ended.
+    that *only_executes* a script, or swaps colors, moves no link: it takes no number,
+    and no failure stops it before the wave of that host has ended, or before it is
+    judged by its first wave.
     """
 
     waves: tuple[tuple[str, ...], ...] = ()
@@ -156,7 +157,8 @@ class Policy:
 
     def judge(self) -> e.Judged:
         """Return the verdict on the first phase, once every host rests."""
-        ready, failed = self.run.in_state(S.READY), self.run.in_state(S.FAILED)
+        rests = S.CHECKING if self.rules.only_executes else S.READY
+        ready, failed = self.run.in_state(rests), self.run.in_state(S.FAILED)
         return e.Judged(len(ready), len(failed), self.rules.max_failures)
 
     def unseen(self) -> list[str]:
@@ -346,6 +348,10 @@ class Policy:
 
     def _judged(self) -> Iterator[Command]:
         """Stop where the rest of the run could bring no host live, budget or not."""
+        # Hosts of the color that is left may all be dead: that is why it is left.
+        if self.rules.only_executes:
+            yield from self._stop(self._over_budget())
+            return
         failed = set(self.run.in_state(S.FAILED))
         gone = {name for name, host in self.run.hosts.items() if host.gone}
         if len(failed | gone) == len(self.run.hosts) and self.run.hosts:
@@ -395,7 +401,7 @@ class Policy:
         """Return the hosts whose failures count by now."""
         if not self.rules.only_executes:
             return self.run.hosts.values()
-        begun = self.rules.waves[: len(self.run.waves)]
+        begun = self.rules.waves[: max(1, len(self.run.waves))]
         return [self.run.host(name) for wave in begun for name in wave]
 
     def _turned_away(self) -> str:

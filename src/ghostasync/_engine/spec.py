@@ -113,8 +113,9 @@ class RunSpec:
     None where there is none; *joined* are hosts of the plan that have
     joined since the run began that this one resumes; *balancer* is None without one,
     *balancer_seconds* are the deadlines that it has by its own settings, if any.
-    *way_back* is there for a rollback; *store_id* is the store's word, empty before it
-    has one.
+    *partner* is the other color's part of a swap, with its own plan, hosts and
+    balancer; None in all other runs. *way_back* is there for a rollback; *store_id* is
+    the store's word, empty before it has one.
     """
 
     id: str
@@ -147,6 +148,19 @@ class RunSpec:
     balancer: Balancer | None
     balancer_seconds: Mapping[str, float]
     way_back: WayBack | None
+    partner: RunSpec | None
+
+    @property
+    def gets_visitors(self) -> bool:
+        """Whether these are hosts of the color that a swap goes to."""
+        to = self.goal.active_color
+        return bool(to) and self.plan.app.color == to
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether visitors get the other color, and this run lets them."""
+        other = self.active is not None and self.active.color != self.plan.app.color
+        return other and not self.goal.active_color
 
     @property
     def fleet(self) -> tuple[Host, ...]:

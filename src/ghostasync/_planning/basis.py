@@ -271,6 +271,7 @@ def spec_of_look(
         balancer=None,
         balancer_seconds={},
         way_back=None,
+        partner=None,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from .._engine.spec import RunSpec
 from .._local.paths import ssh_files
@@ -26,6 +27,7 @@ from ..goal import (
     Resume,
     Revert,
     Rollback,
+    Swap,
 )
 from ..history.reports import still_stranded
 from ..model import Module, Plan
@@ -47,6 +49,7 @@ from .redeploy import packages_of
 from .resume import plan_resume
 from .rollback import plan_rollback
 from .shrunk import require_no_shrunk
+from .swap import paired
 
 __all__ = ["Reach", "open_transport", "plan_look", "plan_run"]
 
@@ -66,11 +69,13 @@ async def plan_run(
     store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
+    partner_store: Store | None = None,
 ) -> RunSpec:
     """
     Check the plan, choose hosts and modules, and resolve every revision.
 
-    *store*, *inventory* and *balancer* take the place of those that the plan names;
+    *store*, *inventory* and *balancer* take the place of those that the plan names, and
+    *partner_store* that of the other color's plan in a swap;
     *wait* is how long locks are waited for, in seconds; *inventory_shrank* allows an
     inventory that names far fewer hosts than it did. A run that is not *carried_out*
     is no concern of those who have frozen the app.
@@ -81,6 +86,41 @@ async def plan_run(
         PlanError: The goal cannot be reached on this plan, or no host is chosen.
         StoreError: The store cannot be read, or takes no package that is to be built.
     """
+    plan_one = partial(
+        _plan_one,
+        goal=goal,
+        reach=reach,
+        limit=limit,
+        wait=wait,
+        break_lock=break_lock,
+        actor=actor,
+        reason=reason,
+        inventory_shrank=inventory_shrank,
+        carried_out=carried_out,
+    )
+    spec = await plan_one(plan, store=store, inventory=inventory, balancer=balancer)
+    if not isinstance(goal, Swap):
+        return spec
+    return paired(goal, spec, await plan_one(goal.other, store=partner_store))
+
+
+async def _plan_one(
+    plan: Plan,
+    *,
+    goal: Goal,
+    reach: Reach,
+    limit: Sequence[str],
+    wait: float,
+    break_lock: bool,
+    actor: str,
+    reason: str,
+    inventory_shrank: bool,
+    carried_out: bool,
+    store: Store | None = None,
+    inventory: Inventory | None = None,
+    balancer: Balancer | None = None,
+) -> RunSpec:
+    """Return the spec of a run on one plan; as :func:`plan_run`."""
     basis = await begin(plan, inventory, store)
     plan = basis.plan
     if carried_out and not (goal.recalls or goal.only_back):
@@ -137,8 +177,9 @@ async def plan_run(
         balancer=balancer,
         balancer_seconds=needed,
         way_back=task.way_back,
+        partner=None,
     )
-    if not goal.script:
+    if not goal.stays:
         leave_enough(plan, spec.fleet)
     return spec
 
@@ -209,19 +250,11 @@ async def _require_thawed(basis: Basis) -> None:
 async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) -> Task:
     """Return the task that *goal* amounts to on this plan."""
     match goal:
-        case Deploy(modules=modules, rev=rev, packages=packages):
-            ids = await whole_ids(basis, packages)
-            chosen = wanted(basis.plan, modules=modules, rev=rev, packages=ids)
+        case Deploy() | Redeploy() | Converge() | Execute():
+            chosen = await _chosen(basis, goal)
             return await _forward(basis, goal, chosen, limit, reach)
-        case Redeploy(packages=packages):
-            chosen = wanted(basis.plan, packages=await packages_of(basis, packages))
-            return await _forward(basis, goal, chosen, limit, reach)
-        case Converge():
-            chosen = in_manifest(basis.plan, basis.manifest)
-            return await _forward(basis, goal, chosen, limit, reach)
-        case Execute(module=name):
-            chosen = served(basis.plan, basis.manifest, name)
-            return await _forward(basis, goal, chosen, limit, reach)
+        case Swap():
+            return await _swap(basis, goal, limit, reach)
         case Rollback():
             return await plan_rollback(basis, goal, limit, reach)
         case Resume() | Revert():
@@ -230,6 +263,33 @@ async def _task(basis: Basis, goal: Goal, limit: Sequence[str], reach: Reach) ->
             if limit:
                 raise PlanError("limit: a killed run is taken up on the hosts it had")
             return await plan_resume(basis, goal, reach)
+
+
+async def _chosen(
+    basis: Basis, goal: Deploy | Redeploy | Converge | Execute
+) -> tuple[Sequence[Module], Mapping[str, str]]:
+    """Return the modules of a run, and the packages of those that are stored."""
+    match goal:
+        case Deploy(modules=modules, rev=rev, packages=packages):
+            ids = await whole_ids(basis, packages)
+            return wanted(basis.plan, modules=modules, rev=rev, packages=ids)
+        case Redeploy(packages=packages):
+            return wanted(basis.plan, packages=await packages_of(basis, packages))
+        case Converge():
+            return in_manifest(basis.plan, basis.manifest)
+        case Execute(module=name):
+            return served(basis.plan, basis.manifest, name)
+
+
+async def _swap(basis: Basis, goal: Swap, limit: Sequence[str], reach: Reach) -> Task:
+    """Return one color's part of a swap: the hosts that have something deployed."""
+    if limit:
+        raise PlanError("limit: a swap is of all hosts of both colors")
+    # A color without anything deployed gets no visitors, and has none to lose.
+    if not basis.manifest:
+        return Task(goal=goal, hosts=(), modules=(), limited=False)
+    chosen = in_manifest(basis.plan, basis.manifest)
+    return await _forward(basis, goal, chosen, limit, reach)
 
 
 async def _forward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -66,26 +67,37 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
 
         record: The record that its events and the output of its hosts go to.
     """
+    sides = [spec, *([spec.partner] if spec.partner else [])]
     state = RunState(HostState.of)
-    run = RunContext(
-        spec=spec,
-        redactor=Redactor([*spec.secrets.values(), *spec.old_secrets]),
-        logs=record,
-        work_slots=anyio.CapacityLimiter(spec.plan.rollout.concurrency),
-        note=lambda event: fleet.note(event),  # noqa: PLW0108  made below
-        state=state,
-        named=_Named(spec.inventory).hosts,
-        protected={m.module: frozenset({m.package}) for m in spec.manifest},
-        variables=run_variables(
-            spec.plan.app,
-            actor=spec.actor,
-            action=spec.goal.action,
-            secrets=spec.secrets,
-        ),
-    )
-    policy = Policy(rules_of(spec, drains=run.balances("drain")), state)
-    run.waves = len(policy.rules.waves)
-    hosts = {host.name: host_run(host, run, transport) for host in spec.hosts}
+    secrets = [s for side in sides for s in (*side.secrets.values(), *side.old_secrets)]
+    runs = [
+        RunContext(
+            spec=side,
+            redactor=Redactor(secrets),
+            logs=record,
+            work_slots=anyio.CapacityLimiter(side.plan.rollout.concurrency),
+            note=lambda event: fleet.note(event),  # noqa: PLW0108  made below
+            state=state,
+            named=_Named(side.inventory).hosts,
+            protected={m.module: frozenset({m.package}) for m in side.manifest},
+            variables=run_variables(
+                side.plan.app,
+                actor=side.actor,
+                action=side.goal.action,
+                secrets=side.secrets,
+            ),
+        )
+        for side in sides
+    ]
+    run = runs[0]
+    rules = rules_of(spec, drains=run.balances("drain"))
+    policy = Policy(_of_swap(rules, sides) if spec.partner else rules, state)
+    hosts: dict[str, HostRun] = {}
+    for side in runs:
+        side.waves = len(policy.rules.waves)
+        hosts |= {
+            host.name: host_run(host, side, transport) for host in side.spec.hosts
+        }
     for number, wave in enumerate(policy.rules.waves, start=1):
         for name in wave:
             hosts[name].wave = record.waves[name] = number
@@ -113,7 +125,7 @@ def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
     rollout, killed = spec.plan.rollout, spec.killed
     drained = killed.drained if killed and drains else ()
     total, unreachable = len(spec.hosts), rollout.max_unreachable
-    script = bool(spec.goal.script)
+    stays = spec.goal.stays
     waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
     # Where a fleet leaves a bad release, a dead host keeps nobody there.
     if spec.goal.recalls:
@@ -124,11 +136,25 @@ def rules_of(spec: RunSpec, *, drains: bool) -> Rules:
         max_failures=allowed(rollout.max_failures, total),
         max_unreachable=None if unreachable == "" else allowed(unreachable, total),
         together=rollout.on_failure == "rollback-fleet",
-        min_serving=0 if script else needed(rollout.min_serving, len(spec.fleet)),
+        min_serving=0 if stays else needed(rollout.min_serving, len(spec.fleet)),
         serving=tuple(host.name for host in spec.fleet if host.name not in drained),
         patient=spec.wait > 0,
         only_back=spec.goal.only_back,
-        only_executes=script,
+        only_executes=stays,
         changed=killed.changed if killed else (),
         drained=drained,
+    )
+
+
+def _of_swap(rules: Rules, sides: Sequence[RunSpec]) -> Rules:
+    """Return the rules of a swap: first who gets visitors, then who loses them."""
+    first, second = sorted(sides, key=lambda side: not side.gets_visitors)
+    rollout, total = first.plan.rollout, len(first.hosts)
+    unreachable = rollout.max_unreachable
+    return attrs.evolve(
+        rules,
+        waves=tuple(tuple(h.name for h in side.hosts) for side in (first, second)),
+        max_failures=allowed(rollout.max_failures, total),
+        max_unreachable=None if unreachable == "" else allowed(unreachable, total),
+        serving=tuple(host.name for side in sides for host in side.fleet),
     )

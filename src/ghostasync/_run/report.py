@@ -159,12 +159,16 @@ def _outcome(fleet: Fleet) -> Outcome:
     dead = [host for host in hosts if host.failure and host.failure.unreachable]
     if fleet.run.goal.recalls and dead and not interrupted:
         return Outcome.STRANDED
-    return verdict(
+    outcome = verdict(
         states,
         committed=state.committed,
         interrupted=interrupted,
         locked=fleet.policy.locked,
     )
+    # A swap changes no host, and yet what visitors see.
+    if fleet.run.goal.active_color and outcome is Outcome.UNCHANGED:
+        return Outcome.LIVE
+    return outcome
 
 
 def _left_unseen(fleet: Fleet) -> bool:

@@ -32,6 +32,7 @@ from .manifest import ManifestMove
 from .notify import notify, observers_in
 from .record import END_SECONDS, Recording
 from .report import sum_up
+from .swap import swap
 
 __all__ = ["Run"]
 
@@ -195,13 +196,14 @@ class Run:
 
     def _started(self) -> e.Started:
         spec, back = self._spec, self._spec.way_back
+        sides = [spec, *([spec.partner] if spec.partner else [])]
         modules = tuple(dict.fromkeys(chosen.module.name for chosen in spec.modules))
         named = {line.module: line.package for line in spec.manifest}
         return e.Started(
             action=spec.goal.action.value,
             app=app_path(spec.plan.app),
             modules=modules,
-            hosts=tuple(host.name for host in spec.hosts),
+            hosts=tuple(host.name for side in sides for host in side.hosts),
             actor=spec.actor,
             reason=spec.reason,
             manifest={name: named.get(name, "") for name in modules},
@@ -215,11 +217,13 @@ class Run:
             to=back.to if back and not back.is_uniform else {},
             addresses={
                 host.name: host.address + f":{host.port}" * bool(host.port)
-                for host in spec.hosts
+                for side in sides
+                for host in side.hosts
                 if host.address not in {"", host.name}
             },
             script=self._fleet.run.redactor.text(spec.goal.script),
             balancer_seconds=spec.balancer_seconds,
+            color=spec.goal.active_color,
         )
 
     async def _keep_alive(self, alive: anyio.CancelScope) -> None:
@@ -239,6 +243,8 @@ class Run:
             await revert(self._fleet, self._record, manifest)
         elif self._spec.goal.script:
             await execute(self._fleet, self._builder)
+        elif self._spec.goal.active_color:
+            await swap(self._fleet, self._builder)
         else:
             joined = Joined(self._fleet, self._builder, self._transport)
             await deploy(self._fleet, self._builder, manifest, self._after_all, joined)

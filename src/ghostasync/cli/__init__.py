@@ -55,6 +55,7 @@ COMMANDS: Final = {
     "lock": "_commands",
     "unlock": "_commands",
     "status": "_commands",
+    "swap": "_commands",
     "demo": "_demo",
     "explain": "_explain",
 }

@@ -21,7 +21,7 @@ import ghostasync as api
 
 from .. import Run
 from ..errors import PlanError
-from ..goal import Converge, Execute, Goal, Redeploy, Resume, Revert, Rollback
+from ..goal import Converge, Execute, Goal, Redeploy, Resume, Revert, Rollback, Swap
 from ..model import ExitStatus, Plan, Report
 from ..views.summary import TypedCommand, failure, is_clean, success
 from ..views.text import plural
@@ -59,6 +59,7 @@ __all__ = [
     "resume",
     "rollback",
     "status",
+    "swap",
     "unlock",
 ]
 
@@ -312,6 +313,35 @@ def rollback(
         return ExitStatus.FAILED
     goal = attrs.evolve(goal, agreed=answer.run)
     return _run(options, plan, goal, locking, limit=limit)
+
+
+def swap(
+    *,
+    other: Annotated[Path, Parameter(name="--with")],
+    to: str = "",
+    locking: Locking = LOCKING,
+    options: Common = COMMON,
+) -> int:
+    """
+    Have visitors get the other color: its hosts come in, then these go out.
+
+    The same again takes them back. Hosts that come in have to serve what MANIFEST says
+    and to be healthy.
+
+    Args:
+        other: The configuration of the other color.
+
+        to: The color that is to be active, blue or green; by default the one that is
+            not.
+
+        locking: What to do where another run holds a host.
+
+        options: As everywhere.
+    """
+    from ..config import load_plan
+
+    goal = Swap(load_plan(other), to)
+    return _run(options, options.plan(), goal, locking)
 
 
 def exec(  # noqa: A001  the command's name

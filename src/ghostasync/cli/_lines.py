@@ -54,12 +54,12 @@ class LineWriter:
         event = record.event
         if isinstance(event, e.HostEvent):
             subject, texts = event.host, _host(event)
-            if board.executes and isinstance(event, e.Unchanged):
+            if (board.executes or board.swaps) and isinstance(event, e.Unchanged):
                 texts = ["done"]
         else:
             subject = getattr(event, "module", "") or "run"
             texts = self._output(event) if isinstance(event, e.BuildOutput) else []
-            word = "done" if board.executes else "live"
+            word = "done" if board.executes or board.swaps else "live"
             texts = texts or _packaging(event) or _waves(event, word) or _gates(event)
             texts = texts or _rollout(event)
             if isinstance(event, e.Finished) and (
@@ -176,6 +176,8 @@ def _begins(event: e.Started) -> Iterator[str]:
     why = f": {event.reason}" if event.reason else ""
     where = f"{event.app} on {plural(len(event.hosts), 'host')}"
     of = f" (back from run {event.of})" if event.of else ""
+    if event.color:
+        of = f" to {event.color}"
     if event.action == Action.RESUME.value:
         of = f" (goes on with run {event.of})"
     yield f"{event.action} {where}{by}{of}{why}"
@@ -191,6 +193,8 @@ def _waves(event: e.RunEvent, word: str) -> list[str]:
         case e.WaveFinished(wave=wave, live=live, failed=failed, skew=skew):
             moved = f"; its links moved within {span(skew)}" if skew else ""
             texts = [f"wave {wave}: {live} {word}, {failed} failed{moved}"]
+        case e.ColorMoved(color=color):
+            texts = [f"{color} is the active color"]
         case e.Joined(hosts=hosts):
             texts = [f"joined meanwhile, and brought along: {short_hosts(hosts, 60)}"]
         case e.Soaked(wave=wave, seconds=seconds):

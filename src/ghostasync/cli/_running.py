@@ -105,6 +105,9 @@ def what_follows(board: Board, stopped: bool) -> str:
         return (
             "scripts are ended on all hosts; wait for it" if stopped else "it is over"
         )
+    if board.swaps:
+        back = "what got visitors loses them again; wait for it"
+        return back if stopped else f"too late: {board.swaps} is active"
     if board.started is None or not board.started.revert:
         late = "too late to put links back"
         return "every link is put back; wait for it" if stopped else late

@@ -113,8 +113,8 @@ def _rows(report: bytes) -> dict[str, dict[str, str]]:
     """Return the state of each host, and the stage in which it failed by itself."""
     try:
         told = json.loads(report)
-        # A script that a person has run says nothing about the release of a host.
-        if told.get("action") == Action.EXEC.value:
+        # Neither a script of a person nor a swap says anything of a host's release.
+        if told.get("action") in {Action.EXEC.value, Action.SWAP.value}:
             return {}
         hosts = told["hosts"]
         return {

@@ -43,8 +43,10 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     ),
     "GHOST_ACTION": Variable(
         _OF_RUN,
-        "What the run is for: deploy, redeploy, rollback, resume, converge, boot, exec."
-        "\n\nrollback too for a host on its way back, and for resume --revert.",
+        "What the run is for: deploy, redeploy, rollback, resume, converge, boot, exec,"
+        " swap."
+        "\n\nrollback too for a host on its way back, and for resume --revert; swap is"
+        " for drain and undrain alone.",
     ),
     "GHOST_MODULE_USER": Variable(
         _OF_RUN, "Who deploys: the login, or what a program gave as actor."

@@ -151,6 +151,11 @@ class Board(RunState[HostRow]):
         return self.started is not None and self.started.action == Action.EXEC.value
 
     @property
+    def swaps(self) -> str:
+        """The color that visitors are to get; empty in a run that is no swap."""
+        return self.started.color if self.started else ""
+
+    @property
     def is_back(self) -> bool:
         """Whether the run is over and has not brought what it was to bring."""
         if self.finished is None or self.started is None:
@@ -251,7 +256,8 @@ class Board(RunState[HostRow]):
     def _start(self, record: e.Record, event: e.Started) -> None:
         self.run, self.began = record.run, record.at
         # A run that only takes back, or runs a script, builds nothing to show.
-        made = () if event.revert or self.executes else event.modules
+        none = event.revert or self.executes or event.color
+        made = () if none else event.modules
         self.modules = {name: ModuleRow(name) for name in made}
         self._recount(self.hosts)
 

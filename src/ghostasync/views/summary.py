@@ -138,6 +138,10 @@ def success(report: Report, board: Board) -> str:
         return f"{back} back {took}, as before run {board.started.of}{rest}"
     if board.executes:
         return f"exec on {plural(same, 'host')} {took}"
+    if board.swaps:
+        return (
+            f"{board.swaps} is active {took}, on {plural(same, 'host')} of both colors"
+        )
     if not live:
         return f"{plural(same, 'host')} unchanged {took}: they serve it already"
     parts = [f"{plural(live, 'host')} live {took}"]
@@ -183,7 +187,11 @@ def failure(
     lines = [
         _headline(report, board, failures),
         *details,
-        *([] if board.executes else [f"  now:  {_serving(report, board)}"]),
+        *(
+            []
+            if board.executes or board.swaps
+            else [f"  now:  {_serving(report, board)}"]
+        ),
     ]
     if command is None:
         return lines
@@ -196,7 +204,9 @@ def _headline(report: Report, board: Board, failures: Sequence[Failure]) -> str:
     words = report.outcome.value
     if report.outcome is Outcome.LOCKED and failures:
         return f"ghostasync: {words}"  # the holder comes next, and is long
-    if report.outcome is Outcome.PARTIAL:
+    if board.swaps and report.outcome is Outcome.PARTIAL:
+        words = f"{board.swaps} is active, but not all is well"
+    elif report.outcome is Outcome.PARTIAL:
         bad = sum(host.stage is not None for host in report.hosts.values())
         done = "done" if board.executes else "live"
         words = f"{done}, but not on {plural(bad, 'host')}, as max_failures allows"
@@ -310,14 +320,15 @@ def _log(report: Report, failures: Sequence[Failure]) -> str:
 
 def _next(report: Report, board: Board, command: TypedCommand) -> str:
     """Return the one command to type next."""
+    # Typed again, a swap that another one has overtaken would go the other way.
+    if board.swaps or report.exit_status == _REFUSED:
+        return command.other("status")
     if report.outcome in {Outcome.STRANDED, Outcome.LIVE, Outcome.UNCHANGED}:
         return _look(report, board, command)
     if report.outcome is Outcome.LOCKED:
         # Nobody can say when a person ends what a person has frozen.
         frozen = any(f.reason.startswith("frozen ") for f in board.failures)
         return command.other("status") if frozen else command.patient
-    if report.exit_status == _REFUSED:
-        return command.other("status")
     if output := _read_output(board, command):
         return output
     if report.outcome is Outcome.PARTIAL:

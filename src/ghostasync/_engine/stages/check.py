@@ -88,6 +88,10 @@ async def check(ctx: HostRun) -> e.Checked:
     # without zstd, must still be able to go back.
     if ctx.run.goal.script:
         unfit = [*_serves_nothing(ctx, ctx.attempt.facts), *await rights(ctx)]
+    elif ctx.run.goal.active_color:
+        # A host that only loses its visitors may be as it is.
+        if ctx.run.spec.gets_visitors:
+            unfit = [*_off_manifest(ctx, ctx.attempt.facts)]
     elif not ctx.run.goal.only_back:
         unfit = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
         # Releases that a rollback goes to are on the hosts, in nearly all cases.
@@ -123,6 +127,16 @@ def _serves_nothing(ctx: HostRun, facts: Facts) -> Iterator[str]:
         if not target.live or target.dangling:
             name, cure = module.name, f"ghostasync converge {ctx.name}"
             yield f"serves no release of {name}: {cure}"
+
+
+def _off_manifest(ctx: HostRun, facts: Facts) -> Iterator[str]:
+    """Yield the modules of which a host serves something else than MANIFEST says."""
+    for line in ctx.run.spec.manifest:
+        target = facts.targets.get(line.module)
+        if target is None or (target.live == line.package and not target.dangling):
+            continue
+        now = f"serves {target.live or 'nothing'} of {line.module}"
+        yield f"{now}, and MANIFEST says {line.package}: converge it first"
 
 
 def _moved_meanwhile(ctx: HostRun, facts: Facts) -> Iterator[str]:
