@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import attrs
 import pytest
 
 from ghostasync import (
+    App,
     DeployFailed,
     Hook,
     Host,
+    Layout,
     Outcome,
     Plan,
     PlanError,
@@ -22,6 +25,7 @@ from ghostasync import (
     State,
     StoreSettings,
     Swap,
+    Verify,
     converge,
     deploy,
     freeze,
@@ -34,8 +38,17 @@ from ghostasync import events as e
 from ghostasync.errors import ConnectionDied, Frozen, StoreError
 from ghostasync.protocols import ActiveColor
 from ghostasync.stores import DirectoryStore, _texts
-from ghostasync.testing import Answer, Break, Call, FakeHosts, FakeTransport
+from ghostasync.testing import (
+    Answer,
+    Break,
+    Call,
+    FakeHosts,
+    FakeTransport,
+    InProcessFleet,
+    step,
+)
 from tests.deploying import fails, of, six_hosts, states
+from tests.s3_servers import BUCKET, S3Server, make_bucket
 
 RUN = "20990101T000000Z-abcdef"
 
@@ -125,6 +138,9 @@ async def test_visitors_get_the_other_color_and_then_lose_this_one(
     )
     assert states(report) == dict.fromkeys(("b1", "b2", "g1", "g2"), State.UNCHANGED)
     assert colors.hosts.serves == links
+    locks = [call for call in colors.hosts.calls if call.name == "lock"]
+    assert len(locks) == 4
+    assert all(report.run in call.args for call in locks)
     turns = [type(each) for each in colors.seen if not isinstance(each, e.HostEvent)]
     assert [
         each for each in turns if each in {e.WaveFinished, e.ColorMoved, e.Numbered}
@@ -253,6 +269,35 @@ async def test_a_swap_that_another_one_has_overtaken_tells_no_balancer(
     assert (colors.told, await colors.store.active_color()) == ([], other)
 
 
+async def test_the_record_moves_only_from_what_it_was(colors: Colors) -> None:
+    other = ActiveColor("blue", 1, RUN, "bob", "", 0.0)
+
+    def overtakes(event: e.Event) -> None:
+        if isinstance(event, e.WaveStarted):
+            path = Path(colors.store.url).parent / "ACTIVE"
+            path.write_bytes(_texts.dump(other))
+
+    colors.heard = overtakes
+    report = await colors.swap()
+
+    assert (report.outcome, report.exit_status) == (Outcome.FAILED, 1)
+    assert "is not what it was when it was read" in report.reason
+    assert (sorted(colors.told[:2]), sorted(colors.told[2:])) == (IN, AGAIN)
+    assert await colors.store.active_color() == other
+
+
+async def test_hosts_that_were_never_reached_are_not_said_to_get_visitors(
+    colors: Colors,
+) -> None:
+    colors.rollout("green", max_failures=1, undrain=Hook("exit 3"))
+
+    report = await colors.swap(away=frozenset({"g2"}))
+
+    assert report.exit_status == 1
+    assert colors.told == ["drain g1 blue"]
+    assert of(e.HostWarned, colors.seen) == []
+
+
 @pytest.mark.parametrize("moves", [True, False])
 async def test_where_the_move_fails_the_record_says_who_keeps_visitors(
     colors: Colors, moves: bool
@@ -340,6 +385,30 @@ async def test_a_lock_on_either_color_is_waited_for(colors: Colors, host: str) -
     assert (sorted(colors.told[:2]), sorted(colors.told[2:])) == (IN, OUT)
 
 
+async def test_hosts_of_the_other_color_that_are_at_work_begin_again_after_a_lock(
+    colors: Colors,
+) -> None:
+    at_work, left = anyio.Event(), ["lock", "verify"]
+
+    async def answer(call: Call) -> Answer:
+        if (call.host, call.name) == ("b1", "lock") and "lock" in left:
+            await at_work.wait()
+            left.remove("lock")
+            return Answer(75, errors=b"run 20200101T000000Z-aaaaaa by bob on pc")
+        if (call.host, step(call)) == ("g1", "verify") and "verify" in left:
+            left.remove("verify")
+            at_work.set()
+            await anyio.sleep_forever()
+        return await colors.hosts(call)
+
+    with anyio.fail_after(20):
+        report = await colors.swap(wait=30, transport=FakeTransport(answer))
+
+    assert (report.exit_status, left) == (0, [])
+    assert of(e.Halted, colors.seen) == []
+    assert (sorted(colors.told[:2]), sorted(colors.told[2:])) == (IN, OUT)
+
+
 async def test_a_connection_that_dies_is_made_again(colors: Colors) -> None:
     left = ["g1", "b1"]
 
@@ -383,6 +452,69 @@ async def test_it_is_a_run_on_record_and_says_nothing_of_releases(
     assert (found.color, found.active_color) == ("blue", "green")
     with pytest.raises(PlanError, match="no host"):
         await converge(colors.blue, transport=transport, limit=["@failed"])
+
+
+async def test_each_color_is_reached_as_its_own_configuration_says(
+    tmp_path: Path,
+) -> None:
+    module = attrs.evolve(
+        six_hosts(tmp_path).modules[0], path="~/site", verify=Verify()
+    )
+    async with (
+        InProcessFleet(1, tmp_path / "b") as blue,
+        InProcessFleet(1, tmp_path / "g") as green,
+    ):
+        plans = [
+            Plan(
+                app=App("shop", "prod", "web", color, "blue"),
+                modules=(module,),
+                hosts=tuple(attrs.evolve(h, name=color) for h in fleet.hosts),
+                store=StoreSettings(url=str(tmp_path / "store")),
+                ssh=fleet.ssh,
+                layout=Layout("~/ghost"),
+                rollout=Rollout(
+                    drain=Hook('echo "drain $GHOST_HOST" >>~/told', "host"),
+                    undrain=Hook('echo "undrain $GHOST_HOST" >>~/told', "host"),
+                ),
+                base=tmp_path,
+            )
+            for color, fleet in (("blue", blue), ("green", green))
+        ]
+        for plan in plans:
+            await deploy(plan)
+        told = [fleet.home("host-1") / "told" for fleet in (blue, green)]
+        for path in told:
+            path.unlink()
+
+        report = await swap(plans[0], plans[1])
+
+    assert report.exit_status == 0
+    assert [path.read_text() for path in told] == ["drain blue\n", "undrain green\n"]
+
+
+@pytest.mark.fleet
+async def test_colors_in_s3_share_their_record_and_leave_no_connection_open(
+    colors: Colors, ministack_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ministack_server.environ.items():
+        monkeypatch.setenv(name, value)
+    await make_bucket(ministack_server)
+    url = f"s3://{BUCKET}/{secrets.token_hex(4)}"
+    settings = attrs.evolve(ministack_server.settings, url=url)
+    colors.blue = attrs.evolve(colors.blue, store=settings)
+    colors.green = attrs.evolve(colors.green, store=settings)
+    transport = colors.hosts.transport
+    for plan in (colors.blue, colors.green):
+        plain = attrs.evolve(plan, rollout=Rollout())
+        await deploy(plain, force=True, transport=transport)
+
+    report = await colors.swap()
+    found = await status(colors.green, transport=transport)
+
+    assert (report.exit_status, report.reason) == (0, "")
+    assert (sorted(colors.told[:2]), sorted(colors.told[2:])) == (IN, OUT)
+    assert found.active is not None
+    assert (found.active.color, found.active.run) == ("green", report.run)
 
 
 async def refused(colors: Colors, **options: object) -> str:

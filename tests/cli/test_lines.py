@@ -147,6 +147,22 @@ def test_a_host_that_has_run_a_script_is_done_and_not_live() -> None:
     ]
 
 
+def test_a_swap_tells_when_the_color_is_the_active_one() -> None:
+    story = Story(("web1", "web2"))
+    story.tell(e.Started("swap", "shop", ("site",), story.hosts, color="green"))
+    story.each(e.Connected)
+    story.tell(e.Unchanged("web1"))
+    story.tell(e.WaveFinished(1, 1, 0))
+    story.tell(e.ColorMoved("green"))
+
+    assert told(story) == [
+        "run   swap shop on 2 hosts to green",
+        "web1  done",
+        "run   wave 1: 1 done, 0 failed",
+        "run   green is the active color",
+    ]
+
+
 def test_every_line_begins_with_the_local_time_of_day() -> None:
     story = Story(names(1))
     story.start()

@@ -111,3 +111,8 @@ def test_a_first_signal_is_told_what_it_leads_to() -> None:
     board = folded(executes.records)
     assert what_follows(board, True) == "scripts are ended on all hosts; wait for it"
     assert what_follows(board, False) == "it is over"
+    swaps = Story(("h1",))
+    swaps.tell(e.Started("swap", "shop", ("site",), ("h1",), color="green"))
+    board = folded(swaps.records)
+    assert what_follows(board, True).startswith("what got visitors loses them again")
+    assert what_follows(board, False) == "too late: green is active"

@@ -383,6 +383,36 @@ def test_a_script_of_exec_says_nothing_of_releases() -> None:
     assert words(stopped)[-1] == f"  next: ghostasync logs {run} --config s.toml"
 
 
+def swapped(outcome: str, status: int, *events: e.Event) -> Story:
+    story = Story(("web1", "web2"))
+    story.tell(e.Started("swap", "shop", ("site",), story.hosts, "ada", color="green"))
+    story.each(e.Connected)
+    story.tell(e.WaveStarted(1, 2, story.hosts[:1]))
+    for event in events:
+        story.tell(event)
+    story.finish(outcome, status)
+    return story
+
+
+def test_a_swap_says_which_color_is_active_and_is_never_typed_again() -> None:
+    broke = e.Failed("web2", "drain exited 3", S.CHECKING, 3)
+    good = swapped("live", 0, *map(e.Unchanged, ("web1", "web2")))
+    left = swapped("partial", 1, e.Unchanged("web1"), e.Committed(), broke)
+    locked = swapped("locked", 4, *map(e.Halted, ("web1", "web2"), ("held", "held")))
+
+    told = success(report_of(good), folded(good.records))
+    assert told.startswith("green is active in ")
+    assert told.endswith(", on 2 hosts of both colors")
+    assert words(left) == [
+        "ghostasync: green is active, but not all is well",
+        "  web2  checking: drain exited 3",
+        f"  log:  {report_of(left).log}",
+        "  next: ghostasync status --config s.toml",
+    ]
+    # Typed again once another swap is over, it would undo that.
+    assert words(locked)[-1] == "  next: ghostasync status --config s.toml"
+
+
 def test_the_log_of_the_first_failed_host_is_preferred() -> None:
     story = failed_run(30)
     report = report_of(story)
