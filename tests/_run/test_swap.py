@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -30,12 +30,14 @@ from ghostasync import (
     deploy,
     freeze,
     past_runs,
+    resume,
+    revert,
     start,
     status,
     swap,
 )
 from ghostasync import events as e
-from ghostasync.errors import ConnectionDied, Frozen, StoreError
+from ghostasync.errors import ConnectionDied, Frozen, NothingToResume, StoreError
 from ghostasync.protocols import ActiveColor
 from ghostasync.stores import DirectoryStore, _texts
 from ghostasync.testing import (
@@ -349,6 +351,21 @@ async def test_a_color_whose_hosts_are_dead_can_be_left(colors: Colors) -> None:
     ]
 
 
+async def test_a_deploy_after_a_swap_runs_scripts_with_the_new_word(
+    colors: Colors,
+) -> None:
+    plan, transport = colors.blue, colors.hosts.transport
+    before = await deploy(plan, transport=transport)
+    await colors.swap()
+    colors.hosts.calls.clear()
+
+    after = await deploy(plan, transport=transport)
+    again = await deploy(plan, transport=transport)
+
+    outcomes = [before.outcome, after.outcome, again.outcome]
+    assert outcomes == [Outcome.UNCHANGED, Outcome.LIVE, Outcome.UNCHANGED]
+
+
 def held(host: str, times: int) -> Break:
     """Have another run hold a host, for the first questions."""
     left = [None] * times
@@ -452,6 +469,28 @@ async def test_it_is_a_run_on_record_and_says_nothing_of_releases(
     assert (found.color, found.active_color) == ("blue", "green")
     with pytest.raises(PlanError, match="no host"):
         await converge(colors.blue, transport=transport, limit=["@failed"])
+
+
+@pytest.mark.parametrize("take_up", [resume, revert])
+async def test_one_that_was_killed_is_finished_by_another_and_not_resumed(
+    colors: Colors, take_up: Callable[..., Awaitable[Report]]
+) -> None:
+    report = await colors.swap()
+    path = Path(colors.store.url) / "runs" / report.run / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"Finished"' not in line))
+    transport = colors.hosts.transport
+
+    with pytest.raises(PlanError) as refused:
+        await take_up(colors.blue, run=report.run, transport=transport)
+    with pytest.raises(NothingToResume):
+        await take_up(colors.blue, transport=transport)
+
+    assert str(refused.value) == (
+        f"run {report.run} is a swap: `ghostasync swap --to COLOR` finishes it, or "
+        "takes it back"
+    )
+    assert (await status(colors.blue, transport=transport)).run is None
 
 
 async def test_each_color_is_reached_as_its_own_configuration_says(

@@ -239,6 +239,11 @@ async def _killed(
             )
     else:
         killed = await _named(runs, asked.run)
+        if killed.action == Action.SWAP.value:
+            raise PlanError(
+                f"run {killed.id} is a swap: `ghostasync swap --to COLOR` finishes it, "
+                "or takes it back"
+            )
         if not killed.is_open and killed.finished is not None:
             # To go on with it is done. To take it back is not, nor are stranded hosts
             # well.
