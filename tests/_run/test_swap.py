@@ -351,6 +351,31 @@ async def test_a_color_whose_hosts_are_dead_can_be_left(colors: Colors) -> None:
     ]
 
 
+@pytest.mark.parametrize("color", ["blue", "green"])
+async def test_a_deploy_that_a_swap_has_overtaken_moves_no_link(
+    colors: Colors, color: str
+) -> None:
+    """It would take hosts for idle that have visitors by now, or the other way."""
+    plan, links = getattr(colors, color), colors.hosts.serves
+
+    def overtakes(record: e.Record) -> None:
+        if isinstance(record.event, e.Connected):
+            path = Path(colors.store.url).parent / "ACTIVE"
+            path.write_bytes(_texts.dump(ActiveColor("green", 1, RUN, "bob", "", 0.0)))
+
+    transport = colors.hosts.transport
+    with pytest.raises(DeployFailed) as failed:
+        await deploy(plan, force=True, transport=transport, observe=overtakes)
+
+    report = failed.value.report
+    assert report.exit_status == 1
+    assert report.reason == (
+        "the active color has moved since the run was planned: it is green since "
+        "1970-01-01 00:00 UTC, by bob"
+    )
+    assert (colors.told, colors.hosts.serves) == ([], links)
+
+
 async def test_a_deploy_after_a_swap_runs_scripts_with_the_new_word(
     colors: Colors,
 ) -> None:

@@ -35,6 +35,7 @@ from .._build.release import Release
 from ..errors import BuildError, GhostasyncError, HostError, StoreError
 from ..machine import NOT_UPLOADED, RESTING, SERVES_NEW
 from ..model import State as S  # noqa: N817  as in the table
+from .colors import why_moved
 from .commands import (
     Admit,
     AwaitLock,
@@ -279,6 +280,9 @@ class Fleet:
     async def _take_number(self) -> None:
         try:
             # Only now, with every lock in hand, is it certain what serves.
+            if moved := await why_moved(self.run.spec):
+                self.abandon(moved)
+                return
             self.run.refused = await why_older(self.run, self.hosts.values())
             if self.run.refused:
                 self.abandon(self.run.refused)

@@ -18,6 +18,7 @@ import anyio
 
 from .._build.builder import Builder
 from .._build.release import Release
+from .._engine.colors import active_now, why_moved
 from .._engine.fleet import Fleet, GoesNoFurther
 from .._engine.host import HostRun
 from .._engine.stages.drain import drain
@@ -29,7 +30,7 @@ from ..protocols import ActiveColor, ColorStore
 __all__ = ["swap"]
 
 STORE_SECONDS: Final = 60
-"""Seconds that the store has to move or to tell the active color."""
+"""Seconds that the store has to move the active color."""
 
 
 async def swap(fleet: Fleet, builder: Builder) -> None:
@@ -70,15 +71,12 @@ async def _require_unmoved(fleet: Fleet) -> None:
     Raises:
         GoesNoFurther: Another swap came first, while this one waited for locks.
     """
-    planned = fleet.run.spec.active
     try:
-        now = await _active(fleet)
+        moved = await why_moved(fleet.run.spec)
     except StoreError as exc:
-        fleet.abandon(str(exc))
-        raise GoesNoFurther from exc
-    if now != planned:
-        word = f"it is {now.text}" if now else "its record is gone"
-        fleet.abandon(f"the active color has moved since the run was planned: {word}")
+        moved = str(exc)
+    if moved:
+        fleet.abandon(moved)
         raise GoesNoFurther
 
 
@@ -117,7 +115,7 @@ async def _go_back(fleet: Fleet) -> None:
         # The record may have moved though its answer was lost; and a swap to the color
         # that is active, to finish one that was killed, must not take that out.
         try:
-            now = await _active(fleet)
+            now = await active_now(fleet.run.spec)
         except StoreError as exc:
             fleet.note(Warned(f"both colors may get visitors: {exc}"))
             return
@@ -135,21 +133,6 @@ async def _take_out(ctx: HostRun) -> None:
         await drain(ctx)
     except HostError as exc:
         ctx.warn(f"gets visitors still: {exc}")
-
-
-async def _active(fleet: Fleet) -> ActiveColor | None:
-    """
-    Return the record of the active color as it is now.
-
-    Raises:
-        StoreError: The store could not be read, or does not answer.
-    """
-    try:
-        with anyio.fail_after(STORE_SECONDS):
-            return await _store(fleet).active_color()
-    except TimeoutError:
-        text = f"the store did not answer within {STORE_SECONDS} s"
-        raise StoreError(text) from None
 
 
 def _store(fleet: Fleet) -> ColorStore:
