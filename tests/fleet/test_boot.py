@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from functools import partial
 from http.server import (
     BaseHTTPRequestHandler,
@@ -16,29 +13,21 @@ from http.server import (
     ThreadingHTTPServer,
 )
 from pathlib import Path
-from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import attrs
 import pytest
 
-from ghostasync import StoreSettings, boot_script
+from ghostasync import StoreSettings
 from ghostasync._s3.client import Bucket
 from ghostasync.model import Signing
+from tests.fleet.booting import assert_same, in_thread, place
 from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import tools_but
-from tests.fleet.people import Person, Town
-from tests.fleet.sample_app import SECRET, SampleApp
-from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.fleet.sample_app import SECRET
+from tests.s3_servers import S3Server, make_bucket
 from tests.signing import make_key, public
 
 pytestmark = pytest.mark.fleet
-
-PASSING: Final = {
-    *("GHOST_ACTION", "GHOST_HOST", "GHOST_WAVE", "PWD", "OLDPWD", "SHLVL", "_"),
-    *("SSH_CONNECTION", "SSH_CLIENT", "HOME", "LOGNAME", "USER", "SHELL", "PATH"),
-    *("MAIL", "LC_ALL", "LANG", "TZ", "MOTD_SHOWN"),
-}
 
 
 @pytest.fixture
@@ -47,103 +36,6 @@ def server(ministack_server: S3Server) -> S3Server:
     thread.start()
     thread.join()
     return ministack_server
-
-
-@attrs.define
-class Place:
-    """A town whose store is in a bucket; its last host is in no inventory."""
-
-    town: Town
-    server: S3Server
-    person: Person
-
-    @property
-    def bare(self) -> str:
-        return self.town.sample.fleet.hosts[-1].name
-
-    def script(self, text: str) -> Path:
-        path = self.town.sample.folder / f"boot-{secrets.token_hex(2)}"
-        path.write_text(text)
-        return path
-
-    def boots(
-        self,
-        *words: str,
-        env: Mapping[str, str] | None = None,
-        path: str = "$PATH",
-        text: str = "",
-        **options: Any,
-    ) -> subprocess.CompletedProcess[str]:
-        text = text or boot_script(self.person.plan, **{"wait": 60, **options})
-        environ = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.server.endpoint}
-        pairs = {**environ, **(env or {})}
-        line = " ".join(
-            [
-                *("env", "-i", f"PATH={path}", "HOME=/root"),
-                *(f"'{name}={value}'" for name, value in pairs.items()),
-                *("/bin/sh", str(self.script(text)), *words),
-            ]
-        )
-        try:
-            done = self.town.sample.fleet.shell(self.bare, f"{line} 2>&1")
-        except subprocess.CalledProcessError as exc:
-            return subprocess.CompletedProcess(
-                [], exc.returncode, exc.stdout, exc.stderr
-            )
-        return subprocess.CompletedProcess([], 0, done, "")
-
-    def log(self) -> str:
-        folder = self.town.sample.fleet.path(self.bare, "/ghost/shop/prod/web/blue")
-        return (folder / ".ghost/boot.log").read_text(errors="replace")
-
-
-def place(
-    start: StartFleet,
-    folder: Path,
-    server: S3Server,
-    tools: Sequence[Mapping[str, str]] = (),
-    **store: Any,
-) -> Place:
-    fleet = start(2, tools=tools)
-    town = Town(SampleApp.create(folder, fleet, "site"))
-    person = town.moves_in("ann", secrets={"TOKEN": SECRET, **server.environ})
-    url = f"s3://{BUCKET}/{secrets.token_hex(4)}"
-    settings: StoreSettings = attrs.evolve(server.settings, url=url, **store)
-    person.change(store=settings, hosts=fleet.hosts[:-1])
-    return Place(town, server, person)
-
-
-def tree(folder: Path) -> dict[str, tuple[Any, ...]]:
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        facts = path.lstat()
-        kind: object = ""
-        if path.is_symlink():
-            kind = path.readlink()
-        elif path.is_file():
-            kind = path.read_bytes()
-        # A link to what is shared is made on each host.
-        times = int(facts.st_mtime) if path.is_file() and not path.is_symlink() else 0
-        found[str(path.relative_to(folder))] = (
-            *(facts.st_mode, facts.st_uid, facts.st_gid),
-            *(kind, times),
-        )
-    return found
-
-
-def assert_same(sample: SampleApp, host: str, other: str) -> None:
-    """The same tree, scripts and environment."""
-    folders = [sample.module_folder(name, "site") for name in (host, other)]
-    release = sample.link(host, "site").rpartition("/")[2]
-    assert sample.link(other, "site") == sample.link(host, "site")
-    assert tree(folders[0] / release) == tree(folders[1] / release)
-    for key in ("pre_deploy", "post_deploy"):
-        texts = [folder / ".ghost" / release / key for folder in folders]
-        assert texts[0].read_bytes() == texts[1].read_bytes()
-        one, two = (sample.environment(name, "site", key) for name in (host, other))
-        assert {k: v for k, v in one.items() if k not in PASSING} == {
-            k: v for k, v in two.items() if k not in PASSING
-        }
 
 
 def test_a_bare_host_boots_into_what_others_serve(
@@ -316,15 +208,6 @@ def test_a_host_that_boots_during_a_deploy_ends_where_the_fleet_does(
     assert done[0].returncode == 0, done[0].stdout + here.log()
     assert here.town.serves() == here.town.all_on("3")
     assert here.town.release("3") in done[0].stdout.splitlines()[-1]
-
-
-def in_thread(act: Any, server: S3Server, *args: object) -> Any:
-    os.environ.update(server.environ)
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(asyncio.run(act(*args))))
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 def test_a_host_without_zstd_boots(
