@@ -93,6 +93,9 @@ def test_hosts_fetch_with_what_they_have_and_nothing_is_sent_from_here(
     for version in ("1", "2"):
         outcome = ann.deploys(version)
         assert outcome.last["nbytes"] == 0
+        uploaded = [row for row in outcome.events if row["event"] == "Uploaded"]
+        assert {row["nbytes"] for row in uploaded} == {0}
+        assert all(row["fetched"] > 0 for row in uploaded)
         assert here.town.serves() == here.town.all_on(version)
     sample = here.town.sample
     for host in ("h1", "h2", "h3", "h4"):

@@ -99,6 +99,7 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     return e.Uploaded(
         ctx.name,
         nbytes=ctx.attempt.sent - before,
+        fetched=ctx.attempt.fetched,
         seconds=anyio.current_time() - started,
     )
 
