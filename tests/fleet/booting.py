@@ -7,13 +7,14 @@ import os
 import secrets
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from ghostasync import StoreSettings, boot_script
+from ghostasync._s3.client import Bucket
 from tests.fleet.conftest import StartFleet
 from tests.fleet.people import Person, Town
 from tests.fleet.sample_app import SECRET, SampleApp
@@ -71,6 +72,28 @@ class Place:
                 [], exc.returncode, exc.stdout, exc.stderr
             )
         return subprocess.CompletedProcess([], 0, done, "")
+
+    def write(self, key: str, change: Callable[[bytes], bytes | None]) -> None:
+        """Change an object of the store, as somebody does who has no key."""
+        server = self.server
+        if server is None:
+            url = Path(self.person.plan.store.url) / "shop/prod/web/blue" / key
+            data = change(url.read_bytes() if url.exists() else b"")
+            url.unlink() if data is None else url.write_bytes(data)
+            return
+
+        async def act() -> None:
+            url = f"{self.person.plan.store.url}/shop/prod/web/blue"
+            bucket = Bucket(url, server.settings)
+            found = await bucket.get(key)
+            data = change(found.data if found else b"")
+            if data is None:
+                await bucket.delete([key])
+            else:
+                await bucket.put(key, data)
+            await bucket.aclose()
+
+        in_thread(act, server)
 
     def log(self) -> str:
         folder = self.town.sample.fleet.path(self.bare, "/ghost/shop/prod/web/blue")

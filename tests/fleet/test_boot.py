@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from http.server import (
     BaseHTTPRequestHandler,
@@ -17,7 +19,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from ghostasync import StoreSettings
+from ghostasync import Script, StoreSettings
 from ghostasync._s3.client import Bucket
 from ghostasync.model import Signing
 from tests.fleet.booting import assert_same, in_thread, place
@@ -175,7 +177,8 @@ def test_a_host_whose_post_deploy_fails_goes_back_and_says_so(
 
     assert failed.returncode == 1
     assert failed.stdout.splitlines()[-1] == (
-        "ghostasync boot: failed: post_deploy of site failed: no disk"
+        "ghostasync boot: failed: post_deploy of site failed: what it said is in "
+        "/ghost/shop/prod/web/blue/.ghost/boot.log"
     )
     assert here.town.serves()[here.bare] == "1"
     trace = here.town.sample.trace(here.bare, "site")
@@ -330,3 +333,116 @@ def test_auto_scaling_is_told_how_it_went(
         *("web one", "boot"),
     )
     assert query["InstanceId"].startswith("i-")
+
+
+# --- What may be in the way --------------------------------------------------------
+
+
+@pytest.mark.parametrize("evil", ["9", "x:123456789", "site:1_site_0000000:/x"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_line_of_manifest_without_an_end_is_none(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, evil: str, alone: bool
+) -> None:
+    """The shell reads lines, and whoever signs signs bytes."""
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    here.write("MANIFEST", lambda data: (b"" if alone else data) + evil.encode())
+
+    refused = here.boots(wait=2)
+
+    assert refused.returncode == 1, refused.stdout
+    assert "MANIFEST is damaged" in refused.stdout
+    assert not here.town.sample.fleet.path(here.bare, "/srv/site").exists()
+
+
+def test_an_environment_that_is_missing_is_no_page_about_it(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    release = here.town.release("1")
+    here.write(f"environments/{release}.sh", lambda _: None)
+
+    refused = here.boots(wait=2)
+
+    assert refused.returncode == 1
+    assert f"the store has no environment of {release}" in refused.stdout
+
+
+def test_a_link_of_somebody_else_is_left_alone(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    target = here.town.sample.fleet.path(here.bare, "/srv/site")
+    target.symlink_to("/var/www/other")
+
+    refused = here.boots(wait=2)
+
+    assert refused.returncode == 1
+    assert "/srv/site leads to /var/www/other, which is not ours" in refused.stdout
+    assert target.readlink() == Path("/var/www/other")
+
+
+@pytest.mark.parametrize("kind", ["bucket", "folder"])
+def test_a_boot_that_failed_is_tried_again_and_as_the_users_that_were_named(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, kind: str
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    says = 'echo "post_deploy as $(id -un)"; [ -e /ghost/gate ] || [ $GHOST_HOST = h1 ]'
+    here.person.module(
+        pre_deploy=Script(inline="id -un"),
+        post_deploy=Script(inline=says, run_as="nobody"),
+    )
+    if kind == "folder":
+        here.person.change(store=StoreSettings(url=str(tmp_path / "store")))
+        here.server = None
+    here.person.deploys("1")
+    with served_folder(tmp_path / "store") as url:
+        base_url = url if kind == "folder" else ""
+        failed = here.boots(base_url=base_url)
+        assert failed.returncode == 1, failed.stdout
+        assert not here.town.sample.fleet.path(here.bare, "/srv/site").exists()
+        here.town.sample.fleet.path(here.bare, "/ghost/gate").touch()
+        booted = here.boots(base_url=base_url)
+
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert here.town.serves() == here.town.all_on("1")
+    assert "post_deploy as root" not in here.log()
+    assert "post_deploy as nobody" in here.log()
+    # A run that comes later finds all that it needs for its own way back.
+    here.person.change(hosts=here.town.sample.fleet.hosts)
+    assert here.person.status.exit == 0, here.person.status.stdout
+
+
+def test_of_two_boots_at_once_one_waits_for_the_other(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    done: list[subprocess.CompletedProcess[str]] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(here.boots())) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [each.returncode for each in done] == [0, 0], [e.stdout for e in done]
+    assert here.town.serves() == here.town.all_on("1")
+    trace = here.town.sample.trace(here.bare, "site")
+    assert [row[0] for row in trace] == ["pre_deploy", "post_deploy"]
+    assert here.town.sample.leftovers(here.bare, "site") == set()
+
+
+@contextlib.contextmanager
+def served_folder(folder: Path) -> Iterator[str]:
+    folder.mkdir(exist_ok=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+        thread.join()
