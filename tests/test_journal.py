@@ -122,7 +122,7 @@ def test_the_line_of_a_host_event_is_envelope_then_facts() -> None:
     assert line(told) == (
         '{"v":1,"seq":7,"at":"2026-01-01T00:00:00.250Z",'
         '"run":"20260101T000000Z-0a1b2c","event":"Uploaded","host":"web1",'
-        '"state":"PREPARING","wave":2,"nbytes":51,"seconds":1.5}'
+        '"state":"PREPARING","wave":2,"nbytes":51,"seconds":1.5,"fetched":0}'
     )
 
 

@@ -134,6 +134,8 @@ class Uploaded(HostEvent):
 
     nbytes: int = 0
     seconds: float = 0.0
+    fetched: int = 0
+    """Bytes that the host took from the store by itself; *nbytes* were sent to it."""
 
 
 @attrs.frozen

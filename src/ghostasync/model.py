@@ -1101,7 +1101,8 @@ class Report:
     The outcome of a run.
 
     Times in seconds, sizes in bytes; *skew* is the time from the first to the last
-    link of the widest wave, *nbytes* the package bytes sent, summed over hosts.
+    link of the widest wave, *nbytes* the package bytes sent, summed over hosts, and
+    *fetched* those that hosts took from the store by themselves.
     *waves* are host names in the order they were switched; *action* is what the run
     was for.
     """
@@ -1113,6 +1114,7 @@ class Report:
     hosts: Mapping[str, HostReport]
     waves: tuple[tuple[str, ...], ...] = ()
     nbytes: int = 0
+    fetched: int = 0
     skew: float = 0.0
     seconds: float = 0.0
     log: str = ""

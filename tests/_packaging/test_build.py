@@ -57,7 +57,7 @@ def test_the_package_says_what_the_files_are(tree: Path, tmp_path: Path) -> None
     assert made.package.sha256 == hashlib.sha256(data).hexdigest()
     assert made.package.nbytes == len(data)
     assert made.package.scripts == ("post_deploy", "pre_deploy")
-    assert made.package.entries == 3 + 7
+    assert made.package.entries == 3 + 8
     assert 8192 + 2 * 4096 + 5 * 4096 <= made.package.unpacked < 60_000
     assert [made.archive, made.manifest] == [
         tmp_path / "into" / "1_site.tar.zst",

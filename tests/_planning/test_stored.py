@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,11 +20,13 @@ from ghostasync import (
     converge,
     deploy,
     redeploy,
+    resume,
     rollback,
 )
 from ghostasync.errors import StoreError
 from ghostasync.model import Signing, StoreSettings
 from ghostasync.testing import FakeHosts
+from tests.deploying import fails
 from tests.signing import make_key, public
 
 STORE: Final = "store/shop/prod/web"
@@ -185,6 +188,36 @@ async def test_without_its_signers_nothing_is_taken(scene: Scene, road: Road) ->
         await road(scene)
 
     assert set(scene.hosts.serves.values()) <= {""}
+
+
+@pytest.mark.parametrize("scene", ["signed"], indirect=True)
+async def test_a_journal_chooses_nothing_that_is_built_and_signed(scene: Scene) -> None:
+    """Who can write to the store has resume take up a run that never was."""
+    hosts = FakeHosts()
+    hosts.breaks = fails("pre_deploy", "h1")
+    with pytest.raises(DeployFailed) as caught:
+        await deploy(scene.plan, transport=hosts.transport, force=True)
+    run = caught.value.report.run
+    journal = scene.kept / f"runs/{run}/journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    forged = [
+        line
+        for line in lines
+        if '"event":"Finished"' not in line and '"event":"Packaged"' not in line
+    ]
+    at = next(n for n, line in enumerate(forged) if '"event":"Resolved"' in line)
+    numbered = json.loads(forged[at])
+    numbered |= {"event": "Numbered", "generation": 9, "after": "", "nbytes": 0}
+    numbered = {k: v for k, v in numbered.items() if k not in {"module", "revision"}}
+    forged.insert(at + 1, json.dumps({**numbered, "digest": ""}) + "\n")
+    journal.write_text("".join(forged))
+    before = sorted(os.listdir(scene.kept / "packages"))
+
+    with pytest.raises(PlanError) as refused:
+        await resume(scene.plan, run=run, transport=hosts.transport)
+
+    assert "a journal is nobody's word" in str(refused.value)
+    assert sorted(os.listdir(scene.kept / "packages")) == before
 
 
 @pytest.mark.parametrize("scene", ["signed"], indirect=True)

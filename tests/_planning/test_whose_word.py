@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import anyio
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from tests._planning.two_people import HOSTS, world
@@ -29,6 +29,7 @@ deeds = st.one_of(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+@example(shared=False, hours=0, told=[("kill", "a", 0), ("join",), ("resume", "a")])
 @given(
     shared=st.booleans(),
     hours=st.sampled_from([-3, 0, 3]),

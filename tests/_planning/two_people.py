@@ -375,10 +375,14 @@ class World:
         # another store may be later.
         unknown = {h for h in self.spared if self.model.foreign(h, killed)}
         hosts = [h for h in hosts if h not in unknown]
-        everyone = {*killed.hosts} == {*self.model.trails}
-        killed.whole = len(hosts) == len(killed.hosts) and everyone
+        killed.whole = len(hosts) == len(killed.hosts)
         killed.number = self.number
         self.model.deploy(killed, hosts)
+        # Who has joined since then is brought along, to what MANIFEST names.
+        joined = self.model.trails.keys() - killed.hosts if killed.whole else ()
+        for host in sorted(joined):
+            if self.model.serves(host) != killed.release:
+                self.model.back(host, killed.release, self.number)
 
     async def revert(self, who: str) -> None:
         killed = self.model.unfinished(self.store(who))

@@ -273,6 +273,7 @@ def test_folders_of_ours_are_closed_and_others_open(site: Site, tree: Path) -> N
         "ghost/site/.ghost": "700",
     }
     assert sorted(path.name for path in site.meta.iterdir()) == [
+        "boot",
         "commit_message",
         "manifest",
         "pre_deploy",

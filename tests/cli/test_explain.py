@@ -89,6 +89,8 @@ def test_json_is_the_same_as_data(capsys: pytest.CaptureFixture[str]) -> None:
         " disk.",
         "facts": {
             "nbytes": "number",
+            "fetched": "number. Bytes that the host took from the store by itself; "
+            "*nbytes* were sent to it.",
             "seconds": "number",
             "takes a host from": "UPLOADING to PREPARING",
         },

@@ -178,7 +178,7 @@ class SshdFleet:
 
     def shell(self, host: str, script: str) -> str:
         """Run a script on a host as root, past its sshd; return what it prints."""
-        enter = ["nsenter", f"--target={self._inside(host)}", "--mount"]
+        enter = ["nsenter", f"--target={self._inside(host)}", "--mount", "--pid"]
         done = subprocess.run(
             [*enter, "/bin/sh", "-euc", script],
             check=True,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
+import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from http.server import (
     BaseHTTPRequestHandler,
@@ -16,29 +15,21 @@ from http.server import (
     ThreadingHTTPServer,
 )
 from pathlib import Path
-from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import attrs
 import pytest
 
-from ghostasync import StoreSettings, boot_script
+from ghostasync import Script, StoreSettings
 from ghostasync._s3.client import Bucket
 from ghostasync.model import Signing
+from tests.fleet.booting import assert_same, in_thread, place
 from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import tools_but
-from tests.fleet.people import Person, Town
-from tests.fleet.sample_app import SECRET, SampleApp
-from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.fleet.sample_app import SECRET
+from tests.s3_servers import S3Server, make_bucket
 from tests.signing import make_key, public
 
 pytestmark = pytest.mark.fleet
-
-PASSING: Final = {
-    *("GHOST_ACTION", "GHOST_HOST", "GHOST_WAVE", "PWD", "OLDPWD", "SHLVL", "_"),
-    *("SSH_CONNECTION", "SSH_CLIENT", "HOME", "LOGNAME", "USER", "SHELL", "PATH"),
-    *("MAIL", "LC_ALL", "LANG", "TZ", "MOTD_SHOWN"),
-}
 
 
 @pytest.fixture
@@ -47,103 +38,6 @@ def server(ministack_server: S3Server) -> S3Server:
     thread.start()
     thread.join()
     return ministack_server
-
-
-@attrs.define
-class Place:
-    """A town whose store is in a bucket; its last host is in no inventory."""
-
-    town: Town
-    server: S3Server
-    person: Person
-
-    @property
-    def bare(self) -> str:
-        return self.town.sample.fleet.hosts[-1].name
-
-    def script(self, text: str) -> Path:
-        path = self.town.sample.folder / f"boot-{secrets.token_hex(2)}"
-        path.write_text(text)
-        return path
-
-    def boots(
-        self,
-        *words: str,
-        env: Mapping[str, str] | None = None,
-        path: str = "$PATH",
-        text: str = "",
-        **options: Any,
-    ) -> subprocess.CompletedProcess[str]:
-        text = text or boot_script(self.person.plan, **{"wait": 60, **options})
-        environ = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.server.endpoint}
-        pairs = {**environ, **(env or {})}
-        line = " ".join(
-            [
-                *("env", "-i", f"PATH={path}", "HOME=/root"),
-                *(f"'{name}={value}'" for name, value in pairs.items()),
-                *("/bin/sh", str(self.script(text)), *words),
-            ]
-        )
-        try:
-            done = self.town.sample.fleet.shell(self.bare, f"{line} 2>&1")
-        except subprocess.CalledProcessError as exc:
-            return subprocess.CompletedProcess(
-                [], exc.returncode, exc.stdout, exc.stderr
-            )
-        return subprocess.CompletedProcess([], 0, done, "")
-
-    def log(self) -> str:
-        folder = self.town.sample.fleet.path(self.bare, "/ghost/shop/prod/web/blue")
-        return (folder / ".ghost/boot.log").read_text(errors="replace")
-
-
-def place(
-    start: StartFleet,
-    folder: Path,
-    server: S3Server,
-    tools: Sequence[Mapping[str, str]] = (),
-    **store: Any,
-) -> Place:
-    fleet = start(2, tools=tools)
-    town = Town(SampleApp.create(folder, fleet, "site"))
-    person = town.moves_in("ann", secrets={"TOKEN": SECRET, **server.environ})
-    url = f"s3://{BUCKET}/{secrets.token_hex(4)}"
-    settings: StoreSettings = attrs.evolve(server.settings, url=url, **store)
-    person.change(store=settings, hosts=fleet.hosts[:-1])
-    return Place(town, server, person)
-
-
-def tree(folder: Path) -> dict[str, tuple[Any, ...]]:
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        facts = path.lstat()
-        kind: object = ""
-        if path.is_symlink():
-            kind = path.readlink()
-        elif path.is_file():
-            kind = path.read_bytes()
-        # A link to what is shared is made on each host.
-        times = int(facts.st_mtime) if path.is_file() and not path.is_symlink() else 0
-        found[str(path.relative_to(folder))] = (
-            *(facts.st_mode, facts.st_uid, facts.st_gid),
-            *(kind, times),
-        )
-    return found
-
-
-def assert_same(sample: SampleApp, host: str, other: str) -> None:
-    """The same tree, scripts and environment."""
-    folders = [sample.module_folder(name, "site") for name in (host, other)]
-    release = sample.link(host, "site").rpartition("/")[2]
-    assert sample.link(other, "site") == sample.link(host, "site")
-    assert tree(folders[0] / release) == tree(folders[1] / release)
-    for key in ("pre_deploy", "post_deploy"):
-        texts = [folder / ".ghost" / release / key for folder in folders]
-        assert texts[0].read_bytes() == texts[1].read_bytes()
-        one, two = (sample.environment(name, "site", key) for name in (host, other))
-        assert {k: v for k, v in one.items() if k not in PASSING} == {
-            k: v for k, v in two.items() if k not in PASSING
-        }
 
 
 def test_a_bare_host_boots_into_what_others_serve(
@@ -283,7 +177,8 @@ def test_a_host_whose_post_deploy_fails_goes_back_and_says_so(
 
     assert failed.returncode == 1
     assert failed.stdout.splitlines()[-1] == (
-        "ghostasync boot: failed: post_deploy of site failed: no disk"
+        "ghostasync boot: failed: post_deploy of site failed: what it said is in "
+        "/ghost/shop/prod/web/blue/.ghost/boot.log"
     )
     assert here.town.serves()[here.bare] == "1"
     trace = here.town.sample.trace(here.bare, "site")
@@ -316,15 +211,6 @@ def test_a_host_that_boots_during_a_deploy_ends_where_the_fleet_does(
     assert done[0].returncode == 0, done[0].stdout + here.log()
     assert here.town.serves() == here.town.all_on("3")
     assert here.town.release("3") in done[0].stdout.splitlines()[-1]
-
-
-def in_thread(act: Any, server: S3Server, *args: object) -> Any:
-    os.environ.update(server.environ)
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(asyncio.run(act(*args))))
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 def test_a_host_without_zstd_boots(
@@ -447,3 +333,116 @@ def test_auto_scaling_is_told_how_it_went(
         *("web one", "boot"),
     )
     assert query["InstanceId"].startswith("i-")
+
+
+# --- What may be in the way --------------------------------------------------------
+
+
+@pytest.mark.parametrize("evil", ["9", "x:123456789", "site:1_site_0000000:/x"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_line_of_manifest_without_an_end_is_none(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, evil: str, alone: bool
+) -> None:
+    """The shell reads lines, and whoever signs signs bytes."""
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    here.write("MANIFEST", lambda data: (b"" if alone else data) + evil.encode())
+
+    refused = here.boots(wait=2)
+
+    assert refused.returncode == 1, refused.stdout
+    assert "MANIFEST is damaged" in refused.stdout
+    assert not here.town.sample.fleet.path(here.bare, "/srv/site").exists()
+
+
+def test_an_environment_that_is_missing_is_no_page_about_it(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    release = here.town.release("1")
+    here.write(f"environments/{release}.sh", lambda _: None)
+
+    refused = here.boots(wait=2)
+
+    assert refused.returncode == 1
+    assert f"the store has no environment of {release}" in refused.stdout
+
+
+def test_a_link_of_somebody_else_is_left_alone(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    target = here.town.sample.fleet.path(here.bare, "/srv/site")
+    target.symlink_to("/var/www/other")
+
+    refused = here.boots(wait=2)
+
+    assert refused.returncode == 1
+    assert "/srv/site leads to /var/www/other, which is not ours" in refused.stdout
+    assert target.readlink() == Path("/var/www/other")
+
+
+@pytest.mark.parametrize("kind", ["bucket", "folder"])
+def test_a_boot_that_failed_is_tried_again_and_as_the_users_that_were_named(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, kind: str
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    says = 'echo "post_deploy as $(id -un)"; [ -e /ghost/gate ] || [ $GHOST_HOST = h1 ]'
+    here.person.module(
+        pre_deploy=Script(inline="id -un"),
+        post_deploy=Script(inline=says, run_as="nobody"),
+    )
+    if kind == "folder":
+        here.person.change(store=StoreSettings(url=str(tmp_path / "store")))
+        here.server = None
+    here.person.deploys("1")
+    with served_folder(tmp_path / "store") as url:
+        base_url = url if kind == "folder" else ""
+        failed = here.boots(base_url=base_url)
+        assert failed.returncode == 1, failed.stdout
+        assert not here.town.sample.fleet.path(here.bare, "/srv/site").exists()
+        here.town.sample.fleet.path(here.bare, "/ghost/gate").touch()
+        booted = here.boots(base_url=base_url)
+
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert here.town.serves() == here.town.all_on("1")
+    assert "post_deploy as root" not in here.log()
+    assert "post_deploy as nobody" in here.log()
+    # A run that comes later finds all that it needs for its own way back.
+    here.person.change(hosts=here.town.sample.fleet.hosts)
+    assert here.person.status.exit == 0, here.person.status.stdout
+
+
+def test_of_two_boots_at_once_one_waits_for_the_other(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    done: list[subprocess.CompletedProcess[str]] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(here.boots())) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [each.returncode for each in done] == [0, 0], [e.stdout for e in done]
+    assert here.town.serves() == here.town.all_on("1")
+    trace = here.town.sample.trace(here.bare, "site")
+    assert [row[0] for row in trace] == ["pre_deploy", "post_deploy"]
+    assert here.town.sample.leftovers(here.bare, "site") == set()
+
+
+@contextlib.contextmanager
+def served_folder(folder: Path) -> Iterator[str]:
+    folder.mkdir(exist_ok=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+        thread.join()

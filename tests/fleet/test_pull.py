@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import secrets
+import sys
+import tarfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +22,11 @@ from tests.fleet.layout import busybox_tools, tools_but
 from tests.fleet.people import Person, Town
 from tests.fleet.sample_app import SECRET, SampleApp
 from tests.s3_servers import BUCKET, S3Server, make_bucket
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import compress
+else:
+    from backports.zstd import compress
 
 pytestmark = pytest.mark.fleet
 
@@ -93,6 +101,9 @@ def test_hosts_fetch_with_what_they_have_and_nothing_is_sent_from_here(
     for version in ("1", "2"):
         outcome = ann.deploys(version)
         assert outcome.last["nbytes"] == 0
+        uploaded = [row for row in outcome.events if row["event"] == "Uploaded"]
+        assert {row["nbytes"] for row in uploaded} == {0}
+        assert all(row["fetched"] > 0 for row in uploaded)
         assert here.town.serves() == here.town.all_on(version)
     sample = here.town.sample
     for host in ("h1", "h2", "h3", "h4"):
@@ -142,7 +153,7 @@ def test_a_host_that_cannot_fetch_is_refused_or_sent_to(
 
 
 @pytest.mark.parametrize("server", ["ministack_server"], indirect=True)
-@pytest.mark.parametrize("change", ["another", "less", "gone"])
+@pytest.mark.parametrize("change", ["another", "less", "gone", "its own proof"])
 def test_what_was_put_in_the_place_of_an_archive_is_never_a_release(
     sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, change: str
 ) -> None:
@@ -169,6 +180,9 @@ def test_what_was_put_in_the_place_of_an_archive_is_never_a_release(
             assert other
             if change == "gone":
                 await bucket.delete([newest])
+            elif change == "its own proof":
+                digest = newest.split(".")[1]
+                await bucket.put(newest, proving_itself(digest))
             else:
                 await bucket.put(
                     newest, other.data if change == "another" else data.data[:-50]
@@ -186,6 +200,8 @@ def test_what_was_put_in_the_place_of_an_archive_is_never_a_release(
         text = "what the store has is not what was packaged"
         assert all(text in each or "not fetched" in each for each in reasons)
     assert town.serves() == town.all_on("1")
+    for host in ("h1", "h2", "h3"):
+        assert not town.sample.fleet.path(host, "/ghost/evil").exists()
 
 
 def in_thread(act: Any, server: S3Server) -> Any:
@@ -210,3 +226,20 @@ def test_a_busybox_that_cannot_fetch_is_sent_to(
     here.moves_in("ann", "auto").deploys("1")
 
     assert town.serves() == town.all_on("1")
+
+
+def proving_itself(digest: str) -> bytes:
+    """Return an archive that brings what its proof is looked for in."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, text in {
+            "digest": f"{digest} *-\n",
+            "digest.py": f"print('{digest} *-')\n",
+            "said": "",
+            "ghost/seal": "touch /ghost/evil\n",
+            "release/index": "evil",
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return compress(file.getvalue())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import subprocess
+import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,8 @@ import pytest
 from ghostasync import S3Source, StoreSettings
 from tests.fleet.conftest import StartFleet
 from tests.fleet.people import Person, Town
+from tests.fleet.processes import descendants, send
+from tests.fleet.running import Running
 from tests.fleet.sample_app import SECRET, SampleApp
 from tests.s3_servers import BUCKET, VERSIONED, S3Server, make_bucket, versioned
 
@@ -168,3 +172,41 @@ def test_an_archive_that_others_have_built_is_deployed_by_its_versions(
     assert ann("deploy", "site@none").exit == 2
     assert ann("rollback").exit == 0
     assert town.serves() == town.all_on("2")
+
+
+# In Swift others wait a minute for the turn of one who sleeps (test_s3_writes.py).
+@pytest.mark.parametrize("server", ["ministack_server"], indirect=True)
+def test_a_controller_that_slept_for_an_hour_before_its_first_switch_moves_nothing(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, settings: StoreSettings
+) -> None:
+    """Its checks are an hour old; another has released meanwhile, and is gone."""
+    town = Town(SampleApp.create(tmp_path, sshd_fleet(2), "site"))
+    fleet, site = town.sample.fleet, town.sample.repositories["site"]
+    ann = moves_in(town, server, settings, "ann")
+    bob = moves_in(town, server, settings, "bob")
+    ann.deploys("1")
+    gate = "until [ -e /ghost/gate ]; do sleep 0.1; done\n"
+    old = (site.path / "deploy/pre_deploy").read_text()
+    site.script("pre_deploy", f'{old}[ "$GHOST_MODULE_USER" = bob ] || {gate}')
+    town.commit("2")
+    with ann.console.running("deploy", "--output", "json") as process:
+        running = Running(process)
+        for host in ("h1", "h2"):
+            running.until("Uploaded", host)
+        for pid in (process.pid, *descendants(process.pid)):
+            send(pid, signal.SIGSTOP)
+        for host in ("h1", "h2"):
+            beat = fleet.path(host, "/ghost/shop/prod/web/blue/.ghost/beat")
+            beat.write_text(f"{int(time.time()) - 3600}\n")
+        released = bob.deploys("3")
+        for pid in (process.pid, *descendants(process.pid)):
+            send(pid, signal.SIGCONT)
+        for host in ("h1", "h2"):
+            fleet.path(host, "/ghost/gate").touch()
+        woken = running.finish(60)
+
+    assert woken.exit == 4, woken.stderr
+    assert town.serves() == town.all_on("3")
+    expected = as_json(bob, "status")["expected"]
+    assert expected == {"site": released.last["releases"]["site"]}
+    assert bob.status.exit == 0, bob.status.stdout

@@ -96,6 +96,8 @@ def test_an_event_tells_its_keys_and_where_it_takes_a_host() -> None:
 
     assert uploaded.facts == {
         "nbytes": "number",
+        "fetched": "number. Bytes that the host took from the store by itself; "
+        "*nbytes* were sent to it.",
         "seconds": "number",
         "takes a host from": "UPLOADING to PREPARING",
     }

@@ -19,6 +19,7 @@ from ghostasync.protocols import ActiveColor, Environment, ManifestLine
 from ghostasync.stores.s3 import S3Store
 from tests.s3_proxy import FAULTS, Fault, Proxy, proxy
 from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.sources.archives import small_files
 
 pytestmark = pytest.mark.fleet
 
@@ -327,3 +328,24 @@ async def test_a_secret_that_is_wrong(
     text = await refusal(swift_server.settings, url())
 
     assert "the secret does not belong to the access key" in text
+
+
+async def test_a_full_disk_here_is_one_line_and_leaves_no_half_archive(
+    ministack_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ministack_server.environ.items():
+        monkeypatch.setenv(name, value)
+    await make_bucket(ministack_server)
+    package_id, into = "1700000000_site_4f2a9c1", tmp_path / "copies"
+    async with S3Store(url(), ministack_server.settings) as store:
+        await publish(store, tmp_path, package_id, b"x" * (4 << 20))
+        with small_files(1 << 20), pytest.raises(StoreError) as caught:
+            await store.packages.archive(package_id, into)
+
+        assert "File too large" in str(caught.value)
+        assert str(into) in str(caught.value)
+        assert list(into.iterdir()) == []
+        # Nothing of it is in the way once there is room.
+        assert (
+            await store.packages.archive(package_id, into)
+        ).stat().st_size == 4 << 20

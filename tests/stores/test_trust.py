@@ -237,3 +237,26 @@ async def test_what_is_no_signature_is_refused(
 
     with pytest.raises(StoreError, match=r"^it has no valid signature"):
         trust_of(tmp_path).verify(STATEMENT, signature, "it")
+
+
+async def test_a_signature_for_something_else_is_none(tmp_path: Path) -> None:
+    """Also where the file of signers does not say what a key is for."""
+    key = make_key(tmp_path / "key")
+    allow(tmp_path, f"ann {public(key)}")
+    (tmp_path / "statement").write_bytes(STATEMENT)
+    type_in(
+        "ssh-keygen",
+        "-q",
+        "-Y",
+        "sign",
+        "-n",
+        "file",
+        "-f",
+        key,
+        tmp_path / "statement",
+    )
+
+    signature = (tmp_path / "statement.sig").read_bytes()
+
+    with pytest.raises(StoreError, match="has no valid signature"):
+        trust_of(tmp_path).verify(STATEMENT, signature, "it")

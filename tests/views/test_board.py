@@ -100,6 +100,17 @@ def test_upload_fraction_counts_hosts_alike_and_leaves_out_the_spared() -> None:
     assert board.hosts["web4"].nbytes == NBYTES // 2
 
 
+def test_bytes_that_hosts_fetched_are_none_that_were_sent() -> None:
+    story = begun(2)
+    story.build()
+    story.package()
+    story.each(lambda h: e.Uploaded(h, fetched=NBYTES))
+
+    board = folded(story.records)
+    assert (board.nbytes, board.fetched) == (0, 2 * NBYTES)
+    assert board.upload_fraction == 1.0
+
+
 def test_a_delta_that_sends_little_still_reaches_the_whole() -> None:
     story = begun(2)
     story.build()

@@ -62,8 +62,9 @@ __all__ = ["Fleet", "GoesNoFurther"]
 
 _Args = TypeVarTuple("_Args")
 
-STORE_SECONDS: Final = 60
-"""Seconds that the store has to reserve a number."""
+STORE_SECONDS: Final = 120
+"""Seconds that the store has to reserve a number: where writers take turns, one that
+sleeps in its turn is waited for a minute."""
 
 SAMPLE_EVERY: Final = 0.25
 """Seconds between two samples of transfer progress: four a second is what an eye and a

@@ -194,8 +194,8 @@ class Attempt:
     this attempt held the host's lock once; *to_deploy* are the releases that the host
     needs; *undo* is for the way back, *links_put_back* are the targets that are back
     already. *reconnections* counts connections that died since the host last changed
-    direction, forward or back; *sent* is in bytes. *delivered* are the ids of releases
-    that the host lacked.
+    direction, forward or back; *sent* and *fetched* are in bytes. *delivered* are the
+    ids of releases that the host lacked.
     """
 
     identity: Identity | None = None
@@ -207,6 +207,7 @@ class Attempt:
     links_put_back: frozenset[str] = frozenset()
     reconnections: int = 0
     sent: int = 0
+    fetched: int = 0
     delivered: frozenset[str] = frozenset()
 
 

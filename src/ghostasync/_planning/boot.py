@@ -67,14 +67,12 @@ def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, s
     """Return where hosts find the store: in a bucket, or at an address without keys."""
     url = store_url(plan.store, environ, plan.base)
     if base_url:
-        scheme, host, path = urlsplit(base_url)[:3]
-        if scheme not in {"http", "https"} or not host:
-            raise PlanError(f'--base-url: {base_url} is not "http://…" or "https://…"')
+        path = urlsplit(base_url).path
         by_digest = "1" if url.startswith("s3://") else ""
-        folder = f"{path.rstrip('/')}/{quote(app_path(plan.app))}"
+        folder = f"{quote(path.rstrip('/'), safe='/%')}/{quote(app_path(plan.app))}"
         return {
             "bucket": "",
-            "origin": f"{scheme}://{host}",
+            "origin": _origin(base_url, "--base-url", path=True),
             "folder": folder,
             "by_digest": by_digest,
         }
@@ -85,7 +83,7 @@ def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, s
         )
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     folder = quote("/".join(filter(None, (prefix.strip("/"), app_path(plan.app)))))
-    endpoint = plan.store.endpoint_url.rstrip("/")
+    endpoint = _origin(plan.store.endpoint_url, "store.endpoint_url")
     # No certificate is for a name with a bucket's dots in front.
     by_path = plan.store.path_style or "." in bucket
     origin = endpoint
@@ -106,6 +104,28 @@ def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, s
         "folder": f"/{folder}",
         "by_digest": "1",
     }
+
+
+def _origin(url: str, where: str, *, path: bool = False) -> str:
+    """
+    Return the scheme and host of *url*, as a request names them; empty without one.
+
+    Raises:
+        PlanError: It has more, which a script that signs requests does not know.
+    """
+    if not url:
+        return ""
+    parts = urlsplit(url)
+    more = parts.query or parts.fragment or parts.username is not None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or more:
+        text = 'hosts need "http://…" or "https://…", without a user and without "?"'
+        raise PlanError(f"{where}: {text}")
+    if parts.path.strip("/") and not path:
+        raise PlanError(f"{where}: hosts that boot need one without a path")
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = "" if parts.port in {None, usual} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _signers(plan: Plan, environ: Mapping[str, str]) -> str:

@@ -202,6 +202,14 @@ async def _as_it_was(
                 ) from exc
         else:
             return [ModuleToDeploy(module, package=package)]
+    # Who can write to the store can write a journal: it is not to choose what is built,
+    # and signed, here.
+    if basis.plan.store.signers:
+        raise PlanError(
+            f"run {killed.id} was killed before its package of {module.name} was "
+            "signed, and a journal is nobody's word (store.signers): ghostasync deploy "
+            f"builds anew, ghostasync resume --revert {killed.id} puts every host back"
+        )
     known = killed.revisions.get(module.name)
     if known is None or not known.commit:
         return [await to_deploy(basis, goal, module)]

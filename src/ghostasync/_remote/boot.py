@@ -22,7 +22,9 @@ _CALLED: Final = (
 )
 """The scripts that ``boot.sh`` calls."""
 
-_OF_STORE: Final = ("bucket", "origin", "folder", "region", "wait", "after")
+_OF_STORE: Final = (
+    *("bucket", "origin", "folder", "region", "wait", "after", "group", "hook"),
+)
 """The facts by which the store is read."""
 
 

@@ -15,15 +15,21 @@ set -u
 umask 022
 follow=
 [ "${1-}" != --follow ] || follow=1
-if [ "$user" ] && [ "$(id -un)" != "$user" ]; then
-	exec su -s /bin/sh -c "$(cat "$0")" "$user" -- "$@"
+if [ "$user" ] && [ "$(id -u)" != "$(id -u "$user")" ]; then
+	exec su -s /bin/sh -c "set -- ${follow:+--follow}
+$(cat "$0")" "$user"
 fi
 # Not everything that starts at boot has one.
 export HOME="${HOME:-$(sed -n "s/^$(id -un):.*:\([^:]*\):[^:]*\$/\1/p" /etc/passwd)}"
 case $root in '~' | '~/'*) root=$HOME${root#'~'} ;; esac
 app_dir=$root/$app_path
 own=$app_dir/.ghost
-mkdir -p "$own" && chmod 700 "$own" && work=$(mktemp -d "$own/boot.XXXXXX") || exit 1
+mkdir -p "$own" && chmod 700 "$own" && work=$(mktemp -d "$own/boot.$$.XXXXXX") || exit 1
+# What one that was killed has left holds secrets.
+for old in "$own"/boot.*.*; do
+	pid=${old#"$own/boot."}
+	kill -0 "${pid%%.*}" 2>/dev/null || rm -rf "$old"
+done
 exec 5>&2 </dev/null >>"$own/boot.log" 2>&1
 chmod 600 "$own/boot.log"
 
@@ -32,7 +38,7 @@ chmod 600 "$own/boot.log"
 say() { # in the log, to whoever started this, and in the host's own log
 	printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"
 	printf 'ghostasync boot: %s\n' "$*" >&5
-	logger -t ghostasync "boot: $*" 2>/dev/null || :
+	printf 'boot: %s\n' "$*" | logger -t ghostasync 2>/dev/null || :
 }
 stop() { # ends an attempt with the status $1, and leaves word why
 	status=$1
@@ -46,6 +52,7 @@ finish() { # the only way out: tells Auto Scaling, and ends what is under way
 	trap '' HUP INT TERM
 	status=$1 result=CONTINUE
 	shift
+	[ ! -e "$work/moving" ] || back
 	leave
 	[ "$status" -eq 0 ] || result=ABANDON
 	[ -z "$hook" ] || tell_group "$result" || say "Auto Scaling was not told: $(last "$work/curl")"
@@ -65,34 +72,25 @@ trap 'finish 1 "was ended by a signal"' HUP INT TERM
 
 unfit() { finish 1 "failed: $*"; }
 . ./parts/bucket.sh
-tell_group() { # completes the lifecycle action of this instance, with the result $1
-	case $(imds meta-data/autoscaling/target-lifecycle-state) in
-	'' | InService) ;;
-	*) return 0 ;; # on its way into a warm pool: nobody waits for it yet
-	esac
-	(
-		credentials
-		at=${AWS_ENDPOINT_URL_AUTO_SCALING:-https://autoscaling.$region.amazonaws.com}
-		query="Action=CompleteLifecycleAction&AutoScalingGroupName=$(escaped "$group")"
-		query="$query&InstanceId=$(imds meta-data/instance-id)&LifecycleActionResult=$1"
-		query="$query&LifecycleHookName=$(escaped "$hook")&Version=2011-01-01"
-		code=$(signed autoscaling "$at" / "$query" "$(sha </dev/null)" | curled "$work/told")
-		[ "$code" = 200 ] || { echo "HTTP $code" >>"$work/curl" && exit 1; }
-	)
-}
 
 # --- The scripts of a deploy ------------------------------------------------------------
 
-run=$(date -u +%Y%m%dT%H%M%SZ)-boot
-nonce=$(printf '%s %s' "$run" $$ | sha)
+nonce=$(printf '%s %s' "$work" "$(date -u)" | sha)
+run=$(date -u +%Y%m%dT%H%M%SZ)-$(printf %.6s "$nonce")
 word=$(printf %s "$app_dir" | sha)
 word=$(printf %.16s "$word")
+held_for() { # whether this script may begin: it changes nothing, or the lock is held still
+	case $1 in lock | fetch) return 0 ;; esac
+	[ -f "$work/locker" ] && kill -0 "$(cat "$work/locker")" 2>/dev/null ||
+		{ echo "another run took the lock over" >&2 && return 1; }
+}
 # A process of its own, whose name tells later runs what it is. It must not keep the pipes
 # open: their end tells it that this script is gone.
 call() {
 	name=$1
 	shift
 	# What opens the store is none of a script's business.
+	held_for "$name" || exit 1
 	unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN \
 		AWS_EC2_METADATA_SERVICE_ENDPOINT AWS_ENDPOINT_URL_AUTO_SCALING
 	exec /bin/sh -c "nonce=$nonce
@@ -123,20 +121,20 @@ limited() { # SECONDS WHAT CWD FILE TEXT ENVIRONMENT [NAME=VALUE]...: a script o
 words() { # $* as words that sh reads back
 	for one; do printf " '%s'" "$(printf %s "$one" | sed "s/'/'\\\\''/g")"; done
 }
-as() { # USER FILE TEXT ENVIRONMENT: sets text, which runs it as that user
+as() { # USER FILE TEXT ENVIRONMENT MORE: sets program, which runs it as that user
 	program=
 	[ "$1" ] && [ "$1" != "$(id -un)" ] || return 0
-	program="set -- $(words "$@" '' "$(text change_user)" "$(text run_as_inner)" "$(text bytes)")
+	program="set -- $(words "$@" "$(text change_user)" "$(text run_as_inner)" "$(text bytes)")
 $(text run_as)"
 }
 scripted() { # KEY SECONDS CWD ENVIRONMENT: the release's own script, where it has one
 	[ -f "$meta/$1" ] || return 0
-	eval "whose=\$${1}_as"
-	as "$whose" "$meta/$1" '' "$meta/$4"
+	eval "login=\$${1}_as"
+	as "$login" "$meta/$1" '' "$meta/$4" ''
 	file=$meta/$1
 	[ -z "$program" ] || file=
 	limited "$2" "$1 of $module" "$3" "$file" "$program" "$meta/$4" ||
-		die "$1 of $module failed: $(tail -n 2 "$own/boot.log" | head -n 1)"
+		die "$1 of $module failed: what it said is in $own/boot.log"
 }
 lock() { # holds the app on this host as a run does, for as long as this script lives
 	holder="run $run by boot on $host since $(date -u '+%Y-%m-%d %H:%M:%S UTC') as $host"
@@ -167,11 +165,12 @@ well_formed() {
 		LINE
 }
 # What the host has of its own counts: who came later than MANIFEST knows better.
-newest() { # sets newest: the number of the last move of $dir that this instance has on record
+newest() { # sets newest: the number of the last move of $dir that stands, by this instance
 	newest=0 live=
 	for record in $(ls "$dir/.ghost/activations" 2>/dev/null | grep -x '[0-9]*' | sort -rn); do
 		file=$dir/.ghost/activations/$record
 		grep -qxF "instance=$instance" "$file" || continue
+		! grep -q '^outcome=reverted' "$file" || continue
 		newest=$record
 		! grep -q '^outcome=live' "$file" || live=$(sed -n 's/^release=//p' "$file")
 		return 0
@@ -184,16 +183,19 @@ whole() { # the link leads to a release that this instance has brought live
 }
 manifest() { # reads MANIFEST, with the environments of its packages, and proves it
 	get MANIFEST "$work/MANIFEST" || later "the store has no MANIFEST: deploy first"
-	: >"$work/statement"
 	printf '%s\n' "ghostasync MANIFEST 1" "app=$app" "env=$env" "role=$role" "color=$color" \
 		>"$work/statement"
+	: >"$work/lines"
 	each read_line
+	# What this shell has not read, such as a line without an end, must not count either.
+	[ "$(sha <"$work/lines")" = "$(sha <"$work/MANIFEST")" ] || die "MANIFEST is damaged"
+	[ -s "$work/lines" ] || later "MANIFEST is empty: deploy first"
 	[ -z "$signers" ] || vouched
-	generation=$(sed 's/.*://' "$work/MANIFEST" | sort -n | tail -n 1)
-	[ "$generation" ] || later "MANIFEST is empty: deploy first"
+	generation=$(sed 's/.*://' "$work/lines" | sort -n | tail -n 1)
 }
 read_line() {
 	well_formed || die "MANIFEST is damaged: $module:$package"
+	printf '%s\n' "$module:$package:$path:$sha256:$number" >>"$work/lines"
 	digest=-
 	get "environments/$package.sh" "$work/$package.sh" && digest=$(sha <"$work/$package.sh")
 	printf '%s\n' "$module:$package:$path:$sha256:$number:$digest" >>"$work/statement"
@@ -216,6 +218,10 @@ bring() { # the release to this host's disk, with its environment
 	[ ! -e "$target" ] || [ -L "$target" ] ||
 		die "$target is no link: move it away, or deploy with adopt = true"
 	previous=$(readlink "$target") || previous=
+	case $previous in
+	'' | "$dir"/*) ;;
+	*) die "$target leads to $previous, which is not ours: remove it, or deploy with adopt = true" ;;
+	esac
 	fresh=
 	if [ ! -d "$release" ]; then
 		fresh=fresh
@@ -232,14 +238,11 @@ bring() { # the release to this host's disk, with its environment
 		(call pull "$dir" "$package" "$decoder" "$owner" "$proof" "$sha256" 60 \
 			<"$work/address") 2>"$work/said" || unfetched
 	fi
-	[ -f "$work/$package.sh" ] || get "environments/$package.sh" "$work/$package.sh" ||
-		die "the store has no environment of $package"
+	[ -f "$work/$package.sh" ] || die "the store has no environment of $package"
 	pre_deploy_as='' post_deploy_as='' shared='' health='' activate=''
 	. "$meta/boot"
-	live=
-	[ "${previous%/*}" != "$dir" ] || live=$previous
 	eval "set -- $shared"
-	[ $# -eq 0 ] || (call share "$dir" "$package" "$live" "$owner" "$fresh" "$@") ||
+	[ $# -eq 0 ] || (call share "$dir" "$package" "$previous" "$owner" "$fresh" "$@") ||
 		die "$module: what it shares could not be shared"
 	environment >"$work/environment"
 	size=$(wc -c <"$work/environment")
@@ -267,7 +270,11 @@ proven_gzip() { # its digest is signed by itself: MANIFEST knows that of the oth
 	sha256=$other
 }
 # But for variables that change with each run: see digest() in _build/environment.py.
-lasting() { sed -e "/^export GHOST_\(ACTION\|MODULE_USER\|MODULE_REV\)='[^']*'\$/d"; }
+lasting() {
+	value="='\([^']*'\\\\''\)*[^']*'\$/d"
+	sed -e "/^export GHOST_ACTION$value" -e "/^export GHOST_MODULE_USER$value" \
+		-e "/^export GHOST_MODULE_REV$value"
+}
 environment() {
 	cat "$work/$package.sh"
 	for pair in "GHOST_ACTION $action" "GHOST_MODULE_PATH $target" "GHOST_RELEASE_ID $package" \
@@ -277,6 +284,8 @@ environment() {
 		printf 'export %s=%s\n' "${pair%% *}" "$(words "${pair#* }" | sed 1s/.//)"
 	done
 	printf 'ghost_verify=%s\n' "$(words "$health" | sed 1s/.//)"
+	as "$post_deploy_as" "$meta/post_deploy" '' "$meta/environment" "export GHOST_ACTION='rollback'"
+	[ -z "$program" ] || printf 'ghost_activate=%s\n' "$(words "$program" | sed 1s/.//)"
 }
 record() {
 	printf '%s\n' "generation=$generation" "run=$run" "release=$package" goal=boot \
@@ -303,7 +312,7 @@ prove() { # its health, until the deadline
 	done
 }
 healthy() {
-	as "$verify_as" '' "$verify_command" "$meta/environment"
+	as "$verify_as" '' "$verify_command" "$meta/environment" ''
 	[ -z "$verify_command" ] || limited "$attempt_timeout" "verify of $module" "$target" '' \
 		"${program:-$verify_command}" "$meta/environment" || return 1
 	[ -z "$verify_url" ] || (call fetch "$verify_url" "$attempt_timeout")
@@ -313,8 +322,17 @@ settle() { # the release is proven: the record says so, and old ones go
 	mark=$(sed -n 's/^fingerprint=//p' "$dir/.ghost/activations/$generation")
 	(call prune "$dir" "$target" "$keep" 1 "$mark" "$generation" "$package") || :
 }
+settled() { # ends an attempt that has nothing to do
+	(each must in_place) && exit 0
+	(each must behind) && return 0
+	(each must served) || die "what moved here last is later than MANIFEST, and serves nothing"
+	stop 3 "serves what came later than MANIFEST: left alone"
+}
 in_place() { # nothing is to be done for this module
 	whole && [ "${now##*/}" = "$package" ] && [ "$newest" -ge "$number" ]
+}
+served() { # the link leads to a release
+	now=$(readlink "$target") && [ "${now%/*}" = "$dir" ] && [ -d "$now" ]
 }
 behind() { # what this host has on record is not later than MANIFEST
 	newest
@@ -327,18 +345,24 @@ attempt() ( # makes the host serve MANIFEST
 	set -e
 	manifest
 	host=$(imds meta-data/instance-id) || host=$(uname -n)
-	(each must in_place) && exit 0
-	(each must behind) || stop 3 "serves what came later than MANIFEST: left alone"
+	settled
 	lock
-	store=$(get ID "$work/ID" && cat "$work/ID") || store=
-	whose=$(get "generations/$(printf %015d "$generation")" "$work/whose" &&
-		grep -xE '[0-9A-Za-z-]+' "$work/whose") || whose=$run
+	# Another run may have had it until now.
+	settled
+	get ID "$work/ID" || : >"$work/ID"
+	store=$(cat "$work/ID")
+	# The fence is that of the run which moved MANIFEST: it may have this host in its hands,
+	# too; and that of a boot before this one, which came no further.
+	whose=$run
+	! get "generations/$(printf %015d "$generation")" "$work/whose" ||
+		whose=$(grep -xE '[0-9A-Za-z-]+' "$work/whose") || whose=$run
+	number='' last=''
+	{ read -r number last; } 2>/dev/null <"$own/fence" || :
+	[ "$number" != "$generation" ] || whose=$last
 	: >"$work/records"
 	: >"$work/moves"
 	each bring
-	kill -0 "$locker" || die "another run took the lock over"
 	eval "set -- $(cat "$work/records")"
-	# The fence is that of the run which moved MANIFEST: it may have this host in its hands, too.
 	(call record_moves "$app_dir" "$generation" "$whose" moved "$@") 2>"$work/said" ||
 		die "$(last "$work/said")"
 	eval "set -- $(cat "$work/moves")"
@@ -358,8 +382,14 @@ back() ( # takes back what an attempt has moved before it failed
 		[ "$has" = restored,post_deploy ] || continue
 		release=$(readlink "$target") module=${release%/*}
 		module=${module##*/} meta=${release%/*}/.ghost/${release##*/}
-		limited "$post_deploy" "post_deploy of $module" "$target" "$meta/post_deploy" '' \
-			"$meta/environment" GHOST_ACTION=rollback || say "post_deploy of $module failed on the way back"
+		post_deploy_as=
+		[ ! -f "$meta/boot" ] || . "$meta/boot"
+		file=$meta/post_deploy
+		as "$post_deploy_as" "$file" '' "$meta/environment" "export GHOST_ACTION='rollback'"
+		[ -z "$program" ] || file=
+		limited "$post_deploy" "post_deploy of $module" "$target" "$file" "$program" \
+			"$meta/environment" GHOST_ACTION=rollback ||
+			say "post_deploy of $module failed on the way back"
 	done <"$work/restored"
 	rm "$work/moving"
 )
@@ -406,8 +436,8 @@ while :; do
 	why=$(cat "$work/why" 2>/dev/null)
 	case $status in
 	0)
-		now=$(cut -d: -f1,2,5 "$work/MANIFEST" | tr '\n' ' ')
-		[ "$now" != "$before" ] || finish 0 "serves $(cut -d: -f2 "$work/MANIFEST" | tr '\n' ' ')"
+		now=$(cut -d: -f1,2,5 "$work/lines" | tr '\n' ' ')
+		[ "$now" != "$before" ] || finish 0 "serves $(cut -d: -f2 "$work/lines" | tr '\n' ' ')"
 		before=$now
 		continue
 		;;

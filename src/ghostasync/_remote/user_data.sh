@@ -9,6 +9,7 @@ to=${GHOSTASYNC_BOOT:-/var/lib/ghostasync/boot}
 mkdir -p "${to%/*}" && work=$(mktemp -d "${to%/*}/work.XXXXXX") || exit 1
 unfit() {
 	echo "ghostasync boot: failed: $*" >&2
+	[ -z "$hook" ] || tell_group ABANDON || echo "ghostasync boot: Auto Scaling was not told" >&2
 	rm -rf "$work"
 	exit 1
 }

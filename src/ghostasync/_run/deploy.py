@@ -26,8 +26,9 @@ from .suspension import Suspension
 
 __all__ = ["deploy", "make_releases", "revert"]
 
-COMMIT_SECONDS: Final = 60
-"""Seconds that the store has to move MANIFEST; without it the fleet goes back."""
+COMMIT_SECONDS: Final = 120
+"""Seconds that the store has to move MANIFEST; without it the fleet goes back. A writer
+that sleeps in its turn is waited for a minute (stores/_s3_writes.py)."""
 
 
 async def deploy(

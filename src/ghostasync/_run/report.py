@@ -65,6 +65,7 @@ def sum_up(
         hosts={ctx.name: _host(ctx, reason, record) for ctx in hosts},
         waves=tuple(wave.hosts for wave in state.waves),
         nbytes=sum(ctx.attempt.sent for ctx in hosts),
+        fetched=sum(ctx.attempt.fetched for ctx in hosts),
         skew=fleet.skew,
         seconds=round(seconds, 3),
         log=str(record.folder),

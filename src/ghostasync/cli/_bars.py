@@ -190,6 +190,8 @@ def _going_back(board: Board) -> int:
 
 
 def _transfer(board: Board) -> str:
+    if board.fetched and not board.nbytes:
+        return f"{size(board.fetched)} by hosts"
     words, rate, done = size(board.nbytes), board.rate, board.upload_fraction
     if not rate:
         return words

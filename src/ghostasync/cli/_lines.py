@@ -98,8 +98,10 @@ def _overlap(known: Sequence[str], lines: Sequence[str]) -> int:
 def _host(event: e.HostEvent) -> list[str]:
     texts = [_WORDS[type(event)]] if type(event) in _WORDS else []
     match event:
-        case e.Uploaded(nbytes=0):
+        case e.Uploaded(nbytes=0, fetched=0):
             texts = ["has the release already"]
+        case e.Uploaded(nbytes=0, fetched=nbytes, seconds=seconds):
+            texts = [f"fetched {size(nbytes)} in {span(seconds)}"]
         case e.Uploaded(nbytes=nbytes, seconds=seconds):
             texts = [f"uploaded {size(nbytes)} in {span(seconds)}"]
         case e.Drained() | e.Undrained():

@@ -44,7 +44,7 @@ class PackageFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._verified: dict[str, tuple[int, int, int]] = {}
+        self._verified: dict[str, tuple[int, ...]] = {}
         self._verifying = threading.Lock()
 
     def reserve(self, module: str, commit: str) -> str:
@@ -147,7 +147,7 @@ class PackageFolder:
         # inode, size or time, is read again.
         with self._verifying:
             facts = path.stat()
-            stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+            stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
             if self._verified.get(package_id) == stamp:
                 return path
             digest = _files.sha256(path)

@@ -54,6 +54,11 @@ class Signatures:
     put: Callable[[str, bytes], Awaitable[None]]
     _valid: set[str] = attrs.field(factory=set, init=False)
 
+    @property
+    def asks(self) -> bool:
+        """Whether what is not signed is refused."""
+        return self.trust is not None and self.trust.asks
+
     async def keep_package(self, package: Package) -> None:
         """Sign a package that is about to be published."""
         await self._keep(_of_package, package)
@@ -97,7 +102,7 @@ class Signatures:
             await self._keep(_of_environment, each)
         new = {each.package: each for each in environments}
         # MANIFEST as it is gets the new environments a moment before it moves.
-        for lines in (before, moved):
+        for lines in filter(None, (before, moved)):
             kept = await _environments(lines, known) | new
             await self._keep(_of_manifest, lines, kept)
 
@@ -186,7 +191,7 @@ def _of_environment(app: App, environment: Environment) -> bytes:
 def _of_manifest(
     app: App, lines: Sequence[ManifestLine], environments: Mapping[str, Environment]
 ) -> bytes:
-    texts = _texts.join_manifest(lines).splitlines()
+    texts = _texts.join_manifest(lines).removesuffix("\n").split("\n")
     digests = (_digest(environments.get(line.package)) for line in lines)
     pairs = zip(texts, digests, strict=True)
     return _statement("MANIFEST", app, *(f"{text}:{digest}" for text, digest in pairs))

@@ -11,6 +11,7 @@ A store that is a folder on this machine, or on a filesystem it shares.
     runs/<run>/…           journal, report, logs: a run here writes into it directly
     runs/by-generation/    <number>-<run>, an empty file for each that was reserved
     boot/<sha256>          a script that user data of hosts names
+    generations/<number>   the run that has it
     signatures/<sha256>    of what is signed, by the digest of its statement
     ../ACTIVE              which color is active, and who said so; both colors have it
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
@@ -358,15 +360,18 @@ class DirectoryPackages:
         """
         Return the path of a package's archive, whose digest was checked.
 
-        The path is the store's own file: nothing is put *into* another folder. The file
-        is read once per store object, and again only after it has changed.
+        The path is the store's own file, which is read once per store object, and again
+        only after it has changed. Where signatures are asked for, others may write
+        there: then a copy is put *into* another folder, as a bucket does it.
 
         Raises:
             StoreError: The archive is not what was published.
         """
-        del into
-        await self.package(package_id)
-        return await self._folder.call(self._packages.archive, package_id)
+        package = await self.package(package_id)
+        archive = await self._folder.call(self._packages.archive, package_id)
+        if not self._signatures.asks:
+            return archive
+        return await self._folder.call(_copy, archive, into, package.sha256)
 
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
         """
@@ -435,6 +440,10 @@ class DirectoryRunLog:
         generation = next(n for n in count(max(1, lowest)) if n not in taken)
         marker = self._markers / _texts.marker_of(run, generation)
         marker.touch(0o600, exist_ok=False)
+        # Where a host that boots reads whose number it is.
+        numbers = self._folder.root / "generations"
+        _files.make_folder(numbers)
+        _files.write(numbers / f"{generation:015d}", f"{run}\n".encode())
         _files.flush(self._markers)
         return generation
 
@@ -468,6 +477,23 @@ def _freeze(path: Path, freeze: Freeze | None) -> None:
         return
     _files.make_folder(path.parent)
     _files.write(path, _texts.dump(freeze))
+
+
+def _copy(archive: Path, into: Path, sha256: str) -> Path:
+    """Return a copy of *archive* in the folder *into*, once its digest is right."""
+    path = into / archive.name
+    if path.exists() and _files.sha256(path) == sha256:
+        return path
+    _files.make_folder(into)
+    part = into / f".{archive.name}.{secrets.token_hex(4)}{_files.TEMPORARY}"
+    try:
+        shutil.copyfile(archive, part)
+        if _files.sha256(part) != sha256:
+            raise StoreError(f"{archive} was changed while it was read")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def _append(path: Path, at: int, data: bytes) -> None:

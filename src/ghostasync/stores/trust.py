@@ -128,9 +128,13 @@ class Trust:
             StoreError: Nobody has; *what* begins the text.
         """
         text, signers = self._allowed()
-        names = {*_names(text), *_certified(signature)}
+        public, namespace = _parts(signature)
+        names = {*_names(text), *_certified(public)}
         try:
-            if any(validate_sshsig(statement, signature, n, signers) for n in names):
+            # The library believes whatever the signature says that it is for.
+            if namespace == NAMESPACE and any(
+                validate_sshsig(statement, signature, n, signers) for n in names
+            ):
                 return
         except ValueError:
             pass  # no signature at all
@@ -230,12 +234,21 @@ def _names(text: str) -> Iterator[str]:
                     yield pattern.replace("*", "").replace("?", "x") or "x"
 
 
-def _certified(signature: bytes) -> Iterator[str]:
-    """Return the names in the certificate of a signature, where it has one."""
+def _parts(signature: bytes) -> tuple[bytes, str]:
+    """Return the public key in a signature, and what it says that it is for."""
     try:
         blob = base64.b64decode(b"".join(signature.split(b"\n")[1:-2]), validate=True)
         (size,) = struct.unpack_from(">I", blob, 10)
-        public = blob[14 : 14 + size]
+        at = 14 + size
+        (length,) = struct.unpack_from(">I", blob, at)
+        return blob[14:at], blob[at + 4 : at + 4 + length].decode("ascii", "replace")
+    except (binascii.Error, struct.error):
+        return b"", ""
+
+
+def _certified(public: bytes) -> Iterator[str]:
+    """Return the names in a public key that is a certificate."""
+    try:
         (size,) = struct.unpack_from(">I", public)
         kind = public[4 : 4 + size]
         if b"-cert-" in kind:
@@ -243,5 +256,5 @@ def _certified(signature: bytes) -> Iterator[str]:
             certificate = asyncssh.import_certificate(line)
             if isinstance(certificate, SSHOpenSSHCertificate):
                 yield from certificate.principals
-    except (binascii.Error, struct.error, ValueError):
+    except (struct.error, ValueError):
         return

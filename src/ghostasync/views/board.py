@@ -88,6 +88,7 @@ class Board(RunState[HostRow]):
     waiting: e.LockAwaited | None = None
     waiting_since: float = 0.0
     nbytes: int = 0
+    fetched: int = 0
     uploaded: int = 0
     switched: int = 0
     began: float = 0.0
@@ -276,7 +277,8 @@ class Board(RunState[HostRow]):
         self.waiting = None
         match event:
             case e.Uploaded():
-                row.nbytes = event.nbytes
+                row.nbytes = event.nbytes or event.fetched
+                self.fetched += event.fetched
                 self.uploaded += 1
             case e.Failed(locked=True) if not self.stopped:
                 # The run may wait for the host, which has not failed then.

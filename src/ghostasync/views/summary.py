@@ -153,7 +153,10 @@ def success(report: Report, board: Board) -> str:
         )
     elif live > 1:
         parts.append(f"old and new together for {span(report.skew)}")
-    parts.append(f"{size(report.nbytes)} sent")
+    if report.nbytes or not report.fetched:
+        parts.append(f"{size(report.nbytes)} sent")
+    if report.fetched:
+        parts.append(f"{size(report.fetched)} fetched by hosts")
     return "; ".join(parts)
 
 

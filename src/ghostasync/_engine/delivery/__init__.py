@@ -22,7 +22,8 @@ class Delivery(Protocol):
         """
         Return when the release is whole on the host, and on its disk.
 
-        Bytes that go over the network are counted in ``ctx.attempt.sent`` as they go.
+        Bytes that are sent from here are counted in ``ctx.attempt.sent`` as they go,
+        those that the host fetches in ``ctx.attempt.fetched``.
 
         Raises:
             Refused: The package cannot be read here.

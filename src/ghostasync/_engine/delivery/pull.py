@@ -66,6 +66,7 @@ class Pull:
             feed=_line(url),
             output=said.feed,
         )
+        ctx.attempt.fetched += release.package.nbytes
         tell_warnings(ctx, said.text())
 
 

@@ -99,6 +99,8 @@ async def check(ctx: HostRun) -> e.Checked:
             unfit = [text for text in (await no_way_to_store(ctx),) if text]
     if unfit := [*unfit, *_moved_meanwhile(ctx, ctx.attempt.facts)]:
         raise Refused(ctx.name, "; ".join(unfit))
+    if ctx.run.plan.store.signers and "ssh-keygen" not in ctx.attempt.facts.tools:
+        ctx.warn("ssh-keygen is missing: it could not boot from a store that is signed")
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
 

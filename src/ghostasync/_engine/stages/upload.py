@@ -99,6 +99,7 @@ async def upload(ctx: HostRun) -> e.Uploaded | e.Unchanged | e.Resumed:
     return e.Uploaded(
         ctx.name,
         nbytes=ctx.attempt.sent - before,
+        fetched=ctx.attempt.fetched,
         seconds=anyio.current_time() - started,
     )
 
@@ -182,6 +183,9 @@ def no_room(ctx: HostRun, packages: Sequence[Package]) -> str:
         return ""
     root, cure = ctx.paths.root, "make room, or lower layout.keep"
     need = sum(package.unpacked for package in packages) + _SPARE_BYTES
+    if ctx.run.plan.rollout.transfer != "push":
+        # One that is fetched is on the disk before it is unpacked.
+        need += max(package.nbytes for package in packages)
     free = ctx.known.free_bytes
     if free is not None and free < need:
         have, need = free >> 20, need >> 20

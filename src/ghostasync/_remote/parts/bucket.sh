@@ -1,6 +1,7 @@
 #!/bin/sh
-# Part of boot and user_data: reads what is in the store. They name it ($bucket, $origin,
-# $folder, $region), have a folder $work, and say what `later` and `unfit` do.
+# Part of boot and user_data: reads what is in the store, and tells Auto Scaling. They name
+# the store ($bucket, $origin, $folder, $region), have a folder $work, and say what `later`
+# and `unfit` do.
 # shellcheck disable=SC2154,SC2086,SC2046,SC2059,SC2015  # lists, formats; as it is meant
 last() { sed '/^$/d' "$1" 2>/dev/null | tail -n 1; }
 clock() { # waits until the clock is set: no request would be taken before
@@ -31,8 +32,13 @@ hmac() { # of the text $2 with the key $1, in hex, as RFC 2104 has it
 	inner=$({ printf "$(printf '\\%03o' $inner)" && printf %s "$2"; } | sha)
 	{ printf "$(printf '\\%03o' $outer)" && printf %s "$inner" | bytes; } | sha
 }
-escaped() { # as a part of a query; other letters have no place in what is passed here
-	printf %s "$1" | sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g; s/:/%3A/g; s/ /%20/g'
+escaped() { # as a part of a query
+	for byte in $(printf %s "$1" | hex | sed 's/../& /g'); do
+		case $byte in
+		2[de] | 3[0-9] | [46][1-9a-f] | [57][0-9a] | 5f | 7e) printf "\\$(printf %03o "0x$byte")" ;;
+		*) printf %%%s "$byte" | tr a-f A-F ;;
+		esac
+	done
 }
 
 metadata=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}
@@ -74,23 +80,44 @@ x-amz-date:$now
 	printf '%s\n%sauthorization: AWS4-HMAC-SHA256 %s\n' "$2$3${4:+?$4}" "$headers" \
 		"Credential=$access/$scope, SignedHeaders=$names, Signature=$signature"
 }
+zone() { # the domain of the region's services
+	case $region in cn-*) echo amazonaws.com.cn ;; *) echo amazonaws.com ;; esac
+}
 address() { # of the store's object $1
 	[ "$bucket" ] || { echo "$origin$folder/$1" && return; }
 	credentials
 	at=$origin
-	[ "$at" ] || at=https://$bucket.s3.$region.amazonaws.com
+	[ "$at" ] || at=https://$bucket.s3.$region.$(zone)
 	signed s3 "$at" "$folder/$1" '' UNSIGNED-PAYLOAD
 }
 curled() { # FILE: what is at the address on stdin; prints the status of HTTP
-	sed '1s/.*/url = "&"/; 2,$s/.*/header = "&"/' | curl -sSL -K - --connect-timeout 5 -m 60 \
-		-o "$1" -w '%{http_code}' 2>"$work/curl"
+	sed '1s/.*/url = "&"/; 2,$s/.*/header = "&"/' |
+		curl -sSL --path-as-is -K - --connect-timeout 5 -m 60 -w '%{http_code}' \
+			-o "$1" 2>"$work/curl"
 }
 get() { # KEY FILE: an object of the store; 1 where there is none
 	link=$(address "$1") || exit
 	code=$(printf '%s\n' "$link" | curled "$2") || later "the store: $(last "$work/curl")"
 	case $code in
-	200) ;;
-	404) return 1 ;;
-	*) later "the store: $1: HTTP $code $(sed -n 's,.*<Code>\(.*\)</Code>.*,\1,p' "$2")" ;;
+	200) return 0 ;;
+	404) rm -f "$2" && return 1 ;;
 	esac
+	said=$(sed -n 's,.*<Code>\([A-Za-z]*\)</Code>.*,\1,p' "$2")
+	rm -f "$2"
+	later "the store: $1: HTTP $code $said"
+}
+tell_group() { # completes the lifecycle action of this instance, with the result $1
+	case $(imds meta-data/autoscaling/target-lifecycle-state) in
+	'' | InService) ;;
+	*) return 0 ;; # on its way into a warm pool: nobody waits for it yet
+	esac
+	(
+		credentials
+		at=${AWS_ENDPOINT_URL_AUTO_SCALING:-https://autoscaling.$region.$(zone)}
+		query="Action=CompleteLifecycleAction&AutoScalingGroupName=$(escaped "$group")"
+		query="$query&InstanceId=$(imds meta-data/instance-id)&LifecycleActionResult=$1"
+		query="$query&LifecycleHookName=$(escaped "$hook")&Version=2011-01-01"
+		code=$(signed autoscaling "$at" / "$query" "$(sha </dev/null)" | curled "$work/told")
+		[ "$code" = 200 ] || { echo "HTTP $code" >>"$work/curl" && exit 1; }
+	)
 }
