@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -14,8 +15,8 @@ from ghostasync.model import Signing
 from tests._remote.shells import SHELLS
 
 
-def facts(plan: Plan, base_url: str = "", **store: object) -> dict[str, str]:
-    settings = StoreSettings(**store)  # type: ignore[arg-type]  # keys
+def facts(plan: Plan, base_url: str = "", **store: Any) -> dict[str, str]:
+    settings = StoreSettings(**store)
     return boot_facts(attrs.evolve(plan, store=settings), {}, base_url=base_url)
 
 
@@ -47,7 +48,7 @@ def facts(plan: Plan, base_url: str = "", **store: object) -> dict[str, str]:
     ],
 )
 def test_a_bucket_is_where_its_settings_say(
-    plan: Plan, store: dict[str, object], origin: str, folder: str
+    plan: Plan, store: dict[str, Any], origin: str, folder: str
 ) -> None:
     found = facts(plan, **store)
 
@@ -88,7 +89,7 @@ def test_a_folder_is_where_it_is_served(
     ],
 )
 def test_what_hosts_could_not_reach_is_refused(
-    plan: Plan, base_url: str, store: dict[str, object], said: str
+    plan: Plan, base_url: str, store: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(PlanError) as refused:
         facts(plan, base_url, **store)

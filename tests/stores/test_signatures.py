@@ -18,7 +18,13 @@ import pytest
 from ghostasync._s3.client import Bucket
 from ghostasync.errors import StoreError
 from ghostasync.model import App, Package, Revision, Signing, StoreSettings
-from ghostasync.protocols import Environment, ManifestLine, Store
+from ghostasync.protocols import (
+    ActiveColor,
+    ColorStore,
+    Environment,
+    ManifestLine,
+    Store,
+)
 from ghostasync.stores import DirectoryStore
 from ghostasync.stores import _signatures as signatures_module
 from ghostasync.stores.s3 import S3Store
@@ -129,10 +135,15 @@ async def ground(
     for name, value in server.environ.items():
         monkeypatch.setenv(name, value)
     await make_bucket(server)
-    url = f"s3://{BUCKET}/{secrets.token_hex(6)}"
+    top = secrets.token_hex(6)
+    url = f"s3://{BUCKET}/{top}/blue"
     async with AsyncExitStack() as stack:
-        bucket = Bucket(url, server.settings)
-        stack.push_async_callback(bucket.aclose)
+        whole = Bucket(f"s3://{BUCKET}", server.settings)
+        stack.push_async_callback(whole.aclose)
+
+        def full(key: str) -> str:
+            place = f"{top}/blue/{key}"
+            return place.replace("/blue/..", "")
 
         def opened(trust: Trust | None) -> Store:
             store = S3Store(url, server.settings, trust)
@@ -140,15 +151,15 @@ async def ground(
             return store
 
         async def read(key: str) -> bytes:
-            found = await bucket.get(key)
+            found = await whole.get(full(key))
             assert found is not None
             return found.data
 
         async def write(key: str, data: bytes | None) -> None:
             if data is None:
-                await bucket.delete([key])
+                await whole.delete([full(key)])
             else:
-                await bucket.put(key, data)
+                await whole.put(full(key), data)
 
         yield Ground(tmp_path, opened, read, write)
 
@@ -361,6 +372,24 @@ async def test_manifest_counts_while_an_environment_is_replaced(
     await ground.write("MANIFEST", manifest)
 
     assert (await ground.open(ground.trust()).manifest.read())[0].generation == 2
+
+
+async def test_the_active_color_is_the_one_that_was_signed(
+    ground: Ground, store: Store
+) -> None:
+    assert isinstance(store, ColorStore)
+    blue = ActiveColor("blue", 1, "run", "ann", "", 1.0)
+    await store.move_active_color(blue, None)
+    theirs = ground.open(ground.trust(key=""))
+    assert isinstance(theirs, ColorStore)
+    assert await theirs.active_color() == blue
+
+    with pytest.raises(StoreError, match=r"^store\.signers is set and store\.sign is"):
+        await theirs.move_active_color(attrs.evolve(blue, number=2), blue)
+
+    await edit(ground, "../ACTIVE", b"blue", b"green")
+    with pytest.raises(StoreError, match="ACTIVE has no signature"):
+        await theirs.active_color()
 
 
 @pytest.mark.parametrize("other", ["name", "env", "role", "color"])

@@ -132,7 +132,8 @@ async def _plan_one(
     if carried_out and goal.builds:
         await require_writable(basis.store)
     # Nobody is kept from going back: then MANIFEST stays, and the run says so.
-    if carried_out and goal.moves_manifest and not (goal.recalls or goal.only_back):
+    signs = goal.moves_manifest or isinstance(goal, Swap)
+    if carried_out and signs and not (goal.recalls or goal.only_back):
         await require_signing(basis.store)
     # Asked here and not with the plan: looks need no secrets, and nor does a rollback,
     # for hosts have them.

@@ -24,7 +24,7 @@ import attrs
 from .._local.together import at_once
 from ..errors import StoreError
 from ..model import App, Package
-from ..protocols import Environment, ManifestLine
+from ..protocols import ActiveColor, Environment, ManifestLine
 from . import _texts
 
 if TYPE_CHECKING:
@@ -80,6 +80,14 @@ class Signatures:
         """As :meth:`require_package`."""
         what = f"the environment of {environment.package} in {where}"
         await self._require(what, _of_environment, environment)
+
+    async def keep_color(self, active: ActiveColor) -> None:
+        """Sign the record of the active color that is about to be kept."""
+        await self._keep(_of_color, active)
+
+    async def require_color(self, active: ActiveColor, where: str) -> None:
+        """As :meth:`require_package`."""
+        await self._require(where, _of_color, active)
 
     async def keep_manifest(
         self,
@@ -186,6 +194,12 @@ def _of_environment(app: App, environment: Environment) -> bytes:
         f"package={environment.package}",
         f"environment={_digest(environment)}",
     )
+
+
+def _of_color(app: App, active: ActiveColor) -> bytes:
+    # Both colors have one record, so it is of neither.
+    record = hashlib.sha256(_texts.dump(active)).hexdigest()
+    return _statement("ACTIVE", attrs.evolve(app, color=""), f"record={record}")
 
 
 def _of_manifest(

@@ -13,7 +13,8 @@ A store that is a folder on this machine, or on a filesystem it shares.
     boot/<sha256>          a script that user data of hosts names
     generations/<number>   the run that has it
     signatures/<sha256>    of what is signed, by the digest of its statement
-    ../ACTIVE              which color is active, and who said so; both colors have it
+    ../ACTIVE              which color is active, and who said so; both colors have it,
+                           and its signatures in ../signatures
 
 All work on files happens in worker threads. MANIFEST has a lock, which holds across
 processes. Prune holds it too: a package that a move is about to name must not vanish
@@ -83,6 +84,8 @@ class DirectoryStore:
     def __init__(self, root: Path, trust: Trust | None = None) -> None:
         folder, packages = _Folder(root), PackageFolder(root / "packages")
         signatures = Signatures(trust, folder.signature, folder.keep_signature)
+        above = _Folder(root.parent)
+        self._of_colors = Signatures(trust, above.signature, above.keep_signature)
         self.url, self.trust = str(root), trust
         self.manifest = DirectoryManifest(folder, packages, signatures)
         self.packages = DirectoryPackages(folder, packages, signatures, self.manifest)
@@ -126,7 +129,10 @@ class DirectoryStore:
     async def active_color(self) -> ActiveColor | None:
         """Return the color that was moved to last; None where none ever was."""
         path, cure = self._folder.root.parent / _texts.ACTIVE, _texts.ACTIVE_CURE
-        return await self._folder.call(_said, path, ActiveColor, cure)
+        active = await self._folder.call(_said, path, ActiveColor, cure)
+        if active is not None:
+            await self._of_colors.require_color(active, str(path))
+        return active
 
     async def move_active_color(
         self, moved: ActiveColor, expected: ActiveColor | None
@@ -143,6 +149,7 @@ class DirectoryStore:
         async with above.locked():
             now = await self.active_color()
             _texts.require_same_color(now, expected, str(path))
+            await self._of_colors.keep_color(moved)
             await above.call(_files.write, path, _texts.dump(moved))
 
 

@@ -90,6 +90,9 @@ class S3Store:
         self.runs = S3RunLog(bucket, writer)
         self._bucket, self._writer = bucket, writer
         self._above = bucket.above()
+        self._of_colors = Signatures(
+            trust, partial(_kept, self._above), partial(_keep, self._above)
+        )
         self._above_writer = Writer(self._above)
         self._asking = anyio.Lock()
 
@@ -150,7 +153,11 @@ class S3Store:
 
     async def active_color(self) -> ActiveColor | None:
         """Return the color that was moved to last; None where none ever was."""
-        return self._color(await self._above.get(_texts.ACTIVE))
+        active = self._color(await self._above.get(_texts.ACTIVE))
+        if active is not None:
+            where = self._above.address(_texts.ACTIVE)
+            await self._of_colors.require_color(active, where)
+        return active
 
     async def move_active_color(
         self, moved: ActiveColor, expected: ActiveColor | None
@@ -162,6 +169,7 @@ class S3Store:
             StoreError: What was *expected* has moved, and stays; or the store failed.
         """
         name, done = self._above.address(_texts.ACTIVE), False
+        await self._of_colors.keep_color(moved)
         while not done:
             async with self._above_writer.alone() as write:
                 found = await self._above.get(_texts.ACTIVE)
