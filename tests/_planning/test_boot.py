@@ -32,6 +32,11 @@ def facts(plan: Plan, base_url: str = "", **store: Any) -> dict[str, str]:
             "/b.c/p/shop/prod/web",
         ),
         (
+            {"url": "s3://b.c/p", "region": "cn-north-1"},
+            "https://s3.cn-north-1.amazonaws.com.cn",
+            "/b.c/p/shop/prod/web",
+        ),
+        (
             {"url": "s3://b/p", "endpoint_url": "https://s3.example.com:443/"},
             "https://b.s3.example.com",
             "/p/shop/prod/web",
@@ -80,6 +85,10 @@ def test_a_folder_is_where_it_is_served(
         ("ftp://x/y", {"url": "store"}, "--base-url: hosts need"),
         ("https://user:pw@x/y", {"url": "store"}, "--base-url: hosts need"),
         ("https://x/y?z=1", {"url": "store"}, "--base-url: hosts need"),
+        ("https://x:99999/", {"url": "store"}, "--base-url: hosts need"),
+        ("http://[::1", {"url": "store"}, "--base-url: hosts need"),
+        ('http://h"x/', {"url": "store"}, "--base-url: hosts need"),
+        ("http://a b/", {"url": "store"}, "--base-url: hosts need"),
         ("", {"url": "s3://b.c/p"}, "store.region"),
         (
             "",

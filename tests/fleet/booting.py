@@ -105,11 +105,13 @@ def place(
     folder: Path,
     server: S3Server,
     tools: Sequence[Mapping[str, str]] = (),
+    modules: Sequence[str] = ("site",),
     **store: Any,
 ) -> Place:
     fleet = start(2, tools=tools)
-    town = Town(SampleApp.create(folder, fleet, "site"))
-    person = town.moves_in("ann", secrets={"TOKEN": SECRET, **server.environ})
+    town = Town(SampleApp.create(folder, fleet, *modules))
+    secret = {"TOKEN": SECRET, **server.environ}
+    person = town.moves_in("ann", secrets=secret, modules=modules)
     url = f"s3://{BUCKET}/{secrets.token_hex(4)}"
     settings: StoreSettings = attrs.evolve(server.settings, url=url, **store)
     person.change(store=settings, hosts=fleet.hosts[:-1])

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from ghostasync import Script, StoreSettings
+from ghostasync import Script, StoreSettings, Verify
 from ghostasync._s3.client import Bucket
 from ghostasync.model import Signing
 from tests.fleet.booting import assert_same, in_thread, place
@@ -413,6 +413,39 @@ def test_a_boot_that_failed_is_tried_again_and_as_the_users_that_were_named(
     # A run that comes later finds all that it needs for its own way back.
     here.person.change(hosts=here.town.sample.fleet.hosts)
     assert here.person.status.exit == 0, here.person.status.stdout
+
+
+def test_a_host_that_went_down_half_way_goes_on_when_it_is_up_again(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    """Its records have one number for all modules, and MANIFEST one for each."""
+    here = place(sshd_fleet, tmp_path, server, modules=("site", "worker"))
+    healthy = '[ "$GHOST_HOST" = h1 ] || [ -e /ghost/well ]'
+    here.person.module(verify=Verify(command=healthy, interval=0.2))
+    here.person.deploys("1")
+    newer = here.town.note("1", here.person("deploy", "worker", "--force"))
+    assert newer.exit == 0, newer.stderr
+    fleet = here.town.sample.fleet
+    thread = threading.Thread(target=here.boots)
+    thread.start()
+    own = fleet.path(here.bare, "/ghost/shop/prod/web/blue/.ghost")
+    while not (own / "boot.log").exists() or "verify of site in" not in here.log():
+        time.sleep(0.05)
+    names = "[b]oot-|[g]host-"
+    each = f'grep -qsE "{names}" $p/cmdline && kill -KILL ${{p#/proc/}}'
+    fleet.shell(here.bare, f"for p in /proc/[0-9]*; do {each} || :; done")
+    thread.join()
+    fleet.path(here.bare, "/ghost/well").touch()
+
+    booted = here.boots()
+
+    assert booted.returncode == 0, booted.stdout + here.log()
+    assert "left alone" not in booted.stdout
+    for name in ("site", "worker"):
+        assert here.town.serves(name) == here.town.all_on("1")
+        trace = here.town.sample.trace(here.bare, name)
+        assert trace[-1][0] == "post_deploy"
+    assert "as before" in here.boots().stdout
 
 
 def test_of_two_boots_at_once_one_waits_for_the_other(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
@@ -95,7 +96,8 @@ def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, s
             raise PlanError(
                 "store.region: is needed for a bucket with dots in its name"
             )
-        origin = f"https://s3.{plan.store.region}.amazonaws.com"
+        china = ".cn" * plan.store.region.startswith("cn-")
+        origin = f"https://s3.{plan.store.region}.amazonaws.com{china}"
     if by_path:
         folder = f"{quote(bucket)}/{folder}"
     return {
@@ -115,17 +117,21 @@ def _origin(url: str, where: str, *, path: bool = False) -> str:
     """
     if not url:
         return ""
-    parts = urlsplit(url)
+    text = 'hosts need "http://…" or "https://…", without a user and without "?"'
+    try:
+        parts = urlsplit(url)
+        port, name = parts.port, parts.hostname or ""
+    except ValueError:
+        raise PlanError(f"{where}: {text}") from None
     more = parts.query or parts.fragment or parts.username is not None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or more:
-        text = 'hosts need "http://…" or "https://…", without a user and without "?"'
+    named = re.fullmatch(r"[A-Za-z0-9._:%-]+", name)
+    if parts.scheme not in {"http", "https"} or not named or more:
         raise PlanError(f"{where}: {text}")
     if parts.path.strip("/") and not path:
         raise PlanError(f"{where}: hosts that boot need one without a path")
     usual = {"http": 80, "https": 443}[parts.scheme]
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = "" if parts.port in {None, usual} else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
+    host = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{host}" + ("" if port in {None, usual} else f":{port}")
 
 
 def _signers(plan: Plan, environ: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ app_dir=$root/$app_path
 own=$app_dir/.ghost
 mkdir -p "$own" && chmod 700 "$own" && work=$(mktemp -d "$own/boot.$$.XXXXXX") || exit 1
 # What one that was killed has left holds secrets.
-for old in "$own"/boot.*.*; do
+for old in "$own"/boot.[0-9]*.??????; do
 	pid=${old#"$own/boot."}
 	kill -0 "${pid%%.*}" 2>/dev/null || rm -rf "$old"
 done
@@ -49,7 +49,8 @@ stop() { # ends an attempt with the status $1, and leaves word why
 later() { stop 75 "$@"; }
 die() { stop 1 "$@"; }
 finish() { # the only way out: tells Auto Scaling, and ends what is under way
-	trap '' HUP INT TERM
+	# Not ignored: what is started from here on has to be able to end by a signal.
+	trap : HUP INT TERM
 	status=$1 result=CONTINUE
 	shift
 	[ ! -e "$work/moving" ] || back
@@ -62,7 +63,7 @@ finish() { # the only way out: tells Auto Scaling, and ends what is under way
 	exit "$status"
 }
 leave() { # gives the lock back
-	[ ! -f "$work/locker" ] || kill "$(cat "$work/locker")" 2>/dev/null
+	[ ! -f "$work/locker" ] || kill -s KILL "$(cat "$work/locker")" 2>/dev/null
 	rm -f "$work/locker" "$work/locked"
 }
 beats=
@@ -138,8 +139,11 @@ scripted() { # KEY SECONDS CWD ENVIRONMENT: the release's own script, where it h
 }
 lock() { # holds the app on this host as a run does, for as long as this script lives
 	holder="run $run by boot on $host since $(date -u '+%Y-%m-%d %H:%M:%S UTC') as $host"
-	(call lock "$app_dir" "$holder" "$run" "$word" 90 30 <"$work/beats") \
-		>"$work/locked" 2>"$work/refused" &
+	# It outlives a signal to the whole group, for a way back needs the lock.
+	(
+		trap '' HUP INT TERM
+		call lock "$app_dir" "$holder" "$run" "$word" 90 30 <"$work/beats"
+	) >"$work/locked" 2>"$work/refused" &
 	locker=$!
 	echo "$locker" >"$work/locker"
 	until grep -qs '^locked' "$work/locked"; do
@@ -165,14 +169,14 @@ well_formed() {
 		LINE
 }
 # What the host has of its own counts: who came later than MANIFEST knows better.
-newest() { # sets newest: the number of the last move of $dir that stands, by this instance
-	newest=0 live=
+newest() { # sets newest and brought: number and release of the last move of $dir that stands
+	newest=0 live='' brought=
 	for record in $(ls "$dir/.ghost/activations" 2>/dev/null | grep -x '[0-9]*' | sort -rn); do
 		file=$dir/.ghost/activations/$record
 		grep -qxF "instance=$instance" "$file" || continue
 		! grep -q '^outcome=reverted' "$file" || continue
-		newest=$record
-		! grep -q '^outcome=live' "$file" || live=$(sed -n 's/^release=//p' "$file")
+		newest=$record brought=$(sed -n 's/^release=//p' "$file")
+		! grep -q '^outcome=live' "$file" || live=$brought
 		return 0
 	done
 }
@@ -272,7 +276,7 @@ proven_gzip() { # its digest is signed by itself: MANIFEST knows that of the oth
 # But for variables that change with each run: see digest() in _build/environment.py.
 lasting() {
 	value="='\([^']*'\\\\''\)*[^']*'\$/d"
-	sed -e "/^export GHOST_ACTION$value" -e "/^export GHOST_MODULE_USER$value" \
+	LC_ALL=C sed -e "/^export GHOST_ACTION$value" -e "/^export GHOST_MODULE_USER$value" \
 		-e "/^export GHOST_MODULE_REV$value"
 }
 environment() {
@@ -324,7 +328,7 @@ settle() { # the release is proven: the record says so, and old ones go
 }
 settled() { # ends an attempt that has nothing to do
 	(each must in_place) && exit 0
-	(each must behind) && return 0
+	(each must behind) && no_fence && return 0
 	(each must served) || die "what moved here last is later than MANIFEST, and serves nothing"
 	stop 3 "serves what came later than MANIFEST: left alone"
 }
@@ -336,7 +340,13 @@ served() { # the link leads to a release
 }
 behind() { # what this host has on record is not later than MANIFEST
 	newest
-	[ "$newest" -le "$number" ] || [ "$live" = "$package" ]
+	[ "$newest" -le "$number" ] || [ "$brought" = "$package" ]
+}
+no_fence() { # no run has moved links here, or is about to, that is later than MANIFEST
+	fence='' last=''
+	{ read -r fence last; } 2>/dev/null <"$own/fence" || :
+	case $fence in *[!0-9]* | ????????????????*) die "$own/fence is damaged" ;; esac
+	[ "${fence:-0}" -le "$generation" ]
 }
 
 # --- An attempt -------------------------------------------------------------------------
@@ -350,15 +360,13 @@ attempt() ( # makes the host serve MANIFEST
 	# Another run may have had it until now.
 	settled
 	get ID "$work/ID" || : >"$work/ID"
-	store=$(cat "$work/ID")
+	store=$(grep -xE '[0-9A-Za-z-]+' "$work/ID" | head -n 1) || store=
 	# The fence is that of the run which moved MANIFEST: it may have this host in its hands,
 	# too; and that of a boot before this one, which came no further.
 	whose=$run
 	! get "generations/$(printf %015d "$generation")" "$work/whose" ||
 		whose=$(grep -xE '[0-9A-Za-z-]+' "$work/whose") || whose=$run
-	number='' last=''
-	{ read -r number last; } 2>/dev/null <"$own/fence" || :
-	[ "$number" != "$generation" ] || whose=$last
+	[ "$fence" != "$generation" ] || whose=$last
 	: >"$work/records"
 	: >"$work/moves"
 	each bring
@@ -429,6 +437,7 @@ ends=$(($(date +%s) + wait)) refused=0
 pause=1 before=
 while :; do
 	# Not a condition: a shell ignores errors there.
+	rm -f "$work/why"
 	attempt
 	status=$?
 	[ "$status" -eq 0 ] || back
@@ -442,7 +451,12 @@ while :; do
 		continue
 		;;
 	3) finish 0 "$why" ;;
-	75) [ "$(date +%s)" -lt "$ends" ] || finish 1 "failed: $why" ;;
+	75)
+		if [ "$(date +%s)" -ge "$ends" ]; then
+			[ -z "$before" ] || finish 0 "serves $before; the store did not say so again: $why"
+			finish 1 "failed: $why"
+		fi
+		;;
 	76)
 		refused=$((refused + 1))
 		[ "$refused" -lt 3 ] || finish 1 "failed: $why"

@@ -38,11 +38,13 @@ class Health:
     """
     State of a target, by the words of AWS.
 
-    *serves* is whether it gets visitors, *alone* whether none is at work there.
+    *serves* is whether it gets visitors at all of its ports, *visited* whether at any
+    of them, *alone* whether none is at work there.
     """
 
     text: str
     serves: bool = False
+    visited: bool = False
     alone: bool = False
 
 
@@ -173,7 +175,7 @@ class PoolBalancer:
                 and other != target
                 and (pool.name, other) not in self._removed
             ]
-            if members.get(target, ABSENT).serves and not left:
+            if members.get(target, ABSENT).visited and not left:
                 text = f"{target} is the last target that takes visitors"
                 raise HostError(host.name, f"{pool.name}: {text}")
 

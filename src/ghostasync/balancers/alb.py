@@ -132,5 +132,6 @@ def _health(states: Sequence[Mapping[str, str]]) -> Health:
     return Health(
         worst["State"] + (f" ({why})" if why else ""),
         serves=all(s["State"] == "healthy" for s in states),
+        visited=any(s["State"] == "healthy" for s in states),
         alone=all(s["State"] == "unused" for s in states),
     )

@@ -134,5 +134,6 @@ def _health(state: Mapping[str, str]) -> Health:
     return Health(
         name + (f" ({why})" if why != "N/A" else ""),
         serves=name == "InService" and not leaves,
+        visited=name == "InService" and not leaves,
         alone=name == "OutOfService" and not leaves,
     )

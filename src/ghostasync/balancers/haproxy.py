@@ -221,12 +221,18 @@ class HAProxy:
         untold = access.host.name in self._untold
         self._untold.discard(access.host.name)
         failures: list[HostError] = []
+
+        # At the same time: one HAProxy whose checks do not pass keeps no other.
+        async def use(server: _Server) -> None:
+            try:
+                await _until_used(server)
+            except HostError as exc:
+                failures.append(exc)
+
         with anyio.move_on_after(access.seconds) as scope:
-            for server in self._servers(access.host):
-                try:
-                    await _until_used(server)
-                except HostError as exc:
-                    failures.append(exc)
+            async with anyio.create_task_group() as tasks:
+                for server in self._servers(access.host):
+                    tasks.start_soon(use, server)
         if failures and not untold:
             raise failures[0]
         if scope.cancelled_caught:

@@ -237,7 +237,8 @@ def _names(text: str) -> Iterator[str]:
 def _parts(signature: bytes) -> tuple[bytes, str]:
     """Return the public key in a signature, and what it says that it is for."""
     try:
-        blob = base64.b64decode(b"".join(signature.split(b"\n")[1:-2]), validate=True)
+        lines = signature.strip().splitlines()
+        blob = base64.b64decode(b"".join(lines[1:-1]), validate=True)
         (size,) = struct.unpack_from(">I", blob, 10)
         at = 14 + size
         (length,) = struct.unpack_from(">I", blob, at)
