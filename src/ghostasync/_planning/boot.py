@@ -68,12 +68,13 @@ def _place(plan: Plan, environ: Mapping[str, str], base_url: str) -> dict[str, s
     """Return where hosts find the store: in a bucket, or at an address without keys."""
     url = store_url(plan.store, environ, plan.base)
     if base_url:
+        origin = _origin(base_url, "--base-url", path=True)
         path = urlsplit(base_url).path
         by_digest = "1" if url.startswith("s3://") else ""
         folder = f"{quote(path.rstrip('/'), safe='/%')}/{quote(app_path(plan.app))}"
         return {
             "bucket": "",
-            "origin": _origin(base_url, "--base-url", path=True),
+            "origin": origin,
             "folder": folder,
             "by_digest": by_digest,
         }
