@@ -109,7 +109,14 @@ async def test_a_connection_to_a_bastion_that_dies_takes_only_its_hosts_with_it(
 def served(fleet: SshdFleet, host: str) -> list[int]:
     """Return the processes of a host that serve a connection each, oldest first."""
     found = fleet.processes(host)
-    return sorted(pid for pid in found if command_line(pid).startswith("sshd: root"))
+    mine = [pid for pid in found if command_line(pid).startswith("sshd: root")]
+    # By when they were started: numbers begin anew once all are used up.
+    return sorted(mine, key=started)
+
+
+def started(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19])
 
 
 async def test_a_login_that_a_bastion_refuses_is_not_tried_for_each_host(
