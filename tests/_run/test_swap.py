@@ -105,7 +105,8 @@ class Colors:
 
 
 @pytest.fixture
-async def colors(tmp_path: Path) -> Colors:
+async def colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Colors:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     plan = six_hosts(tmp_path)
     hosts = FakeHosts()
     plans: list[Plan] = []
