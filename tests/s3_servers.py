@@ -8,6 +8,7 @@ process that started them.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -17,11 +18,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
+import pytest
 
 from ghostasync.model import StoreSettings
 from tests.fleet.ports import reserve
@@ -34,6 +37,8 @@ HOME: Final = Path(
 """The folder of the virtual environments; they stay, for the next run of the tests."""
 
 START_SECONDS: Final = 60
+T = TypeVar("T")
+
 BUCKET: Final = "fleet"
 VERSIONED: Final = "versioned"
 
@@ -88,6 +93,15 @@ def client(server: S3Server) -> Any:
         aws_access_key_id=server.key,
         aws_secret_access_key=server.secret,
     )
+
+
+def apart(work: Coroutine[Any, Any, T], server: S3Server | None = None) -> T:
+    """Return what comes of *work*, in a loop of its own, signed in to *server*."""
+    environ = server.environ if server else {}
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        return thread.submit(asyncio.run, work).result()
 
 
 def installed(*packages: str) -> Path:

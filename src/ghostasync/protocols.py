@@ -41,6 +41,7 @@ __all__ = [
     "PartialBalancer",
     "RunLog",
     "Session",
+    "SignedStore",
     "Source",
     "Store",
     "SuspendableInventory",
@@ -556,6 +557,23 @@ class BootStore(Protocol):
 
         Raises:
             StoreError: The store failed.
+        """
+
+
+@runtime_checkable
+class SignedStore(Protocol):
+    """A :class:`Store` that may sign what is put in, and ask for signatures."""
+
+    @property
+    def asks_for_signatures(self) -> bool:
+        """Whether what is not signed is refused."""
+
+    async def require_key(self) -> None:
+        """
+        Do nothing, unless what a run puts in could not be signed as it has to be.
+
+        Raises:
+            PlanError: No key signs, or none that counts; the text names the setting.
         """
 
 

@@ -17,12 +17,14 @@ from ghostasync import (
     Plan,
     PlanError,
     Report,
+    check,
     converge,
     deploy,
     redeploy,
     resume,
     rollback,
 )
+from ghostasync import events as e
 from ghostasync.errors import StoreError
 from ghostasync.model import Signing, StoreSettings
 from ghostasync.testing import FakeHosts
@@ -264,6 +266,37 @@ async def test_a_fleet_goes_back_without_a_key(scene: Scene) -> None:
     )
 
     assert (scene.kept / "MANIFEST").read_bytes() == before
+
+
+async def test_whoever_could_not_boot_is_told_once_for_all_hosts(scene: Scene) -> None:
+    seen: list[e.Event] = []
+    await deploy(
+        scene.plan,
+        transport=scene.hosts.transport,
+        observe=lambda record: seen.append(record.event),
+    )
+    checked = await check(scene.plan, transport=scene.hosts.transport)
+
+    lacks = "ssh-keygen is missing: new hosts like it could not boot (store.signers)"
+    texts = [event.text for event in seen if isinstance(event, e.Warned)]
+    told = [text for text in texts if "ssh-keygen" in text]
+    found = [each for each in checked if each.text == lacks]
+    signed = bool(scene.plan.store.signers)
+    assert told == [f"h[1-6]: {lacks}"] * signed
+    assert len(found) == 6 * signed
+    assert all(each.warning for each in found)
+
+
+async def test_a_file_of_signers_without_a_key_stops_before_anything(
+    plan: Plan,
+) -> None:
+    (plan.base / "signers").write_text("# nobody\n")
+    settings = attrs.evolve(plan.store, sign=Signing(key="key"), signers="signers")
+
+    with pytest.raises(PlanError, match=r"^store\.signers: .*ALLOWED SIGNERS"):
+        await deploy(
+            attrs.evolve(plan, store=settings), transport=FakeHosts().transport
+        )
 
 
 async def test_a_store_that_asks_for_nothing_is_refused_where_signers_are_named(

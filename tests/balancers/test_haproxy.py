@@ -374,6 +374,17 @@ def test_a_name_that_no_server_can_have_is_refused_with_the_plan(
     assert str(caught.value) == f"{reason} (rollout.balancer.server)"
 
 
+def test_two_hosts_are_not_one_server() -> None:
+    hosts = [Host(name, labels={"zone": "a"}) for name in ("w1", "w2")]
+    options = {"socket": "/x", "backend": "shop", "server": "{zone}"}
+
+    with pytest.raises(PlanError) as caught:
+        HAProxy(options, plan(*hosts))
+
+    said = "w2: is the server a, and so is w1 (rollout.balancer.server)"
+    assert str(caught.value) == said
+
+
 @pytest.mark.parametrize("socket", ["", "tcp://lb1", "tcp://lb1:99999", "a\0b"])
 def test_what_is_no_admin_socket_is_refused(socket: str) -> None:
     with pytest.raises(ConfigError, match=r"^rollout\.balancer\.socket: is "):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import contextlib
 import secrets
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ from ghostasync._s3.client import Bucket
 from tests.fleet.conftest import StartFleet
 from tests.fleet.people import Person, Town
 from tests.fleet.sample_app import SECRET, SampleApp
-from tests.s3_servers import BUCKET, S3Server
+from tests.s3_servers import BUCKET, S3Server, apart
 
-__all__ = ["Place", "assert_same", "in_thread", "place"]
+__all__ = ["Place", "assert_same", "place", "served_folder"]
 
 PASSING: Final = {
     *("GHOST_ACTION", "GHOST_HOST", "GHOST_WAVE", "PWD", "OLDPWD", "SHLVL", "_"),
@@ -93,7 +94,7 @@ class Place:
                 await bucket.put(key, data)
             await bucket.aclose()
 
-        in_thread(act, server)
+        apart(act(), server)
 
     def log(self) -> str:
         folder = self.town.sample.fleet.path(self.bare, "/ghost/shop/prod/web/blue")
@@ -151,10 +152,14 @@ def assert_same(sample: SampleApp, host: str, other: str) -> None:
         }
 
 
-def in_thread(act: Any, server: S3Server, *args: object) -> Any:
-    os.environ.update(server.environ)
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(asyncio.run(act(*args))))
-    thread.start()
-    thread.join()
-    return found[0]
+@contextlib.contextmanager
+def served_folder(folder: Path) -> Iterator[str]:
+    """Serve a folder by HTTP; yields its address."""
+    folder.mkdir(exist_ok=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+        thread.join()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from functools import partial
 from http.server import (
     BaseHTTPRequestHandler,
-    SimpleHTTPRequestHandler,
     ThreadingHTTPServer,
 )
 from pathlib import Path
@@ -20,13 +16,12 @@ from urllib.parse import parse_qsl
 import pytest
 
 from ghostasync import Script, StoreSettings, Verify
-from ghostasync._s3.client import Bucket
 from ghostasync.model import Signing
-from tests.fleet.booting import assert_same, in_thread, place
+from tests.fleet.booting import assert_same, place, served_folder
 from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import tools_but
 from tests.fleet.sample_app import SECRET
-from tests.s3_servers import S3Server, make_bucket
+from tests.s3_servers import S3Server, apart, make_bucket
 from tests.signing import make_key, public
 
 pytestmark = pytest.mark.fleet
@@ -34,9 +29,7 @@ pytestmark = pytest.mark.fleet
 
 @pytest.fixture
 def server(ministack_server: S3Server) -> S3Server:
-    thread = threading.Thread(target=lambda: asyncio.run(make_bucket(ministack_server)))
-    thread.start()
-    thread.join()
+    apart(make_bucket(ministack_server))
     return ministack_server
 
 
@@ -75,18 +68,8 @@ def test_a_host_boots_with_what_the_signers_signed_and_with_nothing_else(
     here.person.deploys("1")
 
     # Somebody who can write to the store adds a variable.
-    release = here.town.release("1")
-
-    async def edit(extra: bytes) -> None:
-        url = f"{here.person.plan.store.url}/shop/prod/web/blue"
-        bucket = Bucket(url, server.settings)
-        found = await bucket.get(f"environments/{release}.sh")
-        assert found is not None
-        data = found.data.replace(b"export EVIL='1'\n", b"") + extra
-        await bucket.put(f"environments/{release}.sh", data)
-        await bucket.aclose()
-
-    in_thread(edit, server, b"export EVIL='1'\n")
+    kept, evil = f"environments/{here.town.release('1')}.sh", b"export EVIL='1'\n"
+    here.write(kept, lambda data: data + evil)
     refused = here.boots()
     assert refused.returncode == 1
     assert refused.stdout.splitlines()[-1] == (
@@ -96,7 +79,7 @@ def test_a_host_boots_with_what_the_signers_signed_and_with_nothing_else(
     assert here.town.sample.serves("site")[here.bare] == ""
     assert not here.town.sample.fleet.path(here.bare, "/srv/site").exists()
 
-    in_thread(edit, server, b"")
+    here.write(kept, lambda data: data.replace(evil, b""))
     booted = here.boots()
     assert booted.returncode == 0, booted.stdout + here.log()
     assert here.town.serves() == here.town.all_on("1")
@@ -243,14 +226,9 @@ def test_user_data_is_short_and_takes_one_script_alone(
     assert booted.returncode == 0, booted.stdout + here.log()
     assert here.town.serves() == here.town.all_on("1")
 
-    async def spoil() -> None:
-        url = f"{here.person.plan.store.url}/shop/prod/web/blue"
-        bucket = Bucket(url, server.settings)
-        (entry,) = await bucket.listed("boot/")
-        await bucket.put(entry.key, b"#!/bin/sh\ntouch /ghost/evil\n")
-        await bucket.aclose()
-
-    in_thread(spoil, server)
+    # The name of the script is its digest, and stands in the user data.
+    (digest,) = re.findall("[0-9a-f]{64}", text)
+    here.write(f"boot/{digest}", lambda _: b"#!/bin/sh\ntouch /ghost/evil\n")
     refused = here.boots(text=text, env={"GHOSTASYNC_BOOT": to})
     assert refused.returncode == 1
     assert "is another script" in refused.stdout
@@ -273,14 +251,8 @@ def test_a_folder_that_is_served_will_do(
     assert refused.exit == 2
     assert "--base-url" in refused.stderr
 
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "store")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        thread = threading.Thread(target=served.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{served.server_port}"
+    with served_folder(tmp_path / "store") as url:
         booted = here.boots(base_url=url, path="/mnt")
-        served.shutdown()
-        thread.join()
 
     assert booted.returncode == 0, booted.stdout + here.log()
     assert here.town.serves() == here.town.all_on("1")
@@ -295,14 +267,7 @@ def test_auto_scaling_is_told_how_it_went(
     here.person.deploys("1")
     if fails:
         release = here.town.release("1")
-
-        async def lose() -> None:
-            url = f"{here.person.plan.store.url}/shop/prod/web/blue"
-            bucket = Bucket(url, server.settings)
-            await bucket.delete([f"environments/{release}.sh"])
-            await bucket.aclose()
-
-        in_thread(lose, server)
+        here.write(f"environments/{release}.sh", lambda _: None)
     asked: list[str] = []
 
     class Scaling(BaseHTTPRequestHandler):
@@ -467,15 +432,3 @@ def test_of_two_boots_at_once_one_waits_for_the_other(
     trace = here.town.sample.trace(here.bare, "site")
     assert [row[0] for row in trace] == ["pre_deploy", "post_deploy"]
     assert here.town.sample.leftovers(here.bare, "site") == set()
-
-
-@contextlib.contextmanager
-def served_folder(folder: Path) -> Iterator[str]:
-    folder.mkdir(exist_ok=True)
-    handler = partial(SimpleHTTPRequestHandler, directory=folder)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        thread = threading.Thread(target=web.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{web.server_port}"
-        web.shutdown()
-        thread.join()

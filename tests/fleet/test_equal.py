@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +12,11 @@ import pytest
 
 from ghostasync import StoreSettings
 from ghostasync.model import Signing
-from tests.fleet.booting import Place, assert_same
+from tests.fleet.booting import Place, assert_same, served_folder
 from tests.fleet.conftest import StartFleet
 from tests.fleet.people import Town
 from tests.fleet.sample_app import SECRET, SampleApp
-from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.s3_servers import BUCKET, S3Server, apart, make_bucket
 from tests.signing import make_key, public
 
 pytestmark = pytest.mark.fleet
@@ -31,23 +27,15 @@ def server(request: pytest.FixtureRequest) -> S3Server | None:
     if request.param == "directory":
         return None
     found: S3Server = request.getfixturevalue(request.param)
-    thread = threading.Thread(target=lambda: asyncio.run(make_bucket(found)))
-    thread.start()
-    thread.join()
+    apart(make_bucket(found))
     return found
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     """The address at which a store that is a folder is served."""
-    (tmp_path / "store").mkdir()
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "store")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        thread = threading.Thread(target=web.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{web.server_port}"
-        web.shutdown()
-        thread.join()
+    with served_folder(tmp_path / "store") as url:
+        yield url
 
 
 def test_a_release_is_the_same_on_every_road(

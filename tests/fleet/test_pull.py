@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import secrets
 import sys
 import tarfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +19,7 @@ from tests.fleet.conftest import StartFleet
 from tests.fleet.layout import busybox_tools, tools_but
 from tests.fleet.people import Person, Town
 from tests.fleet.sample_app import SECRET, SampleApp
-from tests.s3_servers import BUCKET, S3Server, make_bucket
+from tests.s3_servers import BUCKET, S3Server, apart, make_bucket
 
 if sys.version_info >= (3, 14):
     from compression.zstd import compress
@@ -40,9 +38,7 @@ POOR: Final = ("openssl", "shasum")
 @pytest.fixture(params=["ministack_server", "swift_server"])
 def server(request: pytest.FixtureRequest) -> S3Server:
     found: S3Server = request.getfixturevalue(request.param)
-    thread = threading.Thread(target=lambda: asyncio.run(make_bucket(found)))
-    thread.start()
-    thread.join()
+    apart(make_bucket(found))
     return found
 
 
@@ -191,7 +187,7 @@ def test_what_was_put_in_the_place_of_an_archive_is_never_a_release(
         finally:
             await bucket.aclose()
 
-    package = in_thread(spoil, server)
+    package = apart(spoil(), server)
     outcome = ann("deploy", "--package", package)
 
     assert outcome.exit == 1
@@ -202,17 +198,6 @@ def test_what_was_put_in_the_place_of_an_archive_is_never_a_release(
     assert town.serves() == town.all_on("1")
     for host in ("h1", "h2", "h3"):
         assert not town.sample.fleet.path(host, "/ghost/evil").exists()
-
-
-def in_thread(act: Any, server: S3Server) -> Any:
-    import os
-
-    found: list[Any] = []
-    os.environ.update(server.environ)
-    thread = threading.Thread(target=lambda: found.append(asyncio.run(act())))
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 @pytest.mark.parametrize("server", ["ministack_server"], indirect=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +19,7 @@ from tests.fleet.people import Person, Town
 from tests.fleet.processes import descendants, send
 from tests.fleet.running import Running
 from tests.fleet.sample_app import SECRET, SampleApp
-from tests.s3_servers import BUCKET, VERSIONED, S3Server, make_bucket, versioned
+from tests.s3_servers import BUCKET, VERSIONED, S3Server, apart, make_bucket, versioned
 
 pytestmark = pytest.mark.fleet
 
@@ -34,12 +31,6 @@ def server(request: pytest.FixtureRequest) -> S3Server:
     found: S3Server = request.getfixturevalue(request.param)
     apart(make_bucket(found))
     return found
-
-
-def apart(work: Coroutine[Any, Any, T]) -> T:
-    """Return what comes of *work*, in a loop that the fixtures do not use."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 @pytest.fixture

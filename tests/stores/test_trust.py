@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from ghostasync.errors import StoreError
+from ghostasync.errors import PlanError, StoreError
 from ghostasync.model import App, Signing, StoreSettings
 from ghostasync.stores import trust as trust_module
 from ghostasync.stores.trust import Trust
@@ -208,16 +208,19 @@ async def test_a_certificate_of_an_authority_counts(
             await trust.sign(STATEMENT)
 
 
-@pytest.mark.parametrize("text", ["ann\n", "ann ssh-ed25519 xxxx\n", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["# nobody\n", "ann\n", "ann ssh-ed25519 xxxx\n", "\xff"]
+)
 async def test_a_file_of_signers_that_cannot_be_read_is_said(
     tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "signers").write_text(text, encoding="latin-1")
 
-    with pytest.raises(StoreError) as caught:
-        trust_of(tmp_path).verify(STATEMENT, b"", "it")
+    with pytest.raises(PlanError) as caught:
+        trust_of(tmp_path).require_signers()
 
     assert str(caught.value).startswith(f"store.signers: {tmp_path}/signers: ")
+    assert str(caught.value).endswith("AAAA… (ssh-keygen(1), ALLOWED SIGNERS)")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from .._remote.call import call
 from ..errors import HostError, Refused
 from ..goal import Converge, Resume
 from ..history.chain import last_before
+from ..views.folding import fold_hosts
 from .host import HostRun, Move, RunContext
+from .stages.check import could_not_boot
 from .takeover import move_of, moved_by_killed_run
 
 __all__ = ["note_live", "note_unchanged", "record_moves", "take_number"]
@@ -56,7 +58,18 @@ async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
     run.generation = await store.runs.reserve(run.id, lowest)
     run.note(e.Numbered(run.generation, before.run, before.nbytes, before.digest))
     _tell_of_other_stores(run, hosts)
+    _tell_who_could_not_boot(run, hosts)
     run.numbered.set()
+
+
+def _tell_who_could_not_boot(run: RunContext, hosts: Iterable[HostRun]) -> None:
+    """Warn once for all hosts: those that autoscaling adds are like them."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for ctx in hosts:
+        if ctx.attempt.facts is not None and (why := could_not_boot(ctx)):
+            found[why].append(ctx.name)
+    for why, names in found.items():
+        run.note(e.Warned(f"{fold_hosts(names)}: {why}"))
 
 
 def _tell_of_other_stores(run: RunContext, hosts: Iterable[HostRun]) -> None:

@@ -26,6 +26,7 @@ from ..protocols import (
     ColorStore,
     Inventory,
     ManifestLine,
+    SignedStore,
     Store,
     TestableStore,
 )
@@ -115,17 +116,19 @@ async def begin(
 
     Raises:
         ConfigError: The plan is wrong.
-        PlanError: The inventory cannot be asked, or names no host.
+        PlanError: The inventory cannot be asked, or names no host; or the store does
+            not ask for the signatures that the plan asks for.
         StoreError: The store cannot be read.
     """
     environ = dict(os.environ)
     if problems := check_plan(plan, environ):
         raise ConfigError(problems)
-    settings = plan.store
-    if settings.signers and store is not None and not getattr(store, "trust", None):
+    store, url = open_store(plan, environ, store)
+    if plan.store.signers and not (
+        isinstance(store, SignedStore) and store.asks_for_signatures
+    ):
         text = "store.signers: the store that was handed in asks for no signatures"
         raise PlanError(f"{text}; give it a Trust")
-    store, url = open_store(plan, environ, store)
     # Before hosts are asked for: the command of an inventory may go by the color.
     active = await _active_color(plan, store)
     plan, told = _with_active(plan, active)
@@ -191,7 +194,9 @@ def _trust_of(plan: Plan, environ: Mapping[str, str]) -> Trust | None:
     if plan.store.sign or plan.store.signers:
         from ..stores.trust import Trust
 
-        return Trust(plan.app, plan.store, plan.base, environ)
+        trust = Trust(plan.app, plan.store, plan.base, environ)
+        trust.require_signers()
+        return trust
     return None
 
 
@@ -202,9 +207,8 @@ async def require_signing(store: Store) -> None:
     Raises:
         PlanError: No key of the plan signs as its signers ask.
     """
-    trust: Trust | None = getattr(store, "trust", None)
-    if trust is not None:
-        await trust.require_key()
+    if isinstance(store, SignedStore):
+        await store.require_key()
 
 
 async def require_writable(store: Store) -> None:

@@ -9,6 +9,7 @@ while to know what it was told.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -75,7 +76,7 @@ class Pool(Protocol):
         """Return how long a target may take to leave, and to come back."""
 
 
-class PoolBalancer:
+class PoolBalancer(ABC):
     """A balancer whose hosts are targets in pools."""
 
     def __init__(self, service: Service, names: Sequence[str]) -> None:
@@ -86,9 +87,9 @@ class PoolBalancer:
         self._pools: Sequence[Pool] = ()
         self._removed: set[tuple[str, str]] = set()
 
+    @abstractmethod
     async def find(self, names: Sequence[str]) -> Sequence[Pool]:
         """Return the pools of these *names*; PlanError where there is no such pool."""
-        raise NotImplementedError
 
     async def seconds(self) -> tuple[float, float]:
         """

@@ -174,11 +174,18 @@ class HAProxy:
         # that stays.
         self._turn = anyio.Lock()
         self._untold: set[str] = set()
+        taken: dict[str, str] = {}
         for host in plan.hosts:
             try:
-                self._servers(host)
+                name = self._servers(host)[0].name
             except HostError as exc:
                 raise PlanError(f"{host.name}: {exc}") from None
+            # One of them would be drained for the other.
+            if taken.setdefault(name, host.name) != host.name:
+                text = (
+                    f"is the server {name}, and so is {taken[name]} ({_WHERE}.server)"
+                )
+                raise PlanError(f"{host.name}: {text}")
 
     async def drain(self, access: HostAccess) -> None:
         """

@@ -59,6 +59,11 @@ class Signatures:
         """Whether what is not signed is refused."""
         return self.trust is not None and self.trust.asks
 
+    async def require_key(self) -> None:
+        """Do nothing, unless something that is to be signed could not be: PlanError."""
+        if self.trust is not None:
+            await self.trust.require_key()
+
     async def keep_package(self, package: Package) -> None:
         """Sign a package that is about to be published."""
         await self._keep(_of_package, package)

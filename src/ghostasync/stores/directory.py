@@ -86,7 +86,7 @@ class DirectoryStore:
         signatures = Signatures(trust, folder.signature, folder.keep_signature)
         above = _Folder(root.parent)
         self._of_colors = Signatures(trust, above.signature, above.keep_signature)
-        self.url, self.trust = str(root), trust
+        self.url, self._signatures = str(root), signatures
         self.manifest = DirectoryManifest(folder, packages, signatures)
         self.packages = DirectoryPackages(folder, packages, signatures, self.manifest)
         self.runs: RunLog = DirectoryRunLog(folder)
@@ -115,6 +115,20 @@ class DirectoryStore:
         digest = hashlib.sha256(script).hexdigest()
         await self._folder.call(_save, self._folder.root / "boot" / digest, script)
         return digest
+
+    @property
+    def asks_for_signatures(self) -> bool:
+        """Whether what is not signed is refused."""
+        return self._signatures.asks
+
+    async def require_key(self) -> None:
+        """
+        Do nothing, unless what a run puts in could not be signed as it has to be.
+
+        Raises:
+            PlanError: No key signs, or none that counts.
+        """
+        await self._signatures.require_key()
 
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""

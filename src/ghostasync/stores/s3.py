@@ -84,7 +84,7 @@ class S3Store:
         bucket = Bucket(url, settings)
         writer = Writer(bucket)
         signatures = Signatures(trust, partial(_kept, bucket), partial(_keep, bucket))
-        self.url, self.trust = url, trust
+        self.url, self._signatures = url, signatures
         self.manifest = S3Manifest(bucket, writer, signatures)
         self.packages = S3Packages(bucket, writer, signatures, self.manifest)
         self.runs = S3RunLog(bucket, writer)
@@ -135,6 +135,20 @@ class S3Store:
         digest = hashlib.sha256(script).hexdigest()
         await self._bucket.put(f"boot/{digest}", script)
         return digest
+
+    @property
+    def asks_for_signatures(self) -> bool:
+        """Whether what is not signed is refused."""
+        return self._signatures.asks
+
+    async def require_key(self) -> None:
+        """
+        Do nothing, unless what a run puts in could not be signed as it has to be.
+
+        Raises:
+            PlanError: No key signs, or none that counts.
+        """
+        await self._signatures.require_key()
 
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""
@@ -290,7 +304,7 @@ class S3Manifest:
             raise
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class S3Packages:
     """The packages of a bucket; see :class:`protocols.Packages`."""
 
@@ -299,7 +313,7 @@ class S3Packages:
     _signatures: Signatures
     _manifest: S3Manifest
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock)
-    _tried: list[str] = attrs.field(factory=list)
+    _trial_is_there: bool = False
 
     @property
     def are_here(self) -> bool:
@@ -398,9 +412,9 @@ class S3Packages:
             key = _key(package.id, f".{package.sha256}{_ARCHIVE}")
             return await self._bucket.presigned(key, seconds)
         async with self._turn:
-            if not self._tried:
+            if not self._trial_is_there:
                 await self._bucket.put("TRIAL", b"1")
-                self._tried.append("TRIAL")
+                self._trial_is_there = True
         return await self._bucket.presigned("TRIAL", seconds)
 
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:

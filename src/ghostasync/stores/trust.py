@@ -78,6 +78,16 @@ class Trust:
         """Whether what is not signed is refused."""
         return bool(self.settings.signers)
 
+    def require_signers(self) -> None:
+        """
+        Do nothing, unless the file of allowed signers cannot be read.
+
+        Raises:
+            PlanError: It cannot, or there is no key in it.
+        """
+        if self.asks:
+            self._allowed()
+
     async def require_key(self) -> None:
         """
         Do nothing, unless what a run makes could not be signed.
@@ -126,6 +136,7 @@ class Trust:
 
         Raises:
             StoreError: Nobody has; *what* begins the text.
+            PlanError: As :meth:`require_signers`.
         """
         text, signers = self._allowed()
         public, namespace = _parts(signature)
@@ -153,9 +164,13 @@ class Trust:
             try:
                 text = path.read_text(encoding="utf-8")
                 self._signers = text, import_allowed_signers(text)
-            except (OSError, ValueError) as exc:
-                why = exc.strerror if isinstance(exc, OSError) else exc
-                raise StoreError(f"store.signers: {path}: {why}") from exc
+            except OSError as exc:
+                raise PlanError(f"store.signers: {path}: {exc.strerror}") from exc
+            except ValueError as exc:
+                raise PlanError(
+                    f"store.signers: {path}: {exc}; a line is NAME ssh-ed25519 AAAA… "
+                    "(ssh-keygen(1), ALLOWED SIGNERS)"
+                ) from exc
         return self._signers
 
     async def _by_command(self, statement: bytes) -> bytes:

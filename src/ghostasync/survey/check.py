@@ -19,6 +19,7 @@ from .._engine.look import ask_each
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.stages.check import (
     cannot_start,
+    could_not_boot,
     findings,
     inspect,
     no_room_at_all,
@@ -231,6 +232,8 @@ async def _look_at(
     facts = seen.facts = ctx.known
     for text in [*findings(ctx, facts), *await rights(ctx)]:
         seen.add(text)
+    if text := could_not_boot(ctx):
+        seen.add(text, warning=True)
     if text := await no_way_to_store(ctx):
         seen.add(text)
     elif ctx.name in ctx.run.pushed:

@@ -28,6 +28,7 @@ from ..host import HostRun
 __all__ = [
     "cannot_start",
     "check",
+    "could_not_boot",
     "findings",
     "inspect",
     "no_room_at_all",
@@ -99,10 +100,15 @@ async def check(ctx: HostRun) -> e.Checked:
             unfit = [text for text in (await no_way_to_store(ctx),) if text]
     if unfit := [*unfit, *_moved_meanwhile(ctx, ctx.attempt.facts)]:
         raise Refused(ctx.name, "; ".join(unfit))
-    if ctx.run.plan.store.signers and "ssh-keygen" not in ctx.attempt.facts.tools:
-        ctx.warn("ssh-keygen is missing: it could not boot from a store that is signed")
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
+
+
+def could_not_boot(ctx: HostRun) -> str:
+    """Return why a new host that is like this one could not boot; empty without."""
+    if ctx.run.plan.store.signers and "ssh-keygen" not in ctx.known.tools:
+        return "ssh-keygen is missing: new hosts like it could not boot (store.signers)"
+    return ""
 
 
 async def no_way_to_store(ctx: HostRun) -> str:
