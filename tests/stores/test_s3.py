@@ -182,6 +182,7 @@ async def test_a_journal_of_which_a_part_cannot_be_read_is_an_error(
     through: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoiler, server = through
+    monkeypatch.setattr("ghostasync._s3.client.TRIES", 2)
     async with S3Store(url(), server.settings) as store:
         for at in range(3):
             await store.runs.append("run", "journal.jsonl", at, b"x")
@@ -309,6 +310,7 @@ async def test_a_server_that_is_not_there(
     through: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, server = through
+    monkeypatch.setattr("ghostasync._s3.client.TRIES", 2)
     away = attrs.evolve(server.settings, endpoint_url="http://127.0.0.1:1")
 
     text = await refusal(away, url())

@@ -84,7 +84,7 @@ class DirectoryStore:
     def __init__(self, root: Path, trust: Trust | None = None) -> None:
         folder, packages = _Folder(root), PackageFolder(root / "packages")
         signatures = Signatures(trust, folder.signature, folder.keep_signature)
-        above = _Folder(root.parent)
+        self._above = above = _Folder(root.parent)
         self._of_colors = Signatures(trust, above.signature, above.keep_signature)
         self.url, self._signatures = str(root), signatures
         self.manifest = DirectoryManifest(folder, packages, signatures)
@@ -142,7 +142,7 @@ class DirectoryStore:
 
     async def active_color(self) -> ActiveColor | None:
         """Return the color that was moved to last; None where none ever was."""
-        path, cure = self._folder.root.parent / _texts.ACTIVE, _texts.ACTIVE_CURE
+        path, cure = self._above.root / _texts.ACTIVE, _texts.ACTIVE_CURE
         active = await self._folder.call(_said, path, ActiveColor, cure)
         if active is not None:
             await self._of_colors.require_color(active, str(path))
@@ -158,7 +158,7 @@ class DirectoryStore:
             StoreError: What was *expected* has moved, and stays; or the lock was not to
                 be had.
         """
-        above = _Folder(self._folder.root.parent)
+        above = self._above
         path = above.root / _texts.ACTIVE
         async with above.locked():
             now = await self.active_color()
@@ -172,6 +172,7 @@ class _Folder:
     """The folder of a store, as its three parts work on it."""
 
     root: Path
+    _turn: anyio.Lock = attrs.field(factory=anyio.Lock)
 
     async def call(
         self, act: Callable[[*_Arguments], _Result], *arguments: *_Arguments
@@ -207,6 +208,9 @@ class _Folder:
             # The deadline is for getting the lock alone: the stack keeps the lock while
             # the scope of the deadline has ended.
             with _files.explained(path), anyio.move_on_after(LOCK_SECONDS) as waiting:
+                # Tasks of one process wait for each other here: for the file's lock they
+                # would have to ask again and again.
+                await stack.enter_async_context(self._turn)
                 await stack.enter_async_context(locked(path))
             if waiting.cancelled_caught:
                 raise StoreError(
