@@ -208,8 +208,8 @@ class _Folder:
             # The deadline is for getting the lock alone: the stack keeps the lock while
             # the scope of the deadline has ended.
             with _files.explained(path), anyio.move_on_after(LOCK_SECONDS) as waiting:
-                # Tasks of one process wait for each other here: for the file's lock they
-                # would have to ask again and again.
+                # Tasks of one process wait in line here: for the file's lock they would
+                # have to ask again and again.
                 await stack.enter_async_context(self._turn)
                 await stack.enter_async_context(locked(path))
             if waiting.cancelled_caught:
