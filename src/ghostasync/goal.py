@@ -4,6 +4,8 @@ Goals of runs, and all that follows from them.
 Rule 1: a goal has only the fields that mean something for it, and refuses nonsense
 when it is made. Rule 2: the engine never asks which goal it has. The engine asks the
 questions below; a goal that leaves one without an answer cannot be made.
+
+One file, though long: the answers of all goals can be compared here.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ A transport, source, store, inventory, balancer or notifier is any object with t
 methods of its :class:`typing.Protocol`; there are no base classes. The engine imports
 no implementation, ``_api`` hands them in. The errors that a method may raise are in its
 docstring; any other exception is a bug of the implementation.
+
+One file, though long: half of it says what an implementation has to hold.
 """
 
 from __future__ import annotations

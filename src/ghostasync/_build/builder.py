@@ -7,6 +7,8 @@ the last. The folder is locked and emptied; the lock is held for as long as the 
 is open, for ``after_all_deploy`` runs there too. A tree that comes out as the package
 that MANIFEST names already, with the same environment, is not packaged again: that
 package is taken.
+
+One file, though long: the steps of one build, in order.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ of their numbers, are folded into a stack: a run that brings a release puts it o
 rollback takes away what it left. So the top is what serves, and below it is what a
 rollback goes to. Numbers order runs and no clock does; equal numbers on different hosts
 are those of runs that knew nothing of each other, and neither is the later one.
+
+One file, though long: one fold of records, and the questions that it answers.
 """
 
 from __future__ import annotations

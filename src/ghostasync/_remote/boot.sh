@@ -90,8 +90,8 @@ held_for() { # whether this script may begin: it changes nothing, or the lock is
 call() {
 	name=$1
 	shift
-	# What opens the store is none of a script's business.
 	held_for "$name" || exit 1
+	# What opens the store is none of a script's business.
 	unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN \
 		AWS_EC2_METADATA_SERVICE_ENDPOINT AWS_ENDPOINT_URL_AUTO_SCALING
 	exec /bin/sh -c "nonce=$nonce
@@ -154,7 +154,7 @@ lock() { # holds the app on this host as a run does, for as long as this script 
 
 # --- MANIFEST ---------------------------------------------------------------------------
 
-each() { # $* for MANIFEST's lines, one after the other; errors end it as they end this script
+each() { # runs $* for each line of MANIFEST, with its fields in variables; an error ends it
 	while IFS=: read -r module package path sha256 number; do
 		case $path in '~/'*) target=$HOME/${path#'~/'} ;; *) target=$path ;; esac
 		dir=$app_dir/$module release=$app_dir/$module/$package meta=$app_dir/$module/.ghost/$package

@@ -8,6 +8,8 @@ nonce, by which the object that is there afterwards is told to be ours or anothe
 
 Every failure is a :class:`~ghostasync.errors.StoreError` of one line: what was asked,
 of which object, what is wrong, what to do.
+
+One file, though long: all that is known of how S3 is called.
 """
 
 from __future__ import annotations

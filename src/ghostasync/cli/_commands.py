@@ -1,4 +1,8 @@
-"""A function for each command that works on a plan; each returns the exit status."""
+"""
+A function for each command that works on a plan; each returns the exit status.
+
+One file, though long: commands share their options, and the end of a run.
+"""
 
 from __future__ import annotations
 

@@ -24,6 +24,8 @@ A store that is a bucket, or a folder of one, at Amazon or elsewhere.
 
 No object is ever written twice with another content, but MANIFEST, FROZEN, ACTIVE, and
 files that are saved again. What must have one writer goes through :class:`Writer`.
+
+One file, though long: three parts share one bucket, and its layout above.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Hosts that keep books, and so answer what the engine asks as real ones would."""
+"""
+Hosts that keep books, and so answer what the engine asks as real ones would.
+
+One file, though long: one host, and all scripts that it answers.
+"""
 
 from __future__ import annotations
 

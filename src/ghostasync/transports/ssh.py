@@ -10,6 +10,8 @@ in, so that a silent host costs its own time alone.
 Rule 1: a dead or slow host holds no token that another host waits for.
 Rule 2: a refused login or a wrong host key is never tried again.
 Rule 3: foreign errors are translated in ``_translate``, and nowhere else.
+
+One file, though long: a connection, from its address to its end.
 """
 
 from __future__ import annotations

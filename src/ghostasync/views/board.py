@@ -8,6 +8,8 @@ POSIX seconds. Screens, plain lines and the closing words all read it.
 people look at: since when, how many, how fast, and the last words of scripts. Counts of
 hosts by state are kept up at each move, because a fleet has up to 20,000 hosts and a
 screen asks four times a second.
+
+One file, though long: one fold, and what it keeps.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ A failed run may print eight lines, because a person reads them at night in
 the log of a job. The headline has the outcome and its reason, then come failures folded
 by reason, the last output of the gravest one, and three lines that say what the fleet
 serves now, where the log is, and what to type next.
+
+One file, though long: all last words of a run, which have to agree.
 """
 
 from __future__ import annotations

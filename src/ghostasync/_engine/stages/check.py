@@ -6,6 +6,8 @@ may then each hold some: the younger gives all back, and the older asks again fo
 ``YIELDING`` seconds, so that one of them goes on. Longer waits are not made here but in
 ``_engine/locks.py``. All facts of the host come in one answer of ``check.sh``; every
 finding in it is told, not only the first, each with what to do.
+
+One file, though long: all that a host may be refused for.
 """
 
 from __future__ import annotations
