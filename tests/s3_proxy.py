@@ -29,8 +29,9 @@ class Proxy:
     """
     Passes calls on; the one of number *at*, from 0, meets *fault*.
 
-    While it is *away* each is cut off. *calls* are those that came: method and path.
-    Parameters that it *ignores* are taken out.
+    While it is *away* each is cut off, and always one that the expression *cuts* finds.
+    *calls* are those that came: method and path. Parameters that it *ignores* are taken
+    out.
     """
 
     upstream: str
@@ -38,6 +39,7 @@ class Proxy:
     fault: Fault | None = None
     at: int = -1
     away: bool = False
+    cuts: str | None = None
     ignores: str = ""
     calls: list[str] = attrs.field(factory=list)
     more: anyio.Event = attrs.field(factory=anyio.Event)
@@ -54,14 +56,16 @@ class Proxy:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         fault = self.fault if len(self.calls) == self.at else None
-        self.calls.append(f"{request.method} {request.path_qs}")
+        call = f"{request.method} {request.path_qs}"
+        self.calls.append(call)
+        cut = self.away or (self.cuts and re.search(self.cuts, call))
         self.more.set()
         self.more = anyio.Event()
         transport = request.transport
         assert transport is not None
         if fault == "503":
             return web.Response(status=503, text=_BUSY, content_type="application/xml")
-        if fault == "reset" or self.away:
+        if fault == "reset" or cut:
             transport.abort()
             return web.Response()
         if fault == "slow":
