@@ -896,6 +896,9 @@ class Verify:
         return bool(self.command or self.url)
 
 
+AttributesKept = Literal["warn", "refuse", "keep"]
+
+
 @attrs.frozen
 class Module:
     """One deployable tree, served from the symlink at *path*."""
@@ -957,6 +960,15 @@ class Module:
 
     shared_files: tuple[str, ...] = ()
     """Files that outlive releases, as shared_dirs."""
+
+    attributes: AttributesKept = "warn"
+    """
+    What becomes of capabilities, ACLs and extended attributes in the tree.
+
+    "warn" leaves them behind, and says so; a file with an ACL gets a mode that gives
+    nobody more. "refuse" ends the deploy. "keep" sets them on hosts, which need
+    setfattr or python3 for that, and for capabilities root.
+    """
 
     adopt: bool = False
     """

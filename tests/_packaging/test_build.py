@@ -267,7 +267,7 @@ def test_a_file_that_changes_meanwhile_is_named(
 
     monkeypatch.setattr(TarWriter, "write", write_and_change)
 
-    with pytest.raises(PackageError, match=r"^log: changed while it was packaged$"):
+    with pytest.raises(PackageError, match=r"^log: changed while it was read$"):
         packed(tree, tmp_path / "into")
 
     assert list((tmp_path / "into").iterdir()) == []

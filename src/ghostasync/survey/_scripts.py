@@ -12,6 +12,8 @@ from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
 from .._lint.offline import warning
+from .._local.beneath import read
+from .._local.scripts import LONGEST_SCRIPT
 from ..errors import SourceError
 from ..model import Module, Script
 
@@ -78,9 +80,13 @@ def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
         script: Script = getattr(module, key)
         if not script:
             continue
-        path = tree / script.path if script.path else base / script.file
         try:
-            text = os.fsencode(script.inline) or path.read_bytes()
+            if script.inline:
+                text = os.fsencode(script.inline)
+            elif script.path:
+                text = read(tree, script.path, LONGEST_SCRIPT)
+            else:
+                text = (base / script.file).read_bytes()
         except OSError as exc:
             # The buildpack has to be in the source; it may make the others.
             made_later = script.path and module.buildpack and key != "buildpack"
