@@ -183,7 +183,7 @@ def _fill(
         **order.scripts,
         MESSAGE_FILE: os.fsencode(order.revision.message),
         "seal": seal(entries),
-        "settle": settle(entries),
+        "settle": settle(entries, attributes=keep and bool(having)),
         **({ATTRIBUTES: restorable(reader.attributes)} if keep and having else {}),
         "manifest": format_manifest(entries),
     }
