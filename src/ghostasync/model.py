@@ -989,6 +989,17 @@ class Module:
     """How a host proves its health: a command, a URL, or both."""
 
     @property
+    def scripts(self) -> dict[str, Script]:
+        """All its scripts by key, set or not, in the order in which they run."""
+        return {
+            "buildpack": self.buildpack,
+            "pre_deploy": self.pre_deploy,
+            "before_switch": self.before_switch,
+            "post_deploy": self.post_deploy,
+            "after_all_deploy": self.after_all_deploy,
+        }
+
+    @property
     def users(self) -> frozenset[str]:
         """Users that its scripts run as on hosts, besides the login user."""
         scripts = (self.pre_deploy, self.before_switch, self.post_deploy, self.verify)
@@ -1008,7 +1019,8 @@ class Plan:
     Everything a run needs to know, in the order a person would say it.
 
     *hosts* are all hosts of the inventory, none yet where *inventory* has to be asked;
-    *base* is the folder that relative paths of the configuration are relative to.
+    *base* is the folder that relative paths of the configuration are relative to, and
+    *file* the configuration, where it was read from one.
     *checked* is set by the reader of a file that found nothing wrong with the plan; a
     copy that was changed since is unchecked again.
     """
@@ -1043,6 +1055,7 @@ class Plan:
     """How the fleet is taken to the new release."""
 
     base: Path = attrs.field(factory=Path.cwd)
+    file: Path | None = attrs.field(default=None, eq=False)
     checked: bool = attrs.field(default=False, init=False, eq=False, repr=False)
 
 

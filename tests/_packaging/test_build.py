@@ -6,7 +6,6 @@ import io
 import os
 import socket
 import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -21,12 +20,7 @@ from ghostasync._packaging import Packed, pack, parse_manifest
 from ghostasync._packaging.tar import TarWriter
 from ghostasync.errors import PackageError
 from ghostasync.model import Module, Revision, Verify
-from tests._packaging.trees import ROOT, SITE, Node, create, packed
-
-if sys.version_info >= (3, 14):
-    from compression.zstd import decompress
-else:
-    from backports.zstd import decompress
+from tests._packaging.trees import ROOT, SITE, Node, create, decompressed, packed
 
 Work = Callable[[], Coroutine[None, None, Packed]]
 Cancel = Callable[[Work, threading.Event], Awaitable[None]]
@@ -40,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def opened(package: Packed) -> tarfile.TarFile:
-    return tarfile.open(fileobj=io.BytesIO(decompress(package.archive.read_bytes())))
+    return tarfile.open(fileobj=io.BytesIO(decompressed(package.archive)))
 
 
 def names(package: Packed) -> list[str]:

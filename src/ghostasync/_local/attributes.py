@@ -117,9 +117,11 @@ def _quoted(name: bytes) -> bytes:
 
 
 def summary(found: Mapping[str, Sequence[str]]) -> str:
-    """Return which paths have which attributes, the first ones by name."""
+    """Return which paths have which attributes, if any; the first ones by name."""
     named = [
         f"{path} ({', '.join(_CALLED.get(name, name) for name in names)})"
+        if names
+        else path
         for path, names in list(found.items())[:_NAMED]
     ]
     if more := len(found) - len(named):

@@ -206,6 +206,12 @@ class File:
                 yield chunk
         except OSError as exc:
             raise _named(exc, self._found.path) from exc
+        if self._left:
+            raise OSError(errno.ESTALE, CHANGED, self._found.path)
+
+    def first(self, nbytes: int) -> bytes:
+        """Return its first bytes; :meth:`chunks` yields them as well."""
+        return os.pread(self.fd, nbytes, 0)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         os.close(self.fd)
@@ -215,8 +221,7 @@ class File:
         # change tells of a writer who has put back the other time.
         was, now = self.status, self._found.status()
         if (
-            self._left
-            or was.st_ctime_ns != now.st_ctime_ns
+            was.st_ctime_ns != now.st_ctime_ns
             or was.st_mtime_ns != now.st_mtime_ns
             or was.st_size != now.st_size
             or was.st_ino != now.st_ino

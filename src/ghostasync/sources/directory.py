@@ -23,6 +23,7 @@ class Directory:
     """
     A :class:`~ghostasync.protocols.Source` that is a folder.
 
+    *folder* is what it is, *left_out* are paths in it that are no part of the tree;
     *left_behind* says, after a fetch, which attributes the copy cannot have here.
 
     Args:
@@ -36,13 +37,13 @@ class Directory:
     def __init__(
         self, module: str, folder: Path, left_out: Iterable[Path] = ()
     ) -> None:
-        self._module, self._folder = module, folder.resolve()
+        self._module, self.folder = module, folder.resolve()
         # Both ways to write it: a name that is a link is one that is left out, too.
         ways = (way for path in left_out for way in (path.absolute(), path.resolve()))
-        self._left_out = frozenset(
-            os.fsencode(way.relative_to(self._folder))
+        self.left_out = frozenset(
+            os.fsencode(way.relative_to(self.folder))
             for way in ways
-            if way.is_relative_to(self._folder)
+            if way.is_relative_to(self.folder)
         )
         self.left_behind = ""
 
@@ -53,9 +54,9 @@ class Directory:
         Raises:
             SourceError: There is no such folder.
         """
-        if not self._folder.is_dir():
-            raise SourceError(f"{self._module}: {self._folder} is not a folder")
-        return Revision(repo=str(self._folder))
+        if not self.folder.is_dir():
+            raise SourceError(f"{self._module}: {self.folder} is not a folder")
+        return Revision(repo=str(self.folder))
 
     async def fetch(self, revision: Revision, into: Path, output: OnOutput) -> None:
         """
@@ -71,16 +72,16 @@ class Directory:
         del revision, output
         # The copy may lie in the folder; one that held itself would never end.
         within = into.resolve()
-        if within.is_relative_to(self._folder):
-            within = within.relative_to(self._folder)
-        left_out = {*self._left_out, os.fsencode(within)}
-        copying = _Copying(self._folder, into, left_out)
+        if within.is_relative_to(self.folder):
+            within = within.relative_to(self.folder)
+        left_out = {*self.left_out, os.fsencode(within)}
+        copying = _Copying(self.folder, into, left_out)
         try:
             await to_thread.run_sync(copying.run)
         except SourceError as exc:
             raise SourceError(f"{self._module}: {exc}") from exc
         except OSError as exc:
-            where = self._folder / os.fsdecode(exc.filename)
+            where = self.folder / os.fsdecode(exc.filename)
             text = f"{self._module}: {shown(os.fsencode(where))}: {exc.strerror}"
             raise SourceError(text) from exc
         self.left_behind = summary(copying.lost)

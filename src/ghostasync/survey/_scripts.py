@@ -15,12 +15,9 @@ from .._lint.offline import warning
 from .._local.beneath import read
 from .._local.scripts import LONGEST_SCRIPT
 from ..errors import SourceError
-from ..model import Module, Script
+from ..model import Module
 
 __all__ = ["ScriptsRead", "read_scripts"]
-
-_KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_deploy")
-
 
 _LONGEST_FIRST = 255
 """Bytes of a script's first line that Linux looks at."""
@@ -55,13 +52,12 @@ async def read_scripts(
 
         seconds: How long the source may take to deliver the tree.
     """
-    scripts = [getattr(chosen.module, key) for key in _KEYS]
     # A stored package was built, and its scripts were read, when it was made.
     if chosen.source is None or chosen.error is not None:
         return ScriptsRead()
     async with anyio.TemporaryDirectory(prefix="ghostasync-") as folder:
         tree = Path(folder)
-        if any(script.path for script in scripts):
+        if any(script.path for script in chosen.module.scripts.values()):
             try:
                 with anyio.fail_after(seconds):
                     await chosen.source.fetch(chosen.revision, tree, _ignore)
@@ -76,8 +72,7 @@ async def read_scripts(
 def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
     complaints: list[str] = []
     first_lines: dict[str, str] = {}
-    for key in _KEYS:
-        script: Script = getattr(module, key)
+    for key, script in module.scripts.items():
         if not script:
             continue
         try:
