@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-__all__ = ["CHANGED", "File", "Found", "find", "read", "walk"]
+__all__ = ["CHANGED", "File", "Found", "enter", "find", "read", "walk"]
 
 CHANGED: Final = "changed while it was read"
 
@@ -297,6 +297,25 @@ def _reach(path: bytes, folders: list[int], *, follow: bool) -> bytes:
             if len(folders) > MOST_OPEN:
                 raise OSError(errno.EMFILE, "lies too deep")
     return name
+
+
+def enter(tree: Path, path: Path) -> int:
+    """
+    Return a new descriptor of the folder *path*, which is *tree* or beneath it.
+
+    Raises:
+        OSError: There is none, or a link is on the way.
+    """
+    fd = os.open(tree, _FOLDER)
+    below = path.relative_to(tree)
+    with _about(os.fsencode(below)):
+        for part in below.parts:
+            above = fd
+            try:
+                fd = os.open(part, _FOLDER, dir_fd=above)
+            finally:
+                os.close(above)
+    return fd
 
 
 def _target(name: bytes, folder: int) -> bytes:

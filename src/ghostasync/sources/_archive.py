@@ -113,12 +113,12 @@ def extract(archive: IO[bytes], name: str, into: Path, mtime: int) -> None:
         SourceError: It is damaged, has a member that no tree can have, or cannot be
             written. The member is named.
     """
-    tree = Tree(into, mtime)
-    with named(), closing(_members(archive, name, mtime)) as members:
-        for member in members:
-            from_thread.check_cancelled()
-            with named(member.name):
-                _add(tree, member)
+    with named(), closing(Tree(into, mtime)) as tree:
+        with closing(_members(archive, name, mtime)) as members:
+            for member in members:
+                from_thread.check_cancelled()
+                with named(member.name):
+                    _add(tree, member)
         tree.settle()
 
 
