@@ -36,8 +36,11 @@ MOST_OPEN: Final = 64
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER: Final = _FILE | os.O_DIRECTORY
 
-# What the kernel says of a name that was a folder or a file, and is none any more.
-_GONE: Final = {errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.ESTALE}
+# What the kernel says of a name that was a folder, file or link, and is none any more.
+_GONE: Final = {
+    *(errno.EINVAL, errno.ELOOP, errno.ENOENT),
+    *(errno.ENOTDIR, errno.ENXIO, errno.ESTALE),
+}
 
 
 _KINDS: Final = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
@@ -65,6 +68,13 @@ class Found(NamedTuple):
             return os.fstat(self.folder)
         try:
             return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+        except OSError as exc:
+            raise _named(exc, self.path) from exc
+
+    def open(self) -> int:
+        """Return a new descriptor of a file, to read."""
+        try:
+            return os.open(self.name, _FILE, dir_fd=self.folder)
         except OSError as exc:
             raise _named(exc, self.path) from exc
 
@@ -186,16 +196,12 @@ class File:
         self._found = found
 
     def __enter__(self) -> Self:
-        found = self._found
-        try:
-            self.fd = os.open(found.name, _FILE, dir_fd=found.folder)
-        except OSError as exc:
-            raise _named(exc, found.path) from exc
+        self.fd = self._found.open()
         self.status = os.fstat(self.fd)
         self._left = self.status.st_size
         if not stat.S_ISREG(self.status.st_mode):
             os.close(self.fd)
-            raise OSError(errno.ESTALE, CHANGED, found.path)
+            raise OSError(errno.ESTALE, CHANGED, self._found.path)
         return self
 
     def chunks(self) -> Iterator[bytes]:

@@ -84,8 +84,8 @@ def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
                 text = (base / script.file).read_bytes()
         except OSError as exc:
             # The buildpack has to be in the source; it may make the others.
-            made_later = script.path and module.buildpack and key != "buildpack"
-            if not made_later:
+            missing = isinstance(exc, FileNotFoundError) and script.path
+            if not (missing and module.buildpack and key != "buildpack"):
                 name = script.path or script.file
                 complaints.append(f"{key}: {name}: {exc.strerror}")
             continue
