@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,6 +35,7 @@ __all__ = [
     "flipping",
     "hostile_repository",
     "lay",
+    "lay_anew",
     "leaked",
     "some_traps",
 ]
@@ -234,7 +236,7 @@ REFUSED: Final[Mapping[str, str]] = {
 
 
 def lay(tree: Path, private: Private, *names: str) -> None:
-    """Lay traps in a tree; one that finds its place taken is left out."""
+    """Lay traps in a tree, which has scripts at most."""
     for name in TRAPS:
         if name in names:
             TRAPS[name](tree, private.path)
@@ -245,11 +247,13 @@ def some_traps() -> st.SearchStrategy[frozenset[str]]:
     return st.frozensets(st.sampled_from([*TRAPS]), max_size=4)
 
 
-def harmless(seed: str) -> list[str]:
-    """Return traps that a repository can have and that end no deploy."""
+def lay_anew(tree: Path, private: Private, seed: str) -> None:
+    """Have *tree* hold some traps that git can carry, and that end no deploy."""
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir()
     dice = random.Random(seed)
     able = ("links", "names", "case", "attributes")
-    return [name for name in able if dice.random() < 0.5]
+    lay(tree, private, *[name for name in able if dice.random() < 0.5])
 
 
 def leaked(*folders: Path) -> list[str]:
