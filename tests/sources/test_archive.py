@@ -27,10 +27,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ghostasync._packaging.new_tree import Tree, chunks
 from ghostasync.errors import SourceError
 from ghostasync.sources import _archive
 from ghostasync.sources._archive import is_archive
-from ghostasync.sources._tree import Tree, chunks
 from tests.sources.archives import (
     EPOCH,
     Jail,

@@ -117,8 +117,6 @@ async def test_the_command_refuses_it_in_one_line(tmp_path: Path) -> None:
 async def test_a_stored_package_needs_no_folder(plan: Plan) -> None:
     await deploy(plan)
     (package,) = (p.name for p in Path(plan.store.url).rglob("*.tar.zst"))
-    moved = plan.base.parent / "around"
-    moved.mkdir()
     module = attrs.evolve(plan.modules[0], source=DirectorySource("/"))
     around = attrs.evolve(plan, modules=(module,))
 

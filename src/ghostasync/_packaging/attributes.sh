@@ -9,7 +9,7 @@ attributes() {
 			getfattr -hRPd --absolute-names -e hex -m '^(user\.|security\.capability$|system\.posix_acl_)' .
 			cat ../ghost/attributes
 		} | sed -ne '/^$/!{' -e 'H;d' -e '}' -e 'x;s/\n/ /g;p;s/.*//;x' | sort | uniq -u |
-			sed 's/^/other than packaged:/'
+			sed -e 's/^/other than packaged:/' -e 's/\(.\{160\}\).*/\1.../'
 	else
 		python3 -c '
 import os, re, sys

@@ -26,8 +26,8 @@ from typing import IO, Any, Final, Self
 import attrs
 from anyio import from_thread
 
+from .._packaging.new_tree import FILE_MODE, FOLDER_MODE, Tree, chunks, named
 from ..errors import SourceError
-from ._tree import FILE_MODE, FOLDER_MODE, Tree, chunks, named
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdFile

@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 from anyio import to_thread
 
 from .._local.together import at_once
+from .._packaging.new_tree import FILE_MODE, FOLDER_MODE, TAKEN, Tree, named
 from .._s3.client import Bucket, Entry
 from .._s3.errors import Conflict
 from ..errors import SourceError, StoreError, UnknownRevision
@@ -31,7 +32,6 @@ from ..model import Revision, S3Source, StoreSettings
 from ..protocols import OnOutput
 from ..views.text import plural, size
 from ._archive import extract, is_archive
-from ._tree import FILE_MODE, FOLDER_MODE, TAKEN, Tree, named
 
 __all__ = ["S3"]
 

@@ -22,8 +22,8 @@ from typing import IO, Final
 from anyio import from_thread
 
 from .._local.beneath import File, enter, find
-from .._packaging.tree import shown
 from ..errors import SourceError
+from .tree import shown
 
 __all__ = ["FILE_MODE", "FOLDER_MODE", "TAKEN", "Tree", "chunks", "named"]
 
