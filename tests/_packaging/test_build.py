@@ -270,6 +270,20 @@ def test_attributes_that_are_kept_are_content(attributed: Path, tmp_path: Path) 
     assert one.package.content != two.package.content
 
 
+def test_a_release_is_open_whatever_the_acl_of_the_build_folder(
+    tree: Path, tmp_path: Path
+) -> None:
+    tree.chmod(0o700)
+    subprocess.run(["setfacl", "-m", "u:4242:rwx", tree], check=True)
+    module = attrs.evolve(SITE, attributes="keep")
+
+    made = packed(tree, tmp_path / "into", module=module)
+
+    assert modes(made) == [0o755]
+    with opened(made) as tar:
+        assert "ghost/attributes" not in tar.getnames()
+
+
 def test_a_tree_without_attributes_is_the_same_whatever_becomes_of_them(
     tree: Path, tmp_path: Path
 ) -> None:

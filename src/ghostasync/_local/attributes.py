@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 __all__ = [
+    "ACL",
     "Attributes",
     "drop_acls",
     "narrowed",

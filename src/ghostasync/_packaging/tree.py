@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from .._local.attributes import Attributes, narrowed, read_attributes
+from .._local.attributes import ACL, Attributes, narrowed, read_attributes
 from .._local.beneath import CHANGED, File, Found, walk
 from ..errors import PackageError
 from ._host import FOLDER_MODE, file_mode
@@ -112,11 +112,10 @@ class TreeReader:
     ) -> Entry:
         path, mtime = found.path, _seconds(status)
         mode = self._mode(path, found.folder, status)
+        name = b"%b/%b/" % (self._prefix, path)
         if path == b".":
             # A release is 0755 whatever the build folder is.
             name, mode = self._prefix + b"/", FOLDER_MODE
-        else:
-            name = b"%b/%b/" % (self._prefix, path)
         archive.member(name, Kind.FOLDER, mode=FOLDER_MODE, mtime=mtime)
         return Entry(path, Kind.FOLDER, mode, mtime)
 
@@ -144,6 +143,8 @@ class TreeReader:
         """Return the mode for a release; note the attributes."""
         mode = stat.S_IMODE(status.st_mode)
         attributes = read_attributes(fd)
+        if path == b".":
+            attributes.pop(ACL, None)
         if not attributes:
             return mode
         self.attributes[path] = attributes
