@@ -132,7 +132,7 @@ async def answer(call: Call) -> Answer:
         "blocks=tmpfs 1000000 1 999999 1% /\ninodes=tmpfs 1000000 1 999999 1% /\n"
     )
     if call.name == "check":
-        facts += f"module={call.args[2]}\ntarget=absent\n"
+        facts += f"module={call.args[3]}\ntarget=absent\n"
     said = {
         "probe": b"home=/root\nuid=0\nuser=root\n",
         "check": facts.encode(),

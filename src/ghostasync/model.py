@@ -474,6 +474,15 @@ class Layout:
     "~/ghost" is in the home of the user who logs in.
     """
 
+    trusted: tuple[str, ...] = ()
+    """
+    Users, and groups as "@deploy", that may own or change folders on the way.
+
+    The way is that to `root` and to the folder of each module's path. Others than root,
+    the login and the user who works there could have something else served or run:
+    where root works they are refused, elsewhere told.
+    """
+
     proof: Proof = "metadata"
     """
     What a host compares besides the stream's checksum before a release is whole.

@@ -201,7 +201,7 @@ async def test_a_lock_of_its_own_dead_connection_is_no_other_host(plan: Plan) ->
     def breaks(call: Call) -> Answer | None:
         nonlocal own
         if call.name == "lock" and call.host == "h2":
-            own = call.args[1]
+            own = call.args[2]
             return Answer(75, errors=own.encode())
         return None
 

@@ -139,4 +139,4 @@ async def test_journal_and_hosts_keep_who_deployed_in_which_job(
     (module,) = hosts["h1"].modules.values()
     assert [record["actor"] for record in module.records.values()] == [said]
     (lock, *_) = [call for call in hosts.calls if call.name == "lock"]
-    assert f" by {said} on " in lock.args[1]
+    assert f" by {said} on " in lock.args[2]

@@ -60,7 +60,7 @@ async def test_a_host_gets_the_modules_that_name_it(two: Plan) -> None:
         "h2": ["/srv/site", "/srv/data"],
         "h3": ["/srv/data"],
     }
-    checked = {c.host: c.args[3::2] for c in fleet.calls if c.name == "check"}
+    checked = {c.host: c.args[4::2] for c in fleet.calls if c.name == "check"}
     assert checked["h3"] == ("/srv/data",)
 
 

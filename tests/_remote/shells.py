@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from ghostasync._remote.frame import Frame
-from ghostasync._remote.script import Fence, command_line, quote, render
+from ghostasync._remote.script import Fence, body, command_line, quote, render
 
 SHELLS = {
     "dash": ["/bin/dash", "-c"],
@@ -28,14 +28,19 @@ def start(
     env: dict[str, str] | None = None,
     fence: Fence | None = None,
     word: str = "",
+    app: Path | None = None,
 ) -> tuple[subprocess.Popen[bytes], Frame]:
     """
     Start the script with an open stdin; its text has been written already.
 
-    *word* is what it is known by among the processes.
+    *word* is what it is known by among the processes, once it is on the list of *app*.
     """
     frame = Frame("0123456789abcdef")
     text = render(name, args, frame.nonce, fence)
+    if app is not None:
+        (app / ".ghost").mkdir(mode=0o700, parents=True, exist_ok=True)
+        scripts = quote(f"{app}/.ghost/scripts")
+        text = b"scripts=%s\n%s\n%s" % (scripts, body("parts/enrol"), text)
     process = subprocess.Popen(
         [*SHELLS[shell], loader(text), f"ghost-{name}", word],
         stdin=subprocess.PIPE,
@@ -61,6 +66,12 @@ def run(
     out, err = process.communicate(payload, timeout=20)
     output = frame.feed(out)
     return frame.status, os.fsdecode(output), err.decode()
+
+
+def process_line(pid: int) -> str:
+    """Return how ours note a process: its number, and the time at which it began."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return f"{pid} {stat.rpartition(') ')[2].split()[19]}\n"
 
 
 def may_mount() -> bool:

@@ -14,7 +14,7 @@ from tests._remote.shells import SHELLS, may_mount, read, run, run_mounted, star
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
 
-HOLDER = ("run 7 by ann", "7", "shop", "90", "0")
+HOLDER = ("", "run 7 by ann", "7", "shop", "90", "0")
 A, B, C = "1_site_000000a", "2_site_000000b", "3_site_000000c"
 ODD = "it's $(x)\\0101 new\nline \udce9"
 
@@ -55,7 +55,7 @@ class Books:
         module = (self.folder, self.target)
         # In such a language a byte may be no text.
         env = {"LC_ALL": "C.UTF-8"}
-        done = run(self.shell, "check", self.app, str(records), *module, env=env)
+        done = run(self.shell, "check", self.app, "", str(records), *module, env=env)
         assert (done[0], done[2]) == (0, "")
         return parse_facts(done[1], {str(self.folder): "site"})
 
@@ -226,7 +226,7 @@ def test_each_module_has_its_own_records(books: Books) -> None:
     two = [other.record(number, B) for number in (2, 3, 4)]
 
     words = (books.folder, books.target, other.folder, other.target)
-    said = run(books.shell, "check", books.app, "2", *words)[1]
+    said = run(books.shell, "check", books.app, "", "2", *words)[1]
 
     facts = parse_facts(said, {str(books.folder): "one", str(other.folder): "two"})
     assert facts.targets["one"].activations == (one[2], one[1])
@@ -336,7 +336,7 @@ def test_the_instance_is_what_the_cloud_and_the_machine_call_it(
     if machine:
         before += f"printf '{machine}' >/etc/machine-id\n"
 
-    status, said, _ = run_mounted(shell, before, "", "check", tmp_path, "1")
+    status, said, _ = run_mounted(shell, before, "", "check", tmp_path, "", "1")
 
     assert status == 0
     assert parse_facts(said, {}).instance == instance

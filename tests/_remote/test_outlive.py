@@ -127,11 +127,15 @@ def test_the_end_of_a_session_with_all_its_children_does_not_end_it(
 ) -> None:
     """A later session of the run ends what an earlier one has left behind."""
     with start(
-        migration.shell, "outlive", *migration.args(), word=f"r1@{migration.app}"
+        migration.shell,
+        "outlive",
+        *migration.args(),
+        word=f"r1@{migration.app}",
+        app=migration.meta.parents[2],
     )[0] as looking_on:
         _until(lambda: b"begun" in read(looking_on))
         folder = migration.meta.parents[2]
-        words = (str(folder), "run r1", "r1", migration.app, "90", "5")
+        words = (str(folder), "", "run r1", "r1", migration.app, "90", "5")
         lock, frame = start(migration.shell, "lock", *words)
         with lock:
             _until(lambda: b"locked" in frame.feed(read(lock)))
@@ -180,7 +184,7 @@ def test_another_run_waits_for_it_by_name(
         _until(lambda: b"begun" in read(looking_on))
         before = migration.processes
         folder = migration.meta.parents[2]
-        words = (str(folder), f"run {name}", name, migration.app, "90", "0", "")
+        words = (str(folder), "", f"run {name}", name, migration.app, "90", "0", "")
         status, output, err = run(migration.shell, "lock", *words, goes_back)
         assert looking_on.stdin
         looking_on.stdin.close()
@@ -188,7 +192,7 @@ def test_another_run_waits_for_it_by_name(
     if refused:
         path = f"{migration.meta}/before_switch.sh"
         assert (status, output) == (76, "")
-        pid = (migration.meta / "before_switch.begun/pid").read_text().strip()
+        pid = (migration.meta / "before_switch.begun/pid").read_text().split()[0]
         assert f"{path} before_switch@{migration.app}@r1  (pid {pid})\n" in err
     else:
         assert (status, output.partition(" ")[0]) == (0, "locked")

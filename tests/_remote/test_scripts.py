@@ -21,6 +21,7 @@ from ghostasync._remote.script import LOST, Fence, quote
 from tests._remote.shells import (
     SHELLS,
     may_mount,
+    process_line,
     read,
     run,
     run_on_full_disk,
@@ -36,8 +37,10 @@ def poor(tmp_path: Path) -> dict[str, str]:
     """A PATH without flock and setsid."""
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    tools = "cat chmod date dd grep kill ln ls mkdir mv readlink rm rmdir sed sh sleep"
-    for tool in [*tools.split(), "touch", "tr"]:
+    tools = (
+        "cat chmod date dd grep id kill ln ls mkdir mv readlink rm rmdir sed sh sleep"
+    )
+    for tool in [*tools.split(), "sort", "stat", "touch", "tr"]:
         for folder in ("/usr/bin", "/bin"):
             if Path(folder, tool).exists():
                 (bin_ / tool).symlink_to(Path(folder, tool))
@@ -72,7 +75,7 @@ STALE, PATIENCE = "90", "0"
 def _words(
     app: Path, run_id: str, stale: str = STALE, patience: str = PATIENCE
 ) -> tuple[str, ...]:
-    return (str(app), f"run {run_id} by ann", run_id, _word(app), stale, patience)
+    return (str(app), "", f"run {run_id} by ann", run_id, _word(app), stale, patience)
 
 
 def _word(app: Path) -> str:
@@ -260,7 +263,8 @@ def _third(ghost: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Have another newcomer wait for the lock, and take its time to say its name."""
     text = (
         "exec 9>>lock; flock 9; date +%s >beat; sleep 1.5; "
-        r"printf 'run 3 by ann\n%s\n' $$ >holder; read -r _"
+        "read -r stat </proc/$$/stat; set -- ${stat##*) }; "
+        r"printf 'run 3 by ann\n%s\n' \"$$ ${20}\" >holder; read -r _"
     )
     words = ["/bin/sh", "-c", text, "ghost-lock"]
     with subprocess.Popen(words, cwd=ghost, stdin=subprocess.PIPE) as process:
@@ -408,7 +412,8 @@ def _script(
     """Run a user's script, and hold its stdin open as a silent connection does."""
     (tmp_path / "environment").write_text("")
     words = (str(tmp_path), "", f"{text}; touch went-on", f"{tmp_path}/environment")
-    process, _ = start(shell, "run", *words, word=f"{run_id}@{_word(tmp_path / 'app')}")
+    app = tmp_path / "app"
+    process, _ = start(shell, "run", *words, word=f"{run_id}@{_word(app)}", app=app)
     with process:
         _until((tmp_path / "begun").exists)
         yield process
@@ -458,6 +463,8 @@ def _timer(tmp_path: Path, text: str) -> Iterator[subprocess.Popen[bytes]]:
     words = ["/bin/sh", "-c", f"{text}; touch went-on", "timer.sh"]
     word = f"timer@{_word(tmp_path / 'app')}"
     with subprocess.Popen([*words, word], cwd=tmp_path) as timer:
+        with (tmp_path / "app/.ghost/scripts").open("a") as scripts:
+            scripts.write(process_line(timer.pid))
         try:
             yield timer
         finally:
@@ -887,7 +894,7 @@ def test_a_switch_that_moved_nothing_says_so(shell: str, tmp_path: Path) -> None
     moves = (one.move("1_a_0", "2_b_0"), two.move("1_a_0", "2_b_0"))
     _arm(shell, *moves)
     # Not rm in the place of mv: busybox ash has both built in.
-    clears = f'rm -f {two.target.parent}/.two.ghost\nexec {sys.executable} "$@"'
+    clears = f'rm -f {two.target.parent}/.two.ghost-new-*\nexec {sys.executable} "$@"'
     path = _instead(tmp_path, "python3", clears)
 
     status, _, err = run(shell, "switch", "python3", *_ends(*moves), env=path)
@@ -966,7 +973,7 @@ def test_a_full_disk_takes_what_became_of_a_move(shell: str, tmp_path: Path) -> 
     one, two = Module(tmp_path, "one"), Module(tmp_path, "two")
     for module in (one, two):
         module.serve("2_b_0")
-        module.target.with_name(f".{module.target.name}.ghost-back").symlink_to(
+        module.target.with_name(f".{module.target.name}.ghost-back-0f").symlink_to(
             module.release("1_a_0")
         )
     moves = (one.move("1_a_0", "2_b_0"), two.move("1_a_0", "2_b_0"))
@@ -1201,7 +1208,7 @@ def test_a_leftover_of_a_killed_switch_does_not_decide(
     one.serve("1_a_0")
     move = one.move("1_a_0", "2_b_0")
     _arm(shell, move)
-    left = one.target.with_name(".one.ghost")
+    left = one.target.with_name(".one.ghost-new-0f")
     left.symlink_to(one.release("1_a_0"))
 
     status = run(shell, "switch", "mv", *_ends(move))[0]
@@ -1218,7 +1225,7 @@ def test_a_leftover_of_a_killed_switch_does_not_replace_what_is_live(
     one.serve("2_b_0")
     move = one.move("2_b_0", "2_b_0")
     _arm(shell, move)
-    left = one.target.with_name(".one.ghost")
+    left = one.target.with_name(".one.ghost-new-0f")
     left.symlink_to(one.release("1_a_0"))
 
     status = run(shell, "switch", "mv", *_ends(move))[0]
@@ -1232,7 +1239,7 @@ def test_a_switch_that_was_ended_is_not_carried_out_by_its_mv(
     one = Module(tmp_path, "one")
     one.serve("1_a_0")
     move = one.move("1_a_0", "2_b_0")
-    left = one.target.with_name(".one.ghost")
+    left = one.target.with_name(".one.ghost-new-0f")
     left.symlink_to(one.release("2_b_0"))
 
     status = run(shell, "restore", "mv", *_back(move))[0]
@@ -1384,15 +1391,15 @@ def test_a_run_that_lost_the_lock_meanwhile_does_not_get_it_again(
 
 
 def _fenced(
-    shell: str, app: Path, run_id: str, pid: str = ""
+    shell: str, app: Path, run_id: str, process: str = ""
 ) -> tuple[int | None, bytes]:
     """Run a script that changes a host, under the lock of *run_id*."""
     (app / "meta").mkdir(parents=True, exist_ok=True)
     holder = quote(f"run {run_id} by ann")
-    fence = Fence(quote(f"{app}/.ghost/holder"), holder, pid.encode())
+    fence = Fence(quote(f"{app}/.ghost"), holder, process.encode())
     words = (str(app / "meta"), "", "0")
-    process, frame = start(shell, "environment", *words, fence=fence)
-    out, err = process.communicate(timeout=20)
+    child, frame = start(shell, "environment", *words, fence=fence)
+    out, err = child.communicate(timeout=20)
     frame.feed(out)
     return frame.status, err
 
@@ -1415,3 +1422,117 @@ def test_a_script_runs_behind_its_own_lock_alone(shell: str, tmp_path: Path) -> 
     (app / ".ghost/holder").unlink(missing_ok=True)
     assert _fenced(shell, app, "1") == (LOST, b"\n0123456789abcdef lost \n")
     assert not (app / "meta/environment.next.new").exists()
+
+
+# --- in nobody else's hands ------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _stranger(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have another user run a process that looks like one of ours."""
+    named = ["/bin/bash", "-c", 'exec -a "$0" /bin/sleep 60', " ".join(words)]
+    with subprocess.Popen(named, user=65534) as process:
+        comm = Path(f"/proc/{process.pid}/comm")
+        _until(lambda: comm.read_text() == "sleep\n")
+        try:
+            yield process
+            assert process.poll() is None, "a stranger was signalled"
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user's process takes root")
+@pytest.mark.parametrize("tools", ["rich", "poor"])
+@pytest.mark.parametrize("stale", [STALE, "-1"])
+def test_a_process_that_is_named_like_ours_is_nobody(
+    shell: str, tools: str, stale: str, tmp_path: Path, poor: dict[str, str]
+) -> None:
+    app = tmp_path / "app"
+    env = poor if tools == "poor" else None
+    assert _ask(shell, app, "1", env)[0] == 0
+
+    with (
+        _stranger("ghost-run", f"1@{_word(app)}") as script,
+        _stranger("ghost-lock", f"1@{_word(app)}") as lock,
+        _stranger("sh", "timer.sh", f"timer@{_word(app)}"),
+    ):
+        # Nor where a file of ours has its number, from an earlier process.
+        (app / ".ghost/scripts").write_text(f"{script.pid} 1\n")
+        (app / ".ghost/holder").write_text(f"run 1 by ann\n{lock.pid} 1\n")
+        (app / ".ghost/lock.d").mkdir(exist_ok=True)
+        (app / f".ghost/lock.d/{lock.pid}.1").touch()
+
+        assert _ask(shell, app, "2", env, stale=stale)[::2] == (0, "")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user's process takes root")
+def test_a_way_back_ends_no_process_of_others(shell: str, tmp_path: Path) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("2_b_0")
+    move = one.move("1_a_0", "2_b_0")
+    with _stranger("ghost-switch") as process:
+        (tmp_path / "app/.ghost").mkdir(exist_ok=True)
+        words = _back(move)
+        Path(words[0]).write_text(f"{process.pid} 1\n")
+
+        assert run(shell, "restore", "mv", *words)[0] == 0
+
+    assert one.serves == "1_a_0"
+
+
+@pytest.mark.parametrize("made", ["before", "meanwhile"])
+def test_names_beside_the_target_that_others_have_made_stop_nothing(
+    shell: str, made: str, tmp_path: Path
+) -> None:
+    one = Module(tmp_path, "one")
+    one.serve("1_a_0")
+    move = one.move("1_a_0", "2_b_0")
+    _arm(shell, move)
+
+    def block() -> None:
+        for end in ("", "-back", "-new", "-back-0f", "-new-0f"):
+            path = one.target.parent / f".one.ghost{end}/x"
+            path.mkdir(parents=True, exist_ok=True)
+
+    if made == "before":
+        block()
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+    assert one.serves == "2_b_0"
+    block()
+    # Somebody has taken the link of the way back away as well.
+    for left in one.target.parent.glob(".one.ghost-back-*"):
+        if left.is_symlink():
+            left.unlink()
+
+    status, said, err = run(shell, "restore", "mv", *_back(move))
+
+    assert (status, said, err) == (0, f"restored {one.target}\n", "")
+    assert one.serves == "1_a_0"
+    # And the next switch, and its end, as well.
+    assert run(shell, "switch", "mv", *_ends(move))[0] == 0
+    live = (one.folder, one.target, "2", "1", "f00d", NUMBER)
+    assert run(shell, "prune", *live)[0] == 0
+    links = [path for path in one.target.parent.iterdir() if path.is_symlink()]
+    assert links == [one.target]
+
+
+def test_a_script_runs_in_its_release_alone(shell: str, tmp_path: Path) -> None:
+    """Whatever the link leads to by then, and by whichever way a release is named."""
+    release, theirs = tmp_path / "1_a_0", tmp_path / "theirs"
+    release.mkdir()
+    theirs.mkdir()
+    (tmp_path / "way").symlink_to(tmp_path)
+    target, environment = tmp_path / "site", tmp_path / "environment"
+    environment.write_text(f"export GHOST_RELEASE_PATH='{tmp_path}/way/1_a_0'\n")
+    words = (str(target), "", "touch ran", str(environment))
+
+    target.symlink_to("1_a_0")
+    assert run_open(shell, "run", *words) == (0, "")
+    target.unlink()
+    target.symlink_to("theirs")
+    status, said = run_open(shell, "run", *words)
+
+    assert status == 126
+    assert said == f"{target} leads to {theirs}, not to {tmp_path}/way/1_a_0\n"
+    assert (release / "ran").exists()
+    assert not [*theirs.iterdir()]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from ghostasync._remote.script import quote
-from tests._remote.shells import SHELLS, may_mount, run_mounted
+from tests._remote.shells import SHELLS, may_mount, run, run_mounted
 
 MAKE = """
 mount -t tmpfs -o size=2m none {at}
@@ -46,3 +47,34 @@ def test_what_fits_is_copied(shell: str, tmp_path: Path) -> None:
     there = "cmp {at}/1_a/up/photos {at}/shared/up/photos"
 
     assert shared(shell, str(tmp_path), 800, there) == (0, "", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("script", ["share", "switch"])
+def test_what_users_have_written_is_never_written_through_their_links(
+    shell: str, script: str, tmp_path: Path
+) -> None:
+    """The users of an app may write to what is shared, and root copies there."""
+    folder, target = tmp_path / "site", tmp_path / "srv"
+    old, new = folder / "1_a", folder / "2_b"
+    shared_, victim = folder / "shared/up", tmp_path / "victim"
+    for each in (old / "up", new, shared_, folder / ".ghost/2_b"):
+        each.mkdir(parents=True)
+    victim.write_text("precious")
+    os.utime(victim, (1, 1))
+    (old / "up/photo").write_text("theirs")
+    (shared_ / "photo").symlink_to(victim)
+    os.utime(shared_ / "photo", (1, 1), follow_symlinks=False)
+    target.symlink_to(old)
+    (folder / ".ghost/2_b/copied").write_text("up\n")
+    words: dict[str, tuple[str | Path, ...]] = {
+        "share": (folder, "2_b", old, "drop", "fresh", "d:up"),
+        "switch": ("mv", tmp_path / "busy", folder, target, old, new, "", "1"),
+    }
+
+    status, _, complaint = run(shell, script, *words[script])
+
+    assert (status, complaint) == (0, "")
+    assert victim.read_text() == "precious"
+    assert not (shared_ / "photo").is_symlink()
+    assert (shared_ / "photo").read_text() == "theirs"

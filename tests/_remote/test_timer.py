@@ -89,7 +89,7 @@ class Host:
     @contextlib.contextmanager
     def held(self, who: str) -> Iterator[subprocess.Popen[bytes]]:
         """Hold the app's lock for a run."""
-        words = (str(self.app), who, "x", self.root.name + "x", "90", "0")
+        words = (str(self.app), "", who, "x", self.root.name + "x", "90", "0")
         process, frame = start(self.shell, "lock", *words)
         with process:
             while not frame.feed(read(process)):
@@ -139,7 +139,11 @@ def test_a_silent_run_has_its_links_put_back(host: Host) -> None:
     assert status == 1
     assert err.startswith("it put its links back by itself")
     assert "not all" not in err
-    assert {p.name for p in host.ghost.iterdir()} <= {"reverted", "timer.log"}
+    assert {p.name for p in host.ghost.iterdir()} <= {
+        "reverted",
+        "scripts",
+        "timer.log",
+    }
 
 
 def test_a_post_deploy_that_fails_on_the_way_back_is_told(host: Host) -> None:

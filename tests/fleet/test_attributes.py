@@ -141,7 +141,7 @@ async def test_a_host_that_cannot_set_attributes_is_found_in_checking(
     with pytest.raises(DeployFailed) as caught:
         await deploy(plan)
 
-    text = 'nothing here sets attributes (modules.attributes = "keep"): install '
+    text = "nothing here sets the attributes of site (modules.attributes): install "
     assert [each for each in found if each.startswith(text)]
     row = caught.value.report.hosts["h1"]
     assert (row.stage.name if row.stage else "", text in row.reason) == (

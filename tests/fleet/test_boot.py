@@ -349,6 +349,27 @@ def test_a_link_of_somebody_else_is_left_alone(
     assert target.readlink() == Path("/var/www/other")
 
 
+def test_a_host_whose_folders_others_may_change_boots_not(
+    sshd_fleet: StartFleet, tmp_path: Path, server: S3Server
+) -> None:
+    here = place(sshd_fleet, tmp_path, server)
+    here.person.deploys("1")
+    fleet = here.town.sample.fleet
+    fleet.shell(here.bare, "chown nobody /srv")
+    served = here.boots(wait=2)
+    fleet.shell(here.bare, "chown root /srv; chown nobody /ghost/shop")
+    read = here.boots(wait=2)
+
+    assert (served.returncode, read.returncode) == (1, 1)
+    assert "in the hands of others: owner nobody /srv\n" in served.stdout
+    assert read.stdout == (
+        "ghostasync boot: failed: in the hands of others: owner nobody /ghost/shop\n"
+    )
+    assert fleet.shell(here.bare, "ls /srv") == ""
+    fleet.shell(here.bare, "chown root /ghost/shop")
+    assert here.boots(wait=2).returncode == 0
+
+
 @pytest.mark.parametrize("kind", ["bucket", "folder"])
 def test_a_boot_that_failed_is_tried_again_and_as_the_users_that_were_named(
     sshd_fleet: StartFleet, tmp_path: Path, server: S3Server, kind: str

@@ -35,7 +35,7 @@ def test_a_run_that_goes_well_leaves_no_timer(fleet: Fleet) -> None:
     for host in HOSTS:
         ghost = fleet.path(host, "/ghost/shop/prod/web/blue/.ghost")
         assert {p.name for p in ghost.iterdir()} <= {
-            *("lock", "holder", "beat", "fence"),
+            *("lock", "holder", "beat", "fence", "scripts"),
         }
     until(lambda: not _timers(fleet))
 

@@ -93,7 +93,7 @@ class Pair:
         home = self.plan.base / "hosts/h1"
         folder = f"{home}/{APP}/site"
         await session.open()
-        words = (f"{home}/{APP}", "9", folder, f"{home}/site")
+        words = (f"{home}/{APP}", "", "9", folder, f"{home}/site")
         said = parse_facts(await query(session, "check", *words), {folder: "site"})
         await session.close()
         return _comparable(said)

@@ -28,7 +28,7 @@ from ..goal import Converge, Resume
 from ..history.chain import last_before
 from ..views.folding import fold_hosts
 from .host import HostRun, Move, RunContext
-from .stages.check import could_not_boot
+from .stages.check import doubts
 from .takeover import move_of, moved_by_killed_run
 
 __all__ = ["note_live", "note_unchanged", "record_moves", "take_number"]
@@ -58,15 +58,15 @@ async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
     run.generation = await store.runs.reserve(run.id, lowest)
     run.note(e.Numbered(run.generation, before.run, before.nbytes, before.digest))
     _tell_of_other_stores(run, hosts)
-    _tell_who_could_not_boot(run, hosts)
+    _tell_of_hosts(run, hosts)
     run.numbered.set()
 
 
-def _tell_who_could_not_boot(run: RunContext, hosts: Iterable[HostRun]) -> None:
-    """Warn once for all hosts: those that autoscaling adds are like them."""
+def _tell_of_hosts(run: RunContext, hosts: Iterable[HostRun]) -> None:
+    """Warn once for all hosts of what they are likely to have in common."""
     found: dict[str, list[str]] = defaultdict(list)
     for ctx in hosts:
-        if ctx.attempt.facts is not None and (why := could_not_boot(ctx)):
+        for why in doubts(ctx) if ctx.attempt.facts else ():
             found[why].append(ctx.name)
     for why, names in found.items():
         run.note(e.Warned(f"{fold_hosts(names)}: {why}"))

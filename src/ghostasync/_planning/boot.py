@@ -46,6 +46,7 @@ def boot_facts(
         "color": app.color,
         "app_path": app_path(app),
         "root": plan.layout.root,
+        "trusted": " ".join(plan.layout.trusted),
         "user": user,
         "proof": plan.layout.proof,
         "keep": str(plan.layout.keep),

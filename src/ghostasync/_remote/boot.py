@@ -47,7 +47,9 @@ def _lines(facts: Mapping[str, str]) -> Iterator[bytes]:
         yield (
             name.encode() + b") cat <<'GHOSTASYNC'\n" + body(name) + b"\nGHOSTASYNC\n;;"
         )
-    yield b"bytes) cat <<'GHOSTASYNC'\n" + body("parts/bytes") + b"\nGHOSTASYNC\n;;"
+    for name in ("bytes", "enrol"):
+        part = body(f"parts/{name}")
+        yield name.encode() + b") cat <<'GHOSTASYNC'\n" + part + b"\nGHOSTASYNC\n;;"
     yield b"esac\n}"
     yield body("boot")
     yield b""

@@ -24,7 +24,15 @@ export HOME="${HOME:-$(sed -n "s/^$(id -un):.*:\([^:]*\):[^:]*\$/\1/p" /etc/pass
 case $root in '~' | '~/'*) root=$HOME${root#'~'} ;; esac
 app_dir=$root/$app_path
 own=$app_dir/.ghost
-mkdir -p "$own" && chmod 700 "$own" && work=$(mktemp -d "$own/boot.$$.XXXXXX") || exit 1
+. ./parts/owners.sh
+. ./parts/ours.sh
+why=$(
+	exec 2>&1
+	. ./parts/enter.sh
+) && work=$(mktemp -d "$own/boot.$$.XXXXXX") || {
+	echo "ghostasync boot: failed: $why" >&2
+	exit 1
+}
 # What one that was killed has left holds secrets.
 for old in "$own"/boot.[0-9]*.??????; do
 	pid=${old#"$own/boot."}
@@ -94,7 +102,11 @@ call() {
 	# What opens the store is none of a script's business.
 	unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN \
 		AWS_EC2_METADATA_SERVICE_ENDPOINT AWS_ENDPOINT_URL_AUTO_SCALING
+	listed="scripts=$(words "$own/scripts" | sed 1s/.//)
+$(text enrol)"
+	[ "$name" != lock ] || listed=
 	exec /bin/sh -c "nonce=$nonce
+$listed
 $(text "$name")" "ghost-$name $run@$word" "$@" 5>&- 7>&- 8>&-
 }
 limited() { # SECONDS WHAT CWD FILE TEXT ENVIRONMENT [NAME=VALUE]...: a script of the app
@@ -142,7 +154,7 @@ lock() { # holds the app on this host as a run does, for as long as this script 
 	# It outlives a signal to the whole group, for a way back needs the lock.
 	(
 		trap '' HUP INT TERM
-		call lock "$app_dir" "$holder" "$run" "$word" 90 30 <"$work/beats"
+		call lock "$app_dir" "$trusted" "$holder" "$run" "$word" 90 30 <"$work/beats"
 	) >"$work/locked" 2>"$work/refused" &
 	locker=$!
 	echo "$locker" >"$work/locker"
@@ -219,6 +231,9 @@ vouched() { # the statement, by one of the signers
 # --- A release --------------------------------------------------------------------------
 
 bring() { # the release to this host's disk, with its environment
+	foreign=
+	[ "$owner" = drop ] || foreign=$(strangers "$dir/.ghost" "${target%/*}")
+	[ -z "$foreign" ] || die "in the hands of others: $foreign"
 	[ ! -e "$target" ] || [ -L "$target" ] ||
 		die "$target is no link: move it away, or deploy with adopt = true"
 	previous=$(readlink "$target") || previous=
@@ -238,7 +253,6 @@ bring() { # the release to this host's disk, with its environment
 		form=zst
 		[ "$decoder" = zstd ] || form=gz
 		(address "$key.$form") >"$work/address" || exit
-		mkdir -p "$dir"
 		(call pull "$dir" "$package" "$decoder" "$owner" "$proof" "$sha256" 60 \
 			<"$work/address") 2>"$work/said" || unfetched
 	fi

@@ -1,13 +1,15 @@
 #!/bin/sh
-# usage: check APP_DIR RECORDS [DIR TARGET]...   (prints facts, one KEY=VALUE a line)
+# usage: check APP_DIR TRUSTED RECORDS [DIR TARGET]...   (prints facts, one KEY=VALUE a line)
 # DIR is a module's folder, TARGET the link that it is served from. Lines about a module
 # follow its "module" line, the newest RECORDS of its activation records among them, as
 # "NUMBER:KEY=VALUE". Changes nothing that lasts; any fact that cannot be found out is
 # left out, hence no set -e.
 set -u
-app_dir=$1 records=$2
-shift 2
+app_dir=$1 trusted=$2 records=$3
+shift 3
 . ./parts/above.sh
+. ./parts/owners.sh
+. ./parts/alive.sh
 say() { printf '%s\n' "$1"; } # echo would read backslashes
 say "uid=$(id -u)"
 say "gid=$(id -g)"
@@ -60,8 +62,8 @@ if { read -r frozen && read -r ends; } 2>/dev/null <"$app_dir/.ghost/frozen"; th
 	[ "$ends" -gt 0 ] && [ "$(date +%s)" -ge "$ends" ] || say "frozen=$frozen"
 fi
 # The holder of the lock, if its process lives: a host that went down has left a name.
-if { read -r holder && read -r pid; } 2>/dev/null <"$app_dir/.ghost/holder"; then
-	! grep -qs ghost-lock "/proc/$pid/cmdline" || say "holder=$holder"
+if { read -r holder && read -r pid start; } 2>/dev/null <"$app_dir/.ghost/holder"; then
+	! alive "$pid" "$start" || say "holder=$holder"
 fi
 # Of the activation records the newest ones are told, and the one by which $id is live.
 activations() {
@@ -109,6 +111,18 @@ closed() {
 	done
 }
 closed "$app_dir/.ghost"
+# Nobody else may put another thing in the place of what is read and run there.
+whose() {
+	left=$#
+	while [ "$left" -gt 0 ]; do
+		set -- "$@" "$1/.ghost" "${2%/*}"
+		shift 2
+		left=$((left - 2))
+	done
+	strangers "$app_dir/.ghost" "$@" | while IFS= read -r line; do say "foreign=$line"; done
+	for dir; do [ ! -L "$dir" ] || case $dir in */.ghost) say "foreign=link . $dir" ;; esac; done
+}
+(whose "$@")
 while [ $# -gt 0 ]; do
 	dir=$1 target=$2 link='' id=''
 	shift 2

@@ -150,7 +150,9 @@ class Facts:
     copy of it. *fence* is the highest number of a run that was to move links here, None
     where the host's file is damaged. *frozen* says who has frozen the app there.
     *closed* are folders of records that the user who works there may not read, each
-    with its owner. *untried* is why no file could be made where the app is to be.
+    with its owner. *foreign* is what others may change on the way there: how, who
+    and the folder, as ``parts/owners.sh`` tells it. *untried* is why no file could be
+    made where the app is to be.
     """
 
     uid: int
@@ -167,6 +169,7 @@ class Facts:
     instance: str = ""
     fence: int | None = 0
     closed: tuple[tuple[str, str], ...] = ()
+    foreign: tuple[tuple[str, str, str], ...] = ()
     frozen: str = ""
     untried: str = ""
 
@@ -256,6 +259,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
     elsewhere: dict[str, list[str]] = {}
     records: dict[str, dict[str, dict[str, str]]] = {}
     closed: list[tuple[str, str]] = []
+    foreign: list[tuple[str, str, str]] = []
     section = general
     name = ""
     for key, value in _pairs(text):
@@ -270,6 +274,9 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         elif key == "closed":
             owner, _, path = value.partition(" ")
             closed.append((owner, path))
+        elif key == "foreign":
+            how, who, path = (*value.split(" ", 2), "", "")[:3]
+            foreign.append((how, who, path))
         elif key == "elsewhere":
             elsewhere.setdefault(name, []).append(unescape(value))
         elif ":" in key:
@@ -302,6 +309,7 @@ def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
         ends_logins="ends-logins" in general,
         instance=general.get("instance", ""),
         closed=tuple(closed),
+        foreign=tuple(foreign),
         frozen=general.get("frozen", ""),
         untried=reason(general.get("untried", "")),
         fence=_number(general.get("fence", "0 ")),

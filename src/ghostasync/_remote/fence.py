@@ -4,8 +4,9 @@ A session whose scripts carry a name, and change the host only under its lock.
 How it works. A connection that was lost may still have a script on its way, and a run
 that has fallen silent may wake up after another one took its hosts over. So each script
 that changes a host first reads who holds the lock there, and begins only if that is its
-own run's process. The command line of each carries ``RUN@APP``: by that word
-``lock.sh`` finds what another session has left running, and ends it.
+own run's process. The command line of each carries ``RUN@APP``, and a list on the host
+has its process: by these ``lock.sh`` finds what another session has left running, and
+ends it.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ class FencedSession:
     A :class:`protocols.Session` that marks what it executes with ``RUN@APP``.
 
     *run* is the run's id, *holder* the line that the lock is held under. Once *app_dir*
-    is known, scripts are fenced, but for ``UNFENCED``. *pid* is the process on the host
-    that holds the lock, empty where that is unknown.
+    is known, scripts are fenced, but for ``UNFENCED``. *process* is the one on the host
+    that holds the lock, its number and when it began; empty where that is unknown.
     """
 
     inner: Session
     run: str
     holder: str
     app_dir: str = ""
-    pid: str = ""
+    process: str = ""
 
     @property
     def host(self) -> Host:
@@ -64,8 +65,8 @@ class FencedSession:
         """Return the condition for the script *name* to begin; None without one."""
         if not self.app_dir or name in UNFENCED:
             return None
-        file, holder = f"{self.app_dir}/.ghost/holder", self.holder
-        return Fence(quote(file), quote(holder), self.pid.encode())
+        folder = quote(f"{self.app_dir}/.ghost")
+        return Fence(folder, quote(self.holder), self.process.encode())
 
     async def open(self) -> None:
         """Connect and log in, unless that is done and the connection lives."""

@@ -10,6 +10,7 @@ mask=$(umask)
 umask 077
 cd "$meta"
 . ./parts/detach.sh
+. ./parts/alive.sh
 # An earlier session of this run may have died between its note and the start.
 if [ "$(cat "$name.run" 2>/dev/null)" != "$run" ] || [ ! -d "$name.begun" ]; then
 	rm -rf "$name.begun" "$name.output" "$name.status"
@@ -41,8 +42,9 @@ while :; do
 	fi
 	status=${status%% *}
 	case $status in '' | -) ;; *) break ;; esac
-	pid=$(cat "$name.begun/pid" 2>/dev/null || :)
-	if ! grep -qs "${name}[@]$app" "/proc/${pid:-none}/cmdline"; then
+	pid='' start=''
+	{ read -r pid start <"$name.begun/pid"; } 2>/dev/null || :
+	if ! alive "$pid" "$start"; then
 		gone=$((gone + 1))
 		# It has just begun, or has just ended; else the host went down, or it was killed.
 		if [ "$gone" -gt 10 ]; then

@@ -8,7 +8,10 @@ GHOST_NAME=${GHOST_NAME%.sh}
 cd "${0%/*}" || exit
 # Of two that were started for one run the first one counts.
 mkdir "$GHOST_NAME.begun" 2>/dev/null || exit
-echo "$$" >"$GHOST_NAME.begun/pid"
+# META is APP_DIR/MODULE/.ghost/ID.
+scripts=../../../.ghost/scripts
+. ./parts/enrol.sh
+echo "$self $began" >"$GHOST_NAME.begun/pid"
 # run ends the script when its stdin ends: of this pipe that is when this process ends.
 mkfifo "$GHOST_NAME.pipe" && exec 4<>"$GHOST_NAME.pipe" && exec 5<"$GHOST_NAME.pipe" || exit
 rm -f "$GHOST_NAME.pipe" "$0"

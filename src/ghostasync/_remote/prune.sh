@@ -11,7 +11,9 @@ shift 6
 cd "$dir"
 kept=" $* "
 current=$(readlink "$target" || :)
-rm -f "${target%/*}/.${target##*/}.ghost-back"
+for left in "${target%/*}/.${target##*/}".ghost-back-*; do
+	[ ! -L "$left" ] || rm -f "$left" || :
+done
 if [ -n "$fingerprint" ]; then
 	umask 077
 	printf '%s\n' "$fingerprint" >".ghost/${current##*/}/fingerprint"

@@ -12,21 +12,31 @@ shift 3
 . ./parts/rename.sh
 . ./parts/flush.sh
 . ./parts/syslog.sh
+. ./parts/alive.sh
 # A switch whose connection died may still be on its way: it must not win afterwards.
-if [ -f "$busy" ] && read -r pid <"$busy"; then
-	! grep -qs ghost-switch "/proc/$pid/cmdline" || ! kill -s KILL "$pid" || sleep 1
-	rm -f "$busy"
+if { read -r pid start <"$busy"; } 2>/dev/null; then
+	! alive "$pid" "$start" || ! kill -s KILL "$pid" || sleep 1
+	rm -f "$busy" || :
 fi
+# What cannot be cleared away does no harm: names are random.
+none() { for left; do [ ! -L "$left" ] || rm -f "$left" || :; done; }
+put_back() { # by the link that the switch has made, for the disk may be full; else by another
+	for back in "$beside"-back-*; do
+		[ "$(readlink "$back" || :)" != "$previous" ] || ! rename "$back" "$target" || return 0
+	done
+	# shellcheck disable=SC2154  # the nonce comes with the frame
+	back=$beside-back-$nonce
+	ln -s "$previous" "$back" && rename "$back" "$target" || :
+}
 failed=0
 while [ $# -gt 0 ]; do
 	dir=$1 target=$2 previous=$3 new=$4 aside=$5 record=$1/.ghost/activations/$6
 	shift 6
 	now=$(readlink "$target" || :)
-	link=${target%/*}/.${target##*/}.ghost
-	back=$link-back
+	beside=${target%/*}/.${target##*/}.ghost
 	has=restored
 	# The new link of a switch that was ended: an mv that is late finds nothing to rename.
-	rm -f "$link"
+	none "$beside"-new-*
 	if [ "$now" != "$new" ]; then
 		# Not moved, or back already; or a switch was ended between the two moves of an
 		# adoption, and the folder is aside with nothing in its place.
@@ -34,7 +44,7 @@ while [ $# -gt 0 ]; do
 		if [ -n "$aside" ] && [ -e "$aside" ] && [ -z "$now" ] && [ ! -e "$target" ]; then
 			mv "$aside" "$target"
 		elif [ "$now" != "$previous" ]; then
-			rm -f "$back"
+			none "$beside"-back-*
 			printf '%s, neither %s nor %s: left alone\n' \
 				"$target points to ${now:-nothing}" "${previous:-absent}" "$new" >&2
 			failed=1
@@ -46,19 +56,13 @@ while [ $# -gt 0 ]; do
 		failed=1
 		continue
 	elif [ -n "$aside" ]; then
-		rm "$target"
-		mv "$aside" "$target"
+		rm "$target" && mv "$aside" "$target" || :
 	elif [ -z "$previous" ]; then
-		rm "$target"
+		rm "$target" || :
 	elif [ "$previous" != "$new" ]; then
-		# The switch has made this link, so that a full disk cannot stop the way back.
-		if [ "$(readlink "$back" || :)" != "$previous" ]; then
-			rm -f "$back"
-			ln -s "$previous" "$back"
-		fi
-		rename "$back" "$target"
+		put_back
 	fi
-	rm -f "$back"
+	none "$beside"-back-*
 	now=$(readlink "$target" || :)
 	if [ "$now" != "$previous" ]; then
 		printf '%s\n' "$target leads to ${now:-nothing}, not back to ${previous:-nothing}" >&2
@@ -70,7 +74,7 @@ while [ $# -gt 0 ]; do
 		printf 'outcome=reverted' 1<>"$record" || :
 		grep -qxF "reverted_by=$run" "$record" || echo "reverted_by=$run" >>"$record" || :
 	fi
-	flush -f "${target%/*}"
+	flush -f "${target%/*}" || :
 	[ "$has" = left ] || syslog "$target: $new -> ${previous:-nothing} again, for run $run"
 	meta=$dir/.ghost/${previous##*/}
 	ghost_verify=

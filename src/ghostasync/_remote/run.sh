@@ -23,6 +23,12 @@ exec 3<&0
 	fi
 	# shellcheck disable=SC1090  # written by environment.sh
 	. "$GHOST_ENVIRONMENT"
+	# Through a link: what it leads to must be the release still, whoever has moved it.
+	GHOST_HERE=$(pwd -P)
+	[ "$GHOST_HERE" = "$(cd -P "${GHOST_RELEASE_PATH:-.}" && pwd)" ] || {
+		echo "$GHOST_CWD leads to $GHOST_HERE, not to $GHOST_RELEASE_PATH"
+		exit 126
+	}
 	# shellcheck disable=SC2163  # NAME=VALUE in one word
 	for GHOST_PAIR; do export "$GHOST_PAIR"; done
 	if [ -z "$GHOST_FILE" ]; then

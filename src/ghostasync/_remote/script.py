@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Final
@@ -42,16 +43,17 @@ _PART: Final = re.compile(rb"\. \./((?:parts/)?\w+)\.sh\b")
 @attrs.frozen
 class Fence:
     """
-    The condition under which a script begins: *file* names *holder* and *pid*.
+    The condition under which a script begins: *holder*, by *process*, has the lock.
 
-    *file* and *holder* are words of sh. The process tells one session of a run from the
-    next: a script that a dead connection had sent must not begin late. Any process will
-    do where *pid* is empty.
+    *folder*, the app's records on the host, and *holder* are words of sh. *process* is
+    a number and the time at which it began; it tells one session of a run from the
+    next, for a script that a dead connection had sent must not begin late. Any process
+    will do where it is empty.
     """
 
-    file: bytes
+    folder: bytes
     holder: bytes
-    pid: bytes = b""
+    process: bytes = b""
 
 
 def quote(value: str) -> bytes:
@@ -82,9 +84,9 @@ def render(
     Return the text that ``/bin/sh`` evaluates on the host.
 
     The body runs in a subshell, so that its ``exit`` and ``set -e`` end only itself and
-    the closing line with its status always follows. Behind a *fence* it runs only while
-    the holder's process lives; else stderr says whose lock it is, and the status is
-    ``LOST``.
+    the closing line with its status always follows. Behind a *fence* it is put on the
+    list of scripts, and runs only while the holder's process lives; else stderr says
+    whose lock it is, and the status is ``LOST``.
     """
     lines = [
         b"nonce=" + nonce.encode(),
@@ -96,16 +98,22 @@ def render(
         b'printf \'\\n%s end %s\\n\' "$nonce" "$?"',
         b"",
     ]
-    # After the opening line: a fence that does not hold is an answer, too.
+    # After the opening line: a fence that does not hold is an answer, too. On the list
+    # before the look: whoever takes the lock writes its name, and reads the list then.
     if fence is not None:
         lines[3:3] = [
+            b"scripts=" + fence.folder + b"/scripts",
+            body("parts/enrol"),
+            body("parts/alive"),
             b"who= pid=",
-            b"{ read -r who && read -r pid; } 2>/dev/null <" + fence.file,
+            b"{ read -r who && read -r pid; } 2>/dev/null <"
+            + fence.folder
+            + b"/holder",
             b'if [ "$who" = '
             + fence.holder
             + b' ] && [ "$pid" = '
-            + (fence.pid or b'"$pid"')
-            + b' ] && [ -d "/proc/$pid" ]; then',
+            + (b"'" + fence.process + b"'" if fence.process else b'"$pid"')
+            + b" ] && alive $pid; then",
         ]
         lines[-1:] = [
             b"else",
@@ -163,6 +171,7 @@ def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:
     """
     return b"\n".join(
         [
+            b"nonce=" + secrets.token_hex(8).encode(),
             b"restore() (",
             b"set -- " + _words(moves),
             body("restore"),

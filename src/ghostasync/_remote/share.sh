@@ -13,14 +13,12 @@ umask 022
 export LC_ALL=C
 . ./parts/extract.sh
 . ./parts/flush.sh
+. ./parts/ours.sh
+. ./parts/add.sh
 meta=$dir/.ghost/$id
 times=$meta/times copied=$meta/copied seeded=$meta/seeded
 own() { [ "$owner" = drop ] || chown -h "$whose" "$1"; }
 real() { [ ! -L "$2" ] && test "-$1" "$2"; } # KIND PATH
-
-add() { # KIND FROM TO: newer and missing files are added, none is removed
-	if [ "$1" = d ]; then cp -a -u "$2/." "$3/"; else cp -a -u "$2" "$3"; fi
-}
 
 fits() { # PATH: refuses to copy what $live has there where the disk has no room for it
 	need=$(du -sk "$live/$1" 2>/dev/null || :) need=${need%%[!0-9]*}
@@ -45,7 +43,7 @@ share() { # KIND PATH
 	touch -r "$over" "$times"
 	[ -w "$over" ] || { chmod u+w "$over" && closed=1; }
 	if [ ! -e "$to" ] && [ ! -L "$to" ]; then
-		mkdir -p "${to%/*}"
+		ours "${to%/*}"
 		wipe "$to.incoming"
 		if [ "$live" ] && real "$1" "$live/$2"; then
 			fits "$2"
@@ -62,7 +60,7 @@ share() { # KIND PATH
 			own "$to"
 		fi
 	elif [ "$live" ] && real "$1" "$live/$2"; then
-		add "$1" "$live/$2" "$to"
+		if [ "$1" = d ]; then add "$live/$2/." "$to/"; else add "$live/$2" "$to"; fi
 		printf '%s\n' "$2" >>"$copied"
 		echo "warning: shared $2 was there: what is newer or missing came from the live release"
 	fi

@@ -14,6 +14,8 @@ shift 2
 . ./parts/rename.sh
 . ./parts/flush.sh
 . ./parts/syslog.sh
+. ./parts/ours.sh
+. ./parts/add.sh
 links='' moved=''
 # shellcheck disable=SC2086  # a list, split at newlines alone
 trap 'IFS="
@@ -24,7 +26,9 @@ each() {
 	shift
 	while [ $# -gt 0 ]; do
 		dir=$1 target=$2 previous=$3 new=$4 aside=$5 record=$1/.ghost/activations/$6
-		link=${target%/*}/.${target##*/}.ghost
+		# Random: nobody can have put anything there.
+		# shellcheck disable=SC2154  # the nonce comes with the frame
+		beside=${target%/*}/.${target##*/}.ghost link=$beside-new-$nonce
 		meta=$dir/.ghost/${new##*/}
 		"$verb"
 		shift 6
@@ -32,9 +36,9 @@ each() {
 }
 # Starting processes is most of the time between the first link of a wave and the last:
 # there are three in the usual case, the link, the way back, and the move.
-none() { [ ! -L "$1" ] && [ ! -e "$1" ] || rm -f "$1"; }
+none() { for left; do [ ! -L "$left" ] || rm -f "$left" || :; done; }
 ready() {
-	none "$link" # of a switch that was killed
+	none "$beside"-new-* # of a switch that was killed
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
 	now=$previous
 	[ -L "$target" ] && [ "$target" -ef "$previous" ] || now=$(readlink "$target" || :)
@@ -43,15 +47,15 @@ ready() {
 		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
 	fi
 	[ -n "$aside$now" ] || [ ! -e "$target" ] || { echo "$target is not a link" >&2 && exit 1; }
-	[ -d "${target%/*}" ] || (umask 022 && mkdir -p "${target%/*}")
+	ours "${target%/*}"
 	ln -s "$new" "$link"
-	back=${target%/*}/.${target##*/}.ghost-back
+	back=$beside-back-$nonce
 	links="$links$link
 $back
 "
 	# With this link in place the way back needs no room on the disk. prune or restore
 	# removes it.
-	none "$back"
+	none "$beside"-back-*
 	[ -z "$previous" ] || [ -n "$aside" ] || ln -s "$previous" "$back"
 }
 # What users have written since paths that become shared were copied from what serves.
@@ -62,9 +66,9 @@ again() {
 	[ "$from" ] || return 0
 	while IFS= read -r path; do
 		if [ -d "$from/$path" ] && [ ! -L "$from/$path" ]; then
-			cp -a -u "$from/$path/." "$dir/shared/$path/"
+			add "$from/$path/." "$dir/shared/$path/"
 		elif [ -f "$from/$path" ] && [ ! -L "$from/$path" ]; then
-			cp -a -u "$from/$path" "$dir/shared/$path"
+			add "$from/$path" "$dir/shared/$path"
 		fi
 	done <"$meta/copied"
 }
@@ -102,7 +106,7 @@ keep() {
 }
 umask 077
 . ./parts/self.sh
-echo "$self" >"$busy"
+echo "$self $began" >"$busy"
 each ready "$@"
 each again "$@"
 each move "$@"

@@ -10,14 +10,15 @@
 # After SECONDS of silence it renames the file. rename(2) succeeds for one of two only, this
 # timer or timer_stop of the run, so exactly one of them has the links from then on.
 set -u
+. ./parts/alive.sh
 id=$1 app_dir=$2 holder=$3 seconds=$4 patience=$5 app=$6
 cd "$app_dir/.ghost" || exit
 heard() { # notes whether the run in charge has been heard of
-	{ read -r name && read -r pid; } 2>/dev/null <holder || return
+	{ read -r name && read -r pid start; } 2>/dev/null <holder || return
 	if [ "$name" = "$holder" ]; then
 		beat=$(cat beat 2>/dev/null)
 		[ "$beat" = "${old-}" ] || { old=$beat && quiet=0; }
-	elif grep -qs ghost-lock "/proc/$pid/cmdline"; then
+	elif alive "$pid" "$start"; then
 		quiet=0
 	fi
 }
@@ -63,10 +64,12 @@ fi
 quiet=0
 while [ "$(cat timer 2>/dev/null)" = "$id" ]; do
 	heard
-	# Executed again under the name "timer@APP": lock.sh waits for the end of a process
-	# that has "@APP" in its command line, so no run begins while links go back.
+	# Executed again under the name "timer@APP", and on the list: lock.sh waits for the end
+	# of such a process, so no run begins while links go back.
 	quiet=$((quiet + 1))
 	if [ "$quiet" -gt "$seconds" ] && mv timer reverting 2>/dev/null; then
+		scripts=scripts
+		. ./parts/enrol.sh
 		back=1 exec /bin/sh "$PWD/timer.sh" "timer@$app"
 	fi
 	sleep 1

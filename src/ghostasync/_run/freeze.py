@@ -26,7 +26,8 @@ async def freeze_hosts(
         try:
             with anyio.move_on_after(deadlines.connect + deadlines.check):
                 await connect(ctx)
-                args = (ctx.paths.app_dir, str(ends), text)
+                trusted = " ".join(spec.plan.layout.trusted)
+                args = (ctx.paths.app_dir, trusted, str(ends), text)
                 await call(ctx.session, "freeze", *args, sudo=ctx.sudo)
                 return ""
         except HostError as exc:

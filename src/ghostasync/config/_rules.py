@@ -161,6 +161,11 @@ _INSIDE: Final = _text(
 )
 _HTTP: Final = _text('"http://…" or "https://…"', r"(?:https?://[^\s/]\S*)?")
 _USER: Final = _text("a user of the host", r"(?:[A-Za-z_][A-Za-z0-9_.-]*\$?)?")
+_TRUSTED: Final = _text(
+    'users of the host, and groups with "@" in front',
+    r"@?[A-Za-z_][A-Za-z0-9_.-]*\$?",
+    each=True,
+)
 _SUDO: Final = Rule(
     f"true, false or {_USER.allowed}",
     lambda value: (
@@ -236,6 +241,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "root": _TARGET,
         "proof": _words(*get_args(Proof)),
         "keep": _whole(1),
+        "trusted": _TRUSTED,
     },
     Rollout: {
         "waves": _WAVES,

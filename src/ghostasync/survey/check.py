@@ -19,7 +19,7 @@ from .._engine.look import ask_each
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.stages.check import (
     cannot_start,
-    could_not_boot,
+    doubts,
     findings,
     inspect,
     no_room_at_all,
@@ -240,8 +240,6 @@ async def _look_at(
     facts = seen.facts = ctx.known
     for text in [*findings(ctx, facts), *await rights(ctx)]:
         seen.add(text)
-    if text := could_not_boot(ctx):
-        seen.add(text, warning=True)
     if text := await no_way_to_store(ctx):
         seen.add(text)
     elif ctx.name in ctx.run.pushed:
@@ -306,6 +304,7 @@ async def _try(ctx: HostRun, first_lines: FirstLines) -> Trial:
 
 def _warnings(ctx: HostRun, trial: Trial) -> Iterator[str]:
     """Yield facts that keep no host from the plan and are good to know."""
+    yield from doubts(ctx)
     if trial.tmp:
         yield (
             f"no temporary file can be made in {trial.tmp}: scripts and tools that "

@@ -151,7 +151,7 @@ class _Books:
         said = f"home={host.home}\nuid={host.uid}\nuser={host.user}\n"
         return Answer(0, said.encode())
 
-    def say_what(self, _: str, count: str, *words: str) -> Answer:
+    def say_what(self, _: str, __: str, count: str, *words: str) -> Answer:
         host = self.host
         lines = [f"uid={host.uid}", f"gid={host.uid}"]
         lines += [f"tool={tool}" for tool in host.tools]
@@ -193,12 +193,12 @@ class _Books:
         ]
         return [*newest[:count], *live[:1]]
 
-    def freeze(self, _: str, __: str, text: str) -> Answer:
+    def freeze(self, _: str, __: str, ___: str, text: str) -> Answer:
         self.host.frozen = text
         return Answer()
 
     def lock(self, *words: str) -> Answer:
-        if self.host.frozen and not any(words[6:]):
+        if self.host.frozen and not any(words[7:]):
             return Answer(75, b"", self.host.frozen.encode())
         return Answer(None, b"locked\n")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import anyio
@@ -30,7 +30,7 @@ from ..host import HostRun
 __all__ = [
     "cannot_start",
     "check",
-    "could_not_boot",
+    "doubts",
     "findings",
     "inspect",
     "no_room_at_all",
@@ -86,31 +86,43 @@ async def check(ctx: HostRun) -> e.Checked:
     if ctx.attempt.lock is None:
         await take_lock(ctx)
     ctx.attempt.facts = await inspect(ctx)
-    unfit: list[str] = []
-    # A way back needs nothing of what a new release needs: a host without room, or
-    # without zstd, must still be able to go back.
-    if ctx.run.goal.script:
-        unfit = [*_serves_nothing(ctx, ctx.attempt.facts), *await rights(ctx)]
-    elif ctx.run.goal.active_color:
-        # A host that only loses its visitors may be as it is.
-        if ctx.run.spec.gets_visitors:
-            unfit = [*_off_manifest(ctx, ctx.attempt.facts)]
-    elif not ctx.run.goal.only_back:
-        unfit = [*findings(ctx, ctx.attempt.facts), *await rights(ctx)]
-        # Releases that a rollback goes to are on the hosts, in nearly all cases.
-        if not unfit and not ctx.run.goal.recalls:
-            unfit = [text for text in (await no_way_to_store(ctx),) if text]
+    unfit = [*await _unfit(ctx, ctx.attempt.facts)]
+    # A way back, too, runs what it finds there.
+    whose = in_hands_of_others(ctx, ctx.attempt.facts)
+    if whose not in {"", *unfit} and works_as_root(ctx, ctx.attempt.facts):
+        unfit.append(whose)
     if unfit := [*unfit, *_moved_meanwhile(ctx, ctx.attempt.facts)]:
         raise Refused(ctx.name, "; ".join(unfit))
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
 
 
-def could_not_boot(ctx: HostRun) -> str:
-    """Return why a new host that is like this one could not boot; empty without."""
+async def _unfit(ctx: HostRun, facts: Facts) -> Iterable[str]:
+    """Return all that keeps the host from what the run is for, each with what to do."""
+    goal = ctx.run.goal
+    if goal.script:
+        return [*_serves_nothing(ctx, facts), *await rights(ctx)]
+    if goal.active_color:
+        # A host that only loses its visitors may be as it is.
+        return _off_manifest(ctx, facts) if ctx.run.spec.gets_visitors else ()
+    # A way back needs nothing of what a new release needs: a host without room, or
+    # without zstd, must still be able to go back.
+    if goal.only_back:
+        return ()
+    unfit = [*findings(ctx, facts), *await rights(ctx)]
+    # Releases that a rollback goes to are on the hosts, in nearly all cases.
+    if not unfit and not goal.recalls:
+        unfit = [text for text in (await no_way_to_store(ctx),) if text]
+    return unfit
+
+
+def doubts(ctx: HostRun) -> Iterator[str]:
+    """Yield what keeps a host from nothing, and is the same on many."""
     if ctx.run.plan.store.signers and "ssh-keygen" not in ctx.known.tools:
-        return "ssh-keygen is missing: new hosts like it could not boot (store.signers)"
-    return ""
+        yield "ssh-keygen is missing: new hosts like it could not boot (store.signers)"
+    whose = in_hands_of_others(ctx, ctx.known)
+    if whose and not works_as_root(ctx, ctx.known):
+        yield whose
 
 
 async def no_way_to_store(ctx: HostRun) -> str:
@@ -218,6 +230,7 @@ async def _ask_for_lock(ctx: HostRun) -> None:
     goal = ctx.run.goal
     goes_back = "1" if goal.recalls or goal.only_back else ""
     args = (
+        " ".join(ctx.run.plan.layout.trusted),
         ctx.session.holder,
         ctx.run.id,
         ctx.session.app,
@@ -233,8 +246,8 @@ async def _ask_for_lock(ctx: HostRun) -> None:
         ctx.attempt.had_lock = True
         # The process that holds the lock goes into the fence of every later script: one
         # that an earlier, dead session of this run had sent must not begin late.
-        locked = re.match(r"locked (\d+)", answer)
-        ctx.session.pid = locked[1] if locked else ""
+        locked = re.match(r"locked (\d+ \d+)", answer)
+        ctx.session.process = locked[1] if locked else ""
         if whose := answer.partition("taken over ")[2]:
             ctx.warn(f"the lock was taken over {whose}")
     except RemoteError as exc:
@@ -264,6 +277,8 @@ async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:
         facts = await inspect(ctx)
         if facts.closed:
             return _closed(ctx, *facts.closed[0])
+        if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
+            return whose
         if full := no_room_at_all(ctx, facts):
             return full
     return _unusable(ctx, reason(exc.tail) or str(exc))
@@ -292,8 +307,9 @@ async def inspect(ctx: HostRun) -> Facts:
     """Return the facts that the host tells now; changes nothing that lasts."""
     folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
-    app_dir, records = ctx.paths.app_dir, str(ctx.run.records)
-    text = await query(ctx.session, "check", app_dir, records, *args, sudo=ctx.sudo)
+    general = ctx.paths.app_dir, " ".join(ctx.run.plan.layout.trusted)
+    records = str(ctx.run.records)
+    text = await query(ctx.session, "check", *general, records, *args, sudo=ctx.sudo)
     return parse_facts(text, {folder: m.name for folder, m in folders.items()})
 
 
@@ -323,8 +339,41 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
             'nothing here sets attributes (modules.attributes = "keep"): install '
             "setfattr, which is in the package attr, or python3"
         )
+    if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
+        yield whose
     for module in ctx.modules:
         yield from _module_findings(ctx, facts, module, facts.targets[module.name])
+
+
+def works_as_root(ctx: HostRun, facts: Facts) -> bool:
+    """Tell whether anything of the run is done by root on the host."""
+    return facts.uid == 0 or any("root" in module.users for module in ctx.modules)
+
+
+def in_hands_of_others(ctx: HostRun, facts: Facts) -> str:
+    """Return which folders others may change, and what to do; empty where none."""
+    texts = {
+        "owner": (
+            "belongs to {who}: `chown {login} {folder}`, or layout.trusted = [{who}]"
+        ),
+        "group": (
+            "may be written to by group {who}: `chmod g-w {folder}`, or "
+            "layout.trusted = [@{who}]"
+        ),
+        "others": "may be written to by everybody: `chmod o-w {folder}`",
+        "anybody": "takes names of everybody: have path in another folder",
+        "acl": "may be written to by others, by an ACL: `setfacl -b {folder}`",
+        "link": "is a link: remove it, for it has to be a folder of ours",
+    }
+    told = [
+        f"{folder} {texts[how].format(who=who, folder=folder, login=ctx.login)}"
+        for how, who, folder in facts.foreign
+        if how in texts
+    ]
+    if not told:
+        return ""
+    more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
+    return f"others could replace what runs here: {told[0]}{more}"
 
 
 def _closed(ctx: HostRun, owner: str, path: str) -> str:
@@ -360,6 +409,12 @@ def _module_findings(
         yield (
             f"{module.name} is owned by {module.uid}:{module.gid}, which needs root: "
             "log in as root or set ssh.sudo"
+        )
+    can_set = "python3" in facts.tools or facts.tools >= {"setfattr", "getfattr"}
+    if module.attributes == "keep" and not can_set:
+        yield (
+            f"nothing here sets the attributes of {module.name} (modules.attributes): "
+            "install setfattr, which is in the package attr, or python3"
         )
 
 

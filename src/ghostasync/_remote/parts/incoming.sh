@@ -8,11 +8,13 @@ export LC_ALL=C TZ=UTC0
 . ./parts/sha256.sh
 . ./parts/verify.sh
 . ./parts/flush.sh
+. ./parts/ours.sh
 
 if [ -d "$dir/$id" ]; then
 	cat >/dev/null
 	exit
 fi
+ours "$dir"
 mkdir -p "$dir/.ghost"
 chmod 700 "$dir/.ghost"
 for stale in "$dir"/.ghost/*.incoming; do wipe "$stale"; done

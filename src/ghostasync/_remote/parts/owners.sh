@@ -1,0 +1,74 @@
+#!/bin/sh
+# Part of other scripts: whose the folders on the way to a path are.
+# $trusted: names of users, and of groups with "@" in front, that may change things there.
+
+# Prints, one a line, what others may change on the way to each path $*, links resolved, as
+# far as it is there: "owner NAME FOLDER", "group NAME FOLDER"; "others . FOLDER", "anybody"
+# where a sticky bit keeps them to names of their own, "acl" where an ACL lets them.
+strangers() {
+	left=$#
+	while [ "$left" -gt 0 ]; do
+		left=$((left - 1)) rest=$1 at='' links=40
+		shift
+		while :; do
+			while [ "${rest#/}" != "$rest" ]; do rest=${rest#/}; done
+			name=${rest%%/*}
+			case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
+			case $name in '') break ;; .) continue ;; ..) at=${at%/*} && continue ;; esac
+			if [ -L "$at/$name" ]; then
+				set -- "$@" "$at/$name"
+				links=$((links - 1))
+				[ "$links" -gt 0 ] || break
+				to=$(readlink "$at/$name")
+				case $to in /*) at= ;; esac
+				rest=$to/$rest
+			elif [ -d "$at/$name" ]; then
+				at=$at/$name
+				set -- "$@" "$at"
+				# Where names of ours are made others must not make any: with a slash behind.
+				[ "${rest#"${rest%%[!/]*}"}" ] || set -- "$@" "$at/"
+			else
+				break
+			fi
+		done
+	done
+	mine=" 0 $(id -u) ${SUDO_UID-}"
+	for name in $trusted; do
+		case $name in @*) ;; *) mine="$mine $(id -u "$name" 2>/dev/null)" ;; esac
+	done
+	mine="$mine "
+	LC_ALL=C stat -c '%u %g %A %U %G %n' / "$@" | sort -u |
+		while read -r uid gid rights user gname path; do
+			case $mine in
+			*" $uid "*) ;;
+			*) within "$user" || echo "owner $user ${path%/}" ;;
+			esac
+			case $rights in l*) continue ;; esac
+			case $uid.$rights.$path in 0.d????????[tT].*[!/]) continue ;; esac
+			case $rights in
+			????????w[tT]) echo "anybody . ${path%/}" ;;
+			????????w?) echo "others . ${path%/}" ;;
+			esac
+			case $rights in ?????w*) shared "$gid" "$gname" "$path" ;; esac
+		done | sort -u
+}
+within() { # whether the user $1 is in one of the groups that are trusted
+	for word in $trusted; do
+		case $word in @*) ;; *) continue ;; esac
+		case " $(id -Gn "$1" 2>/dev/null) " in *" ${word#@} "*) return 0 ;; esac
+	done
+	return 1
+}
+shared() { # says so if the group $1, named $2, has members who may not write to $3
+	# With an ACL these bits are its mask, and tell nothing.
+	case $(LC_ALL=C ls -ld "$3") in ??????????+*) echo "acl . ${3%/}" && return ;; esac
+	case " $trusted " in *" @$2 "*) return ;; esac
+	{
+		database group | sed -n "s/^[^:]*:[^:]*:$1://p" | tr , '\n'
+		database passwd | sed -n "s/^\([^:]*\):[^:]*:[^:]*:$1:.*/\1/p"
+	} | while read -r member; do
+		[ "$member" ] || continue
+		case $mine in *" $(id -u "$member" 2>/dev/null) "*) ;; *) within "$member" || echo ;; esac
+	done | grep -q '' && echo "group $2 ${3%/}"
+}
+database() { getent "$1" 2>/dev/null || cat "/etc/$1"; }
