@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Real servers for the tests, and the tools that hosts are tried with and without.
 PACKAGES := openssh-server openssh-client git git-lfs zstd busybox sudo util-linux \
-	iproute2 shellcheck procps zsh fish tcsh haproxy faketime zip
+	iproute2 shellcheck procps zsh fish tcsh haproxy faketime zip acl attr libcap2-bin
 
 .PHONY: demo test fast soak lint format bench clean hosts
 
@@ -28,7 +28,7 @@ lint: $(VENV)/tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --shell=sh --check-sourced --external-sources \
-		--source-path=SCRIPTDIR src/ghostasync/_remote/*.sh
+		--source-path=SCRIPTDIR src/ghostasync/_remote/*.sh src/ghostasync/_packaging/*.sh
 	$(BIN)/shellcheck .ci/run
 
 format: $(VENV)/tested

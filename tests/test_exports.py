@@ -89,9 +89,9 @@ PROMISED = {
     "ghostasync.protocols": """
         ActiveColor AddressedPackages Balancer BootStore Channel ColorStore
         Environment Freeze GzipPackages HostAccess Inventory Lineage Manifest
-        ManifestLine Notifier Observer OnOutput Packages PartialBalancer RunLog
-        Session SignedStore Source Store SuspendableInventory TestableStore
-        TimedBalancer Transport
+        ManifestLine Notifier Observer OnOutput Packages PartialBalancer
+        PartialSource RunLog Session SignedStore Source Store SuspendableInventory
+        TestableStore TimedBalancer Transport
     """,
     "ghostasync.sources": "",
     "ghostasync.sources.directory": "Directory",

@@ -905,6 +905,9 @@ class Verify:
         return bool(self.command or self.url)
 
 
+AttributesKept = Literal["warn", "refuse", "keep"]
+
+
 @attrs.frozen
 class Module:
     """One deployable tree, served from the symlink at *path*."""
@@ -967,6 +970,15 @@ class Module:
     shared_files: tuple[str, ...] = ()
     """Files that outlive releases, as shared_dirs."""
 
+    attributes: AttributesKept = "warn"
+    """
+    What becomes of capabilities, ACLs and extended attributes in the tree.
+
+    "warn" leaves them behind, and says so; a file with an ACL gets a mode that gives
+    nobody more. "refuse" ends the deploy. "keep" sets them on hosts, which need
+    setfattr or python3 for that, and for capabilities root.
+    """
+
     adopt: bool = False
     """
     Move aside what stands at path now, and take it for what to go back to.
@@ -984,6 +996,17 @@ class Module:
 
     verify: Verify = Verify()
     """How a host proves its health: a command, a URL, or both."""
+
+    @property
+    def scripts(self) -> dict[str, Script]:
+        """All its scripts by key, set or not, in the order in which they run."""
+        return {
+            "buildpack": self.buildpack,
+            "pre_deploy": self.pre_deploy,
+            "before_switch": self.before_switch,
+            "post_deploy": self.post_deploy,
+            "after_all_deploy": self.after_all_deploy,
+        }
 
     @property
     def users(self) -> frozenset[str]:
@@ -1005,7 +1028,8 @@ class Plan:
     Everything a run needs to know, in the order a person would say it.
 
     *hosts* are all hosts of the inventory, none yet where *inventory* has to be asked;
-    *base* is the folder that relative paths of the configuration are relative to.
+    *base* is the folder that relative paths of the configuration are relative to, and
+    *file* the configuration, where it was read from one.
     *checked* is set by the reader of a file that found nothing wrong with the plan; a
     copy that was changed since is unchecked again.
     """
@@ -1040,6 +1064,7 @@ class Plan:
     """How the fleet is taken to the new release."""
 
     base: Path = attrs.field(factory=Path.cwd)
+    file: Path | None = attrs.field(default=None, eq=False)
     checked: bool = attrs.field(default=False, init=False, eq=False, repr=False)
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "OnOutput",
     "Packages",
     "PartialBalancer",
+    "PartialSource",
     "RunLog",
     "Session",
     "SignedStore",
@@ -184,6 +185,17 @@ class Lineage(Protocol):
         Of each come an abbreviated id and the first line of its message; none where the
         source does not know both.
         """
+
+
+@runtime_checkable
+class PartialSource(Protocol):
+    """
+    A :class:`Source` that may have to leave something behind.
+
+    *left_behind* names paths and attributes that the last fetch could not keep.
+    """
+
+    left_behind: str
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 import socket
-import sys
+import subprocess
 import tarfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -20,12 +20,7 @@ from ghostasync._packaging import Packed, pack, parse_manifest
 from ghostasync._packaging.tar import TarWriter
 from ghostasync.errors import PackageError
 from ghostasync.model import Module, Revision, Verify
-from tests._packaging.trees import ROOT, SITE, Node, create, packed
-
-if sys.version_info >= (3, 14):
-    from compression.zstd import decompress
-else:
-    from backports.zstd import decompress
+from tests._packaging.trees import ROOT, SITE, Node, create, decompressed, packed
 
 Work = Callable[[], Coroutine[None, None, Packed]]
 Cancel = Callable[[Work, threading.Event], Awaitable[None]]
@@ -39,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def opened(package: Packed) -> tarfile.TarFile:
-    return tarfile.open(fileobj=io.BytesIO(decompress(package.archive.read_bytes())))
+    return tarfile.open(fileobj=io.BytesIO(decompressed(package.archive)))
 
 
 def names(package: Packed) -> list[str]:
@@ -228,6 +223,78 @@ def test_owners_are_numbers_and_the_modules(tree: Path, tmp_path: Path) -> None:
     assert owners["ghost"] == owners["ghost/manifest"] == (0, 0, "")
 
 
+@pytest.fixture
+def attributed(tree: Path) -> Path:
+    """The tree with a file that has an attribute, and one that has an ACL."""
+    (tree / "a").touch()
+    os.setxattr(tree / "a", "user.x", b"1")
+    (tree / "b").touch(mode=0o600)
+    subprocess.run(["setfacl", "-m", "u:4242:rwx", tree / "b"], check=True)
+    return tree
+
+
+def modes(package: Packed) -> list[int]:
+    return [entry.mode for entry in parse_manifest(package.manifest.read_bytes())]
+
+
+def test_what_a_release_will_not_have_is_told(attributed: Path, tmp_path: Path) -> None:
+    made = packed(attributed, tmp_path / "into")
+
+    assert made.left_behind == "a (user.x), b (an ACL)"
+    # The mask of the ACL is no permission of the group.
+    assert (attributed / "b").stat().st_mode & 0o777 == 0o670
+    assert modes(made)[-1] == 0o600
+    with opened(made) as tar:
+        assert tar.getmember("release/b").mode == 0o600
+        assert "ghost/attributes" not in tar.getnames()
+
+
+def test_what_has_attributes_is_refused(attributed: Path, tmp_path: Path) -> None:
+    module = attrs.evolve(SITE, attributes="refuse")
+
+    with pytest.raises(PackageError, match=r"^a \(user.x\), b \(an ACL\): refused by"):
+        packed(attributed, tmp_path / "into", module=module)
+
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_attributes_that_are_kept_are_content(attributed: Path, tmp_path: Path) -> None:
+    module = attrs.evolve(SITE, attributes="keep")
+    one = packed(attributed, tmp_path / "one", module=module)
+    os.setxattr(attributed / "a", "user.x", b"2")
+
+    two = packed(attributed, tmp_path / "two", module=module)
+
+    assert one.left_behind == ""
+    assert modes(one)[-1] == 0o670
+    assert one.package.content != two.package.content
+
+
+def test_a_release_is_open_whatever_the_acl_of_the_build_folder(
+    tree: Path, tmp_path: Path
+) -> None:
+    tree.chmod(0o700)
+    subprocess.run(["setfacl", "-m", "u:4242:rwx", tree], check=True)
+    module = attrs.evolve(SITE, attributes="keep")
+
+    made = packed(tree, tmp_path / "into", module=module)
+
+    assert modes(made) == [0o755]
+    with opened(made) as tar:
+        assert "ghost/attributes" not in tar.getnames()
+
+
+def test_a_tree_without_attributes_is_the_same_whatever_becomes_of_them(
+    tree: Path, tmp_path: Path
+) -> None:
+    made = [
+        packed(tree, tmp_path / how, module=attrs.evolve(SITE, attributes=how))
+        for how in ("warn", "refuse", "keep")
+    ]
+
+    assert made[0].package == made[1].package == made[2].package
+
+
 @pytest.mark.parametrize("what", ["socket", "fifo", "character device"])
 def test_what_no_package_can_hold_is_named(
     tree: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
@@ -267,10 +334,65 @@ def test_a_file_that_changes_meanwhile_is_named(
 
     monkeypatch.setattr(TarWriter, "write", write_and_change)
 
-    with pytest.raises(PackageError, match=r"^log: changed while it was packaged$"):
+    with pytest.raises(PackageError, match=r"^log: changed while it was read$"):
         packed(tree, tmp_path / "into")
 
     assert list((tmp_path / "into").iterdir()) == []
+
+
+def after_the_first_file(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+) -> None:
+    """Have *act* happen once, while a tree is packaged."""
+    write, done = TarWriter.write, list[bool]()
+
+    def write_and_change(self: TarWriter, data: bytes) -> None:
+        write(self, data)
+        if data == b"first" and not done:
+            done.append(True)
+            act()
+
+    monkeypatch.setattr(TarWriter, "write", write_and_change)
+
+
+@pytest.mark.parametrize("change", ["a link", "another", "a file", "gone"])
+def test_a_folder_that_changes_meanwhile_is_named_and_not_followed(
+    tree: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "shadow").write_text("canary")
+    (tree / "a").write_text("first")
+    (tree / "d").mkdir()
+    (tree / "d" / "shadow").touch()
+
+    def act() -> None:
+        (tree / "d").rename(tmp_path / "aside")
+        if change == "a link":
+            (tree / "d").symlink_to(tmp_path / "etc")
+        elif change == "another":
+            (tree / "d").mkdir()
+        elif change == "a file":
+            (tree / "d").touch()
+
+    after_the_first_file(monkeypatch, act)
+
+    # Another folder in its place changes the time of the one above.
+    where = "." if change == "another" else "d"
+    with pytest.raises(PackageError, match=f"^{where}: changed while it was read$"):
+        packed(tree, tmp_path / "into")
+
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_what_comes_into_a_folder_meanwhile_is_noticed(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "d").mkdir()
+    (tree / "d" / "a").write_text("first")
+    after_the_first_file(monkeypatch, (tree / "d" / "b").touch)
+
+    with pytest.raises(PackageError, match=r"^d: changed while it was read$"):
+        packed(tree, tmp_path / "into")
 
 
 def test_a_missing_tree_is_a_package_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,11 @@ from hypothesis import strategies as st
 
 from ghostasync._packaging import Packed, pack
 from ghostasync.model import DirectorySource, Module, Revision
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import decompress
+else:
+    from backports.zstd import decompress
 
 SITE = Module(name="site", path="/srv/site", source=DirectorySource("."))
 ROOT = os.geteuid() == 0
@@ -151,6 +157,11 @@ def snapshot(tree: Path) -> dict[bytes, Node]:
         mtime = status.st_mtime_ns // 10**9
         found[name] = Node(name, kind, stat.S_IMODE(status.st_mode), mtime, data)
     return found
+
+
+def decompressed(archive: Path) -> bytes:
+    """Return the tar that is in an archive."""
+    return decompress(archive.read_bytes())
 
 
 def packed(

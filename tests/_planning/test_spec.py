@@ -268,7 +268,7 @@ hosts = ["h1"]
 [[modules]]
 name = "site"
 path = "/srv/site"
-source = { dir = "." }
+source = { dir = "tree" }
 """
 
 

@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -41,9 +42,9 @@ ID = "1_site"
 NOBODY = 65534 if ROOT else os.getuid()
 BUSYBOX = shutil.which("busybox") or "no busybox"
 TOOLS = [
-    "cat", "chmod", "chown", "cp", "dd", "find", "grep", "gzip", "head", "ln", "mkdir",
-    "mv", "readlink", "rm", "sed", "sh", "sort", "stat", "sync", "tar", "touch", "tr",
-    "uniq",
+    "cat", "chmod", "chown", "cp", "dd", "find", "grep", "gzip", "head", "ln", "ls",
+    "mkdir", "mv", "readlink", "rm", "sed", "sh", "sort", "stat", "sync", "tar",
+    "touch", "tr", "uniq",
 ]  # fmt: skip
 """What a host needs, POSIX or nearly so; a digest and zstd come where they are."""
 PROOFS = ["metadata", "content"]
@@ -293,6 +294,162 @@ def test_a_folder_that_hands_down_its_group_changes_no_mode(
 
     assert (status, complaint) == (0, "")
     assert snapshot(site.release) == as_served(tree)
+
+
+# --- Capabilities, ACLs, attributes ---------------------------------------------------
+
+KEEP = attrs.evolve(SITE, attributes="keep")
+ODD = "odd \\ é=\n'name"
+
+CAPABLE = bytes.fromhex("0100000200200000000000000000000000000000")
+"""cap_net_raw, permitted and effective."""
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """Return an ACL as the kernel has it, of tags, permissions and ids."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries)
+
+
+def bob_may(bits: int, group: int, mask: int = 7, other: int = 0) -> bytes:
+    none = 2**32 - 1
+    return acl(
+        (1, 7, none), (2, bits, 4242), (4, group, none), (16, mask, none),
+        (32, other, none),
+    )  # fmt: skip
+
+
+def with_tools(site: Site, *tools: str) -> Site:
+    """Return the host with more tools."""
+    more = replaced(site)
+    for tool in tools:
+        # Not that of a virtual environment, which not everyone may use.
+        (more.tools / tool).symlink_to(f"/usr/bin/{tool}")
+    return more
+
+
+def attributed(tree: Path, *, capable: bool) -> None:
+    """Give a small tree some of all kinds of attributes."""
+    (tree / ODD).write_text("odd")
+    os.setxattr(tree / ODD, "user.a =\\b", b"\0\nvalue")
+    os.setxattr(tree / "app", "system.posix_acl_default", bob_may(5, 5))
+    os.setxattr(tree / "app/main.py", "system.posix_acl_access", bob_may(6, 4))
+    (tree / "app/key").chmod(0o640)
+    if capable:
+        os.setxattr(tree / "app/key", "security.capability", CAPABLE)
+
+
+def attributes_in(tree: Path) -> dict[str, dict[str, bytes]]:
+    return {
+        str(path.relative_to(tree)): has
+        for path in [tree, *tree.rglob("*")]
+        if not path.is_symlink()
+        and (has := {n: os.getxattr(path, n) for n in os.listxattr(path)})
+    }
+
+
+@needs_root
+@pytest.mark.parametrize("uid", [0, NOBODY])
+@pytest.mark.parametrize("tools", [("setfattr", "getfattr"), ("python3",)])
+def test_attributes_that_are_kept_arrive(
+    site: Site, tree: Path, tools: tuple[str, ...], uid: int
+) -> None:
+    attributed(tree, capable=uid == 0)
+    made = packed(tree, site.top / "into", module=KEEP)
+    host = attrs.evolve(with_tools(site, *tools), uid=uid)
+
+    done = host.receive(encoded(made, host))
+
+    assert done == (0, "", "")
+    assert attributes_in(host.release) == attributes_in(tree)
+    assert len(attributes_in(host.release)) == 3 + (uid == 0)
+    assert snapshot(host.release) == as_served(tree)
+
+
+@needs_root
+@pytest.mark.parametrize("tools", [("setfattr", "getfattr"), ("python3",)])
+def test_capabilities_that_a_login_may_not_set_fail_the_host(
+    site: Site, tree: Path, tools: tuple[str, ...]
+) -> None:
+    attributed(tree, capable=True)
+    made = packed(tree, site.top / "into", module=KEEP)
+    host = with_tools(site, *tools)
+
+    status, _, said = host.receive(encoded(made, host))
+
+    assert status == 1
+    assert "capabilities take root" in said
+    assert "Operation not permitted" in said
+    assert left_in(host.module) == []
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "tools", [("setfattr", "getfattr"), ("python3",)], ids=["attr", "python3"]
+)
+def test_attributes_that_are_not_there_afterwards_fail_the_host(
+    site: Site, tree: Path, tools: tuple[str, ...]
+) -> None:
+    # Such a disk takes attributes and forgets them.
+    attributed(tree, capable=False)
+    made = packed(tree, site.top / "into", module=KEEP)
+    host = with_tools(site, *tools)
+    forgets = "import os, sys; os.setxattr = max; exec(sys.argv[2])"
+    fakes = {
+        "setfattr": "",
+        "python3": f"exec /usr/bin/python3 -c '{forgets}' \"$@\"",
+    }
+    host = replaced_in(host, **{tool: fakes[tool] for tool in fakes if tool in tools})
+
+    status, _, said = host.receive(encoded(made, host))
+
+    assert status == 1
+    assert "attributes other than packaged:" in said
+    assert left_in(host.module) == []
+
+
+def replaced_in(site: Site, **scripts: str) -> Site:
+    for tool, text in scripts.items():
+        (site.tools / tool).unlink()
+        (site.tools / tool).write_text(f"#!/bin/sh\n{text}\n")
+        (site.tools / tool).chmod(0o755)
+    return site
+
+
+@needs_root
+def test_a_host_without_any_tool_for_attributes_fails(site: Site, tree: Path) -> None:
+    attributed(tree, capable=False)
+    made = packed(tree, site.top / "into", module=KEEP)
+
+    status, _, said = site.receive(encoded(made, site))
+
+    assert status == 1
+    assert "attributes not set" in said
+
+
+@needs_root
+@pytest.mark.parametrize("tools", [(), ("setfacl",)])
+@pytest.mark.parametrize("uid", [0, NOBODY])
+def test_an_acl_of_a_folder_above_opens_no_release(
+    site: Site, tree: Path, tools: tuple[str, ...], uid: int
+) -> None:
+    host = attrs.evolve(with_tools(site, *tools) if tools else site, uid=uid)
+    host.module.mkdir(parents=True)
+    os.chown(host.module, uid, uid)
+    os.setxattr(host.module, "system.posix_acl_default", bob_may(7, 7, other=7))
+    (tree / "app" / "main.py").chmod(0o600)
+    made = packed(tree, host.top / "into")
+
+    status, _, said = host.receive(encoded(made, host))
+
+    if not tools and site.shell == "busybox":
+        # Its tar cannot, and nothing else is there.
+        assert (status, "install acl" in said) == (1, True)
+        assert not host.release.exists()
+        return
+    assert (status, said) == (0, "")
+    assert attributes_in(host.release) == {}
+    assert attributes_in(host.meta) == {}
+    assert snapshot(host.release) == as_served(tree)
 
 
 def test_without_a_digest_tool_metadata_is_proven_all_the_same(

@@ -12,8 +12,11 @@ import anyio
 import pytest
 
 from ghostasync.cli import execute
+from ghostasync.config import parse_plan
+from ghostasync.model import DirectorySource, GitSource
 from ghostasync.testing import InProcessFleet
 from tests.cli.typed import config, ghostasync
+from tests.sources.repos import Repo
 
 
 @pytest.fixture
@@ -195,6 +198,60 @@ def test_init_names_the_app_after_its_folder(
     assert status == 0
     assert 'name = "My-Shop"' in (folder / "a.toml").read_text()
     assert "ghostasync check" in capsys.readouterr().out
+
+
+def init_in(folder: Path) -> object:
+    """Return the source that ``init`` writes."""
+    assert execute(["init", "--config", str(folder / "a.toml")]) == 0
+    text = (folder / "a.toml").read_text().replace("hosts = []", 'hosts = ["h1"]')
+    (folder / "a.toml").unlink()
+    return parse_plan(text, folder).modules[0].source
+
+
+@pytest.mark.parametrize(
+    ("url", "written"),
+    [
+        ("https://me:token@git.example.com/a.git", "https://git.example.com/a.git"),
+        ("https://token@git.example.com/a.git", "https://git.example.com/a.git"),
+        ("git@git.example.com:a.git", "git@git.example.com:a.git"),
+        ("ssh://git:word@git.example.com/a", "ssh://git@git.example.com/a"),
+        ("/srv/git/a.git", "/srv/git/a.git"),
+        ("../a.git", ".."),
+        ("", ".."),
+    ],
+)
+def test_init_in_a_repository_deploys_from_it(
+    tmp_path: Path, url: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    repo = Repo(tmp_path)
+    repo.git("init", "--quiet", "--initial-branch=trunk")
+    if url:
+        repo.git("remote", "add", "origin", url)
+    (tmp_path / "ops").mkdir()
+
+    assert init_in(tmp_path / "ops") == GitSource(written, "trunk")
+    # The branch that others get by default goes before the one that is checked out.
+    repo.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/next")
+    rev = "trunk" if written == ".." else "next"
+    assert init_in(tmp_path / "ops") == GitSource(written, rev)
+
+
+def test_init_at_the_top_of_a_repository_deploys_from_there(tmp_path: Path) -> None:
+    Repo(tmp_path).git("init", "--quiet", "--initial-branch=main")
+
+    assert init_in(tmp_path) == GitSource(".", "main")
+
+
+@pytest.mark.parametrize("git", ["none", "not here"])
+def test_init_elsewhere_deploys_the_folder(
+    tmp_path: Path, git: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if git == "not here":
+        Repo(tmp_path).git("init", "--quiet")
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert init_in(tmp_path) == DirectorySource(".")
 
 
 def test_help_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:

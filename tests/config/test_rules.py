@@ -607,7 +607,7 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
                 "modules[0].rev: belongs in modules.source; allowed: name, path,"
                 " source, buildpack, pre_deploy, before_switch, post_deploy,"
                 " after_all_deploy, uid, gid, exclude, shared_dirs, shared_files,"
-                " adopt, hosts, verify"
+                " attributes, adopt, hosts, verify"
             ),
         ),
     ],
@@ -692,6 +692,7 @@ LITERALS = [
 def test_the_words_that_a_literal_has_are_those_that_its_key_takes() -> None:
     assert {name for _, name, _ in LITERALS} == {
         *("host_keys", "proof", "on", "on_failure", "checksums", "transfer"),
+        "attributes",
     }
     for cls, name, words in LITERALS:
         rule = RULES[cls][name]

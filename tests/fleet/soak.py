@@ -34,6 +34,7 @@ from tests.fleet.fault_plans import FaultPlan, draw_plan
 from tests.fleet.readers import Readers
 from tests.fleet.running import ENDING
 from tests.fleet.sshd import namespaces_work
+from tests.hostile_trees import Private, lay_anew, leaked
 
 __all__ = ["Soak", "Violation", "main"]
 
@@ -71,9 +72,11 @@ class Soak:
     say: Callable[[str], None] = print
     clean: bool = True
     _readers: Readers = attrs.field(init=False)
+    _private: Private = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._readers = Readers(self.faulty)
+        self._private = Private.make(self.faulty.sample.folder / "private")
 
     def run(self, first: int, count: int) -> None:
         """
@@ -104,6 +107,8 @@ class Soak:
         faulty = self.faulty
         before = {host: evidence.served(faulty, host) for host in faulty.names}
         faulty.configure(**DEADLINES, **planned.rollout)
+        tree = faulty.sample.repositories["site"].path / "hostile"
+        lay_anew(tree, self._private, f"{self.seed}/{number}")
         faulty.commit()
         with ExitStack() as gates, faulty.deploying() as running:
             injector = FaultInjector(faulty, running, planned.faults, gates)
@@ -125,6 +130,7 @@ class Soak:
         if outcome.events:
             evidence.journal(faulty, outcome.events[0]["run"])
         _require(_manifest(faulty))
+        _require(leaked(*[faulty.sample.fleet.path(h, "/ghost") for h in faulty.names]))
         _require(self._readers.wrong())
         if outcome.exit < 0 and planned.recovery in {"resume", "revert"}:
             self._resume(number, outcome, planned.recovery, before, new)

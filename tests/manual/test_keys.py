@@ -18,7 +18,7 @@ COLUMNS = 78
 def fields_of(cls: type[attrs.AttrsInstance]) -> Iterator[tuple[type, str]]:
     """Yield all that a plan is made of; another way round than the manual goes."""
     for name, kind in get_type_hints(cls).items():
-        if name in {"base", "checked", "options"}:
+        if name in {"base", "checked", "options"} or (cls, name) == (Plan, "file"):
             continue  # of the reader, and of plug-ins
         yield cls, name
         for inner in (kind, *get_args(kind)):

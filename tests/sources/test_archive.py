@@ -27,10 +27,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ghostasync._packaging.new_tree import Tree, chunks
 from ghostasync.errors import SourceError
 from ghostasync.sources import _archive
 from ghostasync.sources._archive import is_archive
-from ghostasync.sources._tree import chunks
 from tests.sources.archives import (
     EPOCH,
     Jail,
@@ -555,6 +555,30 @@ async def test_a_full_disk_is_one_line_that_says_where(jail: Jail) -> None:
         await jail.unpack(gzip.compress(data), "x.tar.gz")
 
     assert str(caught.value) == "large: cannot be written here: File too large"
+
+
+@pytest.mark.parametrize("then", ["file", "folder", "settled"])
+async def test_a_folder_that_becomes_a_link_meanwhile_is_not_followed(
+    jail: Jail, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, before = Tree.file, jail.outside()
+    (jail.into / "aside").mkdir()
+
+    def file(self: Tree, name: bytes, *args: Any) -> int:
+        nbytes = real(self, name, *args)
+        if name == b"e/first":
+            (jail.into / "d").rename(jail.into / "aside" / "d")
+            (jail.into / "d").symlink_to(jail.top / "a")
+        return nbytes
+
+    monkeypatch.setattr(Tree, "file", file)
+    last = {"file": "d/late", "folder": "d/new/late", "settled": "late"}[then]
+    data = tar_of(*[(name, b"x", {}) for name in ("d/x", "e/first", last)])
+
+    with pytest.raises(SourceError, match=r"cannot be written here: (Not a|changed)"):
+        await jail.unpack(data, "site.tar")
+
+    assert jail.outside() == before
 
 
 async def test_cancelling_ends_the_unpacking(

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
+from ghostasync._local.beneath import File
 from ghostasync.errors import SourceError
 from ghostasync.model import Revision
 from ghostasync.sources.directory import Directory
@@ -119,24 +119,66 @@ async def test_special_files_are_named(
     )
 
 
+def at_each_file(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Have *act* happen while a file is read."""
+    real = File.chunks
+
+    def chunks(self: File) -> Iterator[bytes]:
+        act()
+        yield from real(self)
+
+    monkeypatch.setattr(File, "chunks", chunks)
+
+
 async def test_a_file_that_changes_while_it_is_copied_is_named(
     folder: Path, into: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = shutil.copyfile
+    at_each_file(monkeypatch, lambda: (folder / "index").chmod(0o600))
 
-    def slow(source: Path, target: Path) -> None:
-        real(source, target)
-        with source.open("a") as file:
-            file.write("more")
-
-    monkeypatch.setattr(shutil, "copyfile", slow)
-
-    with pytest.raises(SourceError, match=r"index changed while it was copied$"):
+    with pytest.raises(SourceError, match=r"/index: changed while it was read$"):
         await copy(folder, into)
 
 
+async def test_a_folder_that_becomes_a_link_is_named_and_not_followed(
+    folder: Path, into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("canary")
+    (folder / "later").mkdir()
+    (folder / "later" / "key").write_text("harmless")
+
+    def becomes_a_link() -> None:
+        if not (folder / "later").is_symlink():
+            (folder / "later").rename(tmp_path / "aside")
+            (folder / "later").symlink_to(tmp_path / "private")
+
+    at_each_file(monkeypatch, becomes_a_link)
+
+    with pytest.raises(SourceError, match=r"/later: changed while it was read$"):
+        await copy(folder, into)
+
+    assert not (into / "later").exists()
+
+
+async def test_what_is_left_out_is_not_copied(
+    folder: Path, into: Path, tmp_path: Path
+) -> None:
+    (folder / "keys").mkdir()
+    (folder / "keys" / "id").touch()
+    (folder / "link").symlink_to("index")
+    (tmp_path / "outside").touch()
+    left_out = [
+        folder / "keys" / "id", folder / "link", tmp_path / "outside", folder / "none"
+    ]  # fmt: skip
+
+    await Directory("site", folder, left_out).fetch(Revision(), into, lambda _: None)
+
+    # Neither the link that was named nor what it leads to.
+    assert names(into) == ["keys"]
+
+
 async def test_what_cannot_be_read_is_named(folder: Path) -> None:
-    with pytest.raises(SourceError, match=r"^site: .*No such file.*nowhere"):
+    with pytest.raises(SourceError, match=r"^site: .*nowhere/index: No such file"):
         await copy(folder, folder / "nowhere")
 
 
@@ -145,17 +187,15 @@ async def test_cancelling_ends_the_copy(
 ) -> None:
     for number in range(20):
         (folder / f"file{number}").write_text("x")
-    seen: list[Path] = []
-    real = shutil.copyfile
+    seen: list[bool] = []
     scope = anyio.CancelScope()
 
-    def first_one_cancels(source: Path, target: Path) -> None:
+    def first_one_cancels() -> None:
         if not seen:
             anyio.from_thread.run_sync(scope.cancel)
-        seen.append(source)
-        real(source, target)
+        seen.append(True)
 
-    monkeypatch.setattr(shutil, "copyfile", first_one_cancels)
+    at_each_file(monkeypatch, first_one_cancels)
 
     with scope:
         await copy(folder, into)

@@ -29,8 +29,10 @@ from anyio.abc import TaskGroup
 
 from .. import events as e
 from .environment import FALLBACK_EPOCH, digest, module_variables
+from .._local.attributes import drop_acls
+from .._local.beneath import find, read
 from .._local.output import Listener
-from .._local.scripts import locked, script
+from .._local.scripts import LONGEST_SCRIPT, locked, script
 from .._lint.offline import warning
 from .._local.redact import Redactor
 from ..errors import BuildError, PackageError, SourceError, StoreError
@@ -39,7 +41,7 @@ from ..model import Module, Package, Plan, Revision, Script
 from .._packaging.build import MESSAGE_FILE, Packed, pack
 from .._packaging.spool import Spool, write_gzip
 from .._packaging.unpack import unpack
-from ..protocols import GzipPackages, Source, Store
+from ..protocols import GzipPackages, PartialSource, Source, Store
 from .release import RECALLED, Release, fingerprint, require_as_named
 
 __all__ = ["Builder"]
@@ -254,6 +256,8 @@ class Builder:
         tree = folder / "tree"
         await to_thread.run_sync(_remove, tree)
         tree.mkdir()
+        # Each file of the tree would inherit the ACL of a folder above.
+        drop_acls(tree)
         self._message(module).write_bytes(os.fsencode(revision.message))
         self._trees[module.name] = tree
         return tree
@@ -270,6 +274,22 @@ class Builder:
                 f"{module.name}: not fetched within {seconds:g} s "
                 "(rollout.deadlines.build)"
             )
+        if isinstance(source, PartialSource):
+            self._tell_left_behind(module, source.left_behind)
+
+    def _tell_left_behind(self, module: Module, paths: str) -> None:
+        """
+        Warn of attributes that no release will have.
+
+        Raises:
+            SourceError: The module asks for them, or for none.
+        """
+        if not paths:
+            return
+        if module.attributes != "warn":
+            raise SourceError(f"{module.name}: {paths}: cannot be kept in a copy here")
+        text = f"{module.name}: not in the release: {paths}"
+        self.note(e.Warned(f'{text}; modules.attributes = "keep" sets them on hosts'))
 
     async def _unpacked(self, release: Release) -> Path:
         tree = await self._empty_tree(release.module, release.package.revision)
@@ -303,6 +323,7 @@ class Builder:
             scripts=scripts,
             into=into,
         )
+        self._tell_left_behind(module, packed.left_behind)
         equal = await self._equal_package(packed, digest(variables)) if reuse else None
         if equal is not None:
             packed.archive.unlink()
@@ -455,9 +476,10 @@ class Builder:
     def _script_text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
         if wanted.inline:
             return os.fsencode(wanted.inline)
-        path = tree / wanted.path if wanted.path else self.plan.base / wanted.file
         try:
-            return path.read_bytes()
+            if wanted.path:
+                return read(tree, wanted.path, LONGEST_SCRIPT)
+            return (self.plan.base / wanted.file).read_bytes()
         except OSError as exc:
             where = "in the tree" if wanted.path else "beside the configuration"
             raise BuildError(
@@ -508,13 +530,15 @@ def _require_kinds(module: Module, tree: Path) -> None:
         ("shared_files", module.shared_files),
     ):
         for path in paths:
-            found = tree / path
-            if found.is_symlink() or not found.exists():
+            try:
+                with find(tree, path, follow=False) as found:
+                    is_folder, is_link = found.kind == "d", found.kind == "l"
+            except OSError:
                 continue
-            if found.is_dir() != (key == "shared_dirs"):
+            if not is_link and is_folder != (key == "shared_dirs"):
                 kind, other = (
                     ("folder", "shared_dirs")
-                    if found.is_dir()
+                    if is_folder
                     else ("file", "shared_files")
                 )
                 raise BuildError(

@@ -22,10 +22,13 @@ from ..errors import BuildError
 from ..protocols import OnOutput
 from .processes import Program, execute
 
-__all__ = ["Tail", "capture", "locked", "run", "script"]
+__all__ = ["LONGEST_SCRIPT", "Tail", "capture", "locked", "run", "script"]
 
 TAIL: Final = 4096
 """Bytes of an output that an error or event may show."""
+
+LONGEST_SCRIPT: Final = 16 << 20
+"""Bytes of a script that is read from a tree: it is held in memory."""
 
 LOCK_POLL: Final = (0.005, 0.25)
 """First and longest pause between two tries for a lock, in seconds."""

@@ -12,7 +12,7 @@ files here are sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
 
 ``ghost/settle`` calls ``check SHA256 PATH`` for odd names; gives folders and links
 their time, which tar does not leave right; and gives files and folders that travel with
-another mode their own.
+another mode their own. Where a tree has attributes to keep, it sets those first.
 
 A release does not travel with its own modes because tar on a host may be busybox's and
 its user no root: such a tar cannot write into a folder of mode 0555.
@@ -26,6 +26,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
 from itertools import groupby
 from typing import Final
 
@@ -61,6 +62,9 @@ _DIGESTS: Final = rb"""1d
 /\\/d
 s/^[^ ]* f [^ ]* [^ ]* \([^ ]*\) /\1 /p"""
 """The sed script that makes ``SHA256 PATH`` from a line whose name is not odd."""
+
+
+_ATTRIBUTES: Final = resources.files(__package__).joinpath("attributes.sh")
 
 
 def file_mode(mode: int) -> int:
@@ -132,9 +136,11 @@ def boot(module: Module, content: str) -> bytes:
     return os.fsencode("".join(lines))
 
 
-def settle(entries: Sequence[Entry]) -> bytes:
-    """Return the text of ``ghost/settle`` for a tree."""
-    return b"".join([*_checks(entries), *_times(entries), *_modes(entries)])
+def settle(entries: Sequence[Entry], *, attributes: bool) -> bytes:
+    """Return the text of ``ghost/settle`` for a tree; some trees have attributes."""
+    # Before the modes, which may close a folder to its owner.
+    first = _ATTRIBUTES.read_bytes() if attributes else b""
+    return b"".join([first, *_checks(entries), *_times(entries), *_modes(entries)])
 
 
 def _checks(entries: Iterable[Entry]) -> Iterator[bytes]:

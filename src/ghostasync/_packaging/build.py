@@ -21,6 +21,7 @@ from typing import Final
 import attrs
 from anyio import from_thread, to_thread
 
+from .._local.attributes import restorable, summary
 from ..errors import PackageError
 from ..model import Module, Package, Revision
 from ._host import boot, seal, settle
@@ -32,6 +33,9 @@ __all__ = ["MESSAGE_FILE", "Packed", "pack"]
 
 MESSAGE_FILE: Final = "commit_message"
 """File with the whole message of the commit: a variable of scripts may be too small."""
+
+ATTRIBUTES: Final = "attributes"
+"""File with the capabilities, ACLs and attributes of a tree that has any to keep."""
 
 BLOCK: Final = 4096
 """Bytes that most file systems give out at once."""
@@ -46,11 +50,16 @@ The first block of a folder counts as the folder's content.
 
 @attrs.frozen
 class Packed:
-    """A new package, and the two files that hold it until a store takes them."""
+    """
+    A new package, and the two files that hold it until a store takes them.
+
+    *left_behind* says what the tree has and the package has not; mostly empty.
+    """
 
     package: Package
     archive: Path
     manifest: Path
+    left_behind: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -128,7 +137,7 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
     with _explained(os.fsencode(order.tree)):
         writer = TarWriter(archive, pulse)
         try:
-            entries, ghost = _fill(writer, order)
+            entries, ghost, left_behind = _fill(writer, order)
             manifest.write_bytes(ghost["manifest"])
             pulse()
         except BaseException:
@@ -141,30 +150,44 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
         module=order.module.name,
         revision=order.revision,
         sha256=writer.sha256,
-        content=_content(ghost["manifest"], order.module, order.scripts),
+        content=_content(ghost, order),
         nbytes=writer.nbytes,
         unpacked=_room(map(_size, entries)) + _room(map(len, ghost.values())),
         entries=len(entries) + len(ghost) + 1,
         scripts=tuple(sorted(order.scripts)),
         manifest=hashlib.sha256(ghost["manifest"]).hexdigest(),
     )
-    return Packed(package, archive, manifest)
+    return Packed(package, archive, manifest, left_behind)
 
 
-def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, bytes]]:
-    """Write the archive; return the tree's entries and what is in ``ghost/``."""
-    module = order.module
+def _fill(
+    writer: TarWriter, order: _Order
+) -> tuple[list[Entry], dict[str, bytes], str]:
+    """
+    Write the archive.
+
+    Returns:
+        The tree's entries, what is in ``ghost/``, and what was left behind.
+    """
+    module, keep = order.module, order.module.attributes == "keep"
     writer.owned_by(max(module.uid, 0), max(module.gid, 0))
-    reader = TreeReader(os.fsencode(order.tree), b"release", module.exclude)
+    tree = os.fsencode(order.tree)
+    reader = TreeReader(tree, b"release", module.exclude, keep=keep)
     entries = list(reader.read(writer))
+    having = summary(
+        {shown(path): [*names] for path, names in reader.attributes.items()}
+    )
+    if having and module.attributes == "refuse":
+        raise PackageError(f'{having}: refused by modules.attributes = "refuse"')
     ghost = {
         **order.scripts,
         MESSAGE_FILE: os.fsencode(order.revision.message),
         "seal": seal(entries),
-        "settle": settle(entries),
+        "settle": settle(entries, attributes=keep and bool(having)),
+        **({ATTRIBUTES: restorable(reader.attributes)} if keep and having else {}),
         "manifest": format_manifest(entries),
     }
-    ghost["boot"] = boot(module, _content(ghost["manifest"], module, order.scripts))
+    ghost["boot"] = boot(module, _content(ghost, order))
     # Nobody but the user who works on the host may read what is in ghost/. Its time is
     # that of the tree, so that one tree gives the same archive at any time.
     writer.owned_by(0, 0)
@@ -175,11 +198,12 @@ def _fill(writer: TarWriter, order: _Order) -> tuple[list[Entry], dict[str, byte
         writer.member(path, Kind.FILE, mode=0o600, mtime=mtime, size=len(text))
         writer.write(text)
     writer.finish()
-    return entries, ghost
+    return entries, ghost, "" if keep else having
 
 
-def _content(manifest: bytes, module: Module, scripts: Mapping[str, bytes]) -> str:
+def _content(ghost: Mapping[str, bytes], order: _Order) -> str:
     """Return a digest of all that makes a release differ on a host."""
+    module, scripts = order.module, order.scripts
     # A host is UNCHANGED where this digest is the same. Times are left out: a build of
     # the same commit gives files with other times, and serves the same.
     settings = {
@@ -193,7 +217,8 @@ def _content(manifest: bytes, module: Module, scripts: Mapping[str, bytes]) -> s
         "users": {name: getattr(module, name).run_as for name in sorted(scripts)},
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for line in manifest.split(b"\n"):
+    digest.update(ghost.get(ATTRIBUTES, b""))
+    for line in ghost["manifest"].split(b"\n"):
         digest.update(b"\n" + line.partition(b" ")[2])
     return digest.hexdigest()
 

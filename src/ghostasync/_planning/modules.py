@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -228,7 +229,7 @@ async def to_deploy(
     Raises:
         UnknownRevision: The source has no such revision.
         PlanError: The package is not in the store, or none is named and *goal* builds
-            nothing.
+            nothing; or the source is a folder that holds what runs write.
     """
     source = _source(basis, module)
     lineage = source if isinstance(source, Lineage) else None
@@ -242,6 +243,8 @@ async def to_deploy(
         return ModuleToDeploy(module, package=package, lineage=lineage)
     if not goal.builds:
         raise PlanError(f"{module.name}: no stored package is known to take")
+    if isinstance(source, Directory):
+        _require_apart(basis, module, source.folder)
     try:
         revision = await source.resolve()
         return ModuleToDeploy(module, source, revision, lineage=lineage)
@@ -256,8 +259,42 @@ def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
     if isinstance(module.source, GitSource):
         return exc
     key = "dir" if isinstance(module.source, DirectorySource) else "s3"
+    return SourceError(f"{exc} ({_place(plan, module)}.source.{key})")
+
+
+def _place(plan: Plan, module: Module) -> str:
     index = [known.name for known in plan.modules].index(module.name)
-    return SourceError(f"{exc} (modules[{index}].source.{key})")
+    return f"modules[{index}]"
+
+
+def _require_apart(basis: Basis, module: Module, folder: Path) -> None:
+    """
+    Do nothing, unless *folder*, a source, holds files that runs write.
+
+    Raises:
+        PlanError: It does: secrets and other modules would be in each release.
+    """
+    written = {"the cache": cache_home(basis.environ), "the run's files": basis.folder}
+    if Path(basis.store_url).is_absolute():
+        written = {"the store": Path(basis.store_url), **written}
+    for what, path in written.items():
+        if path.resolve().is_relative_to(folder):
+            raise PlanError(
+                f"{_place(basis.plan, module)}.source.dir: {folder} holds {what}, "
+                f"{path}, and would ship it: name a folder without it, or move it away"
+            )
+
+
+def _named_files(plan: Plan, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the configuration, and files that it names: no release has them."""
+    if plan.file is not None:
+        yield plan.file
+    scripts = [s for module in plan.modules for s in module.scripts.values()]
+    key = plan.store.sign.key
+    named = [plan.store.signers, key, key.removesuffix(".pub"), plan.ssh.identity]
+    for text in (*named, *(script.file for script in scripts)):
+        if text:
+            yield local_path(text, plan.base, environ)
 
 
 def _source(basis: Basis, module: Module) -> Source:
@@ -273,7 +310,8 @@ def _source(basis: Basis, module: Module) -> Source:
                 environ=environ,
             )
         case DirectorySource(dir=folder):
-            return Directory(module.name, local_path(folder, base, environ))
+            left_out = _named_files(basis.plan, environ)
+            return Directory(module.name, local_path(folder, base, environ), left_out)
         case S3Source() as s3:
             from ..sources.s3 import S3
 

@@ -13,7 +13,8 @@ shift 3
 say() { printf '%s\n' "$1"; } # echo would read backslashes
 say "uid=$(id -u)"
 say "gid=$(id -g)"
-for tool in tar zstd gzip flock setsid sha256sum curl wget ssh-keygen; do
+for tool in tar zstd gzip flock setsid sha256sum curl wget ssh-keygen setfattr getfattr \
+	python3; do
 	! command -v "$tool" >/dev/null || say "tool=$tool"
 done
 at=$app_dir

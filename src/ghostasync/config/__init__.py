@@ -36,10 +36,6 @@ __all__ = [
     "template",
 ]
 
-_SCRIPTS: Final = (
-    *("buildpack", "pre_deploy", "before_switch", "post_deploy"),
-    "after_all_deploy",
-)
 _POSITION: Final = re.compile(r"(.*) \(at (.*)\)", re.DOTALL)
 
 
@@ -61,7 +57,10 @@ def load_plan(path: Path | str) -> Plan:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError([f"{file}: cannot be read: {reason}"]) from None
-    return parse_plan(text, file.absolute().parent, name=str(file))
+    plan = parse_plan(text, file.absolute().parent, name=str(file))
+    # A copy would count as changed since it was checked.
+    object.__setattr__(plan, "file", file.absolute())
+    return plan
 
 
 def parse_plan(
@@ -147,10 +146,9 @@ def _check_files(plan: Plan, environ: Mapping[str, str], findings: Findings) -> 
         text = f"there is no file {path}; allowed: a file of allowed signers"
         findings.add("store.signers", text)
     for index, module in enumerate(plan.modules):
-        for key in _SCRIPTS:
-            file = getattr(module, key).file
-            path = local_path(file, plan.base, environ)
-            if file and not os.path.isfile(path):  # noqa: PTH113  never raises
+        for key, script in module.scripts.items():
+            path = local_path(script.file, plan.base, environ)
+            if script.file and not os.path.isfile(path):  # noqa: PTH113  never raises
                 where = f"modules[{index}].{key}.file"
                 findings.add(
                     where, f"there is no file {path}; allowed: a script's file"

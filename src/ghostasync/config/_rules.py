@@ -25,6 +25,7 @@ from .._engine.waves import (
 from ..model import (
     NAME_PATTERN,
     App,
+    AttributesKept,
     BalancerSettings,
     Checksums,
     Deadlines,
@@ -307,6 +308,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "uid": _ID,
         "gid": _ID,
         "exclude": _INSIDE,
+        "attributes": _words(*get_args(AttributesKept)),
         "shared_dirs": _INSIDE,
         "shared_files": _INSIDE,
         "hosts": _HOSTS,

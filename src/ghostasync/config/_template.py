@@ -50,6 +50,7 @@ def template(
     module: str = "site",
     path: str = "/srv/site",
     git: str = "",
+    rev: str = "main",
     hosts: Sequence[str] = (),
 ) -> str:
     """
@@ -58,7 +59,9 @@ def template(
     An empty *git* means the folder of the configuration. Values are quoted, not
     checked: what ``parse_plan`` would refuse is refused when the text is read.
     """
-    source = f'{{ git = {quoted(git)}, rev = "main" }}' if git else '{ dir = "." }'
+    source = (
+        f"{{ git = {quoted(git)}, rev = {quoted(rev)} }}" if git else '{ dir = "." }'
+    )
     return _TEMPLATE.format(
         name=quoted(name),
         module=quoted(module),

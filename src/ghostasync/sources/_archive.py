@@ -26,8 +26,8 @@ from typing import IO, Any, Final, Self
 import attrs
 from anyio import from_thread
 
+from .._packaging.new_tree import FILE_MODE, FOLDER_MODE, Tree, chunks, named
 from ..errors import SourceError
-from ._tree import FILE_MODE, FOLDER_MODE, Tree, chunks, named
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdFile
@@ -113,12 +113,12 @@ def extract(archive: IO[bytes], name: str, into: Path, mtime: int) -> None:
         SourceError: It is damaged, has a member that no tree can have, or cannot be
             written. The member is named.
     """
-    tree = Tree(into, mtime)
-    with named(), closing(_members(archive, name, mtime)) as members:
-        for member in members:
-            from_thread.check_cancelled()
-            with named(member.name):
-                _add(tree, member)
+    with named(), closing(Tree(into, mtime)) as tree:
+        with closing(_members(archive, name, mtime)) as members:
+            for member in members:
+                from_thread.check_cancelled()
+                with named(member.name):
+                    _add(tree, member)
         tree.settle()
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from anyio import from_thread, to_thread
 
+from .._local.attributes import read_attributes, summary
+from .._local.beneath import File, Found, walk
+from .._packaging.tree import shown
 from ..errors import SourceError
 from ..model import Revision
 from ..protocols import OnOutput
@@ -20,14 +23,29 @@ class Directory:
     """
     A :class:`~ghostasync.protocols.Source` that is a folder.
 
+    *folder* is what it is, *left_out* are paths in it that are no part of the tree;
+    *left_behind* says, after a fetch, which attributes the copy cannot have here.
+
     Args:
         module: Whose tree it is; errors begin with it.
 
         folder: Where it is.
+
+        left_out: Files beneath it that are no part of the tree.
     """
 
-    def __init__(self, module: str, folder: Path) -> None:
-        self._module, self._folder = module, folder.resolve()
+    def __init__(
+        self, module: str, folder: Path, left_out: Iterable[Path] = ()
+    ) -> None:
+        self._module, self.folder = module, folder.resolve()
+        # Both ways to write it: a name that is a link is one that is left out, too.
+        ways = (way for path in left_out for way in (path.absolute(), path.resolve()))
+        self.left_out = frozenset(
+            os.fsencode(way.relative_to(self.folder))
+            for way in ways
+            if way.is_relative_to(self.folder)
+        )
+        self.left_behind = ""
 
     async def resolve(self) -> Revision:
         """
@@ -36,9 +54,9 @@ class Directory:
         Raises:
             SourceError: There is no such folder.
         """
-        if not self._folder.is_dir():
-            raise SourceError(f"{self._module}: {self._folder} is not a folder")
-        return Revision(repo=str(self._folder))
+        if not self.folder.is_dir():
+            raise SourceError(f"{self._module}: {self.folder} is not a folder")
+        return Revision(repo=str(self.folder))
 
     async def fetch(self, revision: Revision, into: Path, output: OnOutput) -> None:
         """
@@ -52,44 +70,79 @@ class Directory:
         """
         # A folder has one revision, and a copy has nothing to say.
         del revision, output
+        # The copy may lie in the folder; one that held itself would never end.
+        within = into.resolve()
+        if within.is_relative_to(self.folder):
+            within = within.relative_to(self.folder)
+        left_out = {*self.left_out, os.fsencode(within)}
+        copying = _Copying(self.folder, into, left_out)
         try:
-            await to_thread.run_sync(_copy_tree, self._folder, into)
-        except (OSError, SourceError) as error:
-            raise SourceError(f"{self._module}: {error}") from error
+            await to_thread.run_sync(copying.run)
+        except SourceError as exc:
+            raise SourceError(f"{self._module}: {exc}") from exc
+        except OSError as exc:
+            where = self.folder / os.fsdecode(exc.filename)
+            text = f"{self._module}: {shown(os.fsencode(where))}: {exc.strerror}"
+            raise SourceError(text) from exc
+        self.left_behind = summary(copying.lost)
 
 
-def _copy_tree(source: Path, into: Path) -> None:
-    # The build folder may lie in the folder that is copied, as with a cache in a home
-    # folder: a copy that held itself would never end.
-    skipped = into.stat()
-    copied = [(source, into)]
-    # The list grows while the loop goes through it.
-    for folder, copy in copied:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                from_thread.check_cancelled()
-                path, target = Path(entry.path), copy / entry.name
-                if not entry.is_dir(follow_symlinks=False):
-                    _copy(path, target)
-                elif not os.path.samestat(path.stat(), skipped):
+class _Copying:
+    """The copying of the folder *source* into the empty folder *into*."""
+
+    def __init__(self, source: Path, into: Path, left_out: Collection[bytes]) -> None:
+        self._source, self._into = source, into
+        self._left_out = left_out
+        self.lost: dict[str, list[str]] = {}
+
+    def run(self) -> None:
+        for found in walk(self._source, self._stays_out):
+            from_thread.check_cancelled()
+            target = self._into / os.fsdecode(found.path)
+            match found.kind:
+                case "f":
+                    self._file(found, target)
+                case "d" if found.path != b".":
                     target.mkdir()
-                    copied.append((path, target))
-    # Folders come last, the deepest first: filling a folder changes its time, and a
-    # folder that may not be written to could not be filled.
-    for folder, copy in reversed(copied):
-        shutil.copystat(folder, copy)
+                case "e":
+                    # At last: filling a folder changes its time, and one that may not
+                    # be written to could not be filled.
+                    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                    try:
+                        self._settle(found.path, found.folder, fd, found.status())
+                    finally:
+                        os.close(fd)
+                case "l":
+                    target.symlink_to(os.fsdecode(found.target()))
+                    times = _times(found.status())
+                    os.utime(target, ns=times, follow_symlinks=False)
+                case "?":
+                    text = "is neither a file, a folder nor a link"
+                    raise SourceError(f"{self._named(found.path)} {text}")
+
+    def _stays_out(self, path: bytes, _: bytes) -> bool:
+        return path in self._left_out
+
+    def _file(self, found: Found, target: Path) -> None:
+        with File(found) as file, target.open("xb") as copy:
+            copy.writelines(file.chunks())
+            copy.flush()
+            self._settle(found.path, file.fd, copy.fileno(), file.status)
+
+    def _settle(self, path: bytes, fd: int, copy: int, was: os.stat_result) -> None:
+        """Give a copy the attributes, mode and times of what it was made of."""
+        attributes = read_attributes(fd)
+        for name, value in attributes.items():
+            try:
+                os.setxattr(copy, name, value)
+            except OSError:
+                self.lost.setdefault(shown(path), []).append(name)
+        os.fchmod(copy, stat.S_IMODE(was.st_mode))
+        os.utime(copy, ns=_times(was))
+
+    def _named(self, path: bytes) -> str:
+        return f"{self._source}/{shown(path)}"
 
 
-def _copy(path: Path, target: Path) -> None:
-    before = path.lstat()
-    if stat.S_ISLNK(before.st_mode):
-        target.symlink_to(path.readlink())
-    elif stat.S_ISREG(before.st_mode):
-        shutil.copyfile(path, target)
-    else:
-        raise SourceError(f"{path} is neither a file, a folder nor a link")
-    shutil.copystat(path, target, follow_symlinks=False)
-    # A file that was written to meanwhile may be half of the old and half of the new.
-    after = path.lstat()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise SourceError(f"{path} changed while it was copied")
+def _times(status: os.stat_result) -> tuple[int, int]:
+    return status.st_atime_ns, status.st_mtime_ns

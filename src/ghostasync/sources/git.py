@@ -15,11 +15,13 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from anyio import from_thread, to_thread
 
+from .._local.beneath import walk
 from ..errors import AmbiguousRevision, SourceError, UnknownRevision
 from ..model import GitSource, Revision
 from ..protocols import OnOutput
@@ -120,6 +122,8 @@ class Git:
             if not await self._mirror.find(commit):
                 await self._mirror.update()
                 await self._find(commit)
+            name = ".lfsconfig"
+            await self._require_no_local_lfs(name, f"--blob={commit}:{name}")
             try:
                 await self._check_out(commit, into, output)
             except SourceError:
@@ -131,7 +135,10 @@ class Git:
                 await self._check_out(commit, into, output)
             if (into / ".gitmodules").is_file():
                 await self._add_submodules(into, output)
-            await to_thread.run_sync(_settle, into, revision.epoch, self._keep_git)
+            settle = partial(_settle, into, revision.epoch, self._keep_git)
+            for path in await to_thread.run_sync(settle):
+                # Those of submodules are known only now.
+                await self._require_no_local_lfs(path, f"--file={into / path}")
 
     async def distance(self, commit: str, other: str) -> tuple[int, int] | None:
         """
@@ -224,6 +231,27 @@ class Git:
             allow=LOCAL if self._remote.local else NETWORK,
         )
 
+    async def _require_no_local_lfs(self, what: str, *where: str) -> None:
+        """
+        Do nothing, unless settings of Git LFS take files from this machine's disk.
+
+        Raises:
+            SourceError: They do, which is not for a remote repository to say.
+        """
+        # git-lfs asks nobody which protocols it may use.
+        if self._remote.local:
+            return
+        git_dir = f"--git-dir={self._mirror.folder}"
+        answer = await self._git.look(git_dir, "config", *where, "--list", "-z")
+        for pair in answer.split("\0"):
+            key, _, url = pair.partition("\n")
+            here = re.match(r"file:|[^:]*/|[^:]+$", url, re.IGNORECASE)
+            if key.endswith(("lfs.url", ".lfsurl")) and here:
+                raise SourceError(
+                    f"{self._module}: {what} has Git LFS take files from this "
+                    f"machine: {key} = {url}"
+                )
+
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
         try:
@@ -244,30 +272,44 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _settle(tree: Path, seconds: int, keep_git: bool) -> None:
+def _settle(tree: Path, seconds: int, keep_git: bool) -> list[str]:
     """
     Make modes and times those of the commit, and drop ``.git`` unless it is kept.
 
-    *seconds* is the commit's time, since 1970.
+    *seconds* is the commit's time, since 1970. Return the paths of settings of Git LFS.
     """
+    lfs_configs: list[str] = []
     # A tree has to depend on the commit alone, or every build would be a new release.
     # Git stores one bit of a mode, so the others would be those of the umask; and it
     # stores no times, which would be those of the checkout.
-    for name, folders, files in os.walk(tree):
+    times = seconds, seconds
+    for found in walk(tree, lambda _, name: name == b".git"):
         from_thread.check_cancelled()
-        folder = Path(name)
-        # A submodule's .git is a file, the repository's own a folder.
-        for names in (folders, files):
-            if ".git" in names:
-                names.remove(".git")
-                if not keep_git:
-                    _remove(folder / ".git")
-        for path in (folder, *map(folder.joinpath, files)):
-            if not path.is_symlink():
-                executable = path.stat().st_mode & 0o100
-                path.chmod(0o755 if executable else 0o644)
-            os.utime(path, (seconds, seconds), follow_symlinks=False)
-        # Links to folders stand among the folders and are not walked into.
-        for path in map(folder.joinpath, folders):
-            if path.is_symlink():
-                os.utime(path, (seconds, seconds), follow_symlinks=False)
+        if found.name == b".lfsconfig":
+            lfs_configs.append(os.fsdecode(found.path))
+        if found.kind == "f":
+            fd = found.open()
+            try:
+                executable = os.fstat(fd).st_mode & 0o100
+                os.fchmod(fd, 0o755 if executable else 0o644)
+                os.utime(fd, times)
+            finally:
+                os.close(fd)
+        elif found.kind == "e":
+            if not keep_git:
+                _drop_git(found.folder)
+            os.fchmod(found.folder, 0o755)
+            os.utime(found.folder, times)
+        elif found.kind == "l":
+            os.utime(found.name, times, dir_fd=found.folder, follow_symlinks=False)
+    return lfs_configs
+
+
+def _drop_git(folder: int) -> None:
+    # A submodule's .git is a file, the repository's own a folder.
+    try:
+        os.unlink(".git", dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        shutil.rmtree(".git", dir_fd=folder)

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,6 +24,7 @@ from typing import Any, Final, TypeVar
 from anyio import to_thread
 
 from .._local.together import at_once
+from .._packaging.new_tree import FILE_MODE, FOLDER_MODE, TAKEN, Tree, named
 from .._s3.client import Bucket, Entry
 from .._s3.errors import Conflict
 from ..errors import SourceError, StoreError, UnknownRevision
@@ -32,7 +32,6 @@ from ..model import Revision, S3Source, StoreSettings
 from ..protocols import OnOutput
 from ..views.text import plural, size
 from ._archive import extract, is_archive
-from ._tree import FILE_MODE, FOLDER_MODE, TAKEN, Tree, named
 
 __all__ = ["S3"]
 
@@ -106,10 +105,10 @@ class S3:
             if single and is_archive(single.key):
                 await self._unpack(fetching, single, into, revision.epoch)
                 return
-            tree = Tree(into, revision.epoch)
-            paths = await self._in_thread(partial(_make_room, tree, found))
-            await at_once(OBJECTS_AT_ONCE, fetching.fetch, paths.items())
-            await self._in_thread(partial(_settle, tree, paths))
+            with closing(Tree(into, revision.epoch)) as tree:
+                paths = await self._in_thread(partial(_make_room, tree, found))
+                await at_once(OBJECTS_AT_ONCE, fetching.fetch, paths.items())
+                await self._in_thread(partial(_settle, tree, paths))
 
     async def _unpack(
         self, fetching: _Fetching, archive: Entry, into: Path, epoch: int
@@ -234,6 +233,5 @@ def _make_room(tree: Tree, found: Mapping[str, Entry]) -> dict[Path, Entry]:
 
 def _settle(tree: Tree, paths: Mapping[Path, Entry]) -> None:
     for path, entry in paths.items():
-        path.chmod(FILE_MODE)
-        os.utime(path, (int(entry.modified),) * 2)
+        tree.settle_file(path, FILE_MODE, int(entry.modified))
     tree.settle()

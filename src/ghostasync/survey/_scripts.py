@@ -12,13 +12,12 @@ from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
 from .._lint.offline import warning
+from .._local.beneath import read
+from .._local.scripts import LONGEST_SCRIPT
 from ..errors import SourceError
-from ..model import Module, Script
+from ..model import Module
 
 __all__ = ["ScriptsRead", "read_scripts"]
-
-_KEYS = ("buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_deploy")
-
 
 _LONGEST_FIRST = 255
 """Bytes of a script's first line that Linux looks at."""
@@ -53,13 +52,12 @@ async def read_scripts(
 
         seconds: How long the source may take to deliver the tree.
     """
-    scripts = [getattr(chosen.module, key) for key in _KEYS]
     # A stored package was built, and its scripts were read, when it was made.
     if chosen.source is None or chosen.error is not None:
         return ScriptsRead()
     async with anyio.TemporaryDirectory(prefix="ghostasync-") as folder:
         tree = Path(folder)
-        if any(script.path for script in scripts):
+        if any(script.path for script in chosen.module.scripts.values()):
             try:
                 with anyio.fail_after(seconds):
                     await chosen.source.fetch(chosen.revision, tree, _ignore)
@@ -74,17 +72,20 @@ async def read_scripts(
 def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
     complaints: list[str] = []
     first_lines: dict[str, str] = {}
-    for key in _KEYS:
-        script: Script = getattr(module, key)
+    for key, script in module.scripts.items():
         if not script:
             continue
-        path = tree / script.path if script.path else base / script.file
         try:
-            text = os.fsencode(script.inline) or path.read_bytes()
+            if script.inline:
+                text = os.fsencode(script.inline)
+            elif script.path:
+                text = read(tree, script.path, LONGEST_SCRIPT)
+            else:
+                text = (base / script.file).read_bytes()
         except OSError as exc:
             # The buildpack has to be in the source; it may make the others.
-            made_later = script.path and module.buildpack and key != "buildpack"
-            if not made_later:
+            missing = isinstance(exc, FileNotFoundError) and script.path
+            if not (missing and module.buildpack and key != "buildpack"):
                 name = script.path or script.file
                 complaints.append(f"{key}: {name}: {exc.strerror}")
             continue

@@ -34,8 +34,10 @@ from .._remote.call import query
 from .._remote.facts import Facts, Trial, parse_trial
 from ..errors import HostError, PlanError, StoreError
 from ..protocols import Channel, Transport
+from ..sources.directory import Directory
 from ._ci import wrong_in_ci
 from ._scripts import read_scripts
+from ._shipped import look_at_folder
 from .coming import HOST_SCRIPTS, Coming, coming, migrates
 from .status import who_holds
 
@@ -152,6 +154,12 @@ async def _of_module(
     scripts = await read_scripts(chosen, spec.plan.base, seconds)
     for text in scripts.complaints:
         yield Finding("", text, name)
+    if chosen.error is None and isinstance(chosen.source, Directory):
+        shipped = await look_at_folder(chosen.module, chosen.source, spec.environ)
+        for text in shipped.obstacles:
+            yield Finding("", text, name)
+        for text in shipped.warnings:
+            yield Finding("", text, name, warning=True)
     for key in HOST_SCRIPTS:
         # Another user has a PATH of its own, and starts no script as a file.
         if key in scripts.first_lines and not getattr(chosen.module, key).run_as:

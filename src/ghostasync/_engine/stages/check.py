@@ -333,6 +333,12 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
             f"{ctx.paths.app_meta}/fence is damaged: write the number of another host "
             "there, or remove the file"
         )
+    can_keep = "python3" in facts.tools or facts.tools >= {"setfattr", "getfattr"}
+    if not can_keep and any(module.attributes == "keep" for module in ctx.modules):
+        yield (
+            'nothing here sets attributes (modules.attributes = "keep"): install '
+            "setfattr, which is in the package attr, or python3"
+        )
     if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
         yield whose
     for module in ctx.modules:
@@ -403,6 +409,12 @@ def _module_findings(
         yield (
             f"{module.name} is owned by {module.uid}:{module.gid}, which needs root: "
             "log in as root or set ssh.sudo"
+        )
+    can_set = "python3" in facts.tools or facts.tools >= {"setfattr", "getfattr"}
+    if module.attributes == "keep" and not can_set:
+        yield (
+            f"nothing here sets the attributes of {module.name} (modules.attributes): "
+            "install setfattr, which is in the package attr, or python3"
         )
 
 

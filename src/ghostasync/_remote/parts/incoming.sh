@@ -21,7 +21,12 @@ for stale in "$dir"/.ghost/*.incoming; do wipe "$stale"; done
 in=$dir/.ghost/$id.incoming
 trap 'cd / && wipe "$in"' EXIT
 trap 'exit 143' HUP INT PIPE TERM
-mkdir "$in"
-# A setgid bit of the folder above would be inherited by every folder of the release.
-chmod g-s "$in"
+(umask 077 && mkdir "$in")
+# What the folder above hands down, every file of the release would have: a setgid bit, an
+# ACL.
+bare() { case $(ls -dln "$in") in drwx------[!+]*) ;; *) false ;; esac }
+bare || chmod g-s "$in"
+bare || { setfacl -bk "$in" || tar -cC "$in" --no-recursion . | tar -xpC "$in" --acls; } \
+	2>/dev/null && chmod 700 "$in"
+bare || die "$dir hands an ACL down, which would open the release: install acl"
 cd "$in"

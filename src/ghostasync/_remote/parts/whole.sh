@@ -9,7 +9,7 @@ if [ "$owner" = keep ]; then
 	whose=$(stat -c %u:%g .)
 	find . -type l -exec chown -h "$whose" {} +
 fi
-# Times of folders and links, and modes that could not travel.
+# Times of folders and links, attributes, and modes that could not travel.
 # shellcheck disable=SC1091  # comes with the archive
 . ../ghost/settle
 
