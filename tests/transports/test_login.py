@@ -200,6 +200,22 @@ def test_a_key_is_accepted_only_where_none_is_known(tmp_path: Path) -> None:
     assert not trust.accept(endpoint, second)
 
 
+def test_a_key_that_is_revoked_while_it_is_learned_is_not_written_down(
+    tmp_path: Path,
+) -> None:
+    known, endpoint = tmp_path / "known", Endpoint("a", 2201, "me")
+    trust = Trust(Ssh(known_hosts=str(known), host_keys="accept-new"))
+    key = asyncssh.generate_private_key("ssh-ed25519").convert_to_public()
+    assert trust.accept(endpoint, key)
+    known.write_text(f"@revoked A {key.export_public_key().decode()}")
+
+    with pytest.raises(asyncssh.HostKeyNotVerifiable, match="key is revoked"):
+        trust.save(endpoint)
+
+    assert known.read_text().count("\n") == 1
+    assert not trust.knows(endpoint)
+
+
 def test_strict_accepts_no_new_key(tmp_path: Path) -> None:
     trust = Trust(Ssh(known_hosts=str(tmp_path / "none")))
 
