@@ -74,15 +74,35 @@ def test_a_jump_host_is_reached_directly(tmp_path: Path) -> None:
 def test_a_proxy_command_has_its_tokens_filled_in() -> None:
     login = Login(Ssh("me", proxy_command="relay %% %h %p %r", config=False))
 
-    assert login.endpoint(Host("a")).proxy_command == "relay % a 22 me"
+    words = ("relay", "%", "a", "22", "me")
+    assert login.endpoint(Host("a")).proxy_command == words
+
+
+def test_a_value_makes_no_word_of_a_proxy_command() -> None:
+    command = "ssh -l %r -W %h:%p 'the gate'"
+    login = Login(Ssh(proxy_command=command, config=False))
+    host = Host("a", "b 'c", user="x -oProxyCommand=touch%p")
+
+    assert login.endpoint(host).proxy_command == (
+        *("ssh", "-l", "x -oProxyCommand=touch%p"),
+        *("-W", "b 'c:22", "the gate"),
+    )
+
+
+def test_a_scope_is_no_token_of_a_command_in_the_configuration(tmp_path: Path) -> None:
+    config = configured(tmp_path, "Host *\n User b\n ProxyCommand nc %h %p\n")
+    words = ("nc", "fe80::1%pan0", "22")
+
+    assert Login(Ssh(config=config)).endpoint(Host("fe80::1%pan0")).proxy_command == (
+        words
+    )
 
 
 def test_a_proxy_command_of_the_configuration_keeps_its_words(tmp_path: Path) -> None:
     config = configured(tmp_path, "Host a\n User b\n ProxyCommand relay 'x y' %h %p\n")
 
-    assert Login(Ssh(config=config)).endpoint(Host("a")).proxy_command == (
-        "relay 'x y' a 22"
-    )
+    words = ("relay", "x y", "a", "22")
+    assert Login(Ssh(config=config)).endpoint(Host("a")).proxy_command == words
 
 
 def test_default_keys_are_offered_and_locked_ones_left_alone(tmp_path: Path) -> None:
@@ -142,8 +162,8 @@ def test_an_endpoint_is_known_by_alias_and_port() -> None:
 
 
 def test_hosts_that_may_log_in_to_one_server_share_its_handshakes() -> None:
-    relay = Endpoint("a", 22, "me", proxy_command="ssh -W a:22 gate")
-    other = Endpoint("b", 2201, "me", proxy_command="ssh -W b:2201 gate")
+    relay = Endpoint("a", 22, "me", proxy_command=("ssh", "-W", "a:22", "gate"))
+    other = Endpoint("b", 2201, "me", proxy_command=("ssh", "-W", "b:2201", "gate"))
 
     assert relay.limit_key == other.limit_key == "through ssh -W *:* gate"
     assert Endpoint("a", 22, "me").limit_key == "a:22"

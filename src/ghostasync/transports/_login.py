@@ -67,12 +67,13 @@ class Login:
             OSError: One of these files cannot be read.
         """
         settings = self._settings
+        command = shlex.split(settings.proxy_command) if jump is None else ()
         asked = Endpoint(
             address=host.address or host.name,
             port=host.port or settings.port,
             user=host.user or settings.user,
             jump=settings.jump if jump is None else jump,
-            proxy_command=settings.proxy_command if jump is None else "",
+            proxy_command=tuple(command),
             alias=host.host_key_alias or None,
             host_keys=host.host_keys,
             keys=self._own,
@@ -88,7 +89,10 @@ class Login:
                 asked = attrs.evolve(asked, jump=self._chain(asked.jump, self._config))
         if not asked.user:
             asked = attrs.evolve(asked, user=_user())
-        return attrs.evolve(asked, proxy_command=_filled(asked))
+        # asyncssh has filled in the tokens of a command in ~/.ssh/config.
+        if settings.proxy_command:
+            return attrs.evolve(asked, proxy_command=_filled(asked))
+        return asked
 
     def _configured(
         self, asked: Endpoint, port: int, config: Path, *, hop: bool
@@ -114,9 +118,7 @@ class Login:
             port=options.port,
             user=options.username,
             jump=_unless_none(options.tunnel),
-            proxy_command=(
-                asked.proxy_command or shlex.join(options.proxy_command or ())
-            ),
+            proxy_command=asked.proxy_command or tuple(options.proxy_command or ()),
             alias=asked.alias or options.host_key_alias,
         )
         # An identity of the plan is the one key that is offered.
@@ -188,10 +190,12 @@ def _user() -> str:
         raise ValueError("who runs this has no name here: set ssh.user") from exc
 
 
-def _filled(endpoint: Endpoint) -> str:
+def _filled(endpoint: Endpoint) -> tuple[str, ...]:
     """Return the proxy command with the tokens of ssh_config(5) filled in."""
     values = {"%%": "%", "%h": endpoint.address, "%p": str(endpoint.port)}
     values |= {"%r": endpoint.user, "%n": endpoint.address}
-    return re.sub(
-        "%[%hprn]", lambda token: values[token.group()], endpoint.proxy_command
+    # The command is split into words before: whatever a value holds, it makes no word.
+    return tuple(
+        re.sub("%[%hprn]", lambda token: values[token.group()], word)
+        for word in endpoint.proxy_command
     )
