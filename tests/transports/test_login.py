@@ -5,6 +5,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from ghostasync.errors import ConfigError
 from ghostasync.model import Host, Ssh
 from ghostasync.transports._endpoint import Endpoint, Keys
 from ghostasync.transports._login import Login, hop
@@ -21,6 +22,12 @@ def configured(tmp_path: Path, text: str) -> str:
     config = tmp_path / "config"
     config.write_text(text)
     return str(config)
+
+
+def keep(key: asyncssh.SSHKey, path: Path, mode: int = 0o600) -> None:
+    path.touch()
+    path.chmod(mode)
+    path.write_bytes(key.export_private_key())
 
 
 def test_the_host_overrides_the_settings() -> None:
@@ -57,7 +64,7 @@ def test_the_plan_overrides_the_configuration(tmp_path: Path) -> None:
         tmp_path, "Host *\n Port 2201\n User b\n ProxyJump none\n IdentityFile /no\n"
     )
     key = asyncssh.generate_private_key("ssh-ed25519")
-    key.write_private_key(tmp_path / "key")
+    keep(key, tmp_path / "key")
     login = Login(Ssh("me", 2300, "~/key", config=config))
 
     assert login.endpoint(Host("a")) == Endpoint(
@@ -109,7 +116,7 @@ def test_default_keys_are_offered_and_locked_ones_left_alone(tmp_path: Path) -> 
     folder = tmp_path / ".ssh"
     folder.mkdir()
     key = asyncssh.generate_private_key("ssh-ed25519")
-    key.write_private_key(folder / "id_ed25519")
+    keep(key, folder / "id_ed25519")
     locked = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
     (folder / "id_ecdsa").write_bytes(locked.export_private_key("pkcs8-pem", "secret"))
 
@@ -118,12 +125,42 @@ def test_default_keys_are_offered_and_locked_ones_left_alone(tmp_path: Path) -> 
     assert endpoint.keys == Keys((key,))
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_key_that_others_can_read_is_left_out_and_named(
+    tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / ".ssh" / "id_ed25519"
+    path.parent.mkdir()
+    keep(asyncssh.generate_private_key("ssh-ed25519"), path, mode)
+    config = configured(tmp_path, f"Host *\n IdentityFile {path}\n")
+    why = f"{path} can be read by others, so ssh would not use it: chmod 600 {path}"
+
+    for settings in (Ssh("me", config=False), Ssh("me", config=config)):
+        assert Login(settings).endpoint(Host("a")).keys == Keys(loose=(why,))
+    with pytest.raises(ConfigError) as caught:
+        Login(Ssh(identity=str(path), config=False))
+
+    assert str(caught.value) == f"ssh.identity: {why}"
+
+
+def test_files_that_others_can_change_are_refused(tmp_path: Path) -> None:
+    config, known = tmp_path / "config", tmp_path / "known"
+    for path in (config, known):
+        path.touch()
+        path.chmod(0o666)
+
+    with pytest.raises(ConfigError, match=r"^ssh\.config: .*: chmod o-w .*/config$"):
+        Login(Ssh(config=str(config)))
+    with pytest.raises(ConfigError, match=r"^ssh\.known_hosts: .*: chmod o-w .*/k"):
+        Trust(Ssh(known_hosts=str(known)))
+
+
 def test_the_agent_is_asked_only_without_an_identity(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
     key = tmp_path / "key"
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+    keep(asyncssh.generate_private_key("ssh-ed25519"), key)
 
     assert Login(Ssh(config=False)).endpoint(Host("a")).keys.agent == "/agent"
     assert (
@@ -202,7 +239,7 @@ def test_jump_hosts_that_lead_through_each_other_end(tmp_path: Path) -> None:
 
 def test_a_named_key_that_is_missing_is_passed_over_as_ssh_does(tmp_path: Path) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
-    key.write_private_key(tmp_path / "key")
+    keep(key, tmp_path / "key")
     config = configured(
         tmp_path, f"Host *\n IdentityFile /no\n IdentityFile {tmp_path}/key\n"
     )

@@ -29,13 +29,15 @@ class Keys:
 
     *own* are private keys read here; *agent* is a socket, empty where no agent is
     asked; *only* are the public keys that the agent may be asked for, empty for all;
-    *locked* are files with a passphrase, which nobody is asked for.
+    *locked* are files with a passphrase, which nobody is asked for; *loose* says why
+    files are left out, and what mends it.
     """
 
     own: tuple[PrivateKey, ...] = ()
     agent: str = ""
     only: tuple[asyncssh.SSHKey | asyncssh.SSHCertificate, ...] = ()
     locked: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncssh
 import attrs
 
+from .._local.owners import trespass
 from ..errors import ConfigError
 from ..model import Host, Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint, Keys
@@ -31,7 +32,8 @@ class Login:
     The logins of one transport, worked out host by host; *environ* names the agent.
 
     Raises:
-        ConfigError: The identity cannot be read, or is locked without an agent.
+        ConfigError: The identity cannot be read, is locked without an agent, or can be
+            read by others; or others can change ``~/.ssh/config``.
     """
 
     def __init__(self, settings: Ssh, environ: Mapping[str, str] = os.environ) -> None:
@@ -176,7 +178,12 @@ def _existing(config: str | bool) -> Path | None:
     if config is False:
         return None
     path = Path("~/.ssh/config" if config is True else config).expanduser()
-    return path if path.is_file() else None
+    if not path.is_file():
+        return None
+    # It may name a command, as the configuration itself does; ssh refuses it as well.
+    if why := trespass(path):
+        raise ConfigError([f"ssh.config: {why}"])
+    return path
 
 
 def _unless_none(jump: object) -> str:

@@ -139,6 +139,8 @@ def _refused(endpoint: Endpoint) -> str:
             f"login refused for user {endpoint.user} (publickey): {key} has a "
             f"passphrase, so the agent has to have it: ssh-add {key}"
         )
+    if keys.loose:
+        return f"login refused for user {endpoint.user} (publickey); {keys.loose[0]}"
     offered = "the key" if keys.own else "a key"
     if keys.agent:
         offered = "a key of the agent"

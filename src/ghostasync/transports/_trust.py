@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import asyncssh
 
+from .._local.owners import trespass
 from ..errors import ConfigError
 from ..model import Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint
@@ -149,6 +150,8 @@ def _read(files: list[Path]) -> tuple[asyncssh.SSHKnownHosts, asyncssh.SSHKnownH
     # for each connection.
     known, revoked = asyncssh.SSHKnownHosts(), asyncssh.SSHKnownHosts()
     for file in files:
+        if why := trespass(file):
+            raise ConfigError([f"ssh.known_hosts: {why}"])
         try:
             if file.exists():
                 text = file.read_text()
