@@ -14,10 +14,12 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from .._build.environment import secret_values
 from .._engine.spec import RunSpec
 from .._local.paths import ssh_files
+from .._local.redact import SHORTEST_LINE
 from ..config import check_secrets
-from ..errors import ConfigError, Frozen, PlanError
+from ..errors import ConfigError, Frozen, PlanError, credentials_in
 from ..goal import (
     Converge,
     Deploy,
@@ -30,7 +32,7 @@ from ..goal import (
     Swap,
 )
 from ..history.reports import still_stranded
-from ..model import Module, Plan
+from ..model import GitSource, Module, Plan
 from ..protocols import AddressedPackages, Balancer, Inventory, Store, Transport
 from .balancer import balancer_of, seconds_of, with_deadlines
 from .basis import (
@@ -346,5 +348,13 @@ async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
     for package in sorted(ids):
         kept = await basis.store.manifest.environment(package)
         if kept is not None:
-            secrets += [kept.variables.get(name, "") for name in basis.plan.app.secrets]
+            known, app = kept.variables, basis.plan.app
+            secrets += secret_values(known.items(), kept.secrets, app.env_vars)
+            secrets += [known.get(name, "") for name in app.secrets]
+    # Scripts that fetch by themselves print the URLs that they were given. A short word
+    # there, such as "git", would blot out too much.
+    for module in basis.plan.modules:
+        source = module.source.git if isinstance(module.source, GitSource) else ""
+        found = credentials_in(f"{source} {module.verify.url}")
+        secrets += [word for word in found if len(word) >= SHORTEST_LINE]
     return tuple(secrets)
