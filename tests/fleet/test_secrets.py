@@ -11,7 +11,7 @@ import pytest
 
 from tests.fleet.conftest import StartFleet
 from tests.fleet.people import Person, Town
-from tests.fleet.sample_app import SCRIPTS, SECRET, SampleApp
+from tests.fleet.sample_app import SCRIPTS, SampleApp
 
 pytestmark = pytest.mark.fleet
 
@@ -93,18 +93,20 @@ def test_a_secret_of_some_hosts_alone_is_known_when_they_go_back(town: Town) -> 
     assert_nowhere(ann, OLD, OTHER, NEW, said=said)
 
 
-def test_a_secret_of_a_killed_run_is_known_to_the_run_that_resumes_it(
+def test_secrets_around_a_killed_run_are_known_to_the_run_that_takes_it_back(
     town: Town,
 ) -> None:
-    ann = town.moves_in("ann")
-    ann.deploys("1", TOKEN=OLD)
+    ann = town.moves_in("ann", secrets={"TOKEN": OLD, "API_KEY": OTHER})
+    ann.deploys("1")
+    renames(ann, "API_KEY")
     town.commit("2")
     ann.dies("deploy", after="Activated", host="h1")
 
-    back = ann("resume", "--revert", TOKEN=NEW)
+    back = ann("resume", "--revert", API_KEY=NEW)
 
     assert back.exit == 0, back.stderr
-    assert_nowhere(ann, OLD, SECRET, NEW, said=back.stdout + back.stderr)
+    assert town.serves() == town.all_on("1")
+    assert_nowhere(ann, OLD, OTHER, NEW, said=back.stdout + back.stderr)
 
 
 def test_what_of_an_environment_is_secret_is_kept_with_it(town: Town) -> None:

@@ -401,4 +401,4 @@ class HostRun:
 
     def warn(self, text: str) -> None:
         """Tell of something on the host that a person should see; the run goes on."""
-        self.run.note(HostWarned(self.name, text))
+        self.run.note(HostWarned(self.name, self.redactor.text(text)))
