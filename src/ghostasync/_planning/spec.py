@@ -11,7 +11,7 @@ and what they served before.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from .._build.environment import secret_values
@@ -351,10 +351,17 @@ async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
             known, app = kept.variables, basis.plan.app
             secrets += secret_values(known.items(), kept.secrets, app.env_vars)
             secrets += [known.get(name, "") for name in app.secrets]
-    # Scripts that fetch by themselves print the URLs that they were given. A short word
-    # there, such as "git", would blot out too much.
-    for module in basis.plan.modules:
-        source = module.source.git if isinstance(module.source, GitSource) else ""
-        found = credentials_in(f"{source} {module.verify.url}")
-        secrets += [word for word in found if len(word) >= SHORTEST_LINE]
-    return tuple(secrets)
+    urls = (*_values(basis.plan, basis.environ), *secrets)
+    words = [word for text in urls for word in credentials_in(text)]
+    # A short word of a URL, such as "git", would blot out too much.
+    return (*secrets, *(word for word in words if len(word) >= SHORTEST_LINE))
+
+
+def _values(plan: Plan, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the texts of a plan that scripts see, or fetch by, and print perhaps."""
+    yield from plan.app.env_vars.values()
+    yield from (environ.get(name, "") for name in plan.app.secrets)
+    for module in plan.modules:
+        yield module.verify.url
+        if isinstance(module.source, GitSource):
+            yield module.source.git
