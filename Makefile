@@ -40,20 +40,17 @@ format: $(VENV)/tested
 bench: $(VENV)/tested
 	$(BIN)/python -m benchmarks.rollout
 
-# What a build is isolated with is pinned, too.
-dist: export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 dist: $(VENV)/tested ## the wheel, the same bytes each time, and what it is made of
 	rm -rf dist
-	umask 022 && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	umask 022 && $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation \
+		--wheel-dir dist .
 	cd dist && ../$(BIN)/python ../.ci/sbom.py ghostasync-*.whl ../constraints.txt >sbom.cdx.json
 
 constraints: $(VENV)/tested ## write down what is installed, once the suite has passed
-	@grep '^#' constraints.txt >constraints.new
-	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip \
-		--exclude setuptools >>constraints.new
-	@grep -E '^(hatchling|trove-classifiers)==' constraints.txt >>constraints.new
-	@mv constraints.new constraints.txt
+	@{ grep '^#' constraints.txt && $(BIN)/python -m pip list --format=freeze \
+		--exclude-editable --exclude pip --exclude setuptools | LC_ALL=C sort -f; \
+	} >constraints.new && mv constraints.new constraints.txt
 
 hosts:
 	@missing=; for package in $(PACKAGES); do \
