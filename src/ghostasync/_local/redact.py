@@ -65,8 +65,10 @@ class Redactor:
 
         Surrogate escapes stay as they are.
         """
-        redacted = self.bytes(text.encode("utf-8", "surrogateescape"))
-        return without_credentials(redacted.decode("utf-8", "surrogateescape"))
+        if self._secrets:
+            redacted = self.bytes(text.encode("utf-8", "surrogateescape"))
+            text = redacted.decode("utf-8", "surrogateescape")
+        return without_credentials(text)
 
     def event(self, event: e.Event) -> e.Event:
         """Return *event* without the secrets in what people or tools have written."""
