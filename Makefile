@@ -1,13 +1,15 @@
-# What people and machines call. Everything happens in a virtual environment here.
+# What people and machines call. Everything happens in a virtual environment here, of the
+# versions in constraints.txt; with NEWEST=1, in another one, of the newest there are.
 PYTHON ?= python3
-VENV := .venv
+VENV := $(if $(NEWEST),.venv-newest,.venv)
+TESTED := $(if $(NEWEST),,--constraint constraints.txt)
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Real servers for the tests, and the tools that hosts are tried with and without.
 PACKAGES := openssh-server openssh-client git git-lfs zstd busybox sudo util-linux \
 	iproute2 shellcheck procps zsh fish tcsh haproxy faketime zip acl attr libcap2-bin
 
-.PHONY: demo test fast soak lint format bench clean hosts
+.PHONY: demo test fast soak lint format bench dist constraints clean hosts
 
 demo: $(VENV)/installed ## the main job on a fleet within one process
 	$(BIN)/ghostasync demo
@@ -38,6 +40,18 @@ format: $(VENV)/tested
 bench: $(VENV)/tested
 	$(BIN)/python -m benchmarks.rollout
 
+dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+dist: $(VENV)/tested ## the wheel, the same bytes each time, and what it is made of
+	rm -rf dist
+	umask 022 && $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation \
+		--wheel-dir dist .
+	cd dist && ../$(BIN)/python ../.ci/sbom.py ghostasync-*.whl ../constraints.txt >sbom.cdx.json
+
+constraints: $(VENV)/tested ## write down what is installed, once the suite has passed
+	@{ grep '^#' constraints.txt && $(BIN)/python -m pip list --format=freeze \
+		--exclude-editable --exclude pip --exclude setuptools | LC_ALL=C sort -f; \
+	} >constraints.new && mv constraints.new constraints.txt
+
 hosts:
 	@missing=; for package in $(PACKAGES); do \
 		dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; \
@@ -53,13 +67,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[fast]'
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade $(TESTED) --editable '.[fast,s3]'
 	touch $@
 
 $(VENV)/tested: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --upgrade $(TESTED) --group dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ ELSEWHERE: Final = {
     "testing/test_fake.py": ("_remote/call.py",),
     "testing/test_inprocess.py": ("testing/_process.py",),
     "transports/test_ssh.py": ("transports/_channel.py",),
-    "transports/test_login.py": ("transports/_trust.py",),
+    "transports/test_login.py": ("transports/_keys.py", "transports/_trust.py"),
     # The script that prints the facts is the best of all inputs.
     "_remote/test_check.py": ("_remote/facts.py",),
     # An archive, a file or a store is judged as a whole, by those who use it.
@@ -59,7 +59,7 @@ ELSEWHERE: Final = {
     # Where real hosts are looked at, a deploy says beside it whether that is right.
     "fleet/test_checked.py": ("survey/check.py",),
     # Words that all others share.
-    "test_exports.py": ("errors.py", "model.py", "protocols.py"),
+    "test_exports.py": ("model.py", "protocols.py"),
 }
 """Modules without a test file of their name, by the file that tests them, and why."""
 

@@ -28,7 +28,9 @@ Errors of ghostasync, ordered by what their reader can do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import unquote
 
 from .model import Report
 
@@ -58,8 +60,64 @@ __all__ = [
 ]
 
 
+_LOGIN = re.compile(r"""\b([a-z][a-z0-9+.-]{0,31})://([^/?#\s"'<>]*)@""", re.IGNORECASE)
+_QUERY = re.compile(r"""([?&;])([\w.%[\]-]{1,64})=([^&;#\s"'<>]+)""")
+_TELLING = re.compile(
+    "token|secret|passw|signature|credential|api.?key|access.?key|private.?key"
+    "|^(?:key|sig|auth|authorization|code|jwt|bearer)$",
+    re.IGNORECASE,
+)
+
+
+def without_credentials(text: str) -> str:
+    """
+    Return *text* without what opens doors in the URLs that it holds.
+
+    That are passwords before the host, user names too where they may be tokens, and the
+    values in queries whose names say so: private_token, X-Amz-Signature and others.
+    """
+
+    def login(found: re.Match[str]) -> str:
+        name = found[2].partition(":")[0]
+        return f"{found[1]}://" + f"{name}@" * bool(name and not _is_token(found))
+
+    def value(found: re.Match[str]) -> str:
+        return f"{found[1]}{found[2]}=***" if _tells(found) else found[0]
+
+    return _QUERY.sub(value, _LOGIN.sub(login, text)) if "://" in text else text
+
+
+def credentials_in(text: str) -> Iterator[str]:
+    """Yield what :func:`without_credentials` leaves out, as it is there and decoded."""
+    if "://" not in text:
+        return
+    for found in _LOGIN.finditer(text):
+        name, colon, password = found[2].partition(":")
+        word = password if colon else name if _is_token(found) else ""
+        yield from {word, unquote(word)}
+    for found in _QUERY.finditer(text):
+        if _tells(found):
+            yield from {found[3], unquote(found[3])}
+
+
+def _is_token(found: re.Match[str]) -> bool:
+    # A lone user name is a token for a web server, and a user for all others.
+    return found[1].lower() in {"http", "https"}
+
+
+def _tells(found: re.Match[str]) -> bool:
+    return _TELLING.search(unquote(found[2])) is not None
+
+
 class GhostasyncError(Exception):
-    """The root of all errors that ghostasync raises on purpose."""
+    """
+    The root of all errors that ghostasync raises on purpose.
+
+    Their texts hold no credentials of URLs: tools and hosts say what they were given.
+    """
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(without_credentials(str(text)))
 
 
 class PlanError(GhostasyncError):
@@ -70,8 +128,8 @@ class ConfigError(PlanError):
     """A configuration is wrong; *problems* holds one line for each finding."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(map(without_credentials, problems))
+        super().__init__("\n".join(self.problems))
 
 
 class UnknownRevision(PlanError):

@@ -351,8 +351,10 @@ class StoreSettings:
     """
     A folder that packages, MANIFEST and runs are in; a team shares one.
 
-    Without XDG_STATE_HOME that is ~/.local/state. "s3://bucket/prefix" needs the extra
-    s3, and credentials where the AWS command line would find them.
+    Without XDG_STATE_HOME that is ~/.local/state. Nobody but you and root may own the
+    folder, or write to it; save a group that it was given to, by chgrp and chmod g+ws.
+    "s3://bucket/prefix" needs the extra s3, and credentials where the AWS command line
+    would find them.
     """
 
     keep: int = 42
@@ -416,7 +418,7 @@ class Ssh:
     """
     A private key file; empty: the agent, and what ssh itself would use.
 
-    An OpenSSH certificate beside it is used.
+    An OpenSSH certificate beside it is used. As with ssh, nobody else may read it.
     """
 
     known_hosts: str = "~/.ssh/known_hosts"

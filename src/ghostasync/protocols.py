@@ -218,11 +218,13 @@ class Environment:
     """
     The environment that a run added to a package, as its scripts saw it.
 
-    *variables* hold secrets too, so a store keeps them as secret as it can.
+    *variables* hold secrets too, so a store keeps them as secret as it can. *secrets*
+    are the names of these, None where nobody has said.
     """
 
     package: str
     variables: Mapping[str, str] = attrs.field(repr=False)
+    secrets: tuple[str, ...] | None = None
 
 
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()

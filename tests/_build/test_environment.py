@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ghostasync._build.environment import (
@@ -12,8 +13,11 @@ from ghostasync._build.environment import (
     MOST_VARIABLES,
     exports,
     parse_exports,
+    recorded_secrets,
+    secret_names,
     shortened,
     size_of,
+    split_secret_names,
 )
 
 NUL_FREE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -81,3 +85,56 @@ def test_what_is_no_list_of_exports_is_refused(
         assert str(error) == "no list of exports"
     else:
         assert parse_exports(exports(found)) == found
+
+
+def on_record(*environments: tuple[Mapping[str, str], list[str] | None]) -> bytes:
+    """Return environments as ``recorded.sh`` prints them."""
+    return b"".join(
+        b"environment\n"
+        + (b"" if names is None else secret_names(names))
+        + exports(variables)
+        + b"ghost_verify='{\"command\": \"\"}'\n"
+        for variables, names in environments
+    )
+
+
+@given(st.dictionaries(NAMES, VALUES), st.sets(NAMES))
+def test_what_is_secret_is_said_in_the_same_file(
+    variables: dict[str, str], names: set[str]
+) -> None:
+    names |= {*sorted(variables)[:2]}
+    data = secret_names(names) + exports(variables)
+
+    assert split_secret_names(data) == (tuple(sorted(names)), exports(variables))
+    found = [*recorded_secrets(on_record((variables, sorted(names))), ())]
+    assert sorted(found) == sorted(variables[n] for n in names & variables.keys())
+
+
+def test_records_of_several_releases_say_each_for_itself() -> None:
+    data = on_record(
+        ({"TOKEN": "first", "COLOR": "plain"}, ["TOKEN"]),
+        ({"API_KEY": "second", "COLOR": "plain"}, ["API_KEY"]),
+        ({"TOKEN": "plain"}, []),
+    )
+
+    assert [*recorded_secrets(data, ())] == ["first", "second"]
+
+
+def test_of_a_record_that_does_not_say_all_but_what_is_known_to_be_plain_counts() -> None:
+    variables = {
+        "OLD_TOKEN": "of-long-ago",
+        "COLOR": "known-as-plain",
+        "GHOST_APP": "ours-and-no-secret",
+        "SIZE": "short",
+    }
+
+    found = [*recorded_secrets(on_record((variables, None)), {"COLOR"})]
+
+    assert found == ["of-long-ago"]
+
+
+@given(st.binary())
+@example(b"environment\nghost_secrets='A'\nexport A='x")
+@example(b"ghost_secrets='A'\nexport A='\xff'\n\0")
+def test_whatever_a_host_answers_holds_secrets_or_none(data: bytes) -> None:
+    assert all(isinstance(value, str) for value in recorded_secrets(data, ()))

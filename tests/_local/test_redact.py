@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync._local.redact import Redactor
+from ghostasync import events as e
+from ghostasync._local.redact import _WRITTEN, Redactor
+from ghostasync.model import Revision
 
 KEY = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\n}\n-----END KEY-----\n"
 
@@ -100,3 +103,63 @@ def test_how_the_bytes_are_cut_never_changes_what_comes_out(
 
     assert b"".join(in_pieces(redactor, *pieces)) == whole
     assert not any(s.encode() in whole for s in secrets if s.strip())
+
+
+def test_a_redactor_can_learn_more() -> None:
+    first = Redactor(["of-today"])
+
+    second = first.knowing(["of-yesterday"])
+
+    assert second.text("of-today, of-yesterday") == "***, ***"
+    assert first.text("of-today, of-yesterday") == "***, of-yesterday"
+    assert second.knowing(["of-today"]) is second
+
+
+def test_credentials_of_urls_are_no_text() -> None:
+    text = "from https://u:p4ss@h/x?private_token=s3"
+
+    assert Redactor(()).text(text) == "from https://h/x?private_token=***"
+
+
+@pytest.mark.parametrize(
+    ("event", "clean"),
+    [
+        (e.Warned("it is s3cr3t"), e.Warned("it is ***")),
+        (e.Halted("s3cr3t", "why s3cr3t"), e.Halted("s3cr3t", "why ***")),
+        (
+            e.Resolved("s3cr3t", Revision(commit="s3cr3t", message="a s3cr3t")),
+            e.Resolved("s3cr3t", Revision(commit="s3cr3t", message="a ***")),
+        ),
+        (
+            e.Started("exec", "a", (), ("s3cr3t",), "me", script="echo s3cr3t"),
+            e.Started("exec", "a", (), ("s3cr3t",), "me", script="echo ***"),
+        ),
+        (
+            e.Output("h1", "site", "post_deploy", "s3cr3t"),
+            e.Output("h1", "site", "post_deploy", "***"),
+        ),
+    ],
+)
+def test_of_an_event_words_are_redacted_and_names_stay(
+    event: e.Event, clean: e.Event
+) -> None:
+    assert Redactor(["s3cr3t"]).event(event) == clean
+    assert Redactor(["other"]).event(event) == event
+
+
+def test_each_text_of_an_event_is_one_that_is_redacted_or_a_name() -> None:
+    """A new field with words in it belongs into the list, or here."""
+    names = {
+        *("action", "after", "app", "begun_by", "color", "commit", "digest", "host"),
+        *("key", "log", "module", "of", "outcome", "package", "script"),
+    }
+    texts = {
+        field.name
+        for kind in vars(e).values()
+        if isinstance(kind, type) and issubclass(kind, e.HostEvent | e.RunEvent)
+        for field in attrs.fields(kind)
+        if field.type == "str"
+    }
+
+    assert texts - {*_WRITTEN} <= names
+    assert {*_WRITTEN} <= texts

@@ -24,6 +24,7 @@ from ghostasync import (
     Revert,
     Rollback,
     StoreSettings,
+    Verify,
     rollback,
     start,
 )
@@ -184,6 +185,30 @@ async def test_the_environment_is_that_of_the_moment_and_tells_nobody(
 
     assert spec.environ == {**os.environ, "TOKEN": "a-secret-of-today"}
     assert "a-secret-of-today" not in repr(spec)
+
+
+async def test_credentials_of_urls_that_scripts_are_given_are_secrets(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "redis://:in-the-secret@h")
+    address = {"DATABASE": "postgres://app:in-a-variable@h/x", "SHORT": "ftp://a:b@h"}
+    app = attrs.evolve(plan.app, env_vars=address)
+    verify = Verify(url="http://127.0.0.1/up?access_token=in-the-check")
+    module = attrs.evolve(plan.modules[0], verify=verify)
+
+    spec = await plan_run(
+        attrs.evolve(plan, app=app, modules=(module,)), Deploy(), reach=nobody
+    )
+
+    assert spec.secret_values == {
+        *("redis://:in-the-secret@h", "in-the-secret"),
+        *("in-a-variable", "in-the-check"),
+    }
+    assert "in-a-variable" not in repr(spec.redactor)
+    assert spec.secrets_of({"A": "in-a-variable", "TOKEN": "", "B": "b"}) == (
+        "A",
+        "TOKEN",
+    )
 
 
 async def test_a_look_has_no_secrets_and_needs_none(

@@ -170,6 +170,61 @@ def test_what_is_refused_exits_2_with_short_lines_and_an_empty_stdout(
     assert all(line.startswith("ghostasync: ") for line in err.splitlines())
 
 
+OPEN = [
+    ("deploy", "ghostasync.toml", 0o666, ""),
+    ("rollback", ".", 0o777, ""),
+    ("check", "build.sh", 0o602, "modules[0].buildpack.file: "),
+    ("deploy", "store", 0o777, "store.url: "),
+    ("rollback", "store", 0o1777, "store.url: "),
+    ("check", "store/shop/test/web", 0o702, "store.url: "),
+    ("status", "store/shop/test/web/packages", 0o777, "store.url: "),
+    ("deploy", "cache/ghostasync", 0o777, "XDG_CACHE_HOME: "),
+    ("history", "state/ghostasync", 0o702, "XDG_STATE_HOME: "),
+    ("check", "known_hosts", 0o666, "ssh.known_hosts: "),
+    ("deploy", "key", 0o644, "ssh.identity: "),
+]
+
+
+@pytest.mark.parametrize("case", OPEN, ids=lambda case: f"{case[1]}-{case[2]:o}")
+async def test_what_others_could_change_is_refused_until_its_cure_was_typed(
+    tmp_path: Path,
+    fleet: InProcessFleet,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, str, int, str],
+) -> None:
+    word, name, mode, key = case
+    own = {"key": fleet.ssh.identity, "known_hosts": fleet.ssh.known_hosts}
+    for file, there in own.items():
+        (tmp_path / file).write_bytes(Path(there).read_bytes())
+        (tmp_path / file).chmod(0o600)
+    (tmp_path / "build.sh").write_text("true\n")
+    for folder in (
+        "store/shop/test/web/packages",
+        "cache/ghostasync",
+        "state/ghostasync",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+    text = (tmp_path / "ghostasync.toml").read_text()
+    for file, there in own.items():
+        text = text.replace(there, str(tmp_path / file))
+    text += 'buildpack = { file = "build.sh" }\n'
+    (tmp_path / "ghostasync.toml").write_text(text)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = (tmp_path / name).resolve()
+    path.chmod(mode)
+
+    refused = await ghostasync(tmp_path, word)
+
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    (line,) = refused.stderr.decode().splitlines()
+    assert line.startswith(f"ghostasync: {key}{path} can be ")
+    cure = line.rpartition(": ")[2]
+    assert cure == f"chmod {'600' if name == 'key' else 'o-w'} {path}"
+    await anyio.run_process(cure)
+    mended = await ghostasync(tmp_path, "check")
+    assert mended.returncode == 0, mended.stderr
+
+
 def test_everything_that_is_wrong_with_a_configuration_is_said_at_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

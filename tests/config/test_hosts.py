@@ -106,8 +106,83 @@ def test_each_wrong_row_is_told_by_its_number() -> None:
     assert name == 'it[3]: "web2" is the name of it[0] too; allowed: each name once'
     assert row.startswith("it[4]: is an array; allowed: a string like")
     assert label.startswith("it[5].labels.az: is ")
-    assert argument.startswith('it[6].address: is "-o x"; allowed: a string of one')
+    assert argument.startswith('it[6].address: is "-o x"; allowed: a host name, an')
     assert missing.startswith("it[7].name: is missing; allowed: host names")
+
+
+WHAT_NO_HOST_IS = [
+    "-oProxyCommand=touch x",
+    "a -oProxyCommand=touch x",
+    "a b",
+    "a\tb",
+    "a\nb",
+    "a\x00",
+    "a\x1b[2J",
+    "a\x85b",
+    "a\u2028b",
+    "a\u202eb",
+    "a\ud800",
+    "a;id",
+    "a|id",
+    "$(id)",
+    "`id`",
+    "${HOME}",
+    "a'b",
+    'a"b',
+    "*",
+    "a,b",
+    "../a",
+    "@cert-authority",
+]
+
+
+@pytest.mark.parametrize("text", WHAT_NO_HOST_IS)
+@pytest.mark.parametrize("key", ["name", "address", "user", "host_key_alias"])
+def test_what_is_no_place_and_no_user_is_none(key: str, text: str) -> None:
+    row = {"name": "a", key: text}
+
+    with pytest.raises(ConfigError) as caught:
+        hosts_of([row], "it")
+
+    (problem,) = caught.value.problems
+    assert problem.startswith("it[0]" if key == "name" else f"it[0].{key}: is ")
+    assert "allowed: " in problem or "broken range" in problem
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("address", "192.0.2.1"),
+        ("address", "web1.example.com"),
+        ("address", "2001:db8::1"),
+        ("address", "fe80::1%eth0.7"),
+        ("address", "bücher.example"),
+        ("host_key_alias", "i-0abc"),
+        ("user", "deploy"),
+        ("user", "CORP\\deploy"),
+        ("user", "deploy@example.com"),
+        ("user", "first.last-2"),
+    ],
+)
+def test_what_a_place_or_a_user_can_be(key: str, text: str) -> None:
+    (host,) = hosts_of([{"name": "a", key: text}], "it")
+
+    assert getattr(host, key) == text
+
+
+@pytest.mark.parametrize(
+    "label", ["-x", "a b", "a=b", "a,b", "a\x1b", "a\u202e", "a\x85"]
+)
+def test_a_label_has_a_name(label: str) -> None:
+    with pytest.raises(ConfigError, match="is no name for it"):
+        hosts_of([{"name": "a", "labels": {label: "x"}}], "it")
+
+
+@pytest.mark.parametrize("text", ["a\nroot=1", "\x1b[2J", "a\u2028b", "\u202e", "\x9b"])
+def test_a_label_is_one_line_that_people_read_as_it_is(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^it\[0\]\.labels\.az: is "):
+        hosts_of([{"name": "a", "labels": {"az": text}}], "it")
 
 
 def test_a_mistake_in_every_row_is_not_told_a_thousand_times() -> None:

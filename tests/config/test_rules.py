@@ -96,7 +96,7 @@ VARIABLE = (
     "letters, digits and _, no digit first, not GHOST… and not a name"
     " that shells keep readonly"
 )
-ARGUMENT = "a string of one line that does not start with -"
+LOGIN = "the name of a user: letters, digits and . _ @ + \\ -, no - first"
 STORE = 'a path or "s3://bucket/prefix"'
 PORT = "a whole number, 0 to 65535"
 TARGET = 'an absolute path, or one in "~/", without "..", ":", "//" or "/" at its end'
@@ -228,7 +228,7 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
         (
             "ssh",
             'user = "-l"',
-            f'ssh.user: is "-l"; allowed: {ARGUMENT}',
+            f'ssh.user: is "-l"; allowed: {LOGIN}',
         ),
         (
             "ssh",
@@ -480,7 +480,7 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             'hosts = [{ name = "a", labels = { "a=b" = "x" } }]',
             (
                 'inventory.hosts[0].labels."a=b": is no name for it;'
-                " allowed: names without spaces, comma, = ! @ in them"
+                " allowed: names without spaces, comma, = ! @ in them, no - first"
             ),
         ),
         ("modules", 'path = "/a/"', f'modules[0].path: is "/a/"; allowed: {TARGET}'),

@@ -92,6 +92,37 @@ async def test_a_session_knows_the_key_that_logged_in(
     assert session.key == fingerprint(key)
 
 
+async def test_a_key_that_others_can_read_is_used_by_us_as_little_as_by_ssh(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet, key = sshd_fleet(1), tmp_path / "key"
+    key.write_bytes(Path(fleet.ssh.identity).read_bytes())
+    key.chmod(0o644)
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  User root\n  IdentityFile {key}\n")
+    named = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    said = by_ssh(fleet, named)
+    assert "UNPROTECTED PRIVATE KEY FILE" in said
+    assert "Permission denied" in said
+
+    with pytest.raises(Unreachable, match=f"others, .*: chmod 600 {key}$") as caught:
+        await connect(fleet, named)
+
+    assert caught.value.denied
+    key.chmod(0o600)
+    assert by_ssh(fleet, named) == "in\n"
+    assert await run(await connect(fleet, named), "echo in") == (0, "in\n")
+
+
+def by_ssh(fleet: SshdFleet, settings: Ssh) -> str:
+    """Return what ssh says when it is to run ``echo in`` on the first host."""
+    known = f"-oUserKnownHostsFile={settings.known_hosts}"
+    words = ("ssh", "-F", str(settings.config), "-oBatchMode=yes", known)
+    there = ("-p", str(fleet.hosts[0].port), "127.0.0.1", "echo in")
+    done = subprocess.run([*words, *there], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
 async def test_a_host_with_an_alias_is_known_by_it_and_not_by_its_address(
     sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
 ) -> None:

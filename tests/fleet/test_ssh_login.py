@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import attrs
 import pytest
 
 from ghostasync.errors import Unreachable
-from ghostasync.model import Host, Ssh
+from ghostasync.model import Host, HostKeys, Ssh
 from ghostasync.transports.ssh import Handshakes, SshTransport
 from tests.fleet.conftest import Connect, StartFleet
 from tests.transports.commands import run
@@ -61,6 +62,71 @@ async def test_accept_new_learns_a_key_once(
     fleet.change_host_key("h1")
     with pytest.raises(Unreachable, match="does not match"):
         await connect(fleet, settings)
+
+
+SPELLINGS = [
+    "127.0.0.1",
+    "[127.0.0.1]:{port}",
+    "127.0.0.*",
+    "[127.*]:{port}",
+    "!10.0.0.1,*",
+    "other,127.0.0.1",
+    "hashed",
+    "hashed with its port",
+    "I-0ABC",
+    "[i-0abc]:{port}",
+]
+
+
+def hashed(name: str, line: str, path: Path) -> str:
+    """Return *name* as ssh hashes that of a *line* of known_hosts."""
+    path.write_text(f"{name} {line.split(' ', 1)[1]}")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True)
+    return path.read_text().split()[0]
+
+
+@pytest.mark.parametrize("host_keys", ["accept-new", "strict"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_a_revoked_key_is_refused_in_every_spelling_and_no_cure_is_told(
+    sshd_fleet: StartFleet,
+    connect: Connect,
+    tmp_path: Path,
+    spelling: str,
+    host_keys: HostKeys,
+) -> None:
+    fleet, known = sshd_fleet(1), tmp_path / "known"
+    host = fleet.hosts[0]
+    alias = "I-0abc" if "i-0abc" in spelling.lower() else ""
+    line = Path(fleet.ssh.known_hosts).read_text()
+    name = spelling.format(port=host.port)
+    if spelling.startswith("hashed"):
+        port = f"[127.0.0.1]:{host.port}"
+        name = hashed(port if "port" in spelling else "127.0.0.1", line, known)
+    key = line.split(" ", 1)[1]
+    # On record as good, and named by the inventory: what is revoked is refused first.
+    good = line if host_keys == "strict" else ""
+    known.write_text(f"{good}@revoked {name} {key}")
+    before = known.read_text()
+    settings = attrs.evolve(fleet.ssh, known_hosts=str(known), host_keys=host_keys)
+    named = attrs.evolve(host, host_key_alias=alias, host_keys=(key.strip(),))
+
+    with pytest.raises(Unreachable, match="a key that known_hosts revokes") as caught:
+        await connect.session(SshTransport(settings), named).open()
+
+    assert not caught.value.retriable
+    assert not re.search("ssh-key|accept-new", str(caught.value))
+    assert known.read_text() == before
+
+
+async def test_a_key_that_is_revoked_for_another_host_is_believed(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet, known = sshd_fleet(1), tmp_path / "known"
+    line = Path(fleet.ssh.known_hosts).read_text()
+    key = line.split(" ", 1)[1]
+    known.write_text(f"{line}@revoked *.example.com {key}@revoked [127.0.0.1]:1 {key}")
+
+    await connect(fleet, attrs.evolve(fleet.ssh, known_hosts=str(known)))
 
 
 async def test_insecure_takes_any_host_key(
@@ -119,9 +185,16 @@ async def test_one_authority_vouches_for_all_hosts(
     public = authority.export_public_key().decode()
     known.write_text(f"@cert-authority 127.0.0.* {public}")
 
-    session = await connect(fleet, attrs.evolve(fleet.ssh, known_hosts=str(known)))
+    settings = attrs.evolve(fleet.ssh, known_hosts=str(known), host_keys="accept-new")
+
+    session = await connect(fleet, settings)
 
     assert await run(session, "echo in") == (0, "in\n")
+    # The authority's key, or the host's own: either may have been lost.
+    for lost in (public, asyncssh.read_private_key(key).export_public_key().decode()):
+        known.write_text(f"@cert-authority * {public}@revoked 127.0.0.1 {lost}")
+        with pytest.raises(Unreachable, match="a key that known_hosts revokes"):
+            await connect(fleet, settings)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from pathlib import Path
 
 import anyio
 import attrs
@@ -88,6 +89,28 @@ async def test_a_proxy_command_carries_the_connection(
 
     assert ended == (0, f"{hashlib.sha256(data).hexdigest()}  -\n")
     await session.close()
+
+
+async def test_a_user_is_one_word_of_a_proxy_command_for_ssh_itself(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    """Also where nobody has looked at the host: ssh says what it takes for a user."""
+    fleet, touched = sshd_fleet(2), tmp_path / "touched"
+    gate = f"-i {fleet.ssh.identity} -o UserKnownHostsFile={fleet.ssh.known_hosts}"
+    port = fleet.hosts[1].port
+    # ssh's own -W, through the second host, as people write it.
+    command = f"ssh -F none {gate} -p {port} -W %h:%p root@127.0.0.1"
+    road = attrs.evolve(fleet.ssh, proxy_command=command)
+    assert await run(await connect(fleet, road), "echo in") == (0, "in\n")
+    to_user = attrs.evolve(road, proxy_command=command.replace("root@", "%r@"))
+    evil = attrs.evolve(
+        fleet.hosts[0], user=f"x -oProxyCommand=touch${{IFS}}{touched} y"
+    )
+
+    with pytest.raises(Unreachable):
+        await connect.session(SshTransport(to_user, pauses=[]), evil).open()
+
+    assert not touched.exists()
 
 
 async def test_a_server_that_drops_logins_gets_them_later(

@@ -199,3 +199,21 @@ async def test_a_controller_killed_while_it_fetched_does_no_harm(
 
 def spawn(*argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv)
+
+
+async def test_a_token_in_the_query_reaches_the_server_and_no_text_of_ours(
+    server: GitServer, tmp_path: Path
+) -> None:
+    """git appends to the query, so no server understands it; its complaint is shown."""
+    url = f"{server.url('site')}?private_token=t0p-s3cr3t&x=1"
+    source = Git("site", GitSource(url), cache=tmp_path / "cache")
+
+    with pytest.raises(SourceError) as caught:
+        await source.resolve()
+
+    assert "?private_token=***" in str(caught.value)
+    assert "t0p-s3cr3t" not in str(caught.value)
+    names = "".join(str(path) for path in tmp_path.rglob("*"))
+    files = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert "t0p-s3cr3t" not in names
+    assert b"t0p-s3cr3t" not in files

@@ -23,7 +23,9 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @pytest.fixture
 def settings(tmp_path: Path) -> Ssh:
     identity = tmp_path / "identity"
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(identity)
+    identity.touch(mode=0o600)
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    identity.write_bytes(key.export_private_key())
     return Ssh("me", identity=str(identity), known_hosts="/dev/null", config=False)
 
 

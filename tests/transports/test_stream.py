@@ -172,7 +172,7 @@ async def test_a_congested_road_is_told_until_it_ends() -> None:
 
 async def test_a_process_is_a_carrier(tmp_path: Path) -> None:
     echo = "import os;[os.write(1,d) for d in iter(lambda:os.read(0,65536),b'')]"
-    stream, peer = await spawn(f'{sys.executable} -c "{echo}"'), Peer()
+    stream, peer = await spawn([sys.executable, "-c", echo]), Peer()
     stream.write(b"SSH-2.0-echo\r\n")
 
     assert await stream.greeted()
@@ -184,7 +184,7 @@ async def test_a_process_is_a_carrier(tmp_path: Path) -> None:
 
 
 async def test_a_process_that_ends_at_once_is_no_greeting() -> None:
-    stream = await spawn("false")
+    stream = await spawn(["false"])
 
     assert not await stream.greeted()
     await stream.gone.wait()
@@ -192,7 +192,7 @@ async def test_a_process_that_ends_at_once_is_no_greeting() -> None:
 
 async def test_a_command_that_does_not_exist_is_an_os_error() -> None:
     with pytest.raises(FileNotFoundError):
-        await spawn("/nowhere/relay")
+        await spawn(["/nowhere/relay"])
 
 
 async def test_a_server_that_hangs_up_while_we_connect_has_said_nothing() -> None:

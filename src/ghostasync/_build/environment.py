@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from ..model import Action, App, Module, Revision
 
@@ -18,9 +18,13 @@ __all__ = [
     "exports",
     "module_variables",
     "parse_exports",
+    "recorded_secrets",
     "run_variables",
+    "secret_names",
+    "secret_values",
     "shortened",
     "size_of",
+    "split_secret_names",
 ]
 
 FALLBACK_EPOCH = 315532800
@@ -30,6 +34,14 @@ _MESSAGE_BYTES = 32_000
 """Bytes of a commit's message in ``GHOST_MODULE_COMMIT_MESSAGE``."""
 
 _EXPORT = re.compile(rb"export ([A-Za-z_][A-Za-z0-9_]*)='((?:[^']|'\\'')*)'\n")
+_SECRETS = re.compile(rb"ghost_secrets='([A-Za-z0-9_ ]*)'\n")
+_OTHER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*='(?:[^']|'\\'')*'\n")
+
+RECORD = b"environment\n"
+"""The line before each environment that a host has on record, see ``recorded.sh``."""
+
+_LONG = 8
+"""Characters from which on a variable of which nothing is known may be a secret."""
 
 LONGEST_VARIABLE = 131_000
 """Bytes of a variable with its name: Linux starts no program with more than 131,071."""
@@ -138,6 +150,63 @@ def parse_exports(data: bytes) -> dict[str, str]:
         value = match[2].replace(b"'\\''", b"'")
         found[match[1].decode()], at = os.fsdecode(value), match.end()
     return found
+
+
+def secret_names(names: Iterable[str]) -> bytes:
+    """Return the line before exports that says which of them are secret."""
+    return b"ghost_secrets='%s'\n" % " ".join(sorted({*names})).encode()
+
+
+def split_secret_names(data: bytes) -> tuple[tuple[str, ...] | None, bytes]:
+    """Return what :func:`secret_names` says at the head of *data*, and the rest."""
+    # What was written by an earlier version does not say it.
+    match = _SECRETS.match(data)
+    if match is None:
+        return None, data
+    return tuple(match[1].decode().split()), data[match.end() :]
+
+
+def recorded_secrets(data: bytes, plain: Container[str]) -> Iterator[str]:
+    """
+    Yield the values that are secret in environments that a host has on record.
+
+    Total: what is no environment holds none. *plain* as in :func:`secret_values`.
+    """
+    names: tuple[str, ...] | None = None
+    found: list[tuple[str, str]] = []
+    at = 0
+    while at < len(data):
+        if data.startswith(RECORD, at):
+            yield from secret_values(found, names, plain)
+            names, found, at = None, [], at + len(RECORD)
+        elif match := _SECRETS.match(data, at):
+            names, at = (*(names or ()), *match[1].decode().split()), match.end()
+        elif match := _EXPORT.match(data, at):
+            value = os.fsdecode(match[2].replace(b"'\\''", b"'"))
+            found.append((match[1].decode(), value))
+            at = match.end()
+        elif match := _OTHER.match(data, at):
+            at = match.end()
+        else:
+            break
+    yield from secret_values(found, names, plain)
+
+
+def secret_values(
+    variables: Iterable[tuple[str, str]],
+    names: Container[str] | None,
+    plain: Container[str],
+) -> Iterator[str]:
+    """
+    Yield the values of those *variables* that *names* says are secret.
+
+    Where nobody has said, some may have had other names than today: all count then but
+    ours, short ones, and those in *plain*, which are none by today's configuration.
+    """
+    for name, value in variables:
+        unknown = not name.startswith("GHOST") and name not in plain
+        if name in names if names is not None else unknown and len(value) >= _LONG:
+            yield value
 
 
 def digest(variables: Mapping[str, str]) -> str:

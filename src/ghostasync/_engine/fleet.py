@@ -114,9 +114,12 @@ class Fleet:
         """
         Put *event* on record and carry out the commands that follow from it.
 
+        Whatever it says in people's and scripts' words, no secret of the run is in it.
+
         Raises:
             IllegalTransition: A host cannot be where the event says.
         """
+        event = self.run.redactor.event(event)
         # On record first: a controller that is killed while it carries the commands out
         # must leave a journal that says why.
         self.record(event, self.run.state.after(event))

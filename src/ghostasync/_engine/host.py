@@ -10,7 +10,14 @@ field has to be reset. An attempt's *undo* is all that a way back needs to know.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Final, Literal, Protocol
 
 import anyio
@@ -232,12 +239,22 @@ class HostRun:
     ended_at: float = 0.0
     switched_at: float = 0.0
     at_work: bool = False
+    _redactor: Redactor | None = None
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     @property
     def name(self) -> str:
         """The host's name in reports."""
         return self.host.name
+
+    @property
+    def redactor(self) -> Redactor:
+        """The redactor of what the host writes: it knows the host's own secrets too."""
+        return self._redactor or self.run.redactor
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Take more *secrets* out of what the host writes from now on."""
+        self._redactor = self.redactor.knowing(secrets)
 
     @property
     def book(self) -> HostState:
@@ -384,4 +401,4 @@ class HostRun:
 
     def warn(self, text: str) -> None:
         """Tell of something on the host that a person should see; the run goes on."""
-        self.run.note(HostWarned(self.name, text))
+        self.run.note(HostWarned(self.name, self.redactor.text(text)))

@@ -278,10 +278,10 @@ def failed(ctx: HostRun, state: S, exc: HostError) -> e.Failed:
     lost = ctx.run.goal.recalls and isinstance(exc, ConnectionDied)
     return e.Failed(
         ctx.name,
-        reason=ctx.run.redactor.text(str(exc)) + "; it stays drained" * drained,
+        reason=ctx.redactor.text(str(exc)) + "; it stays drained" * drained,
         stage=state,
         exit_status=exc.status if isinstance(exc, RemoteError) else None,
-        tail=ctx.run.redactor.text(tail),
+        tail=ctx.redactor.text(tail),
         unreachable=lost or isinstance(exc, Unreachable),
         locked=isinstance(exc, LockHeld),
         denied=isinstance(exc, Unreachable) and exc.denied,

@@ -20,10 +20,12 @@ import anyio
 import attrs
 
 from .. import events as e
+from .._build.environment import recorded_secrets
 from .._build.release import Release
 from .._local.redact import Redacting
 from .._local.scripts import Tail, script
 from .._packaging.build import MESSAGE_FILE
+from .._remote.call import call as call_host
 from .._remote.call import query, supervise
 from .._remote.script import as_user, outliving
 from ..errors import (
@@ -42,6 +44,7 @@ __all__ = [
     "ScriptCall",
     "healthy",
     "host_variables",
+    "learn_secrets",
     "read_health",
     "run_here",
     "run_script",
@@ -53,6 +56,10 @@ HostScript = Literal["pre_deploy", "before_switch", "post_deploy"]
 
 _SHOW_EVERY = 0.5
 """Seconds between two events about the output of one script; the log has all of it."""
+
+
+_MOST_RECORDED = 8_000_000
+"""Bytes of a host's records that are read for secrets: some times what may be there."""
 
 
 @attrs.frozen
@@ -144,6 +151,26 @@ def host_variables(
         "GHOST_HOST": ctx.name,
         "GHOST_WAVE": str(ctx.wave or ""),
     }
+
+
+async def learn_secrets(ctx: HostRun, *metas: str) -> None:
+    """
+    Have what is secret in the records *metas* of releases taken out of what comes.
+
+    A secret that was renamed since, or changed for some hosts alone, is known there
+    and nowhere else, and the scripts of these releases may print it.
+
+    Raises:
+        HostError: The host cannot be asked.
+    """
+    said = bytearray()
+
+    def keep(data: bytes) -> None:
+        if len(said) < _MOST_RECORDED:
+            said.extend(data)
+
+    await call_host(ctx.session, "recorded", *metas, sudo=ctx.sudo, output=keep)
+    ctx.hide(recorded_secrets(bytes(said), ctx.run.plan.app.env_vars))
 
 
 def read_health(host: str, text: str) -> tuple[Verify, str]:
@@ -278,7 +305,7 @@ async def _run_with_output(
     """
     heading = f"--- {call.what} in {call.cwd}\n"
     ctx.run.logs.write(ctx.name, heading.encode(errors="surrogateescape"))
-    listener = _Listener(ctx, call, ctx.run.redactor.stream())
+    listener = _Listener(ctx, call, ctx.redactor.stream())
     # The log must tell a lost connection, and a cancellation, from a deadline.
     ended = "cut short"
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from .._local.paths import build_dir, cache_home
+from .._local.redact import Redactor
 from ..errors import SourceError
 from ..goal import Goal
 from ..history.past_run import PastRun
@@ -149,6 +150,23 @@ class RunSpec:
     balancer_seconds: Mapping[str, float]
     way_back: WayBack | None
     partner: RunSpec | None
+
+    @property
+    def secret_values(self) -> frozenset[str]:
+        """The secrets that scripts of this run may print, of this run and earlier."""
+        return frozenset((*self.secrets.values(), *self.old_secrets)) - {""}
+
+    @property
+    def redactor(self) -> Redactor:
+        """A redactor that knows them all; a run makes one, and keeps it."""
+        partner = self.partner.secret_values if self.partner else frozenset()
+        return Redactor(self.secret_values | partner)
+
+    def secrets_of(self, variables: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the names of those of *variables* that are secret."""
+        # Those of a stored package may have had other names in its day.
+        names, values = {*self.plan.app.secrets}, self.secret_values
+        return tuple(n for n, v in variables.items() if n in names or v in values)
 
     @property
     def gets_visitors(self) -> bool:

@@ -14,11 +14,20 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
+
+import attrs
+
+from .. import events as e
+from ..errors import without_credentials
+from ..model import Revision
 
 __all__ = ["Redacting", "Redactor"]
 
 MASK: Final = b"***"
+
+_WRITTEN: Final = ("reason", "text", "tail", "actor", "holder")
+"""Fields of events that hold free text."""
 
 SHORTEST_LINE: Final = 8
 """
@@ -38,16 +47,43 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        self._given = frozenset(secrets)
         self._secrets = tuple(
-            sorted(form.encode("utf-8", "surrogateescape") for form in _forms(secrets))
+            sorted(
+                form.encode("utf-8", "surrogateescape") for form in _forms(self._given)
+            )
         )
 
+    def knowing(self, secrets: Iterable[str]) -> Redactor:
+        """Return a redactor that knows these secrets as well."""
+        more = self._given.union(secrets)
+        return self if more == self._given else Redactor(more)
+
     def text(self, text: str) -> str:
-        """Return *text* without the secrets; surrogate escapes stay as they are."""
-        if not self._secrets:
-            return text
-        redacted = self.bytes(text.encode("utf-8", "surrogateescape"))
-        return redacted.decode("utf-8", "surrogateescape")
+        """
+        Return *text* without the secrets, and without credentials of any URL.
+
+        Surrogate escapes stay as they are.
+        """
+        if self._secrets:
+            redacted = self.bytes(text.encode("utf-8", "surrogateescape"))
+            text = redacted.decode("utf-8", "surrogateescape")
+        return without_credentials(text)
+
+    def event(self, event: e.Event) -> e.Event:
+        """Return *event* without the secrets in what people or tools have written."""
+        # Names and ids stay as they are, whatever a secret is: a record is read back.
+        said = {name: getattr(event, name) for name in _WRITTEN if hasattr(event, name)}
+        if isinstance(event, e.Started):
+            said["script"] = event.script
+        clean: dict[str, Any] = {name: self.text(text) for name, text in said.items()}
+        if isinstance(event, e.Resolved):
+            clean["revision"] = self.revision(event.revision)
+        return event if clean == said else attrs.evolve(event, **clean)
+
+    def revision(self, revision: Revision) -> Revision:
+        """Return *revision* without the secrets in its message."""
+        return attrs.evolve(revision, message=self.text(revision.message))
 
     def bytes(self, data: builtins.bytes) -> builtins.bytes:
         """Return *data* without the secrets."""

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .._engine.spec import ModuleToDeploy, RunSpec, WayBack
-from .._local.paths import app_path, local_runs, run_id, store_url
+from .._local.owners import trespass
+from .._local.paths import (
+    app_path,
+    cache_home,
+    local_runs,
+    run_id,
+    state_home,
+    store_url,
+)
 from ..config import check_plan
 from ..errors import ConfigError, PlanError
 from ..goal import Converge, Goal
@@ -159,7 +167,14 @@ async def begin(
 def open_store(
     plan: Plan, environ: Mapping[str, str], store: Store | None = None
 ) -> tuple[Store, str]:
-    """Return *store*, else the plan's, and its address for people."""
+    """
+    Return *store*, else the plan's, and its address for people.
+
+    Raises:
+        PlanError: Somebody else could change what is in it, or in our own folders.
+    """
+    _require_ours(state_home(environ) / "ghostasync", "XDG_STATE_HOME")
+    _require_ours(cache_home(environ), "XDG_CACHE_HOME")
     if store is not None:
         return store, store.url
     url, trust = store_url(plan.store, environ, plan.base), _trust_of(plan, environ)
@@ -167,7 +182,16 @@ def open_store(
         from ..stores.s3 import S3Store
 
         return S3Store(f"{url}/{app_path(plan.app)}", plan.store, trust), url
-    return DirectoryStore(Path(url) / app_path(plan.app), trust), url
+    root = Path(url) / app_path(plan.app)
+    # What lies in it counts as well: the folder may be open to all, who come to those.
+    for path in (Path(url), root, *sorted(root.glob("*"))):
+        _require_ours(path, "store.url", shared=True)
+    return DirectoryStore(root, trust), url
+
+
+def _require_ours(path: Path, key: str, *, shared: bool = False) -> None:
+    if why := trespass(path, shared=shared):
+        raise PlanError(f"{key}: {why}")
 
 
 async def _active_color(plan: Plan, store: Store) -> ActiveColor | None:

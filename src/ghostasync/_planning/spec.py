@@ -11,13 +11,15 @@ and what they served before.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from .._build.environment import secret_values
 from .._engine.spec import RunSpec
 from .._local.paths import ssh_files
+from .._local.redact import SHORTEST_LINE
 from ..config import check_secrets
-from ..errors import ConfigError, Frozen, PlanError
+from ..errors import ConfigError, Frozen, PlanError, credentials_in
 from ..goal import (
     Converge,
     Deploy,
@@ -30,7 +32,7 @@ from ..goal import (
     Swap,
 )
 from ..history.reports import still_stranded
-from ..model import Module, Plan
+from ..model import GitSource, Module, Plan
 from ..protocols import AddressedPackages, Balancer, Inventory, Store, Transport
 from .balancer import balancer_of, seconds_of, with_deadlines
 from .basis import (
@@ -346,5 +348,20 @@ async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
     for package in sorted(ids):
         kept = await basis.store.manifest.environment(package)
         if kept is not None:
-            secrets += [kept.variables.get(name, "") for name in basis.plan.app.secrets]
-    return tuple(secrets)
+            known, app = kept.variables, basis.plan.app
+            secrets += secret_values(known.items(), kept.secrets, app.env_vars)
+            secrets += [known.get(name, "") for name in app.secrets]
+    urls = (*_values(basis.plan, basis.environ), *secrets)
+    words = [word for text in urls for word in credentials_in(text)]
+    # A short word of a URL, such as "git", would blot out too much.
+    return (*secrets, *(word for word in words if len(word) >= SHORTEST_LINE))
+
+
+def _values(plan: Plan, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the texts of a plan that scripts see, or fetch by, and print perhaps."""
+    yield from plan.app.env_vars.values()
+    yield from (environ.get(name, "") for name in plan.app.secrets)
+    for module in plan.modules:
+        yield module.verify.url
+        if isinstance(module.source, GitSource):
+            yield module.source.git

@@ -290,8 +290,8 @@ proven_gzip() { # its digest is signed by itself: MANIFEST knows that of the oth
 # But for variables that change with each run: see digest() in _build/environment.py.
 lasting() {
 	value="='\([^']*'\\\\''\)*[^']*'\$/d"
-	LC_ALL=C sed -e "/^export GHOST_ACTION$value" -e "/^export GHOST_MODULE_USER$value" \
-		-e "/^export GHOST_MODULE_REV$value"
+	LC_ALL=C sed -e '1{/^ghost_secrets=/d;}' -e "/^export GHOST_ACTION$value" \
+		-e "/^export GHOST_MODULE_USER$value" -e "/^export GHOST_MODULE_REV$value"
 }
 environment() {
 	cat "$work/$package.sh"

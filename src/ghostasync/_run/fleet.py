@@ -15,7 +15,6 @@ from .._engine.host import HostRun, RunContext
 from .._engine.policy import Policy, Rules
 from .._engine.spec import RunSpec
 from .._engine.waves import allowed, cut, needed
-from .._local.redact import Redactor
 from .._remote.fence import FencedSession
 from ..errors import PlanError
 from ..fold import HostState, RunState
@@ -69,11 +68,11 @@ def fleet_of(spec: RunSpec, transport: Transport | None, record: Recording) -> F
     """
     sides = [spec, *([spec.partner] if spec.partner else [])]
     state = RunState(HostState.of)
-    secrets = [s for side in sides for s in (*side.secrets.values(), *side.old_secrets)]
+    redactor = spec.redactor
     runs = [
         RunContext(
             spec=side,
-            redactor=Redactor(secrets),
+            redactor=redactor,
             logs=record,
             work_slots=anyio.CapacityLimiter(side.plan.rollout.concurrency),
             note=lambda event: fleet.note(event),  # noqa: PLW0108  made below

@@ -98,7 +98,7 @@ class ManifestMove:
             with anyio.fail_after(_KEEP_SECONDS):
                 # What is kept already is what a host that boots gets.
                 new = [
-                    Environment(r.id, r.variables)
+                    self._environment(r.id, r.variables)
                     for r in self.run.releases
                     if await manifest.environment(r.id) is None
                 ]
@@ -109,6 +109,9 @@ class ManifestMove:
                 f"the environment was not kept, so MANIFEST cannot go back to it: {why}"
             )
             self.run.note(e.Warned(text))
+
+    def _environment(self, package: str, variables: Mapping[str, str]) -> Environment:
+        return Environment(package, variables, self.run.spec.secrets_of(variables))
 
     async def lead(self) -> None:
         """
@@ -267,7 +270,7 @@ class ManifestMove:
             )
             for n in lines
         ]
-        environments = [Environment(n.package.id, n.variables) for n in lines]
+        environments = [self._environment(n.package.id, n.variables) for n in lines]
         spec = self.run.spec
         order = [module.name for module in spec.plan.modules]
         # As it was when the run was numbered: another run may have moved it since.

@@ -221,7 +221,7 @@ class Run:
                 for host in side.hosts
                 if host.address not in {"", host.name}
             },
-            script=self._fleet.run.redactor.text(spec.goal.script),
+            script=spec.goal.script,
             balancer_seconds=spec.balancer_seconds,
             color=spec.goal.active_color,
         )

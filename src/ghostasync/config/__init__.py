@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from .._engine.waves import parse_budget, parse_waves
+from .._local.owners import trespass
 from .._local.paths import local_path
 from ..errors import ConfigError
 from ..model import Plan
@@ -47,6 +48,8 @@ def load_plan(path: Path | str) -> Plan:
         ConfigError: It cannot be read, or is wrong; ``.problems`` says it all.
     """
     file = Path(path)
+    if why := trespass(file):
+        raise ConfigError([why])
     try:
         text = file.read_text("utf-8")
     except FileNotFoundError:
@@ -140,16 +143,16 @@ def _not_toml(name: str, error: Exception) -> str:
 
 
 def _check_files(plan: Plan, environ: Mapping[str, str], findings: Findings) -> None:
-    signers = plan.store.signers
-    path = local_path(signers, plan.base, environ)
-    if signers and not os.path.isfile(path):  # noqa: PTH113  never raises
-        text = f"there is no file {path}; allowed: a file of allowed signers"
-        findings.add("store.signers", text)
+    def check(where: str, name: str, kind: str) -> None:
+        path = local_path(name, plan.base, environ)
+        if not os.path.isfile(path):  # noqa: PTH113  never raises
+            findings.add(where, f"there is no file {path}; allowed: {kind}")
+        elif why := trespass(path):
+            findings.add(where, why)
+
+    if plan.store.signers:
+        check("store.signers", plan.store.signers, "a file of allowed signers")
     for index, module in enumerate(plan.modules):
         for key, script in module.scripts.items():
-            path = local_path(script.file, plan.base, environ)
-            if script.file and not os.path.isfile(path):  # noqa: PTH113  never raises
-                where = f"modules[{index}].{key}.file"
-                findings.add(
-                    where, f"there is no file {path}; allowed: a script's file"
-                )
+            if script.file:
+                check(f"modules[{index}].{key}.file", script.file, "a script's file")

@@ -116,13 +116,14 @@ def expand(pattern: str) -> list[str]:
     parts = _RANGE.split(pattern)
     if any(char in text for text in parts[::2] for char in "[]"):
         raise PlanError(
-            f'"{pattern}" has a broken range; allowed: [1-9], [001-300], [1,3,5-7]'
+            f"{show(pattern)} has a broken range; allowed: [1-9], [001-300], [1,3,5-7]"
         )
     ranges = [[_bounds(pattern, item) for item in p.split(",")] for p in parts[1::2]]
     # Counted before a name is made: a slip like [1-999999999] must not fill the memory.
     many = prod(sum(last - first + 1 for first, last, _ in r) for r in ranges)
     if many > MAX_HOSTS:
-        raise PlanError(f'"{pattern}" stands for {many} hosts; allowed: {MAX_HOSTS}')
+        text = f"{show(pattern)} stands for {many} hosts; allowed: {MAX_HOSTS}"
+        raise PlanError(text)
     texts = parts[::2]
     return [
         "".join(
@@ -137,7 +138,7 @@ def _bounds(pattern: str, item: str) -> tuple[int, int, int]:
     start, _, end = item.partition("-")
     end = end or start
     if max(len(start), len(end)) > _MAX_DIGITS or int(end) < int(start):
-        raise PlanError(f'"{pattern}": the range {item} does not count upwards')
+        raise PlanError(f"{show(pattern)}: the range {item} does not count upwards")
     return int(start), int(end), len(start) if start.startswith("0") else 0
 
 

@@ -53,7 +53,7 @@ from ..model import (
 )
 from ._structure import Findings, at
 
-__all__ = ["RULES", "Rule", "allowed", "check_hosts", "check_values"]
+__all__ = ["RULES", "Rule", "allowed", "check_hosts", "check_values", "is_label"]
 
 
 @attrs.frozen
@@ -97,9 +97,19 @@ def _words(*words: str) -> Rule:
 _READONLY: Final = "BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID"
 
 _LINE: Final = r"[^\x00-\x1f\x7f]*"
-# Rows of an inventory are JSON, which may hold half of a surrogate pair. No encoding
-# has that, so such a name could not be written to a journal.
-_WORD: Final = r"[^\x00-\x1f\x7f\ud800-\udfff]*"
+# Rows of an inventory are JSON, which may hold half of a surrogate pair, and what ends
+# a line or turns its direction for those who read it: no row may.
+_CONTROL: Final = (
+    r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    r"\ud800-\udfff"
+)
+_WORD: Final = rf"[^{_CONTROL}]*"
+# What hosts and logins are called ends up in words of commands (ssh.proxy_command, a
+# shell there perhaps), in known_hosts and in advice that people copy. So these are
+# no options there, no second words and no patterns.
+_PLACE_NAME: Final = r"[\w:][\w:.-]*(?:%[\w.-]+)?"
+_LOGIN: Final = r"[\w.](?:[\w.@+\\-]*[\w.@+-])?"
+_HOP: Final = rf"\s*(?:{_LOGIN}@)?(?:\[[\w:.%]+\]|{_PLACE_NAME})(?::[0-9]+)?\s*"
 _FULL: Final = r"(?=.*\S)"
 # A step of a path is a name, never "." or "..", which would lead out of its folder.
 _STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+"
@@ -145,10 +155,14 @@ _VARIABLES: Final = _text(
     each=True,
 )
 _PLAIN: Final = _text("a string of one line", _LINE)
-_ARGUMENT: Final = _text(
-    "a string of one line that does not start with -", rf"(?!-){_LINE}"
+_SSH_USER: Final = _text(
+    "the name of a user: letters, digits and . _ @ + \\ -, no - first",
+    rf"(?:{_LOGIN})?",
 )
-_FIELD: Final = _text(_ARGUMENT.allowed, rf"(?!-){_WORD}")
+_ADDRESS: Final = _text(
+    "a host name, an IPv4 or an IPv6 address, with its scope perhaps",
+    rf"(?:{_PLACE_NAME})?",
+)
 _NO_NUL: Final = _text("a string without NUL", r"[^\x00]*")
 _TARGET: Final = _text(
     'an absolute path, or one in "~/", without "..", ":", "//" or "/" at its end',
@@ -159,7 +173,9 @@ _INSIDE: Final = _text(
     rf"{_STEP}(?:/{_STEP})*",
     each=True,
 )
-_HTTP: Final = _text('"http://…" or "https://…"', r"(?:https?://[^\s/]\S*)?")
+_HTTP: Final = _text(
+    '"http://…" or "https://…"', rf"(?:https?://[^\s/{_CONTROL}][^\s{_CONTROL}]*)?"
+)
 _USER: Final = _text("a user of the host", r"(?:[A-Za-z_][A-Za-z0-9_.-]*\$?)?")
 _TRUSTED: Final = _text(
     'users of the host, and groups with "@" in front',
@@ -184,6 +200,11 @@ _HOSTS: Final = Rule(
     ),
 )
 _PLUGIN: Final = _text("the name of a plug-in", rf"(?:{NAME_PATTERN})?")
+_LABEL_NAME: Final = _text(
+    "names without spaces, comma, = ! @ in them, no - first",
+    rf"(?!-)[^\s,=!@{_CONTROL}]+",
+    each=True,
+)
 _LABEL: Final = _text("a string of one line", _WORD)
 _S3: Final = _text(
     '"s3://bucket/object" or "s3://bucket/prefix/"',
@@ -226,13 +247,16 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "checksums": _words(*get_args(Checksums)),
     },
     Ssh: {
-        "user": _ARGUMENT,
+        "user": _SSH_USER,
         "port": _PORT,
         "identity": _PLAIN,
         "known_hosts": _PLAIN,
         "host_keys": _words(*get_args(HostKeys)),
         "config": Rule("a path or false", lambda value: value is not True),
-        "jump": _ARGUMENT,
+        "jump": _text(
+            "hops such as user@bastion:22, with commas between",
+            rf"(?:{_HOP}(?:,{_HOP})*)?",
+        ),
         "sudo": _SUDO,
         "proxy_command": _PLAIN,
         "connects": _whole(0),
@@ -270,18 +294,16 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
             " user and port have keys of their own",
             r"[A-Za-z0-9_:][A-Za-z0-9._:%-]*",
         ),
-        "address": _FIELD,
+        "address": _ADDRESS,
         "port": _PORT,
-        "user": _FIELD,
-        "host_key_alias": _FIELD,
+        "user": _SSH_USER,
+        "host_key_alias": _ADDRESS,
         "host_keys": _text(
             'public keys, such as "ssh-ed25519 AAAA…"',
             r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*",
             each=True,
         ),
-        "labels": _text(
-            "names without spaces, comma, = ! @ in them", r"[^\s,=!@\x00]+", each=True
-        ),
+        "labels": _LABEL_NAME,
     },
     GitSource: {
         "git": _text("a URL or a path", rf"(?![-\s]){_FULL}{_LINE}"),
@@ -343,6 +365,11 @@ def check_hosts(located: Iterable[tuple[str, Host]], findings: Findings) -> None
         for name, text in host.labels.items():
             if not _LABEL.accepts(text):
                 findings.wrong(at(at(where, "labels"), name), text, _LABEL.allowed)
+
+
+def is_label(name: str, text: str) -> bool:
+    """Tell whether a host can have the label *name* with the value *text*."""
+    return bool(_LABEL_NAME.accepts(name) and _LABEL.accepts(text))
 
 
 def _walk(value: attrs.AttrsInstance, where: str, findings: Findings) -> None:

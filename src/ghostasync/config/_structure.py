@@ -74,6 +74,8 @@ def show(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > _INT_BITS:
         return "a number beyond 64 bits"
     text = json.dumps(value, ensure_ascii=False, default=str)
+    # What a terminal would obey, or show as something else, is written out.
+    text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

@@ -24,6 +24,7 @@ from .._aws.client import Account, Service
 from .._local.paths import ssh_files
 from .._local.together import at_once
 from ..config._options import Rule, listed, options_of
+from ..config._rules import is_label
 from ..errors import ConfigError, PlanError
 from ..model import Host, Plan
 
@@ -44,8 +45,6 @@ _ADDRESSES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Fields of an instance that are its address; the first one that is set."""
 
-_LABEL: Final = re.compile(r"[^\s,=!@\x00]+")
-_LABEL_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 _KEYS: Final = re.compile(
     r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL
 )
@@ -247,9 +246,7 @@ class Ec2:
         known = {
             key: value
             for key, value in tags.items()
-            if not key.startswith(_OWNED)
-            and _LABEL.fullmatch(key)
-            and _LABEL_VALUE.fullmatch(value)
+            if not key.startswith(_OWNED) and is_label(key, value)
         }
         kind = self._options.address
         addresses = [instance.get(field) for field in _ADDRESSES[kind]]

@@ -22,7 +22,7 @@ import attrs
 from .._local.paths import git_url
 from .._local.redact import Redactor
 from .._local.scripts import Tail, capture, run
-from ..errors import BuildError, SourceError
+from ..errors import BuildError, SourceError, credentials_in, without_credentials
 from ..protocols import OnOutput
 
 __all__ = ["LOCAL", "NETWORK", "UPLOAD_PACK", "Cli", "Remote"]
@@ -128,7 +128,9 @@ def _ignore(_: bytes) -> None:
 @attrs.frozen
 class Remote:
     """
-    A repository; *url* is for git and people, and holds no credentials.
+    A repository; *url* is for people and arguments of git, and holds no credentials.
+
+    *address* is what git goes to in its place, empty where that is the same.
 
     *base* is the part of an ``http(s)`` URL that its credentials are for; *password* is
     None where the URL has none, not even an empty one.
@@ -136,6 +138,7 @@ class Remote:
 
     url: str
     local: bool = False
+    address: str = attrs.field(default="", repr=False)
     base: str = ""
     username: str = attrs.field(default="", repr=False)
     password: str | None = attrs.field(default=None, repr=False)
@@ -148,8 +151,10 @@ class Remote:
         if match := re.match(r"(https?://)([^/?#]*)@([^/?#]*)", text, re.IGNORECASE):
             base = match[1] + match[3]
             name, colon, password = match[2].partition(":")
+            shown, address = _two(base + text[match.end() :])
             return cls(
-                base + text[match.end() :],
+                shown,
+                address=address,
                 base=base,
                 username=unquote(name),
                 password=unquote(password) if colon else None,
@@ -159,7 +164,8 @@ class Remote:
             # ssh takes no password from a URL, so one that stands there is of no use
             # and would only be shown.
             url = re.sub(r"\A(\w[\w+.-]*://[^/?#@:]*):[^/?#]*@", r"\1@", url)
-            return cls(url, local=url.startswith("file://"))
+            shown, address = _two(url)
+            return cls(shown, local=url.startswith("file://"), address=address)
         return cls(str(Path(url).resolve()), local=True)
 
     @property
@@ -170,7 +176,8 @@ class Remote:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that must not be printed; a lone user name may be a token."""
-        return (self.username if self.password is None else self.password,)
+        login = self.username if self.password is None else self.password
+        return (login, *credentials_in(self.address))
 
 
 @attrs.frozen
@@ -246,7 +253,7 @@ class Cli:
         line = _telling_line(output) or f"git exited {status}"
         text = f"{self.module}: cannot {doing} {self.remote.url}: {line}"
         text = Redactor(self.remote.secrets).text(" ".join(text.split()))
-        return SourceError(re.sub(r"(https?://)[^/@\s]*@", r"\1", text))
+        return SourceError(text)
 
     async def _capture(self, *args: str) -> bytes:
         argv = (*self._git(), *args)
@@ -279,15 +286,27 @@ class Cli:
             "LC_ALL": "C",
             "SSH_ASKPASS_REQUIRE": "never",
         }
+        config = {}
         if self.remote.base:
             env |= {
                 "GHOSTASYNC_GIT_PASSWORD": self.remote.password or "",
                 "GHOSTASYNC_GIT_USERNAME": self.remote.username,
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": f"credential.{self.remote.base}.username",
-                "GIT_CONFIG_VALUE_0": self.remote.username,
             }
-        return env
+            config[f"credential.{self.remote.base}.username"] = self.remote.username
+        if self.remote.address:
+            config[f"url.{self.remote.address}.insteadOf"] = self.remote.url
+        for number, (key, value) in enumerate(config.items()):
+            env |= {
+                f"GIT_CONFIG_KEY_{number}": key,
+                f"GIT_CONFIG_VALUE_{number}": value,
+            }
+        return env | {"GIT_CONFIG_COUNT": str(len(config))}
+
+
+def _two(url: str) -> tuple[str, str]:
+    """Return *url* for people, and for git where that is another one."""
+    shown = without_credentials(url)
+    return shown, url if url != shown else ""
 
 
 def _lfs_is_here() -> bool:

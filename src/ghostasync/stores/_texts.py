@@ -14,7 +14,12 @@ from typing import Final, TypeVar
 
 import cattrs
 
-from .._build.environment import exports, parse_exports
+from .._build.environment import (
+    exports,
+    parse_exports,
+    secret_names,
+    split_secret_names,
+)
 from .._local.paths import parse_package_id
 from ..errors import PlanError, StoreError
 from ..model import NAME_PATTERN, Package
@@ -226,7 +231,8 @@ def file_name(name: str) -> str:
 
 def dump_environment(kept: Environment) -> bytes:
     """Return an environment as lines that ``/bin/sh`` reads, for a host that boots."""
-    return exports(kept.variables)
+    said = b"" if kept.secrets is None else secret_names(kept.secrets)
+    return said + exports(kept.variables)
 
 
 def load_environment(data: bytes, package_id: str, name: str) -> Environment:
@@ -237,7 +243,8 @@ def load_environment(data: bytes, package_id: str, name: str) -> Environment:
         StoreError: The data is damaged. The message holds none of its values.
     """
     try:
-        return Environment(package_id, parse_exports(data))
+        secrets, data = split_secret_names(data)
+        return Environment(package_id, parse_exports(data), secrets)
     except ValueError:
         raise StoreError(f"{name} is damaged; {_CURE}") from None
 

@@ -30,6 +30,7 @@ from asyncssh.sshsig import (
     validate_sshsig,
 )
 
+from .._local.owners import readable
 from .._local.paths import local_path
 from ..errors import PlanError, StoreError
 from ..model import App, StoreSettings
@@ -217,7 +218,10 @@ def _file_of(statement: bytes) -> IO[bytes]:
 
 def _by_file(path: Path, statement: bytes) -> bytes:
     # A certificate beside the key is taken along.
-    return create_sshsig(str(path), statement, namespace=NAMESPACE)
+    signature = create_sshsig(str(path), statement, namespace=NAMESPACE)
+    if why := readable(path):
+        raise ValueError(why)
+    return signature
 
 
 async def _by_agent(pair: SSHAgentKeyPair, statement: bytes) -> bytes:

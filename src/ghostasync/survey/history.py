@@ -9,8 +9,10 @@ from typing import Final
 
 import attrs
 
+from .._build.environment import secret_values
 from .._engine.look import looked_at
 from .._engine.spec import RunSpec
+from .._local.redact import Redactor
 from .._remote.activation import Activation
 from .._remote.facts import Facts
 from ..errors import StoreError
@@ -79,7 +81,11 @@ async def _entry(
     for module in releases.keys() - revisions.keys():
         with suppress(StoreError):
             package = await store.packages.package(releases[module])
-            revisions[module] = package.revision
+            # Packages have what was committed. What a run notes has no secrets in it.
+            kept = await store.manifest.environment(package.id)
+            known = kept.variables.items() if kept else ()
+            secrets = secret_values(known, kept.secrets if kept else (), ())
+            revisions[module] = Redactor(secrets).revision(package.revision)
     return HistoryEntry(
         id=run,
         generation=number,

@@ -19,6 +19,7 @@ import attrs
 from .._engine.older import Relation, relations
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.waves import allowed, cut
+from .._local.redact import Redactor
 from .._remote.facts import Facts, ModuleState
 from ..goal import Deploy
 from ..model import Revision
@@ -127,12 +128,15 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
     facts = {each.ctx.name: each.facts for each in looks if each.facts}
     wrong = {each.ctx.name: text for each in looks if (text := each.obstacle)}
     told: dict[str, tuple[Commits, ...]] = {}
+    redactor = spec.redactor
     refused: list[str] = []
     for chosen in spec.modules:
         name, commit = chosen.module.name, brings[chosen.module.name].revision.commit
         if commit and (lineage := chosen.lineage) is not None:
             found = await relations(name, commit, lineage, facts.items())
-            told[name] = tuple([await _commits(chosen, each) for each in found])
+            told[name] = tuple(
+                [await _commits(chosen, each, redactor) for each in found]
+            )
             # Whoever names a package gets it, as in a deploy.
             refused += [r.refusal for r in found if r.refusal and not chosen.package]
     back = isinstance(spec.goal, Deploy) and spec.goal.back
@@ -140,7 +144,10 @@ async def foresee(spec: RunSpec, transport: Transport) -> Preview:
     waves = cut(spec.hosts, rollout.waves, rollout.spread_by)
     silent = tuple(host for host in wrong if host not in facts)
     return Preview(
-        modules={m.module.name: m.package or m.revision for m in spec.modules},
+        modules={
+            m.module.name: m.package or redactor.revision(m.revision)
+            for m in spec.modules
+        },
         waves=tuple(tuple(host.name for host in wave) for wave in waves),
         allowed=allowed(rollout.max_failures, len(spec.hosts)),
         packages={name: each.stored for name, each in brings.items() if each.stored},
@@ -169,7 +176,9 @@ def _warnings(looks: Iterable[Look]) -> Iterator[str]:
         yield f"{short_hosts(names)}: {text}"
 
 
-async def _commits(chosen: ModuleToDeploy, relation: Relation) -> Commits:
+async def _commits(
+    chosen: ModuleToDeploy, relation: Relation, redactor: Redactor
+) -> Commits:
     """Return what lies between two commits, with subjects."""
     old, new, lineage = relation.other, relation.commit, chosen.lineage
     if relation.distance is None or lineage is None:
@@ -178,7 +187,8 @@ async def _commits(chosen: ModuleToDeploy, relation: Relation) -> Commits:
     subjects = partial(lineage.subjects, count=SUBJECTS)
     comes = await subjects(new, old) if ships else ()
     goes = await subjects(old, new) if back else ()
-    return Commits(old, new, ships, back, comes, goes)
+    coming, going = (tuple(map(redactor.text, each)) for each in (comes, goes))
+    return Commits(old, new, ships, back, coming, going)
 
 
 def _steps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Final
 
 import asyncssh
@@ -28,13 +29,15 @@ class Keys:
 
     *own* are private keys read here; *agent* is a socket, empty where no agent is
     asked; *only* are the public keys that the agent may be asked for, empty for all;
-    *locked* are files with a passphrase, which nobody is asked for.
+    *locked* are files with a passphrase, which nobody is asked for; *loose* says why
+    files are left out, and what mends it.
     """
 
     own: tuple[PrivateKey, ...] = ()
     agent: str = ""
     only: tuple[asyncssh.SSHKey | asyncssh.SSHCertificate, ...] = ()
     locked: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -42,17 +45,18 @@ class Endpoint:
     """
     The server that a connection goes to, once ``~/.ssh/config`` has had its say.
 
-    *jump* is a list of hops, ``[user@]address[:port]`` with commas between; *alias* is
-    the name in ``known_hosts`` where that is not the address; *host_keys* are the keys
-    that are believed where ``known_hosts`` has none, as they stand there; *identity* is
-    the file of the one key that was asked for, empty where none was.
+    *jump* is a list of hops, ``[user@]address[:port]`` with commas between,
+    *proxy_command* the words of a command that leads there; *alias* is the name in
+    ``known_hosts`` where that is not the address; *host_keys* are the keys that are
+    believed where ``known_hosts`` has none, as they stand there; *identity* is the file
+    of the one key that was asked for, empty where none was.
     """
 
     address: str
     port: int
     user: str
     jump: str = ""
-    proxy_command: str = ""
+    proxy_command: tuple[str, ...] = ()
     alias: str | None = None
     host_keys: tuple[str, ...] = ()
     keys: Keys = Keys()
@@ -70,7 +74,7 @@ class Endpoint:
         # A proxy command such as "ssh -W %h:%p gate" logs in to one server for all
         # hosts: commands that differ in nothing but the host share a limit.
         own = rf"(?<![\w.-])({re.escape(self.address)}|{self.port})(?![\w.-])"
-        return "through " + re.sub(own, "*", self.proxy_command)
+        return "through " + re.sub(own, "*", shlex.join(self.proxy_command))
 
     @property
     def address_and_port(self) -> str:

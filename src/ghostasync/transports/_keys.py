@@ -3,6 +3,7 @@ The keys of this machine: read once, and left to the agent where they have a pas
 
 A deploy never prompts. A locked key is used by naming its public half to the agent;
 what the agent lacks as well is an error that says what to type.
+A key that others can read is left out, as ssh does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Final
 import asyncssh
 import attrs
 
-from ._endpoint import Keys, PrivateKey
+from .._local.owners import readable
+from ._endpoint import Keys
 
 __all__ = ["KeyRing"]
 
@@ -30,23 +32,26 @@ class KeyRing:
 
     def defaults(self) -> Keys:
         """Return ssh's default keys, and all that the agent has."""
-        own: list[PrivateKey] = []
+        rings: list[Keys] = []
         for name in DEFAULT_KEYS:
             # Nobody asked for this key by name: where it is missing, locked or no key,
             # the others may still open the door.
             with contextlib.suppress(OSError, ValueError):
-                own += self.read(f"~/.ssh/{name}").own
-        return Keys(tuple(own), self.agent)
+                rings.append(self.read(f"~/.ssh/{name}"))
+        own = tuple(key for keys in rings for key in keys.own)
+        return Keys(own, self.agent, loose=_loose(rings))
 
     def chosen(self, path: str) -> Keys:
         """
         Return the key at *path*, and nothing else.
 
         Raises:
-            OSError: The file cannot be read. ValueError: The file is no key, or has a
-            passphrase and no agent can have it.
+            OSError: The file cannot be read. ValueError: The file is no key, others can
+            read it, or it has a passphrase and no agent can have it.
         """
         keys = self.read(path)
+        if keys.loose:
+            raise ValueError(keys.loose[0])
         if keys.locked and not (self.agent and keys.only):
             raise ValueError(_advice(path, self.agent))
         # Asked without need, the agent would offer its own keys first, each a try
@@ -73,13 +78,17 @@ class KeyRing:
         if locked and not own and not agent:
             raise ValueError(_advice(locked[0], agent))
         asked = agent if only or not exclusive else ""
-        return Keys(own, asked, only if exclusive else (), locked)
+        return Keys(own, asked, only if exclusive else (), locked, _loose(rings))
 
     def read(self, path: str) -> Keys:
         """Read a key and its certificate; of a locked key, its public half."""
         if path not in self._read:
             self._read[path] = _read(Path(path).expanduser())
         return self._read[path]
+
+
+def _loose(rings: list[Keys]) -> tuple[str, ...]:
+    return tuple(why for keys in rings for why in keys.loose)
 
 
 def _read(path: Path) -> Keys:
@@ -94,6 +103,8 @@ def _read(path: Path) -> Keys:
             only.append(asyncssh.read_public_key(f"{path}.pub"))
             only.append(asyncssh.read_certificate(f"{path}-cert.pub"))
         return Keys(only=tuple(only), locked=(str(path),))
+    if why := readable(path):
+        return Keys(loose=(why,))
     try:
         return Keys(((key, asyncssh.read_certificate(f"{path}-cert.pub")),))
     except FileNotFoundError:

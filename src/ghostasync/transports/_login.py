@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncssh
 import attrs
 
+from .._local.owners import trespass
 from ..errors import ConfigError
 from ..model import Host, Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint, Keys
@@ -31,7 +32,8 @@ class Login:
     The logins of one transport, worked out host by host; *environ* names the agent.
 
     Raises:
-        ConfigError: The identity cannot be read, or is locked without an agent.
+        ConfigError: The identity cannot be read, is locked without an agent, or can be
+            read by others; or others can change ``~/.ssh/config``.
     """
 
     def __init__(self, settings: Ssh, environ: Mapping[str, str] = os.environ) -> None:
@@ -67,12 +69,13 @@ class Login:
             OSError: One of these files cannot be read.
         """
         settings = self._settings
+        command = shlex.split(settings.proxy_command) if jump is None else ()
         asked = Endpoint(
             address=host.address or host.name,
             port=host.port or settings.port,
             user=host.user or settings.user,
             jump=settings.jump if jump is None else jump,
-            proxy_command=settings.proxy_command if jump is None else "",
+            proxy_command=tuple(command),
             alias=host.host_key_alias or None,
             host_keys=host.host_keys,
             keys=self._own,
@@ -88,7 +91,10 @@ class Login:
                 asked = attrs.evolve(asked, jump=self._chain(asked.jump, self._config))
         if not asked.user:
             asked = attrs.evolve(asked, user=_user())
-        return attrs.evolve(asked, proxy_command=_filled(asked))
+        # asyncssh has filled in the tokens of a command in ~/.ssh/config.
+        if settings.proxy_command:
+            return attrs.evolve(asked, proxy_command=_filled(asked))
+        return asked
 
     def _configured(
         self, asked: Endpoint, port: int, config: Path, *, hop: bool
@@ -114,9 +120,7 @@ class Login:
             port=options.port,
             user=options.username,
             jump=_unless_none(options.tunnel),
-            proxy_command=(
-                asked.proxy_command or shlex.join(options.proxy_command or ())
-            ),
+            proxy_command=asked.proxy_command or tuple(options.proxy_command or ()),
             alias=asked.alias or options.host_key_alias,
         )
         # An identity of the plan is the one key that is offered.
@@ -174,7 +178,12 @@ def _existing(config: str | bool) -> Path | None:
     if config is False:
         return None
     path = Path("~/.ssh/config" if config is True else config).expanduser()
-    return path if path.is_file() else None
+    if not path.is_file():
+        return None
+    # It may name a command, as the configuration itself does; ssh refuses it as well.
+    if why := trespass(path):
+        raise ConfigError([f"ssh.config: {why}"])
+    return path
 
 
 def _unless_none(jump: object) -> str:
@@ -188,10 +197,12 @@ def _user() -> str:
         raise ValueError("who runs this has no name here: set ssh.user") from exc
 
 
-def _filled(endpoint: Endpoint) -> str:
+def _filled(endpoint: Endpoint) -> tuple[str, ...]:
     """Return the proxy command with the tokens of ssh_config(5) filled in."""
     values = {"%%": "%", "%h": endpoint.address, "%p": str(endpoint.port)}
     values |= {"%r": endpoint.user, "%n": endpoint.address}
-    return re.sub(
-        "%[%hprn]", lambda token: values[token.group()], endpoint.proxy_command
+    # The command is split into words before: whatever a value holds, it makes no word.
+    return tuple(
+        re.sub("%[%hprn]", lambda token: values[token.group()], word)
+        for word in endpoint.proxy_command
     )

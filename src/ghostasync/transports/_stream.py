@@ -14,7 +14,6 @@ Rule: nothing in this file knows SSH, save that a server's first line is ``SSH-`
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
@@ -242,9 +241,9 @@ async def dial(addresses: Sequence[Address], port: int) -> Stream:
     raise failure or OSError("the name has no address")
 
 
-async def spawn(command: str) -> Stream:
+async def spawn(command: Sequence[str]) -> Stream:
     """
-    Start a proxy command, without a shell, in a session of its own.
+    Start a proxy command of these words, without a shell, in a session of its own.
 
     Raises:
         OSError: It could not be started.
@@ -254,7 +253,7 @@ async def spawn(command: str) -> Stream:
     # not reach it: the way back needs the connection that it carries.
     _, pipes = await loop.subprocess_exec(
         _Pipes,
-        *shlex.split(command),
+        *command,
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )

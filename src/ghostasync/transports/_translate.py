@@ -16,7 +16,7 @@ import asyncssh
 from ..errors import Unreachable
 from ..model import Host
 from ._endpoint import Endpoint
-from ._trust import Trust
+from ._trust import REVOKED, Trust
 
 __all__ = [
     "HungUp",
@@ -139,6 +139,8 @@ def _refused(endpoint: Endpoint) -> str:
             f"login refused for user {endpoint.user} (publickey): {key} has a "
             f"passphrase, so the agent has to have it: ssh-add {key}"
         )
+    if keys.loose:
+        return f"login refused for user {endpoint.user} (publickey); {keys.loose[0]}"
     offered = "the key" if keys.own else "a key"
     if keys.agent:
         offered = "a key of the agent"
@@ -151,6 +153,13 @@ def _refused(endpoint: Endpoint) -> str:
 
 
 def _wrong_key(endpoint: Endpoint, trust: Trust, reason: str) -> str:
+    # Whoever has the key of a server that was broken into can answer as that server, so
+    # nothing that makes ssh believe the key is an advice.
+    if REVOKED in reason:
+        return (
+            f"{endpoint.address_and_port} shows a key that known_hosts revokes for "
+            f"{endpoint.known_as}: whoever answers there may not be that host"
+        )
     file = shlex.quote(str(trust.path))
     # A known host with another key is a warning sign, an unknown host is not: only for
     # the latter is accepting a new key an advice.

@@ -5,16 +5,22 @@ asyncssh compares keys with ``known_hosts`` by itself and asks :class:`_client.C
 only about a key that the file does not have. A key accepted as new counts for this
 transport at once, and for the next run once it is in the file; runs that learn at the
 same time meet at a lock on the file.
+
+Rule: a key that ``known_hosts`` revokes is refused before anything else is asked, under
+whatever name the file knows the host: with or without its port, by name, alias or
+address, plain, hashed or as a pattern.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import asyncssh
 
+from .._local.owners import trespass
 from ..errors import ConfigError
 from ..model import Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint
@@ -24,9 +30,14 @@ if TYPE_CHECKING:
     # Private there, so it is not asked for when a run needs it.
     from asyncssh.known_hosts import KnownHostsArg, _KnownHostsResult
 
-__all__ = ["Trust"]
+_Keys = list[asyncssh.SSHKey]
+
+__all__ = ["REVOKED", "Trust"]
 
 GLOBAL_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts"
+
+REVOKED: Final = "key is revoked"
+"""What the reason of an error about a revoked key holds; asyncssh's words."""
 
 
 class Trust:
@@ -43,17 +54,35 @@ class Trust:
         self.accepts_new = settings.host_keys == "accept-new"
         self._accepted: dict[str, asyncssh.SSHKey] = {}
         self.known_hosts: asyncssh.SSHKnownHosts | None = None
+        self._revoked = asyncssh.SSHKnownHosts()
         if settings.host_keys != "insecure":
-            self.known_hosts = _read([self.path, Path(GLOBAL_KNOWN_HOSTS)])
+            files = [self.path, Path(GLOBAL_KNOWN_HOSTS)]
+            self.known_hosts, self._revoked = _read(files)
 
     def known_for(self, endpoint: Endpoint) -> KnownHostsArg:
         """Return what asyncssh is to look the host up in."""
-        known = self.known_hosts
-        if known is None or endpoint.alias is None:
-            return known
-        # asyncssh looks for the address as well. A host with an alias has one because
-        # its address was another host's, or will be.
-        return _matches(known, endpoint)
+        if self.known_hosts is None:
+            return None
+        look_up = functools.partial(self._look_up, endpoint, self.known_hosts)
+        # asyncssh types such a function's answer as one of text alone.
+        return cast("KnownHostsArg", look_up)
+
+    def _look_up(
+        self,
+        endpoint: Endpoint,
+        known: asyncssh.SSHKnownHosts,
+        host: str,
+        address: str,
+        port: int | None,
+    ) -> tuple[_Keys, _Keys, _Keys]:
+        # The address counts for a host without an alias alone: one with an alias has it
+        # because its address was another host's, or will be.
+        by_address = "" if endpoint.alias else address
+        hosts, authorities, *_ = known.match(host, by_address, port)
+        # asyncssh forgets the keys that are revoked for a name with its port where the
+        # name has no others.
+        revoked = _revoked_keys(self._revoked, endpoint, address)
+        return [*hosts], [*authorities], revoked
 
     def knows(self, endpoint: Endpoint) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
@@ -100,6 +129,9 @@ class Trust:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             text = file.read()
+            revoked = asyncssh.import_known_hosts(_revoking(text))
+            if key in _revoked_keys(revoked, endpoint):
+                raise asyncssh.HostKeyNotVerifiable(REVOKED)
             if known := _keys(asyncssh.import_known_hosts(text), endpoint):
                 if key in known:
                     return
@@ -112,17 +144,46 @@ class Trust:
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
 
 
-def _read(files: list[Path]) -> asyncssh.SSHKnownHosts:
+def _read(files: list[Path]) -> tuple[asyncssh.SSHKnownHosts, asyncssh.SSHKnownHosts]:
+    """Return what *files* say, and of that what revokes keys."""
     # Parsed once and shared: asyncssh would read a path again, on the loop's thread,
     # for each connection.
-    known = asyncssh.SSHKnownHosts()
+    known, revoked = asyncssh.SSHKnownHosts(), asyncssh.SSHKnownHosts()
     for file in files:
+        if why := trespass(file):
+            raise ConfigError([f"ssh.known_hosts: {why}"])
         try:
             if file.exists():
-                known.load(file.read_text())
+                text = file.read_text()
+                known.load(text)
+                revoked.load(_revoking(text))
         except (OSError, ValueError) as exc:
             raise ConfigError([f"ssh.known_hosts: {unusable(exc, file)}"]) from exc
-    return known
+    return known, revoked
+
+
+def _revoking(text: str) -> str:
+    """Return the lines of *text* that revoke keys, their names in small letters."""
+    lines = []
+    for line in text.splitlines():
+        marker, *words = line.split(None, 2)[:2] or [""]
+        if marker == "@revoked":
+            pattern = "".join(words)
+            small = pattern if pattern.startswith("|") else pattern.lower()
+            lines.append(line.replace(pattern, small, 1))
+    return "\n".join(lines)
+
+
+def _revoked_keys(
+    revoked: asyncssh.SSHKnownHosts, endpoint: Endpoint, address: str = ""
+) -> _Keys:
+    """Return the keys revoked for a host at *address*, under any of its names."""
+    keys: _Keys = []
+    for name in {endpoint.alias, endpoint.address, address} - {None, ""}:
+        small = str(name).lower()
+        for spelling in (small, f"[{small}]:{endpoint.port}"):
+            keys += revoked.match(spelling, "", None)[2]
+    return keys
 
 
 def _text(key: asyncssh.SSHKey) -> str:

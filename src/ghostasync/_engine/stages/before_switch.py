@@ -62,7 +62,7 @@ async def _look_on(ctx: HostRun, call: ScriptCall) -> None:
 
 
 def _failed(ctx: HostRun, module: str, exc: HostError) -> e.BeforeSwitchFailed:
-    reason = ctx.run.redactor.text(str(exc))
+    reason = ctx.redactor.text(str(exc))
     # A script that has not told its end goes on.
     if not isinstance(exc, RemoteError):
         reason += "; it goes on there, and the next run waits for it"
@@ -71,7 +71,7 @@ def _failed(ctx: HostRun, module: str, exc: HostError) -> e.BeforeSwitchFailed:
         ctx.name,
         reason,
         exit_status=exc.status if isinstance(exc, RemoteError) else None,
-        tail=ctx.run.redactor.text(
+        tail=ctx.redactor.text(
             exc.tail if isinstance(exc, RemoteError | DeadlinePassed) else ""
         ),
     )

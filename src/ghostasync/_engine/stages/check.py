@@ -315,10 +315,7 @@ async def inspect(ctx: HostRun) -> Facts:
 
 def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
     """Yield all that keeps the host from taking the plan, each with what to do."""
-    if "tar" not in facts.tools:
-        yield "tar is missing: install it"
-    if not facts.tools & {"zstd", "gzip"}:
-        yield "zstd and gzip are missing: install one of them"
+    yield from _missing_tools(ctx, facts)
     if facts.closed:
         yield _closed(ctx, *facts.closed[0])
     # A full disk is judged later: failed releases may go first, and make room.
@@ -333,16 +330,23 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
             f"{ctx.paths.app_meta}/fence is damaged: write the number of another host "
             "there, or remove the file"
         )
+    if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
+        yield whose
+    for module in ctx.modules:
+        yield from _module_findings(ctx, facts, module, facts.targets[module.name])
+
+
+def _missing_tools(ctx: HostRun, facts: Facts) -> Iterator[str]:
+    if "tar" not in facts.tools:
+        yield "tar is missing: install it"
+    if not facts.tools & {"zstd", "gzip"}:
+        yield "zstd and gzip are missing: install one of them"
     can_keep = "python3" in facts.tools or facts.tools >= {"setfattr", "getfattr"}
     if not can_keep and any(module.attributes == "keep" for module in ctx.modules):
         yield (
             'nothing here sets attributes (modules.attributes = "keep"): install '
             "setfattr, which is in the package attr, or python3"
         )
-    if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
-        yield whose
-    for module in ctx.modules:
-        yield from _module_findings(ctx, facts, module, facts.targets[module.name])
 
 
 def works_as_root(ctx: HostRun, facts: Facts) -> bool:

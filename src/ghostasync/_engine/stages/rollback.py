@@ -24,7 +24,7 @@ from ...errors import (
 )
 from ...model import Action, Verify
 from ..host import HostRun, Move
-from ..scripts import ScriptCall, healthy, read_health, run_script
+from ..scripts import ScriptCall, healthy, learn_secrets, read_health, run_script
 from .check import take_lock
 from .confirm import disarm, disarm_to_go_back
 from .drain import drain_to_go_back, put_back
@@ -87,10 +87,17 @@ def _require_reachable(ctx: HostRun) -> None:
 async def _undo(ctx: HostRun) -> None:
     """Move the links back, and have the releases that they lead to prove themselves."""
     restored = await _persist(ctx)
+    old = [link for link in restored if link.move.target in ctx.attempt.links_put_back]
+    metas = [
+        ctx.paths.meta(link.move.module, link.move.previous.rpartition("/")[2])
+        for link in old
+        if link.post_deploy or link.health
+    ]
+    if metas:
+        await learn_secrets(ctx, *metas)
     # Behind a link that never moved the old release has served all the time.
-    for link in restored:
-        if link.move.target in ctx.attempt.links_put_back:
-            await _reactivate(ctx, link)
+    for link in old:
+        await _reactivate(ctx, link)
 
 
 async def _persist(ctx: HostRun) -> list[_Restored]:

@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from ... import events as e
-from ..._build.environment import exports
+from ..._build.environment import exports, secret_names
 from ..._build.release import Release
 from ..._remote.call import query
 from ..._remote.facts import ModuleState, parse_trial
@@ -27,7 +27,7 @@ from ..delivery import Delivery
 from ..delivery.pull import Pull
 from ..delivery.push import Push, tell_warnings
 from ..host import HostRun
-from ..scripts import host_variables, read_health
+from ..scripts import host_variables, learn_secrets, read_health
 from ..takeover import (
     brought_live_by_killed_run,
     move_of,
@@ -207,13 +207,17 @@ async def _keep_environment(ctx: HostRun, release: Release) -> Release:
     meta = ctx.paths.meta(name, release.id)
     previous = move_of(ctx, release).previous
     ours = host_variables(ctx, release.module, release.id, meta, previous)
+    # What a killed run has begun there may have had other secrets.
+    if ctx.run.killed is not None:
+        await learn_secrets(ctx, meta)
     if ctx.run.goal.recalls and ctx.has_served(release):
         return await _recall(ctx, release, ours)
     # Beside the exports, for a later way back to this release: how it proves its health
     # and who runs its post-deploy. The plan of that day may say something else.
     verify = attrs.asdict(release.module.verify)
     health = json.dumps({**verify, "post_deploy_as": release.module.post_deploy.run_as})
-    data = exports({**release.variables, **ours})
+    names = ctx.run.spec.secrets_of(release.variables)
+    data = secret_names(names) + exports({**release.variables, **ours})
     data += b"ghost_verify=" + quote(health) + b"\n"
     if run_as := release.module.post_deploy.run_as:
         # timer.sh runs when no controller is left that could render run_as.sh for it.
@@ -269,8 +273,9 @@ async def _recall(ctx: HostRun, release: Release, ours: dict[str, str]) -> Relea
     # Of secrets that the caller has not, the host knows those of what serves now.
     missing = () if recorded else sorted({*spec.plan.app.secrets} - given.keys())
     run = {"GHOST_ACTION": spec.goal.action.value, "GHOST_MODULE_USER": spec.actor}
-    data = exports({**given, **run, **ours})
+    data = secret_names({*given, *missing}) + exports({**given, **run, **ours})
     live = ctx.paths.meta(module.name, target.live or release.id)
+    await learn_secrets(ctx, meta, live)
     answer = await _send(ctx, "recall", data, meta, live, *missing)
     # It proves its health as it did then, and not as a later release would.
     health, run_as = read_health(ctx.name, answer)
