@@ -158,6 +158,7 @@ until [ -z "$(in_the_way)" ]; do
 	patience=$((patience - 1))
 	sleep 1
 done
-echo "locked $$$taken"
+# The frame holds a newline back that may begin its closing line: hence the empty line.
+printf 'locked %s\n\n' "$$$taken"
 # A beat that cannot be written, on a disk that is full by now, must not cost the lock.
 while read -r _; do date +%s 1<>beat || :; done

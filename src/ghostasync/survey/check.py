@@ -30,8 +30,9 @@ from .._engine.stages.check import (
 from .._engine.stages.connect import connect
 from .._engine.stages.upload import crowded, no_room
 from .._planning.basis import require_signing, require_writable
+from .._remote import answers
 from .._remote.call import query
-from .._remote.facts import Facts, Trial, parse_trial
+from .._remote.facts import Facts, Trial
 from ..errors import HostError, PlanError, StoreError
 from ..protocols import Channel, Transport
 from ._ci import wrong_in_ci
@@ -282,18 +283,19 @@ async def _try(ctx: HostRun, first_lines: FirstLines) -> Trial:
         channel.write_eof()
 
     path = ctx.run.plan.app.env_vars.get("PATH", "")
-    text = await query(
+    trial = await query(
         ctx.session,
         "try",
         ctx.paths.app_dir,
         path,
         *words,
+        read=answers.trial,
         sudo=ctx.sudo,
         feed=ask_besides,
     )
     if failed:
         raise failed[0]
-    return parse_trial(text)
+    return trial
 
 
 def _warnings(ctx: HostRun, trial: Trial) -> Iterator[str]:
