@@ -43,6 +43,29 @@ async def test_the_younger_run_gives_way_at_once(plan: Plan) -> None:
     assert hosts.asked("switch") == []
 
 
+async def test_a_lock_that_one_host_claims_does_not_keep_the_others(plan: Plan) -> None:
+    hosts = FakeHosts(breaks=held("h2", OLDER, 99))
+
+    report, _ = await run(with_rollout(plan, max_failures=1), hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.PARTIAL, 0)
+    assert states(report)["h2"] is State.FAILED
+    assert OLDER in report.hosts["h2"].reason
+    assert len(hosts.asked("switch")) == 5
+
+
+async def test_locks_that_more_hosts_claim_than_may_fail_stop_the_run(
+    plan: Plan,
+) -> None:
+    claims = [held(host, OLDER, 99) for host in ("h2", "h5")]
+    hosts = FakeHosts(breaks=lambda call: claims[0](call) or claims[1](call))
+
+    report, _ = await run(with_rollout(plan, max_failures=1), hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
+    assert hosts.asked("switch") == []
+
+
 async def test_the_older_run_asks_until_the_younger_has_given_way(plan: Plan) -> None:
     hosts = FakeHosts(breaks=held("h2", YOUNGER, 1))
 

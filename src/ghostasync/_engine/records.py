@@ -236,7 +236,5 @@ def why_implausible(facts: Facts, paths: HostPaths) -> str:
     if number != facts.fence:
         file = f"{paths.app_dir}/*/.ghost/activations/{number}"
         return f"{file} has a number {far}: remove that file"
-    return (
-        f"{paths.app_meta}/fence says {number}, {far}: write the number of another host "
-        f"there, or remove the file"
-    )
+    cure = "write the number of another host there, or remove the file"
+    return f"{paths.app_meta}/fence says {number}, {far}: {cure}"
