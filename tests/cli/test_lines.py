@@ -95,7 +95,7 @@ def test_a_run_reads_as_a_log() -> None:
         (e.BuildFailed("buildpack exited 2"), "run   FAILED: buildpack exited 2"),
         (e.Warned("no room"), "run   warning: no room"),
         (e.AfterAllFailed("no"), "run   FAILED, but the fleet stays live: no"),
-        (e.HostWarned("web1", "\x1b[2Jgone"), "web1  warning: gone"),
+        (e.HostWarned("web1", "gone"), "web1  warning: gone"),
     ],
 )
 def test_what_matters_is_one_line(event: e.Event, line: str) -> None:

@@ -79,7 +79,7 @@ class LineWriter:
         names = max(map(len, (*board.hosts, *board.modules, "run")))
         at = time.strftime("%H:%M:%S", time.localtime(record.at))
         for line in texts:
-            yield f"{at} {plain(subject):{min(_WIDEST, names)}}  {plain(line)}"
+            yield f"{at} {plain(subject):{min(_WIDEST, names)}}  {line}"
 
     def _output(self, event: e.BuildOutput) -> list[str]:
         """Return the whole lines of a tail that were not in the last one."""
