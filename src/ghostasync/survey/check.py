@@ -16,6 +16,7 @@ import attrs
 
 from .._engine.host import HostRun
 from .._engine.look import ask_each
+from .._engine.records import implausible, why_implausible
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.stages.check import (
     cannot_start,
@@ -200,7 +201,13 @@ async def look_at_hosts(
             seen.add("no answer in time (rollout.deadlines.connect, check)")
         return seen
 
-    return await ask_each(spec, transport, look)
+    looks = await ask_each(spec, transport, look)
+    answered = {each.ctx.name: each.facts for each in looks if each.facts}
+    high = implausible(answered, [line.generation for line in spec.manifest])
+    for each in looks:
+        if each.ctx.name in high:
+            each.add(why_implausible(each.ctx.known, each.ctx.paths))
+    return looks
 
 
 async def _coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
