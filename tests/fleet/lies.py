@@ -13,12 +13,14 @@ from typing import Final
 
 from tests.fleet.sshd import SshdFleet
 
-__all__ = ["LIES", "MOUNT", "be_honest", "have_lying", "install", "lie"]
+__all__ = ["LIED_ABOUT", "LIES", "be_honest", "have_lying", "install", "lie"]
 
 _LIAR: Final = """\
 #!/mnt/honest-sh
 # usage: as sh; a script of ours comes as: -c COMMAND ghost-NAME WORD
-case ${3-} in ghost-*) lie=/mnt/lies/${3#ghost-} ;; *) lie=/ ;; esac
+case ${3-} in ghost-*) ;; *) exec /mnt/honest-sh "$@" ;; esac
+lie=/mnt/lies/${3#ghost-}
+[ -f "$lie" ] || lie=/mnt/lies/all
 [ -f "$lie" ] || exec /mnt/honest-sh "$@"
 honest() { /mnt/honest-sh "$@"; }
 begin() { # reads the first line of the script's text, which has the word of its frame
@@ -49,26 +51,37 @@ LIES: Final = {
 }
 """What a host may be told to say; sh for the liar."""
 
-MOUNT: Final = 'mount --bind /mnt/liar "$(readlink -f /bin/sh)"\n'
-"""Puts the liar in the place of the shell, once ``/mnt`` is there."""
+LIED_ABOUT: Final = (
+    *("probe", "lock", "check", "receive", "environment", "record_moves", "restore"),
+)
+"""Scripts about which a soak has hosts lie: their lies are found out at once."""
+
+_MOUNT: Final = 'mount --bind {} "$(readlink -f /bin/sh)"\n'
 
 
-def install(folder: Path) -> None:
-    """Put a liar into *folder*, a host's ``/mnt``; it is honest at first."""
+def install(fleet: SshdFleet, host: str) -> None:
+    """Have a host be able to lie, from when it is started; it is honest at first."""
+    folder = _folder(fleet, host)
     shutil.copy2(Path("/bin/sh").resolve(), folder / "honest-sh")
     (folder / "liar").write_text(_LIAR)
     (folder / "liar").chmod(0o755)
     (folder / "lies").mkdir()
+    with folder.with_name("mounts").open("a") as mounts:
+        mounts.write(_MOUNT.format('"$1/bin/liar"'))
 
 
 def have_lying(fleet: SshdFleet, host: str) -> None:
-    """Have a host of a fleet that runs be able to lie."""
-    install(_folder(fleet, host))
-    fleet.shell(host, MOUNT)
+    """Have a host that runs be able to lie."""
+    install(fleet, host)
+    fleet.shell(host, _MOUNT.format("/mnt/liar"))
 
 
 def lie(fleet: SshdFleet, host: str, script: str, what: str) -> None:
-    """Have a host answer *script* by a lie of :data:`LIES`, from now on."""
+    """
+    Have a host answer *script* by a lie of :data:`LIES`, from now on.
+
+    The script ``all`` is any.
+    """
     (_folder(fleet, host) / "lies" / script).write_text(f"{LIES[what]}\n")
 
 
