@@ -92,8 +92,8 @@ class Stream(asyncio.Protocol, asyncio.Transport):
 
     @property
     def early(self) -> str:
-        """The server's words before its version line, for people."""
-        return self._early[:_EARLY_SHOWN].decode(errors="replace").strip()
+        """The server's words before its version line, in one line for people."""
+        return " ".join(self._early[:_EARLY_SHOWN].decode(errors="replace").split())
 
     # --- The carrier's side --------------------------------------------------------
 
