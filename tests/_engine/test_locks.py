@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import anyio
 import attrs
+import pytest
 
 from ghostasync import Outcome, Plan, Report, Script, State, start
 from ghostasync import events as e
+from ghostasync._engine import pipeline
 from ghostasync._engine.host import Attempt
 from ghostasync._engine.locks import beat
 from ghostasync.errors import ConnectionDied
@@ -64,6 +66,28 @@ async def test_locks_that_more_hosts_claim_than_may_fail_stop_the_run(
 
     assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
     assert hosts.asked("switch") == []
+
+
+async def test_a_host_that_tells_of_ever_new_scripts_is_not_warned_of_without_end(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_ASK_AGAIN", 0.01)
+    pids = iter(range(1, 30))
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "lock" and call.host == "h2" and (pid := next(pids, 0)):
+            text = "/g/site/.ghost/1_site/before_switch.sh before_switch@x@R1 (pid {})"
+            return Answer(76, errors=text.format(pid).encode())
+        return None
+
+    began = anyio.current_time()
+    report, seen = await run(plan, FakeHosts(breaks=breaks))
+
+    assert report.outcome is Outcome.LIVE
+    assert anyio.current_time() - began >= 0.25
+    told = [event for event in seen if isinstance(event, e.HostWarned)]
+    assert len(told) == 5
+    assert "which run R1 began, has not ended (pid 1)" in told[0].text
 
 
 async def test_the_older_run_asks_until_the_younger_has_given_way(plan: Plan) -> None:

@@ -52,8 +52,8 @@ _LONGEST: Final = 500
 _LONGEST_PATH: Final = 4096
 """Characters of a path; PATH_MAX of Linux, in bytes."""
 
-_WARNINGS: Final = 20
-"""Warnings of one script that are passed on; the log has all of them."""
+_MANY: Final = 20
+"""Findings, or warnings of a script, that one answer can have; the log has the rest."""
 
 _DAY: Final = 86_400.0
 """Seconds; the longest pause, or time for an attempt, of a health check."""
@@ -242,7 +242,7 @@ def facts(text: str, modules: Mapping[str, str]) -> Facts:
         place=_place(said.get("place", "")),
         ends_logins="ends-logins" in said,
         instance=instance,
-        closed=tuple(closed),
+        closed=tuple(closed[:_MANY]),
         frozen=said.get("frozen", "")[:_LONGEST],
         untried=reason(said.get("untried", "")),
         fence=_fence(said.get("fence", "0 ")),
@@ -298,7 +298,7 @@ def _module_state(section: _Section, folder: str, instance: str) -> ModuleState:
         scripts=section.releases,
         activations=_activations(section.records, instance),
         aside="aside" in said,
-        elsewhere=tuple(section.elsewhere),
+        elsewhere=tuple(section.elsewhere[:_MANY]),
     )
 
 
@@ -486,5 +486,5 @@ def warnings(text: str) -> tuple[str, ...]:
         for line in text.split("\n")
         if line.startswith(start)
     ]
-    more = len(told) - _WARNINGS
-    return (*told[:_WARNINGS], *([f"and {more} more warnings"] if more > 0 else []))
+    more = len(told) - _MANY
+    return (*told[:_MANY], *([f"and {more} more warnings"] if more > 0 else []))
