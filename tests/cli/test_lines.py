@@ -184,6 +184,19 @@ def test_of_a_growing_tail_only_what_is_new_is_told() -> None:
     assert said == ["one", "two", "three", "four"]
 
 
+def test_a_locked_host_that_the_run_does_without_is_told_once_it_is_certain() -> None:
+    story = Story(names(3))
+    story.start()
+    held = "another run holds the lock: run R0 by ada"
+    story.tell(e.Failed("web2", held, State.CHECKING, locked=True))
+    story.tell(e.Judged(2, 1, 1))
+
+    assert told(story)[1:] == [
+        "run   2 hosts ready, 1 failed (1 may)",
+        f"run   FAILED web2: {held}",
+    ]
+
+
 def test_hosts_that_were_halted_are_one_line() -> None:
     story = Story(names(500))
     story.start()
