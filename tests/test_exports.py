@@ -40,10 +40,10 @@ PROMISED = {
         check_plan load_plan parse_budget parse_plan parse_waves template
     """,
     "ghostasync.errors": """
-        AmbiguousRevision BuildError ConfigError ConnectionDied DeadlinePassed
-        DeployFailed Frozen GhostasyncError HostError LockHeld NeverSent NotInStore
-        NothingToResume PackageError PlanError Refused RemoteError SourceError
-        StillRunning StoreError UnknownRevision Unreachable
+        AmbiguousRevision BadAnswer BuildError ConfigError ConnectionDied
+        DeadlinePassed DeployFailed Frozen GhostasyncError HostError LockHeld
+        NeverSent NotInStore NothingToResume PackageError PlanError Refused
+        RemoteError SourceError StillRunning StoreError UnknownRevision Unreachable
     """,
     "ghostasync.events": """
         Activated Admitted AfterAllFailed AfterWaveFailed AfterWavePassed

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, get_args, get_type_hints
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghostasync import events as e
@@ -213,6 +213,11 @@ AT = "2026-01-01T00:00:00.250Z"
         "7",
         '{"v":1}',
         '{"raw":7}',
+        "[" * 1_000_000,
+        '{"raw":' + "[" * 1_000_000,
+        '{"raw":"' + "[" * 1_000_000 + '"}',
+        line(record(e.Warned("x"))).replace('"x"', "[" * 1_000_000),
+        line(record(e.Warned("x"))).replace('"seq":1', '"seq":' + "1" * 5000),
         line(record(e.Warned("x"))).replace('"v":1', '"v":2'),
         line(record(e.Warned("x"))).replace("Warned", "Wondered"),
         line(record(e.Warned("x"))).replace('"x"', "7"),
@@ -228,6 +233,31 @@ AT = "2026-01-01T00:00:00.250Z"
 def test_what_is_no_line_of_ours_is_refused(damaged: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(damaged)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_any_text_is_a_record_or_a_value_error(data: st.DataObject) -> None:
+    told = line(record(e.Started("deploy", "a", ("site",), ("h1",), manifest={})))
+    odd = st.one_of(
+        st.text(max_size=20),
+        st.sampled_from(("null", "[]", "{}", "1e999", "-1", "[[[")),
+    )
+    for _ in range(data.draw(st.integers(0, 3))):
+        at, to = sorted(data.draw(st.integers(0, len(told))) for _ in range(2))
+        told = told[:at] + data.draw(odd) + told[to:]
+
+    with suppress(ValueError):
+        decode(told)
+
+
+@given(st.text())
+def test_a_line_is_printable_ascii(text: str) -> None:
+    told = line(record(e.Warned(f"\x7f\u2028\u202e{text}")))
+
+    assert told.isascii()
+    assert told.isprintable()
+    assert decode(told) == record(e.Warned(f"\x7f\u2028\u202e{text}"))
 
 
 # --- Files -----------------------------------------------------------------------
@@ -345,6 +375,18 @@ def test_damage_is_named_by_its_line(path: Path) -> None:
     assert [next(replayed) for _ in range(4)] == story()[:4]
     with pytest.raises(StoreError, match=r"journal\.jsonl, line 5 is damaged"):
         next(replayed)
+
+
+def test_a_line_that_is_nested_without_end_is_damage_of_that_line(path: Path) -> None:
+    write(path, story())
+    lines = path.read_bytes().splitlines(keepends=True)
+    nested = lines[4].replace(b'"seq":5', b'"seq":' + b"[" * 1_000_000)
+    path.write_bytes(b"".join([*lines[:4], nested, *lines[5:]]))
+
+    with pytest.raises(StoreError, match=r"line 5 is damaged") as caught:
+        list(replay(path))
+
+    assert len(str(caught.value)) < len(str(path)) + 300
 
 
 def test_a_missing_line_is_damage(path: Path) -> None:

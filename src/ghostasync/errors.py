@@ -22,7 +22,8 @@ Errors of ghostasync, ordered by what their reader can do.
     │   │   └── StillRunning   yet: another script runs there, and may end
     │   ├── LockHeld           another run holds the host's lock
     │   ├── DeadlinePassed     the state took longer than its deadline
-    │   └── RemoteError        a script on the host failed
+    │   ├── RemoteError        a script on the host failed
+    │   └── BadAnswer          it did not, and its answer makes no sense
     └── DeployFailed           more hosts failed than allowed; .report
 """
 
@@ -36,6 +37,7 @@ from .model import Report
 
 __all__ = [
     "AmbiguousRevision",
+    "BadAnswer",
     "BuildError",
     "ConfigError",
     "ConnectionDied",
@@ -279,6 +281,9 @@ class DeadlinePassed(HostError):
 _LONGEST = 300
 """Characters of a script's last line in a reason; binary data has endless lines."""
 
+_QUOTED = 60
+"""Characters of an answer in a reason."""
+
 
 class RemoteError(HostError):
     """
@@ -295,6 +300,20 @@ class RemoteError(HostError):
         last = tail.strip().rsplit("\n", 1)[-1].strip()[-_LONGEST:]
         super().__init__(host, f"{script} {ended}" + (f": {last}" if last else ""))
         self.script, self.status, self.tail = script, status, tail
+
+
+class BadAnswer(HostError):
+    """
+    A script on the host answered what makes no sense; *why* says of what kind.
+
+    *answer* is what it printed, or the beginning of it.
+    """
+
+    def __init__(self, host: str, script: str, why: str, answer: str = "") -> None:
+        # As Python writes it: nothing of it is obeyed, or missed, by who reads it.
+        bit = f": it begins {answer[:_QUOTED]!r}" if answer else ""
+        super().__init__(host, f"{script} answered nonsense ({why}){bit}")
+        self.script, self.why = script, why
 
 
 class DeployFailed(GhostasyncError):

@@ -41,6 +41,9 @@ _EVENTS: Final = {
     for kind in vars(e).values()
     if isinstance(kind, type) and issubclass(kind, e.HostEvent | e.RunEvent)
 }
+_LONGEST_WHY: Final = 200
+"""Characters of what is wrong with a line; a value in it may be of any length."""
+
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -75,9 +78,14 @@ def _make_converter() -> cattrs.Converter:
 
 
 _CONVERTER: Final = _make_converter()
-_dumps: Final = json.JSONEncoder(
+_encode: Final = json.JSONEncoder(
     separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode
+
+
+def _dumps(fields: dict[str, object]) -> str:
+    # JSON escapes all that is no ASCII, and all controls but this one.
+    return _encode(fields).replace("\x7f", "\\u007f")
 
 
 def encode(record: e.Record) -> dict[str, object]:
@@ -130,8 +138,8 @@ def decode(text: str) -> e.Record:
     Raises:
         ValueError: *text* is not a line of a journal, or one of another version.
     """
-    fields = json.loads(text)
     try:
+        fields = json.loads(text)
         if "raw" in fields:
             fields = json.loads(fields["raw"])
         envelope = _CONVERTER.structure(fields, _Envelope)
@@ -143,6 +151,8 @@ def decode(text: str) -> e.Record:
         raise ValueError(f"{error} is missing or not known") from None
     except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("its brackets are nested without end") from None
     return e.Record(
         envelope.seq, at, envelope.run, event, envelope.state, envelope.wave
     )
@@ -307,6 +317,5 @@ def _unwritable(path: Path, error: OSError) -> StoreError:
 
 
 def _damaged(name: str, number: int, why: str) -> StoreError:
-    return StoreError(
-        f"{name}, line {number} is damaged ({why}); the store has a copy of the journal"
-    )
+    what = f"{name}, line {number} is damaged ({why[:_LONGEST_WHY]})"
+    return StoreError(f"{what}; the store has a copy of the journal")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import anyio
 import attrs
+import pytest
 
 from ghostasync import Outcome, Plan, Report, Script, State, start
 from ghostasync import events as e
+from ghostasync._engine import pipeline
 from ghostasync._engine.host import Attempt
 from ghostasync._engine.locks import beat
 from ghostasync.errors import ConnectionDied
@@ -41,6 +43,51 @@ async def test_the_younger_run_gives_way_at_once(plan: Plan) -> None:
     assert OLDER in report.reason
     assert hosts.asked("lock").count("h2") == 1
     assert hosts.asked("switch") == []
+
+
+async def test_a_lock_that_one_host_claims_does_not_keep_the_others(plan: Plan) -> None:
+    hosts = FakeHosts(breaks=held("h2", OLDER, 99))
+
+    report, _ = await run(with_rollout(plan, max_failures=1), hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.PARTIAL, 0)
+    assert states(report)["h2"] is State.FAILED
+    assert OLDER in report.hosts["h2"].reason
+    assert len(hosts.asked("switch")) == 5
+
+
+async def test_locks_that_more_hosts_claim_than_may_fail_stop_the_run(
+    plan: Plan,
+) -> None:
+    claims = [held(host, OLDER, 99) for host in ("h2", "h5")]
+    hosts = FakeHosts(breaks=lambda call: claims[0](call) or claims[1](call))
+
+    report, _ = await run(with_rollout(plan, max_failures=1), hosts)
+
+    assert (report.outcome, report.exit_status) == (Outcome.LOCKED, 4)
+    assert hosts.asked("switch") == []
+
+
+async def test_a_host_that_tells_of_ever_new_scripts_is_not_warned_of_without_end(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_ASK_AGAIN", 0.01)
+    pids = iter(range(1, 30))
+
+    def breaks(call: Call) -> Answer | None:
+        if call.name == "lock" and call.host == "h2" and (pid := next(pids, 0)):
+            text = "/g/site/.ghost/1_site/before_switch.sh before_switch@x@R1 (pid {})"
+            return Answer(76, errors=text.format(pid).encode())
+        return None
+
+    began = anyio.current_time()
+    report, seen = await run(plan, FakeHosts(breaks=breaks))
+
+    assert report.outcome is Outcome.LIVE
+    assert anyio.current_time() - began >= 0.25
+    told = [event for event in seen if isinstance(event, e.HostWarned)]
+    assert len(told) == 5
+    assert "which run R1 began, has not ended (pid 1)" in told[0].text
 
 
 async def test_the_older_run_asks_until_the_younger_has_given_way(plan: Plan) -> None:

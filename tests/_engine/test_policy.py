@@ -602,6 +602,31 @@ def test_a_held_lock_is_waited_for_once_and_only_by_hosts_that_did_not_fail() ->
     assert (held, again) == ((AwaitLock("a", "run x", ("a", "b")),), ())
 
 
+@pytest.mark.parametrize("patient", [False, True])
+def test_a_few_hosts_that_claim_a_lock_are_hosts_that_failed(patient: bool) -> None:
+    policy = started(Rules(waves=(("a", "b", "c"),), max_failures=1, patient=patient))
+    for host in "abc":
+        policy.feed(e.Connected(host))
+
+    spared = policy.feed(e.Failed("a", "run x", S.CHECKING, locked=True))
+    held = policy.feed(e.Failed("b", "run x", S.CHECKING, locked=True))
+
+    assert spared == ()
+    wait = AwaitLock("b", "run x", ("a", "b", "c"))
+    assert held == ((wait,) if patient else (Stop("b: run x", "locked"),))
+
+
+def test_a_wave_that_is_locked_as_a_whole_is_no_few_hosts() -> None:
+    policy = started(Rules(waves=(("a",), ("b", "c", "d")), max_failures=2))
+    for host in "abcd":
+        policy.feed(e.Connected(host))
+
+    assert policy.feed(e.Failed("b", "run x", S.CHECKING, locked=True)) == ()
+    said = policy.feed(e.Failed("a", "run x", S.CHECKING, locked=True))
+
+    assert said == (Stop("a: run x", "locked"),)
+
+
 def test_a_lock_that_nobody_waits_for_stops_the_run() -> None:
     policy = started(Rules(waves=(("a",),), max_failures=1))
     policy.feed(e.Connected("a"))

@@ -8,8 +8,12 @@ import anyio
 import attrs
 import pytest
 
-from ghostasync import DeployFailed, Outcome, Plan, State, deploy, resume
+from ghostasync import App, DeployFailed, Outcome, Plan, State, deploy, resume
 from ghostasync import events as e
+from ghostasync._engine.records import implausible, why_implausible
+from ghostasync._local.paths import HostPaths
+from ghostasync._remote.activation import Activation
+from ghostasync._remote.facts import Facts, ModuleState
 from ghostasync.errors import StoreError
 from ghostasync.model import Deadlines
 from ghostasync.stores.directory import DirectoryRunLog, DirectoryStore
@@ -90,6 +94,69 @@ async def test_a_fence_far_above_all_others_is_that_host_s_failure(plan: Plan) -
     assert report.hosts["h2"].reason.startswith(
         "/ghost/shop/prod/web/.ghost/fence says 900000000000000, far above all other"
     )
+
+
+def _facts(*, fence: int = 0, record: int = 0) -> Facts:
+    """Return the facts of a host that knows these numbers."""
+    moves = (Activation(record, "r", "1_site_0000000"),) if record else ()
+    targets = {"site": ModuleState(activations=moves)}
+    return Facts(0, 0, frozenset(), "mv", "", None, None, targets, fence=fence)
+
+
+WILD = 10**9
+LAST = 10**15 - 1
+
+
+@pytest.mark.parametrize(
+    ("fences", "known", "high"),
+    [
+        ([5, WILD, 5], 5, {1}),
+        ([5, WILD], 5, {1}),
+        ([WILD], 5, {0}),
+        ([WILD], 0, set()),
+        ([WILD, WILD, 5], 5, set()),
+        ([WILD, WILD, WILD], WILD, set()),
+        ([0, WILD], 0, set()),
+        ([0, 0, WILD], 0, {2}),
+        ([LAST], 0, {0}),
+        ([LAST, LAST, LAST], 0, {0, 1, 2}),
+        ([LAST, WILD, 5], 5, {0, 1}),
+        ([5, 6, 1_000_005], 6, set()),
+    ],
+)
+def test_the_few_hosts_that_are_far_above_all_others_are_not_believed(
+    fences: list[int], known: int, high: set[int]
+) -> None:
+    seen = {f"h{n}": _facts(fence=fence) for n, fence in enumerate(fences)}
+
+    assert implausible(seen, [known]) == {f"h{n}" for n in high}
+
+
+def test_a_record_far_above_all_others_is_not_believed_either() -> None:
+    seen = {"a": _facts(fence=5), "b": _facts(fence=5, record=WILD)}
+
+    assert implausible(seen, [5]) == {"b"}
+    assert why_implausible(seen["b"], HostPaths("/g", App("a", "b", "c"))) == (
+        f"/g/a/b/c/*/.ghost/activations/{WILD} has a number far above all other hosts "
+        "and MANIFEST: remove that file"
+    )
+
+
+async def test_one_host_alone_does_not_spoil_the_numbers_of_its_store(
+    plan: Plan,
+) -> None:
+    plan = attrs.evolve(plan, hosts=plan.hosts[:1])
+    hosts = FakeHosts()
+    await run(plan, hosts)
+    hosts["h1"].fence = f"{LAST} x"
+    version(plan, "2")
+
+    report, _ = await run(plan, hosts)
+
+    assert report.outcome is Outcome.FAILED
+    assert f"fence says {LAST}, far above" in report.hosts["h1"].reason
+    folder = plan.base / STORE / "runs" / "by-generation"
+    assert {int(file.name.partition("-")[0]) for file in folder.iterdir()} == {1, 2}
 
 
 @pytest.mark.parametrize("text", ["x", "-1 x", "1e3 x", "1" * 16 + " x", "٣ x"])

@@ -8,10 +8,9 @@ import anyio
 import attrs
 import pytest
 
-from ghostasync import Plan, Script, Verify
+from ghostasync import Plan, Script
 from ghostasync import events as e
-from ghostasync._engine.scripts import read_health
-from ghostasync.errors import ConnectionDied, HostError
+from ghostasync.errors import ConnectionDied
 from ghostasync.model import Deadlines
 from ghostasync.testing import Answer, Break, Call, FakeHosts, step
 from tests.deploying import run, with_rollout
@@ -85,27 +84,3 @@ async def test_the_log_tells_a_lost_connection_from_a_deadline(
         lost,
         not lost,
     ]
-
-
-# --- What a host has on record ----------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "health", "run_as"),
-    [
-        ("", Verify(), ""),
-        ("{}", Verify(), ""),
-        ('{"newer_key": 1, "command": "true"}', Verify(command="true"), ""),
-        ('{"interval": 2, "post_deploy_as": "www"}', Verify(interval=2.0), "www"),
-    ],
-)
-def test_a_health_check_that_another_version_wrote_is_read(
-    text: str, health: Verify, run_as: str
-) -> None:
-    assert read_health("h1", text) == (health, run_as)
-
-
-@pytest.mark.parametrize("text", ["{torn", "[]", "7", "null", '{"interval": "soon"}'])
-def test_a_damaged_health_check_is_its_host_s_failure(text: str) -> None:
-    with pytest.raises(HostError, match=r"on record of .* is damaged"):
-        read_health("h1", text)

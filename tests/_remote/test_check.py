@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
+from ghostasync._remote import answers
 from ghostasync._remote.activation import Activation, write
-from ghostasync._remote.facts import Facts, ModuleState, parse_facts
+from ghostasync._remote.facts import Facts, ModuleState
 from tests._remote.shells import SHELLS, may_mount, read, run, run_mounted, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
@@ -57,7 +58,7 @@ class Books:
         env = {"LC_ALL": "C.UTF-8"}
         done = run(self.shell, "check", self.app, "", str(records), *module, env=env)
         assert (done[0], done[2]) == (0, "")
-        return parse_facts(done[1], {str(self.folder): "site"})
+        return answers.facts(done[1], {str(self.folder): "site"})
 
     def state(self, records: int = 1) -> ModuleState:
         return self.check(records).targets["site"]
@@ -228,7 +229,7 @@ def test_each_module_has_its_own_records(books: Books) -> None:
     words = (books.folder, books.target, other.folder, other.target)
     said = run(books.shell, "check", books.app, "", "2", *words)[1]
 
-    facts = parse_facts(said, {str(books.folder): "one", str(other.folder): "two"})
+    facts = answers.facts(said, {str(books.folder): "one", str(other.folder): "two"})
     assert facts.targets["one"].activations == (one[2], one[1])
     assert facts.targets["two"].activations == (two[2], two[1])
 
@@ -339,7 +340,7 @@ def test_the_instance_is_what_the_cloud_and_the_machine_call_it(
     status, said, _ = run_mounted(shell, before, "", "check", tmp_path, "", "1")
 
     assert status == 0
-    assert parse_facts(said, {}).instance == instance
+    assert answers.facts(said, {}).instance == instance
 
 
 def test_who_holds_the_lock_is_told_while_it_is_held(shell: str, books: Books) -> None:

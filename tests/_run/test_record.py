@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from ghostasync import events as e
+from ghostasync._local.logs import MOST
 from ghostasync._run import record as record_module
 from ghostasync._run.record import Recording
 from ghostasync.errors import StoreError
@@ -148,6 +149,19 @@ def test_hosts_have_logs_of_their_own(desk: Desk) -> None:
     names = ["a/b", "a=2Fb", "a%2Fb", "a-b", "a_b", "A/B", "..", "_."]
 
     assert len({recording.host_log(name) for name in names}) == len(names)
+    recording.close()
+
+
+def test_the_log_of_a_host_has_a_limit(desk: Desk) -> None:
+    recording = desk.start()
+
+    for _ in range(20):
+        recording.write("h1", b"x" * (1 << 20))
+    recording.write("h2", b"y")
+
+    assert recording.host_log("h1").stat().st_size <= MOST
+    assert b"bytes are left out here" in recording.host_log("h1").read_bytes()
+    assert recording.host_log("h2").read_bytes() == b"y"
     recording.close()
 
 

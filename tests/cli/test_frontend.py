@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import anyio
 import anyio.lowlevel
+import attrs
 import pytest
 
 from ghostasync import events as e
 from ghostasync.cli._frontend import FrontEnd
 from ghostasync.cli._options import Output
+from ghostasync.model import Revision, State
 from tests.story import Story, failed_run, good_run
 
 
@@ -53,6 +56,68 @@ def test_what_is_said_beside_the_records_never_breaks_json(
     story = good_run(2)
 
     assert ("please wait" in shown(story, output, say="please wait")) is there
+
+
+TRICK = "a\x1b[2J\n00:00:00 web9  live\u2028\u202e\x9b31m\x85\x00\x7f\u200b\udcffz"
+"""A screen is cleared, a line forged, the direction turned, and more."""
+
+
+def _tricky() -> Story:
+    """Tell a run in which all text of others is a trick."""
+    story = Story(("web1", "web2"))
+    story.tell(
+        e.Started("deploy", "shop", ("site",), story.hosts, actor=TRICK, reason=TRICK)
+    )
+    revision = Revision("git", f"main{TRICK}", "4f2a9c1" * 5, message=TRICK)
+    story.tell(e.Resolved("site", revision))
+    story.tell(e.BuildOutput("site", "buildpack", f"{TRICK}\n"))
+    story.tell(e.HostWarned("web1", TRICK))
+    story.tell(e.Output("web1", "site", "pre_deploy", TRICK))
+    story.tell(e.Failed("web1", TRICK, State.CONNECTING, tail=TRICK))
+    story.tell(e.Warned(TRICK))
+    story.tell(e.Stopped(TRICK))
+    return story
+
+
+def test_no_text_of_others_is_obeyed_or_makes_a_line() -> None:
+    story = _tricky()
+    honest = [
+        attrs.evolve(record, event=_honest(record.event)) for record in story.records
+    ]
+
+    text = shown(story, "lines", say=TRICK)
+
+    plain = shown(attrs.evolve(story, records=honest), "lines", say="a z")
+    assert all(line.isprintable() for line in text.split("\n"))
+    # The build's output has lines of its own, each behind the module's name.
+    assert text.count("\n") == plain.count("\n") + 1
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in text.splitlines())
+
+
+def _honest(event: e.Event) -> e.Event:
+    texts = {
+        field.name: getattr(event, field.name).replace(TRICK, "a z")
+        for field in attrs.fields(type(event))
+        if isinstance(getattr(event, field.name), str)
+    }
+    return attrs.evolve(event, **texts)
+
+
+def test_json_has_all_text_escaped() -> None:
+    text = shown(_tricky(), "json")
+
+    assert text.isascii()
+    assert text.replace("\n", "").isprintable()
+    warned = [json.loads(line) for line in text.splitlines()][3]
+    assert warned["text"] == TRICK.replace("\udcff", "\ufffd")
+
+
+def test_a_board_draws_no_trick() -> None:
+    text = shown(_tricky(), "board", say=TRICK)
+
+    assert not {"\u202e", "\u2028", "\u200b", "\x9b", "\x00", "\x7f"} & set(text)
+    assert "\x1b[2J" not in text
+    assert "web1" in text
 
 
 def test_a_board_ticks_while_nothing_happens() -> None:

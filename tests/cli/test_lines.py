@@ -95,7 +95,7 @@ def test_a_run_reads_as_a_log() -> None:
         (e.BuildFailed("buildpack exited 2"), "run   FAILED: buildpack exited 2"),
         (e.Warned("no room"), "run   warning: no room"),
         (e.AfterAllFailed("no"), "run   FAILED, but the fleet stays live: no"),
-        (e.HostWarned("web1", "\x1b[2Jgone"), "web1  warning: gone"),
+        (e.HostWarned("web1", "gone"), "web1  warning: gone"),
     ],
 )
 def test_what_matters_is_one_line(event: e.Event, line: str) -> None:
@@ -182,6 +182,19 @@ def test_of_a_growing_tail_only_what_is_new_is_told() -> None:
     said = [line.split("| ")[1] for line in told(story)]
 
     assert said == ["one", "two", "three", "four"]
+
+
+def test_a_locked_host_that_the_run_does_without_is_told_once_it_is_certain() -> None:
+    story = Story(names(3))
+    story.start()
+    held = "another run holds the lock: run R0 by ada"
+    story.tell(e.Failed("web2", held, State.CHECKING, locked=True))
+    story.tell(e.Judged(2, 1, 1))
+
+    assert told(story)[1:] == [
+        "run   2 hosts ready, 1 failed (1 may)",
+        f"run   FAILED web2: {held}",
+    ]
 
 
 def test_hosts_that_were_halted_are_one_line() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from ghostasync.cli._sink import Sink, show
+from ghostasync.cli._sink import Errors, Sink, show
 
 
 def test_text_is_written_in_order(tmp_path: Path) -> None:
@@ -75,3 +76,21 @@ def test_letters_the_terminal_does_not_know_become_question_marks() -> None:
     show(["über"], stream)
 
     assert raw.getvalue() == b"na?ve ? ?\n?ber\n"
+
+
+def test_what_is_shown_is_plain_unless_it_is_to_be_exact() -> None:
+    plain, exact = io.StringIO(), io.StringIO()
+
+    show(["a\u202e\x1b[2J\nb"], plain)
+    show(["\ta\x1b[2J"], exact, exact=True)
+
+    assert plain.getvalue() == "a b\n"
+    assert exact.getvalue() == "\ta\x1b[2J\n"
+
+
+def test_what_a_library_logs_is_plain() -> None:
+    record = logging.LogRecord(
+        "asyncssh", logging.WARNING, "", 0, "%s said\n%s", ("h\x1b[2J", "\u202eb"), None
+    )
+
+    assert Errors().format(record) == "h said\nb"

@@ -62,7 +62,7 @@ def test_equal_outputs_stand_once_behind_the_names_of_their_hosts() -> None:
 
     answer = (
         *(log("1.2\n", f"web{n:03}") for n in (1, 2, 3)),
-        log("1.3\n--- exec of site exited 0\nit says\x1b[2J", "web004"),
+        log("1.3\n--- exec of site exited 0\nit says", "web004"),
         log("", "web005"),
         Log(b"--- CHECKING failed: no sudo\n", "web006"),
         attrs.evolve(
@@ -264,7 +264,7 @@ def test_hosts_that_serve_alike_are_one_line_and_the_worst_comes_last() -> None:
 
 def test_the_color_comes_first_beside_the_active_one() -> None:
     fleet = FleetStatus({"site": NEW}, {}, color="green", active_color="blue")
-    active = ActiveColor("blue", 1, "R1", "ada", "a\x1b[2J fair", 0.0)
+    active = ActiveColor("blue", 1, "R1", "ada", "a fair", 0.0)
 
     assert list(tables.status(fleet))[:2] == [
         "color       green",

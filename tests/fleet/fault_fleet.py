@@ -20,6 +20,7 @@ from anyio.from_thread import start_blocking_portal
 
 from ghostasync import Plan, Rollout, Script, Verify
 from ghostasync.model import Deadlines
+from tests.fleet import lies
 from tests.fleet.console import Console, Outcome
 from tests.fleet.gates import GATED_PATH, HOLD, Gate, install
 from tests.fleet.running import Running
@@ -90,6 +91,8 @@ class FaultFleet:
             portal = resources.enter_context(start_blocking_portal())
             options = {"SetEnv": f"PATH={GATED_PATH}"}
             fleet = SshdFleet(count, folder / "fleet", options=options)
+            for host in fleet.hosts:
+                lies.install(fleet, host.name)
             for name in disks:
                 resources.callback(_mount(fleet.path(name, "/ghost")))
             resources.enter_context(fleet)
@@ -229,6 +232,10 @@ class FaultFleet:
             while True:  # others write meanwhile, so its size is not to be known
                 file.write(bytes(1 << 16))
 
+    def lie(self, host: str, script: str, what: str) -> None:
+        """Have it answer a script by a lie, until it is healed."""
+        lies.lie(self.fleet, host, script, what)
+
     def rename(self, host: str, name: str) -> None:
         """Have it reached by *name*, from the next configuration on."""
         self._names[host] = name
@@ -238,6 +245,7 @@ class FaultFleet:
         self._names.clear()
         for name in self.names:
             self.proxies[name].reset()
+            lies.be_honest(self.fleet, name)
             self.revive(name)
             (self.fleet.path(name, "/ghost") / "filler").unlink(missing_ok=True)
 

@@ -110,5 +110,7 @@ class FaultInjector:
                 faulty.revive(host)
             case "disk full":
                 faulty.fill(host)
+            case "lies":
+                faulty.lie(host, *fault.lie)
             case "SIGKILL" | "SIGINT" | "SIGTERM" as name:
                 self._running.signal(name)

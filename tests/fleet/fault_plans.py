@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import attrs
 
+from tests.fleet.lies import LIED_ABOUT, LIES
+
 __all__ = ["Fault", "FaultPlan", "draw_plan"]
 
 LASTS: Final = 2.5
@@ -22,7 +24,7 @@ AT_GATES: Final = ("fails", "hangs", "dawdles")
 
 TO_HOSTS: Final = (
     *("reset", "half-open", "mute", "deaf", "killed", "reboots", "stopped", "naps"),
-    *("disk full",),
+    *("disk full", "lies", "lies"),
 )
 TO_CONTROLLER: Final = ("SIGKILL", "SIGINT", "SIGTERM")
 
@@ -39,16 +41,19 @@ class Fault:
     """
     One thing that goes wrong: *kind*, to *host*, *at* a gate's name or a time.
 
-    A time is in seconds since the run's beginning.
+    A time is in seconds since the run's beginning. *lie* is a script, and what a host
+    that lies says then.
     """
 
     kind: str
     host: str
     at: str | float
+    lie: tuple[str, str] = ("", "")
 
     def __str__(self) -> str:
         when = self.at if isinstance(self.at, str) else f"{self.at:.2f} s"
-        return f"{self.kind} {self.host} at {when}"
+        lie = f" about {self.lie[0]} ({self.lie[1]})" if self.lie[0] else ""
+        return f"{self.kind} {self.host} at {when}{lie}"
 
 
 @attrs.frozen
@@ -61,6 +66,16 @@ class FaultPlan:
 
     def has(self, *faults: str) -> bool:
         return any(fault.kind in faults for fault in self.faults)
+
+    @property
+    def liars(self) -> frozenset[str]:
+        """The hosts whose word is not what is true of them."""
+        return frozenset(f.host for f in self.faults if f.kind == "lies")
+
+    @property
+    def claims_lock(self) -> bool:
+        """Whether a host says that another run has its lock."""
+        return any(fault.lie == ("lock", "a lock") for fault in self.faults)
 
 
 def draw_plan(seed: int, number: int, hosts: Sequence[str]) -> FaultPlan:
@@ -80,4 +95,8 @@ def _fault(dice: random.Random, hosts: Sequence[str]) -> Fault:
     at_gate = dice.random() < 0.6
     at: str | float = dice.choice(GATES) if at_gate else dice.uniform(0, LASTS)
     kinds = [*TO_HOSTS, *TO_CONTROLLER, *(AT_GATES if at_gate else ())]
-    return Fault(dice.choice(kinds), dice.choice(hosts), at)
+    kind, host = dice.choice(kinds), dice.choice(hosts)
+    if kind != "lies":
+        return Fault(kind, host, at)
+    lie = dice.choice(LIED_ABOUT), dice.choice(sorted(LIES))
+    return Fault(kind, host, dice.uniform(0, LASTS / 2), lie)

@@ -234,7 +234,8 @@ def _truth(
             may = {new}
         elif state is S.STRANDED:
             may = {before[host], new}
-        if evidence.served(faulty, host) not in may:
+        # A liar may say that it has done what it has not.
+        if host not in planned.liars and evidence.served(faulty, host) not in may:
             is_ = evidence.served(faulty, host)
             wrong.append(f"{host} is {state.name}, but serves {is_}, not {may}")
     if outcome.exit not in _statuses(set(states.values()), planned):
@@ -250,7 +251,8 @@ def _statuses(states: set[S], planned: FaultPlan) -> set[int]:
         return {0}
     if S.LIVE in states:
         return {0, 5} if planned.rollout["max_failures"] else {5}
-    return {1, 130} if planned.has("SIGINT", "SIGTERM") else {1}
+    stopped = {130} if planned.has("SIGINT", "SIGTERM") else set[int]()
+    return {1, *stopped, *({4} if planned.claims_lock else ())}
 
 
 def _manifest(faulty: FaultFleet) -> list[str]:

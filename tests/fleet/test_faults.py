@@ -209,6 +209,11 @@ def _hangs(scene: Scene) -> None:
     del scene  # it does already
 
 
+def _lies(scene: Scene) -> None:
+    scene.faulty.lie(VICTIM, "all", "another status")
+    scene.go(":")
+
+
 def _sigkill(scene: Scene) -> None:
     scene.running.process.kill()
 
@@ -249,6 +254,7 @@ FAULTS: Final = {
     "disk full": Fault(_disk_full),
     "fails": Fault(_fails),
     "hangs": Fault(_hangs, {"rollback": 6}),
+    "lies": Fault(_lies, {"rollback": 6, "verify": 4}),
     "SIGKILL": Fault(_sigkill),
     "SIGINT": Fault(_sigint),
     "DNS": Fault(_dns),
@@ -267,6 +273,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": WRITES_NOTHING,
         "fails": NO_SCRIPT,
         "hangs": NO_SCRIPT,
+        "lies": FAILS,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": FAILS,
@@ -279,6 +286,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": WRITES_NOTHING,
         "fails": GOES_ON,  # the login's name is for messages
         "hangs": FAILS,
+        "lies": FAILS,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -291,6 +299,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": FAILS,
         "fails": GOES_ON,  # a tool that cannot tell leaves a fact unknown
         "hangs": FAILS,
+        "lies": FAILS,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -303,6 +312,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": FAILS,
         "fails": FAILS,
         "hangs": FAILS,
+        "lies": FAILS,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -315,6 +325,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": FAILS,
         "fails": FAILS,
         "hangs": FAILS,
+        "lies": FAILS,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -327,6 +338,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": GOES_BACK,
         "fails": NO_SCRIPT,
         "hangs": NO_SCRIPT,
+        "lies": STRANDED,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -339,6 +351,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": GOES_BACK,
         "fails": GOES_BACK,
         "hangs": GOES_BACK,
+        "lies": STRANDED,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -351,6 +364,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": DECIDES,
         "fails": GOES_BACK,
         "hangs": GOES_BACK,
+        "lies": STRANDED,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -363,6 +377,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": DECIDES,
         "fails": GOES_BACK,
         "hangs": DECIDES,
+        "lies": STRANDED,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -375,6 +390,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": GOES_BACK,
         "fails": GOES_BACK,
         "hangs": GOES_BACK,
+        "lies": STRANDED,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -387,6 +403,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": GOES_ON,  # the next attempt writes nothing
         "fails": GOES_ON,  # as does one that failed once
         "hangs": GOES_ON,
+        "lies": GOES_ON,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -399,6 +416,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": GOES_BACK,
         "fails": GOES_BACK,
         "hangs": GOES_BACK,
+        "lies": GOES_ON,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -411,6 +429,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": GOES_BACK,
         "fails": STRANDED,
         "hangs": STRANDED,
+        "lies": STRANDED,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -423,6 +442,7 @@ MATRIX: Final[Mapping[str, Mapping[str, Ends | str]]] = {
         "disk full": STRANDED,  # the old post-deploy cannot write either
         "fails": STRANDED,
         "hangs": STRANDED,
+        "lies": STRANDED,
         "SIGKILL": IS_GONE,
         "SIGINT": STOPS,
         "DNS": RESOLVED,
@@ -517,7 +537,8 @@ def test_a_fault(faulty: FaultFleet, moment: str, fault: str, ends: Ends) -> Non
         serves = evidence.served(faulty, host)
         assert serves in {{"old": old[host], "new": new}[word] for word in may}, host
     evidence.journal(faulty, run)
-    if end is not IS_GONE and end is not STRANDED and fault != "killed":
+    # A host that lied about its prune has not cleaned up.
+    if end is not IS_GONE and end is not STRANDED and fault not in {"killed", "lies"}:
         assert not eventually(lambda: evidence.leftovers(faulty, faulty.names))
 
     _check_next_deploy(faulty)

@@ -42,6 +42,11 @@ def test_manifest_keeps_any_path_that_has_no_colon_or_newline(path: str) -> None
     assert parse_manifest(join_manifest([line, API]), "MANIFEST") == (line, API)
 
 
+def test_what_is_nested_without_end_is_damaged() -> None:
+    with pytest.raises(StoreError, match="the environment is damaged"):
+        load(b"[" * 1_000_000, Package, "the environment")
+
+
 def test_an_empty_manifest_has_no_lines() -> None:
     assert parse_manifest("", "MANIFEST") == ()
     assert join_manifest([]) == ""

@@ -17,7 +17,8 @@ async def test_a_fake_host_is_handed_what_the_script_was_given() -> None:
     transport = FakeTransport(lambda _: Answer(output=b"uid=0\n"))
     session = await opened(transport)
 
-    printed = await remote.query(session, "probe", "it's", "", "two\nlines", "\udcff")
+    words = ("it's", "", "two\nlines", "\udcff")
+    printed = await remote.query(session, "probe", *words, read=str)
 
     assert printed == "uid=0\n"
     assert transport.calls == [
@@ -49,7 +50,7 @@ async def test_a_fake_script_that_fails_is_a_remote_error() -> None:
 async def test_a_fake_lock_is_held_until_its_stdin_is_closed() -> None:
     session = await opened(FakeTransport(lambda _: Answer(None, b"held\n")))
 
-    channel, said = await remote.hold(session, "lock", "/ghost")
+    channel, said = await remote.hold(session, "lock", "/ghost", read=str)
 
     assert said == "held"
     with anyio.move_on_after(0.02) as waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import attrs
@@ -17,8 +18,9 @@ from ghostasync import (
     deploy,
     rollback,
 )
+from ghostasync._remote import answers
 from ghostasync._remote.call import query
-from ghostasync._remote.facts import Facts, parse_facts
+from ghostasync._remote.facts import Facts
 from ghostasync.protocols import Transport
 from ghostasync.testing import (
     Answer,
@@ -94,7 +96,8 @@ class Pair:
         folder = f"{home}/{APP}/site"
         await session.open()
         words = (f"{home}/{APP}", "", "9", folder, f"{home}/site")
-        said = parse_facts(await query(session, "check", *words), {folder: "site"})
+        read = functools.partial(answers.facts, modules={folder: "site"})
+        said = await query(session, "check", *words, read=read)
         await session.close()
         return _comparable(said)
 

@@ -18,7 +18,7 @@ async def test_local_hosts_run_the_real_scripts(tmp_path: Path) -> None:
     transport = LocalTransport(tmp_path)
     session = await opened(transport)
 
-    facts = await remote.query(session, "probe")
+    facts = await remote.query(session, "probe", read=str)
 
     assert f"home={tmp_path}/web1\n" in facts
     await transport.aclose()

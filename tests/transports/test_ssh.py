@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,8 @@ import anyio
 import asyncssh
 import pytest
 
-from ghostasync.errors import ConfigError, ConnectionDied, Unreachable
+from ghostasync._remote.call import hold, query
+from ghostasync.errors import BadAnswer, ConfigError, ConnectionDied, Unreachable
 from ghostasync.model import Host, Ssh
 from ghostasync.testing import InProcessFleet
 from ghostasync.transports.ssh import Handshakes, SshTransport
@@ -229,3 +231,112 @@ async def test_a_login_that_takes_long_gives_its_turn_to_the_next() -> None:
 
 async def never_reached(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
     raise AssertionError
+
+
+# --- Servers that lie ------------------------------------------------------------
+
+
+KEX = bytes.fromhex("0000000c0a14") + b"nonsense"
+
+HELLOS = {
+    "no line": (b"", b"x" * 65_536),
+    "lines": (b"", b"welcome\r\n" * 8192),
+    "a version without end": (b"SSH-2.0-", b"x" * 65_536),
+    "lines after the version": (b"SSH-2.0-x\r\n", b"welcome\r\n" * 8192),
+    "zeros after the version": (b"SSH-2.0-x\r\n", bytes(65_536)),
+    "no packet": (b"SSH-2.0-x\r\n", b""),
+    "a packet of 4 GiB": (b"SSH-2.0-x\r\n\xff\xff\xff\xff", b"x" * 65_536),
+    "an odd packet": (b"SSH-2.0-x\r\n" + KEX, KEX * 4000),
+    "tricks": ("hi \x1b[2J\u202e\u2028\r\nSSH-2.0-\x1b[2J\r\n".encode(), b"\x00" * 9),
+    "another version": (b"SSH-1.5-x\r\n", b""),
+}
+
+
+@pytest.mark.parametrize("name", HELLOS)
+async def test_a_server_that_says_anything_is_a_host_out_of_reach(
+    name: str, settings: Ssh
+) -> None:
+    first, then = HELLOS[name]
+
+    async def lie(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(first)
+            while then:
+                writer.write(then)
+                await writer.drain()
+            await asyncio.sleep(0.2)
+
+    tracemalloc.start()
+    try:
+        async with server(lie) as host:
+            transport = SshTransport(settings, pauses=[], login_seconds=5)
+            with anyio.fail_after(10), pytest.raises(Unreachable) as caught:
+                await transport.session(host).open()
+            await transport.aclose()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert peak < 24 << 20
+
+
+async def test_a_host_that_floods_each_channel_is_one_host_that_failed(
+    tmp_path: Path,
+) -> None:
+    """By asyncssh's own server, which sends as fast as it is read."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "identity")
+    sent = 0
+
+    async def flood(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        nonlocal sent
+        with suppress(asyncssh.Error, BrokenPipeError, ConnectionError):
+            while True:
+                process.stdout.write(b"z" * 65_536)
+                process.stderr.write(b"\x1b[2J" * 16_384)
+                sent += 131_072
+                await process.stdout.drain()
+                await process.stderr.drain()
+
+    class Open(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return False
+
+    listener = await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_host_keys=[key],
+        server_factory=Open,
+        process_factory=flood,
+        encoding=None,
+    )
+    settings = Ssh(
+        "me",
+        identity=str(tmp_path / "identity"),
+        known_hosts="/dev/null",
+        host_keys="insecure",
+        config=False,
+    )
+    transport = SshTransport(settings)
+    session = transport.session(Host("web1", "127.0.0.1", listener.get_port()))
+    await session.open()
+    tracemalloc.start()
+    try:
+        for script in ("probe", "check"):
+            with anyio.fail_after(20), pytest.raises(BadAnswer) as caught:
+                await query(session, script, read=str)
+            assert f"{script} answered nonsense" in str(caught.value)
+        with anyio.fail_after(20), pytest.raises(BadAnswer):
+            await hold(session, "lock", read=str)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        session.abort()
+        await transport.aclose()
+        listener.close()
+        await listener.wait_closed()
+
+    assert sent < 64 << 20
+    assert peak < 48 << 20

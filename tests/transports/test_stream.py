@@ -5,6 +5,7 @@ import socket
 import struct
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import anyio
@@ -155,6 +156,25 @@ async def test_a_peer_that_never_greets_is_left() -> None:
 
     assert carrier.aborted
     assert not await stream.greeted()
+
+
+@pytest.mark.parametrize("first", [b"SSH-2.0-x\r\n", b"SSH-", b"hi\nSSH-2.0-x\r\n"])
+async def test_a_server_that_does_not_wait_for_its_turn_is_left(first: bytes) -> None:
+    carrier = Carrier()
+    stream = await stream_on(carrier)
+    stream.data_received(first)
+    assert await stream.greeted()
+
+    tracemalloc.start()
+    for _ in range(1000):
+        stream.data_received(bytes(1 << 20))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert carrier.aborted
+    assert stream.lost
+    assert peak < 4 << 20
+    assert len(stream.early) <= 200
 
 
 async def test_a_congested_road_is_told_until_it_ends() -> None:

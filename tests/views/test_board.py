@@ -283,6 +283,17 @@ def test_a_host_that_the_run_waits_for_has_not_failed() -> None:
     assert board.counts == {S.CONNECTING: 3}
 
 
+def test_a_locked_host_that_the_run_does_without_has_failed() -> None:
+    story = begun(3)
+    held = "another run holds the lock: run R0 by ada"
+    story.tell(e.Failed("web1", held, S.UPLOADING, locked=True))
+    story.tell(e.Judged(2, 1, 1))
+
+    (failure,) = folded(story.records).failures
+
+    assert (failure.hosts, failure.reason) == (("web1",), held)
+
+
 def test_a_host_that_another_run_holds_is_told_where_the_run_does_not_wait() -> None:
     story = begun(3)
     held = "another run holds the lock: run R0 by ada as {}"

@@ -97,10 +97,30 @@ def test_an_age_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
 
 
 @given(st.text())
-def test_plain_text_never_holds_a_control(text: str) -> None:
-    left = plain(text)
+def test_plain_text_holds_only_what_has_a_shape(text: str) -> None:
+    assert plain(text).isprintable()
 
-    assert not any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in left)
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2J\x1b]0;title\x07b\x1b(Bc", "abc"),
+        ("two\nlines", "two lines"),
+        ("one line\r\n", "one line"),
+        ("10%\r20%", "10% 20%"),
+        ("next\x85line\u2028and\u2029more", "next line and more"),
+        ("\u202egpj.exe", "gpj.exe"),
+        ("\u2066a\u2069\u200e\u061cb", "ab"),
+        ("pay\u200bpal\ufeff\u2060", "paypal"),
+        ("\x9b31mred", "31mred"),
+        ("tab\tstop", "tab stop"),
+        ("byte \udcff", "byte "),
+        ("\U000e0041tag", "tag"),
+        ("café 日本 ☂", "café 日本 ☂"),
+    ],
+)
+def test_plain_text_is_one_line_that_hides_nothing(text: str, shown: str) -> None:
+    assert plain(text) == shown
 
 
 def test_last_lines_are_those_that_say_something() -> None:

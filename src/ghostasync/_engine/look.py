@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 import anyio
 
+from .._local.paths import HostPaths
 from .._local.redact import Redactor
 from .._local.together import at_once
 from .._remote.facts import Facts
@@ -16,6 +17,7 @@ from ..events import Event
 from ..fold import HostState, RunState
 from ..protocols import Transport
 from .host import HostRun, RunContext
+from .records import implausible, why_implausible
 from .spec import RunSpec
 from .stages.check import inspect
 from .stages.connect import connect
@@ -54,8 +56,22 @@ async def looked_at(
         except HostError as exc:
             return exc
 
-    seen = await ask_each(spec, transport, look, records=records)
-    return {host.name: facts for host, facts in zip(spec.hosts, seen, strict=True)}
+    told = await ask_each(spec, transport, look, records=records)
+    seen = {host.name: facts for host, facts in zip(spec.hosts, told, strict=True)}
+    return seen | _not_believed(spec, seen)
+
+
+def _not_believed(
+    spec: RunSpec, seen: Mapping[str, Facts | HostError]
+) -> dict[str, HostError]:
+    """Return an error for each host whose numbers would put it above all others."""
+    paths = HostPaths(spec.plan.layout.root, spec.plan.app)
+    known = [line.generation for line in spec.manifest]
+    facts = {name: each for name, each in seen.items() if isinstance(each, Facts)}
+    return {
+        name: HostError(name, why_implausible(facts[name], paths))
+        for name in implausible(facts, known)
+    }
 
 
 async def facts_of(ctx: HostRun) -> Facts:

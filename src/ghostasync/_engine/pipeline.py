@@ -49,6 +49,13 @@ from .stages.verify import verify
 __all__ = ["STAGES", "Step", "advance", "apply", "execute", "look", "recheck", "swap"]
 
 
+_ASK_AGAIN: Final = 1.0
+"""Seconds before a host is asked again whether a script there has ended."""
+
+_WAITS_TOLD: Final = 5
+"""Scripts that are waited for, one after the other, and told of."""
+
+
 @attrs.frozen
 class Step:
     """
@@ -143,18 +150,20 @@ async def _gone(ctx: HostRun, exc: HostError) -> e.Gone | None:
 
 async def _persist(ctx: HostRun, state: S, step: Step | None = None) -> e.HostEvent:
     """Do the work of *state*, or *step*; again where the connection dies under it."""
-    waited_for = ""
+    waited_for: set[str] = set()
     while True:
         try:
             return await _step(ctx, step or STAGES[state])
         except StillRunning as exc:
-            # A migration takes as long as it takes. Asking again takes a few seconds,
-            # for the host itself waits a while.
+            # A migration takes as long as it takes, and an honest host waits a while
+            # before it answers. One that tells of another script each time must not
+            # have the run ask and warn without end.
             if not exc.lasting:
                 raise
-            if waited_for != str(exc):
+            if str(exc) not in waited_for and len(waited_for) < _WAITS_TOLD:
+                waited_for.add(str(exc))
                 ctx.warn(f"waiting: {exc}")
-            waited_for = str(exc)
+            await anyio.sleep(_ASK_AGAIN)
         except ConnectionDied as exc:
             ctx.disconnect()
             ctx.attempt.reconnections += 1

@@ -331,7 +331,11 @@ class Policy:
             yield TakeBack(event.host, event.reason)
 
     def _locked(self, event: e.Failed) -> Iterator[Command]:
-        """Wait for the lock of another run, or stop."""
+        """Wait for the lock of another run, or stop; a few locked hosts have failed."""
+        # Whoever claims a lock on a few hosts, such as a host that lies, does not keep
+        # the others from a run that may do without these.
+        if self._can_be_spared(event.host):
+            return
         # A way back waits for nobody's lock: hosts would stay at odds meanwhile.
         if self.rules.only_back or not self._patient:
             yield from self._stop(f"{event.host}: {event.reason}", "locked")
@@ -377,13 +381,22 @@ class Policy:
         """Tell whether a host is out of reach, and the run goes on without it."""
         return self.rules.whoever_is_dead and _is_unreachable(self.run.host(name))
 
+    def _can_be_spared(self, name: str) -> bool:
+        """Tell whether a host may fail, like those that did, and others of its wave."""
+        hosts = self.run.hosts
+        waves = [wave for wave in self.rules.waves if name in wave]
+        left = any(not hosts[n].failure for wave in waves for n in wave if n in hosts)
+        return left and not self._over(hosts.values())
+
     def _over_budget(self) -> str:
         """Return why a budget is spent; empty while it is not."""
+        return self._over(self._judged_hosts())
+
+    def _over(self, hosts: Iterable[HostState]) -> str:
+        """Return why the failures of *hosts* spend a budget; empty where not."""
         # A host that is stranded stops the run by itself, and is told apart.
         failed = [
-            host
-            for host in self._judged_hosts()
-            if host.failure and host.state is not S.STRANDED
+            host for host in hosts if host.failure and host.state is not S.STRANDED
         ]
         # With a budget of their own, dead hosts do not use up the one for the release.
         if (limit := self.rules.max_unreachable) is not None:

@@ -11,7 +11,7 @@ the higher number, whatever the clocks say. Each move has a record on the host
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
@@ -21,8 +21,10 @@ import attrs
 
 from .. import events as e
 from .._build.release import Release
-from .._remote.activation import Activation, Ended, write
+from .._local.paths import HostPaths
+from .._remote.activation import LONGEST_NUMBER, Activation, Ended, write
 from .._remote.call import call
+from .._remote.facts import Facts
 from ..errors import HostError, Refused
 from ..goal import Converge, Resume
 from ..history.chain import last_before
@@ -31,10 +33,20 @@ from .host import HostRun, Move, RunContext
 from .stages.check import doubts
 from .takeover import move_of, moved_by_killed_run
 
-__all__ = ["note_live", "note_unchanged", "record_moves", "take_number"]
+__all__ = [
+    "implausible",
+    "note_live",
+    "note_unchanged",
+    "record_moves",
+    "take_number",
+    "why_implausible",
+]
 
 _LEAP: Final = 1_000_000
 """How far a number may be above all others before it is taken for a mistake."""
+
+_LAST: Final = 10**LONGEST_NUMBER - _LEAP
+"""No run gets as far as this number: the next ones would have too many digits."""
 
 
 async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
@@ -47,12 +59,12 @@ async def take_number(run: RunContext, hosts: Iterable[HostRun]) -> None:
     store = run.spec.store
     run.store_id = await store.identity(make=True)
     run.manifest = await store.manifest.read()
-    fences = {c.name: c.attempt.facts.fence or 0 for c in hosts if c.attempt.facts}
+    seen = {c.name: c.attempt.facts for c in hosts if c.attempt.facts}
     named = [line.generation for line in run.manifest]
-    run.implausible = _implausible(fences, named)
-    believed = [n for name, n in fences.items() if name not in run.implausible]
     # Hosts that a run does not have may know of later runs; the store knows its own.
     numbers = await store.runs.generations()
+    run.implausible = implausible(seen, [*named, *numbers.values()])
+    believed = [f.fence or 0 for n, f in seen.items() if n not in run.implausible]
     before = await last_before(store.runs, run.id, numbers)
     lowest = 1 + max([0, *believed, *named, *numbers.values()])
     run.generation = await store.runs.reserve(run.id, lowest)
@@ -92,14 +104,25 @@ def _tell_of_other_stores(run: RunContext, hosts: Iterable[HostRun]) -> None:
         )
 
 
-def _implausible(fences: dict[str, int], named: Sequence[int]) -> frozenset[str]:
-    """Return the few hosts whose fences are far above all others and MANIFEST."""
-    for below, above in pairwise(sorted({0, *fences.values(), *named})):
-        high = frozenset(name for name, n in fences.items() if n >= above)
-        # Where MANIFEST or half the fleet says so, the others are new or were restored.
-        if above - below > _LEAP and max(named, default=0) < above:
-            return high if 2 * len(high) < len(fences) else frozenset()
-    return frozenset()
+def implausible(seen: Mapping[str, Facts], known: Iterable[int]) -> frozenset[str]:
+    """
+    Return the few hosts whose numbers are far above all others.
+
+    *known* are the numbers that MANIFEST and the store know.
+    """
+    numbers = {name: facts.highest for name, facts in seen.items()}
+    wild = frozenset(name for name, number in numbers.items() if number >= _LAST)
+    told = {name: number for name, number in numbers.items() if name not in wild}
+    ours = max(known, default=0)
+    for below, above in pairwise(sorted({0, *told.values(), ours})):
+        high = frozenset(name for name, number in told.items() if number >= above)
+        if above - below > _LEAP and ours < above:
+            # Most of a fleet is believed: the store, or the other hosts, are new or
+            # were restored. One host alone is believed where nobody else has a number.
+            most = 2 * len(high) > len(told) and len(high) > 1
+            alone = not below and 2 * len(high) >= len(told)
+            return wild if most or alone else wild | high
+    return wild
 
 
 async def record_moves(ctx: HostRun) -> e.Prepared:
@@ -115,7 +138,7 @@ async def record_moves(ctx: HostRun) -> e.Prepared:
         ctx.scope.cancel()
     await ctx.run.numbered.wait()
     if ctx.name in ctx.run.implausible:
-        raise Refused(ctx.name, _why_implausible(ctx))
+        raise Refused(ctx.name, why_implausible(ctx.known, ctx.paths))
     number = ctx.run.generation
     moves = tuple(attrs.evolve(move, generation=number) for move in ctx.undo.moves)
     ctx.undo = attrs.evolve(ctx.undo, moves=moves)
@@ -207,8 +230,11 @@ def _record(ctx: HostRun, release: Release, move: Move) -> Activation:
     )
 
 
-def _why_implausible(ctx: HostRun) -> str:
-    return (
-        f"{ctx.paths.app_meta}/fence says {ctx.known.fence}, far above all other hosts "
-        f"and MANIFEST: write the number of another host there, or remove the file"
-    )
+def why_implausible(facts: Facts, paths: HostPaths) -> str:
+    """Return what is wrong with a host whose numbers are far above all others."""
+    number, far = facts.highest, "far above all other hosts and MANIFEST"
+    if number != facts.fence:
+        file = f"{paths.app_dir}/*/.ghost/activations/{number}"
+        return f"{file} has a number {far}: remove that file"
+    cure = "write the number of another host there, or remove the file"
+    return f"{paths.app_meta}/fence says {number}, {far}: {cure}"

@@ -9,7 +9,6 @@ its process group and waited for, so that it cannot overlap the next one.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,8 +24,8 @@ from .._build.release import Release
 from .._local.redact import Redacting
 from .._local.scripts import Tail, script
 from .._packaging.build import MESSAGE_FILE
-from .._remote.call import call as call_host
-from .._remote.call import query, supervise
+from .._remote.call import call as call_script
+from .._remote.call import supervise
 from .._remote.script import as_user, outliving
 from ..errors import (
     BuildError,
@@ -36,7 +35,7 @@ from ..errors import (
     LockHeld,
     RemoteError,
 )
-from ..model import Module, Verify
+from ..model import Module
 from ..protocols import OnOutput
 from .host import HostRun
 
@@ -45,7 +44,6 @@ __all__ = [
     "healthy",
     "host_variables",
     "learn_secrets",
-    "read_health",
     "run_here",
     "run_script",
     "script_call",
@@ -169,32 +167,8 @@ async def learn_secrets(ctx: HostRun, *metas: str) -> None:
         if len(said) < _MOST_RECORDED:
             said.extend(data)
 
-    await call_host(ctx.session, "recorded", *metas, sudo=ctx.sudo, output=keep)
+    await call_script(ctx.session, "recorded", *metas, sudo=ctx.sudo, output=keep)
     ctx.hide(recorded_secrets(bytes(said), ctx.run.plan.app.env_vars))
-
-
-def read_health(host: str, text: str) -> tuple[Verify, str]:
-    """
-    Return how a host's release proves its health, and who runs its post-deploy.
-
-    Raises:
-        HostError: What the host has on record is damaged.
-    """
-    # Written by the run that brought it there, of this version or of another.
-    usual = Verify()
-    try:
-        known = {**json.loads(text or "{}")}
-        health = Verify(
-            command=str(known.get("command", "")),
-            url=str(known.get("url", "")),
-            run_as=str(known.get("run_as", "")),
-            interval=float(known.get("interval", usual.interval)),
-            attempt_timeout=float(known.get("attempt_timeout", usual.attempt_timeout)),
-        )
-        return health, str(known.get("post_deploy_as", ""))
-    except (AttributeError, TypeError, ValueError) as exc:
-        text = "what it has on record of the old release's health check is damaged"
-        raise HostError(host, text) from exc
 
 
 @attrs.define(eq=False)
@@ -382,6 +356,6 @@ async def _attempt(ctx: HostRun, module: Module, meta: str) -> None:
         # curl and wget give up by themselves, with a reason, a second before this does.
         timeout = f"{check.attempt_timeout:g}"
         with anyio.move_on_after(check.attempt_timeout + 1) as scope:
-            await query(ctx.session, "fetch", check.url, timeout)
+            await call_script(ctx.session, "fetch", check.url, timeout)
         if scope.cancelled_caught:
             raise RemoteError(ctx.name, "fetch", None, "no answer")

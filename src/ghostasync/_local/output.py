@@ -1,8 +1,7 @@
-"""The output of a script on this machine: all of it to a log, its end to events."""
+"""The output of a script on this machine: to a log, and its end to events."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -11,6 +10,7 @@ import anyio
 import attrs
 
 from .. import events as e
+from .logs import CappedLog
 from .redact import Redacting
 from .scripts import Tail
 
@@ -35,12 +35,13 @@ class Listener:
     stream: Redacting
     note: Callable[[e.Event], None]
     tail: Tail = attrs.field(factory=Tail)
-    _file: io.FileIO | None = None
+    _file: CappedLog | None = None
     _shown: str = ""
     _shown_at: float = 0.0
 
     def __enter__(self) -> Self:
-        self._file = io.FileIO(self.log, "ab")
+        self._file = CappedLog(self.log)
+        self._file.write(b"")  # it is there, though nothing may be printed
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,8 +49,6 @@ class Listener:
         # output they are known not to.
         self._keep(self.stream.flush())
         self._show(final=True)
-        if self._file is not None:
-            self._file.close()
 
     def output(self, data: bytes) -> None:
         """Take bytes that the script has just printed."""

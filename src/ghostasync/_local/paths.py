@@ -45,7 +45,7 @@ __all__ = [
 NO_COMMIT: Final = "0000000"
 """Stands in a package id for the commit of a source that has none."""
 
-_PACKAGE_ID: Final = re.compile(rf"([0-9]+)_({NAME_PATTERN})_([0-9a-f]{{7}})")
+_PACKAGE_ID: Final = re.compile(rf"([0-9]{{1,15}})_({NAME_PATTERN})_([0-9a-f]{{7}})")
 _RUN_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-\w+", re.ASCII)
 _RUN_TIME: Final = "%Y%m%dT%H%M%SZ"
 _SAFE: Final = " @:+,[]"

@@ -51,5 +51,5 @@ async def _last_count(basis: Basis) -> int:
         return 0
     try:
         return len(json.loads(await runs.load(named[0], REPORT))["hosts"])
-    except (NotInStore, ValueError, KeyError, TypeError):
+    except (NotInStore, ValueError, KeyError, TypeError, RecursionError):
         return 0  # killed once MANIFEST had moved, or damaged

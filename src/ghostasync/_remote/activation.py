@@ -90,7 +90,8 @@ class Activation:
     def age(self) -> int:
         """The number of the run that set out to bring the release."""
         plain = self.origin.isascii() and self.origin.isdigit()
-        return int(self.origin[:LONGEST_NUMBER]) if plain else self.generation
+        first = int(self.origin[:LONGEST_NUMBER]) if plain else self.generation
+        return min(first, self.generation)
 
     @property
     def seconds(self) -> float:

@@ -8,7 +8,9 @@ come, though children of it may hold the channel open: waiting for the channel's
 would hang on a daemon that a post-deploy has left. A script that is not wanted any more
 is told so by the end of its stdin, for signals do not reach everything, and is waited
 for, so that it can clean up. A host that does not answer by then is asked who it is:
-that tells a script that hangs from a connection that is dead.
+that tells a script that hangs from a connection that is dead. A script of ours that
+prints more than it ever has to is not listened to any longer. Its answer becomes values
+in ``answers``, or an error of its host.
 """
 
 from __future__ import annotations
@@ -16,13 +18,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Final, NoReturn, TypeVar
 
 import anyio
 import attrs
 
 from .._local.scripts import Tail
-from ..errors import ConnectionDied, HostError, LockHeld, NeverSent, RemoteError
+from ..errors import (
+    BadAnswer,
+    ConnectionDied,
+    HostError,
+    LockHeld,
+    NeverSent,
+    RemoteError,
+)
 from ..protocols import Channel, OnOutput, Session
+from .answers import Nonsense, holder
 from .fence import FencedSession
 from .frame import Frame
 from .script import LOST, command_line, render
@@ -33,9 +44,17 @@ Feed = Callable[[Channel], Awaitable[None]]
 """Writes the data that a script reads from stdin after its own text, and closes
 stdin."""
 
-MAX_FACTS = 1 << 20
+T = TypeVar("T")
+
+MAX_FACTS: Final = 1 << 20
 """Bytes that a script which only reports may print; a host with a broken rc file or a
 thousand releases stays far below."""
+
+MAX_SAID: Final = 64 << 20
+"""Bytes that a script of ours may print in all: tar may complain about every file."""
+
+MAX_LINE: Final = 4096
+"""Bytes of the line by which a script says that it holds what it is to hold."""
 
 GRACE = 8.0
 """Seconds that a script has to end once its stdin is closed: ``run.sh`` waits 5 before
@@ -61,18 +80,22 @@ class _Exchange:
 
     *noise* is what came before the frame, *stray* that and stderr: what to tell where
     the script did not run, or failed. *feed_error* is a deadline that the feed passed;
-    *exit_status* is that of the whole command, where the frame has none.
+    *exit_status* is that of the whole command, where the frame has none. More than
+    *most* bytes are not listened to; None: it may print without end.
     """
 
     session: Session
     name: str
     output: OnOutput
+    most: int | None = MAX_SAID
     frame: Frame = attrs.field(factory=lambda: Frame(secrets.token_hex(8)))
     noise: Tail = attrs.field(factory=Tail)
     stray: Tail = attrs.field(factory=Tail)
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     exit_status: int | None = None
     feed_error: TimeoutError | None = None
+    channel: Channel | None = None
+    _nbytes: int = 0
 
     async def start(self, args: tuple[str, ...], *, sudo: str) -> Channel:
         """
@@ -86,10 +109,10 @@ class _Exchange:
         fence = session.fence(self.name) if isinstance(session, FencedSession) else None
         text = render(self.name, args, self.frame.nonce, fence)
         try:
-            channel = await session.execute(
+            self.channel = channel = await session.execute(
                 command_line(self.name, len(text), sudo=sudo),
                 output=self._on_output,
-                errors=self.stray.feed,
+                errors=self._on_errors,
             )
         except ConnectionDied as exc:
             # Without its text, which comes after, the command does nothing.
@@ -186,14 +209,33 @@ class _Exchange:
         self.exit_status = await channel.wait()
         self.ended.set()
 
+    @property
+    def _floods(self) -> bool:
+        return self.most is not None and self._nbytes > self.most
+
+    def _take(self, data: bytes) -> bool:
+        """Count *data*; tell whether it is still listened to."""
+        self._nbytes += len(data)
+        # Who floods a channel that nobody waits at, such as a lock's, loses it.
+        if self._floods and self.channel is not None:
+            self.ended.set()
+            self.channel.abort()
+        return not self._floods
+
+    def _on_errors(self, data: bytes) -> None:
+        if self._take(data):
+            self.stray.feed(data)
+
     def _on_output(self, data: bytes) -> None:
+        if not self._take(data):
+            return
         if not self.frame.begun:
             self.noise.feed(data)
         if piece := self.frame.feed(data):
             self.output(piece)
         if not self.frame.begun:
             self.stray.feed(data)
-        if self.frame.status is not None:
+        if self.frame.ended:
             self.ended.set()
 
     def status(self) -> int:
@@ -201,11 +243,17 @@ class _Exchange:
         Return the script's exit status.
 
         Raises:
+            BadAnswer: It printed more than it ever has to, or ended with no status.
             LockHeld: The script did not begin: another run has the host's lock.
             ConnectionDied: The connection, or the process with the lock, has died.
             RemoteError: The script did not end by itself, or something else ran.
         """
         host = self.session.host.name
+        if self._floods:
+            text = self.noise.text() or self.stray.text()
+            raise BadAnswer(host, self.name, f"more than {self.most} bytes", text)
+        if self.frame.ended and self.frame.status is None:
+            raise BadAnswer(host, self.name, "it ends with no exit status")
         if self.frame.status == LOST:
             raise self._lost(host)
         if self.frame.status is not None:
@@ -230,7 +278,7 @@ class _Exchange:
         session, mark = self.session, f"\n{self.frame.nonce} lost "
         who = self.stray.text().rpartition(mark)[2].partition("\n")[0]
         if isinstance(session, FencedSession) and who not in {"", session.holder}:
-            return LockHeld(host, who)
+            return LockHeld(host, holder(who))
         return ConnectionDied(host, "the process that held the lock has died")
 
 
@@ -241,6 +289,7 @@ async def call(
     sudo: str = "",
     feed: Feed = _close_stdin,
     output: OnOutput | None = None,
+    most: int = MAX_SAID,
 ) -> None:
     """
     Run the script *name* on a host.
@@ -249,9 +298,10 @@ async def call(
         ConnectionDied: The connection was lost; what the script did is unknown.
         LockHeld: Another run has taken the host's lock; the script did not begin.
         RemoteError: It exited non-zero; the end of its stderr is in the text.
+        BadAnswer: It printed without end.
     """
     printed = Tail()
-    exchange = _Exchange(session, name, output or printed.feed)
+    exchange = _Exchange(session, name, output or printed.feed, most)
     channel = await exchange.start(args, sudo=sudo)
     try:
         await exchange.run(channel, feed)
@@ -269,26 +319,49 @@ async def query(
     session: Session,
     name: str,
     *args: str,
+    read: Callable[[str], T],
     sudo: str = "",
     feed: Feed = _close_stdin,
-) -> str:
+) -> T:
     """
-    Return what the script *name* prints; bytes that are no UTF-8 become escapes.
+    Return what *read* makes of all that the script *name* prints.
+
+    Args:
+        session: The host.
+
+        name: The script.
+
+        args: Its arguments.
+
+        read: A reader of ``answers``; bytes that are no UTF-8 come to it as escapes.
+
+        sudo: The user that it runs as.
+
+        feed: Writes what it reads from stdin.
 
     Raises:
-        ConnectionDied, LockHeld: As :func:`call` does.
-        RemoteError: It exited non-zero, or printed more than ``MAX_FACTS`` bytes.
+        ConnectionDied, LockHeld, RemoteError: As :func:`call` does.
+        BadAnswer: *read* makes no sense of it, or it is more than ``MAX_FACTS`` bytes.
     """
     printed = bytearray()
+    await call(
+        session,
+        name,
+        *args,
+        sudo=sudo,
+        feed=feed,
+        output=printed.extend,
+        most=MAX_FACTS,
+    )
+    return _read(session, name, bytes(printed), read)
 
-    def keep(data: bytes) -> None:
-        if len(printed) < MAX_FACTS:
-            printed.extend(data)
 
-    await call(session, name, *args, sudo=sudo, feed=feed, output=keep)
-    if len(printed) >= MAX_FACTS:
-        raise RemoteError(session.host.name, name, 0, "it printed more than 1 MiB")
-    return printed.decode(errors="surrogateescape")
+def _read(session: Session, name: str, said: bytes, read: Callable[[str], T]) -> T:
+    text = said.decode(errors="surrogateescape")
+    try:
+        return read(text)
+    except Nonsense as exc:
+        raise BadAnswer(session.host.name, name, str(exc), text.lstrip()) from exc
 
 
 async def supervise(
@@ -327,7 +400,7 @@ async def supervise(
         ConnectionDied: The connection was lost; the host ends the script by itself.
         RemoteError: The script could not be run at all.
     """
-    exchange = _Exchange(session, name, output)
+    exchange = _Exchange(session, name, output, most=None)
     channel = await exchange.start(args, sudo=sudo)
     # The deadline is this machine's. On the host there is no timeout(1) to rely on;
     # when the controller dies, its end of stdin closes and run.sh ends the script.
@@ -342,26 +415,31 @@ async def supervise(
 
 
 async def hold(
-    session: Session, name: str, *args: str, sudo: str = ""
-) -> tuple[Channel, str]:
+    session: Session, name: str, *args: str, read: Callable[[str], T], sudo: str = ""
+) -> tuple[Channel, T]:
     """
     Start a script that runs until its stdin is closed, such as the lock's holder.
 
     Returns:
-        Its channel, once it has printed something, and its first output. Closing the
-        channel ends the script.
+        Its channel, once it has printed a line, and what *read* makes of that line.
+        Closing the channel ends the script; it is dropped where ``MAX_FACTS`` bytes
+        come, now or later.
 
     Raises:
         ConnectionDied: The connection was lost.
         RemoteError: The script ended instead; its stderr is in ``.tail``.
+        BadAnswer: *read* makes no sense of the line, or it has no end; or the script
+            has ended well, which it never does by itself.
     """
-    holding, printed = anyio.Event(), bytearray()
+    holding, line = anyio.Event(), bytearray()
 
     def keep(data: bytes) -> None:
-        printed.extend(data)
-        holding.set()
+        if not holding.is_set():
+            line.extend(data[: MAX_LINE + 1])
+            if b"\n" in line or len(line) > MAX_LINE:
+                holding.set()
 
-    exchange = _Exchange(session, name, keep)
+    exchange = _Exchange(session, name, keep, MAX_FACTS)
     channel = await exchange.start(args, sudo=sudo)
 
     async def until_it_holds(_: Channel) -> None:
@@ -370,11 +448,19 @@ async def hold(
 
     try:
         await exchange.run(channel, until_it_holds)
+        if not holding.is_set():
+            _say_why_it_ended(exchange)
+        # Without a newline among so many bytes the reader gets more than a line has.
+        said = bytes(line).partition(b"\n")[0]
+        return channel, _read(session, name, said, read)
     except BaseException:
         channel.abort()
         raise
-    if holding.is_set():
-        return channel, printed.decode(errors="replace").strip()
-    channel.abort()
-    tail = exchange.stray.text()
-    raise RemoteError(session.host.name, name, exchange.status(), tail)
+
+
+def _say_why_it_ended(exchange: _Exchange) -> NoReturn:
+    """Raise why a script that was to hold something has ended."""
+    host, name = exchange.session.host.name, exchange.name
+    if status := exchange.status():
+        raise RemoteError(host, name, status, exchange.stray.text())
+    raise BadAnswer(host, name, "it ended")

@@ -1,23 +1,14 @@
-"""Facts of a host: the output of ``probe.sh`` and ``check.sh``, as values."""
+"""Facts of a host, as values; ``answers`` reads them from what scripts print."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 import attrs
 
-from .activation import LONGEST_NUMBER, Activation, read, unescape
+from .activation import Activation
 
-__all__ = [
-    "Facts",
-    "Identity",
-    "ModuleState",
-    "Trial",
-    "parse_facts",
-    "parse_identity",
-    "parse_trial",
-    "reason",
-]
+__all__ = ["Facts", "Identity", "ModuleState", "Trial"]
 
 
 @attrs.frozen
@@ -173,6 +164,12 @@ class Facts:
     frozen: str = ""
     untried: str = ""
 
+    @property
+    def highest(self) -> int:
+        """The highest number of a run that the host knows."""
+        moves = (m for target in self.targets.values() for m in target.activations)
+        return max([self.fence or 0, *(move.generation for move in moves)])
+
 
 @attrs.frozen
 class Trial:
@@ -187,172 +184,3 @@ class Trial:
     tmp: str = ""
     unfit: Mapping[str, str] = attrs.field(factory=dict)
     noexec: Mapping[str, str] = attrs.field(factory=dict)
-
-
-def parse_trial(text: str) -> Trial:
-    """Return what ``try.sh`` or ``environment.sh`` printed."""
-    said: dict[str, dict[str, str]] = {"unfit": {}, "noexec": {}, "tmp": {}}
-    for key, value in _pairs(text):
-        name, _, rest = value.partition(" ")
-        said.get(key, {})[name] = rest
-    tmp = next((f"{name}: {reason(why)}" for name, why in said["tmp"].items()), "")
-    return Trial(tmp, said["unfit"], said["noexec"])
-
-
-def reason(complaint: str) -> str:
-    """Return the words of the system in a tool's complaint, which name no file."""
-    return complaint.strip().rpartition("\n")[2].rpartition(": ")[2]
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the KEY=VALUE lines of *text*; any other line is a tool's own word."""
-    for line in text.split("\n"):
-        key, equals, value = line.partition("=")
-        if equals:
-            yield key, value
-
-
-def _available(df: str, unit: int) -> int | None:
-    """Return the column "available" of a ``df -P`` line, times *unit*."""
-    # The three numbers are looked for: the device's name may hold blanks. A total of 0
-    # means unknown: btrfs has no fixed number of inodes.
-    words = df.split()
-    for at in range(len(words) - 4):
-        total, used, available = words[at + 1 : at + 4]
-        if total.isdigit() and used.isdigit() and available.isdigit():
-            return int(available) * unit if int(total) else None
-    return None
-
-
-def _place(text: str) -> str:
-    """Return *text* where both of its words could be found out, else ""."""
-    boot, _, folder = text.partition(" ")
-    return text if boot and folder else ""
-
-
-def parse_identity(text: str) -> Identity:
-    """
-    Return the identity that ``probe.sh`` printed.
-
-    Raises:
-        LookupError: A line is missing: something else than the probe has answered.
-    """
-    facts = dict(_pairs(text))
-    sudo = facts.get("sudo", "")
-    return Identity(facts["home"], int(facts["uid"]), facts["user"], sudo)
-
-
-def parse_facts(text: str, modules: Mapping[str, str]) -> Facts:
-    """
-    Return the facts that ``check.sh`` printed.
-
-    Args:
-        text: Its output.
-
-        modules: The folder of each module on the host, to the module's name.
-    """
-    # Lines of a module follow its "module=" line; those before the first are general.
-    general: dict[str, str] = {}
-    tools: set[str] = set()
-    of_modules: dict[str, dict[str, str]] = {}
-    releases: dict[str, dict[str, tuple[str, ...]]] = {}
-    elsewhere: dict[str, list[str]] = {}
-    records: dict[str, dict[str, dict[str, str]]] = {}
-    closed: list[tuple[str, str]] = []
-    foreign: list[tuple[str, str, str]] = []
-    section = general
-    name = ""
-    for key, value in _pairs(text):
-        if key == "module":
-            name = modules[value]
-            section = of_modules.setdefault(name, {})
-        elif key == "tool":
-            tools.add(value)
-        elif key == "release":
-            release, *scripts = value.split(" ")
-            releases.setdefault(name, {})[release] = tuple(scripts)
-        elif key == "closed":
-            owner, _, path = value.partition(" ")
-            closed.append((owner, path))
-        elif key == "foreign":
-            how, who, path = (*value.split(" ", 2), "", "")[:3]
-            foreign.append((how, who, path))
-        elif key == "elsewhere":
-            elsewhere.setdefault(name, []).append(unescape(value))
-        elif ":" in key:
-            number, _, key_of_record = key.partition(":")
-            of_module = records.setdefault(name, {})
-            of_module.setdefault(number, {})[key_of_record] = value
-        else:
-            section[key] = value
-    folders = {name: folder for folder, name in modules.items()}
-    return Facts(
-        uid=int(general["uid"]),
-        gid=int(general["gid"]),
-        tools=frozenset(tools),
-        rename=general.get("rename", ""),
-        unwritable=general.get("unwritable", ""),
-        free_bytes=_available(general.get("blocks", ""), 1024),
-        free_inodes=_available(general.get("inodes", ""), 1),
-        targets={
-            name: _module_state(
-                facts,
-                folders[name],
-                releases.get(name, {}),
-                _activations(records.get(name, {}), general.get("instance", "")),
-                tuple(elsewhere.get(name, ())),
-            )
-            for name, facts in of_modules.items()
-        },
-        holder=general.get("holder", ""),
-        place=_place(general.get("place", "")),
-        ends_logins="ends-logins" in general,
-        instance=general.get("instance", ""),
-        closed=tuple(closed),
-        foreign=tuple(foreign),
-        frozen=general.get("frozen", ""),
-        untried=reason(general.get("untried", "")),
-        fence=_number(general.get("fence", "0 ")),
-    )
-
-
-def _number(fence: str) -> int | None:
-    """Return the number in the text of a fence; None where it holds no number."""
-    number = fence.partition(" ")[0]
-    plain = number.isascii() and number.isdigit() and len(number) <= LONGEST_NUMBER
-    return int(number) if plain else None
-
-
-def _activations(
-    records: Mapping[str, Mapping[str, str]], instance: str
-) -> tuple[Activation, ...]:
-    """Return the records of this machine, the newest first, without damaged ones."""
-    # A golden image, or a copy of a machine, brings the records of another machine.
-    known = (read(number, lines) for number, lines in records.items())
-    mine = [each for each in known if each and each.instance in {"", instance}]
-    return tuple(sorted(mine, key=lambda each: -each.generation))
-
-
-def _module_state(
-    facts: Mapping[str, str],
-    folder: str,
-    releases: Mapping[str, tuple[str, ...]],
-    activations: tuple[Activation, ...],
-    elsewhere: tuple[str, ...],
-) -> ModuleState:
-    # Only a link straight into the module's own folder leads to a release of it.
-    link = facts.get("link", "")
-    head, _, tail = link.rpartition("/")
-    return ModuleState(
-        kind=facts.get("target", "absent"),
-        link=link,
-        live=tail if head == folder else "",
-        dangling="dangling" in facts,
-        fingerprint=facts.get("fingerprint", ""),
-        unwritable=facts.get("unwritable", ""),
-        releases=frozenset(releases),
-        scripts=releases,
-        activations=activations,
-        aside="aside" in facts,
-        elsewhere=elsewhere,
-    )

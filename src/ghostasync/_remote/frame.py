@@ -8,9 +8,16 @@ closing one, which has the exit status.
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
+from .answers import status
+
 __all__ = ["Frame"]
+
+_LINE: Final = 16
+"""Bytes that the rest of a closing line, a status, has at the very most."""
 
 
 @attrs.define
@@ -18,18 +25,19 @@ class Frame:
     """
     A parser of framed output, fed in pieces of any size.
 
-    *begun* is whether the opening line was seen, *status* the script's exit status once
-    the closing line was.
+    *begun* is whether the opening line was seen, *ended* whether the closing line was;
+    *status* is the script's exit status then, None where that line has none.
     """
 
     nonce: str
     begun: bool = False
+    ended: bool = False
     status: int | None = None
     _held: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return the output that is certain by now; the rest of *data* is held back."""
-        if self.status is not None:
+        if self.ended:
             return b""
         self._held += data
         if not self.begun and not self._skip_preamble():
@@ -40,8 +48,8 @@ class Frame:
             return self._split_off(self._safe(closing))
         # The status itself may come in pieces: only a whole line counts.
         line, newline, _ = self._held[at + len(closing) :].partition(b"\n")
-        if newline:
-            self.status = int(line)
+        if newline or len(line) > _LINE:
+            self.ended, self.status = True, status(line)
         return self._split_off(at)
 
     def _skip_preamble(self) -> bool:

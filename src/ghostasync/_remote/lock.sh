@@ -167,6 +167,7 @@ until [ -z "$(in_the_way)" ]; do
 done
 # Nobody on the list is left, or only those that go on beside any run.
 [ "$(scripts)" ] || : >scripts
-echo "locked $self $began$taken"
+# The frame holds a newline back that may begin its closing line: hence the empty line.
+printf 'locked %s\n\n' "$self $began$taken"
 # A beat that cannot be written, on a disk that is full by now, must not cost the lock.
 while read -r _; do date +%s 1<>beat || :; done

@@ -24,6 +24,7 @@ import anyio
 import attrs
 
 from .. import events as e
+from .._local.logs import CappedLog
 from .._local.paths import build_log, host_log
 from ..errors import StoreError
 from ..history._leftovers import claim, hand_in_files, mark
@@ -92,6 +93,7 @@ class Recording:
     broken: bool = False
     incomplete: str = ""
     seq: int = 0
+    _logs: dict[str, CappedLog] = attrs.field(factory=dict)
     _claim: int | None = None
     _first: anyio.Event | None = None
 
@@ -190,11 +192,10 @@ class Recording:
 
     def write(self, host: str, data: bytes) -> None:
         """Append to the log of *host*; never raises."""
-        # Opened anew each time: a file that stays open for each host of a large fleet
-        # would meet the limit of open files.
+        if host not in self._logs:
+            self._logs[host] = CappedLog(self.host_log(host))
         try:
-            with self.host_log(host).open("ab", buffering=0) as file:
-                file.write(data)
+            self._logs[host].write(data)
         except OSError as exc:
             path = self.host_log(host)
             self.incomplete = self.incomplete or f"{path}: {exc.strerror}"

@@ -153,5 +153,5 @@ def _load(run: str, data: bytes) -> Processes:
             str(group): tuple(map(str, names))
             for group, names in json.loads(data).items()
         }
-    except (ValueError, AttributeError, TypeError) as exc:
+    except (ValueError, AttributeError, TypeError, RecursionError) as exc:
         raise PlanError(f"run {run}: {RECORD} is damaged: {exc}") from exc

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import logging
 import os
 import resource
 import signal
@@ -31,9 +32,9 @@ from cyclopts import (
 
 from ..errors import BuildError, Frozen, GhostasyncError, NothingToResume, PlanError
 from ..model import ExitStatus
-from ..views.text import last_lines, plain
+from ..views.text import last_lines
 from ._exits import Interrupted
-from ._sink import show
+from ._sink import Errors, show
 
 __all__ = ["COMMANDS", "execute", "main"]
 
@@ -196,7 +197,7 @@ def _version() -> str:
 
 
 def _say(lines: Sequence[str], status: int) -> int:
-    show((f"ghostasync: {plain(line)}" for line in lines), sys.stderr)
+    show((f"ghostasync: {line}" for line in lines), sys.stderr)
     return status
 
 
@@ -209,6 +210,8 @@ def _prepare() -> None:
     with contextlib.suppress(OSError, ValueError):
         if soft != resource.RLIM_INFINITY:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Errors())
     # A handler that does nothing ignores SIGHUP in this process only: programs that it
     # starts get the default again. Where nohup has SIGHUP ignored already, so it stays.
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:

@@ -57,5 +57,5 @@ def boot_script(
             if user_data
             else api.boot_script(options.plan(), wait=wait, **told)
         )
-    show(text.splitlines(), sys.stdout)
+    show(text.split("\n")[:-1], sys.stdout, exact=True)
     return 0

@@ -70,7 +70,7 @@ class FrontEnd:
             self._sink.write(journal.line(record) + "\n")
         elif self.output == "lines":
             for line in self._writer.tell(record, self.board):
-                self._sink.write(line + "\n")
+                self._sink.tell(line)
 
     async def tick(self) -> None:
         """Redraw now and then, so that clocks run while nothing happens."""
@@ -83,7 +83,7 @@ class FrontEnd:
         if self._screen:
             self.board.warnings.append(text)
         elif self.output == "lines":
-            self._sink.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            self._sink.tell(f"{time.strftime('%H:%M:%S')} {text}")
 
 
 def can_draw(stream: TextIO) -> bool:

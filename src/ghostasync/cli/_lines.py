@@ -62,6 +62,13 @@ class LineWriter:
             word = "done" if board.executes or board.swaps else "live"
             texts = texts or _packaging(event) or _waves(event, word) or _gates(event)
             texts = texts or _rollout(event)
+            if isinstance(event, e.Judged):
+                # The run does without hosts of which it was not certain before.
+                texts += [
+                    f"FAILED {row.name}: {row.failure.reason}"
+                    for row in board.failed
+                    if row.failure and row.failure.locked
+                ]
             if isinstance(event, e.Finished) and (
                 halted := board.tallies[State.HALTED]
             ):
@@ -72,7 +79,7 @@ class LineWriter:
         names = max(map(len, (*board.hosts, *board.modules, "run")))
         at = time.strftime("%H:%M:%S", time.localtime(record.at))
         for line in texts:
-            yield f"{at} {plain(subject):{min(_WIDEST, names)}}  {plain(line)}"
+            yield f"{at} {plain(subject):{min(_WIDEST, names)}}  {line}"
 
     def _output(self, event: e.BuildOutput) -> list[str]:
         """Return the whole lines of a tail that were not in the last one."""

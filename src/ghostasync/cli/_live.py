@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
 from typing import Final
 
-from rich.console import Console, Group
+import attrs
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 
 from ..views.board import Board
+from ..views.text import plain
 from ._bars import ASCII, UNICODE
 from ._sink import Sink
 from ._view import lines
@@ -59,10 +63,25 @@ class Screen:
     def _frame(self) -> Group:
         width, height = self._console.size
         return Group(
-            *lines(self._board, time.time(), width, height, self._glyphs),
+            *map(_Plain, lines(self._board, time.time(), width, height, self._glyphs)),
         )
 
     def _pass_on(self) -> None:
         self._sink.write(self._file.getvalue())
         self._file.seek(0)
         self._file.truncate()
+
+
+@attrs.frozen
+class _Plain:
+    """What is drawn, its texts made plain; the breaks between lines are rich's own."""
+
+    drawn: RenderableType
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[Segment]:
+        for segment in console.render(self.drawn, options):
+            text, style, control = segment
+            ours = control is not None or text == "\n" or text.isprintable()
+            yield segment if ours else Segment(plain(text), style)

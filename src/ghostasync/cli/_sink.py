@@ -1,14 +1,22 @@
-"""Standard output that holds up no run: not when it is slow, not when it is gone."""
+"""
+Standard output that holds up no run: not when it is slow, not when it is gone.
+
+All text of others that comes to people passes :func:`show`, :meth:`Sink.tell` or
+:class:`Errors`, which make it plain.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Iterable
 from typing import Self, TextIO
 
-__all__ = ["Sink", "show"]
+from ..views.text import plain
+
+__all__ = ["Errors", "Sink", "show"]
 
 
 class Sink:
@@ -31,6 +39,10 @@ class Sink:
         """Have *text* written soon. Never blocks, never raises."""
         if not self.lost:
             self._texts.put(text)
+
+    def tell(self, line: str) -> None:
+        """Have *line*, made plain, written soon; as :meth:`write` does."""
+        self.write(plain(line) + "\n")
 
     @property
     def busy(self) -> bool:
@@ -59,11 +71,24 @@ class Sink:
                 self.lost = True
 
 
-def show(lines: Iterable[str], stream: TextIO) -> None:
-    """Print *lines*; a reader that has gone is no failure of the command."""
+class Errors(logging.Formatter):
+    """The form of what libraries log: no text of others in it is obeyed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of *record*, each made plain."""
+        return "\n".join(map(plain, super().format(record).split("\n")))
+
+
+def show(lines: Iterable[str], stream: TextIO, *, exact: bool = False) -> None:
+    """
+    Print *lines*, made plain unless they are to be *exact*.
+
+    A reader that has gone is no failure of the command.
+    """
     with contextlib.suppress(OSError):
         for line in lines:
-            print(_writable(line, stream), file=stream)
+            text = line if exact else plain(line)
+            print(_writable(text, stream), file=stream)
         stream.flush()
 
 

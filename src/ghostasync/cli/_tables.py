@@ -99,15 +99,15 @@ def preview(answer: Preview) -> Iterator[str]:
     for host, text in answer.obstacles.items():
         folded[text].append(host)
     for text, hosts in folded.items():
-        yield plain(f"{fold_hosts(hosts)}: {text}")
+        yield f"{fold_hosts(hosts)}: {text}"
     yield from _waves(answer.waves)
     for warning in answer.warnings:
-        yield plain(f"warning: {warning}")
+        yield f"warning: {warning}"
     total = plural(sum(map(len, answer.waves)), "host")
     ends = answer.stops or f"{total}; stops at failure number {answer.allowed + 1}"
     yield f"{ends}; nothing was changed"
     if answer.held:
-        yield plain(answer.held)
+        yield answer.held
 
 
 def _built(stored: str, *, again: bool) -> str:
@@ -126,7 +126,7 @@ def _steps(answer: Preview, module: str) -> Iterator[str]:
     known = {each.old: each for each in answer.commits.get(module, ())}
     for step, hosts in groups.items():
         where = short_hosts(hosts, _HOSTS)
-        yield plain(f"  {where}: now {step.live or 'nothing'}; {_fate(step)}")
+        yield f"  {where}: now {step.live or 'nothing'}; {_fate(step)}"
         if each := known.get(step.commit):
             yield from _between(each)
 
@@ -213,7 +213,7 @@ def releases(answer: BackPreview, now: float) -> Iterator[str]:
     *now* is in POSIX seconds.
     """
     for module, known in answer.releases.items():
-        yield plain(module)
+        yield module
         left = {serves.get(module) for serves in answer.serves.values()}
         goals = {to.get(module) for to in answer.to.values()}
         commits = Counter(each.commit[:7] for each in known)
@@ -253,7 +253,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def ways(answer: BackPreview) -> Iterator[str]:
     """Say where a rollback would take hosts, those alike in one line."""
     if answer.run:
-        yield plain(f"undoes run {answer.run}")
+        yield f"undoes run {answer.run}"
     groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for host, modules in answer.to.items():
         for module, release in modules.items():
@@ -265,12 +265,12 @@ def ways(answer: BackPreview) -> Iterator[str]:
         told = f"{module}: {way}, on {short_hosts(hosts, _WIDTH)}"
         # Releases that were named are gone to from whatever serves.
         silent = ", no answer yet" * (now == "?" and bool(answer.run))
-        yield plain(f"{told}{silent}")
+        yield f"{told}{silent}"
     if answer.manifest:
         lines = ", ".join(sorted(answer.manifest))
-        yield plain(f"MANIFEST goes back first: {lines}")
+        yield f"MANIFEST goes back first: {lines}"
     for warning in answer.warnings:
-        yield plain(f"warning: {warning}")
+        yield f"warning: {warning}"
 
 
 def back_json(answer: BackPreview) -> str:
@@ -288,7 +288,7 @@ def findings(answer: Sequence[Finding]) -> Iterator[str]:
     for (module, text, warning), hosts in folded.items():
         where = [fold_hosts(filter(None, hosts)), module]
         words = f"warning: {text}" if warning else text
-        yield plain(": ".join([*filter(None, where), words]))
+        yield ": ".join([*filter(None, where), words])
 
 
 def findings_json(answer: Iterable[Finding]) -> Iterator[str]:
@@ -326,7 +326,7 @@ def overview(answer: Overview) -> Iterator[str]:
         first = key if key != seen[0] else ""
         second = name if (key, name) != seen else ""
         cells = f"{first:8}{second:{width}}  " if name else f"{first:8}"
-        yield plain(f"{cells}{text}")
+        yield f"{cells}{text}"
         seen = key, name
     yield ""
     if answer.findings:
@@ -395,7 +395,7 @@ def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]
         by_plan = f"{fleet.active_color}, by app.active_color"
         text = fleet.active.text if fleet.active else by_plan
         if fleet.active_color:
-            yield plain(f"active      {text}")
+            yield f"active      {text}"
     for module, release in fleet.expected.items():
         yield f"expected    {module}: {release}"
     groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -405,7 +405,7 @@ def status(fleet: FleetStatus, command: TypedCommand = COMMAND) -> Iterator[str]
     yield from _hosts(groups)
     if fleet.frozen:
         yield ""
-        yield plain(fleet.frozen)
+        yield fleet.frozen
     if fleet.other is not None:
         yield ""
         yield from _other_store(fleet, fleet.other)
@@ -453,8 +453,8 @@ def _other_store(fleet: FleetStatus, other: OtherStore) -> Iterator[str]:
         hosts, serve = "all hosts", "serve"
     by = " ".join(filter(None, (f"by {other.actor}" * bool(other.actor), other.at)))
     head = f"run {other.run} {by} brought what {hosts} {serve}"
-    yield plain(f"{head}, from another store;")
-    yield plain(f"  this one does not know it: {other.url}")
+    yield f"{head}, from another store;"
+    yield f"  this one does not know it: {other.url}"
 
 
 def _hosts(groups: Mapping[tuple[str, str, str], Sequence[str]]) -> Iterator[str]:
@@ -467,7 +467,7 @@ def _hosts(groups: Mapping[tuple[str, str, str], Sequence[str]]) -> Iterator[str
     for key in sorted(folded, key=lambda key: order.index(key[0])):
         state, live, text = key
         words = "; ".join(filter(None, (live, text)))
-        yield plain(f"{state:12}{folded[key]:{width}}  {words}").rstrip()
+        yield f"{state:12}{folded[key]:{width}}  {words}".rstrip()
 
 
 def _more(host: HostStatus) -> str:
@@ -479,26 +479,26 @@ def _more(host: HostStatus) -> str:
 def _open_run(fleet: FleetStatus, run: OpenRun, command: TypedCommand) -> Iterator[str]:
     """Say that a run goes on, or where it was killed, and what to type then."""
     if run.holder:
-        yield plain(f"{run.holder} is going on")
+        yield f"{run.holder} is going on"
         return
     by = f" by {run.actor}" if run.actor else ""
     head = f"run {run.id}, {run.action}{by}, was killed"
     resume = command.other("resume")
     if run.going_back:
-        yield plain(f"{head} on its way back")
+        yield f"{head} on its way back"
         yield from _who_serves(fleet, run)
         yield f"  take it back:    {resume}"
         return
     if run.committed:
-        yield plain(f"{head} once MANIFEST had moved; what comes after that is left")
+        yield f"{head} once MANIFEST had moved; what comes after that is left"
     elif run.moved:
-        yield plain(f"{head} while it switched")
+        yield f"{head} while it switched"
         yield from _who_serves(fleet, run)
     else:
-        yield plain(f"{head} before a link had moved")
+        yield f"{head} before a link had moved"
     for module, host in run.migrating.items():
         text = f"before_switch of {module} began on {host}, and may be at work"
-        yield plain(f"  migrates:        {text}")
+        yield f"  migrates:        {text}"
     yield f"  finish it:       {resume}"
     yield f"  or put it back:  {command.other('resume --revert')}"
 
@@ -514,7 +514,7 @@ def _who_serves(fleet: FleetStatus, run: OpenRun) -> Iterator[str]:
     words = [f"new on {short_hosts(new, _WIDTH)}"] * bool(new)
     words += [f"old on {short_hosts(old, _WIDTH)}"] * bool(old)
     if words and run.releases:
-        yield plain(f"  serves now:      {', '.join(words)}")
+        yield f"  serves now:      {', '.join(words)}"
 
 
 def status_json(fleet: FleetStatus) -> str:
@@ -570,7 +570,7 @@ def history(entries: Sequence[HistoryEntry], now: float) -> Iterator[str]:
         for entry in entries
     ]
     for entry, line in zip(entries, _aligned(rows), strict=True):
-        yield plain(line).rstrip()
+        yield line.rstrip()
         if entry.actor:
             yield _cut(f"    by {entry.actor}")
         for module in entry.modules:
@@ -579,7 +579,7 @@ def history(entries: Sequence[HistoryEntry], now: float) -> Iterator[str]:
             words = " ".join(filter(None, told[: 2 if told[1] else 3]))
             yield _cut(f"    {words}  {entry.subjects.get(module, '')}".rstrip())
         if entry.reason:
-            yield plain(f"    why: {entry.reason}")
+            yield f"    why: {entry.reason}"
 
 
 def history_json(entries: Iterable[HistoryEntry]) -> Iterator[str]:
@@ -615,8 +615,8 @@ def logs(answer: Sequence[Log]) -> Iterator[str]:
         folded[log.module, log.text].append(log.host)
     for (module, text), hosts in folded.items():
         where = f"{module or short_hosts(hosts, _WIDTH)} | " if len(folded) > 1 else ""
-        for line in text.decode(errors="replace").splitlines():
-            yield f"{where}{plain(line)}"
+        for line in _lines(text):
+            yield f"{where}{line}"
 
 
 def outputs(answer: Iterable[Log]) -> Iterator[str]:
@@ -630,12 +630,18 @@ def outputs(answer: Iterable[Log]) -> Iterator[str]:
         printed = _PRINTED.search(log.text)
         folded[printed[1] if printed else b""].append(log.host)
     for text, hosts in folded.items():
-        lines = [plain(line) for line in text.decode(errors="replace").splitlines()]
+        lines = _lines(text)
         if len(lines) == 1:
             yield f"{fold_hosts(hosts)}: {lines[0]}"
         elif lines:
             yield f"{fold_hosts(hosts)}:"
             yield from (f"  {line}" for line in lines)
+
+
+def _lines(text: bytes) -> list[str]:
+    """Return the lines of a log; other signs than a newline begin none."""
+    lines = text.decode(errors="replace").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def logs_json(answer: Iterable[Log]) -> Iterator[str]:
@@ -646,4 +652,5 @@ def logs_json(answer: Iterable[Log]) -> Iterator[str]:
 
 
 def _json(**values: object) -> str:
-    return json.dumps({"v": 1, **values}, separators=(",", ":"))
+    text = json.dumps({"v": 1, **values}, separators=(",", ":"))
+    return text.replace("\x7f", "\\u007f")  # the one control that JSON leaves

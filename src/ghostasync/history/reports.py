@@ -121,5 +121,5 @@ def _rows(report: bytes) -> dict[str, dict[str, str]]:
             name: {"state": str(host["state"]), "stage": str(host.get("stage") or "")}
             for name, host in hosts.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # a damaged report hides no host of other runs

@@ -281,5 +281,5 @@ def load(
     """
     try:
         return _CONVERTER.structure(json.loads(data), kind)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise StoreError(f"{name} is damaged; {cure}") from None

@@ -16,6 +16,7 @@ import attrs
 
 from .._engine.host import HostRun
 from .._engine.look import ask_each
+from .._engine.records import implausible, why_implausible
 from .._engine.spec import ModuleToDeploy, RunSpec
 from .._engine.stages.check import (
     cannot_start,
@@ -30,8 +31,9 @@ from .._engine.stages.check import (
 from .._engine.stages.connect import connect
 from .._engine.stages.upload import crowded, no_room
 from .._planning.basis import require_signing, require_writable
+from .._remote import answers
 from .._remote.call import query
-from .._remote.facts import Facts, Trial, parse_trial
+from .._remote.facts import Facts, Trial
 from ..errors import HostError, PlanError, StoreError
 from ..protocols import Channel, Transport
 from ..sources.directory import Directory
@@ -207,7 +209,13 @@ async def look_at_hosts(
             seen.add("no answer in time (rollout.deadlines.connect, check)")
         return seen
 
-    return await ask_each(spec, transport, look)
+    looks = await ask_each(spec, transport, look)
+    answered = {each.ctx.name: each.facts for each in looks if each.facts}
+    high = implausible(answered, [line.generation for line in spec.manifest])
+    for each in looks:
+        if each.ctx.name in high:
+            each.add(why_implausible(each.ctx.known, each.ctx.paths))
+    return looks
 
 
 async def _coming(spec: RunSpec, chosen: ModuleToDeploy) -> Coming:
@@ -288,18 +296,19 @@ async def _try(ctx: HostRun, first_lines: FirstLines) -> Trial:
         channel.write_eof()
 
     path = ctx.run.plan.app.env_vars.get("PATH", "")
-    text = await query(
+    trial = await query(
         ctx.session,
         "try",
         ctx.paths.app_dir,
         path,
         *words,
+        read=answers.trial,
         sudo=ctx.sudo,
         feed=ask_besides,
     )
     if failed:
         raise failed[0]
-    return parse_trial(text)
+    return trial
 
 
 def _warnings(ctx: HostRun, trial: Trial) -> Iterator[str]:

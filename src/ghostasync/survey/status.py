@@ -9,7 +9,6 @@ releases came later, and so whether a host would go forward or back.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections import defaultdict
@@ -22,6 +21,7 @@ import attrs
 from .._engine.look import looked_at
 from .._engine.spec import RunSpec
 from .._planning.unfinished import Seen, strange_run, unfinished_run
+from .._remote.answers import run_of
 from .._remote.facts import Facts, ModuleState
 from ..errors import HostError, StoreError
 from ..history.past_run import PastRun
@@ -33,9 +33,6 @@ T = TypeVar("T")
 
 _RECORDS: Final = 20
 """Activation records that each host is asked for; what matters is among the last."""
-
-_HOLDER: Final = re.compile(r"run (\S+) ")
-"""Beginning of a run's text about itself; see ``RunSpec.holder``."""
 
 __all__ = [
     "Ahead",
@@ -316,8 +313,8 @@ def _open_run(killed: PastRun | None, holder: str) -> OpenRun | None:
     """Return the run that goes on, else the one that was killed."""
     # A resumption holds hosts under its own id, and counts as one with the killed run:
     # its journal then says more than its text does.
-    if found := _HOLDER.match(holder):
-        run = OpenRun(found[1], holder=holder)
+    if name := run_of(holder):
+        run = OpenRun(name, holder=holder)
         if killed is None or run.id not in killed.ids:
             return run
     elif killed is None:

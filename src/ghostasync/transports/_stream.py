@@ -21,8 +21,15 @@ from ._resolve import Address
 
 __all__ = ["Carrier", "Peer", "Stream", "dial", "spawn"]
 
-GREETING_LIMIT: Final = 65536
-"""Bytes a server may send before its version line; RFC 4253 sets no limit."""
+EARLY_LIMIT: Final = 65536
+"""
+Bytes a server may send before its connection has its turn; RFC 4253 sets no limit.
+
+After its version line a server sends one packet, of some 2 kB, and waits for an answer.
+"""
+
+_EARLY_SHOWN: Final = 200
+"""Bytes of what came early that are shown to people."""
 
 
 class Carrier(Protocol):
@@ -84,8 +91,8 @@ class Stream(asyncio.Protocol, asyncio.Transport):
 
     @property
     def early(self) -> str:
-        """The server's words before its version line, for people."""
-        return self._early[:200].decode(errors="replace").strip()
+        """The server's words before its version line, in one line for people."""
+        return " ".join(self._early[:_EARLY_SHOWN].decode(errors="replace").split())
 
     # --- The carrier's side --------------------------------------------------------
 
@@ -98,11 +105,15 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         if self._peer is not None:
             self._peer.data_received(data)
             return
-        self._early += data
+        if self.lost:
+            return
+        self._early += data[: EARLY_LIMIT + 1]
         if self._early.startswith(b"SSH-") or b"\nSSH-" in self._early:
             self._spoke = True
             self._greeted.set()
-        elif len(self._early) > GREETING_LIMIT:
+        # Whether it has greeted or not: others may wait for their turn before it.
+        if len(self._early) > EARLY_LIMIT:
+            del self._early[_EARLY_SHOWN:]
             self.abort()
 
     def eof_received(self) -> None:

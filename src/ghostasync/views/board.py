@@ -366,6 +366,8 @@ class Board(RunState[HostRow]):
             case e.Progressed():
                 self.nbytes, self._sending = event.nbytes, event.sent
                 self._sample()
+            case e.Judged():
+                self._fail_held()
             case e.WaveStarted():
                 self.soaking = False
             case e.WaveFinished():

@@ -20,17 +20,24 @@ __all__ = [
 _ESCAPES: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
 )
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def plain(text: str) -> str:
     """
-    Take out what would move the cursor, change colors or cannot be encoded.
+    Return *text* as one line that shows all that it does to who reads it.
 
-    Scripts and hosts write anything; a terminal must not obey them.
+    Scripts, hosts and commit messages hold anything. A terminal must not obey them, and
+    no text may begin a line of its own, turn the direction of one, or hide a part of
+    it: what has no shape (controls, marks of direction, what has no width) is left out,
+    and what parts words or lines is a blank.
     """
+    if text.isprintable():
+        return text
     # Whole escapes go first: without its first byte the rest of one would be text.
-    return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs(4)
+    text = _ESCAPES.sub("", text).rstrip("\r\n").expandtabs(4)
+    return "".join(
+        sign if sign.isprintable() else " " * sign.isspace() for sign in text
+    )
 
 
 def last_lines(text: str, count: int, longest: int | None = None) -> list[str]:

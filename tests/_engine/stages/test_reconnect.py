@@ -187,7 +187,9 @@ async def test_what_was_lost_on_the_way_there_does_not_count_on_the_way_back(
 ) -> None:
     there, back = dies("receive", "h2", times=3), dies("post_deploy", "h2")
     broken = fails("post_deploy", "h3")
-    hosts = FakeHosts(links=dict.fromkeys(HOSTS, "/ghost/shop/prod/web/site/1_site_0"))
+    hosts = FakeHosts(
+        links=dict.fromkeys(HOSTS, "/ghost/shop/prod/web/site/1_site_0000000")
+    )
 
     def breaks(call: Call) -> Answer | None:
         there(call)

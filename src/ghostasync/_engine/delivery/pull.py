@@ -15,7 +15,7 @@ import attrs
 
 from ..._build.release import Release
 from ..._local.scripts import Tail
-from ..._remote.call import Feed, call, query
+from ..._remote.call import Feed, call
 from ...errors import Refused, RemoteError, StoreError
 from ...protocols import AddressedPackages, Channel
 from ..host import HostRun
@@ -77,7 +77,7 @@ async def why_it_cannot(ctx: HostRun) -> str:
     seconds = str(_TRIAL_SECONDS)
     try:
         url = await _packages(ctx).address(None, ctx.run.deadlines.check)
-        await query(ctx.session, "fetchable", seconds, sudo=ctx.sudo, feed=_line(url))
+        await call(ctx.session, "fetchable", seconds, sudo=ctx.sudo, feed=_line(url))
     except RemoteError as exc:
         return exc.tail.strip().rpartition("\n")[2] or str(exc)
     except StoreError as exc:

@@ -14,6 +14,7 @@ import attrs
 
 from ..._build.release import Release
 from ..._local.scripts import Tail
+from ..._remote.answers import warnings
 from ..._remote.call import call
 from ...errors import DeadlinePassed, PackageError, Refused
 from ...protocols import Channel
@@ -90,6 +91,5 @@ def owner_of(ctx: HostRun, release: Release) -> str:
 def tell_warnings(ctx: HostRun, said: str) -> None:
     """Pass on what a script of ours has warned of, and keep the rest in the log."""
     ctx.run.logs.write(ctx.name, said.encode(errors="surrogateescape"))
-    for line in said.split("\n"):
-        if line.startswith("warning: "):
-            ctx.warn(line.removeprefix("warning: "))
+    for warning in warnings(said):
+        ctx.warn(warning)

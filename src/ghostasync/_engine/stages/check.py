@@ -13,15 +13,16 @@ One file, though long: all that a host may be refused for.
 from __future__ import annotations
 
 import contextlib
-import re
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import anyio
 
 from ... import events as e
-from ..._remote.call import hold, query
-from ..._remote.facts import Facts, ModuleState, Trial, parse_facts, reason
+from ..._remote import answers
+from ..._remote.call import call, hold, query
+from ..._remote.facts import Facts, ModuleState, Trial
 from ...errors import HostError, LockHeld, Refused, RemoteError, StillRunning
 from ...model import Module
 from ..delivery.pull import why_it_cannot
@@ -52,19 +53,11 @@ _ASK_EVERY: Final = 1.0
 _PATIENCE: Final = 10
 """Seconds that a script of a run which is gone has to end; ``run.sh`` takes up to 6."""
 
-_OUTLIVED: Final = re.compile(
-    r"([^/\s]+)/\.ghost/[^/\s]+/before_switch\.sh \S+@(\S+) +\(pid (\d+)\)"
-)
-"""The line of ``lock.sh`` about a before_switch that has outlived its run."""
-
 _HELD: Final = 75
 """The exit status of ``lock.sh`` where another run holds the lock."""
 
 _RUNNING: Final = 76
 """The exit status of ``lock.sh`` where a script of another run has not ended."""
-
-_RUN: Final = re.compile(r"run (\S+) ")
-"""The beginning of the line that a lock is held under; ids sort by time."""
 
 _LOCK_BYTES = 64 << 10
 _LOCK_INODES = 8
@@ -194,7 +187,7 @@ async def take_lock(ctx: HostRun) -> None:
             return await _ask_for_lock(ctx)
         except LockHeld as exc:
             _refuse_twin(ctx, exc)
-            younger = (run := _RUN.match(exc.holder)) and run[1] > ctx.run.id
+            younger = answers.run_of(exc.holder) > ctx.run.id
             left = until - anyio.current_time()
             if not younger or left <= 0:
                 raise
@@ -240,20 +233,18 @@ async def _ask_for_lock(ctx: HostRun) -> None:
         goes_back,
     )
     try:
-        ctx.attempt.lock, answer = await hold(
-            ctx.session, "lock", app_dir, *args, sudo=ctx.sudo
+        ctx.attempt.lock, locked = await hold(
+            ctx.session, "lock", app_dir, *args, read=answers.locked, sudo=ctx.sudo
         )
         ctx.attempt.had_lock = True
         # The process that holds the lock goes into the fence of every later script: one
         # that an earlier, dead session of this run had sent must not begin late.
-        locked = re.match(r"locked (\d+ \d+)", answer)
-        ctx.session.process = locked[1] if locked else ""
-        if whose := answer.partition("taken over ")[2]:
-            ctx.warn(f"the lock was taken over {whose}")
+        ctx.session.process = locked.process
+        if locked.taken_from:
+            ctx.warn(f"the lock was taken over from {locked.taken_from}")
     except RemoteError as exc:
         if exc.status == _HELD:
-            # The holder is the last line; an rc file may have printed others before it.
-            raise LockHeld(ctx.name, exc.tail.strip().rpartition("\n")[2]) from exc
+            raise LockHeld(ctx.name, answers.holder(exc.tail)) from exc
         if exc.status == _RUNNING:
             raise _still_running(ctx, exc.tail.strip()) from exc
         raise Refused(ctx.name, await _why_unusable(ctx, exc)) from exc
@@ -261,10 +252,11 @@ async def _ask_for_lock(ctx: HostRun) -> None:
 
 def _still_running(ctx: HostRun, what: str) -> StillRunning:
     """Return the error for the scripts of another run that have not ended."""
-    if found := _OUTLIVED.search(what):
-        module, run, pid = found.groups()
-        text = f"before_switch of {module}, which run {run} began, has not ended"
-        return StillRunning(ctx.name, f"{text} (pid {pid})", lasting=True)
+    if script := answers.outlived(what):
+        text = f"before_switch of {script.module}, which run {script.run} began, has"
+        return StillRunning(
+            ctx.name, f"{text} not ended (pid {script.pid})", lasting=True
+        )
     text = f"another script has not ended: {what}; wait for it, or end it there"
     return StillRunning(ctx.name, text)
 
@@ -281,7 +273,7 @@ async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:
             return whose
         if full := no_room_at_all(ctx, facts):
             return full
-    return _unusable(ctx, reason(exc.tail) or str(exc))
+    return _unusable(ctx, answers.reason(exc.tail) or str(exc))
 
 
 def _unusable(ctx: HostRun, error: str) -> str:
@@ -307,10 +299,14 @@ async def inspect(ctx: HostRun) -> Facts:
     """Return the facts that the host tells now; changes nothing that lasts."""
     folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
-    general = ctx.paths.app_dir, " ".join(ctx.run.plan.layout.trusted)
-    records = str(ctx.run.records)
-    text = await query(ctx.session, "check", *general, records, *args, sudo=ctx.sudo)
-    return parse_facts(text, {folder: m.name for folder, m in folders.items()})
+    names = {folder: module.name for folder, module in folders.items()}
+    trusted, records = " ".join(ctx.run.plan.layout.trusted), str(ctx.run.records)
+    return await query(
+        ctx.session,
+        *("check", ctx.paths.app_dir, trusted, records, *args),
+        read=functools.partial(answers.facts, modules=names),
+        sudo=ctx.sudo,
+    )
 
 
 def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
@@ -458,7 +454,7 @@ async def rights(ctx: HostRun) -> list[str]:
 
 async def _run_as_finding(ctx: HostRun, user: str, module: str) -> str:
     try:
-        await query(ctx.session, "change_user", user, "exit 0", sudo=ctx.sudo)
+        await call(ctx.session, "change_user", user, "exit 0", sudo=ctx.sudo)
     except RemoteError as exc:
         why = exc.tail.strip() or str(exc)
     else:

@@ -11,9 +11,16 @@ from __future__ import annotations
 import anyio
 
 from ... import events as e
+from ..._remote import answers
 from ..._remote.call import query
-from ..._remote.facts import parse_identity
-from ...errors import ConnectionDied, DeadlinePassed, Refused, RemoteError
+from ..._remote.facts import Identity
+from ...errors import (
+    BadAnswer,
+    ConnectionDied,
+    DeadlinePassed,
+    Refused,
+    RemoteError,
+)
 from ..host import HostRun
 
 __all__ = ["connect"]
@@ -34,11 +41,11 @@ async def connect(ctx: HostRun) -> e.Connected:
     # PAM and logind it may take 25 to 120 s after the login was accepted.
     try:
         with anyio.fail_after(seconds):
-            ctx.attempt.identity = parse_identity(await _ask(ctx))
+            ctx.attempt.identity = await _ask(ctx)
     except TimeoutError:
         what = "the login was accepted, but its first command was"
         raise DeadlinePassed(ctx.name, "connect", seconds, what=what) from None
-    except (ConnectionDied, RemoteError, LookupError) as exc:
+    except (ConnectionDied, RemoteError, BadAnswer) as exc:
         raise Refused(
             ctx.name,
             f"the login does not run commands ({exc}); it needs a shell, and no "
@@ -52,15 +59,15 @@ async def connect(ctx: HostRun) -> e.Connected:
     return e.Connected(ctx.name, seconds=seconds, key=ctx.session.key)
 
 
-async def _ask(ctx: HostRun) -> str:
+async def _ask(ctx: HostRun) -> Identity:
     """Ask the host for the login's identity, on a second connection if one dies."""
     args = (ctx.sudo,) if ctx.sudo else ()
     try:
-        return await query(ctx.session, "probe", *args)
+        return await query(ctx.session, "probe", *args, read=answers.identity)
     except ConnectionDied:
         ctx.disconnect()
     await ctx.session.open()
-    return await query(ctx.session, "probe", *args)
+    return await query(ctx.session, "probe", *args, read=answers.identity)
 
 
 def _cure(complaint: str, login: str, user: str) -> str:

@@ -9,7 +9,7 @@ import anyio
 import attrs
 
 from ... import events as e
-from ..._remote.call import query
+from ..._remote.call import call
 from ...errors import ConnectionDied, DeadlinePassed, HostError, LockHeld
 from ...model import Action, Host
 from ...model import State as S  # noqa: N817  as in the table
@@ -85,7 +85,7 @@ async def _require_lock(ctx: HostRun) -> None:
         LockHeld: Another run has taken the host over.
         ConnectionDied: The host does not answer, so nobody knows.
     """
-    await query(ctx.session, "assert_lock", sudo=ctx.sudo)
+    await call(ctx.session, "assert_lock", sudo=ctx.sudo)
 
 
 async def _ask(

@@ -10,10 +10,13 @@ that is out of reach is called again and again; scripts come after, with their o
 
 from __future__ import annotations
 
+import functools
+
 import anyio
 import attrs
 
 from ... import events as e
+from ..._remote import answers
 from ..._remote.call import query
 from ...errors import (
     ConnectionDied,
@@ -22,9 +25,9 @@ from ...errors import (
     StillRunning,
     Unreachable,
 )
-from ...model import Action, Verify
+from ...model import Action
 from ..host import HostRun, Move
-from ..scripts import ScriptCall, healthy, learn_secrets, read_health, run_script
+from ..scripts import ScriptCall, healthy, learn_secrets, run_script
 from .check import take_lock
 from .confirm import disarm, disarm_to_go_back
 from .drain import drain_to_go_back, put_back
@@ -33,22 +36,6 @@ __all__ = ["rollback"]
 
 _PAUSE = 1.0
 """Seconds between two tries to reach a host whose connection died."""
-
-
-@attrs.frozen
-class _Restored:
-    """
-    One link that is where it was before *move*, and the release that serves again.
-
-    *moved* is whether this try moved it. *post_deploy* is whether that release has one,
-    *run_as* its user, *health* how the release proves its health.
-    """
-
-    move: Move
-    moved: bool
-    post_deploy: bool
-    health: Verify
-    run_as: str = ""
 
 
 async def rollback(ctx: HostRun) -> e.RolledBack:
@@ -87,20 +74,21 @@ def _require_reachable(ctx: HostRun) -> None:
 async def _undo(ctx: HostRun) -> None:
     """Move the links back, and have the releases that they lead to prove themselves."""
     restored = await _persist(ctx)
-    old = [link for link in restored if link.move.target in ctx.attempt.links_put_back]
+    back = ctx.attempt.links_put_back
+    old = [move for move in reversed(ctx.undo.moves) if move.target in back]
     metas = [
-        ctx.paths.meta(link.move.module, link.move.previous.rpartition("/")[2])
-        for link in old
-        if link.post_deploy or link.health
+        ctx.paths.meta(move.module, move.previous.rpartition("/")[2])
+        for move in old
+        if restored[move.target] != answers.Restored(True, False)
     ]
     if metas:
         await learn_secrets(ctx, *metas)
     # Behind a link that never moved the old release has served all the time.
-    for link in old:
-        await _reactivate(ctx, link)
+    for move in old:
+        await _reactivate(ctx, move, restored[move.target])
 
 
-async def _persist(ctx: HostRun) -> list[_Restored]:
+async def _persist(ctx: HostRun) -> dict[str, answers.Restored]:
     """Restore, again and again where the connection dies, until the deadline."""
     seconds, lost_answer = ctx.run.deadlines.rollback, False
     passed = DeadlinePassed(ctx.name, "rollback", seconds)
@@ -123,8 +111,11 @@ async def _persist(ctx: HostRun) -> list[_Restored]:
             else:
                 # A try whose answer was lost may have moved links back, which this one
                 # then finds back already: their releases need their post-deploys, too.
-                back = {r.move.target for r in restored if r.moved or lost_answer}
-                ctx.attempt.links_put_back |= back
+                ctx.attempt.links_put_back |= {
+                    target
+                    for target, link in restored.items()
+                    if link.moved or lost_answer
+                }
                 return restored
             ctx.disconnect()
             if lost and ctx.book.connected:
@@ -134,7 +125,7 @@ async def _persist(ctx: HostRun) -> list[_Restored]:
     raise late
 
 
-async def _restore(ctx: HostRun) -> list[_Restored]:
+async def _restore(ctx: HostRun) -> dict[str, answers.Restored]:
     """Have the host put its links back, once; return all of them, moved or not."""
     await ctx.session.open()
     if ctx.attempt.lock is None:
@@ -144,30 +135,16 @@ async def _restore(ctx: HostRun) -> list[_Restored]:
     moves = {move.target: move for move in reversed(ctx.undo.moves)}
     args = [word for move in moves.values() for word in move.args]
     how = ctx.known.rename, ctx.busy_file, ctx.run.id
-    answer = await query(ctx.session, "restore", *how, *args, sudo=ctx.sudo)
-    # Two lines for a link: "restored,post_deploy TARGET", then "verify JSON" for it.
-    restored: list[_Restored] = []
-    for line in answer.split("\n"):
-        word, _, rest = line.partition(" ")
-        if word == "verify":
-            health, run_as = read_health(ctx.name, rest)
-            restored[-1] = attrs.evolve(restored[-1], health=health, run_as=run_as)
-        elif word:
-            has = word.split(",")
-            restored.append(
-                _Restored(
-                    moves[rest],
-                    moved="restored" in has,
-                    post_deploy="post_deploy" in has,
-                    health=Verify(),
-                )
-            )
-    return restored
+    return await query(
+        ctx.session,
+        *("restore", *how, *args),
+        read=functools.partial(answers.restored, targets=moves),
+        sudo=ctx.sudo,
+    )
 
 
-async def _reactivate(ctx: HostRun, link: _Restored) -> None:
+async def _reactivate(ctx: HostRun, move: Move, link: answers.Restored) -> None:
     """Run the old release's own post-deploy with its own environment, and verify."""
-    move = link.move
     old = move.previous.rpartition("/")[2]
     meta = ctx.paths.meta(move.module, old)
     module = next(m for m in ctx.run.modules if m.name == move.module)

@@ -9,7 +9,8 @@ if they are not on the host's disk already, and each gets the environment of thi
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
 
 import anyio
 import attrs
@@ -17,8 +18,9 @@ import attrs
 from ... import events as e
 from ..._build.environment import exports, secret_names
 from ..._build.release import Release
+from ..._remote import answers
 from ..._remote.call import query
-from ..._remote.facts import ModuleState, parse_trial
+from ..._remote.facts import ModuleState, Trial
 from ..._remote.script import as_user, quote
 from ...errors import Refused
 from ...model import Action, Module, Package, Script
@@ -27,7 +29,7 @@ from ..delivery import Delivery
 from ..delivery.pull import Pull
 from ..delivery.push import Push, tell_warnings
 from ..host import HostRun
-from ..scripts import host_variables, learn_secrets, read_health
+from ..scripts import host_variables, learn_secrets
 from ..takeover import (
     brought_live_by_killed_run,
     move_of,
@@ -39,6 +41,8 @@ from .check import cannot_start, inspect
 from .prune import prune
 
 __all__ = ["crowded", "no_room", "upload"]
+
+T = TypeVar("T")
 
 _SPARE_BYTES = 16 << 20
 _SPARE_INODES = 64
@@ -123,7 +127,8 @@ async def _share(ctx: HostRun, module: Module, release: str) -> None:
         folder, live = ctx.paths.module(module.name), ctx.serving(module)
         fresh = "fresh" if release in ctx.attempt.delivered else ""
         args = (folder, release, live, "keep" if owned else "drop", fresh, *words)
-        tell_warnings(ctx, await query(ctx.session, "share", *args, sudo=ctx.sudo))
+        said = await query(ctx.session, "share", *args, read=str, sudo=ctx.sudo)
+        tell_warnings(ctx, said)
 
 
 def _not_overtaken(ctx: HostRun) -> list[Release]:
@@ -226,8 +231,9 @@ async def _keep_environment(ctx: HostRun, release: Release) -> Release:
         data += b"ghost_activate=" + quote(again) + b"\n"
     own = ctx.target(release.module)
     scripts = [key for key in ("pre_deploy", "post_deploy") if _started(release, key)]
-    answer = await _send(ctx, "environment", data, meta, own, *scripts)
-    _require_startable(ctx, release, answer, scripts)
+    words = (meta, own, *scripts)
+    trial = await _send(ctx, "environment", data, *words, read=answers.trial)
+    _require_startable(ctx, release, trial, scripts)
     return release
 
 
@@ -238,7 +244,7 @@ def _started(release: Release, key: str) -> bool:
 
 
 def _require_startable(
-    ctx: HostRun, release: Release, answer: str, scripts: Iterable[str]
+    ctx: HostRun, release: Release, trial: Trial, scripts: Iterable[str]
 ) -> None:
     """
     Do nothing, unless it is certain that a script cannot be started.
@@ -246,7 +252,7 @@ def _require_startable(
     Raises:
         Refused: Why, and what to do.
     """
-    name, trial = release.module.name, parse_trial(answer)
+    name = release.module.name
     # The first pre_deploy may bring what all later scripts need.
     first = next(
         (
@@ -276,19 +282,27 @@ async def _recall(ctx: HostRun, release: Release, ours: dict[str, str]) -> Relea
     data = secret_names({*given, *missing}) + exports({**given, **run, **ours})
     live = ctx.paths.meta(module.name, target.live or release.id)
     await learn_secrets(ctx, meta, live)
-    answer = await _send(ctx, "recall", data, meta, live, *missing)
     # It proves its health as it did then, and not as a later release would.
-    health, run_as = read_health(ctx.name, answer)
+    health, run_as = await _send(
+        ctx, "recall", data, *(meta, live, *missing), read=answers.health
+    )
     post_deploy = attrs.evolve(module.post_deploy, run_as=run_as)
     module = attrs.evolve(module, verify=health, post_deploy=post_deploy)
     return attrs.evolve(release, module=module)
 
 
-async def _send(ctx: HostRun, script: str, data: bytes, meta: str, *words: str) -> str:
+async def _send(
+    ctx: HostRun,
+    script: str,
+    data: bytes,
+    meta: str,
+    *words: str,
+    read: Callable[[str], T],
+) -> T:
     async def send(channel: Channel) -> None:
         await channel.write(data)
         channel.write_eof()
 
     size = str(len(data))
-    args = (meta, *words[:1], size, *words[1:])
-    return await query(ctx.session, script, *args, sudo=ctx.sudo, feed=send)
+    args = (script, meta, *words[:1], size, *words[1:])
+    return await query(ctx.session, *args, read=read, sudo=ctx.sudo, feed=send)

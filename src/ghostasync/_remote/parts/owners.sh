@@ -37,11 +37,14 @@ strangers() {
 		case $name in @*) ;; *) mine="$mine $(id -u "$name" 2>/dev/null)" ;; esac
 	done
 	mine="$mine "
-	LC_ALL=C stat -c '%u %g %A %U %G %n' / "$@" | sort -u |
-		while read -r uid gid rights user gname path; do
+	LC_ALL=C stat -c '%u %g %A %n' / "$@" | sort -u |
+		while read -r uid gid rights path; do
 			case $mine in
 			*" $uid "*) ;;
-			*) within "$user" || echo "owner $user ${path%/}" ;;
+			*)
+				user=$(id -un "$uid" 2>/dev/null || echo "$uid")
+				within "$user" || echo "owner $(one_word "$user") ${path%/}"
+				;;
 			esac
 			case $rights in l*) continue ;; esac
 			case $uid.$rights.$path in 0.d????????[tT].*[!/]) continue ;; esac
@@ -49,7 +52,7 @@ strangers() {
 			????????w[tT]) echo "anybody . ${path%/}" ;;
 			????????w?) echo "others . ${path%/}" ;;
 			esac
-			case $rights in ?????w*) shared "$gid" "$gname" "$path" ;; esac
+			case $rights in ?????w*) shared "$gid" "$path" ;; esac
 		done | sort -u
 }
 within() { # whether the user $1 is in one of the groups that are trusted
@@ -59,16 +62,18 @@ within() { # whether the user $1 is in one of the groups that are trusted
 	done
 	return 1
 }
-shared() { # says so if the group $1, named $2, has members who may not write to $3
+one_word() { printf '%s\n' "$1" | tr ' ' _; }
+shared() { # says so if the group $1 has members who may not write to $2
 	# With an ACL these bits are its mask, and tell nothing.
-	case $(LC_ALL=C ls -ld "$3") in ??????????+*) echo "acl . ${3%/}" && return ;; esac
-	case " $trusted " in *" @$2 "*) return ;; esac
+	case $(LC_ALL=C ls -ld "$2") in ??????????+*) echo "acl . ${2%/}" && return ;; esac
+	gname=$(database group | sed -n "s/^\([^:]*\):[^:]*:$1:.*/\1/p" | head -n 1)
+	case " $trusted " in *" @${gname:-$1} "*) return ;; esac
 	{
 		database group | sed -n "s/^[^:]*:[^:]*:$1://p" | tr , '\n'
 		database passwd | sed -n "s/^\([^:]*\):[^:]*:[^:]*:$1:.*/\1/p"
 	} | while read -r member; do
 		[ "$member" ] || continue
 		case $mine in *" $(id -u "$member" 2>/dev/null) "*) ;; *) within "$member" || echo ;; esac
-	done | grep -q '' && echo "group $2 ${3%/}"
+	done | grep -q '' && echo "group $(one_word "${gname:-$1}") ${2%/}"
 }
 database() { getent "$1" 2>/dev/null || cat "/etc/$1"; }
