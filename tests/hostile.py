@@ -105,7 +105,7 @@ TRUE: Final = {
     "environment": "noexec=pre_deploy /ghost\nunfit=post_deploy no such file\n",
     "recall": HEALTH,
     "restore": f"restored,post_deploy {TARGET}\nverify {HEALTH}\n",
-    "lock": "locked 4711, taken over from run 1 by bob; its last sign of life",
+    "lock": "locked 4711 815, taken over from run 1 by bob; its last sign of life",
     "share": "warning: shared log was there\n",
     "receive": "tar: x: odd\nwarning: shared log was there\n",
     "pull": "",

@@ -127,15 +127,15 @@ async def test_a_lock_that_fails_says_why() -> None:
 
 
 async def test_a_line_that_comes_in_pieces_is_read_as_a_whole() -> None:
-    session = RawSession(b"\nNONCE begin\nlocked 12", flood=b"34\n\n")
+    session = RawSession(b"\nNONCE begin\nlocked 12 3", flood=b"4\n\n")
 
     held = await _ask("lock", session)
 
-    assert getattr(held, "pid", "") == "1234"
+    assert getattr(held, "process", "") == "12 34"
 
 
 async def test_a_line_of_a_lock_has_an_end() -> None:
-    flood = b"locked 7, taken over from "
+    flood = b"locked 7 9, taken over from "
     session = RawSession(b"\nNONCE begin\n" + flood, flood=b"x" * 100)
 
     with pytest.raises(BadAnswer, match="lock answered nonsense"), anyio.fail_after(5):

@@ -73,7 +73,8 @@ shared() { # says so if the group $1 has members who may not write to $2
 		database passwd | sed -n "s/^\([^:]*\):[^:]*:[^:]*:$1:.*/\1/p"
 	} | while read -r member; do
 		[ "$member" ] || continue
-		case $mine in *" $(id -u "$member" 2>/dev/null) "*) ;; *) within "$member" || echo ;; esac
+		number=$(id -u "$member" 2>/dev/null) || number=unknown
+		case $mine in *" $number "*) ;; *) within "$member" || echo ;; esac
 	done | grep -q '' && echo "group $(one_word "${gname:-$1}") ${2%/}"
 }
 database() { getent "$1" 2>/dev/null || cat "/etc/$1"; }
