@@ -99,4 +99,5 @@ def _fault(dice: random.Random, hosts: Sequence[str]) -> Fault:
     if kind != "lies":
         return Fault(kind, host, at)
     lie = dice.choice(LIED_ABOUT), dice.choice(sorted(LIES))
-    return Fault(kind, host, dice.uniform(0, LASTS / 2), lie)
+    # Early: a lie about what was asked already is never told.
+    return Fault(kind, host, dice.choice((0.0, dice.uniform(0, LASTS / 2))), lie)
