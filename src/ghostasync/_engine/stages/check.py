@@ -333,12 +333,6 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
             f"{ctx.paths.app_meta}/fence is damaged: write the number of another host "
             "there, or remove the file"
         )
-    can_keep = "python3" in facts.tools or facts.tools >= {"setfattr", "getfattr"}
-    if not can_keep and any(module.attributes == "keep" for module in ctx.modules):
-        yield (
-            'nothing here sets attributes (modules.attributes = "keep"): install '
-            "setfattr, which is in the package attr, or python3"
-        )
     if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
         yield whose
     for module in ctx.modules:
