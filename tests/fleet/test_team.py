@@ -318,7 +318,7 @@ def test_the_logs_of_a_run_are_those_of_its_scripts(town: Town) -> None:
 
 LOSES_LINKS: Final = r"""
 cp /usr/bin/mv /srv/mv
-printf '%s\n' '#!/bin/sh' 'case $* in *".site.ghost /srv/site") exit;; esac' \
+printf '%s\n' '#!/bin/sh' 'case $* in *".site.ghost-new-"*" /srv/site") exit;; esac' \
     'exec /srv/mv "$@"' >/srv/loses
 chmod +x /srv/loses
 mount --bind /srv/loses /usr/bin/mv
