@@ -311,7 +311,10 @@ async def inspect(ctx: HostRun) -> Facts:
 
 def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
     """Yield all that keeps the host from taking the plan, each with what to do."""
-    yield from _missing_tools(ctx, facts)
+    if "tar" not in facts.tools:
+        yield "tar is missing: install it"
+    if not facts.tools & {"zstd", "gzip"}:
+        yield "zstd and gzip are missing: install one of them"
     if facts.closed:
         yield _closed(ctx, *facts.closed[0])
     # A full disk is judged later: failed releases may go first, and make room.
@@ -330,19 +333,6 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
         yield whose
     for module in ctx.modules:
         yield from _module_findings(ctx, facts, module, facts.targets[module.name])
-
-
-def _missing_tools(ctx: HostRun, facts: Facts) -> Iterator[str]:
-    if "tar" not in facts.tools:
-        yield "tar is missing: install it"
-    if not facts.tools & {"zstd", "gzip"}:
-        yield "zstd and gzip are missing: install one of them"
-    can_keep = "python3" in facts.tools or facts.tools >= {"setfattr", "getfattr"}
-    if not can_keep and any(module.attributes == "keep" for module in ctx.modules):
-        yield (
-            'nothing here sets attributes (modules.attributes = "keep"): install '
-            "setfattr, which is in the package attr, or python3"
-        )
 
 
 def works_as_root(ctx: HostRun, facts: Facts) -> bool:
