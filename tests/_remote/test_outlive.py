@@ -37,6 +37,7 @@ class Migration:
     def create(cls, shell: str, root: Path) -> Migration:
         meta = root / "it's an app" / "site/.ghost/1_a_0"
         meta.mkdir(parents=True)
+        (meta.parents[2] / ".ghost").mkdir()
         (meta / "environment.next").write_text("export A='it is'\n")
         return cls(shell, meta, root / "gate", app_word(str(root)))
 

@@ -288,6 +288,7 @@ async def test_a_host_that_floods_each_channel_is_one_host_that_failed(
     """By asyncssh's own server, which sends as fast as it is read."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     key.write_private_key(tmp_path / "identity")
+    (tmp_path / "identity").chmod(0o600)
     sent = 0
 
     async def flood(process: asyncssh.SSHServerProcess[bytes]) -> None:
