@@ -1,5 +1,5 @@
 #!/bin/sh
-# usage: recorded META...
+# usage: recorded [META]...
 # Prints the environments that the releases of META have, had, and are about to have, each
 # behind a line "environment": what is secret in them is kept out of what scripts print.
 set -eu
