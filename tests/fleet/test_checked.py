@@ -227,7 +227,8 @@ def closed_store(site: SampleApp) -> Iterator[Path]:
     """A store that nobody may write to, root included."""
     folder = site.folder / "store"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", folder], check=True)
+    options = ["-o", "ro,mode=755"]
+    subprocess.run(["mount", "-t", "tmpfs", *options, "none", folder], check=True)
     yield folder
     subprocess.run(["umount", folder], check=True)
 
