@@ -106,6 +106,7 @@ async def test_one_call_that_fails_is_made_up_for_wherever_it_is(
         where = url()
         async with S3Store(where, server.settings) as store:
             spoiler.spoil(None, -1)
+            await store._bucket.put("CONDITIONS", b"hold\n")
             await store.identity(make=True)
             spoiler.spoil(fault, at)
             await all_of_it(store, tmp_path / f"{at}")
