@@ -51,6 +51,8 @@ from tests.hostile_trees import (
 from tests.sources.repos import Repo
 from tests.sources.server import PASSWORD, USER, GitServer
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @contextmanager
 def a_tree() -> Iterator[tuple[Path, Private]]:

@@ -297,7 +297,9 @@ class RemoteError(HostError):
     ) -> None:
         # The last line is the reason that a script gave; a long one keeps its end.
         ended = "was killed" if status is None else f"exited {status}"
-        last = tail.strip().rsplit("\n", 1)[-1].strip()[-_LONGEST:]
+        # Whole, for half an address shows its secrets no more as such.
+        last = without_credentials(tail.strip().rsplit("\n", 1)[-1].strip())
+        last = last[-_LONGEST:]
         super().__init__(host, f"{script} {ended}" + (f": {last}" if last else ""))
         self.script, self.status, self.tail = script, status, tail
 

@@ -21,7 +21,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import decompress
 
-SITE = Module(name="site", path="/srv/site", source=DirectorySource("."))
+SITE = Module("site", "/srv/site", source=DirectorySource("."), exclude=())
 ROOT = os.geteuid() == 0
 
 HOSTILE = [

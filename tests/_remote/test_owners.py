@@ -104,7 +104,10 @@ def test_a_sticky_folder_is_no_place_for_a_link(
     (tmp_path / "to").symlink_to("a")
 
     assert strangers("a") == strangers("to") == ["anybody . a"]
-    assert strangers("a/b", "a/not/there") == []
+    # Anybody could make there what is not there yet.
+    assert strangers("a/not/there") == ["anybody . a"]
+    (tmp_path / "a/b").mkdir()
+    assert strangers("a/b", "a/b/not/there") == []
 
 
 def test_a_sticky_folder_of_another_user_keeps_nothing(

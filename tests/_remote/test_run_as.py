@@ -14,7 +14,7 @@ import pytest
 
 from ghostasync._build.environment import exports
 from ghostasync._remote.script import as_user, body
-from tests._remote.shells import SHELLS, loader
+from tests._remote.shells import SHELLS, loader, run_open
 
 HOSTILE = 'it\'s `id` "$(id)" \\ caf\udce9\n second line\n'
 USER = "nobody"
@@ -191,3 +191,31 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+@needs_root
+@pytest.mark.parametrize("shell", SHELLS)
+def test_no_program_of_the_app_runs_before_the_user_is_changed(
+    shell: str, meta: Path, tmp_path: Path
+) -> None:
+    """The app's PATH may lead to a folder that its user can write to."""
+    ran, bin_ = tmp_path / "ran", tmp_path / "bin"
+    ran.touch(0o666)
+    ran.chmod(0o666)
+    tmp_path.chmod(0o755)
+    bin_.mkdir()
+    for tool in ("cat", "wc", "sed", "mkfifo", "rm", "su", "id", "setsid", "dd"):
+        (bin_ / tool).write_text(
+            f'#!/bin/sh\n/usr/bin/id -u >>{ran}\nexec /usr/bin/{tool} "$@"\n'
+        )
+        (bin_ / tool).chmod(0o755)
+    variables = {"PATH": f"{bin_}:/usr/bin:/bin", "GHOST_RELEASE_PATH": str(tmp_path)}
+    (meta / "environment").write_bytes(exports(variables))
+    (meta / "script").write_text("cat /dev/null; echo done\n")
+    environment = str(meta / "environment")
+    text = as_user(USER, str(meta / "script"), "", environment, {})
+
+    done = run_open(shell, "run", str(tmp_path), "", text, environment)
+
+    assert done == (0, "done\n")
+    assert "0" not in ran.read_text().split()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ghostasync._remote.script import quote
+from ghostasync._remote.script import body, quote
 from tests._remote.shells import SHELLS, may_mount, run, run_mounted
 
 MAKE = """
@@ -78,3 +79,54 @@ def test_what_users_have_written_is_never_written_through_their_links(
     assert victim.read_text() == "precious"
     assert not (shared_ / "photo").is_symlink()
     assert (shared_ / "photo").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("script", ["share", "switch"])
+def test_a_link_in_the_way_to_what_is_shared_is_refused(
+    shell: str, script: str, tmp_path: Path
+) -> None:
+    folder, target = tmp_path / "site", tmp_path / "srv"
+    old, new, elsewhere = folder / "1_a", folder / "2_b", tmp_path / "etc"
+    for each in (old / "up", new, folder / "shared", folder / ".ghost/2_b", elsewhere):
+        each.mkdir(parents=True)
+    (old / "up/photo").write_text("theirs")
+    (folder / "shared/up").symlink_to(elsewhere)
+    target.symlink_to(old)
+    (folder / ".ghost/2_b/copied").write_text("up\n")
+    words: dict[str, tuple[str | Path, ...]] = {
+        "share": (folder, "2_b", old, "drop", "fresh", "d:up"),
+        "switch": ("mv", tmp_path / "busy", folder, target, old, new, "", "1"),
+    }
+
+    status, _, complaint = run(shell, script, *words[script])
+
+    assert (status, complaint) == (1, f"shared up: {folder}/shared/up is a link\n")
+    assert not [*elsewhere.iterdir()]
+    assert target.readlink() == old
+
+
+def test_cp_of_busybox_writes_through_no_link_either(tmp_path: Path) -> None:
+    """On a host that has no other tools."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for tool in ("cp", "find", "rm", "sh"):
+        (bin_ / tool).symlink_to("/usr/bin/busybox")
+    source, to, victim = tmp_path / "from", tmp_path / "to", tmp_path / "victim"
+    (source / "sub").mkdir(parents=True)
+    (to / "sub").mkdir(parents=True)
+    victim.write_text("precious")
+    os.utime(victim, (1, 1))
+    for name in ("one", "sub/two"):
+        (source / name).write_text("theirs")
+        (to / name).symlink_to(victim)
+    (to / "own").symlink_to("one")
+    text = body("parts/add").decode() + f"\nadd {source}/. {to}/\n"
+
+    subprocess.run(
+        ["/usr/bin/busybox", "sh", "-c", text], env={"PATH": str(bin_)}, check=True
+    )
+
+    assert victim.read_text() == "precious"
+    assert [(to / name).read_text() for name in ("one", "sub/two")] == ["theirs"] * 2
+    assert (to / "own").is_symlink()

@@ -57,6 +57,8 @@ def imported(folder: Path, *words: str) -> set[str]:
         check=True,
         capture_output=True,
         cwd=folder,
+        # One of its own: others build at the same second.
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
         text=True,
     )
     status, *names = done.stdout.splitlines()[-1].split()

@@ -25,6 +25,7 @@ from tests.hostile_trees import CANARY, Private, leaked
 
 pytestmark = [
     pytest.mark.fleet,
+    pytest.mark.usefixtures("cache"),
     pytest.mark.skipif(os.geteuid() != 0, reason="capabilities take root"),
 ]
 

@@ -34,7 +34,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     plan, store = six_hosts(tmp_path), tmp_path / "store"
     store.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=24m", "tmpfs"]
+    options = ["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs"]
     subprocess.run(["mount", *options, str(store)], check=True)
     yield plan
     subprocess.run(["umount", "-l", str(store)], check=True)

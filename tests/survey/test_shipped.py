@@ -131,7 +131,15 @@ async def test_a_stored_package_needs_no_folder(plan: Plan) -> None:
 async def test_the_configuration_and_what_it_names_is_never_shipped(
     plan: Plan,
 ) -> None:
-    for name in ("ops.toml", "post.sh", "signers", "ops/sign", "ops/sign.pub", "id"):
+    for name in (
+        "ops.toml",
+        "post.sh",
+        "signers",
+        "ops/sign",
+        "ops/sign.pub",
+        "id",
+        "known",
+    ):
         (plan.base / name).parent.mkdir(exist_ok=True)
         (plan.base / name).write_text("true\n")
     (plan.base / "alias.sh").symlink_to("post.sh")
@@ -143,17 +151,18 @@ async def test_the_configuration_and_what_it_names_is_never_shipped(
     mine = attrs.evolve(plan, modules=(module,), file=plan.base / "ops.toml")
     # Only for their names: nothing is signed here.
     signing = attrs.evolve(mine.store, sign=Signing("ops/sign.pub"), signers="signers")
-    login = attrs.evolve(mine.ssh, identity="id")
+    login = attrs.evolve(mine.ssh, identity="id", known_hosts="known", config=False)
     named = _named_files(attrs.evolve(mine, store=signing, ssh=login), os.environ)
     names = {path.name for path in named}
 
     await deploy(mine)
 
     assert names == {"ops.toml", "post.sh", "alias.sh", "signers", "sign", "sign.pub",
-                     "id"}  # fmt: skip
+                     "known", "id"}  # fmt: skip
     assert shipped(plan) == [
         "id",
         "index",
+        "known",
         "ops",
         "ops/sign",
         "ops/sign.pub",
@@ -236,6 +245,36 @@ async def test_what_git_ignores_is_warned_of(plan: Plan) -> None:
     assert found == [(True, text)]
     assert as_a_whole == []
     assert not (plan.base.parent / "ran").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's repository takes root")
+async def test_a_repository_of_another_user_is_not_asked(plan: Plan) -> None:
+    """It could have git fetch an object that is missing, by a program that it names."""
+    repo = Repo(plan.base)
+    repo.git("init", "--quiet", "--initial-branch=main")
+    (plan.base / ".gitignore").write_text("*.pyc\n")
+    repo.git("add", ".gitignore")
+    repo.git("update-index", "--skip-worktree", ".gitignore")
+    blob = repo.git("rev-parse", ":.gitignore").strip()
+    (plan.base / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    (plan.base / ".gitignore").unlink()
+    ran = plan.base.parent / "ran"
+    for key, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "evil",
+        "remote.evil.promisor": "true",
+        "remote.evil.url": f"file://{plan.base}",
+        "remote.evil.uploadpack": f"touch {ran}; git-upload-pack",
+    }.items():
+        repo.git("config", key, value)
+    (plan.base / "a.pyc").touch()
+    for path in (plan.base / ".git", *(plan.base / ".git").rglob("*")):
+        os.chown(path, 1000, 1000)
+    os.chown(plan.base, 1000, 1000)
+
+    await told(plan)
+
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def recorded_secrets(data: bytes, plain: Container[str]) -> Iterator[str]:
 
     Total: what is no environment holds none. *plain* as in :func:`secret_values`.
     """
-    names: tuple[str, ...] | None = None
+    names: set[str] | None = None
     found: list[tuple[str, str]] = []
     at = 0
     while at < len(data):
@@ -180,7 +180,7 @@ def recorded_secrets(data: bytes, plain: Container[str]) -> Iterator[str]:
             yield from secret_values(found, names, plain)
             names, found, at = None, [], at + len(RECORD)
         elif match := _SECRETS.match(data, at):
-            names, at = (*(names or ()), *match[1].decode().split()), match.end()
+            names, at = {*(names or ()), *match[1].decode().split()}, match.end()
         elif match := _EXPORT.match(data, at):
             value = os.fsdecode(match[2].replace(b"'\\''", b"'"))
             found.append((match[1].decode(), value))

@@ -9,6 +9,7 @@ its process group and waited for, so that it cannot overlap the next one.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -56,8 +57,11 @@ _SHOW_EVERY = 0.5
 """Seconds between two events about the output of one script; the log has all of it."""
 
 
-_MOST_RECORDED = 8_000_000
+_MOST_RECORDED = 3_000_000
 """Bytes of a host's records that are read for secrets: some times what may be there."""
+
+_MOST_SECRETS = 2_000
+"""Secrets that one host may tell of."""
 
 
 @attrs.frozen
@@ -168,7 +172,9 @@ async def learn_secrets(ctx: HostRun, *metas: str) -> None:
             said.extend(data)
 
     await call_script(ctx.session, "recorded", *metas, sudo=ctx.sudo, output=keep)
-    ctx.hide(recorded_secrets(bytes(said), ctx.run.plan.app.env_vars))
+    found = recorded_secrets(bytes(said), ctx.run.plan.app.env_vars)
+    # A host that tells of more than anybody has would have every output cost the more.
+    ctx.hide(itertools.islice(found, _MOST_SECRETS))
 
 
 @attrs.define(eq=False)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-__all__ = ["CHANGED", "File", "Found", "enter", "find", "read", "walk"]
+__all__ = ["CHANGED", "File", "Found", "enter", "find", "named_in", "read", "walk"]
 
 CHANGED: Final = "changed while it was read"
 
@@ -351,3 +351,9 @@ def _about(path: bytes, gone: str = CHANGED) -> Iterator[None]:
 def _named(exc: OSError, path: bytes, gone: str = CHANGED) -> OSError:
     text = gone if exc.errno in _GONE and gone else exc.strerror
     return OSError(exc.errno, text, path)
+
+
+def named_in(error: OSError) -> str:
+    """Return the path in *error*; empty where it has none, or the number of a file."""
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, str | bytes) else ""

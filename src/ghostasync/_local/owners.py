@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["readable", "trespass"]
+__all__ = ["make_private", "readable", "trespass"]
 
 _MOST_LINKS: Final = 40  # as for the kernel
 _ACL: Final = "system.posix_acl_access"
@@ -81,7 +81,9 @@ def _wrong(path: Path, *, shared: bool, sticky: bool) -> str:
         return ""
     if found.st_uid not in _us():
         owner, me = _user(found.st_uid), _user(os.geteuid())
-        return f"{path} belongs to {owner}, who can change it: chown {me} {name}"
+        # The link's own owner, and not that of what the link was made to lead to.
+        chown = "chown -h" if stat.S_ISLNK(found.st_mode) else "chown"
+        return f"{path} belongs to {owner}, who can change it: {chown} {me} {name}"
     who = ""
     if not (stat.S_ISLNK(found.st_mode) or (sticky and found.st_mode & stat.S_ISVTX)):
         who = _writers(path, found, shared=shared)
@@ -131,3 +133,16 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def make_private(folder: Path) -> None:
+    """
+    Make *folder* and those above it that are not there, each 0700.
+
+    Raises:
+        OSError: One cannot be made.
+    """
+    # mkdir(parents=True) gives those above the modes that the umask allows.
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(0o700, exist_ok=True)

@@ -20,6 +20,7 @@ import anyio
 
 from ..errors import BuildError
 from ..protocols import OnOutput
+from .owners import make_private
 from .processes import Program, execute
 
 __all__ = ["LONGEST_SCRIPT", "Tail", "capture", "locked", "run", "script"]
@@ -183,7 +184,7 @@ async def locked(path: Path) -> AsyncIterator[None]:
     Raises:
         OSError: The file cannot be made or locked.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     # A caller has an open file of its own: one that gives up closes that and no other.
     # Children do not inherit it, or a daemon of a script would keep the lock.
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

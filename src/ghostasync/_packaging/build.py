@@ -22,6 +22,7 @@ import attrs
 from anyio import from_thread, to_thread
 
 from .._local.attributes import restorable, summary
+from .._local.beneath import named_in
 from ..errors import PackageError
 from ..model import Module, Package, Revision
 from ._host import boot, seal, settle
@@ -238,6 +239,6 @@ def _explained(tree: bytes) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        path = os.fsencode(error.filename or b"")
+        path = os.fsencode(named_in(error))
         where = shown(path.removeprefix(tree + b"/")) or "the manifest"
         raise PackageError(f"{where}: {error.strerror}") from error

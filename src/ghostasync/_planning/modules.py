@@ -291,7 +291,9 @@ def _named_files(plan: Plan, environ: Mapping[str, str]) -> Iterator[Path]:
         yield plan.file
     scripts = [s for module in plan.modules for s in module.scripts.values()]
     key = plan.store.sign.key
-    named = [plan.store.signers, key, key.removesuffix(".pub"), plan.ssh.identity]
+    ssh = [plan.ssh.identity, plan.ssh.known_hosts, plan.ssh.config]
+    named = [plan.store.signers, key, key.removesuffix(".pub")]
+    named += [text for text in ssh if isinstance(text, str)]
     for text in (*named, *(script.file for script in scripts)):
         if text:
             yield local_path(text, plan.base, environ)

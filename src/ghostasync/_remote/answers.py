@@ -86,10 +86,6 @@ _HOLDER: Final = re.compile(r"run (\w[\w.-]{0,99}) ", re.ASCII)
 _LOCKED: Final = re.compile(
     r"locked(?: ([0-9]{1,10} [0-9]{1,20}))?(?:, taken over from (.*))?"
 )
-_OUTLIVED: Final = re.compile(
-    r"([^/\s]+)/\.ghost/[^/\s]+/before_switch\.sh \S+@(\S+) +\(pid ([0-9]{1,10})\)"
-)
-"""The line of ``lock.sh`` about a before_switch that has outlived its run."""
 
 
 class Nonsense(ValueError):
@@ -493,8 +489,16 @@ class Outlived:
 
 def outlived(errors: str) -> Outlived | None:
     """Return the before_switch that still runs, by the *errors* of ``lock.sh``."""
-    found = _OUTLIVED.search(errors)
-    return Outlived(*(text[:_LONGEST] for text in found.groups())) if found else None
+    # Its line: PLACE/MODULE/.ghost/ID/before_switch.sh before_switch@APP@RUN (pid PID)
+    for line in errors[-_LONGEST_PATH:].split("\n"):
+        place, _, words = line.partition("/before_switch.sh ")
+        folders, said = place.split("/"), words.split()
+        if folders[-2:-1] != [".ghost"] or said[1:2] != ["(pid"] or not said[2:]:
+            continue
+        run, pid = said[0].rpartition("@")[2], said[2].removesuffix(")")
+        if folders[:-2] and _RUN.fullmatch(run) and _is_number(pid, _ID):
+            return Outlived(folders[-3][:_LONGEST], run, pid)
+    return None
 
 
 # --- receive, pull, share --------------------------------------------------------

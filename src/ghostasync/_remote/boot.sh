@@ -137,7 +137,8 @@ words() { # $* as words that sh reads back
 as() { # USER FILE TEXT ENVIRONMENT MORE: sets program, which runs it as that user
 	program=
 	[ "$1" ] && [ "$1" != "$(id -un)" ] || return 0
-	program="set -- $(words "$@" "$(text change_user)" "$(text run_as_inner)" "$(text bytes)")
+	program="# as another user
+set -- $(words "$@" "$(text change_user)" "$(text run_as_inner)" "$(text bytes)")
 $(text run_as)"
 }
 scripted() { # KEY SECONDS CWD ENVIRONMENT: the release's own script, where it has one

@@ -17,6 +17,20 @@ for tool in tar zstd gzip flock setsid sha256sum curl wget ssh-keygen setfattr g
 	python3; do
 	! command -v "$tool" >/dev/null || say "tool=$tool"
 done
+# Nobody else may put another thing in the place of what is read and run there.
+whose() {
+	left=$#
+	while [ "$left" -gt 0 ]; do
+		set -- "$@" "$1/.ghost" "${2%/*}"
+		shift 2
+		left=$((left - 2))
+	done
+	strangers "$app_dir/.ghost" "$@"
+	for dir; do [ ! -L "$dir" ] || case $dir in */.ghost) say "link . $dir" ;; esac; done
+}
+foreign=$(whose "$@")
+[ -z "$foreign" ] ||
+	printf '%s\n' "$foreign" | while IFS= read -r line; do say "foreign=$line"; done
 at=$app_dir
 [ -d "$at" ] || at=$(above "$at")
 [ -w "$at" ] || say "unwritable=$at"
@@ -30,7 +44,9 @@ try=$app_dir/.ghost
 [ -w "$try" ] || try=$at
 # shellcheck disable=SC2154  # comes with the frame
 try=$try/.ghost-try.$nonce
-if untried=$(LC_ALL=C mkdir "$try" "$try/a" "$try/b" 2>&1); then
+if [ "$foreign" ] && [ "$(id -u)" = 0 ]; then
+	: # root makes nothing where others may
+elif untried=$(LC_ALL=C mkdir "$try" "$try/a" "$try/b" 2>&1); then
 	ln -s a "$try/link"
 	ln -s b "$try/new"
 	if mv -T "$try/new" "$try/link" 2>/dev/null && [ "$(readlink "$try/link")" = b ]; then
@@ -111,18 +127,6 @@ closed() {
 	done
 }
 closed "$app_dir/.ghost"
-# Nobody else may put another thing in the place of what is read and run there.
-whose() {
-	left=$#
-	while [ "$left" -gt 0 ]; do
-		set -- "$@" "$1/.ghost" "${2%/*}"
-		shift 2
-		left=$((left - 2))
-	done
-	strangers "$app_dir/.ghost" "$@" | while IFS= read -r line; do say "foreign=$line"; done
-	for dir; do [ ! -L "$dir" ] || case $dir in */.ghost) say "foreign=link . $dir" ;; esac; done
-}
-(whose "$@")
 while [ $# -gt 0 ]; do
 	dir=$1 target=$2 link='' id=''
 	shift 2

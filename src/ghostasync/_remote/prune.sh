@@ -66,7 +66,7 @@ for old in .ghost/*.removed; do
 	[ -d "$old" ] || continue
 	chmod -R u+rwx "$old" 2>/dev/null || :
 	id=${old#.ghost/}
-	rm -rf "$old"
+	rm -rf "$old" || continue # what runs there still may have made a name meanwhile
 	# It may have come again since.
 	[ -d "${id%.removed}" ] || rm -rf ".ghost/${id%.removed}"
 done

@@ -21,8 +21,18 @@ exec 3<&0
 		GHOST_BANG=1
 		chmod u+x "$GHOST_FILE"
 	fi
-	# shellcheck disable=SC1090  # written by environment.sh
-	. "$GHOST_ENVIRONMENT"
+	# Behind these words stands what changes the user. Until it has, no variable of the app
+	# may have a say: PATH and its like lead to files that others can write.
+	case $GHOST_TEXT in
+	'# as another user'*)
+		# shellcheck disable=SC1090  # written by environment.sh
+		GHOST_RELEASE_PATH=$(. "$GHOST_ENVIRONMENT" && printf %s "${GHOST_RELEASE_PATH-}")
+		;;
+	*)
+		# shellcheck disable=SC1090  # written by environment.sh
+		. "$GHOST_ENVIRONMENT"
+		;;
+	esac
 	# Through a link: what it leads to must be the release still, whoever has moved it.
 	GHOST_HERE=$(pwd -P)
 	[ "$GHOST_HERE" = "$(cd -P "${GHOST_RELEASE_PATH:-.}" && pwd)" ] || {

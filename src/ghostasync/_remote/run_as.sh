@@ -10,7 +10,6 @@
 # tells it to end the script, and comes when this process ends, however it does.
 set -u
 user=$1 file=$2 text=$3 environment=$4 more=$5 change=$6 inner=$7 reader=$8
-# The PATH is the script's already.
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 setsid=$(command -v setsid || :)
 variables() { cat "$environment" && printf '\n%s\n' "$more"; }

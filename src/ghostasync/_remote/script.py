@@ -154,7 +154,8 @@ def as_user(
         os.fsdecode(body("run_as_inner")),
         os.fsdecode(body("parts/bytes")),
     )
-    return os.fsdecode(b"\n".join([b"set -- " + _words(args), body("run_as")]))
+    lines = [b"# as another user", b"set -- " + _words(args), body("run_as")]
+    return os.fsdecode(b"\n".join(lines))
 
 
 def timer(args: tuple[str, ...], moves: tuple[str, ...]) -> bytes:

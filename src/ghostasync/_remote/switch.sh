@@ -65,6 +65,7 @@ again() {
 	[ -z "$aside" ] || from=$target
 	[ "$from" ] || return 0
 	while IFS= read -r path; do
+		(straight "$dir/shared" "$path")
 		if [ -d "$from/$path" ] && [ ! -L "$from/$path" ]; then
 			add "$from/$path/." "$dir/shared/$path/"
 		elif [ -f "$from/$path" ] && [ ! -L "$from/$path" ]; then

@@ -58,7 +58,7 @@ def _repository(folder: Path, environ: Mapping[str, str]) -> tuple[str, str]:
     env = {k: v for k, v in environ.items() if not k.startswith("GIT_")}
 
     def ask(*words: str) -> str:
-        argv = ["git", "-c", "safe.directory=*", "-C", str(folder), *words]
+        argv = ["git", "-C", str(folder), *words]
         try:
             done = subprocess.run(argv, capture_output=True, check=False, env=env)
         except OSError:

@@ -22,6 +22,7 @@ import anyio
 import attrs
 from anyio import to_thread
 
+from .._local.owners import make_private
 from .._local.paths import mirror_dir
 from .._local.scripts import locked
 from ..errors import SourceError
@@ -194,7 +195,7 @@ class Mirror:
         return await self.git.look(f"--git-dir={self.folder}", *args)
 
     async def _fetch_all(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(folder)
         # On a mirror that is there already, init puts back the files that it lacks.
         await self._run("init", "--quiet", "--bare", folder=folder)
         await self._fetch(folder, *ALL)

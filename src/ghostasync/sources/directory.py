@@ -10,7 +10,7 @@ from pathlib import Path
 from anyio import from_thread, to_thread
 
 from .._local.attributes import read_attributes, summary
-from .._local.beneath import File, Found, walk
+from .._local.beneath import File, Found, named_in, walk
 from .._packaging.tree import shown
 from ..errors import SourceError
 from ..model import Revision
@@ -81,7 +81,7 @@ class Directory:
         except SourceError as exc:
             raise SourceError(f"{self._module}: {exc}") from exc
         except OSError as exc:
-            where = self.folder / os.fsdecode(exc.filename)
+            where = self.folder / named_in(exc)
             text = f"{self._module}: {shown(os.fsencode(where))}: {exc.strerror}"
             raise SourceError(text) from exc
         self.left_behind = summary(copying.lost)

@@ -123,6 +123,7 @@ class Git:
                 await self._mirror.update()
                 await self._find(commit)
             name = ".lfsconfig"
+            await self._require_a_file(commit, name)
             await self._require_no_local_lfs(name, f"--blob={commit}:{name}")
             try:
                 await self._check_out(commit, into, output)
@@ -230,6 +231,18 @@ class Git:
             output=output,
             allow=LOCAL if self._remote.local else NETWORK,
         )
+
+    async def _require_a_file(self, commit: str, name: str) -> None:
+        """
+        Do nothing, unless *name* is there in *commit*, and is a link.
+
+        Raises:
+            SourceError: It is: settings that another file has could not be looked at.
+        """
+        git_dir = f"--git-dir={self._mirror.folder}"
+        entry = await self._git.look(git_dir, "ls-tree", commit, "--", name)
+        if entry.startswith("120000 "):
+            raise SourceError(f"{self._module}: {name} is a link: have it a file")
 
     async def _require_no_local_lfs(self, what: str, *where: str) -> None:
         """

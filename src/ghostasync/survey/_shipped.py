@@ -13,7 +13,7 @@ from typing import Final
 from anyio import from_thread, to_thread
 
 from .._local.attributes import read_attributes, summary
-from .._local.beneath import File, Found, walk
+from .._local.beneath import File, Found, named_in, walk
 from .._packaging.tree import excluded, shown
 from ..errors import SourceError
 from ..model import Module
@@ -58,7 +58,7 @@ class Shipped:
                 from_thread.check_cancelled()
                 self._look_at(found)
         except OSError as exc:
-            where = source.folder / os.fsdecode(exc.filename)
+            where = source.folder / named_in(exc)
             self.obstacles.append(f"{shown(os.fsencode(where))}: {exc.strerror}")
 
     def _look_at(self, found: Found) -> None:
@@ -117,7 +117,8 @@ async def _ignored(
     git = Cli(module.name, Remote(str(folder), local=True), environ)
     words = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard")
     with suppress(SourceError):
-        options = ("-C", str(folder), *words, "--directory")
+        # Not of others: what their repository says may have git start their programs.
+        options = ("-c", "safe.directory=", "-C", str(folder), *words, "--directory")
         answer = await git.ask(*options, doing="list what is ignored in")
         # A folder that is ignored as a whole, such as a build's, is meant as it is.
         return [path for path in answer.split(b"\0") if path not in {b"", b"./"}]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import asyncssh
 
-from .._local.owners import trespass
+from .._local.owners import make_private, trespass
 from ..errors import ConfigError
 from ..model import Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint
@@ -122,7 +122,9 @@ class Trust:
             raise
 
     def _append(self, endpoint: Endpoint, key: asyncssh.SSHKey) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.path.parent)
+        # Whatever the umask is: what others can change is refused the next time.
+        self.path.touch(mode=0o600)
         with self.path.open("a+", encoding="utf-8") as file:
             # Another run may have learned this host since the file was read: the lock
             # is taken before the file is read again, and held until the line is there.

@@ -322,7 +322,7 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
         yield _unusable(ctx, facts.untried)
     elif facts.unwritable:
         yield f"{ctx.login} may not write to {facts.unwritable}"
-    elif not facts.rename and not facts.untried:
+    elif not facts.rename and not facts.untried and not facts.foreign:
         yield "nothing here renames a link in one step: install coreutils or python3"
     if facts.fence is None and not facts.closed:
         yield (

@@ -3,6 +3,23 @@
 add() { # newer and missing files of $1 come to $2; none is removed there
 	# A link there is replaced, and never written through: the users of an app, who may
 	# write there, could have laid it.
-	# shellcheck disable=SC2046  # an option, or none
-	cp -a -u $(cp --help 2>&1 | grep -o -e --remove-destination | head -n 1) "$1" "$2"
+	if cp --remove-destination --help >/dev/null 2>&1; then
+		cp -a -u --remove-destination "$1" "$2"
+		return
+	fi
+	# cp of busybox does not know that: what is a link there, and none here, goes first.
+	[ -d "$1" ] || { [ ! -L "$2" ] || rm -f "$2"; }
+	[ ! -d "$1" ] || (cd "$2" && find . -type l) | while IFS= read -r found; do
+		[ -L "$1/$found" ] || [ ! -e "$1/$found" ] || rm -f "$2/$found"
+	done
+	cp -a -u "$1" "$2"
+}
+straight() { # refuses a path $2 in the folder $1 that a link is part of
+	over=$1 rest=$2
+	[ ! -L "$over" ] || { echo "shared $2: $over is a link" >&2 && exit 1; }
+	while [ "$rest" ]; do
+		over=$over/${rest%%/*}
+		case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
+		[ ! -L "$over" ] || { echo "shared $2: $over is a link" >&2 && exit 1; }
+	done
 }

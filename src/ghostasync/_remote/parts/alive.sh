@@ -3,6 +3,7 @@
 # which it began. A number alone may be another process's by now, and any user can give a
 # process any name.
 alive() { # whether the process $1, which began at $2, is at work
+	[ "$1" ] && [ "$2" ] || return 1
 	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
 	# shellcheck disable=SC2086  # numbers, behind the name, which may hold blanks
 	set -- "$2" ${stat##*) }

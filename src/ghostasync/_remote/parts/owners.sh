@@ -28,6 +28,8 @@ strangers() {
 				# Where names of ours are made others must not make any: with a slash behind.
 				[ "${rest#"${rest%%[!/]*}"}" ] || set -- "$@" "$at/"
 			else
+				# Who can make a name there makes this one before us.
+				set -- "$@" "$at/"
 				break
 			fi
 		done
@@ -37,8 +39,9 @@ strangers() {
 		case $name in @*) ;; *) mine="$mine $(id -u "$name" 2>/dev/null)" ;; esac
 	done
 	mine="$mine "
-	LC_ALL=C stat -c '%u %g %A %n' / "$@" | sort -u |
+	LC_ALL=C stat -c '%u %g %A %n|' / "$@" | sort -u |
 		while read -r uid gid rights path; do
+			path=${path%|} # a name may end in a blank
 			case $mine in
 			*" $uid "*) ;;
 			*)
