@@ -276,7 +276,8 @@ def _tools(fleet: SshdFleet, host: str) -> Path:
 
 def _mount(folder: Path) -> Any:  # a callback that takes it away
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", str(folder)], check=True
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", str(folder)],
+        check=True,
     )
     return lambda: subprocess.run(["umount", "-l", str(folder)], check=True)
 
