@@ -50,28 +50,34 @@ def test_what_fits_is_copied(shell: str, tmp_path: Path) -> None:
     assert shared(shell, str(tmp_path), 800, there) == (0, "", "")
 
 
+def becomes_shared(top: Path) -> dict[str, tuple[str | Path, ...]]:
+    """Have 1_a serve a folder that 2_b shares; return the words of each script."""
+    folder, target = top / "site", top / "srv"
+    old, new = folder / "1_a", folder / "2_b"
+    for each in (old / "up", new, folder / "shared", folder / ".ghost/2_b"):
+        each.mkdir(parents=True)
+    (old / "up/photo").write_text("theirs")
+    target.symlink_to(old)
+    (folder / ".ghost/2_b/copied").write_text("up\n")
+    return {
+        "share": (folder, "2_b", old, "drop", "fresh", "d:up"),
+        "switch": ("mv", top / "busy", folder, target, old, new, "", "1"),
+    }
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("script", ["share", "switch"])
 def test_what_users_have_written_is_never_written_through_their_links(
     shell: str, script: str, tmp_path: Path
 ) -> None:
     """The users of an app may write to what is shared, and root copies there."""
-    folder, target = tmp_path / "site", tmp_path / "srv"
-    old, new = folder / "1_a", folder / "2_b"
-    shared_, victim = folder / "shared/up", tmp_path / "victim"
-    for each in (old / "up", new, shared_, folder / ".ghost/2_b"):
-        each.mkdir(parents=True)
+    words = becomes_shared(tmp_path)
+    shared_, victim = tmp_path / "site/shared/up", tmp_path / "victim"
+    shared_.mkdir()
     victim.write_text("precious")
     os.utime(victim, (1, 1))
-    (old / "up/photo").write_text("theirs")
     (shared_ / "photo").symlink_to(victim)
     os.utime(shared_ / "photo", (1, 1), follow_symlinks=False)
-    target.symlink_to(old)
-    (folder / ".ghost/2_b/copied").write_text("up\n")
-    words: dict[str, tuple[str | Path, ...]] = {
-        "share": (folder, "2_b", old, "drop", "fresh", "d:up"),
-        "switch": ("mv", tmp_path / "busy", folder, target, old, new, "", "1"),
-    }
 
     status, _, complaint = run(shell, script, *words[script])
 
@@ -86,24 +92,16 @@ def test_what_users_have_written_is_never_written_through_their_links(
 def test_a_link_in_the_way_to_what_is_shared_is_refused(
     shell: str, script: str, tmp_path: Path
 ) -> None:
-    folder, target = tmp_path / "site", tmp_path / "srv"
-    old, new, elsewhere = folder / "1_a", folder / "2_b", tmp_path / "etc"
-    for each in (old / "up", new, folder / "shared", folder / ".ghost/2_b", elsewhere):
-        each.mkdir(parents=True)
-    (old / "up/photo").write_text("theirs")
-    (folder / "shared/up").symlink_to(elsewhere)
-    target.symlink_to(old)
-    (folder / ".ghost/2_b/copied").write_text("up\n")
-    words: dict[str, tuple[str | Path, ...]] = {
-        "share": (folder, "2_b", old, "drop", "fresh", "d:up"),
-        "switch": ("mv", tmp_path / "busy", folder, target, old, new, "", "1"),
-    }
+    words = becomes_shared(tmp_path)
+    link, elsewhere = tmp_path / "site/shared/up", tmp_path / "etc"
+    elsewhere.mkdir()
+    link.symlink_to(elsewhere)
 
     status, _, complaint = run(shell, script, *words[script])
 
-    assert (status, complaint) == (1, f"shared up: {folder}/shared/up is a link\n")
+    assert (status, complaint) == (1, f"shared up: {link} is a link\n")
     assert not [*elsewhere.iterdir()]
-    assert target.readlink() == old
+    assert (tmp_path / "srv").readlink() == tmp_path / "site/1_a"
 
 
 def test_cp_of_busybox_writes_through_no_link_either(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ async def test_a_script_that_is_a_link_to_a_private_file_is_never_sent(
     with pytest.raises((DeployFailed, BuildError)) as caught:
         await deploy(sample.plan(module))
 
-    assert f"{key}: deploy/{key} in the tree: is a link that leads out" in str(
+    assert f"{key}: deploy/{key} (in the tree): is a link that leads out" in str(
         caught.value
     )
     assert leaked(sample.fleet.path("h1", "/ghost"), sample.folder / "store") == []

@@ -52,14 +52,15 @@ def test_root_works_in_no_folder_that_another_user_may_change(
     said = failures(console)
 
     assert sorted(said) == ["h1", "h2", "h3", "h4", "h5"]
-    trusted = "or layout.trusted = [nobody]"
+    trusted = 'or layout.trusted = ["nobody"]'
     assert said["h1"] == (
         f"CHECKING: {REPLACE}/ghost belongs to nobody: `chown root /ghost`, {trusted}"
     )
     assert said["h2"].startswith(f"CHECKING: {REPLACE}/ghost/shop belongs to nobody")
     assert said["h3"].startswith(f"CHECKING: {REPLACE}/srv belongs to nobody: `chown")
     assert said["h4"] == (
-        f"CHECKING: {REPLACE}/srv takes names of everybody: have path in another folder"
+        f"CHECKING: {REPLACE}/srv lets everybody make names: `chmod o-w /srv`, or use "
+        "a folder of its own"
     )
     assert f"{APP}/.ghost belongs to nobody" in said["h5"]
     # check says the same, of every host, and nothing was changed where it is not ours.

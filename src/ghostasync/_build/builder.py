@@ -30,9 +30,9 @@ from anyio.abc import TaskGroup
 from .. import events as e
 from .environment import FALLBACK_EPOCH, digest, module_variables
 from .._local.attributes import drop_acls
-from .._local.beneath import find, read
+from .._local.beneath import find
 from .._local.output import Listener
-from .._local.scripts import LONGEST_SCRIPT, locked, script
+from .._local.scripts import locked, script, text_of
 from .._lint.offline import warning
 from .._local.redact import Redactor
 from ..errors import BuildError, PackageError, SourceError, StoreError
@@ -474,16 +474,12 @@ class Builder:
         return text
 
     def _script_text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
-        if wanted.inline:
-            return os.fsencode(wanted.inline)
         try:
-            if wanted.path:
-                return read(tree, wanted.path, LONGEST_SCRIPT)
-            return (self.plan.base / wanted.file).read_bytes()
+            return text_of(wanted, tree, self.plan.base)
         except OSError as exc:
             where = "in the tree" if wanted.path else "beside the configuration"
             raise BuildError(
-                f"{module.name}: {key}: {wanted.path or wanted.file} {where}: "
+                f"{module.name}: {key}: {wanted.path or wanted.file} ({where}): "
                 f"{exc.strerror}"
             ) from exc
 

@@ -367,6 +367,11 @@ class HostRun:
         return HostPaths(self.run.plan.layout.root, self.run.plan.app, home=home)
 
     @property
+    def trusted(self) -> str:
+        """Who else may change folders on the way, as ``parts/owners.sh`` takes it."""
+        return " ".join(self.run.plan.layout.trusted)
+
+    @property
     def busy_file(self) -> str:
         """The file in which a switch that is at work leaves its process id."""
         return f"{self.paths.app_meta}/switching"

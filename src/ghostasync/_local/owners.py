@@ -135,14 +135,15 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def make_private(folder: Path) -> None:
+def make_private(folder: Path) -> list[Path]:
     """
-    Make *folder* and those above it that are not there, each 0700.
+    Make *folder* and those above it that are not there, each 0700; return these.
 
     Raises:
         OSError: One cannot be made.
     """
     # mkdir(parents=True) gives those above the modes that the umask allows.
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
+    missing = [each for each in (folder, *folder.parents) if not each.exists()][::-1]
+    for each in missing:
         each.mkdir(0o700, exist_ok=True)
+    return missing

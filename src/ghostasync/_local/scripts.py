@@ -19,11 +19,13 @@ from typing import Final
 import anyio
 
 from ..errors import BuildError
+from ..model import Script
 from ..protocols import OnOutput
+from .beneath import read
 from .owners import make_private
 from .processes import Program, execute
 
-__all__ = ["LONGEST_SCRIPT", "Tail", "capture", "locked", "run", "script"]
+__all__ = ["LONGEST_SCRIPT", "Tail", "capture", "locked", "run", "script", "text_of"]
 
 TAIL: Final = 4096
 """Bytes of an output that an error or event may show."""
@@ -208,3 +210,17 @@ def _lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def text_of(wanted: Script, tree: Path, base: Path) -> bytes:
+    """
+    Return the text of a script: its own, or that of its file in *tree* or *base*.
+
+    Raises:
+        OSError: There is no such file, it leads out of *tree*, or it is too large.
+    """
+    if wanted.inline:
+        return os.fsencode(wanted.inline)
+    if wanted.path:
+        return read(tree, wanted.path, LONGEST_SCRIPT)
+    return (base / wanted.file).read_bytes()

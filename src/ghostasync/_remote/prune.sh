@@ -11,9 +11,8 @@ shift 6
 cd "$dir"
 kept=" $* "
 current=$(readlink "$target" || :)
-for left in "${target%/*}/.${target##*/}".ghost-back-*; do
-	[ ! -L "$left" ] || rm -f "$left" || :
-done
+. ./parts/none.sh
+none "${target%/*}/.${target##*/}".ghost-back-*
 if [ -n "$fingerprint" ]; then
 	umask 077
 	printf '%s\n' "$fingerprint" >".ghost/${current##*/}/fingerprint"

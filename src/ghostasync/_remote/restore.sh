@@ -13,13 +13,12 @@ shift 3
 . ./parts/flush.sh
 . ./parts/syslog.sh
 . ./parts/alive.sh
+. ./parts/none.sh
 # A switch whose connection died may still be on its way: it must not win afterwards.
 if { read -r pid start <"$busy"; } 2>/dev/null; then
 	! alive "$pid" "$start" || ! kill -s KILL "$pid" || sleep 1
 	rm -f "$busy" || :
 fi
-# What cannot be cleared away does no harm: names are random.
-none() { for left; do [ ! -L "$left" ] || rm -f "$left" || :; done; }
 put_back() { # by the link that the switch has made, for the disk may be full; else by another
 	for back in "$beside"-back-*; do
 		[ "$(readlink "$back" || :)" != "$previous" ] || ! rename "$back" "$target" || return 0

@@ -36,8 +36,8 @@ share() { # KIND PATH
 		[ -d "$over" ] || { mkdir "$over" && own "$over"; }
 	done
 	from=$over/$rest
-	if [ "$live" ] && [ "$rest" != "$2" ]; then (straight "$live" "${2%/*}"); fi
-	(straight "$dir/shared" "$2")
+	if [ "$live" ] && [ "$rest" != "$2" ]; then straight "$live" "${2%/*}"; fi
+	straight "$dir/shared" "$2"
 	for path in "$from" "$to"; do
 		[ -L "$path" ] || [ ! -e "$path" ] || test "-$1" "$path" ||
 			die "shared $2: $path is of another kind: shared_dirs are folders, shared_files files"

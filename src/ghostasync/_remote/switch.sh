@@ -16,6 +16,7 @@ shift 2
 . ./parts/syslog.sh
 . ./parts/ours.sh
 . ./parts/add.sh
+. ./parts/none.sh
 links='' moved=''
 # shellcheck disable=SC2086  # a list, split at newlines alone
 trap 'IFS="
@@ -36,7 +37,6 @@ each() {
 }
 # Starting processes is most of the time between the first link of a wave and the last:
 # there are three in the usual case, the link, the way back, and the move.
-none() { for left; do [ ! -L "$left" ] || rm -f "$left" || :; done; }
 ready() {
 	none "$beside"-new-* # of a switch that was killed
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
@@ -65,7 +65,7 @@ again() {
 	[ -z "$aside" ] || from=$target
 	[ "$from" ] || return 0
 	while IFS= read -r path; do
-		(straight "$dir/shared" "$path")
+		straight "$dir/shared" "$path"
 		if [ -d "$from/$path" ] && [ ! -L "$from/$path" ]; then
 			add "$from/$path/." "$dir/shared/$path/"
 		elif [ -f "$from/$path" ] && [ ! -L "$from/$path" ]; then

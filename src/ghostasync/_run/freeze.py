@@ -26,8 +26,7 @@ async def freeze_hosts(
         try:
             with anyio.move_on_after(deadlines.connect + deadlines.check):
                 await connect(ctx)
-                trusted = " ".join(spec.plan.layout.trusted)
-                args = (ctx.paths.app_dir, trusted, str(ends), text)
+                args = (ctx.paths.app_dir, ctx.trusted, str(ends), text)
                 await call(ctx.session, "freeze", *args, sudo=ctx.sudo)
                 return ""
         except HostError as exc:

@@ -78,8 +78,12 @@ def _repository(folder: Path, environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _bare(url: str) -> str:
-    """Return *url* without a password, or a name that may be a token."""
-    parts = urlsplit(url)
+    """Return *url* without a password, or a name or query that may be a token."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url  # check says what is wrong with it
     if parts.scheme in {"http", "https"}:
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=host, query="").geturl()
     return re.sub(r"\A(\w[\w+.-]*://[^/?#@:]*):[^/?#]*@", r"\1@", url)

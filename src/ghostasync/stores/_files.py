@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from .._local.owners import make_private
 from ..errors import StoreError
 
 __all__ = [
@@ -76,12 +77,9 @@ def explained(path: Path) -> Iterator[None]:
 
 def make_folder(path: Path) -> None:
     """Make *path* and the folders above it, each 0700; those that exist stay alone."""
-    # Path.mkdir(parents=True) would give the folders above the umask's mode, and a
-    # name that is not flushed in its folder would be lost with the power.
-    missing = [each for each in (path, *path.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(0o700, exist_ok=True)
-        flush(each.parent)
+    # A name that is not flushed in its folder would be lost with the power.
+    for made in make_private(path):
+        flush(made.parent)
 
 
 def names(folder: Path) -> list[str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     # asyncssh is imported where something is signed, and there alone.
     from .trust import Trust
 
-__all__ = ["Signatures"]
+__all__ = ["Signatures", "SigningStore"]
 
 Known = Callable[[str], Awaitable[Environment | None]]
 
@@ -233,3 +233,23 @@ def _statement(kind: str, app: App, *lines: str) -> bytes:
     )
     text = "".join(f"{line}\n" for line in (*about, *lines))
     return text.encode("utf-8", "surrogateescape")
+
+
+class SigningStore:
+    """The part of a store that is a :class:`protocols.SignedStore`."""
+
+    _signatures: Signatures
+
+    @property
+    def asks_for_signatures(self) -> bool:
+        """Whether what is not signed is refused."""
+        return self._signatures.asks
+
+    async def require_key(self) -> None:
+        """
+        Do nothing, unless what a run puts in could not be signed as it has to be.
+
+        Raises:
+            PlanError: No key signs, or none that counts.
+        """
+        await self._signatures.require_key()

@@ -45,7 +45,7 @@ from ..model import Package
 from ..protocols import ActiveColor, Environment, Freeze, ManifestLine, RunLog
 from . import _files, _texts
 from ._packages import PackageFolder
-from ._signatures import Signatures
+from ._signatures import Signatures, SigningStore
 
 if TYPE_CHECKING:
     # asyncssh is imported where something is signed, and there alone.
@@ -71,7 +71,7 @@ _Said = TypeVar("_Said", ActiveColor, Freeze)
 _Arguments = TypeVarTuple("_Arguments")
 
 
-class DirectoryStore:
+class DirectoryStore(SigningStore):
     """
     The store of one app, env, role and color in the folder *root*.
 
@@ -115,20 +115,6 @@ class DirectoryStore:
         digest = hashlib.sha256(script).hexdigest()
         await self._folder.call(_save, self._folder.root / "boot" / digest, script)
         return digest
-
-    @property
-    def asks_for_signatures(self) -> bool:
-        """Whether what is not signed is refused."""
-        return self._signatures.asks
-
-    async def require_key(self) -> None:
-        """
-        Do nothing, unless what a run puts in could not be signed as it has to be.
-
-        Raises:
-            PlanError: No key signs, or none that counts.
-        """
-        await self._signatures.require_key()
 
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""

@@ -51,7 +51,7 @@ from ..protocols import ActiveColor, Environment, Freeze, ManifestLine
 from . import _files, _texts
 from ._s3_runs import S3RunLog
 from ._s3_writes import Writer
-from ._signatures import Signatures
+from ._signatures import Signatures, SigningStore
 
 if TYPE_CHECKING:
     # asyncssh is imported where something is signed, and there alone.
@@ -67,7 +67,7 @@ _GZIP, _DIGEST = ".tar.gz", ".sha256"
 _SETTLE_SECONDS: Final = 5.0
 
 
-class S3Store:
+class S3Store(SigningStore):
     """
     The store of one app, env, role and color below *url*, ``s3://bucket/prefix``.
 
@@ -137,20 +137,6 @@ class S3Store:
         digest = hashlib.sha256(script).hexdigest()
         await self._bucket.put(f"boot/{digest}", script)
         return digest
-
-    @property
-    def asks_for_signatures(self) -> bool:
-        """Whether what is not signed is refused."""
-        return self._signatures.asks
-
-    async def require_key(self) -> None:
-        """
-        Do nothing, unless what a run puts in could not be signed as it has to be.
-
-        Raises:
-            PlanError: No key signs, or none that counts.
-        """
-        await self._signatures.require_key()
 
     async def frozen(self) -> Freeze | None:
         """Return the freeze that was kept last; None where there is none."""

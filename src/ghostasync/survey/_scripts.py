@@ -12,8 +12,7 @@ from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
 from .._lint.offline import warning
-from .._local.beneath import read
-from .._local.scripts import LONGEST_SCRIPT
+from .._local.scripts import text_of
 from ..errors import SourceError
 from ..model import Module
 
@@ -76,12 +75,7 @@ def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
         if not script:
             continue
         try:
-            if script.inline:
-                text = os.fsencode(script.inline)
-            elif script.path:
-                text = read(tree, script.path, LONGEST_SCRIPT)
-            else:
-                text = (base / script.file).read_bytes()
+            text = text_of(script, tree, base)
         except OSError as exc:
             # The buildpack has to be in the source; it may make the others.
             missing = isinstance(exc, FileNotFoundError) and script.path

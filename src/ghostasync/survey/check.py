@@ -27,6 +27,7 @@ from .._engine.stages.check import (
     no_way_to_store,
     rights,
     same_machine,
+    strangers,
 )
 from .._engine.stages.connect import connect
 from .._engine.stages.upload import crowded, no_room
@@ -246,7 +247,8 @@ async def _look_at(
         ctx.attempt.facts = await inspect(ctx)
     trial = Trial() if first_lines is None else await _try(ctx, first_lines)
     facts = seen.facts = ctx.known
-    for text in [*findings(ctx, facts), *await rights(ctx)]:
+    unfit = [*strangers(ctx, facts), *findings(ctx, facts), *await rights(ctx)]
+    for text in unfit:
         seen.add(text)
     if text := await no_way_to_store(ctx):
         seen.add(text)

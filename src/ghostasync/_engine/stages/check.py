@@ -38,6 +38,7 @@ __all__ = [
     "no_way_to_store",
     "rights",
     "same_machine",
+    "strangers",
     "take_lock",
 ]
 
@@ -59,6 +60,23 @@ _HELD: Final = 75
 _RUNNING: Final = 76
 """The exit status of ``lock.sh`` where a script of another run has not ended."""
 
+_WAYS: Final = {
+    "owner": (
+        'belongs to {who}: `chown {login} {folder}`, or layout.trusted = ["{who}"]'
+    ),
+    "group": (
+        "may be written to by the group {who}: `chmod g-w {folder}`, or "
+        'layout.trusted = ["@{who}"]'
+    ),
+    "others": "may be written to by everybody: `chmod o-w {folder}`",
+    "anybody": (
+        "lets everybody make names: `chmod o-w {folder}`, or use a folder of its own"
+    ),
+    "acl": "may be written to by others, by an ACL: `setfacl -b {folder}`",
+    "link": "is a link: remove it, for it has to be a folder of ours",
+}
+"""How others may change a folder, as ``parts/owners.sh`` tells it, and what to do."""
+
 _LOCK_BYTES = 64 << 10
 _LOCK_INODES = 8
 """The room for the lock's own files; a disk with less of either is full."""
@@ -79,12 +97,13 @@ async def check(ctx: HostRun) -> e.Checked:
     if ctx.attempt.lock is None:
         await take_lock(ctx)
     ctx.attempt.facts = await inspect(ctx)
-    unfit = [*await _unfit(ctx, ctx.attempt.facts)]
-    # A way back, too, runs what it finds there.
-    whose = in_hands_of_others(ctx, ctx.attempt.facts)
-    if whose not in {"", *unfit} and works_as_root(ctx, ctx.attempt.facts):
-        unfit.append(whose)
-    if unfit := [*unfit, *_moved_meanwhile(ctx, ctx.attempt.facts)]:
+    unfit = [
+        # A way back, too, runs what it finds there.
+        *strangers(ctx, ctx.attempt.facts),
+        *await _unfit(ctx, ctx.attempt.facts),
+        *_moved_meanwhile(ctx, ctx.attempt.facts),
+    ]
+    if unfit:
         raise Refused(ctx.name, "; ".join(unfit))
     live = {name: target.live for name, target in ctx.attempt.facts.targets.items()}
     return e.Checked(ctx.name, live=live)
@@ -113,9 +132,8 @@ def doubts(ctx: HostRun) -> Iterator[str]:
     """Yield what keeps a host from nothing, and is the same on many."""
     if ctx.run.plan.store.signers and "ssh-keygen" not in ctx.known.tools:
         yield "ssh-keygen is missing: new hosts like it could not boot (store.signers)"
-    whose = in_hands_of_others(ctx, ctx.known)
-    if whose and not works_as_root(ctx, ctx.known):
-        yield whose
+    if not _works_as_root(ctx, ctx.known):
+        yield from _in_hands_of_others(ctx, ctx.known)
 
 
 async def no_way_to_store(ctx: HostRun) -> str:
@@ -223,7 +241,7 @@ async def _ask_for_lock(ctx: HostRun) -> None:
     goal = ctx.run.goal
     goes_back = "1" if goal.recalls or goal.only_back else ""
     args = (
-        " ".join(ctx.run.plan.layout.trusted),
+        ctx.trusted,
         ctx.session.holder,
         ctx.run.id,
         ctx.session.app,
@@ -269,7 +287,7 @@ async def _why_unusable(ctx: HostRun, exc: RemoteError) -> str:
         facts = await inspect(ctx)
         if facts.closed:
             return _closed(ctx, *facts.closed[0])
-        if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
+        for whose in strangers(ctx, facts):
             return whose
         if full := no_room_at_all(ctx, facts):
             return full
@@ -300,10 +318,9 @@ async def inspect(ctx: HostRun) -> Facts:
     folders = {ctx.paths.module(m.name): m for m in ctx.modules}
     args = [word for folder, m in folders.items() for word in (folder, ctx.target(m))]
     names = {folder: module.name for folder, module in folders.items()}
-    trusted, records = " ".join(ctx.run.plan.layout.trusted), str(ctx.run.records)
     return await query(
         ctx.session,
-        *("check", ctx.paths.app_dir, trusted, records, *args),
+        *("check", ctx.paths.app_dir, ctx.trusted, str(ctx.run.records), *args),
         read=functools.partial(answers.facts, modules=names),
         sudo=ctx.sudo,
     )
@@ -329,41 +346,28 @@ def findings(ctx: HostRun, facts: Facts) -> Iterator[str]:
             f"{ctx.paths.app_meta}/fence is damaged: write the number of another host "
             "there, or remove the file"
         )
-    if works_as_root(ctx, facts) and (whose := in_hands_of_others(ctx, facts)):
-        yield whose
     for module in ctx.modules:
         yield from _module_findings(ctx, facts, module, facts.targets[module.name])
 
 
-def works_as_root(ctx: HostRun, facts: Facts) -> bool:
-    """Tell whether anything of the run is done by root on the host."""
+def strangers(ctx: HostRun, facts: Facts) -> Iterator[str]:
+    """Yield which folders others may change, where root works; and what to do."""
+    if _works_as_root(ctx, facts):
+        yield from _in_hands_of_others(ctx, facts)
+
+
+def _works_as_root(ctx: HostRun, facts: Facts) -> bool:
     return facts.uid == 0 or any("root" in module.users for module in ctx.modules)
 
 
-def in_hands_of_others(ctx: HostRun, facts: Facts) -> str:
-    """Return which folders others may change, and what to do; empty where none."""
-    texts = {
-        "owner": (
-            "belongs to {who}: `chown {login} {folder}`, or layout.trusted = [{who}]"
-        ),
-        "group": (
-            "may be written to by group {who}: `chmod g-w {folder}`, or "
-            "layout.trusted = [@{who}]"
-        ),
-        "others": "may be written to by everybody: `chmod o-w {folder}`",
-        "anybody": "takes names of everybody: have path in another folder",
-        "acl": "may be written to by others, by an ACL: `setfacl -b {folder}`",
-        "link": "is a link: remove it, for it has to be a folder of ours",
-    }
+def _in_hands_of_others(ctx: HostRun, facts: Facts) -> Iterator[str]:
     told = [
-        f"{folder} {texts[how].format(who=who, folder=folder, login=ctx.login)}"
+        f"{folder} {_WAYS[how].format(who=who, folder=folder, login=ctx.login)}"
         for how, who, folder in facts.foreign
-        if how in texts
     ]
-    if not told:
-        return ""
-    more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
-    return f"others could replace what runs here: {told[0]}{more}"
+    if told:
+        more = f"; and {len(told) - 1} more" * (len(told) > 1)
+        yield f"others could replace what runs here: {told[0]}{more}"
 
 
 def _closed(ctx: HostRun, owner: str, path: str) -> str:

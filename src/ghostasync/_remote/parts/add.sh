@@ -15,11 +15,11 @@ add() { # newer and missing files of $1 come to $2; none is removed there
 	cp -a -u "$1" "$2"
 }
 straight() { # refuses a path $2 in the folder $1 that a link is part of
-	over=$1 rest=$2
-	[ ! -L "$over" ] || { echo "shared $2: $over is a link" >&2 && exit 1; }
-	while [ "$rest" ]; do
-		over=$over/${rest%%/*}
-		case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
-		[ ! -L "$over" ] || { echo "shared $2: $over is a link" >&2 && exit 1; }
+	place=$1 left=$2/
+	while [ ! -L "$place" ]; do
+		[ "$left" ] || return 0
+		place=$place/${left%%/*} left=${left#*/}
 	done
+	echo "shared $2: $place is a link" >&2
+	exit 1
 }
