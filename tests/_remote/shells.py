@@ -16,6 +16,9 @@ SHELLS = {
 }
 
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
 def loader(text: bytes) -> str:
     """Return what reads *text* from stdin and runs it, as hosts are told to."""
     return command_line("any", len(text)).split("'")[1]
@@ -39,6 +42,8 @@ def start(
     text = render(name, args, frame.nonce, fence)
     if app is not None:
         (app / ".ghost").mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (app / ".ghost/scripts").exists():
+            (app / ".ghost/scripts").write_text(BOOT.read_text())
         scripts = quote(f"{app}/.ghost/scripts")
         text = b"scripts=%s\n%s\n%s" % (scripts, body("parts/enrol"), text)
     process = subprocess.Popen(

@@ -13,7 +13,7 @@ import pytest
 
 from ghostasync._remote.fence import app_word
 from ghostasync._remote.script import outliving
-from tests._remote.shells import SHELLS, read, run, run_open, start
+from tests._remote.shells import BOOT, SHELLS, read, run, run_open, start
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
 
@@ -38,6 +38,7 @@ class Migration:
         meta = root / "it's an app" / "site/.ghost/1_a_0"
         meta.mkdir(parents=True)
         (meta.parents[2] / ".ghost").mkdir()
+        (meta.parents[2] / ".ghost/scripts").write_text(BOOT.read_text())
         (meta / "environment.next").write_text("export A='it is'\n")
         return cls(shell, meta, root / "gate", app_word(str(root)))
 

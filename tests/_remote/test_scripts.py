@@ -19,6 +19,7 @@ import pytest
 from ghostasync._remote.activation import Activation, write
 from ghostasync._remote.script import LOST, Fence, quote
 from tests._remote.shells import (
+    BOOT,
     SHELLS,
     may_mount,
     process_line,
@@ -1457,12 +1458,27 @@ def test_a_process_that_is_named_like_ours_is_nobody(
         _stranger("sh", "timer.sh", f"timer@{_word(app)}"),
     ):
         # Nor where a file of ours has its number, from an earlier process.
-        (app / ".ghost/scripts").write_text(f"{script.pid} 1\n")
+        (app / ".ghost/scripts").write_text(f"{BOOT.read_text()}{script.pid} 1\n")
         (app / ".ghost/holder").write_text(f"run 1 by ann\n{lock.pid} 1\n")
         (app / ".ghost/lock.d").mkdir(exist_ok=True)
         (app / f".ghost/lock.d/{lock.pid}.1").touch()
 
         assert _ask(shell, app, "2", env, stale=stale)[::2] == (0, "")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user's process takes root")
+@pytest.mark.parametrize("boot", ["this", "another"])
+def test_a_list_of_another_boot_names_nobody(
+    shell: str, boot: str, tmp_path: Path
+) -> None:
+    """A process of anybody may have the same number, at the same time after it."""
+    app = tmp_path / "app"
+    assert _ask(shell, app, "1")[0] == 0
+    with _stranger("ghost-run", f"1@{_word(app)}") as script:
+        of = BOOT.read_text() if boot == "this" else "c0ffee\n"
+        (app / ".ghost/scripts").write_text(of + process_line(script.pid))
+
+        assert _ask(shell, app, "2")[0] == (76 if boot == "this" else 0)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user's process takes root")

@@ -149,7 +149,10 @@ date +%s 1<>beat
 # Where the disk is full, dash's own printf says "I/O error"; cat says what it is.
 printf '%s\n' "$holder" "$self $began" | cat 1<>holder
 
-true >>scripts
+# A number, and a time since the start of the machine, may come again once that is another.
+read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || boot=unknown
+read -r listed 2>/dev/null <scripts || listed=
+[ "$listed" = "$boot" ] || echo "$boot" >scripts || :
 # Scripts of a session that has ended end by themselves. Those of a session that has only
 # fallen silent do not, and earlier ones of this run have nobody to report to any more.
 end scripts "$run" || :
@@ -166,7 +169,7 @@ until [ -z "$(in_the_way)" ]; do
 	sleep 1
 done
 # Nobody on the list is left, or only those that go on beside any run.
-[ "$(scripts)" ] || : >scripts
+[ "$(scripts)" ] || echo "$boot" >scripts || :
 # The frame holds a newline back that may begin its closing line: hence the empty line.
 printf 'locked %s\n\n' "$self $began$taken"
 # A beat that cannot be written, on a disk that is full by now, must not cost the lock.
