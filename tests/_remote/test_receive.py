@@ -42,9 +42,9 @@ ID = "1_site"
 NOBODY = 65534 if ROOT else os.getuid()
 BUSYBOX = shutil.which("busybox") or "no busybox"
 TOOLS = [
-    "cat", "chmod", "chown", "cp", "dd", "find", "grep", "gzip", "head", "ln", "ls",
-    "mkdir", "mv", "readlink", "rm", "sed", "sh", "sort", "stat", "sync", "tar",
-    "touch", "tr", "uniq",
+    "cat", "chmod", "chown", "cp", "dd", "find", "grep", "gzip", "head", "id", "ln",
+    "ls", "mkdir", "mv", "readlink", "rm", "rmdir", "sed", "sh", "sort", "stat", "sync",
+    "tar", "touch", "tr", "uniq",
 ]  # fmt: skip
 """What a host needs, POSIX or nearly so; a digest and zstd come where they are."""
 PROOFS = ["metadata", "content"]
@@ -93,13 +93,13 @@ class Site:
         done = self._run("receive", (package_id, *how), data)
         if not shared or done[0]:
             return done
-        return self._run("share", (package_id, live, owner, "fresh", *shared))
+        return self._run("share", (package_id, live, owner, "fresh", "mv", *shared))
 
     def share(
         self, *shared: str, package_id: str = ID, live: str = ""
     ) -> tuple[int | None, str, str]:
         """Have a release that is there share paths."""
-        return self._run("share", (package_id, live, "drop", "", *shared))
+        return self._run("share", (package_id, live, "drop", "", "mv", *shared))
 
     def _run(
         self, name: str, args: tuple[str, ...], data: bytes = b""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ghostasync._remote.script import body, quote
+from tests._packaging.trees import ROOT, snapshot
 from tests._remote.shells import SHELLS, may_mount, run, run_mounted
 
 MAKE = """
@@ -25,7 +27,7 @@ def shared(shell: str, at: str, kib: int, after: str) -> tuple[int | None, str, 
         pytest.skip("a disk of its own takes CAP_SYS_ADMIN")
     here = quote(at).decode()
     before, after = (text.format(at=here, kib=kib) for text in (MAKE, after))
-    words = (at, "2_b", f"{at}/1_a", "drop", "fresh", "d:up")
+    words = (at, "2_b", f"{at}/1_a", "drop", "fresh", "mv", "d:up")
     return run_mounted(shell, before, after, "share", *words)
 
 
@@ -60,7 +62,7 @@ def becomes_shared(top: Path) -> dict[str, tuple[str | Path, ...]]:
     target.symlink_to(old)
     (folder / ".ghost/2_b/copied").write_text("up\n")
     return {
-        "share": (folder, "2_b", old, "drop", "fresh", "d:up"),
+        "share": (folder, "2_b", old, "drop", "fresh", "mv", "d:up"),
         "switch": ("mv", top / "busy", folder, target, old, new, "", "1"),
     }
 
@@ -128,3 +130,103 @@ def test_cp_of_busybox_writes_through_no_link_either(tmp_path: Path) -> None:
     assert victim.read_text() == "precious"
     assert [(to / name).read_text() for name in ("one", "sub/two")] == ["theirs"] * 2
     assert (to / "own").is_symlink()
+
+
+RACER = """#!/bin/sh
+read -r calls <{top}/calls
+echo $((calls + 1)) >{top}/calls
+[ "$calls" != {at} ] || {{ {mv} {place} {place}.away && {ln} -s {victim} {place}; }}
+exec {tool} "$@"
+"""
+RACED = ("cat", "chmod", "chown", "cp", "df", "du", "find", "id", "ln", "ls", "mkdir",
+    "mv", "rm", "rmdir", "sed", "stat", "touch")  # fmt: skip
+
+
+def raced(top: Path, script: str, fresh: str, place: str, at: int) -> tuple[bool, int]:
+    """
+    Have *place* become a link to "victim" before a script calls its tool number *at*.
+
+    Return whether the victim is as it was, and how many tools were called.
+    """
+    folder, target, bin_, victim = (top / n for n in ("site", "srv", "bin", "victim"))
+    old, new = folder / "1_a", folder / "2_b"
+    brought = (folder / "shared", victim) + ((new,) if fresh == "seed" else ())
+    for tree in (old, *brought):
+        (tree / "data/up/sub").mkdir(parents=True)
+        for name in ("photo", "sub/photo"):
+            (tree / "data/up" / name).write_text(tree.name)
+    if fresh == "seed":
+        shutil.rmtree(folder / "shared/data/up")
+        shutil.rmtree(old / "data")
+    (folder / ".ghost/2_b").mkdir(parents=True)
+    new.mkdir(exist_ok=True)
+    # All that a way through the link could lead to.
+    shutil.copytree(victim / "data/up", victim / "up")
+    shutil.copytree(victim / "data/up/sub", victim / "sub")
+    (victim / "photo").write_text("victim")
+    for path in (victim, *victim.rglob("*")):
+        os.utime(path, (1, 1))
+    target.symlink_to(old)
+    bin_.mkdir()
+    (top / "calls").write_text("0\n")
+    mv, ln = shutil.which("mv"), shutil.which("ln")
+    for tool in RACED:
+        racer = RACER.format(
+            top=top, at=at, mv=mv, ln=ln, victim=victim, tool=shutil.which(tool),
+            place=folder / place,
+        )  # fmt: skip
+        (bin_ / tool).write_text(racer)
+        (bin_ / tool).chmod(0o755)
+    (folder / ".ghost/2_b/copied").write_text("data/up\n")
+    words: dict[str, tuple[str | Path, ...]] = {
+        "share": (
+            folder,
+            "2_b",
+            old,
+            "keep" if ROOT else "drop",
+            fresh,
+            "mv",
+            "d:data/up",
+        ),
+        "switch": ("mv", top / "busy", folder, target, old, new, "", "1"),
+    }
+    before = snapshot(victim)
+
+    run("dash", script, *words[script], env={"PATH": f"{bin_}:{os.environ['PATH']}"})
+
+    return snapshot(victim) == before, int((top / "calls").read_text())
+
+
+@pytest.mark.parametrize("place", ["2_b/data", "shared/data", "shared/data/up"])
+@pytest.mark.parametrize(
+    ("script", "fresh"), [("share", "seed"), ("share", ""), ("switch", "")]
+)
+def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
+    script: str, fresh: str, place: str, tmp_path: Path
+) -> None:
+    """Users of the app may write beside what root copies, and choose their moment."""
+    _, calls = raced(tmp_path / "never", script, fresh, place, -1)
+    assert calls > 5
+    for at in range(calls):
+        held, _ = raced(tmp_path / str(at), script, fresh, place, at)
+        assert held, f"before call {at}"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_a_killed_run_had_put_aside_is_put_back(
+    shell: str, tmp_path: Path
+) -> None:
+    """It was killed between two renames: only what it kept apart has the photos."""
+    words = becomes_shared(tmp_path)
+    apart = tmp_path / "site/shared/.up.ghost-0011"
+    (apart / "old").mkdir(parents=True)
+    apart.chmod(0o700)
+    (apart / "old/before").write_text("theirs")
+    (apart / "up").mkdir()
+
+    status, _, complaint = run(shell, "share", *words["share"])
+
+    assert (status, complaint) == (0, "")
+    assert [path.name for path in (tmp_path / "site/shared").iterdir()] == ["up"]
+    names = {path.name for path in (tmp_path / "site/shared/up").iterdir()}
+    assert names == {"before", "photo"}

@@ -65,12 +65,11 @@ again() {
 	[ -z "$aside" ] || from=$target
 	[ "$from" ] || return 0
 	while IFS= read -r path; do
-		straight "$dir/shared" "$path"
-		if [ -d "$from/$path" ] && [ ! -L "$from/$path" ]; then
-			add "$from/$path/." "$dir/shared/$path/"
-		elif [ -f "$from/$path" ] && [ ! -L "$from/$path" ]; then
-			add "$from/$path" "$dir/shared/$path"
-		fi
+		locate
+		for kind in d f; do
+			serves "$from"
+			[ -z "$was" ] || (apart; merge)
+		done
 	done <"$meta/copied"
 }
 move() {

@@ -126,7 +126,8 @@ async def _share(ctx: HostRun, module: Module, release: str) -> None:
         owned = ctx.known.uid == 0 and (module.uid >= 0 or module.gid >= 0)
         folder, live = ctx.paths.module(module.name), ctx.serving(module)
         fresh = "fresh" if release in ctx.attempt.delivered else ""
-        args = (folder, release, live, "keep" if owned else "drop", fresh, *words)
+        owner = "keep" if owned else "drop"
+        args = (folder, release, live, owner, fresh, ctx.known.rename, *words)
         said = await query(ctx.session, "share", *args, read=str, sudo=ctx.sudo)
         tell_warnings(ctx, said)
 

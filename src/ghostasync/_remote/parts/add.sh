@@ -1,25 +1,101 @@
 #!/bin/sh
 # Part of other scripts: what users have written goes where the next release will have it.
-add() { # newer and missing files of $1 come to $2; none is removed there
-	# A link there is replaced, and never written through: the users of an app, who may
-	# write there, could have laid it.
+#
+# The app's users may change these folders at any moment, and root works here. So it steps
+# into them one at a time, names there only what is one step away, and fills a folder that
+# nobody else may enter; what is ready there is renamed to its place.
+# $dir is the module's folder, $kind d or f, $path what is shared, $way/$name the same,
+# $was what serves there, or empty, and $rename the tool that moves links.
+
+real() { [ ! -L "$2" ] && test "-$1" "$2"; } # KIND PATH
+refuse() {
+	printf 'shared %s: %s\n' "$path" "$*" >&2
+	exit 1
+}
+# Works in the folder $2 of $1 from here on, and ends where a link is in the way: the folder
+# that a process is in stays the same one. $3 is done in each that has to be made, if any.
+reach() {
+	cd -P "$1" || exit
+	at=$(pwd -P) left=$2/
+	while [ "$left" ]; do
+		step=${left%%/*} left=${left#*/} made=
+		[ "$step" != . ] || continue
+		at=$at/$step
+		[ ! -L "./$step" ] || refuse "$at is a link"
+		if [ "${3-}" ] && [ ! -e "./$step" ]; then mkdir "./$step" && made=1 || exit; fi
+		cd -P "./$step" 2>/dev/null && [ "$(pwd -P)" = "$at" ] ||
+			refuse "$at is no folder that stays the same"
+		[ -z "$made" ] || $3 || exit
+	done
+}
+locate() { # $path is the folder $way and $name in it
+	way=. name=${path##*/}
+	[ "$name" = "$path" ] || way=${path%/*}
+}
+serves() { # $was is what the folder $1 has at $path, or empty
+	up=$1 left=$way/ was=
+	while [ "$left" ]; do
+		up=$up/${left%%/*} left=${left#*/}
+		[ ! -L "$up" ] || refuse "$up is a link"
+	done
+	! real "$kind" "$1/$path" || was=$1/$path
+}
+# What follows is done in a subshell.
+
+apart() { # works in an empty folder beside the shared path
+	reach "$dir/shared" "$way"
+	[ ! -L "./$name" ] || refuse "$at/$name is a link"
+	for apart in ".$name.ghost-"*; do
+		real d "$apart" && (inside && clear) || :
+	done
+	# shellcheck disable=SC2154  # the nonce comes with the frame
+	apart=.$name.ghost-$nonce
+	(umask 077 && mkdir "./$apart") && inside && [ ! "$(ls -A)" ] ||
+		refuse "somebody else changes $at"
+	trap clear EXIT
+	trap 'exit 143' HUP INT PIPE TERM
+}
+inside() { # works in $apart, if nobody else may
+	cd -P "./$apart" && [ "$(pwd -P)" = "$at/$apart" ] &&
+		case $(stat -c %u:%a .) in "$(id -u)":700 | "$(id -u)":2700) ;; *) false ;; esac
+}
+clear() {
+	[ ! -e ./old ] || [ -e "../$name" ] || rename ./old "../$name" # of a run that was killed
+	rm -rf ./old "./$name"
+	cd .. && rmdir "./$apart"
+}
+settle() { # what has been made apart becomes the shared path
+	real "$kind" "./$name" || refuse "somebody else changes what is copied"
+	rename "./$name" "../$name"
+}
+merge() { # what $was has that is newer or missing comes to the shared path; none is removed
+	if [ ! -e "../$name" ]; then
+		cp -a "$was" "./$name"
+	elif [ "$kind" = f ]; then
+		[ "$was" -nt "../$name" ] || return 0
+		cp -a "$was" "./$name"
+	elif [ "$(id -u)" != 0 ]; then
+		# Another than root can link no files of others, and can be led to no more than his.
+		add "$was/." "../$name/"
+		return
+	else
+		cp -al "../$name" "./$name"
+		real d "./$name" || refuse "somebody else changes $at/$name"
+		add "$was/." "./$name/"
+		rename "../$name" ./old
+	fi
+	settle
+}
+add() { # newer and missing files of the folder $1 come to $2
+	# A link there is replaced, and never written through.
 	if cp --remove-destination --help >/dev/null 2>&1; then
 		cp -a -u --remove-destination "$1" "$2"
 		return
 	fi
-	# cp of busybox does not know that: what is a link there, and none here, goes first.
-	[ -d "$1" ] || { [ ! -L "$2" ] || rm -f "$2"; }
-	[ ! -d "$1" ] || (cd "$2" && find . -type l) | while IFS= read -r found; do
-		[ -L "$1/$found" ] || [ ! -e "$1/$found" ] || rm -f "$2/$found"
+	# cp of busybox does not know that: what it would write to goes first.
+	(cd "$2" && find . ! -type d) | while IFS= read -r found; do
+		[ -L "$1/$found" ] || [ -e "$1/$found" ] || continue
+		[ ! -L "$2/$found" ] && [ ! "$1/$found" -nt "$2/$found" ] || rm -f "$2/$found"
 	done
 	cp -a -u "$1" "$2"
-}
-straight() { # refuses a path $2 in the folder $1 that a link is part of
-	place=$1 left=$2/
-	while [ ! -L "$place" ]; do
-		[ "$left" ] || return 0
-		place=$place/${left%%/*} left=${left#*/}
-	done
-	echo "shared $2: $place is a link" >&2
-	exit 1
 }
