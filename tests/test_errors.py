@@ -37,6 +37,10 @@ CASES = [
         "https://h/a?client_secret=***;password=***",
         {"x", "y"},
     ),
+    ("git+https://t0ken@h/x", "git+https://h/x", {"t0ken"}),
+    (r"https:\/\/u:p4ss@h\/x", r"https:\/\/h\/x", {"p4ss"}),
+    (r"https:\/\/h\/?a=b\u0026token=x", r"https:\/\/h\/?a=b\u0026token=***", {"x"}),
+    ("https://h/cb#access_token=s3", "https://h/cb#access_token=***", {"s3"}),
     ("https://h/?monkey=banana&page=2", "https://h/?monkey=banana&page=2", set()),
     ("mail me@example.com ?token=no", "mail me@example.com ?token=no", set()),
 ]

@@ -62,8 +62,13 @@ __all__ = [
 ]
 
 
-_LOGIN = re.compile(r"""\b([a-z][a-z0-9+.-]{0,31})://([^/?#\s"'<>]*)@""", re.IGNORECASE)
-_QUERY = re.compile(r"""([?&;])([\w.%[\]-]{1,64})=([^&;#\s"'<>]+)""")
+# JSON may have a backslash before each slash, and writes "&" as a number.
+_LOGIN = re.compile(
+    r"""\b([a-z][a-z0-9+.-]{0,31}:\\?/\\?/)([^/?#\s"'<>\\]*)@""", re.IGNORECASE
+)
+_QUERY = re.compile(
+    r"""([?&;#]|\\u0026)([\w.%[\]-]{1,64})=([^&;#\s"'<>\\]+)""", re.IGNORECASE
+)
 _TELLING = re.compile(
     "token|secret|passw|signature|credential|api.?key|access.?key|private.?key"
     "|^(?:key|sig|auth|authorization|code|jwt|bearer)$",
@@ -81,17 +86,17 @@ def without_credentials(text: str) -> str:
 
     def login(found: re.Match[str]) -> str:
         name = found[2].partition(":")[0]
-        return f"{found[1]}://" + f"{name}@" * bool(name and not _is_token(found))
+        return found[1] + f"{name}@" * bool(name and not _is_token(found))
 
     def value(found: re.Match[str]) -> str:
         return f"{found[1]}{found[2]}=***" if _tells(found) else found[0]
 
-    return _QUERY.sub(value, _LOGIN.sub(login, text)) if "://" in text else text
+    return _QUERY.sub(value, _LOGIN.sub(login, text)) if _may_have_url(text) else text
 
 
 def credentials_in(text: str) -> Iterator[str]:
     """Yield what :func:`without_credentials` leaves out, as it is there and decoded."""
-    if "://" not in text:
+    if not _may_have_url(text):
         return
     for found in _LOGIN.finditer(text):
         name, colon, password = found[2].partition(":")
@@ -104,7 +109,11 @@ def credentials_in(text: str) -> Iterator[str]:
 
 def _is_token(found: re.Match[str]) -> bool:
     # A lone user name is a token for a web server, and a user for all others.
-    return found[1].lower() in {"http", "https"}
+    return found[1].lower().partition(":")[0].endswith(("http", "https"))
+
+
+def _may_have_url(text: str) -> bool:
+    return "://" in text or ":\\/" in text
 
 
 def _tells(found: re.Match[str]) -> bool:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ghostasync import events as e
 from ghostasync._local.redact import _WRITTEN, Redactor
+from ghostasync.errors import without_credentials
 from ghostasync.model import Revision
 
 KEY = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\n}\n-----END KEY-----\n"
@@ -29,7 +30,7 @@ def test_without_secrets_everything_passes_unchanged(secrets: list[str]) -> None
     redactor = Redactor(secrets)
     data = b"a \n\xff b"
 
-    assert redactor.bytes(data) is data
+    assert redactor.bytes(data) == data
     assert redactor.text("a \n b") == "a \n b"
     assert in_pieces(redactor, data) == [data, b""]
 
@@ -103,6 +104,34 @@ def test_how_the_bytes_are_cut_never_changes_what_comes_out(
 
     assert b"".join(in_pieces(redactor, *pieces)) == whole
     assert not any(s.encode() in whole for s in secrets if s.strip())
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["https:", "//", "u:", "p4ss", "@", "h/x", "?", "token=", "p4ss", " ", "\n", ":"]
+        ),
+        max_size=16,
+    ).map("".join),
+    st.data(),
+)
+def test_no_stream_has_credentials_of_urls_however_it_is_cut(
+    text: str, data: st.DataObject
+) -> None:
+    """A submodule's URL in what git prints, with the token that the buildpack set."""
+    cuts = data.draw(st.sets(st.integers(0, len(text))).map(sorted))
+    pieces = [text[a:b].encode() for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+
+    for redactor in (Redactor(()), Redactor(["s3cr3t"])):
+        assert b"".join(in_pieces(redactor, *pieces)) == redactor.text(text).encode()
+    assert Redactor(()).text(text) == without_credentials(text)
+
+
+def test_only_what_may_be_a_url_is_held_back() -> None:
+    pieces = in_pieces(Redactor(()), b"got 7 of 9: at https://", b"u:p4ss@h/x", b"\nnext")
+
+    assert pieces == [b"got 7 of 9: at ", b"", b"https://h/x\nnext", b""]
+    assert in_pieces(Redactor(()), b"a:" * 5000) == [b"a:" * 5000, b""]
 
 
 def test_a_redactor_can_learn_more() -> None:

@@ -114,6 +114,15 @@ def test_a_tail_keeps_the_end_whatever_the_pieces() -> None:
     assert tail.text() == "hijk"
 
 
+def test_a_tail_begins_with_no_part_of_a_word() -> None:
+    tail = Tail(16)
+    tail.feed(b"http://u:p4ss")
+    assert tail.text() == "http://u:p4ss"
+
+    tail.feed(b"@host/x not found")
+    assert tail.text() == "not found"
+
+
 def test_a_tail_replaces_what_is_not_text() -> None:
     tail = Tail()
 

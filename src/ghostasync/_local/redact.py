@@ -4,10 +4,11 @@ The redactor: secrets out of what scripts and tools print, however the bytes are
 How it works: a stream keeps the longest end of the data that may begin a secret, and
 hands out the rest. Occurrences that overlap are joined and masked as one. A secret that
 repeats itself ("aaaa") may be found once more over bytes that were masked already, so
-the number of masked bytes among those held is kept as well.
+the number of masked bytes among those held is kept as well. What comes of that loses the
+credentials of URLs: a last word that may be a URL is held until it ends.
 
 Rule 1: a byte that belongs to any secret is never handed out, overlaps included.
-Rule 2: a stream holds back only bytes that may be the beginning of a secret.
+Rule 2: a stream holds back only bytes that may be the beginning of a secret or of a URL.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ MASK: Final = b"***"
 
 _WRITTEN: Final = ("reason", "text", "tail", "actor", "holder")
 """Fields of events that hold free text."""
+
+_ENDS_URL: Final = tuple(bytes([byte]) for byte in b" \t\r\n\"'<>")
+
+_LONGEST_URL: Final = 8192
+"""Bytes of a word from which on it is not waited for."""
 
 SHORTEST_LINE: Final = 8
 """
@@ -65,10 +71,10 @@ class Redactor:
 
         Surrogate escapes stay as they are.
         """
-        if self._secrets:
-            redacted = self.bytes(text.encode("utf-8", "surrogateescape"))
-            text = redacted.decode("utf-8", "surrogateescape")
-        return without_credentials(text)
+        if not self._secrets:
+            return without_credentials(text)
+        redacted = self.bytes(text.encode("utf-8", "surrogateescape"))
+        return redacted.decode("utf-8", "surrogateescape")
 
     def event(self, event: e.Event) -> e.Event:
         """Return *event* without the secrets in what people or tools have written."""
@@ -86,9 +92,7 @@ class Redactor:
         return attrs.evolve(revision, message=self.text(revision.message))
 
     def bytes(self, data: builtins.bytes) -> builtins.bytes:
-        """Return *data* without the secrets."""
-        if not self._secrets:
-            return data
+        """Return *data* without the secrets, and without credentials of any URL."""
         stream = self.stream()
         return stream.feed(data) + stream.flush()
 
@@ -104,17 +108,23 @@ class Redacting:
         self._secrets = secrets
         self._held = b""
         self._masked = 0  # number of held bytes whose mask was handed out already
+        self._word = b""  # without secrets; may be a URL
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes that are certain by now and were not handed out before."""
-        if not self._secrets:
-            return data
-        data = self._held + data
-        return self._advance(data, _beginning_of_a_secret(data, self._secrets))
+        if self._secrets:
+            data = self._held + data
+            data = self._advance(data, _beginning_of_a_secret(data, self._secrets))
+        data = self._word + data
+        cut = _beginning_of_a_url(data)
+        self._word = data[cut:]
+        return _without_credentials(data[:cut])
 
     def flush(self) -> bytes:
         """Return the bytes that were held back: the stream has ended."""
-        return self._advance(self._held, len(self._held))
+        data = self._word + self._advance(self._held, len(self._held))
+        self._word = b""
+        return _without_credentials(data)
 
     def _advance(self, data: bytes, cut: int) -> bytes:
         out = []
@@ -157,6 +167,19 @@ def _beginning_of_a_secret(data: bytes, secrets: tuple[bytes, ...]) -> int:
             else:
                 at = data.find(secret[:1], at + 1)
     return earliest
+
+
+def _beginning_of_a_url(data: bytes) -> int:
+    """Return the start of the last word, if it may be a URL that goes on."""
+    start = 1 + max(map(data.rfind, _ENDS_URL))
+    long = len(data) - start > _LONGEST_URL
+    return start if data.find(b":", start) >= 0 and not long else len(data)
+
+
+def _without_credentials(data: bytes) -> bytes:
+    if b":/" not in data and b":\\/" not in data:
+        return data
+    return without_credentials(data.decode("latin-1")).encode("latin-1")
 
 
 def _occurrences(data: bytes, secrets: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:

@@ -38,20 +38,28 @@ LOCK_POLL: Final = (0.005, 0.25)
 
 
 class Tail:
-    """The last *limit* bytes of an output, which is redacted before it is fed."""
+    """
+    The last *limit* bytes of an output, but for the rest of a word that they cut.
+
+    Nothing would know the rest of a URL as one, and what opens doors in it.
+    """
 
     def __init__(self, limit: int = TAIL) -> None:
         self._limit = limit
         self._kept = bytearray()
+        self._cut = False
 
     def feed(self, data: bytes) -> None:
         """Add *data* at the end; forget the bytes before the last *limit*."""
+        self._cut = self._cut or len(self._kept) + len(data) > self._limit
         self._kept += data[-self._limit :]
         del self._kept[: -self._limit]
 
     def text(self) -> str:
         """Return what is kept; bytes that are not UTF-8 are replaced."""
-        return self._kept.decode("utf-8", "replace")
+        words = self._kept.split(maxsplit=1)
+        whole = words[1] if self._cut and len(words) > 1 else self._kept
+        return whole.decode("utf-8", "replace")
 
 
 async def run(
