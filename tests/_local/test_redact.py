@@ -109,7 +109,20 @@ def test_how_the_bytes_are_cut_never_changes_what_comes_out(
 @given(
     st.lists(
         st.sampled_from(
-            ["https:", "//", "u:", "p4ss", "@", "h/x", "?", "token=", "p4ss", " ", "\n", ":"]
+            [
+                "https:",
+                "//",
+                "u:",
+                "p4ss",
+                "@",
+                "h/x",
+                "?",
+                "token=",
+                "p4ss",
+                " ",
+                "\n",
+                ":",
+            ]
         ),
         max_size=16,
     ).map("".join),
@@ -120,7 +133,9 @@ def test_no_stream_has_credentials_of_urls_however_it_is_cut(
 ) -> None:
     """A submodule's URL in what git prints, with the token that the buildpack set."""
     cuts = data.draw(st.sets(st.integers(0, len(text))).map(sorted))
-    pieces = [text[a:b].encode() for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+    pieces = [
+        text[a:b].encode() for a, b in zip([0, *cuts], [*cuts, None], strict=True)
+    ]
 
     for redactor in (Redactor(()), Redactor(["s3cr3t"])):
         assert b"".join(in_pieces(redactor, *pieces)) == redactor.text(text).encode()
@@ -128,7 +143,9 @@ def test_no_stream_has_credentials_of_urls_however_it_is_cut(
 
 
 def test_only_what_may_be_a_url_is_held_back() -> None:
-    pieces = in_pieces(Redactor(()), b"got 7 of 9: at https://", b"u:p4ss@h/x", b"\nnext")
+    pieces = in_pieces(
+        Redactor(()), b"got 7 of 9: at https://", b"u:p4ss@h/x", b"\nnext"
+    )
 
     assert pieces == [b"got 7 of 9: at ", b"", b"https://h/x\nnext", b""]
     assert in_pieces(Redactor(()), b"a:" * 5000) == [b"a:" * 5000, b""]

@@ -608,6 +608,58 @@ def test_a_script_ends_with_its_family_when_the_controller_goes(
     _until(lambda: not any(_alive(pid) for pid in family))
 
 
+def test_who_watches_a_script_ends_no_process_that_came_by_its_number_since(
+    shell: str, tmp_path: Path, meta: Path
+) -> None:
+    (meta / "script").write_text(f"touch {tmp_path}/begun; exec sleep 60")
+    words = (str(meta / "script"), "", str(meta / "environment"))
+    process, _ = start(shell, "run", "/", *words)
+    with process:
+        _until((tmp_path / "begun").exists)
+        [it] = _children(process.pid)
+        _until(lambda: len(_children(it)) == 2)
+        family = _children(it)
+        os.kill(it, signal.SIGKILL)
+        _until(lambda: not _alive(it))
+        with _process_number(it) as other:
+            assert process.stdin
+            process.stdin.close()
+            _until(lambda: not any(_watches(pid) for pid in family))
+
+            assert other.poll() is None
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ]
+
+
+def _watches(pid: int) -> bool:
+    return _alive(pid) and b"ghost-run" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@contextlib.contextmanager
+def _process_number(pid: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that gets the number *pid*."""
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    for _ in range(50):
+        try:
+            last.write_text(str(pid - 1))
+        except OSError:
+            pytest.skip("choosing a process's number takes root")
+        with subprocess.Popen(["sleep", "60"]) as process:
+            if process.pid == pid:
+                yield process
+                process.kill()
+                return
+            process.kill()
+    pytest.fail(f"no process got the number {pid}")
+
+
 def _alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -56,10 +56,13 @@ script=$!
 gone=
 trap 'gone=1' HUP INT TERM
 . ./parts/self.sh
+. ./parts/alive.sh
 (
 	cat <&3
 	# Again and again: a signal that comes just before the wait is lost.
-	while kill -s TERM "$self"; do sleep 1; done
+	while { [ -z "$began" ] || alive "$self" "$began"; } && kill -s TERM "$self"; do
+		sleep 1
+	done
 ) >/dev/null 2>&1 &
 watch=$!
 exec 3<&-

@@ -37,13 +37,13 @@ activate() { # runs the post-deploy of what $1 leads to again
 	# run ends the post-deploy when its stdin ends: sleep holds the pipe open for as long
 	# as the post-deploy may take.
 	sleep "$patience" >timer.pipe &
-	sleeper=$!
+	sleeper=$! since=$(began_at "$!")
 	# Not in a condition: set -e, which run relies on, means nothing there.
 	run "$1" "$file" "$text" "$meta/environment" GHOST_ACTION=rollback \
 		"GHOST_FAILED_RELEASE_ID=$failed" <timer.pipe >>timer.log 2>&1
 	status=$?
 	[ "$status" = 0 ] || bad=$status
-	kill "$sleeper"
+	! alive "$sleeper" "$since" || kill "$sleeper"
 	rm -f timer.pipe
 }
 if [ "${back-}" ]; then

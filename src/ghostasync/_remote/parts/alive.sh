@@ -9,3 +9,9 @@ alive() { # whether the process $1, which began at $2, is at work
 	set -- "$2" ${stat##*) }
 	[ "$2" != Z ] && [ "$1" = "${21-}" ]
 }
+began_at() { # prints the time at which the process $1 began
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+	# shellcheck disable=SC2086  # numbers, as above
+	set -- ${stat##*) }
+	echo "${20-}"
+}
