@@ -84,11 +84,11 @@ PROMISED = {
         Action App BalancerSettings Deadlines DirectorySource ExitStatus Gate GitSource
         Hook HookPlace Host HostKeys HostReport InventorySettings Layout Module
         OnFailure Outcome Package Plan Proof Report Revision Rollout S3Source Script
-        Signing Source Ssh State StoreSettings Transfer Verify
+        Signing Source Ssh State StoreSettings Submodules Transfer Verify
     """,
     "ghostasync.protocols": """
-        ActiveColor AddressedPackages Balancer BootStore Channel ColorStore
-        Environment Freeze GzipPackages HostAccess Inventory Lineage Manifest
+        ActiveColor AddressedPackages AudibleSource Balancer BootStore Channel
+        ColorStore Environment Freeze GzipPackages HostAccess Inventory Lineage Manifest
         ManifestLine Notifier Observer OnOutput Packages PartialBalancer
         PartialSource RunLog Session SignedStore Source Store SuspendableInventory
         TestableStore TimedBalancer Transport

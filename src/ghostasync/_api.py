@@ -303,6 +303,7 @@ async def start(
             inventory=inventory,
             balancer=balancer,
             partner_store=partner_store,
+            observe=observe,
         )
         async with _carrier_of_run(spec, transport) as carrier:
             run = Run(spec, carrier, observe, told)
@@ -769,7 +770,7 @@ async def build(
         SourceError, BuildError, PackageError, StoreError: It could not be built.
     """
     goal = Deploy(modules, rev, force=force)
-    spec = await _plan_forward(plan, goal, actor=actor, store=store)
+    spec = await _plan_forward(plan, goal, actor=actor, store=store, observe=observe)
     return await Run(attrs.evolve(spec, hosts=()), None, observe).build_only()
 
 
@@ -1116,6 +1117,7 @@ async def _plan_forward(
     transport: Transport | None = None,
     store: Store | None = None,
     inventory: Inventory | None = None,
+    observe: Observer | None = None,
 ) -> RunSpec:
     """Return the spec of a run that is not carried out on hosts."""
     return await plan_run(
@@ -1128,6 +1130,7 @@ async def _plan_forward(
         carried_out=False,
         store=store,
         inventory=inventory,
+        observe=observe,
     )
 
 

@@ -176,7 +176,11 @@ class NothingToResume(PlanError):
 
 
 class SourceError(GhostasyncError):
-    """A source could not be fetched."""
+    """A source could not be fetched; *tail* is what else it said about that."""
+
+    def __init__(self, what: str, *, tail: str = "") -> None:
+        super().__init__(what)
+        self.tail = tail
 
 
 class BuildError(GhostasyncError):

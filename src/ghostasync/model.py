@@ -51,6 +51,7 @@ __all__ = [
     "Ssh",
     "State",
     "StoreSettings",
+    "Submodules",
     "Transfer",
     "Verify",
 ]
@@ -511,6 +512,9 @@ class Deadlines:
     host costs its own time only.
     """
 
+    source: float = 600
+    """Seconds to ask for a revision, and again to fetch its tree with submodules."""
+
     build: float = 3600
     """Seconds for a buildpack, here."""
 
@@ -847,6 +851,9 @@ class S3Source:
 
 Source = GitSource | DirectorySource | S3Source
 
+Submodules = tuple[str, ...] | str
+"""Submodules that belong to a tree: "all", "none", or their paths."""
+
 
 @attrs.frozen
 class Script:
@@ -957,6 +964,13 @@ class Module:
 
     gid: int = -1
     """Which group owns the release, by number; -1: that of the user who logs in."""
+
+    submodules: Submodules = "all"
+    """
+    Which submodules of a git repository are a part of the tree.
+
+    "all", "none", or an array of their paths; those within a named one come along.
+    """
 
     exclude: tuple[str, ...] = (".git",)
     """Paths of the source that are not packaged."""

@@ -24,6 +24,7 @@ from .model import Host, Package, Report, Revision
 __all__ = [
     "ActiveColor",
     "AddressedPackages",
+    "AudibleSource",
     "Balancer",
     "BootStore",
     "Channel",
@@ -185,6 +186,19 @@ class Lineage(Protocol):
         Of each come an abbreviated id and the first line of its message; none where the
         source does not know both.
         """
+
+
+@runtime_checkable
+class AudibleSource(Protocol):
+    """
+    A :class:`Source` whose programs print something before there is a log for it.
+
+    *said* is what they printed outside of ``fetch``, which gets an output.
+    """
+
+    @property
+    def said(self) -> bytes:
+        """What was printed, as it was."""
 
 
 @runtime_checkable

@@ -335,10 +335,10 @@ def test_everything_wrong_is_said_at_once_and_in_order() -> None:
             ' or { s3 = "s3://…", version = "…" }'
         ),
         (
-            "rollout.deadlines.bild: is unknown (did you mean build?); allowed: build,"
-            " connect, check, upload, seed, pre_deploy, before_switch, drain, switch,"
-            " post_deploy, verify, undrain, after_wave, rollback, after_all_deploy,"
-            " stall, settle"
+            "rollout.deadlines.bild: is unknown (did you mean build?); allowed: source,"
+            " build, connect, check, upload, seed, pre_deploy, before_switch, drain,"
+            " switch, post_deploy, verify, undrain, after_wave, rollback,"
+            " after_all_deploy, stall, settle"
         ),
         "rollout.deadlines.build: is 0; allowed: seconds, above 0, at most 10^9",
         'ssh.sudo: is "false"; allowed: true, false or a user of the host',

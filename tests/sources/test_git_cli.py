@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ghostasync.errors import SourceError
-from ghostasync.sources._git_cli import LOCAL, Cli, Remote
+from ghostasync.sources._git_cli import Cli, Remote
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,7 @@ async def test_the_users_own_ssh_is_used_and_cannot_ask_anybody(
     git = Cli("site", Remote("git@example.com:x"))
 
     with pytest.raises(SourceError) as caught:
-        await git.run(
-            *("ls-remote", "--", git.remote.url),
-            cwd=tmp_path,
-            doing="ask",
-            allow=LOCAL,
-        )
+        await git.ask("ls-remote", "--", git.remote.url, doing="ask")
 
     assert str(caught.value) == (
         "site: cannot ask git@example.com:x: never//git@example.com git-upload-pack 'x'"

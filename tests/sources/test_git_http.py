@@ -162,7 +162,7 @@ async def test_an_unknown_commit_is_told_from_a_server_that_is_away(
 
     server.shutdown()
     server.server_close()
-    with pytest.raises(SourceError, match=r"site: cannot fetch .*: fatal: .*onnect"):
+    with pytest.raises(SourceError, match=r"site: cannot ask .*: fatal: .*onnect"):
         await git(rev="main").resolve()
 
 

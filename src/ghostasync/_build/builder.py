@@ -41,7 +41,7 @@ from ..model import Module, Package, Plan, Revision, Script
 from .._packaging.build import MESSAGE_FILE, Packed, pack
 from .._packaging.spool import Spool, write_gzip
 from .._packaging.unpack import unpack
-from ..protocols import GzipPackages, PartialSource, Source, Store
+from ..protocols import AudibleSource, GzipPackages, PartialSource, Source, Store
 from .release import RECALLED, Release, fingerprint, require_as_named
 
 __all__ = ["Builder"]
@@ -132,6 +132,11 @@ class Builder:
         release = await self._release(module, package, variables, archive)
         self._packaged(release, started, reused=archive is None)
         return release
+
+    def log_source(self, module: Module, source: Source | None) -> None:
+        """Put on record what a source said that could not be resolved."""
+        with self._listening(module, "source") as listener:
+            _repeat(source, listener)
 
     async def gzipped(self, releases: Iterable[Release] = ()) -> None:
         """
@@ -265,14 +270,16 @@ class Builder:
     async def _fetch(
         self, module: Module, source: Source, revision: Revision, tree: Path
     ) -> None:
-        seconds = self.plan.rollout.deadlines.build
+        seconds = self.plan.rollout.deadlines.source
         with self._listening(module, "source") as listener:
+            _repeat(source, listener)
             with anyio.move_on_after(seconds) as scope:
                 await source.fetch(revision, tree, listener.output)
         if scope.cancelled_caught:
             raise SourceError(
                 f"{module.name}: not fetched within {seconds:g} s "
-                "(rollout.deadlines.build)"
+                "(rollout.deadlines.source)",
+                tail=listener.tail.text(),
             )
         if isinstance(source, PartialSource):
             self._tell_left_behind(module, source.left_behind)
@@ -512,6 +519,12 @@ class Builder:
                 exit_status=status,
                 tail=listener.tail.text(),
             )
+
+
+def _repeat(source: Source | None, listener: Listener) -> None:
+    """Have *listener* hear what *source* said before there was one."""
+    if isinstance(source, AudibleSource) and source.said:
+        listener.output(source.said)
 
 
 def _require_kinds(module: Module, tree: Path) -> None:

@@ -32,7 +32,7 @@ from anyio.abc import TaskGroup
 
 from .. import events as e
 from .._build.release import Release
-from ..errors import BuildError, GhostasyncError, HostError, StoreError
+from ..errors import BuildError, GhostasyncError, HostError, SourceError, StoreError
 from ..machine import NOT_UPLOADED, RESTING, SERVES_NEW
 from ..model import State as S  # noqa: N817  as in the table
 from .colors import why_moved
@@ -342,14 +342,9 @@ class Fleet:
                 self.run.built.set()
                 await stored()
         except (GhostasyncError, OSError) as exc:
-            script = exc if isinstance(exc, BuildError) else None
-            self.note(
-                e.BuildFailed(
-                    reason=str(exc),
-                    exit_status=script.exit_status if script else None,
-                    tail=script.tail if script else "",
-                )
-            )
+            status = exc.exit_status if isinstance(exc, BuildError) else None
+            tail = exc.tail if isinstance(exc, BuildError | SourceError) else ""
+            self.note(e.BuildFailed(str(exc), exit_status=status, tail=tail))
 
     async def _await_lock(self, awaited: AwaitLock) -> None:
         """Give every lock back, wait until a host is free, and let all start over."""

@@ -6,7 +6,9 @@ import getpass
 import os
 import secrets
 import socket
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +25,11 @@ from .._local.paths import (
     state_home,
     store_url,
 )
+from .._local.redact import Redactor
+from .._local.scripts import Tail
 from ..config import check_plan
 from ..errors import ConfigError, PlanError
+from ..events import BuildOutput, Record
 from ..goal import Converge, Goal
 from ..history._leftovers import hand_in_killed
 from ..history.past_run import PastRun
@@ -34,6 +39,8 @@ from ..protocols import (
     ColorStore,
     Inventory,
     ManifestLine,
+    Observer,
+    OnOutput,
     SignedStore,
     Store,
     TestableStore,
@@ -67,6 +74,7 @@ class Basis:
     has all its hosts, *inventory* is what named them. *environ* is the environment of
     this process, read once: what a run sees must not change while it goes on. *active*
     is the record of the active color, which the plan's ``active_color`` follows.
+    *observe* is shown what goes on before the run begins.
     """
 
     id: str
@@ -81,6 +89,25 @@ class Basis:
     inventory: Inventory
     active: ActiveColor | None
     warnings: tuple[str, ...] = ()
+    observe: Observer | None = None
+
+    def listener(self, module: str) -> OnOutput | None:
+        """Return what shows the output of a source that is asked before the run."""
+        if (observe := self.observe) is None:
+            return None
+        names = self.plan.app.secrets
+        redactor = Redactor(self.environ[n] for n in names if n in self.environ)
+        tail = Tail()
+
+        def show(data: bytes) -> None:
+            tail.feed(data)
+            text = redactor.text(tail.text())
+            event = BuildOutput(module, "source", text, final=False)
+            # One that raises is dropped, and logged, when it does so in the run.
+            with suppress(Exception):
+                observe(Record(0, time.time(), self.id, event))
+
+        return show
 
     def holder(self, actor: str) -> str:
         """Return the line that another run reads when it finds a host locked."""
@@ -110,7 +137,10 @@ class Task:
 
 
 async def begin(
-    plan: Plan, inventory: Inventory | None = None, store: Store | None = None
+    plan: Plan,
+    inventory: Inventory | None = None,
+    store: Store | None = None,
+    observe: Observer | None = None,
 ) -> Basis:
     """
     Check the plan, find out its hosts, and open its store.
@@ -121,6 +151,8 @@ async def begin(
         inventory: Names the hosts; by default the plan's.
 
         store: Keeps packages, MANIFEST and runs; by default the plan's.
+
+        observe: Shown what goes on before the run begins.
 
     Raises:
         ConfigError: The plan is wrong.
@@ -161,6 +193,7 @@ async def begin(
         manifest=await store.manifest.read(),
         hosts_of_module=hosts_of_module(plan),
         inventory=asked,
+        observe=observe,
     )
 
 

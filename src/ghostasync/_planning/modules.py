@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import anyio
 import attrs
 
 from .._build.release import require_as_named
@@ -30,7 +31,7 @@ from ..model import (
     Revision,
     S3Source,
 )
-from ..protocols import Lineage, ManifestLine, Source
+from ..protocols import AudibleSource, Lineage, ManifestLine, Source
 from ..sources.directory import Directory
 from ..sources.git import Git
 from .basis import Basis
@@ -246,7 +247,7 @@ async def to_deploy(
     if isinstance(source, Directory):
         _require_apart(basis, module, source.folder)
     try:
-        revision = await source.resolve()
+        revision = await _resolved(basis.plan, module, source)
         return ModuleToDeploy(module, source, revision, lineage=lineage)
     except SourceError as exc:
         # A source that cannot be reached is no mistake in the plan: the run fails with
@@ -254,12 +255,24 @@ async def to_deploy(
         return ModuleToDeploy(module, source, error=_keyed(basis.plan, module, exc))
 
 
+async def _resolved(plan: Plan, module: Module, source: Source) -> Revision:
+    seconds = plan.rollout.deadlines.source
+    with anyio.move_on_after(seconds):
+        return await source.resolve()
+    said = source.said if isinstance(source, AudibleSource) else b""
+    raise SourceError(
+        f"{module.name}: its source gave no revision within {seconds:g} s "
+        "(rollout.deadlines.source)",
+        tail=said.decode("utf-8", "replace"),
+    )
+
+
 def _keyed(plan: Plan, module: Module, exc: SourceError) -> SourceError:
     """Return *exc* with the key of the source; with git several may be at fault."""
     if isinstance(module.source, GitSource):
         return exc
     key = "dir" if isinstance(module.source, DirectorySource) else "s3"
-    return SourceError(f"{exc} ({_place(plan, module)}.source.{key})")
+    return SourceError(f"{exc} ({_place(plan, module)}.source.{key})", tail=exc.tail)
 
 
 def _place(plan: Plan, module: Module) -> str:
@@ -310,6 +323,8 @@ def _source(basis: Basis, module: Module) -> Source:
                 base=base,
                 keep_git=".git" not in module.exclude,
                 environ=environ,
+                submodules=module.submodules,
+                listen=basis.listener(module.name),
             )
         case DirectorySource(dir=folder):
             left_out = _named_files(basis.plan, environ)

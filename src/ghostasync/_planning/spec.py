@@ -33,7 +33,14 @@ from ..goal import (
 )
 from ..history.reports import still_stranded
 from ..model import GitSource, Module, Plan
-from ..protocols import AddressedPackages, Balancer, Inventory, Store, Transport
+from ..protocols import (
+    AddressedPackages,
+    Balancer,
+    Inventory,
+    Observer,
+    Store,
+    Transport,
+)
 from .balancer import balancer_of, seconds_of, with_deadlines
 from .basis import (
     Basis,
@@ -72,13 +79,15 @@ async def plan_run(
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
     partner_store: Store | None = None,
+    observe: Observer | None = None,
 ) -> RunSpec:
     """
     Check the plan, choose hosts and modules, and resolve every revision.
 
     *store*, *inventory* and *balancer* take the place of those that the plan names, and
     *partner_store* that of the other color's plan in a swap;
-    *wait* is how long locks are waited for, in seconds; *inventory_shrank* allows an
+    *observe* is shown what sources say; *wait* is how long locks are waited for, in
+    seconds; *inventory_shrank* allows an
     inventory that names far fewer hosts than it did. A run that is not *carried_out*
     is no concern of those who have frozen the app.
 
@@ -99,6 +108,7 @@ async def plan_run(
         reason=reason,
         inventory_shrank=inventory_shrank,
         carried_out=carried_out,
+        observe=observe,
     )
     spec = await plan_one(plan, store=store, inventory=inventory, balancer=balancer)
     if not isinstance(goal, Swap):
@@ -118,12 +128,13 @@ async def _plan_one(
     reason: str,
     inventory_shrank: bool,
     carried_out: bool,
+    observe: Observer | None,
     store: Store | None = None,
     inventory: Inventory | None = None,
     balancer: Balancer | None = None,
 ) -> RunSpec:
     """Return the spec of a run on one plan; as :func:`plan_run`."""
-    basis = await begin(plan, inventory, store)
+    basis = await begin(plan, inventory, store, observe)
     plan = basis.plan
     if carried_out and not (goal.recalls or goal.only_back):
         await _require_thawed(basis)

@@ -214,6 +214,7 @@ async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:
         module, source, revision = chosen.module, chosen.source, chosen.revision
         # A source that could not say its revision fails the run here, on record.
         if chosen.error is not None:
+            builder.log_source(module, source)
             raise chosen.error
         if source is None:
             if chosen.package:

@@ -30,7 +30,14 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from ..errors import BuildError, Frozen, GhostasyncError, NothingToResume, PlanError
+from ..errors import (
+    BuildError,
+    Frozen,
+    GhostasyncError,
+    NothingToResume,
+    PlanError,
+    SourceError,
+)
 from ..model import ExitStatus
 from ..views.text import last_lines
 from ._exits import Interrupted
@@ -134,7 +141,7 @@ def execute(tokens: Sequence[str]) -> int:
             status = ExitStatus.LOCKED
         return _say(str(error).splitlines(), status)
     except GhostasyncError as error:
-        tail = error.tail if isinstance(error, BuildError) else ""
+        tail = error.tail if isinstance(error, BuildError | SourceError) else ""
         return _say([str(error), *last_lines(tail, 6, 300)], ExitStatus.FAILED)
     except (Interrupted, KeyboardInterrupt):
         return _say(["interrupted; every link is as it was"], ExitStatus.INTERRUPTED)

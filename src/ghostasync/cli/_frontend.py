@@ -68,7 +68,8 @@ class FrontEnd:
         self.board.apply(record)
         if self.output == "json" and not is_passing(record.event):
             self._sink.write(journal.line(record) + "\n")
-        elif self.output == "lines":
+        # A board is drawn once the run has begun; what goes on before it is written.
+        elif self.output == "lines" or (self._screen and not record.seq):
             for line in self._writer.tell(record, self.board):
                 self._sink.tell(line)
 

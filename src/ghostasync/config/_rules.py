@@ -173,6 +173,14 @@ _INSIDE: Final = _text(
     rf"{_STEP}(?:/{_STEP})*",
     each=True,
 )
+_SUBMODULES: Final = Rule(
+    '"all", "none", or an array of paths in the source tree',
+    lambda value: (
+        value in {"all", "none"}
+        if isinstance(value, str)
+        else bool(value) and all(map(_INSIDE.accepts, value))
+    ),
+)
 _HTTP: Final = _text(
     '"http://…" or "https://…"', rf"(?:https?://[^\s/{_CONTROL}][^\s{_CONTROL}]*)?"
 )
@@ -329,6 +337,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "path": _TARGET,
         "uid": _ID,
         "gid": _ID,
+        "submodules": _SUBMODULES,
         "exclude": _INSIDE,
         "attributes": _words(*get_args(AttributesKept)),
         "shared_dirs": _INSIDE,

@@ -8,7 +8,7 @@ from typing import Final
 
 from .._build.environment import LONGEST_VARIABLE, MOST_VARIABLES, size_of
 from ..errors import PlanError
-from ..model import App, Module, Plan, S3Source
+from ..model import App, GitSource, Module, Plan, S3Source
 from ._selection import named
 from ._structure import Findings, at, show
 
@@ -48,6 +48,9 @@ def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None
     for index, module in enumerate(plan.modules):
         _apart(list(_shared(module, f"modules[{index}]")), findings)
         _here(module, f"modules[{index}]", findings)
+        if module.submodules != "all" and not isinstance(module.source, GitSource):
+            text = "is for repositories; allowed: with source.git"
+            findings.add(f"modules[{index}].submodules", text)
         _one_object(module, f"modules[{index}].source.version", findings)
         _placed(plan, module, f"modules[{index}].hosts", findings)
     _spread(plan, findings)

@@ -14,13 +14,15 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
 
+import anyio
 import attrs
 
 from .._local.paths import git_url
-from .._local.redact import Redactor
+from .._local.redact import Redacting, Redactor
 from .._local.scripts import Tail, capture, run
 from ..errors import BuildError, SourceError, credentials_in, without_credentials
 from ..protocols import OnOutput
@@ -61,7 +63,9 @@ CONFIG: Final = (
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
     "core.eol=lf",
+    "core.sparseCheckout=false",
     "core.symlinks=true",
+    "submodule.recurse=false",
     # Hooks of the user's template, or a file watcher, would be programs besides git.
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
@@ -75,7 +79,9 @@ CONFIG: Final = (
     "gc.autoDetach=false",
     "maintenance.autoDetach=false",
     "advice.detachedHead=false",
+    "color.ui=false",
     "init.defaultBranch=main",
+    "init.defaultObjectFormat=sha1",
 )
 
 LFS: Final = (
@@ -95,12 +101,36 @@ Without them the tree would hold the pointers in place of the files.
 
 NO_LFS: Final = "the tree has files in Git LFS, and git-lfs is not here: install it"
 
+FOREIGN: Final = (
+    r"^(filter\..*\.(smudge|clean|process|required)|lfs\.fetch(in|ex)clude)$"
+)
+"""
+The settings of a user that would change files on their way into a tree.
+
+Filters have any name, so they are looked for and emptied; an empty one does nothing.
+"""
+
+PROGRESS: Final = r"\d+% \(\d|^remote: (?:Total|Enumerating) "
+"""Lines that say how far git is, and are drawn anew all the time."""
+
 VAGUE: Final = re.compile(
     r"Could not read from remote|Please make sure you have|and the repository exists"
     r"|filter lfs failed|external filter|git lfs logs|Errors logged to"
-    r"|Retry scheduled|a second time, aborting|into submodule path"
+    r"|Retry scheduled|a second time, aborting|repository corruption on the remote side"
+    rf"|bad pack header|pack-objects died|{PROGRESS}"
 )
-"""Lines that git prints after the line that tells why."""
+"""Lines that git prints beside those that tell why: after them, or of its progress."""
+
+PARTIAL: Final = re.compile(r"from promisor remote|lazy fetching disabled")
+
+PAUSES: Final = (1.0, 10.0)
+"""First and longest pause before another state of git's progress, in seconds."""
+
+LONGEST_LINE: Final = 1 << 16
+"""Bytes of a line of git that are held to see its end."""
+
+ANSWER: Final = 1 << 20
+"""Bytes of an answer of git's that are held in memory."""
 
 UPLOAD_PACK: Final = "--upload-pack=git -c 'safe.directory=*' upload-pack"
 """
@@ -180,24 +210,70 @@ class Remote:
         return (login, *credentials_in(self.address))
 
 
+@attrs.define
+class _Lines:
+    """
+    The way of git's words to *output*: without *secrets*, and as lines.
+
+    Progress is drawn anew all the time: of its states comes one now and then, and none
+    of what is soon over.
+    """
+
+    output: OnOutput
+    secrets: Redacting
+    _rest: bytes = b""
+    _pause: float = PAUSES[0]
+    _told: float = attrs.field(factory=anyio.current_time)
+
+    def feed(self, data: bytes) -> None:
+        self._tell(self.secrets.feed(data))
+
+    def end(self) -> None:
+        self._tell(self.secrets.flush())
+        if self._rest:
+            self.output(self._rest.rstrip() + b"\n")
+
+    def _tell(self, data: bytes) -> None:
+        # A CR at the very end may be that of a CRLF, which ssh writes.
+        *whole, self._rest = re.split(rb"(?<=\n)|(?<=\r)(?=[^\n])", self._rest + data)
+        if len(self._rest) > LONGEST_LINE:
+            whole, self._rest = [*whole, self._rest + b"\n"], b""
+        for line in whole:
+            if line.endswith(b"\r") or re.search(PROGRESS.encode(), line):
+                now = anyio.current_time()
+                if now - self._told < self._pause:
+                    continue
+                self._told, self._pause = now, min(2 * self._pause, PAUSES[1])
+            self.output(line.rstrip() + b"\n")
+
+
 @attrs.frozen
 class Cli:
-    """git, for one module and its repository."""
+    """
+    git, for one module and its repository.
+
+    *module* begins every error; *output* is called with what git says, line by line;
+    *allow* lists the protocols git may use, as in ``GIT_ALLOW_PROTOCOL``.
+    """
 
     module: str
     remote: Remote
     environ: Mapping[str, str] = attrs.field(default=os.environ, repr=False)
+    output: OnOutput = attrs.field(default=_ignore, repr=False)
+    allow: str = LOCAL
 
     async def run(
         self,
         *args: str,
         cwd: Path,
         doing: str,
-        output: OnOutput = _ignore,
-        allow: str = LOCAL,
-    ) -> None:
+        config: Mapping[str, str] = MappingProxyType({}),
+        into: OnOutput | None = None,
+    ) -> str:
         """
-        Run git; *allow* lists the protocols it may use, as in ``GIT_ALLOW_PROTOCOL``.
+        Run git and return the end of what it said; *into* gets its stdout apart.
+
+        *config* are settings of git for this once.
 
         Raises:
             SourceError: git failed; the text has the module, what git was *doing* and
@@ -207,28 +283,38 @@ class Cli:
 
         def both(data: bytes) -> None:
             tail.feed(data)
-            output(data)
+            self.output(data)
 
+        lines = _Lines(both, Redactor(self.remote.secrets).stream())
         try:
             status = await run(
                 (*self._git(), *args),
                 cwd=cwd,
-                env=self._env(allow),
-                output=both,
+                env=self._env(config),
+                output=into or lines.feed,
+                errors=lines.feed if into else None,
                 what="git",
             )
         except BuildError as error:
             raise SourceError(f"{self.module}: cannot {doing}: {error}") from error
+        finally:
+            lines.end()
         if status:
             raise self.failure(doing, status, tail.text())
+        return tail.text()
 
     async def ask(self, *args: str, doing: str) -> bytes:
-        """Return git's stdout; raises SourceError as :meth:`run` does."""
-        try:
-            return await self._capture(*args)
-        except BuildError as error:
-            status = error.exit_status
-            raise self.failure(doing, status, error.tail or str(error)) from error
+        """Return git's stdout, at most ANSWER bytes; raises as :meth:`run` does."""
+        answer = bytearray()
+
+        def keep(data: bytes) -> None:
+            if len(answer) <= ANSWER:
+                answer.extend(data)
+
+        await self.run(*args, cwd=Path("/"), doing=doing, into=keep)
+        if len(answer) > ANSWER:
+            raise self.failure(doing, None, f"git printed more than {ANSWER} bytes")
+        return bytes(answer)
 
     async def look(self, *args: str) -> str:
         """
@@ -237,27 +323,48 @@ class Cli:
         Raises:
             SourceError: git could not be started.
         """
+        argv = (*self._git(), *args)
         try:
-            return (await self._capture(*args)).decode("utf-8", "replace").strip()
+            found = await capture(argv, cwd=Path("/"), env=self._env(), what="git")
+            return found.decode("utf-8", "surrogateescape").strip()
         except BuildError as error:
             # A status is git's answer "no such name"; without one git never ran.
             if error.exit_status is None:
                 raise SourceError(f"{self.module}: {error}") from error
             return ""
 
+    async def without_filters(self, folder: Path) -> dict[str, str]:
+        """Return settings under which no filter of the user works in *folder*."""
+        # Asked for where they would count: a user's file may include others for some
+        # folders only.
+        names = await self.look(
+            *("-C", str(folder), "config", "--null", "--name-only"),
+            *("--get-regexp", FOREIGN),
+        )
+        return {
+            name: "false" if name.endswith(".required") else ""
+            for name in names.split("\0")
+            if name and not name.startswith("filter.lfs.")
+        }
+
     def failure(self, doing: str, status: int | None, output: str) -> SourceError:
         """Return the error for a git that printed *output*."""
         # Without git-lfs git's own words are about a filter, which nobody has heard of.
         if "filter lfs failed" in output and not _lfs_is_here():
             return SourceError(f"{self.module}: {NO_LFS}")
-        line = _telling_line(output) or f"git exited {status}"
+        redactor = Redactor(self.remote.secrets)
+        *others, line = _telling_lines(output) or [f"git exited {status}"]
+        if PARTIAL.search(output):
+            others, line = (
+                [*others, line],
+                (
+                    "it is a partial clone, which lacks objects; type there: "
+                    "git fetch --refetch --no-filter"
+                ),
+            )
         text = f"{self.module}: cannot {doing} {self.remote.url}: {line}"
-        text = Redactor(self.remote.secrets).text(" ".join(text.split()))
-        return SourceError(text)
-
-    async def _capture(self, *args: str) -> bytes:
-        argv = (*self._git(), *args)
-        return await capture(argv, cwd=Path("/"), env=self._env(LOCAL), what="git")
+        text = redactor.text(" ".join(text.split()))
+        return SourceError(text, tail=redactor.text("\n".join(others)))
 
     def _git(self) -> tuple[str, ...]:
         config = [*CONFIG, *(LFS if _lfs_is_here() else LFS_MISSING)]
@@ -269,7 +376,9 @@ class Cli:
             config.append(f"{key}={HELPER}")
         return ("git", *(part for pair in config for part in ("-c", pair)))
 
-    def _env(self, allow: str) -> dict[str, str]:
+    def _env(
+        self, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, str]:
         env = {
             key: value
             for key, value in self.environ.items()
@@ -279,14 +388,18 @@ class Cli:
         # terminal here to ask on.
         env.pop("DISPLAY", None)
         env |= {
-            "GIT_ALLOW_PROTOCOL": allow,
+            "GIT_ALLOW_PROTOCOL": self.allow,
             "GIT_ASKPASS": "",
+            # Those of the machine are no part of the commit either.
+            "GIT_ATTR_NOSYSTEM": "1",
+            # A path is that file, whatever characters its name begins with.
+            "GIT_LITERAL_PATHSPECS": "1",
             "GIT_TEMPLATE_DIR": "",
             "GIT_TERMINAL_PROMPT": "0",
             "LC_ALL": "C",
             "SSH_ASKPASS_REQUIRE": "never",
         }
-        config = {}
+        config = dict(settings)
         if self.remote.base:
             env |= {
                 "GHOSTASYNC_GIT_PASSWORD": self.remote.password or "",
@@ -313,8 +426,7 @@ def _lfs_is_here() -> bool:
     return shutil.which("git-lfs") is not None
 
 
-def _telling_line(output: str) -> str:
-    """Return the last line of *output* that tells why."""
-    lines = [line for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if not VAGUE.search(line)]
-    return (telling or lines or [""])[-1]
+def _telling_lines(output: str) -> list[str]:
+    """Return the lines of *output* that tell why, the most telling one last."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return [line for line in lines if not VAGUE.search(line)] or lines[-1:]

@@ -63,7 +63,7 @@ async def read_scripts(
             except SourceError as exc:
                 return ScriptsRead((str(exc),))
             except TimeoutError:
-                text = f"not fetched within {seconds:g} s (rollout.deadlines.build)"
+                text = f"not fetched within {seconds:g} s (rollout.deadlines.source)"
                 return ScriptsRead((text,))
         return await to_thread.run_sync(_read, chosen.module, base, tree)
 

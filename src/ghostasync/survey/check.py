@@ -153,7 +153,7 @@ async def _of_module(
     name = chosen.module.name
     if chosen.error is not None:
         yield Finding("", str(chosen.error).removeprefix(f"{name}: "), name)
-    seconds = spec.plan.rollout.deadlines.build
+    seconds = spec.plan.rollout.deadlines.source
     scripts = await read_scripts(chosen, spec.plan.base, seconds)
     for text in scripts.complaints:
         yield Finding("", text, name)
