@@ -94,6 +94,7 @@ def _install(folder: Path, name: str, entry_points: str) -> None:
 
 def plan(base: Path, *, inventory: str = "", rollout: str = "") -> Plan:
     (base / "tree").mkdir(exist_ok=True)
+    (base / "tree" / "index.html").touch()
     return parse_plan(CONFIG.format(inventory=inventory, rollout=rollout), base)
 
 

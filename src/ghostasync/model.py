@@ -986,6 +986,9 @@ class Module:
     shared_files: tuple[str, ...] = ()
     """Files that outlive releases, as shared_dirs."""
 
+    allow_empty: bool = False
+    """Deploy a tree without any file; otherwise that is an error of the build."""
+
     attributes: AttributesKept = "warn"
     """
     What becomes of capabilities, ACLs and extended attributes in the tree.

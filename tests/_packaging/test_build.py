@@ -60,6 +60,27 @@ def test_the_package_says_what_the_files_are(tree: Path, tmp_path: Path) -> None
     ]
 
 
+def test_a_tree_without_files_is_refused_unless_that_is_meant(
+    tree: Path, tmp_path: Path
+) -> None:
+    """A buildpack that built nothing, or elsewhere, would empty the site."""
+    (tree / "public").mkdir()
+    (tree / "log").write_bytes(b"x")
+    strict = attrs.evolve(SITE, allow_empty=False, exclude=("log",))
+
+    with pytest.raises(PackageError) as caught:
+        packed(tree, tmp_path / "into", module=strict)
+
+    assert str(caught.value) == (
+        "site: nothing to deploy: the tree has no files (0 files); where that is "
+        "meant: modules.allow_empty = true"
+    )
+    assert [*(tmp_path / "into").iterdir()] == []
+    packed(tree, tmp_path / "into", module=attrs.evolve(strict, allow_empty=True))
+    (tree / "public" / "link").symlink_to("/srv/data")
+    packed(tree, tmp_path / "again", module=strict)
+
+
 def test_the_archive_holds_manifest_and_scripts(tree: Path, tmp_path: Path) -> None:
     (tree / "a").write_bytes(b"x")
 

@@ -21,7 +21,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import decompress
 
-SITE = Module("site", "/srv/site", source=DirectorySource("."), exclude=())
+SITE = Module(
+    "site", "/srv/site", source=DirectorySource("."), exclude=(), allow_empty=True
+)
 ROOT = os.geteuid() == 0
 
 HOSTILE = [

@@ -47,6 +47,7 @@ hosts = ["web1"]
 name = "site"
 path = "/srv/site"
 source = { dir = "tree" }
+allow_empty = true
 """
 
 

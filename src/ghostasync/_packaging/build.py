@@ -104,9 +104,9 @@ async def pack(
         into: The folder for ``<id>.tar.zst`` and ``<id>.manifest``, which must be new.
 
     Raises:
-        PackageError: Something in the tree cannot be read or packaged, or changed
-            meanwhile, or there is no room; neither file is left behind, as when
-            cancelled.
+        PackageError: The tree has no files, or something in it cannot be read or
+            packaged, or changed meanwhile, or there is no room; neither file is left
+            behind, as when cancelled.
     """
     order = _Order(
         tree=tree,
@@ -175,6 +175,11 @@ def _fill(
     tree = os.fsencode(order.tree)
     reader = TreeReader(tree, b"release", module.exclude, keep=keep)
     entries = list(reader.read(writer))
+    if not module.allow_empty and all(e.kind is Kind.FOLDER for e in entries):
+        raise PackageError(
+            f"{module.name}: nothing to deploy: the tree has no files (0 files); where "
+            "that is meant: modules.allow_empty = true"
+        )
     having = summary(
         {shown(path): [*names] for path, names in reader.attributes.items()}
     )
