@@ -36,7 +36,6 @@ ELSEWHERE: Final = {
     # An archive, a file or a store is judged as a whole, by those who use it.
     "_packaging/test_build.py": ("_packaging/tree.py",),
     "_remote/test_receive.py": ("_packaging/_host.py",),
-    "sources/test_git.py": ("sources/_git_tree.py",),
     "sources/test_archive.py": ("_packaging/new_tree.py",),
     "stores/test_conformance.py": ("stores/_files.py", "stores/_packages.py"),
     "stores/test_s3.py": (*("_s3/client.py", "_s3/errors.py", "stores/_s3_runs.py"),),

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -126,22 +127,15 @@ class Mirror:
         """
         if found := await self._peel(commit):
             return found
-        await self._update()
-        if found := await self._peel(commit):
-            return found
+        said = await self._update()
         # A commit that no branch or tag leads to any more may still be had by its id.
-        try:
-            said = await self._fetch_commit(commit.lower())
-        except SourceError:
-            return ""
-        found = await self._peel(commit)
+        if not (found := await self._peel(commit)):
+            with suppress(SourceError):
+                await self._fetch_commit(commit.lower())
+            found = await self._peel(commit)
         if said and not found:
             raise self._left(commit, said)
         return found
-
-    async def has(self, commit: str) -> bool:
-        """Tell whether the mirror has a commit, by its whole id."""
-        return bool(await self._peel(commit))
 
     async def heal(self, error: SourceError) -> bool:
         """Make a broken mirror anew, if *error* points to that; tell whether it was."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -82,6 +82,7 @@ class Tree:
         # An entry that is out of its order is in the index, and else not found.
         await self._require_no_local_lfs(f"--git-dir={into}/.git", f":{LFSCONFIG}")
         links = await self._links(into)
+        self._require_chosen(links)
         wanted = {path: links[path] for path in links if self._wants(path)}
         urls = await self._urls(into, list(wanted)) if wanted else {}
         for path, linked in wanted.items():
@@ -129,6 +130,23 @@ class Tree:
             at.is_relative_to(each) or PurePosixPath(each).is_relative_to(at)
             for each in self.chosen
         )
+
+    def _require_chosen(self, links: Iterable[str]) -> None:
+        """
+        Do nothing, unless a path that was chosen, and would be here, is no submodule.
+
+        Raises:
+            SourceError: It is none.
+        """
+        there = [self.at / path for path in links]
+        for each in () if isinstance(self.chosen, str) else self.chosen:
+            path = PurePosixPath(each)
+            below = self.at != path and path.is_relative_to(self.at)
+            if below and not any(path.is_relative_to(known) for known in there):
+                raise SourceError(
+                    f"{self.module}: {each} is no submodule (modules.submodules); "
+                    f"known here: {', '.join(map(str, there)) or 'none'}"
+                )
 
     async def _check_out(self, commit: str, into: Path) -> None:
         own = self.mirror.git
