@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,11 @@ class GitServer(ThreadingHTTPServer):
         self.seen: list[bytes] = []
         self.refused = 0
         self.stalled, self.asked = threading.Event(), threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about a client that has hung up: it was called off."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # theirs
 
     def url(self, path: str, userinfo: str = "") -> str:
         return f"http://{userinfo}127.0.0.1:{self.server_port}/{path}"

@@ -222,7 +222,7 @@ class _Lines:
     output: OnOutput
     secrets: Redacting
     _rest: bytes = b""
-    _pause: float = PAUSES[0]
+    _pause: float = attrs.field(factory=lambda: PAUSES[0])
     _told: float = attrs.field(factory=anyio.current_time)
 
     def feed(self, data: bytes) -> None:
