@@ -84,6 +84,31 @@ async def test_deploy_warns_once_for_each_script_and_goes_on(
     assert b"Warned" not in again.stdout
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["buildpack", "pre_deploy", "before_switch", "post_deploy", "after_all_deploy"],
+)
+async def test_a_script_that_cannot_work_is_told_before_a_host_has_anything(
+    tmp_path: Path, fleet: InProcessFleet, key: str
+) -> None:
+    path = tmp_path / "ghostasync.toml"
+    path.write_text(
+        config(tmp_path, fleet).partition("pre_deploy")[0] + f'{key} = "s"\n'
+    )
+    (tmp_path / "tree/s").write_bytes(b"#!/bin/sh\nset -eu\n\ntouch ~/ran\r\n")
+
+    found = await ghostasync(tmp_path, "check")
+    deployed = await ghostasync(tmp_path, "deploy", "--output", "json")
+
+    why = f"site: {key}: s: line 4 ends in CR LF, "
+    assert found.stdout.decode().startswith(why)
+    assert found.returncode == deployed.returncode == 1
+    events = list(map(json.loads, deployed.stdout.splitlines()))
+    (failed,) = (event for event in events if event["event"] == "BuildFailed")
+    assert failed["reason"].startswith(why)
+    assert not {"Packaged", "Uploaded"} & {event["event"] for event in events}
+
+
 async def test_scripts_of_a_git_source_are_read_at_the_revision(
     tmp_path: Path, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

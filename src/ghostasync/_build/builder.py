@@ -33,6 +33,7 @@ from .._local.attributes import drop_acls
 from .._local.beneath import find
 from .._local.output import Listener
 from .._local.scripts import locked, script, text_of
+from .._lint import form
 from .._lint.offline import warning
 from .._local.redact import Redactor
 from ..errors import BuildError, PackageError, SourceError, StoreError
@@ -476,19 +477,30 @@ class Builder:
     def _checked_script(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
         """Return a script's text; warn where it does what is not its to do."""
         text = self._script_text(module, key, wanted, tree)
-        if advice := warning(key, text):
-            self.note(e.Warned(f"{module.name}: {advice}"))
+        for advice in (warning(key, text), form.advice(key, text)):
+            if advice:
+                self.note(e.Warned(f"{module.name}: {advice}"))
         return text
 
     def _script_text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+        """
+        Return a script's text.
+
+        Raises:
+            BuildError: It is missing, or cannot work wherever it runs.
+        """
+        file = wanted.path or wanted.file
         try:
-            return text_of(wanted, tree, self.plan.base)
+            text = text_of(wanted, tree, self.plan.base)
         except OSError as exc:
             where = "in the tree" if wanted.path else "beside the configuration"
             raise BuildError(
-                f"{module.name}: {key}: {wanted.path or wanted.file} ({where}): "
-                f"{exc.strerror}"
+                f"{module.name}: {key}: {file} ({where}): {exc.strerror}"
             ) from exc
+        if why := form.flaw(text, file, tree):
+            where = f"{key}: {file}" if file else key
+            raise BuildError(f"{module.name}: {where}: {why}")
+        return text
 
     async def _run_script(
         self,

@@ -11,6 +11,7 @@ import attrs
 from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
+from .._lint.form import advice, flaw
 from .._lint.offline import warning
 from .._local.scripts import text_of
 from ..errors import SourceError
@@ -83,7 +84,12 @@ def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
                 name = script.path or script.file
                 complaints.append(f"{key}: {name}: {exc.strerror}")
             continue
-        complaints.append(warning(key, text))
+        name = script.path or script.file
+        # The buildpack may yet make the interpreter.
+        made = module.buildpack and key != "buildpack"
+        if why := flaw(text, name, None if made else tree):
+            complaints.append(f"{key}: {name}: {why}" if name else f"{key}: {why}")
+        complaints += [warning(key, text), advice(key, text)]
         line = text[:_LONGEST_FIRST].partition(b"\n")[0].partition(b"\0")[0]
         if line.startswith(b"#!"):
             first_lines[key] = os.fsdecode(line)
