@@ -15,6 +15,7 @@ from ghostasync import (
     Converge,
     Deploy,
     DirectorySource,
+    Execute,
     Goal,
     Host,
     Module,
@@ -231,6 +232,7 @@ async def test_a_look_has_no_secrets_and_needs_none(
         (Revert("typo"), "there is no run typo; `ghostasync history` names them"),
         (Deploy(["other"]), "there is no module 'other'; modules: site"),
         (Deploy(["site@v1"]), "site: its source has no revisions"),
+        (Execute("set -e\r\ntrue\r\n"), "^exec: the script: line 1 ends in CR LF"),
     ],
 )
 async def test_what_cannot_be_reached_is_refused_before_hosts_are_contacted(

@@ -120,6 +120,18 @@ def test_a_board_draws_no_trick() -> None:
     assert "web1" in text
 
 
+@pytest.mark.parametrize("output", ["board", "lines"])
+def test_what_a_source_says_before_the_run_is_written(output: Output) -> None:
+    text = "remote: Counting objects: 10% (1/10)\n"
+    event = e.BuildOutput("site", "source", text, final=False)
+    stream = io.StringIO()
+
+    with FrontEnd(output, stream) as front:
+        front.observe(e.Record(0, 0.0, "run", event))
+
+    assert stream.getvalue().endswith(f" site  | {text}")
+
+
 def test_a_board_ticks_while_nothing_happens() -> None:
     stream = io.StringIO()
     story = Story(("web1",))

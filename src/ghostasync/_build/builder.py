@@ -109,8 +109,8 @@ class Builder:
 
         Raises:
             SourceError: The tree could not be fetched.
-            BuildError: The buildpack failed or a script is missing.
-            PackageError: The tree cannot be packaged.
+            BuildError: The buildpack failed, or a script is missing or cannot work.
+            PackageError: The tree is empty or cannot be packaged.
             StoreError: The package could not be stored.
         """
         started = anyio.current_time()
@@ -120,8 +120,7 @@ class Builder:
         variables = self._variables(module, revision)
         if module.buildpack:
             text = self._checked_script(module, "buildpack", module.buildpack, tree)
-            epoch = str(revision.epoch or FALLBACK_EPOCH)
-            extra = {"SOURCE_DATE_EPOCH": epoch}
+            extra = {"SOURCE_DATE_EPOCH": str(revision.epoch or FALLBACK_EPOCH)}
             seconds = self.plan.rollout.deadlines.build
             await self._run_script(
                 module, "buildpack", text, tree, {**variables, **extra}, seconds=seconds
@@ -483,12 +482,7 @@ class Builder:
         return text
 
     def _script_text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
-        """
-        Return a script's text.
-
-        Raises:
-            BuildError: It is missing, or cannot work wherever it runs.
-        """
+        """Return a script's text; raises BuildError where there is none that works."""
         file = wanted.path or wanted.file
         try:
             text = text_of(wanted, tree, self.plan.base)

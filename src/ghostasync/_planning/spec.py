@@ -16,6 +16,7 @@ from functools import partial
 
 from .._build.environment import secret_values
 from .._engine.spec import RunSpec
+from .._lint.form import flaw
 from .._local.paths import ssh_files
 from .._local.redact import SHORTEST_LINE
 from ..config import check_secrets
@@ -291,7 +292,9 @@ async def _chosen(
             return wanted(basis.plan, packages=await packages_of(basis, packages))
         case Converge():
             return in_manifest(basis.plan, basis.manifest)
-        case Execute(module=name):
+        case Execute(script=text, module=name):
+            if why := flaw(text.encode("utf-8", "surrogateescape"), ""):
+                raise PlanError(f"exec: the script: {why}")
             return served(basis.plan, basis.manifest, name)
 
 
