@@ -11,7 +11,7 @@ import anyio
 import attrs
 import pytest
 
-from ghostasync import GitSource, Plan, Rollout, start
+from ghostasync import Deploy, GitSource, Plan, Rollout, start
 from ghostasync import events as e
 from ghostasync.model import Deadlines, Report
 from ghostasync.sources import _git_cli
@@ -160,3 +160,23 @@ async def test_a_submodule_that_does_not_come_has_a_deadline(
     assert failed(seen).reason == (
         "site: not fetched within 2 s (rollout.deadlines.source)"
     )
+
+
+async def test_a_repository_with_sha_256_ids_is_deployed(
+    plan: Plan, tmp_path: Path
+) -> None:
+    other = Repo(tmp_path / "sha256")
+    other.path.mkdir()
+    other.git("init", "--quiet", "--object-format=sha256", "--initial-branch=main")
+    commit = other.commit("one", index="one")
+
+    report, _ = await deployed(at(plan, str(other.path)))
+    again = Deploy(packages=[commit])
+    async with start(
+        at(plan, str(other.path)), again, transport=FakeTransport(FakeHosts())
+    ) as run:
+        second = await run.report()
+
+    assert report.exit_status == second.exit_status == 0
+    assert report.releases == second.releases
+    assert report.releases["site"].endswith(f"_site_{commit[:7]}")

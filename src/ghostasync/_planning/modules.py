@@ -47,7 +47,7 @@ __all__ = [
     "whole_ids",
 ]
 
-_COMMIT: Final = re.compile(r"[0-9a-f]{4,40}")
+_COMMIT: Final = re.compile(r"[0-9a-f]{4,64}")
 """A commit, or its beginning, as git takes it."""
 
 
