@@ -331,6 +331,31 @@ async def test_a_damaged_mirror_heals(
     assert await commit_of(source(repo.path, cache)) == commit
 
 
+@pytest.mark.parametrize("damage", ["no packs", "spoilt", "an empty pack", "no index"])
+@pytest.mark.parametrize("keep_git", [False, True])
+async def test_a_mirror_that_is_damaged_once_it_was_asked_heals(
+    repo: Repo, cache: Path, tmp_path: Path, keep_git: bool, damage: str
+) -> None:
+    noise = random.Random(1).randbytes(40_000).hex()
+    repo.commit("noise", noise=noise)
+    git = Git("site", GitSource(str(repo.path)), cache=cache, keep_git=keep_git)
+    revision = await git.resolve()
+    (pack,) = mirror_of(cache).glob("objects/pack/*.pack")
+    if damage == "spoilt":
+        data = bytearray(pack.read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 100] = bytes(100)
+        pack.chmod(0o600)
+        pack.write_bytes(data)
+    else:
+        DAMAGES[damage](mirror_of(cache))
+
+    into = tmp_path / "into"
+    into.mkdir()
+    await git.fetch(revision, into, lambda _: None)
+
+    assert (into / "noise").read_text() == noise
+
+
 # --- SHA-256 -------------------------------------------------------------------------
 
 

@@ -60,7 +60,7 @@ DAMAGE: Final = re.compile(
     r"|broken|unable to (?:read|parse|find|open object|map)|missing|garbage|truncated"
     r"|could not (?:read(?! from| User| Pass)|parse|open)|inflate|mismatch|is empty"
     r"|invalid (?:sha1|object|ref)|unresolved|does not match|did not send all"
-    r"|unknown (?:object|repository)|wrong (?:index|v)|loose object|pack (?:has|too)"
+    r"|not a (?:tree|valid|commit)|unknown (?:object|repository)|wrong (?:index|v)|loose object|pack (?:has|too)"
     r"|index file|packed-refs|revision walk|null sha1|git exited -\d",
     re.IGNORECASE,
 )
@@ -141,7 +141,7 @@ class Mirror:
         """Make a broken mirror anew, if *error* points to that; tell whether it was."""
         async with locked(self._beside(".lock")):
             # Of two runs that read the same spoilt object, the second finds it healed.
-            if await self._sound(error):
+            if await self._sound(f"{error}\n{error.tail}"):
                 return False
             await self._replace()
             return True
@@ -274,7 +274,8 @@ class Mirror:
                     return await self._replace()
                 # A sound mirror outlives a repository that cannot be reached: another
                 # fetch of all of it would fail too.
-                if await self._sound(error):
+                said = f"{error}\n{error.tail}".splitlines()
+                if await self._sound("\n".join(x for x in said if "remote: " not in x)):
                     raise
                 return await self._replace()
 
@@ -305,9 +306,9 @@ class Mirror:
             f"--git-dir={folder}", *args, cwd=folder, doing="fetch"
         )
 
-    async def _sound(self, error: SourceError) -> bool:
-        said = f"{error}\n{error.tail}".splitlines()
-        if not any(DAMAGE.search(line) for line in said if "remote: " not in line):
+    async def _sound(self, said: str) -> bool:
+        """Tell whether the mirror is in order, of which git has *said* something."""
+        if not DAMAGE.search(said):
             return True
         # A check that takes too long decides nothing: a mirror as large as that is
         # expensive to fetch again, and is kept.
