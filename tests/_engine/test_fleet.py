@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 import attrs
+import pytest
 
 from ghostasync import (
     Deadlines,
@@ -13,13 +14,14 @@ from ghostasync import (
     Outcome,
     Plan,
     Report,
+    Script,
     State,
     start,
 )
 from ghostasync import events as e
 from ghostasync.testing import Answer, Call, FakeHosts, FakeTransport, step
 from tests._engine.losing import OLDER
-from tests.deploying import fails, run, states, with_rollout
+from tests.deploying import fails, of, run, states, with_rollout
 
 
 @attrs.define
@@ -113,6 +115,29 @@ async def test_nobody_is_contacted_for_a_build_that_cannot_begin(plan: Plan) -> 
 
     report, _ = await run(attrs.evolve(plan, modules=(module,)), hosts)
 
+    assert report.exit_status == 1
+    assert hosts.asked("lock") == []
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (Script(file="crlf"), "site: post_deploy: crlf: line 2 ends in CR LF, "),
+        (Script(inline="\ufefftrue"), "site: post_deploy: line 1 begins with a byte "),
+    ],
+)
+async def test_nobody_is_contacted_for_a_script_here_that_cannot_work(
+    plan: Plan, script: Script, why: str
+) -> None:
+    (plan.base / "crlf").write_bytes(b"#!/bin/sh\ntrue\r\n")
+    module = attrs.evolve(plan.modules[0], post_deploy=script)
+    hosts = FakeHosts()
+
+    report, seen = await run(attrs.evolve(plan, modules=(module,)), hosts)
+
+    (failed,) = of(e.BuildFailed, seen)
+    assert isinstance(failed, e.BuildFailed)
+    assert failed.reason.startswith(why)
     assert report.exit_status == 1
     assert hosts.asked("lock") == []
 

@@ -134,9 +134,16 @@ class Builder:
         return release
 
     def log_source(self, module: Module, source: Source | None) -> None:
-        """Put on record what a source said that could not be resolved."""
+        """Put on record what *source* said while there was no log yet."""
         with self._listening(module, "source") as listener:
-            _repeat(source, listener)
+            if isinstance(source, AudibleSource):
+                listener.output(source.said)
+
+    def require_scripts(self, module: Module) -> None:
+        """Raise BuildError where a script that is not in the tree cannot work."""
+        for key, wanted in module.scripts.items():
+            if wanted and not wanted.path:
+                self._script_text(module, key, wanted, None)
 
     async def gzipped(self, releases: Iterable[Release] = ()) -> None:
         """
@@ -271,8 +278,8 @@ class Builder:
         self, module: Module, source: Source, revision: Revision, tree: Path
     ) -> None:
         seconds = self.plan.rollout.deadlines.source
+        self.log_source(module, source)
         with self._listening(module, "source") as listener:
-            _repeat(source, listener)
             with anyio.move_on_after(seconds) as scope:
                 await source.fetch(revision, tree, listener.output)
         if scope.cancelled_caught:
@@ -476,24 +483,23 @@ class Builder:
     def _checked_script(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
         """Return a script's text; warn where it does what is not its to do."""
         text = self._script_text(module, key, wanted, tree)
-        for advice in (warning(key, text), form.advice(key, text)):
-            if advice:
-                self.note(e.Warned(f"{module.name}: {advice}"))
+        for advice in filter(None, (warning(key, text), form.advice(key, text))):
+            self.note(e.Warned(f"{module.name}: {advice}"))
         return text
 
-    def _script_text(self, module: Module, key: str, wanted: Script, tree: Path) -> bytes:
+    def _script_text(
+        self, module: Module, key: str, wanted: Script, tree: Path | None
+    ) -> bytes:
         """Return a script's text; raises BuildError where there is none that works."""
         file = wanted.path or wanted.file
         try:
-            text = text_of(wanted, tree, self.plan.base)
+            text = text_of(wanted, tree or Path(), self.plan.base)
         except OSError as exc:
             where = "in the tree" if wanted.path else "beside the configuration"
-            raise BuildError(
-                f"{module.name}: {key}: {file} ({where}): {exc.strerror}"
-            ) from exc
+            why = f"{module.name}: {key}: {file} ({where}): {exc.strerror}"
+            raise BuildError(why) from exc
         if why := form.flaw(text, file, tree):
-            where = f"{key}: {file}" if file else key
-            raise BuildError(f"{module.name}: {where}: {why}")
+            raise BuildError(": ".join(filter(None, (module.name, key, file, why))))
         return text
 
     async def _run_script(
@@ -525,12 +531,6 @@ class Builder:
                 exit_status=status,
                 tail=listener.tail.text(),
             )
-
-
-def _repeat(source: Source | None, listener: Listener) -> None:
-    """Have *listener* hear what *source* said before there was one."""
-    if isinstance(source, AudibleSource) and source.said:
-        listener.output(source.said)
 
 
 def _require_kinds(module: Module, tree: Path) -> None:

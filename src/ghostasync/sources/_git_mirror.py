@@ -60,8 +60,9 @@ DAMAGE: Final = re.compile(
     r"|broken|unable to (?:read|parse|find|open object|map)|missing|garbage|truncated"
     r"|could not (?:read(?! from| User| Pass)|parse|open)|inflate|mismatch|is empty"
     r"|invalid (?:sha1|object|ref)|unresolved|does not match|did not send all"
-    r"|not a (?:tree|valid|commit)|unknown (?:object|repository)|wrong (?:index|v)|loose object|pack (?:has|too)"
-    r"|index file|packed-refs|revision walk|null sha1|git exited -\d",
+    r"|not a (?:tree|valid|commit)|unknown (?:object|repository)|wrong (?:index|v)"
+    r"|loose object|pack (?:has|too)|index file|packed-refs|revision walk|null sha1"
+    r"|git exited -\d",
     re.IGNORECASE,
 )
 """Words of git's that may be about the mirror, and not the way to the remote."""
