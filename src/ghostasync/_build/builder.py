@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,7 +29,9 @@ from .. import events as e
 from .environment import FALLBACK_EPOCH, digest, module_variables
 from .._local.attributes import drop_acls
 from .._local.beneath import find
+from .._local.emptying import remove
 from .._local.output import Listener
+from .._local.processes import end_left_behind
 from .._local.scripts import locked, script, text_of
 from .._lint.offline import warning
 from .._local.redact import Redactor
@@ -245,7 +245,8 @@ class Builder:
         Lock and empty a module's build folder for this run, for a tree of *revision*.
 
         Raises:
-            BuildError: Another run has it, for longer than ``deadlines.build``.
+            BuildError: Another run has it, for longer than ``deadlines.build``; or
+                something in it cannot be removed.
         """
         folder = self.folder(module.name)
         seconds = self.plan.rollout.deadlines.build
@@ -254,7 +255,8 @@ class Builder:
         if scope.cancelled_caught:
             raise BuildError(f"{module.name}: another run builds in {folder}")
         tree = folder / "tree"
-        await to_thread.run_sync(_remove, tree)
+        if why := await to_thread.run_sync(remove, tree):
+            raise BuildError(f"{module.name}: the last build cannot be removed: {why}")
         tree.mkdir()
         # Each file of the tree would inherit the ACL of a folder above.
         drop_acls(tree)
@@ -493,19 +495,20 @@ class Builder:
         *,
         seconds: float,
     ) -> None:
+        name, value = "GHOST_MODULE_COMMIT_MESSAGE_FILE", str(self._message(module))
         with self._listening(module, key) as listener:
             status = await script(
                 text,
                 cwd=tree,
-                env={
-                    **self.environ,
-                    **variables,
-                    "GHOST_MODULE_COMMIT_MESSAGE_FILE": str(self._message(module)),
-                },
+                env={**self.environ, **variables, name: value},
                 output=listener.output,
                 deadline=seconds,
                 what=f"{key} of {module.name}",
             )
+        # It would go on writing to what is packaged, and to the next build.
+        if left := await end_left_behind(tree.resolve(), f"{name}={value}"):
+            what = f"{key} of {module.name} left processes behind, which were ended"
+            self.note(e.Warned(f"{what}: {', '.join(left)}"))
         if status:
             raise BuildError(
                 f"{key} of {module.name} exited {status}",
@@ -562,16 +565,3 @@ def _drop_old_copies(folder: Path, used: Path) -> None:
         copies = sorted(folder.glob("*.tar.zst"), key=lambda path: path.stat().st_mtime)
         for copy in copies[:-COPIES]:
             copy.unlink()
-
-
-def _remove(tree: Path) -> None:
-    """Remove a build tree, read-only folders of a module cache included."""
-    if not tree.exists():
-        return
-    for folder, names, _ in os.walk(tree):
-        # Folders of Go's module cache, for one, are read-only: nothing in them could be
-        # removed. Done before os.walk descends into them.
-        for path in (Path(folder, name) for name in names):
-            if not path.is_symlink():
-                path.chmod(stat.S_IMODE(path.lstat().st_mode) | stat.S_IRWXU)
-    shutil.rmtree(tree)
