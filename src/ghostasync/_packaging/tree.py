@@ -65,15 +65,23 @@ class TreeReader:
     ``*`` matches slashes too. With a folder goes all that is in it.
 
     *attributes* are those of paths that have any, once the tree was read. With *keep*
-    they go along; without, an ACL's file has a mode that gives nobody more.
+    they go along; without, an ACL's file has a mode that gives nobody more. *left* is
+    called with each folder after all that is in it.
     """
 
     def __init__(
-        self, tree: bytes, prefix: bytes, exclude: Sequence[str], *, keep: bool = False
+        self,
+        tree: bytes,
+        prefix: bytes,
+        exclude: Sequence[str],
+        *,
+        keep: bool = False,
+        left: Callable[[Entry], object],
     ) -> None:
         self.attributes: dict[bytes, Attributes] = {}
         self._tree, self._prefix, self._keep = tree, prefix, keep
         self._excluded = excluded(exclude)
+        self._left = left
 
     def read(self, archive: TarWriter) -> Iterator[Entry]:
         """
@@ -87,18 +95,21 @@ class TreeReader:
             OSError: Something cannot be read, or changed meanwhile.
         """
         # A folder that something was added to, or taken from, has another time.
-        times: list[int] = []
+        folders: list[tuple[int, Entry]] = []
         for found in walk(self._tree, self._excluded):
             match found.kind:
                 case "f":
                     yield self._file(archive, found)
                 case "d":
                     status = found.status()
-                    times.append(status.st_mtime_ns)
-                    yield self._folder(archive, found, status)
+                    folder = self._folder(archive, found, status)
+                    folders.append((status.st_mtime_ns, folder))
+                    yield folder
                 case "e":
-                    if found.status().st_mtime_ns != times.pop():
+                    mtime, folder = folders.pop()
+                    if found.status().st_mtime_ns != mtime:
                         raise OSError(errno.ESTALE, CHANGED, found.path)
+                    self._left(folder)
                 case "l":
                     yield self._link(archive, found)
                 case _:
