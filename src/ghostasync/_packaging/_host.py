@@ -11,16 +11,16 @@ files here are sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
   the host finds, to tell what is wrong where a digest differs.
 
 ``ghost/settle`` calls ``check SHA256 PATH`` for odd names; gives links their time,
-which not every tar does, and files that travel with another mode their own; then tar
-reads ``ghost/folders``, an archive of all folders, which have their own modes and times
-there. Where a tree has attributes to keep, it sets those first.
+which not every tar does; has tar read ``ghost/folders``, an archive of all folders with
+their times; and gives files and folders that travel with another mode their own. Where
+a tree has attributes to keep, it sets those first.
 
 A release does not travel with its own modes because tar on a host may be busybox's and
-its user no root: such a tar cannot write into a folder of mode 0555. So folders come
-again, each after all that is in it.
+its user no root: such a tar cannot write into a folder of mode 0555. Folders come again
+because filling one changes its time.
 
-Rule: memory does not grow with the number of files or folders. What is written line by
-line lies on disk, and sort(1) puts it in order.
+Rule: what every file or folder adds to lies on disk, where sort(1) puts it in order;
+only what is said of a few, links and unusual modes, is kept in memory.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
+from itertools import groupby
+from operator import itemgetter
 from tarfile import BLOCKSIZE
 from typing import IO, Final
 
@@ -76,7 +78,7 @@ _FOLDERS: Final = b"""\
 tar "$how" ../ghost/folders
 rm ../ghost/folders
 """
-"""The end of ``ghost/settle``; $how are the options of extract.sh."""
+"""A part of ``ghost/settle``; $how are the options of extract.sh."""
 
 _ATTRIBUTES: Final = resources.files(__package__).joinpath("attributes.sh")
 
@@ -193,23 +195,26 @@ class Settling:
         self._folders, self._owner = folders, owner
         self._checks: list[bytes] = []
         self._links: dict[int, list[bytes]] = {}
-        self._modes: dict[int, list[bytes]] = {}
+        self._modes: list[tuple[float, int, bytes]] = []
 
     def add(self, entry: Entry) -> None:
-        """Note a file or a link."""
+        """Note an entry, in any order."""
         path = _quoted(entry)
+        own = FOLDER_MODE if entry.kind is Kind.FOLDER else file_mode(entry.mode)
         if entry.kind is Kind.LINK:
             self._links.setdefault(entry.mtime, []).append(path)
-        elif entry.kind is Kind.FILE:
-            if escape(entry.path) is not entry.path:
-                self._checks.append(b"check %b %b\n" % (entry.sha256.encode(), path))
-            if entry.mode != file_mode(entry.mode):
-                self._modes.setdefault(entry.mode, []).append(path)
+        elif entry.mode != own:
+            # A folder that is closed to its owner comes after all that is in it.
+            closed = entry.kind is Kind.FOLDER and not entry.mode & 0o100
+            rank = -entry.path.count(b"/") if closed else -math.inf
+            self._modes.append((rank, entry.mode, path))
+        if entry.kind is Kind.FILE and escape(entry.path) is not entry.path:
+            self._checks.append(b"check %b %b\n" % (entry.sha256.encode(), path))
 
     def leave(self, entry: Entry) -> None:
         """Note a folder, after all that is in it."""
         head = self._owner.member(
-            _path(entry) + b"/", Kind.FOLDER, mode=entry.mode, mtime=entry.mtime
+            _path(entry) + b"/", Kind.FOLDER, mode=FOLDER_MODE, mtime=entry.mtime
         )
         self._folders.write(head)
 
@@ -220,9 +225,10 @@ class Settling:
         parts = [_ATTRIBUTES.read_bytes() if attributes else b"", *self._checks]
         for mtime, paths in sorted(self._links.items()):
             parts += _calls(b"touch -h -d @%d" % mtime, paths)
-        for mode, paths in sorted(self._modes.items()):
-            parts += _calls(b"chmod %04o" % mode, paths)
-        return b"".join([*parts, _FOLDERS])
+        parts.append(_FOLDERS)
+        for (_, mode), rows in groupby(sorted(self._modes), key=itemgetter(0, 1)):
+            parts += _calls(b"chmod %04o" % mode, map(itemgetter(2), rows))
+        return b"".join(parts)
 
 
 def _calls(call: bytes, paths: Iterable[bytes]) -> Iterator[bytes]:
