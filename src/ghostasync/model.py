@@ -959,7 +959,12 @@ class Module:
     """Which group owns the release, by number; -1: that of the user who logs in."""
 
     exclude: tuple[str, ...] = (".git",)
-    """Paths of the source that are not packaged."""
+    """
+    Paths of the source that are not packaged; of a folder, not copied either.
+
+    A pattern without a slash is compared with every name, one with a slash with the
+    whole path.
+    """
 
     shared_dirs: tuple[str, ...] = ()
     """

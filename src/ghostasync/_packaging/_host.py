@@ -75,7 +75,7 @@ s/^[^ ]* f [^ ]* [^ ]* \([^ ]*\) /\1 /p"""
 
 
 _FOLDERS: Final = b"""\
-tar "$how" ../ghost/folders
+said=$(tar "$how" ../ghost/folders 2>&1) || die "not settled: $said"
 rm ../ghost/folders
 """
 """A part of ``ghost/settle``; $how are the options of extract.sh."""
