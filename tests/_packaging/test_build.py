@@ -78,6 +78,25 @@ def test_memory_does_not_grow_with_the_tree(tree: Path, tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 1_000_000
 
 
+def test_what_leads_to_the_build_folder_is_named(tree: Path, tmp_path: Path) -> None:
+    """What python3 -m venv and pip leave, byte by byte."""
+    for path, text in {
+        "venv/bin/pip": f"#!{tree}/venv/bin/python3\nimport sys\n",
+        "venv/bin/activate": f'VIRTUAL_ENV="{tree}/venv"\n',
+        "venv/bin/tool": f"#!/usr/bin/env python3\n# of {tree}\n",
+        "venv/pyvenv.cfg": "home = /usr/bin\n",
+        "notes": f"built in {tree}\n",
+    }.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    (tree / "venv/lib64").symlink_to(tree / "venv/lib")
+    (tree / "venv/inside").symlink_to("lib")
+
+    made = packed(tree, tmp_path / "into")
+
+    assert made.bound == "venv/bin/activate, venv/bin/pip, venv/lib64"
+
+
 def test_folders_with_times_of_their_own_cost_a_host_no_processes(
     tree: Path, tmp_path: Path
 ) -> None:

@@ -326,6 +326,9 @@ class Builder:
             into=into,
         )
         self._tell_left_behind(module, packed.left_behind)
+        if packed.bound:
+            text = f"{module.name}: {packed.bound}: lead to the build folder"
+            self.note(e.Warned(f"{text}, which no host has: see docs/builds.md"))
         equal = await self._equal_package(packed, digest(variables)) if reuse else None
         if equal is not None:
             packed.archive.unlink()

@@ -59,13 +59,15 @@ class Packed:
     """
     A new package, and the two files that hold it until a store takes them.
 
-    *left_behind* says what the tree has and the package has not; mostly empty.
+    *left_behind* says what the tree has and the package has not, *bound* what in it
+    holds the path of the folder that it was built in; both are mostly empty.
     """
 
     package: Package
     archive: Path
     manifest: Path
     left_behind: str = ""
+    bound: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -168,7 +170,7 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
         scripts=tuple(sorted(order.scripts)),
         manifest=_digest(manifest),
     )
-    return Packed(package, archive, manifest, packed.left_behind)
+    return Packed(package, archive, manifest, packed.left_behind, packed.bound)
 
 
 @attrs.frozen
@@ -179,6 +181,7 @@ class _Filled:
     room: int
     entries: int
     left_behind: str
+    bound: str
 
 
 def _fill(
@@ -232,7 +235,8 @@ def _fill(
         room += _room(_add(writer, b"ghost/" + name.encode(), part, mtime))
     writer.finish()
     left_behind = "" if keep else having
-    return _Filled(content, room, entries + len(ghost) + 1, left_behind)
+    bound = summary({shown(path): () for path in reader.bound})
+    return _Filled(content, room, entries + len(ghost) + 1, left_behind, bound)
 
 
 def _add(writer: TarWriter, path: bytes, part: bytes | IO[bytes], mtime: int) -> int:

@@ -66,7 +66,9 @@ class TreeReader:
 
     *attributes* are those of paths that have any, once the tree was read. With *keep*
     they go along; without, an ACL's file has a mode that gives nobody more. *left* is
-    called with each folder after all that is in it.
+    called with each folder after all that is in it. *bound* are paths that hold the
+    path of *tree*, which no host has, where it would be used: links, "#!" lines, and
+    scripts that activate an environment of Python.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class TreeReader:
         left: Callable[[Entry], object],
     ) -> None:
         self.attributes: dict[bytes, Attributes] = {}
+        self.bound: list[bytes] = []
+        self._built_in = os.path.realpath(tree)
         self._tree, self._prefix, self._keep = tree, prefix, keep
         self._excluded = excluded(exclude)
         self._left = left
@@ -134,6 +138,8 @@ class TreeReader:
         mtime, target = _seconds(found.status()), found.target()
         name = b"%b/%b" % (self._prefix, found.path)
         archive.member(name, Kind.LINK, mode=0o777, mtime=mtime, target=target)
+        if target.startswith(self._built_in + b"/"):
+            self.bound.append(found.path)
         return Entry(found.path, Kind.LINK, 0o777, mtime, target=target)
 
     def _file(self, archive: TarWriter, found: Found) -> Entry:
@@ -148,7 +154,14 @@ class TreeReader:
             for chunk in file.chunks():
                 digest.update(chunk)
                 archive.write(chunk)
+                if chunk.startswith(b"#!") or found.name.startswith(b"activate"):
+                    self._look_at(found, chunk)
         return Entry(found.path, Kind.FILE, mode, mtime, size, digest.hexdigest())
+
+    def _look_at(self, found: Found, chunk: bytes) -> None:
+        line = chunk.partition(b"\n")[0] if chunk.startswith(b"#!") else chunk
+        if self._built_in in line:
+            self.bound.append(found.path)
 
     def _mode(self, path: bytes, fd: int, status: os.stat_result) -> int:
         """Return the mode for a release; note the attributes."""
