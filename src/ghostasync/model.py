@@ -952,6 +952,15 @@ class Module:
     status is 7.
     """
 
+    build_at_target: bool = False
+    """
+    Build at the path that will be served, as if the link were the build folder.
+
+    What a build writes down of its place is right then, as in a virtual environment of
+    Python. It takes mounts of its own, seen by the buildpack alone: root, or a system
+    where users may have namespaces.
+    """
+
     uid: int = -1
     """Who owns the release, by number; -1: the user who logs in, root with sudo."""
 

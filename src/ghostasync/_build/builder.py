@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -26,6 +26,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from .. import events as e
+from .at_target import at_target
 from .environment import FALLBACK_EPOCH, digest, module_variables
 from .._local.attributes import drop_acls
 from .._local.beneath import find
@@ -121,9 +122,14 @@ class Builder:
             text = self._checked_script(module, "buildpack", module.buildpack, tree)
             epoch = str(revision.epoch or FALLBACK_EPOCH)
             extra = {"SOURCE_DATE_EPOCH": epoch}
-            seconds = self.plan.rollout.deadlines.build
             await self._run_script(
-                module, "buildpack", text, tree, {**variables, **extra}, seconds=seconds
+                module,
+                "buildpack",
+                text,
+                tree,
+                {**variables, **extra},
+                seconds=self.plan.rollout.deadlines.build,
+                within=at_target(module),
             )
         if module.after_all_deploy:
             # A script that is missing must be known before a link moves.
@@ -497,6 +503,7 @@ class Builder:
         variables: Mapping[str, str],
         *,
         seconds: float,
+        within: Sequence[str] = (),
     ) -> None:
         name, value = "GHOST_MODULE_COMMIT_MESSAGE_FILE", str(self._message(module))
         with self._listening(module, key) as listener:
@@ -507,9 +514,11 @@ class Builder:
                 output=listener.output,
                 deadline=seconds,
                 what=f"{key} of {module.name}",
+                within=within,
             )
         # It would go on writing to what is packaged, and to the next build.
-        if left := await end_left_behind(tree.resolve(), f"{name}={value}"):
+        folders = tree.resolve(), Path(module.path)
+        if left := await end_left_behind(folders, f"{name}={value}"):
             what = f"{key} of {module.name} left processes behind, which were ended"
             self.note(e.Warned(f"{what}: {', '.join(left)}"))
         if status:
