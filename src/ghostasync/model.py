@@ -432,10 +432,30 @@ class Ssh:
     """
 
     config: str | bool = "~/.ssh/config"
-    """Settings of ssh, read once a run where the file is there; false: not at all."""
+    """
+    Settings of ssh, which says itself what they come to; false: none.
+
+    `ssh -G` is asked once a run for each host. As with ssh, /etc/ssh/ssh_config counts
+    as well, unless another file than ~/.ssh/config is named. What counts: HostName,
+    Port, User, ProxyJump, ProxyCommand, HostKeyAlias, IdentityFile, CertificateFile,
+    IdentitiesOnly, IdentityAgent, AddressFamily, and all that these depend on (Host,
+    Match, Include, CanonicalizeHostname, tokens, variables). Where ssh shares a
+    connection to a jump host (ControlPath), that is used.
+
+    What does not: UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking and
+    VerifyHostKeyDNS (`known_hosts`, `host_keys`), ConnectTimeout (`deadlines.connect`),
+    Ciphers and other algorithms, PKCS11Provider, SecurityKeyProvider, BindAddress,
+    BindInterface, methods other than publickey, and all that is about a session.
+    ProxyUseFdpass is refused. Where there is no ssh, the files are read without it, and
+    what only ssh can tell is refused.
+    """
 
     jump: str = ""
-    """A bastion that all hosts are reached through, [user@]host[:port]."""
+    """
+    A bastion that all hosts are reached through, [user@]host[:port].
+
+    Its user, where none is said, is `user`; its port is not `port`, but its own.
+    """
 
     proxy_command: str = ""
     """A command that connects to a host, in place of jump."""

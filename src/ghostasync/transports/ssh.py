@@ -16,6 +16,7 @@ One file, though long: a connection, from its address to its end.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
@@ -69,6 +70,9 @@ host of a large fleet may wait that long.
 
 CLOSE_SECONDS: Final = 3.0
 """Seconds that an orderly close may take."""
+
+ASKED_AT_ONCE: Final = 16
+"""Hosts that ssh is asked about at once; each takes some open files meanwhile."""
 
 SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differently
     # By default asyncssh would look for ~/.ssh/config, for each connection anew.
@@ -147,6 +151,8 @@ class SshTransport:
         self._bastions: dict[str, Bastion] = {}
         self._stale_seconds = stale_seconds
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
+        self._addresses: dict[str, tuple[Address, ...]] = {}
 
     def session(self, host: Host) -> SshSession:
         """Return a handle on *host*; nothing is contacted yet."""
@@ -158,6 +164,7 @@ class SshTransport:
 
         The wait lasts ``CLOSE_SECONDS`` at most.
         """
+        self._login.stop()
         while self._bastions:
             _, bastion = self._bastions.popitem()
             await bastion.close()
@@ -191,9 +198,11 @@ class SshTransport:
     async def _endpoint(self, host: Host, jump: str | None) -> Endpoint:
         work_out = functools.partial(self._login.endpoint, host, jump)
         try:
-            # ~/.ssh/config is evaluated for each host anew, and may name keys to read.
+            # ssh is asked for each host, once, and keys may have to be read.
             if self._login.reads_files:
-                return await anyio.to_thread.run_sync(work_out)
+                return await anyio.to_thread.run_sync(
+                    work_out, abandon_on_cancel=True, limiter=self._asking
+                )
             return work_out()
         except (OSError, ValueError) as exc:
             raise Unreachable(host.name, f"ssh configuration: {unusable(exc)}") from exc
@@ -243,8 +252,26 @@ class SshTransport:
                 raise exc if exc.host == host.name else behind(host, exc) from exc
         if endpoint.proxy_command:
             return await self._greeted(host, spawn(endpoint.proxy_command))
-        addresses = await self._look_up(endpoint.address)
-        return await self._greeted(host, dial(addresses, endpoint.port))
+        return await self._dialled(host, endpoint)
+
+    async def _dialled(self, host: Host, endpoint: Endpoint) -> Stream:
+        """Open a stream to where the host answered before, or else to its addresses."""
+        # The way back needs no resolver that the way there did not need.
+        kept = self._addresses.get(endpoint.address)
+        addresses = kept or await self._look_up(endpoint.address)
+        try:
+            stream = await self._greeted(host, dial(addresses, endpoint.port))
+        except OSError as exc:
+            if not kept:
+                raise
+            # A host that was replaced may have another address by now.
+            with contextlib.suppress(OSError):
+                addresses = await self._look_up(endpoint.address)
+            if addresses == kept:
+                raise exc from None
+            stream = await self._greeted(host, dial(addresses, endpoint.port))
+        self._addresses[endpoint.address] = addresses
+        return stream
 
     async def _look_up(self, address: str) -> tuple[Address, ...]:
         async with self._handshakes.lookups:
