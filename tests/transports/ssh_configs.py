@@ -110,7 +110,7 @@ def _line(choice: random.Random, name: str, value: str) -> str:
 def asked_of_ssh(
     config: Path, host: str, port: int = 0, user: str = ""
 ) -> dict[str, list[str]] | None:
-    """Return what ``ssh -G`` says of *host*; None where it refuses the file."""
+    """Return what ``ssh -G`` says of *host*; None where it refuses to."""
     words = ["ssh", "-T", "-G", "-F", str(config)]
     words += ["-p", str(port)] * bool(port) + ["-l", user] * bool(user)
     done = subprocess.run([*words, host], check=False, capture_output=True)

@@ -19,6 +19,8 @@ from typing import Final
 
 import attrs
 
+from ._files import expanded
+
 __all__ = ["Options", "counts", "evaluate", "files_of", "home", "local_user"]
 
 Options = dict[str, list[str]]
@@ -114,7 +116,7 @@ def home() -> Path:
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
-        return Path(os.path.expanduser("~"))  # noqa: PTH111  which raises nothing
+        return expanded("~")
 
 
 class _Reader:

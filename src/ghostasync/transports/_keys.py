@@ -20,7 +20,7 @@ from asyncssh.public_key import CERT_TYPE_USER, SSHOpenSSHCertificate
 
 from .._local.owners import readable
 from ._endpoint import AgentKey, Keys, PrivateKey
-from ._files import unusable
+from ._files import expanded, unusable
 
 __all__ = ["KeyNames", "KeyRing"]
 
@@ -44,11 +44,16 @@ class KeyNames:
 
 @attrs.frozen
 class _Found:
-    """What a file holds: a key, one that is *locked*, or *loose* for others to read."""
+    """
+    What a file holds: a key, one that is *locked*, or *loose* for others to read.
+
+    *error* is why it holds none.
+    """
 
     offers: tuple[PrivateKey | AgentKey, ...] = ()
     locked: tuple[str, ...] = ()
     loose: tuple[str, ...] = ()
+    error: OSError | ValueError | None = None
 
 
 class KeyRing:
@@ -126,12 +131,12 @@ class KeyRing:
         # Certificates of some minutes are made anew while a run is at work; where the
         # file is gone by then, what was read before is all there is.
         if known is None or any(map(_expired, known.offers)):
-            try:
-                self._read[path] = _read(Path(path).expanduser())
-            except (OSError, ValueError):
-                if known is None:
-                    raise
-        return self._read[path]
+            found = _attempt(expanded(path))
+            if known is None or found.error is None:
+                known = self._read[path] = found
+        if known.error is not None:
+            raise known.error.with_traceback(None)
+        return known
 
     def _explain(
         self,
@@ -157,7 +162,7 @@ def _certified(
     keys = [offer[0] if isinstance(offer, tuple) else offer for offer in offers]
     for path in paths:
         try:
-            certificate = asyncssh.read_certificate(Path(path).expanduser())
+            certificate = asyncssh.read_certificate(expanded(path))
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as exc:
@@ -170,6 +175,13 @@ def _certified(
                 break
         else:
             yield AgentKey(public, certificate)
+
+
+def _attempt(path: Path) -> _Found:
+    try:
+        return _read(path)
+    except (OSError, ValueError) as exc:
+        return _Found(error=exc)
 
 
 def _read(path: Path) -> _Found:

@@ -23,7 +23,7 @@ from ..errors import ConfigError
 from ..model import Host, Ssh
 from ._config_file import home, local_user
 from ._endpoint import DEFAULT_PORT, Endpoint, Keys
-from ._files import unusable
+from ._files import expanded, unusable
 from ._keys import KeyNames, KeyRing
 from ._ssh_config import Answer, Asked, SshConfig
 from ._tokens import fill, fill_with_environment, shell_safe
@@ -49,7 +49,7 @@ class Login:
         self._hops = [hop(text).name for text in settings.jump.split(",")]
         self._ways: dict[_Asker, tuple[Endpoint, KeyNames]] = {}
         chosen = settings.identity
-        self._identity = str(Path(chosen).expanduser()) if chosen else ""
+        self._identity = str(expanded(chosen)) if chosen else ""
         try:
             self._keys(KeyNames(agent=self._agent))
         except (OSError, ValueError) as exc:
@@ -111,11 +111,10 @@ class Login:
         # As with ssh, hops that are given rule out a command of the configuration.
         if not words and not jump and answer.proxy_command:
             words = self._by_shell(answer.proxy_command, values)
-        elif jump and (shared := self._master(jump)):
+        elif jump and (shared := self._shared(jump, answer)):
             # Somebody has a connection to the jump host, which may have taken a second
             # factor: ssh leads through it.
-            jump, words = "", tuple(fill(word, values) for word in shared)
-        values["j"] = jump
+            jump, words = "", shared
         endpoint = Endpoint(
             address=answer.hostname,
             port=answer.port,
@@ -172,11 +171,11 @@ class Login:
             chain = f"{before},{chain}"
         return chain
 
-    def _master(self, jump: str) -> tuple[str, ...]:
+    def _shared(self, jump: str, answer: Answer) -> tuple[str, ...]:
         if self._config is None:
             return ()
-        last = hop(jump.rpartition(",")[2])
-        return self._config.master(self._asked(last, is_hop=True))
+        last = self._asked(hop(jump.rpartition(",")[2]), is_hop=True)
+        return self._config.through(last, answer.hostname, answer.port)
 
     def _names(self, answer: Answer, values: Mapping[str, str]) -> KeyNames:
         """Return the names of the keys that *answer* has for a host."""
@@ -232,7 +231,7 @@ def _addresses(chain: str) -> set[str]:
 def _at_home(path: str) -> str:
     """Return *path* with ``~`` as ssh has it or, if nothing is there, as HOME has."""
     own = str(home() / path[2:]) if path.startswith("~/") else path
-    return own if Path(own).exists() else str(os.path.expanduser(path))  # noqa: PTH111
+    return own if Path(own).exists() else str(expanded(path))
 
 
 def _values(asked: Asked, answer: Answer) -> dict[str, str]:

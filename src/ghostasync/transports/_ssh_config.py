@@ -32,7 +32,7 @@ import attrs
 from .._local.owners import trespass
 from ..errors import ConfigError
 from ._config_file import Options, counts, evaluate, files_of, home
-from ._files import unusable
+from ._files import expanded, unusable
 
 __all__ = ["Answer", "Asked", "SshConfig"]
 
@@ -157,7 +157,7 @@ class SshConfig:
         if setting is False:
             return None
         own_file = home() / ".ssh/config"
-        path = own_file if setting is True else Path(setting).expanduser()
+        path = own_file if setting is True else expanded(setting)
         # The user's own file is the one that ssh reads by itself, and the system's
         # after it; with another one it reads that alone.
         own = path == own_file
@@ -194,12 +194,11 @@ class SshConfig:
                 raise
         return answer.result()
 
-    def master(self, hop: Asked) -> tuple[str, ...]:
+    def through(self, hop: Asked, address: str, port: int) -> tuple[str, ...]:
         """
-        Return the command that leads through a connection to *hop* that ssh shares.
+        Return the command that leads on through a connection to *hop* that ssh shares.
 
-        It is empty where there is no such connection; the place behind it is to be
-        filled in for ``%h`` and ``%p``.
+        It is empty where there is no such connection.
         """
         path = self.ask(hop).control_path
         if not path or self._ssh is None:
@@ -215,7 +214,8 @@ class SshConfig:
             except BaseException as exc:
                 alive.set_exception(exc)
                 raise
-        return (*common, "-W", "[%h]:%p", *hop.words()) if alive.result() else ()
+        onwards = (*common, "-W", f"[{address}]:{port}", *hop.words())
+        return onwards if alive.result() else ()
 
     def stop(self) -> None:
         """End what still runs; who waits for it gets an error."""

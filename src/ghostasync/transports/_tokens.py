@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["fill", "fill_with_environment", "shell_safe"]
 
-_SPECIAL: Final = re.compile(r"""^-|[\s\x00-\x1f\x7f'"`$;&<>|(){}*?\[\]~#!^]""")
+_SPECIAL: Final = re.compile(r"""^[-#~]|[\s\x00-\x1f\x7f'"`$;&<>|(){}*?\[\]!]""")
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
