@@ -230,7 +230,7 @@ class SshConfig:
             # "Host *" with a ProxyJump names the bastion of all hosts, the bastion
             # itself included, which is reached directly.
             if errors.startswith("jumphost loop"):
-                words = (*words, "-oProxyJump=none")
+                words = (*words, "-oProxyJump=none", "-oProxyCommand=none")
                 status, output, errors = self._run((*words, *asked.words()))
             if status == 0:
                 return Answer.of(_parsed(output))
