@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.transports.commands import run
 
 pytestmark = pytest.mark.fleet
 
-RELAY = "/usr/bin/env python3 {folder}/relay"
+RELAY = f"{sys.executable} {{folder}}/relay"
 
 RELAY_SCRIPT = """\
 import os, socket, sys, threading
