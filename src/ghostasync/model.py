@@ -418,7 +418,9 @@ class Ssh:
     """
     A private key file; empty: the agent, and what ssh itself would use.
 
-    An OpenSSH certificate beside it is used. As with ssh, nobody else may read it.
+    An OpenSSH certificate beside it is used. As with ssh, nobody else may read it. A
+    `.pub` names a key that the agent has. One that has to be touched is used for jump
+    hosts, and for three hosts of a run at most.
     """
 
     known_hosts: str = "~/.ssh/known_hosts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import os
 import socket
@@ -24,6 +25,7 @@ from tests.fleet.console import Console
 from tests.fleet.sample_app import SampleApp
 from tests.fleet.sshd import SshdFleet
 from tests.transports.commands import run
+from tests.transports.touched_agent import KIND, TouchedAgent
 
 pytestmark = pytest.mark.fleet
 
@@ -391,6 +393,36 @@ async def test_an_agent_that_never_answers_costs_seconds_and_not_the_host(
         session = await connect(fleet, settings)
 
     assert await run(session, "echo in") == (0, "in\n")
+
+
+async def test_a_key_that_is_touched_is_for_three_hosts_and_for_jump_hosts(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet, agent = sshd_fleet(6), TouchedAgent()
+    path = os.path.relpath(tmp_path / "touched")  # a socket's path is short
+    line = f"{KIND.decode()} {base64.b64encode(agent.public).decode()}\n"
+    for host in fleet.hosts[:5]:
+        fleet.path(host.name, "~/.ssh/authorized_keys").write_text(line)
+    bastion = fleet.hosts[0]
+    more = f"  IdentityAgent {path}\n"
+    config = named(tmp_path, fleet.ssh.identity, more=more)
+    settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    transport = SshTransport(settings)
+    sessions = [connect.session(transport, host) for host in fleet.hosts]
+
+    async with agent.listening(path):
+        for session in sessions[:3]:
+            await session.open()
+        for session in sessions[3:5]:
+            with pytest.raises(Unreachable, match="touched, which a run asks for at 3"):
+                await session.open()
+        # Behind a bastion that takes the key, hosts are as many as one likes.
+        behind = attrs.evolve(settings, jump=f"127.0.0.1:{bastion.port}")
+        reached = connect.session(SshTransport(behind), fleet.hosts[5])
+        await reached.open()
+
+    assert agent.touches == 4
+    assert await run(reached, "hostname") == (0, "h6\n")
 
 
 def test_a_key_with_a_passphrase_and_no_agent_asks_nobody_and_says_what_to_do(

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import copy
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 import anyio
@@ -29,10 +29,16 @@ class Client(asyncssh.SSHClient):
 
     *learned* tells afterwards whether the host key was accepted as new, *key* which key
     was offered last: its fingerprint as OpenSSH writes it, empty where there was none.
+    *may_touch* is asked before a key is offered that a person has to touch; *withheld*
+    tells whether there was one that was not.
     """
 
-    def __init__(self, trust: Trust, endpoint: Endpoint) -> None:
+    def __init__(
+        self, trust: Trust, endpoint: Endpoint, may_touch: Callable[[], bool]
+    ) -> None:
         self._trust, self._endpoint = trust, endpoint
+        self._may_touch = may_touch
+        self.withheld = False
         self._agent: asyncssh.SSHAgentClient | None = None
         self._agents: Sequence[asyncssh.SSHKeyPair] | None = None
         self._offers = self._each()
@@ -65,8 +71,12 @@ class Client(asyncssh.SSHClient):
         """Yield what is offered, each key once: every one is a try for sshd."""
         offered: set[bytes] = set()
         async for fingerprint, pair in self._all():
-            if pair.public_data not in offered:
-                offered.add(pair.public_data)
+            if pair.public_data in offered:
+                continue
+            offered.add(pair.public_data)
+            if pair.algorithm.startswith(b"sk-") and not self._may_touch():
+                self.withheld = True
+            else:
                 yield fingerprint, pair
 
     async def _all(self) -> AsyncIterator[_Offer]:
