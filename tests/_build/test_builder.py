@@ -165,7 +165,7 @@ async def test_a_target_that_cannot_be_made_says_what_to_do(plan: Plan) -> None:
     report, events = await run(plan, FakeHosts())
 
     assert report.hosts["h1"].reason == "buildpack of site exited 1"
-    assert [event.tail for event in events if getattr(event, "tail", "")] == [
+    assert [text for event in events if (text := getattr(event, "tail", ""))] == [
         "modules.build_at_target: no build at /none-such/site here: "
         "make the folder /none-such, which stays empty\n"
     ]
