@@ -30,7 +30,8 @@ lint: $(VENV)/tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --shell=sh --check-sourced --external-sources \
-		--source-path=SCRIPTDIR src/ghostasync/_remote/*.sh src/ghostasync/_packaging/*.sh
+		--source-path=SCRIPTDIR src/ghostasync/_remote/*.sh src/ghostasync/_packaging/*.sh \
+		src/ghostasync/_build/*.sh
 	$(BIN)/shellcheck .ci/run
 
 format: $(VENV)/tested

@@ -27,10 +27,10 @@ ELSEWHERE: Final = {
     "_engine/test_takeover.py": ("_engine/stages/rollback.py", "_planning/resume.py"),
     "_planning/test_spec.py": ("_planning/basis.py", "_engine/spec.py"),
     "_planning/test_modules.py": ("_run/manifest.py",),
-    "fleet/test_releases.py": ("_build/builder.py",),
     "testing/test_inprocess.py": ("testing/_process.py",),
     "transports/test_ssh.py": ("transports/_channel.py",),
     "transports/test_login.py": ("transports/_keys.py", "transports/_trust.py"),
+    "fleet/test_ssh_keys.py": ("transports/_client.py",),
     # The script that prints the facts is the best of all inputs.
     "_remote/test_check.py": ("_remote/facts.py",),
     # An archive, a file or a store is judged as a whole, by those who use it.

@@ -419,7 +419,9 @@ class Ssh:
     """
     A private key file; empty: the agent, and what ssh itself would use.
 
-    An OpenSSH certificate beside it is used. As with ssh, nobody else may read it.
+    An OpenSSH certificate beside it is used. As with ssh, nobody else may read it. A
+    `.pub` names a key that the agent has. One that has to be touched is used for jump
+    hosts, and for three hosts of a run at most.
     """
 
     known_hosts: str = "~/.ssh/known_hosts"
@@ -433,10 +435,30 @@ class Ssh:
     """
 
     config: str | bool = "~/.ssh/config"
-    """Settings of ssh, read once a run where the file is there; false: not at all."""
+    """
+    Settings of ssh, which says itself what they come to; false: none.
+
+    `ssh -G` is asked once a run for each host. As with ssh, /etc/ssh/ssh_config counts
+    as well, unless another file than ~/.ssh/config is named. What counts: HostName,
+    Port, User, ProxyJump, ProxyCommand, HostKeyAlias, IdentityFile, CertificateFile,
+    IdentitiesOnly, IdentityAgent, AddressFamily, and all that these depend on (Host,
+    Match, Include, CanonicalizeHostname, tokens, variables). Where ssh shares a
+    connection to a jump host (ControlPath), that is used.
+
+    What does not: UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking and
+    VerifyHostKeyDNS (`known_hosts`, `host_keys`), ConnectTimeout (`deadlines.connect`),
+    Ciphers and other algorithms, PKCS11Provider, SecurityKeyProvider, BindAddress,
+    BindInterface, methods other than publickey, and all that is about a session.
+    ProxyUseFdpass is refused. Where there is no ssh, the files are read without it, and
+    what only ssh can tell is refused.
+    """
 
     jump: str = ""
-    """A bastion that all hosts are reached through, [user@]host[:port]."""
+    """
+    A bastion that all hosts are reached through, [user@]host[:port].
+
+    Its user, where none is said, is `user`; its port is not `port`, but its own.
+    """
 
     proxy_command: str = ""
     """A command that connects to a host, in place of jump."""
@@ -959,6 +981,15 @@ class Module:
     status is 7.
     """
 
+    build_at_target: bool = False
+    """
+    Build at the path that will be served, as if the link were the build folder.
+
+    What a build writes down of its place is right then, as in a virtual environment of
+    Python. It takes mounts of its own, seen by the buildpack alone: root, or a system
+    where users may have namespaces.
+    """
+
     uid: int = -1
     """Who owns the release, by number; -1: the user who logs in, root with sudo."""
 
@@ -973,7 +1004,12 @@ class Module:
     """
 
     exclude: tuple[str, ...] = (".git",)
-    """Paths of the source that are not packaged."""
+    """
+    Paths of the source that are not packaged; of a folder, not copied either.
+
+    A pattern without a slash is compared with every name, one with a slash with the
+    whole path.
+    """
 
     shared_dirs: tuple[str, ...] = ()
     """

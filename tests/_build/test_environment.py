@@ -93,7 +93,7 @@ def on_record(*environments: tuple[Mapping[str, str], list[str] | None]) -> byte
         b"environment\n"
         + (b"" if names is None else secret_names(names))
         + exports(variables)
-        + b"ghost_verify='{\"command\": \"\"}'\n"
+        + b'ghost_verify=\'{"command": ""}\'\n'
         for variables, names in environments
     )
 
@@ -120,7 +120,9 @@ def test_records_of_several_releases_say_each_for_itself() -> None:
     assert [*recorded_secrets(data, ())] == ["first", "second"]
 
 
-def test_of_a_record_that_does_not_say_all_but_what_is_known_to_be_plain_counts() -> None:
+def test_of_a_record_that_does_not_say_all_but_what_is_known_to_be_plain_counts() -> (
+    None
+):
     variables = {
         "OLD_TOKEN": "of-long-ago",
         "COLOR": "known-as-plain",

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -52,8 +53,8 @@ def test_the_package_says_what_the_files_are(tree: Path, tmp_path: Path) -> None
     assert made.package.sha256 == hashlib.sha256(data).hexdigest()
     assert made.package.nbytes == len(data)
     assert made.package.scripts == ("post_deploy", "pre_deploy")
-    assert made.package.entries == 3 + 8
-    assert 8192 + 2 * 4096 + 5 * 4096 <= made.package.unpacked < 60_000
+    assert made.package.entries == 3 + 9
+    assert 8192 + 2 * 4096 + 6 * 4096 <= made.package.unpacked < 64_000
     assert [made.archive, made.manifest] == [
         tmp_path / "into" / "1_site.tar.zst",
         tmp_path / "into" / "1_site.manifest",
@@ -79,6 +80,57 @@ def test_a_tree_without_files_is_refused_unless_that_is_meant(
     packed(tree, tmp_path / "into", module=attrs.evolve(strict, allow_empty=True))
     (tree / "public" / "link").symlink_to("/srv/data")
     packed(tree, tmp_path / "again", module=strict)
+
+
+def test_memory_does_not_grow_with_the_tree(tree: Path, tmp_path: Path) -> None:
+    peaks = []
+    for count in (300, 900):
+        for folder in range(count):
+            path = tree / f"{count}/{folder // 30}/a folder {folder}"
+            path.mkdir(parents=True)
+            for name in range(10):
+                (path / f"file {name}").touch()
+        tracemalloc.start()
+        packed(tree / str(count), tmp_path / str(count))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    # 6,600 more entries are 3 MB as objects, and 1 MB as lines.
+    assert peaks[1] - peaks[0] < 1_000_000
+
+
+def test_what_leads_to_the_build_folder_is_named(tree: Path, tmp_path: Path) -> None:
+    """What python3 -m venv and pip leave, byte by byte."""
+    for path, text in {
+        "venv/bin/pip": f"#!{tree}/venv/bin/python3\nimport sys\n",
+        "venv/bin/activate": f'VIRTUAL_ENV="{tree}/venv"\n',
+        "venv/bin/tool": f"#!/usr/bin/env python3\n# of {tree}\n",
+        "venv/pyvenv.cfg": "home = /usr/bin\n",
+        "notes": f"built in {tree}\n",
+    }.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    (tree / "venv/lib64").symlink_to(tree / "venv/lib")
+    (tree / "venv/inside").symlink_to("lib")
+
+    made = packed(tree, tmp_path / "into")
+
+    assert made.bound == "venv/bin/activate, venv/bin/pip, venv/lib64"
+
+
+def test_folders_with_times_of_their_own_cost_a_host_no_processes(
+    tree: Path, tmp_path: Path
+) -> None:
+    for number in range(50):
+        (tree / f"{number}").mkdir()
+        os.utime(tree / f"{number}", (number, number))
+
+    made = packed(tree, tmp_path / "into")
+
+    with opened(made) as tar:
+        settle = tar.extractfile("ghost/settle")
+        assert settle
+        assert len(settle.read().splitlines()) < 5
 
 
 def test_the_archive_holds_manifest_and_scripts(tree: Path, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostasync._packaging import Entry, Kind, format_manifest, parse_manifest
+from ghostasync._packaging import Entry, Kind, parse_manifest
+from ghostasync._packaging.manifest import HEADER, format_entry
 from ghostasync.errors import PackageError
 
 HEX = "0123456789abcdef" * 4
@@ -22,6 +23,10 @@ ENTRIES = st.one_of(
     ),
     st.builds(Entry, path=NAMES, kind=st.just(Kind.LINK), target=NAMES, **COMMON),
 )
+
+
+def format_manifest(entries: list[Entry]) -> bytes:
+    return b"".join(b"%b\n" % line for line in (HEADER, *map(format_entry, entries)))
 
 
 @given(st.lists(ENTRIES))

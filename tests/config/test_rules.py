@@ -606,8 +606,9 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             (
                 "modules[0].rev: belongs in modules.source; allowed: name, path,"
                 " source, buildpack, pre_deploy, before_switch, post_deploy,"
-                " after_all_deploy, uid, gid, submodules, exclude, shared_dirs,"
-                " shared_files, allow_empty, attributes, adopt, hosts, verify"
+                " after_all_deploy, build_at_target, uid, gid, submodules, exclude,"
+                " shared_dirs, shared_files, allow_empty, attributes, adopt, hosts,"
+                " verify"
             ),
         ),
     ],

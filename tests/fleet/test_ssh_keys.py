@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import getpass
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ from tests.fleet.console import Console
 from tests.fleet.sample_app import SampleApp
 from tests.fleet.sshd import SshdFleet
 from tests.transports.commands import run
+from tests.transports.touched_agent import KIND, TouchedAgent
 
 pytestmark = pytest.mark.fleet
 
@@ -215,19 +219,210 @@ async def test_identities_only_keeps_the_agent_from_offering_others(
     agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
 ) -> None:
     fleet = sshd_fleet(1, options={"MaxAuthTries": "1"})
-    key = locked(fleet, tmp_path)
-    add(key, tmp_path)
-    config = tmp_path / "config"
-    config.write_text(f"Host *\n  User root\n  IdentityFile {key}\n")
+    config = named(tmp_path, tmp_path / "nowhere")
     settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
     with pytest.raises(Unreachable, match="Too many authentication fail") as caught:
         await connect(fleet, settings)
     assert (caught.value.denied, caught.value.retriable) == (True, False)
     config.write_text(config.read_text() + "  IdentitiesOnly yes\n")
 
-    session = await connect(fleet, settings)
+    with pytest.raises(Unreachable, match="login refused") as caught:
+        await connect(fleet, settings)
+
+    assert "Too many" not in str(caught.value)
+
+
+def named(folder: Path, *keys: Path | str, more: str = "") -> Path:
+    """Write a configuration that names some keys."""
+    config = folder / "config"
+    lines = [f"  IdentityFile {key}\n" for key in keys]
+    config.write_text(f"Host *\n  User root\n{''.join(lines)}{more}")
+    return config
+
+
+async def lets_in(fleet: SshdFleet, connect: Connect, config: Path) -> bool:
+    """Tell whether both let us in with *config*: ssh, and we."""
+    settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    assert by_ssh(fleet, settings).startswith("in\n")
+    return await run(await connect(fleet, settings), "echo in") == (0, "in\n")
+
+
+async def test_a_named_key_of_the_agent_is_offered_before_its_others(
+    agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet = sshd_fleet(1, options={"MaxAuthTries": "1"})
+    key = locked(fleet, tmp_path)
+    add(key, tmp_path)
+
+    assert await lets_in(fleet, connect, named(tmp_path, key))
+
+
+@pytest.mark.parametrize("more", ["", "  IdentitiesOnly yes\n"])
+async def test_a_public_key_that_is_named_is_used_through_the_agent(
+    agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path, more: str
+) -> None:
+    """As people have it whose keys are in 1Password or on a YubiKey."""
+    fleet = sshd_fleet(1, options={"MaxAuthTries": "1"})
+    key = locked(fleet, tmp_path)
+    add(key, tmp_path)
+    key.unlink()
+
+    assert await lets_in(fleet, connect, named(tmp_path, f"{key}.pub", more=more))
+    # The name of the private key, which is nowhere, means the same.
+    assert await lets_in(fleet, connect, named(tmp_path, key, more=more))
+    settings = attrs.evolve(fleet.ssh, identity=f"{key}.pub")
+    assert (await connect(fleet, settings)).key == fingerprint(Path(f"{key}.pub"))
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_bad_key_beside_a_good_one_harms_nobody(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path, first: bool
+) -> None:
+    fleet, bad = sshd_fleet(1), tmp_path / "bad"
+    bad.write_text("no key at all\n")
+    bad.chmod(0o600)
+    keys = [bad, tmp_path, Path(fleet.ssh.identity)]
+
+    config = named(tmp_path, *(keys if first else keys[::-1]))
+
+    assert await lets_in(fleet, connect, config)
+    settings = Ssh(known_hosts="/dev/null", config=str(named(tmp_path, bad)))
+    with pytest.raises(Unreachable, match=f"ssh configuration: {bad}: "):
+        await connect(fleet, settings)
+
+
+async def test_a_certificate_that_is_named_is_offered_with_its_key(
+    agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    """Whether the key is in a file, or only the agent has it."""
+    authority = asyncssh.generate_private_key("ssh-ed25519")
+    authority.write_public_key(tmp_path / "authority.pub")
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    path, certificate = tmp_path / "key", tmp_path / "elsewhere-cert.pub"
+    path.touch(mode=0o600)
+    path.write_bytes(key.export_private_key())
+    authority.generate_user_certificate(
+        key, "me", principals=["root"]
+    ).write_certificate(certificate)
+    trusted = str(tmp_path / "authority.pub")
+    fleet = sshd_fleet(1, options={"TrustedUserCAKeys": trusted, "MaxAuthTries": "2"})
+    more = f"  CertificateFile {certificate}\n"
+
+    assert await lets_in(fleet, connect, named(tmp_path, path, more=more))
+    await anyio.run_process(["ssh-add", "-q", str(path)])
+    path.unlink()
+    assert await lets_in(fleet, connect, named(tmp_path, more=more))
+
+
+async def test_a_certificate_that_expired_meanwhile_is_read_again(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    authority = asyncssh.generate_private_key("ssh-ed25519")
+    authority.write_public_key(tmp_path / "authority.pub")
+    key, path = asyncssh.generate_private_key("ssh-ed25519"), tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_bytes(key.export_private_key())
+
+    def certify(until: str) -> None:
+        made = authority.generate_user_certificate(
+            key, "me", principals=["root"], valid_before=until
+        )
+        made.write_certificate(f"{path}-cert.pub")
+
+    trusted = str(tmp_path / "authority.pub")
+    fleet = sshd_fleet(1, options={"TrustedUserCAKeys": trusted})
+    config = named(tmp_path, path)
+    settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    transport = SshTransport(settings)
+    certify("-1m")
+    with pytest.raises(Unreachable, match="login refused"):
+        await connect.session(transport, fleet.hosts[0]).open()
+
+    certify("+1h")
+
+    await connect.session(transport, fleet.hosts[0]).open()
+
+
+@pytest.mark.parametrize(
+    "said", ["$OTHER_AGENT", "${OTHER_AGENT}", "{folder}/agent", "{folder}/%u"]
+)
+@pytest.mark.usefixtures("agent")
+async def test_the_agent_of_the_configuration_is_found_as_by_ssh(
+    sshd_fleet: StartFleet,
+    connect: Connect,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+) -> None:
+    fleet = sshd_fleet(1)
+    await anyio.run_process(["ssh-add", "-q", fleet.ssh.identity])
+    monkeypatch.setenv("OTHER_AGENT", os.environ["SSH_AUTH_SOCK"])
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/nowhere")
+    folder = os.path.relpath(tmp_path)  # a socket's path is short
+    (tmp_path / getpass.getuser()).symlink_to("agent")
+    place = said.replace("{folder}", folder)
+
+    more = f"  IdentityAgent {place}\n"
+
+    assert await lets_in(fleet, connect, named(tmp_path, more=more))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_an_agent_that_never_answers_costs_seconds_and_not_the_host(
+    sshd_fleet: StartFleet,
+    connect: Connect,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: bool,
+) -> None:
+    """No time at all where a key is named; else what an agent has to say its keys."""
+    monkeypatch.setattr("ghostasync.transports._client.AGENT_SECONDS", 0.2)
+    fleet, path = sshd_fleet(1), os.path.relpath(tmp_path / "silent")
+    key = Path(fleet.ssh.identity)
+    if not listed:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".ssh").mkdir()
+        (tmp_path / ".ssh/id_ed25519").symlink_to(key)
+    more = f"  IdentityAgent {path}\n"
+    config = named(tmp_path, *[key] * listed, more=more)
+    settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(path)
+        silent.listen()
+
+        session = await connect(fleet, settings)
 
     assert await run(session, "echo in") == (0, "in\n")
+
+
+async def test_a_key_that_is_touched_is_for_three_hosts_and_for_jump_hosts(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet, agent = sshd_fleet(6), TouchedAgent()
+    path = os.path.relpath(tmp_path / "touched")  # a socket's path is short
+    line = f"{KIND.decode()} {base64.b64encode(agent.public).decode()}\n"
+    for host in fleet.hosts[:5]:
+        fleet.path(host.name, "~/.ssh/authorized_keys").write_text(line)
+    bastion = fleet.hosts[0]
+    more = f"  IdentityAgent {path}\n"
+    config = named(tmp_path, fleet.ssh.identity, more=more)
+    settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    transport = SshTransport(settings)
+    sessions = [connect.session(transport, host) for host in fleet.hosts]
+
+    async with agent.listening(path):
+        for session in sessions[:3]:
+            await session.open()
+        for session in sessions[3:5]:
+            with pytest.raises(Unreachable, match="touched, which a run asks for at 3"):
+                await session.open()
+        # Behind a bastion that takes the key, hosts are as many as one likes.
+        behind = attrs.evolve(settings, jump=f"127.0.0.1:{bastion.port}")
+        reached = connect.session(SshTransport(behind), fleet.hosts[5])
+        await reached.open()
+
+    assert agent.touches == 4
+    assert await run(reached, "hostname") == (0, "h6\n")
 
 
 def test_a_key_with_a_passphrase_and_no_agent_asks_nobody_and_says_what_to_do(

@@ -121,13 +121,13 @@ async def test_special_files_are_named(
 
 def at_each_file(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Have *act* happen while a file is read."""
-    real = File.chunks
+    real = File.data
 
-    def chunks(self: File) -> Iterator[bytes]:
+    def data(self: File) -> Iterator[tuple[int, bytes]]:
         act()
         yield from real(self)
 
-    monkeypatch.setattr(File, "chunks", chunks)
+    monkeypatch.setattr(File, "data", data)
 
 
 async def test_a_file_that_changes_while_it_is_copied_is_named(
@@ -175,6 +175,38 @@ async def test_what_is_left_out_is_not_copied(
 
     # Neither the link that was named nor what it leads to.
     assert names(into) == ["keys"]
+
+
+async def test_what_is_excluded_is_not_copied(folder: Path, into: Path) -> None:
+    """A build folder that holds node_modules twice is a copy that nobody asked for."""
+    for path in ("node_modules/a", "web/node_modules/b", "web/tmp/c", "tmp/d"):
+        (folder / path).mkdir(parents=True)
+    source = Directory("site", folder, exclude=["node_modules", "web/tmp"])
+
+    await source.fetch(Revision(), into, lambda _: None)
+
+    assert names(into) == ["index", "tmp", "tmp/d", "web"]
+
+
+async def test_holes_stay_holes(folder: Path, into: Path) -> None:
+    with (folder / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+        file.seek(1 << 30)
+        file.write(b"data")
+        file.seek((1 << 40) - 3)
+        file.write(b"end")
+
+    with anyio.fail_after(10):
+        await copy(folder, into)
+
+    made = (into / "sparse").stat()
+    assert made.st_size == 1 << 40
+    assert made.st_blocks < 100
+    with (into / "sparse").open("rb") as file:
+        file.seek(1 << 30)
+        assert file.read(6) == b"data\0\0"
+        file.seek(-5, os.SEEK_END)
+        assert file.read() == b"\0\0end"
 
 
 async def test_what_cannot_be_read_is_named(folder: Path) -> None:

@@ -16,6 +16,7 @@ from ghostasync.transports._trust import Trust
 def no_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/sh")
 
 
 def configured(tmp_path: Path, text: str) -> str:
@@ -98,17 +99,19 @@ def test_a_value_makes_no_word_of_a_proxy_command() -> None:
 
 def test_a_scope_is_no_token_of_a_command_in_the_configuration(tmp_path: Path) -> None:
     config = configured(tmp_path, "Host *\n User b\n ProxyCommand nc %h %p\n")
-    words = ("nc", "fe80::1%pan0", "22")
+    words = ("/bin/sh", "-c", "exec nc fe80::1%pan0 22")
 
     assert Login(Ssh(config=config)).endpoint(Host("fe80::1%pan0")).proxy_command == (
         words
     )
 
 
-def test_a_proxy_command_of_the_configuration_keeps_its_words(tmp_path: Path) -> None:
+def test_a_proxy_command_of_the_configuration_is_the_shells_as_for_ssh(
+    tmp_path: Path,
+) -> None:
     config = configured(tmp_path, "Host a\n User b\n ProxyCommand relay 'x y' %h %p\n")
 
-    words = ("relay", "x y", "a", "22")
+    words = ("/bin/sh", "-c", "exec relay 'x y' a 22")
     assert Login(Ssh(config=config)).endpoint(Host("a")).proxy_command == words
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from ghostasync._remote.call import hold, query
 from ghostasync.errors import BadAnswer, ConfigError, ConnectionDied, Unreachable
 from ghostasync.model import Host, Ssh
 from ghostasync.testing import InProcessFleet
+from ghostasync.transports._resolve import Address
 from ghostasync.transports.ssh import Handshakes, SshTransport
 from tests.transports.commands import ignore
 
@@ -32,7 +34,9 @@ def settings(tmp_path: Path) -> Ssh:
 
 
 @asynccontextmanager
-async def server(serve: Serve) -> AsyncIterator[Host]:
+async def server(
+    serve: Serve, address: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Host]:
     async def closing(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -41,9 +45,9 @@ async def server(serve: Serve) -> AsyncIterator[Host]:
         finally:
             writer.close()
 
-    listener = await asyncio.start_server(closing, "127.0.0.1", 0)
+    listener = await asyncio.start_server(closing, address, port)
     try:
-        yield Host("web1", "127.0.0.1", listener.sockets[0].getsockname()[1])
+        yield Host("web1", address, listener.sockets[0].getsockname()[1])
     finally:
         listener.close()
 
@@ -66,6 +70,32 @@ async def test_an_unknown_name_is_not_worth_another_try(settings: Ssh) -> None:
         await session.open()
 
     assert not caught.value.retriable
+
+
+async def test_a_host_that_moved_is_looked_up_again(
+    settings: Ssh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+
+    async def resolve(name: str) -> tuple[Address, ...]:
+        looked_up.append(name)
+        return (Address(f"127.0.0.{len(looked_up)}", socket.AF_INET),)
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-none\r\n")
+        await reader.read(1)
+
+    monkeypatch.setattr("ghostasync.transports.ssh.resolve", resolve)
+    transport = SshTransport(settings)
+    async with server(greet) as first:
+        web = Host("web1", "web1.example", first.port)
+        with pytest.raises(Unreachable):
+            await transport.session(web).open()
+    async with server(greet, "127.0.0.2", first.port):
+        with pytest.raises(Unreachable, match="closed the connection during login"):
+            await transport.session(web).open()
+
+    assert looked_up == ["web1.example"] * 2
 
 
 async def test_a_server_that_hangs_up_is_tried_again_with_its_words_kept(

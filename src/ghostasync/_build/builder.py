@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -28,10 +26,13 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from .. import events as e
+from .at_target import at_target
 from .environment import FALLBACK_EPOCH, digest, module_variables
 from .._local.attributes import drop_acls
 from .._local.beneath import find
+from .._local.emptying import remove
 from .._local.output import Listener
+from .._local.processes import end_left_behind
 from .._local.scripts import locked, script, text_of
 from .._lint import form
 from .._lint.offline import warning
@@ -121,9 +122,14 @@ class Builder:
         if module.buildpack:
             text = self._checked_script(module, "buildpack", module.buildpack, tree)
             extra = {"SOURCE_DATE_EPOCH": str(revision.epoch or FALLBACK_EPOCH)}
-            seconds = self.plan.rollout.deadlines.build
             await self._run_script(
-                module, "buildpack", text, tree, {**variables, **extra}, seconds=seconds
+                module,
+                "buildpack",
+                text,
+                tree,
+                {**variables, **extra},
+                seconds=self.plan.rollout.deadlines.build,
+                within=at_target(module),
             )
         if module.after_all_deploy:
             # A script that is missing must be known before a link moves.
@@ -257,7 +263,8 @@ class Builder:
         Lock and empty a module's build folder for this run, for a tree of *revision*.
 
         Raises:
-            BuildError: Another run has it, for longer than ``deadlines.build``.
+            BuildError: Another run has it, for longer than ``deadlines.build``; or
+                something in it cannot be removed.
         """
         folder = self.folder(module.name)
         seconds = self.plan.rollout.deadlines.build
@@ -266,7 +273,8 @@ class Builder:
         if scope.cancelled_caught:
             raise BuildError(f"{module.name}: another run builds in {folder}")
         tree = folder / "tree"
-        await to_thread.run_sync(_remove, tree)
+        if why := await to_thread.run_sync(remove, tree):
+            raise BuildError(f"{module.name}: the last build cannot be removed: {why}")
         tree.mkdir()
         # Each file of the tree would inherit the ACL of a folder above.
         drop_acls(tree)
@@ -338,6 +346,9 @@ class Builder:
             into=into,
         )
         self._tell_left_behind(module, packed.left_behind)
+        if packed.bound:
+            text = f"{module.name}: {packed.bound}: lead to the build folder"
+            self.note(e.Warned(f"{text}, which no host has: see docs/builds.md"))
         equal = await self._equal_package(packed, digest(variables)) if reuse else None
         if equal is not None:
             packed.archive.unlink()
@@ -511,20 +522,24 @@ class Builder:
         variables: Mapping[str, str],
         *,
         seconds: float,
+        within: Sequence[str] = (),
     ) -> None:
+        name, value = "GHOST_MODULE_COMMIT_MESSAGE_FILE", str(self._message(module))
         with self._listening(module, key) as listener:
             status = await script(
                 text,
                 cwd=tree,
-                env={
-                    **self.environ,
-                    **variables,
-                    "GHOST_MODULE_COMMIT_MESSAGE_FILE": str(self._message(module)),
-                },
+                env={**self.environ, **variables, name: value},
                 output=listener.output,
                 deadline=seconds,
                 what=f"{key} of {module.name}",
+                within=within,
             )
+        # It would go on writing to what is packaged, and to the next build.
+        folders = tree.resolve(), Path(module.path)
+        if left := await end_left_behind(folders, f"{name}={value}"):
+            what = f"{key} of {module.name} left processes behind, which were ended"
+            self.note(e.Warned(f"{what}: {', '.join(left)}"))
         if status:
             raise BuildError(
                 f"{key} of {module.name} exited {status}",
@@ -581,16 +596,3 @@ def _drop_old_copies(folder: Path, used: Path) -> None:
         copies = sorted(folder.glob("*.tar.zst"), key=lambda path: path.stat().st_mtime)
         for copy in copies[:-COPIES]:
             copy.unlink()
-
-
-def _remove(tree: Path) -> None:
-    """Remove a build tree, read-only folders of a module cache included."""
-    if not tree.exists():
-        return
-    for folder, names, _ in os.walk(tree):
-        # Folders of Go's module cache, for one, are read-only: nothing in them could be
-        # removed. Done before os.walk descends into them.
-        for path in (Path(folder, name) for name in names):
-            if not path.is_symlink():
-                path.chmod(stat.S_IMODE(path.lstat().st_mode) | stat.S_IRWXU)
-    shutil.rmtree(tree)

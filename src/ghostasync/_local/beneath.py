@@ -215,6 +215,21 @@ class File:
         if self._left:
             raise OSError(errno.ESTALE, CHANGED, self._found.path)
 
+    def data(self) -> Iterator[tuple[int, bytes]]:
+        """Yield its content with the places where it stands, but for holes."""
+        at, size = 0, self.status.st_size
+        try:
+            while at < size:
+                at = os.lseek(self.fd, at, os.SEEK_DATA)
+                hole = min(os.lseek(self.fd, at, os.SEEK_HOLE), size)
+                while chunk := os.pread(self.fd, min(hole - at, CHUNK), at):
+                    yield at, chunk
+                    at += len(chunk)
+        except OSError as exc:
+            # There is no more data.
+            if exc.errno != errno.ENXIO:
+                raise _named(exc, self._found.path) from exc
+
     def first(self, nbytes: int) -> bytes:
         """Return its first bytes; :meth:`chunks` yields them as well."""
         return os.pread(self.fd, nbytes, 0)

@@ -47,7 +47,7 @@ def trespass(path: Path, *, shared: bool = False) -> str:
 def readable(path: Path) -> str:
     """Return why others than its owner, who is us, can read *path*; else ""."""
     # ssh asks the same of a private key, and uses none of which this is true.
-    found = _found(path)
+    found = _found(Path(os.path.realpath(path)))
     if found is None or found.st_uid != os.geteuid() or not found.st_mode & 0o077:
         return ""
     return f"{path} can be read by others, so ssh would not use it: chmod 600 {path}"

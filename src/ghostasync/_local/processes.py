@@ -27,7 +27,7 @@ from anyio.abc import Process
 from ..errors import BuildError
 from ..protocols import OnOutput
 
-__all__ = ["Program", "execute"]
+__all__ = ["Program", "end_left_behind", "execute"]
 
 GRACE: Final = 5.0
 """Seconds between TERM and KILL, and again for the KILL to show."""
@@ -213,6 +213,36 @@ async def _end(process: Process) -> None:
     _signal(process.pid, signal.SIGKILL)
     with anyio.move_on_after(GRACE, shield=True):
         await process.wait()
+
+
+async def end_left_behind(folders: Sequence[Path], variable: str) -> list[str]:
+    """
+    End the processes that work in *folders* and have "NAME=value" in their environment.
+
+    Return their names and numbers. A system without /proc has none to tell.
+    """
+    mark = os.fsencode(variable)
+    found = _working_in(folders, mark)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in _working_in(folders, mark):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        with anyio.move_on_after(GRACE, shield=True):
+            while _working_in(folders, mark):  # noqa: ASYNC110  no event tells of it
+                await anyio.sleep(POLL)
+    return [f"{name} ({pid})" for pid, name in found.items()]
+
+
+def _working_in(folders: Sequence[Path], variable: bytes) -> dict[int, str]:
+    names = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        # Most are other users', and may not be looked at; some end meanwhile.
+        with suppress(OSError):
+            environment = (process / "environ").read_bytes().split(b"\0")
+            cwd = (process / "cwd").readlink()
+            if variable in environment and any(map(cwd.is_relative_to, folders)):
+                names[int(process.name)] = (process / "comm").read_text().strip()
+    return names
 
 
 def _signal(group: int, number: int) -> None:

@@ -4,11 +4,11 @@ The redactor: secrets out of what scripts and tools print, however the bytes are
 How it works: a stream keeps the longest end of the data that may begin a secret, and
 hands out the rest. Occurrences that overlap are joined and masked as one. A secret that
 repeats itself ("aaaa") may be found once more over bytes that were masked already, so
-the number of masked bytes among those held is kept as well. What comes of that loses the
-credentials of URLs: a last word that may be a URL is held until it ends.
+the number of masked bytes among those held is kept as well. What comes of that loses
+the credentials of URLs: a last word that may be a URL is held until it ends.
 
 Rule 1: a byte that belongs to any secret is never handed out, overlaps included.
-Rule 2: a stream holds back only bytes that may be the beginning of a secret or of a URL.
+Rule 2: a stream holds back only bytes that a secret or a URL may begin with.
 """
 
 from __future__ import annotations

@@ -113,12 +113,14 @@ async def script(
     deadline: float | None = None,
     what: str,
     scratch: Path | None = None,
+    within: Sequence[str | bytes] = (),
 ) -> int:
     """
     Run a script as :func:`run` runs a program; without ``#!`` it is for ``/bin/sh``.
 
     The text is kept in a private folder outside *cwd* meanwhile: in *scratch*, else in
-    the system's temporary folder, which must not be mounted ``noexec`` then.
+    the system's temporary folder, which must not be mounted ``noexec`` then. *within*
+    is a command that runs what it is given.
 
     Raises:
         BuildError: As for :func:`run`; or the script's interpreter is missing.
@@ -132,7 +134,7 @@ async def script(
         file.write_bytes(text)
         argv = (file,) if text.startswith(b"#!") else ("/bin/sh", file)
         return await run(
-            argv,
+            (*within, *argv),
             cwd=cwd,
             env=env,
             output=output,

@@ -9,7 +9,7 @@ own tools. An archive is the same for every environment.
 from __future__ import annotations
 
 from .build import Packed, pack
-from .manifest import Entry, Kind, format_manifest, parse_manifest
+from .manifest import Entry, Kind, parse_manifest
 from .spool import Encoded, Spool
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "Kind",
     "Packed",
     "Spool",
-    "format_manifest",
     "pack",
     "parse_manifest",
 ]

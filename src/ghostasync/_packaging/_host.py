@@ -10,12 +10,17 @@ files here are sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
 - ``edit`` and ``digests``: what makes the manifest, by ``sed``, lines like those that
   the host finds, to tell what is wrong where a digest differs.
 
-``ghost/settle`` calls ``check SHA256 PATH`` for odd names; gives folders and links
-their time, which tar does not leave right; and gives files and folders that travel with
-another mode their own. Where a tree has attributes to keep, it sets those first.
+``ghost/settle`` calls ``check SHA256 PATH`` for odd names; gives links their time,
+which not every tar does; has tar read ``ghost/folders``, an archive of all folders with
+their times; and gives files and folders that travel with another mode their own. Where
+a tree has attributes to keep, it sets those first.
 
 A release does not travel with its own modes because tar on a host may be busybox's and
-its user no root: such a tar cannot write into a folder of mode 0555.
+its user no root: such a tar cannot write into a folder of mode 0555. Folders come again
+because filling one changes its time.
+
+Rule: what every file or folder adds to lies on disk, where sort(1) puts it in order;
+only what is said of a few, links and unusual modes, is kept in memory.
 """
 
 from __future__ import annotations
@@ -25,17 +30,22 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
 from itertools import groupby
-from typing import Final
+from operator import itemgetter
+from tarfile import BLOCKSIZE
+from typing import IO, Final
 
 import attrs
 
+from ..errors import PackageError
 from ..model import Module
 from .manifest import Entry, Kind, escape
+from .tar import BATCH, Headers
 
-__all__ = ["FOLDER_MODE", "boot", "file_mode", "seal", "settle"]
+__all__ = ["FOLDER_MODE", "Seal", "Settling", "boot", "file_mode"]
 
 FOLDER_MODE: Final = 0o755
 """The mode of every folder on its way, so that any user's tar can fill it."""
@@ -64,6 +74,12 @@ s/^[^ ]* f [^ ]* [^ ]* \([^ ]*\) /\1 /p"""
 """The sed script that makes ``SHA256 PATH`` from a line whose name is not odd."""
 
 
+_FOLDERS: Final = b"""\
+said=$(tar "$how" ../ghost/folders 2>&1) || die "not settled: $said"
+rm ../ghost/folders
+"""
+"""A part of ``ghost/settle``; $how are the options of extract.sh."""
+
 _ATTRIBUTES: Final = resources.files(__package__).joinpath("attributes.sh")
 
 
@@ -79,35 +95,67 @@ def file_mode(mode: int) -> int:
     return mode & 0o777 | 0o400
 
 
-def seal(entries: Iterable[Entry]) -> bytes:
-    """Return the text of ``ghost/seal`` for a tree."""
-    listing: list[bytes] = []
-    contents: list[bytes] = []
-    odd = b""
-    for entry in entries:
+class Seal:
+    """
+    The text of ``ghost/seal``, of the entries that are added.
+
+    *spool* opens another empty file on disk.
+    """
+
+    def __init__(self, spool: Callable[[], IO[bytes]]) -> None:
+        self._listing, self._contents = _Lines(spool), _Lines(spool)
+        self._odd = b""
+
+    def add(self, entry: Entry) -> None:
         path = _path(entry)
         if entry.kind is Kind.FILE:
             mode = file_mode(entry.mode)
-            line = b"%d f %04o %d %b" % (entry.mtime, mode, entry.size, path)
-            listing.append(line)
+            self._listing.add(
+                b"%d f %04o %d %b" % (entry.mtime, mode, entry.size, path)
+            )
             # Digest tools disagree on how to write a name with a newline or backslash;
             # busybox fails on what GNU escapes. Such files are checked one by one.
             if escape(path) is path:
-                contents.append(b"%b %b" % (entry.sha256.encode(), path))
+                self._contents.add(b"%b %b" % (entry.sha256.encode(), path))
             else:
-                odd = b"1"
+                self._odd = b"1"
         elif entry.kind is Kind.FOLDER:
-            listing.append(b"d %o %b" % (FOLDER_MODE, path))
+            self._listing.add(b"d %o %b" % (FOLDER_MODE, path))
         else:
-            listing.append(b"l %b\t%b" % (path, entry.target))
-    values = _digest(listing), _digest(contents), odd, _EDIT, _DIGESTS
-    return b"listing=%b\ncontents=%b\nodd=%b\nedit='%b'\ndigests='%b'\n" % values
+            self._listing.add(b"l %b\t%b" % (path, entry.target))
+
+    def text(self) -> bytes:
+        listing, contents = self._listing.digest(), self._contents.digest()
+        values = listing, contents, self._odd, _EDIT, _DIGESTS
+        return b"listing=%b\ncontents=%b\nodd=%b\nedit='%b'\ndigests='%b'\n" % values
 
 
-def _digest(lines: list[bytes]) -> bytes:
-    # The host sorts by sort(1), to which a name with a newline is two lines.
-    lines = sorted(b"\n".join(lines).split(b"\n")) if lines else []
-    return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest().encode()
+class _Lines:
+    """Lines on disk, and the digest of all of them in the order of their bytes."""
+
+    def __init__(self, spool: Callable[[], IO[bytes]]) -> None:
+        self._lines, self._ordered = spool(), spool()
+
+    def add(self, line: bytes) -> None:
+        self._lines.write(line + b"\n")
+
+    def digest(self) -> bytes:
+        # As the host does it: by sort(1), to which a name with a newline is two lines.
+        self._lines.seek(0)
+        done = subprocess.run(
+            ["sort", "-S", "16M"],
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=self._lines,
+            stdout=self._ordered,
+            check=False,
+        )
+        if done.returncode:
+            raise PackageError("sort(1) failed: is there room in $TMPDIR?")
+        digest = hashlib.sha256()
+        self._ordered.seek(0)
+        while chunk := self._ordered.read(BATCH):
+            digest.update(chunk)
+        return digest.hexdigest().encode()
 
 
 def boot(module: Module, content: str) -> bytes:
@@ -136,48 +184,61 @@ def boot(module: Module, content: str) -> bytes:
     return os.fsencode("".join(lines))
 
 
-def settle(entries: Sequence[Entry], *, attributes: bool) -> bytes:
-    """Return the text of ``ghost/settle`` for a tree; some trees have attributes."""
-    # Before the modes, which may close a folder to its owner.
-    first = _ATTRIBUTES.read_bytes() if attributes else b""
-    return b"".join([first, *_checks(entries), *_times(entries), *_modes(entries)])
+class Settling:
+    """
+    The files ``ghost/settle`` and ``ghost/folders`` of the entries that are added.
+
+    *folders* is a file for the latter; members in it belong to *owner*.
+    """
+
+    def __init__(self, folders: IO[bytes], owner: Headers) -> None:
+        self._folders, self._owner = folders, owner
+        self._checks: list[bytes] = []
+        self._links: dict[int, list[bytes]] = {}
+        self._modes: list[tuple[float, int, bytes]] = []
+
+    def add(self, entry: Entry) -> None:
+        """Note an entry, in any order."""
+        path = _quoted(entry)
+        own = FOLDER_MODE if entry.kind is Kind.FOLDER else file_mode(entry.mode)
+        if entry.kind is Kind.LINK:
+            self._links.setdefault(entry.mtime, []).append(path)
+        elif entry.mode != own:
+            # A folder that is closed to its owner comes after all that is in it.
+            closed = entry.kind is Kind.FOLDER and not entry.mode & 0o100
+            rank = -entry.path.count(b"/") if closed else -math.inf
+            self._modes.append((rank, entry.mode, path))
+        if entry.kind is Kind.FILE and escape(entry.path) is not entry.path:
+            self._checks.append(b"check %b %b\n" % (entry.sha256.encode(), path))
+
+    def leave(self, entry: Entry) -> None:
+        """Note a folder, after all that is in it."""
+        head = self._owner.member(
+            _path(entry) + b"/", Kind.FOLDER, mode=FOLDER_MODE, mtime=entry.mtime
+        )
+        self._folders.write(head)
+
+    def text(self, *, attributes: bool) -> bytes:
+        """Return the text of ``ghost/settle``, and end the archive of folders."""
+        self._folders.write(bytes(2 * BLOCKSIZE))
+        # Before the modes, which may close a folder to its owner.
+        parts = [_ATTRIBUTES.read_bytes() if attributes else b"", *self._checks]
+        for mtime, paths in sorted(self._links.items()):
+            parts += _calls(b"touch -h -d @%d" % mtime, paths)
+        parts.append(_FOLDERS)
+        for (_, mode), rows in groupby(sorted(self._modes), key=itemgetter(0, 1)):
+            parts += _calls(b"chmod %04o" % mode, map(itemgetter(2), rows))
+        return b"".join(parts)
 
 
-def _checks(entries: Iterable[Entry]) -> Iterator[bytes]:
-    for entry in entries:
-        if entry.sha256 and escape(entry.path) is not entry.path:
-            yield b"check %b %b\n" % (entry.sha256.encode(), _quoted(entry))
-
-
-def _times(entries: Iterable[Entry]) -> Iterator[bytes]:
-    late = [entry for entry in entries if entry.kind is not Kind.FILE]
-    late.sort(key=lambda entry: entry.mtime)
-    for mtime, group in groupby(late, key=lambda entry: entry.mtime):
-        yield from _calls(b"touch -h -d @%d" % mtime, group)
-
-
-def _modes(entries: Iterable[Entry]) -> Iterator[bytes]:
-    changed = [
-        entry
-        for entry in entries
-        if (entry.kind is Kind.FOLDER and entry.mode != FOLDER_MODE)
-        or (entry.kind is Kind.FILE and entry.mode != file_mode(entry.mode))
-    ]
-    # The deepest paths come first: a folder's own mode may close it to its owner.
-    changed.sort(key=lambda entry: (-entry.path.count(b"/"), entry.mode))
-    for mode, group in groupby(changed, key=lambda entry: entry.mode):
-        yield from _calls(b"chmod %04o" % mode, group)
-
-
-def _calls(call: bytes, entries: Iterable[Entry]) -> Iterator[bytes]:
+def _calls(call: bytes, paths: Iterable[bytes]) -> Iterator[bytes]:
     words, nbytes = [call], 0
-    for entry in entries:
-        word = _quoted(entry)
-        if nbytes + len(word) > MAX_CALL:
+    for path in paths:
+        if nbytes + len(path) > MAX_CALL:
             yield b" ".join(words) + b"\n"
             words, nbytes = [call], 0
-        words.append(word)
-        nbytes += len(word) + 1
+        words.append(path)
+        nbytes += len(path) + 1
     yield b" ".join(words) + b"\n"
 
 

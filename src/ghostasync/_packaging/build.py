@@ -9,14 +9,16 @@ archive. The manifest is known when the pass ends, so ``ghost/`` follows ``relea
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryFile
+from typing import IO, Final
 
 import attrs
 from anyio import from_thread, to_thread
@@ -25,9 +27,9 @@ from .._local.attributes import restorable, summary
 from .._local.beneath import named_in
 from ..errors import PackageError
 from ..model import Module, Package, Revision
-from ._host import boot, seal, settle
-from .manifest import Entry, Kind, format_manifest
-from .tar import TarWriter
+from ._host import Seal, Settling, boot
+from .manifest import HEADER, Entry, Kind, format_entry
+from .tar import Headers, TarWriter
 from .tree import TreeReader, shown
 
 __all__ = ["MESSAGE_FILE", "Packed", "pack"]
@@ -37,6 +39,9 @@ MESSAGE_FILE: Final = "commit_message"
 
 ATTRIBUTES: Final = "attributes"
 """File with the capabilities, ACLs and attributes of a tree that has any to keep."""
+
+CHUNK: Final = 1 << 16
+"""Bytes of a file of ``ghost/`` that are read at once."""
 
 BLOCK: Final = 4096
 """Bytes that most file systems give out at once."""
@@ -54,13 +59,15 @@ class Packed:
     """
     A new package, and the two files that hold it until a store takes them.
 
-    *left_behind* says what the tree has and the package has not; mostly empty.
+    *left_behind* says what the tree has and the package has not, *bound* what in it
+    holds the path of the folder that it was built in; both are mostly empty.
     """
 
     package: Package
     archive: Path
     manifest: Path
     left_behind: str = ""
+    bound: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -138,44 +145,73 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
     with _explained(os.fsencode(order.tree)):
         writer = TarWriter(archive, pulse)
         try:
-            entries, ghost, left_behind = _fill(writer, order)
-            manifest.write_bytes(ghost["manifest"])
+            with ExitStack() as files:
+
+                def spool() -> IO[bytes]:
+                    return files.enter_context(TemporaryFile(dir=order.into))
+
+                text = files.enter_context(manifest.open("w+b"))
+                packed = _fill(writer, order, text, spool)
             pulse()
         except BaseException:
             # Half an archive must not be taken for one by the next run.
-            writer.discard()
             manifest.unlink(missing_ok=True)
+            writer.discard()
             raise
     package = Package(
         id=order.id,
         module=order.module.name,
         revision=order.revision,
         sha256=writer.sha256,
-        content=_content(ghost, order),
+        content=packed.content,
         nbytes=writer.nbytes,
-        unpacked=_room(map(_size, entries)) + _room(map(len, ghost.values())),
-        entries=len(entries) + len(ghost) + 1,
+        unpacked=packed.room,
+        entries=packed.entries,
         scripts=tuple(sorted(order.scripts)),
-        manifest=hashlib.sha256(ghost["manifest"]).hexdigest(),
+        manifest=_digest(manifest),
     )
-    return Packed(package, archive, manifest, left_behind)
+    return Packed(package, archive, manifest, packed.left_behind, packed.bound)
+
+
+@attrs.frozen
+class _Filled:
+    """What an archive was filled with; *content* is a digest."""
+
+    content: str
+    room: int
+    entries: int
+    left_behind: str
+    bound: str
 
 
 def _fill(
-    writer: TarWriter, order: _Order
-) -> tuple[list[Entry], dict[str, bytes], str]:
-    """
-    Write the archive.
-
-    Returns:
-        The tree's entries, what is in ``ghost/``, and what was left behind.
-    """
+    writer: TarWriter,
+    order: _Order,
+    manifest: IO[bytes],
+    spool: Callable[[], IO[bytes]],
+) -> _Filled:
+    """Write the archive, and the manifest; *spool* opens files for the meantime."""
     module, keep = order.module, order.module.attributes == "keep"
-    writer.owned_by(max(module.uid, 0), max(module.gid, 0))
+    owner = max(module.uid, 0), max(module.gid, 0)
+    writer.owned_by(*owner)
     tree = os.fsencode(order.tree)
-    reader = TreeReader(tree, b"release", module.exclude, keep=keep)
-    entries = list(reader.read(writer))
-    if not module.allow_empty and all(e.kind is Kind.FOLDER for e in entries):
+    folders = spool()
+    seal, settling = Seal(spool), Settling(folders, Headers(*owner))
+    reader = TreeReader(
+        tree, b"release", module.exclude, keep=keep, left=settling.leave
+    )
+    room = entries = files = mtime = 0
+    manifest.write(HEADER + b"\n")
+    for entry in reader.read(writer):
+        # The tree's own folder comes first.
+        mtime = mtime if entries else entry.mtime
+        room += _room(_size(entry))
+        entries += 1
+        files += entry.kind is not Kind.FOLDER
+        manifest.write(format_entry(entry) + b"\n")
+        seal.add(entry)
+        settling.add(entry)
+    if not files and not module.allow_empty:
         raise PackageError(
             f"{module.name}: nothing to deploy: the tree has no files (0 files); where "
             "that is meant: modules.allow_empty = true"
@@ -185,29 +221,42 @@ def _fill(
     )
     if having and module.attributes == "refuse":
         raise PackageError(f'{having}: refused by modules.attributes = "refuse"')
-    ghost = {
+    kept = restorable(reader.attributes) if keep and having else b""
+    content = _content(manifest, kept, order)
+    ghost: dict[str, bytes | IO[bytes]] = {
         **order.scripts,
         MESSAGE_FILE: os.fsencode(order.revision.message),
-        "seal": seal(entries),
-        "settle": settle(entries, attributes=keep and bool(having)),
-        **({ATTRIBUTES: restorable(reader.attributes)} if keep and having else {}),
-        "manifest": format_manifest(entries),
+        "seal": seal.text(),
+        "settle": settling.text(attributes=bool(kept)),
+        **({ATTRIBUTES: kept} if kept else {}),
+        "folders": folders,
+        "manifest": manifest,
+        "boot": boot(module, content),
     }
-    ghost["boot"] = boot(module, _content(ghost, order))
     # Nobody but the user who works on the host may read what is in ghost/. Its time is
     # that of the tree, so that one tree gives the same archive at any time.
     writer.owned_by(0, 0)
-    mtime = entries[0].mtime
     writer.member(b"ghost/", Kind.FOLDER, mode=0o700, mtime=mtime)
-    for name, text in ghost.items():
-        path = b"ghost/" + name.encode()
-        writer.member(path, Kind.FILE, mode=0o600, mtime=mtime, size=len(text))
-        writer.write(text)
+    for name, part in ghost.items():
+        room += _room(_add(writer, b"ghost/" + name.encode(), part, mtime))
     writer.finish()
-    return entries, ghost, "" if keep else having
+    left_behind = "" if keep else having
+    bound = summary({shown(path): () for path in reader.bound})
+    return _Filled(content, room, entries + len(ghost) + 1, left_behind, bound)
 
 
-def _content(ghost: Mapping[str, bytes], order: _Order) -> str:
+def _add(writer: TarWriter, path: bytes, part: bytes | IO[bytes], mtime: int) -> int:
+    """Add a file of ``ghost/``; return how many bytes it has."""
+    file = io.BytesIO(part) if isinstance(part, bytes) else part
+    size = file.seek(0, os.SEEK_END)
+    writer.member(path, Kind.FILE, mode=0o600, mtime=mtime, size=size)
+    file.seek(0)
+    while chunk := file.read(CHUNK):
+        writer.write(chunk)
+    return size
+
+
+def _content(manifest: IO[bytes], attributes: bytes, order: _Order) -> str:
     """Return a digest of all that makes a release differ on a host."""
     module, scripts = order.module, order.scripts
     # A host is UNCHANGED where this digest is the same. Times are left out: a build of
@@ -223,19 +272,26 @@ def _content(ghost: Mapping[str, bytes], order: _Order) -> str:
         "users": {name: getattr(module, name).run_as for name in sorted(scripts)},
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(ghost.get(ATTRIBUTES, b""))
-    for line in ghost["manifest"].split(b"\n"):
-        digest.update(b"\n" + line.partition(b" ")[2])
+    digest.update(attributes)
+    manifest.seek(0)
+    for line in manifest:
+        digest.update(b"\n" + line.rstrip(b"\n").partition(b" ")[2])
+    digest.update(b"\n")
     return digest.hexdigest()
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _size(entry: Entry) -> int:
     return BLOCK if entry.kind is Kind.FOLDER else entry.size
 
 
-def _room(sizes: Iterable[int]) -> int:
-    """Return the bytes that inodes of these sizes take on disk, names included."""
-    return sum(-(-size // BLOCK) * BLOCK + INODE for size in sizes)
+def _room(size: int) -> int:
+    """Return the bytes that an inode of this size takes on disk, its name included."""
+    return -(-size // BLOCK) * BLOCK + INODE
 
 
 @contextmanager

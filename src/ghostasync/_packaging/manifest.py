@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
 from typing import Final
 
 import attrs
 
 from ..errors import PackageError
 
-__all__ = ["Entry", "Kind", "escape", "format_manifest", "parse_manifest"]
+__all__ = ["HEADER", "Entry", "Kind", "escape", "format_entry", "parse_manifest"]
 
 HEADER: Final = b"ghostasync manifest 1"
+"""The first line, without its end."""
 
 _LINE: Final = re.compile(
     rb"(-?\d+) ([dfl]) ([0-7]{4}) (\d+) ([0-9a-f]{64}|-) "
@@ -76,12 +76,8 @@ def _unescape(name: bytes) -> bytes:
     return _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), name)
 
 
-def format_manifest(entries: Iterable[Entry]) -> bytes:
-    """Return the manifest of *entries*, in their order."""
-    return b"\n".join([HEADER, *map(_format_entry, entries), b""])
-
-
-def _format_entry(entry: Entry) -> bytes:
+def format_entry(entry: Entry) -> bytes:
+    """Return the line of *entry*, without its end."""
     line = b"%d %b %04o %d %b %b" % (
         entry.mtime,
         entry.kind.value.encode(),

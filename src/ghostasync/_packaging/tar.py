@@ -24,7 +24,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import CompressionParameter, ZstdCompressor
 
-__all__ = ["TarWriter"]
+__all__ = ["Headers", "TarWriter"]
 
 LEVEL: Final = 3
 """The level of zstd, which is also zstd's default."""
@@ -75,6 +75,39 @@ def _header(name: bytes, kind: bytes, numbers: bytes, target: bytes) -> bytes:
     )
 
 
+class Headers:
+    """The heads of members that belong to *uid* and *gid*."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._uid, self._gid = uid, gid
+        self._owner = b"%07o\0%07o\0" % (uid, gid)
+        self._plain = len(self._owner) == len("1234567\0") * 2
+
+    def member(
+        self,
+        name: bytes,
+        kind: Kind,
+        *,
+        mode: int,
+        mtime: int,
+        size: int = 0,
+        target: bytes = b"",
+    ) -> bytes:
+        """Return what stands before the *size* bytes of a member."""
+        type_ = _TYPES[kind]
+        # Long names, sizes of 8 GiB and times before 1970 take GNU's extensions, which
+        # the standard library writes. They are rare, so its time does not matter.
+        short = len(name) <= _SHORT and len(target) <= _SHORT
+        if short and self._plain and size < _SMALL and 0 <= mtime < _SMALL:
+            numbers = b"%07o\0%b%011o\0%011o\0" % (mode, self._owner, size, mtime)
+            return _header(name, type_, numbers, target)
+        info = tarfile.TarInfo(os.fsdecode(name).rstrip("/"))
+        info.type, info.linkname = type_, os.fsdecode(target)
+        info.mode, info.mtime, info.size = mode, mtime, size
+        info.uid, info.gid = self._uid, self._gid
+        return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
 def _compressor() -> ZstdCompressor:
     # There is at least one worker: without any the bytes differ, and the archive of one
     # tree would depend on the machine. The number of workers does not change the bytes.
@@ -123,9 +156,7 @@ class TarWriter:
 
     def owned_by(self, uid: int, gid: int) -> None:
         """Set the owner of the members to come; root's at first."""
-        self._uid, self._gid = uid, gid
-        self._owner = b"%07o\0%07o\0" % (uid, gid)
-        self._plain = len(self._owner) == len("1234567\0") * 2
+        self._headers = Headers(uid, gid)
 
     def member(
         self,
@@ -138,19 +169,9 @@ class TarWriter:
         target: bytes = b"",
     ) -> None:
         """Start a member; *size* bytes are to follow through :meth:`write`."""
-        type_ = _TYPES[kind]
-        # Long names, sizes of 8 GiB and times before 1970 take GNU's extensions, which
-        # the standard library writes. They are rare, so its time does not matter.
-        short = len(name) <= _SHORT and len(target) <= _SHORT
-        if short and self._plain and size < _SMALL and 0 <= mtime < _SMALL:
-            numbers = b"%07o\0%b%011o\0%011o\0" % (mode, self._owner, size, mtime)
-            head = _header(name, type_, numbers, target)
-        else:
-            info = tarfile.TarInfo(os.fsdecode(name).rstrip("/"))
-            info.type, info.linkname = type_, os.fsdecode(target)
-            info.mode, info.mtime, info.size = mode, mtime, size
-            info.uid, info.gid = self._uid, self._gid
-            head = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+        head = self._headers.member(
+            name, kind, mode=mode, mtime=mtime, size=size, target=target
+        )
         self.write(self._padding + head)
         self._padding = bytes(-size % tarfile.BLOCKSIZE)
 

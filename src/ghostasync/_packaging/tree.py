@@ -65,15 +65,27 @@ class TreeReader:
     ``*`` matches slashes too. With a folder goes all that is in it.
 
     *attributes* are those of paths that have any, once the tree was read. With *keep*
-    they go along; without, an ACL's file has a mode that gives nobody more.
+    they go along; without, an ACL's file has a mode that gives nobody more. *left* is
+    called with each folder after all that is in it. *bound* are paths that hold the
+    path of *tree*, which no host has, where it would be used: links, "#!" lines, and
+    scripts that activate an environment of Python.
     """
 
     def __init__(
-        self, tree: bytes, prefix: bytes, exclude: Sequence[str], *, keep: bool = False
+        self,
+        tree: bytes,
+        prefix: bytes,
+        exclude: Sequence[str],
+        *,
+        keep: bool = False,
+        left: Callable[[Entry], object],
     ) -> None:
         self.attributes: dict[bytes, Attributes] = {}
+        self.bound: list[bytes] = []
+        self._built_in = os.path.realpath(tree)
         self._tree, self._prefix, self._keep = tree, prefix, keep
         self._excluded = excluded(exclude)
+        self._left = left
 
     def read(self, archive: TarWriter) -> Iterator[Entry]:
         """
@@ -87,18 +99,21 @@ class TreeReader:
             OSError: Something cannot be read, or changed meanwhile.
         """
         # A folder that something was added to, or taken from, has another time.
-        times: list[int] = []
+        folders: list[tuple[int, Entry]] = []
         for found in walk(self._tree, self._excluded):
             match found.kind:
                 case "f":
                     yield self._file(archive, found)
                 case "d":
                     status = found.status()
-                    times.append(status.st_mtime_ns)
-                    yield self._folder(archive, found, status)
+                    folder = self._folder(archive, found, status)
+                    folders.append((status.st_mtime_ns, folder))
+                    yield folder
                 case "e":
-                    if found.status().st_mtime_ns != times.pop():
+                    mtime, folder = folders.pop()
+                    if found.status().st_mtime_ns != mtime:
                         raise OSError(errno.ESTALE, CHANGED, found.path)
+                    self._left(folder)
                 case "l":
                     yield self._link(archive, found)
                 case _:
@@ -123,6 +138,8 @@ class TreeReader:
         mtime, target = _seconds(found.status()), found.target()
         name = b"%b/%b" % (self._prefix, found.path)
         archive.member(name, Kind.LINK, mode=0o777, mtime=mtime, target=target)
+        if target.startswith(self._built_in + b"/"):
+            self.bound.append(found.path)
         return Entry(found.path, Kind.LINK, 0o777, mtime, target=target)
 
     def _file(self, archive: TarWriter, found: Found) -> Entry:
@@ -137,7 +154,14 @@ class TreeReader:
             for chunk in file.chunks():
                 digest.update(chunk)
                 archive.write(chunk)
+                if chunk.startswith(b"#!") or found.name.startswith(b"activate"):
+                    self._look_at(found, chunk)
         return Entry(found.path, Kind.FILE, mode, mtime, size, digest.hexdigest())
+
+    def _look_at(self, found: Found, chunk: bytes) -> None:
+        line = chunk.partition(b"\n")[0] if chunk.startswith(b"#!") else chunk
+        if self._built_in in line:
+            self.bound.append(found.path)
 
     def _mode(self, path: bytes, fd: int, status: os.stat_result) -> int:
         """Return the mode for a release; note the attributes."""

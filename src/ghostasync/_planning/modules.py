@@ -328,7 +328,8 @@ def _source(basis: Basis, module: Module) -> Source:
             )
         case DirectorySource(dir=folder):
             left_out = _named_files(basis.plan, environ)
-            return Directory(module.name, local_path(folder, base, environ), left_out)
+            path = local_path(folder, base, environ)
+            return Directory(module.name, path, left_out, module.exclude)
         case S3Source() as s3:
             from ..sources.s3 import S3
 

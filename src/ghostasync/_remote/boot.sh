@@ -261,7 +261,8 @@ bring() { # the release to this host's disk, with its environment
 	pre_deploy_as='' post_deploy_as='' shared='' health='' activate=''
 	. "$meta/boot"
 	eval "set -- $shared"
-	[ $# -eq 0 ] || (call share "$dir" "$package" "$previous" "$owner" "$fresh" "$@") ||
+	set -- "$dir" "$package" "$previous" "$owner" "$fresh" "$rename" "$@"
+	[ $# -eq 6 ] || (call share "$@") ||
 		die "$module: what it shares could not be shared"
 	environment >"$work/environment"
 	size=$(wc -c <"$work/environment")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from anyio import from_thread, to_thread
 
 from .._local.attributes import read_attributes, summary
 from .._local.beneath import File, Found, named_in, walk
-from .._packaging.tree import shown
+from .._packaging.tree import excluded, shown
 from ..errors import SourceError
 from ..model import Revision
 from ..protocols import OnOutput
@@ -32,10 +32,16 @@ class Directory:
         folder: Where it is.
 
         left_out: Files beneath it that are no part of the tree.
+
+        exclude: Patterns of what is no part of it either, as in ``modules.exclude``.
     """
 
     def __init__(
-        self, module: str, folder: Path, left_out: Iterable[Path] = ()
+        self,
+        module: str,
+        folder: Path,
+        left_out: Iterable[Path] = (),
+        exclude: Sequence[str] = (),
     ) -> None:
         self._module, self.folder = module, folder.resolve()
         # Both ways to write it: a name that is a link is one that is left out, too.
@@ -45,6 +51,7 @@ class Directory:
             for way in ways
             if way.is_relative_to(self.folder)
         )
+        self._excluded = excluded(exclude)
         self.left_behind = ""
 
     async def resolve(self) -> Revision:
@@ -75,7 +82,11 @@ class Directory:
         if within.is_relative_to(self.folder):
             within = within.relative_to(self.folder)
         left_out = {*self.left_out, os.fsencode(within)}
-        copying = _Copying(self.folder, into, left_out)
+
+        def stays_out(path: bytes, name: bytes) -> bool:
+            return path in left_out or self._excluded(path, name)
+
+        copying = _Copying(self.folder, into, stays_out)
         try:
             await to_thread.run_sync(copying.run)
         except SourceError as exc:
@@ -90,9 +101,11 @@ class Directory:
 class _Copying:
     """The copying of the folder *source* into the empty folder *into*."""
 
-    def __init__(self, source: Path, into: Path, left_out: Collection[bytes]) -> None:
+    def __init__(
+        self, source: Path, into: Path, stays_out: Callable[[bytes, bytes], bool]
+    ) -> None:
         self._source, self._into = source, into
-        self._left_out = left_out
+        self._stays_out = stays_out
         self.lost: dict[str, list[str]] = {}
 
     def run(self) -> None:
@@ -120,13 +133,13 @@ class _Copying:
                     text = "is neither a file, a folder nor a link"
                     raise SourceError(f"{self._named(found.path)} {text}")
 
-    def _stays_out(self, path: bytes, _: bytes) -> bool:
-        return path in self._left_out
-
     def _file(self, found: Found, target: Path) -> None:
         with File(found) as file, target.open("xb") as copy:
-            copy.writelines(file.chunks())
-            copy.flush()
+            for at, chunk in file.data():
+                from_thread.check_cancelled()
+                copy.seek(at)
+                copy.write(chunk)
+            copy.truncate(file.status.st_size)
             self._settle(found.path, file.fd, copy.fileno(), file.status)
 
     def _settle(self, path: bytes, fd: int, copy: int, was: os.stat_result) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
+import anyio
 import asyncssh
 
-from ._endpoint import Endpoint, Keys
+from ._endpoint import AgentKey, Endpoint, PrivateKey
 from ._trust import Trust
 
 __all__ = ["Client"]
+
+AGENT_SECONDS: Final = 3.0
+"""Seconds that an agent has to say which keys it has."""
+
+_Offer = tuple[str, asyncssh.SSHKeyPair]
 
 
 class Client(asyncssh.SSHClient):
@@ -21,12 +29,19 @@ class Client(asyncssh.SSHClient):
 
     *learned* tells afterwards whether the host key was accepted as new, *key* which key
     was offered last: its fingerprint as OpenSSH writes it, empty where there was none.
+    *may_touch* is asked before a key is offered that a person has to touch; *withheld*
+    tells whether there was one that was not.
     """
 
-    def __init__(self, trust: Trust, endpoint: Endpoint) -> None:
+    def __init__(
+        self, trust: Trust, endpoint: Endpoint, may_touch: Callable[[], bool]
+    ) -> None:
         self._trust, self._endpoint = trust, endpoint
+        self._may_touch = may_touch
+        self.withheld = False
         self._agent: asyncssh.SSHAgentClient | None = None
-        self._offers: Iterator[tuple[str, asyncssh.SSHKeyPair]] | None = None
+        self._agents: Sequence[asyncssh.SSHKeyPair] | None = None
+        self._offers = self._each()
         self.learned = False
         self.key = ""
 
@@ -46,21 +61,52 @@ class Client(asyncssh.SSHClient):
     async def public_key_auth_requested(
         self,
     ) -> asyncssh.SSHKeyPair | None:
-        if self._offers is None:
-            keys = self._endpoint.keys
-            self._offers = iter([*await self._of_agent(keys), *_own(keys)])
-        self.key, pair = next(self._offers, ("", None))
-        return pair
+        async for key, pair in self._offers:
+            self.key = key
+            return pair
+        self.key = ""
+        return None
 
-    async def _of_agent(self, keys: Keys) -> list[tuple[str, asyncssh.SSHKeyPair]]:
-        if keys.agent:
-            # An agent that is gone has no keys, as for ssh.
+    async def _each(self) -> AsyncIterator[_Offer]:
+        """Yield what is offered, each key once: every one is a try for sshd."""
+        offered: set[bytes] = set()
+        async for fingerprint, pair in self._all():
+            if pair.public_data in offered:
+                continue
+            offered.add(pair.public_data)
+            if pair.algorithm.startswith(b"sk-") and not self._may_touch():
+                self.withheld = True
+            else:
+                yield fingerprint, pair
+
+    async def _all(self) -> AsyncIterator[_Offer]:
+        keys = self._endpoint.keys
+        if keys.others == "first":
+            for pair in await self._of_agent():
+                yield _fingerprint(pair.public_data), pair
+        for key in keys.own:
+            # The agent is asked when its turn comes: one that does not answer is none
+            # to wait for where a key in a file opens the door.
+            if isinstance(key, AgentKey):
+                for pair in _held(key, await self._of_agent()):
+                    yield _fingerprint(key.public), pair
+            else:
+                for pair in asyncssh.load_keypairs([key]):
+                    yield _fingerprint(_public(key)), pair
+        if keys.others == "last":
+            for pair in await self._of_agent():
+                yield _fingerprint(pair.public_data), pair
+
+    async def _of_agent(self) -> Sequence[asyncssh.SSHKeyPair]:
+        if self._agents is None:
+            self._agents = ()
+            # An agent that is gone, or silent, has no keys, as for ssh.
             with contextlib.suppress(OSError, ValueError):
-                self._agent = await asyncssh.connect_agent(keys.agent)
-                only = [key.public_data for key in keys.only]
-                pairs = await self._agent.get_keys(only or None)
-                return [(_fingerprint(pair.public_data), pair) for pair in pairs]
-        return []
+                with anyio.fail_after(AGENT_SECONDS):
+                    agent = self._endpoint.keys.agent
+                    self._agent = await asyncssh.connect_agent(agent)
+                    self._agents = await self._agent.get_keys()
+        return self._agents
 
     def close_agent(self) -> None:
         """Leave the agent; it signs nothing once the login is over."""
@@ -68,11 +114,21 @@ class Client(asyncssh.SSHClient):
             self._agent.close()
 
 
-def _own(keys: Keys) -> Iterator[tuple[str, asyncssh.SSHKeyPair]]:
-    for own in keys.own:
-        key = own[0] if isinstance(own, tuple) else own
-        for pair in asyncssh.load_keypairs([own]):
-            yield _fingerprint(key.public_data), pair
+def _held(
+    key: AgentKey, agents: Sequence[asyncssh.SSHKeyPair]
+) -> list[asyncssh.SSHKeyPair]:
+    """Return the agent's pair for *key*, with the certificate that *key* has."""
+    pairs = [pair for pair in agents if pair.public_data == key.public]
+    if key.certificate is not None:
+        # The pair without the certificate may be offered as well.
+        pairs = [copy.copy(pair) for pair in pairs]
+        for pair in pairs:
+            pair.set_certificate(key.certificate)
+    return pairs
+
+
+def _public(key: PrivateKey) -> bytes:
+    return (key[0] if isinstance(key, tuple) else key).public_data
 
 
 def _fingerprint(public: bytes) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Final
+import socket
+from typing import Final, Literal
 
 import asyncssh
 import attrs
 
-__all__ = ["DEFAULT_PORT", "Endpoint", "Keys", "PrivateKey"]
+__all__ = ["DEFAULT_PORT", "AgentKey", "Endpoint", "Keys", "PrivateKey"]
 
 DEFAULT_PORT: Final = 22
 
@@ -23,21 +24,34 @@ each other's signature algorithm.
 
 
 @attrs.frozen
+class AgentKey:
+    """A key that the agent is to sign with, by its *public* half."""
+
+    public: bytes
+    certificate: asyncssh.SSHCertificate | None = None
+
+
+@attrs.frozen
 class Keys:
     """
     The keys that a login offers.
 
-    *own* are private keys read here; *agent* is a socket, empty where no agent is
-    asked; *only* are the public keys that the agent may be asked for, empty for all;
-    *locked* are files with a passphrase, which nobody is asked for; *loose* says why
-    files are left out, and what mends it.
+    *own* are those that are named, in their order: read here, or the agent's; *agent*
+    is a socket, empty where no agent is asked; *others* tells whether what the agent
+    has besides is offered, and when; *locked* are files with a passphrase, which nobody
+    is asked for; *loose* says why files are left out, and what mends it.
     """
 
-    own: tuple[PrivateKey, ...] = ()
+    own: tuple[PrivateKey | AgentKey, ...] = ()
     agent: str = ""
-    only: tuple[asyncssh.SSHKey | asyncssh.SSHCertificate, ...] = ()
+    others: Literal["", "first", "last"] = ""
     locked: tuple[str, ...] = ()
     loose: tuple[str, ...] = ()
+
+    @property
+    def any_read(self) -> bool:
+        """Whether a private key was read here."""
+        return not all(isinstance(key, AgentKey) for key in self.own)
 
 
 @attrs.frozen
@@ -49,7 +63,8 @@ class Endpoint:
     *proxy_command* the words of a command that leads there; *alias* is the name in
     ``known_hosts`` where that is not the address; *host_keys* are the keys that are
     believed where ``known_hosts`` has none, as they stand there; *identity* is the file
-    of the one key that was asked for, empty where none was.
+    of the one key that was asked for, empty where none was; *family* is that of the
+    addresses that may be tried.
     """
 
     address: str
@@ -61,6 +76,7 @@ class Endpoint:
     host_keys: tuple[str, ...] = ()
     keys: Keys = Keys()
     identity: str = ""
+    family: int = socket.AF_UNSPEC
 
     @property
     def limit_key(self) -> str:

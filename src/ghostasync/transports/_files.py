@@ -1,10 +1,17 @@
-"""The text of an error about a file of this machine, for people."""
+"""Files of this machine: where they are, and the text of an error about one."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-__all__ = ["unusable"]
+__all__ = ["expanded", "unusable"]
+
+
+def expanded(path: str) -> Path:
+    """Return *path*, absolute, with ``~`` filled in if there is a home."""
+    # Path.expanduser, which asyncssh uses as well, raises where there is none.
+    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
 
 
 def unusable(exc: OSError | ValueError, path: Path | str = "") -> str:

@@ -1,28 +1,32 @@
 """
-The way into each host, as the plan says, or else ``~/.ssh/config``.
+The way into each host, as the plan says, or else as ssh would go.
 
-Keys are parsed once per transport and shared: a path handed to asyncssh would be read
-and decrypted again for every connection.
+A way is worked out once and kept: the connection that is opened again in the middle of
+a run takes the way that led to the host before, whatever has become of the files. Keys
+are parsed once per transport and shared: a path handed to asyncssh would be read and
+decrypted again for every connection.
 """
 
 from __future__ import annotations
 
-import getpass
+import hashlib
 import os
-import re
 import shlex
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
-import asyncssh
 import attrs
 
-from .._local.owners import trespass
 from ..errors import ConfigError
 from ..model import Host, Ssh
+from ._config_file import home, local_user
 from ._endpoint import DEFAULT_PORT, Endpoint, Keys
-from ._files import unusable
-from ._keys import KeyRing
+from ._files import expanded, unusable
+from ._keys import KeyNames, KeyRing
+from ._ssh_config import Answer, Asked, SshConfig
+from ._tokens import fill, fill_with_environment, shell_safe
 
 __all__ = ["Login", "hop"]
 
@@ -38,25 +42,29 @@ class Login:
 
     def __init__(self, settings: Ssh, environ: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
-        self._config = _existing(settings.config)
-        self._ring = KeyRing(environ.get("SSH_AUTH_SOCK", ""))
+        self._environ = environ
+        self._config = SshConfig.found(settings.config, environ)
+        self._ring = KeyRing()
+        self._agent = environ.get("SSH_AUTH_SOCK", "")
+        self._hops = [hop(text).name for text in settings.jump.split(",")]
+        self._ways: dict[_Asker, tuple[Endpoint, KeyNames]] = {}
         chosen = settings.identity
-        self._identity = str(Path(chosen).expanduser()) if chosen else ""
+        self._identity = str(expanded(chosen)) if chosen else ""
         try:
-            own = (
-                self._ring.chosen(settings.identity)
-                if settings.identity
-                else self._ring.defaults()
-            )
+            self._keys(KeyNames(agent=self._agent))
         except (OSError, ValueError) as exc:
             wrong = unusable(exc, self._identity)
             raise ConfigError([f"ssh.identity: {wrong}"]) from exc
-        self._own = own
 
     @property
     def reads_files(self) -> bool:
-        """Whether :meth:`endpoint` reads files, and so belongs in a thread."""
+        """Whether :meth:`endpoint` asks ssh or reads files: it belongs in a thread."""
         return self._config is not None
+
+    def stop(self) -> None:
+        """End what is still asked."""
+        if self._config is not None:
+            self._config.stop()
 
     def endpoint(self, host: Host, jump: str | None = None) -> Endpoint:
         """
@@ -65,93 +73,97 @@ class Login:
         *jump* is given for a jump host: the hops before it, empty for none.
 
         Raises:
-            ValueError: ``~/.ssh/config``, or a key that it names, is wrong.
+            ValueError: The configuration of ssh, or a key that it names, is wrong.
             OSError: One of these files cannot be read.
         """
-        settings = self._settings
-        command = shlex.split(settings.proxy_command) if jump is None else ()
-        asked = Endpoint(
-            address=host.address or host.name,
-            port=host.port or settings.port,
-            user=host.user or settings.user,
-            jump=settings.jump if jump is None else jump,
-            proxy_command=tuple(command),
-            alias=host.host_key_alias or None,
+        asker = _Asker(host.name, host.address, host.port, host.user, jump)
+        if asker not in self._ways:
+            self._ways[asker] = self._worked_out(host, jump)
+        endpoint, names = self._ways[asker]
+        return attrs.evolve(
+            endpoint,
+            alias=host.host_key_alias or endpoint.alias,
             host_keys=host.host_keys,
-            keys=self._own,
-            identity=self._identity,
+            keys=self._keys(names),
         )
-        if self._config is not None:
-            # A port of 22 may be the default of ssh.port and not a wish, so
-            # ~/.ssh/config may say another.
-            port = host.port or (settings.port if settings.port != DEFAULT_PORT else 0)
-            asked = self._configured(asked, port, self._config, hop=jump is not None)
-            # The hops of a jump host are known already: they were given as *jump*.
-            if jump is None:
-                asked = attrs.evolve(asked, jump=self._chain(asked.jump, self._config))
-        if not asked.user:
-            asked = attrs.evolve(asked, user=_user())
-        # asyncssh has filled in the tokens of a command in ~/.ssh/config.
-        if settings.proxy_command:
-            return attrs.evolve(asked, proxy_command=_filled(asked))
-        return asked
 
-    def _configured(
-        self, asked: Endpoint, port: int, config: Path, *, hop: bool
-    ) -> Endpoint:
-        """Fill in from ``~/.ssh/config`` what the plan leaves open."""
-        options = asyncssh.SSHClientConnectionOptions(
-            host=asked.address,
-            # An empty tuple is asyncssh's word for "not given"; the file decides then.
-            port=port or (),
-            username=asked.user or (),
-            # A hop without hops before it is reached directly, whatever the file says:
-            # the chain was worked out for the host behind it.
-            tunnel=asked.jump or (None if hop else ()),
-            proxy_command=asked.proxy_command or (),
-            config=[str(config)],
-            client_keys=None,
-            known_hosts=None,
-            x509_trusted_certs=None,
-        )
-        endpoint = attrs.evolve(
-            asked,
-            address=options.host,
-            port=options.port,
-            user=options.username,
-            jump=_unless_none(options.tunnel),
-            proxy_command=asked.proxy_command or tuple(options.proxy_command or ()),
-            alias=asked.alias or options.host_key_alias,
-        )
+    def _keys(self, names: KeyNames) -> Keys:
         # An identity of the plan is the one key that is offered.
         if self._settings.identity:
-            return endpoint
-        return attrs.evolve(endpoint, keys=self._keys(options))
+            return self._ring.chosen(self._identity, self._agent)
+        return self._ring.keys(names)
 
-    def _keys(self, options: asyncssh.SSHClientConnectionOptions) -> Keys:
-        # ssh_config(5): IdentityAgent SSH_AUTH_SOCK means the agent of the environment,
-        # "none" (which asyncssh gives as None) means no agent.
-        setting = options.config.get("IdentityAgent", "SSH_AUTH_SOCK")
-        agent = self._own.agent if setting == "SSH_AUTH_SOCK" else str(setting or "")
-        exclusive = bool(options.config.get("IdentitiesOnly"))
-        paths = options.config.get("IdentityFile")
-        if isinstance(paths, list) and paths:
-            return self._ring.named([*map(str, paths)], agent, exclusive=exclusive)
-        # Without names, IdentitiesOnly means ssh's default keys and no agent.
-        return attrs.evolve(self._own, agent="" if exclusive else agent)
+    def _worked_out(self, host: Host, jump: str | None) -> tuple[Endpoint, KeyNames]:
+        settings = self._settings
+        asked = self._asked(host, is_hop=jump is not None)
+        answer = self._ask(asked)
+        values = _values(asked, answer)
+        if jump is None:
+            jump = settings.jump
+            if not jump and not settings.proxy_command:
+                jump = fill(answer.jump, values)
+            jump = self._chain(jump)
+            command = shlex.split(settings.proxy_command)
+        else:
+            command = []
+        # The command is split into words before: whatever a value holds, it makes none.
+        words = tuple(fill(word, values) for word in command)
+        # As with ssh, hops that are given rule out a command of the configuration.
+        if not words and not jump and answer.proxy_command:
+            words = self._by_shell(answer.proxy_command, values)
+        elif jump and (shared := self._shared(jump, answer)):
+            # Somebody has a connection to the jump host, which may have taken a second
+            # factor: ssh leads through it.
+            jump, words = "", shared
+        endpoint = Endpoint(
+            address=answer.hostname,
+            port=answer.port,
+            user=answer.user,
+            jump=jump,
+            proxy_command=words,
+            alias=answer.alias or None,
+            identity=self._identity,
+            family=answer.family,
+        )
+        return endpoint, self._names(answer, values)
 
-    def _chain(self, jump: str, config: Path) -> str:
+    def _asked(self, host: Host, *, is_hop: bool) -> Asked:
+        settings = self._settings
+        user, port = host.user, host.port
+        # ssh gives a jump host nothing of what it was told about the host behind it. A
+        # hop of the plan has the user of the plan.
+        if not user and (not is_hop or host.name in self._hops):
+            user = settings.user
+        # A port of 22 may be the default of ssh.port and not a wish, so the
+        # configuration may say another.
+        if not port and not is_hop and settings.port != DEFAULT_PORT:
+            port = settings.port
+        return Asked(host.address or host.name, port, user)
+
+    def _ask(self, asked: Asked) -> Answer:
+        if self._config is not None:
+            answer = self._config.ask(asked)
+        else:
+            port = asked.port or DEFAULT_PORT
+            answer = Answer(asked.address, port, asked.user or local_user())
+        if not answer.user:
+            raise ValueError("who runs this has no name here: set ssh.user")
+        return answer
+
+    def _by_shell(self, command: str, values: Mapping[str, str]) -> tuple[str, ...]:
+        """Return a ProxyCommand as ssh runs it, which is by the user's shell."""
+        shell = self._environ.get("SHELL") or "/bin/sh"
+        used = {name: value for name, value in values.items() if f"%{name}" in command}
+        shell_safe(used)
+        return shell, "-c", f"exec {fill(command, values)}"
+
+    def _chain(self, jump: str) -> str:
         """Return *jump* with the jump hosts that its first one is reached through."""
         chain = jump
-        while chain:
-            options = asyncssh.SSHClientConnectionOptions(
-                host=hop(chain.split(",")[0]).address,
-                config=[str(config)],
-                client_keys=None,
-                known_hosts=None,
-                x509_trusted_certs=None,
-            )
-            before = _unless_none(options.tunnel)
+        while chain and self._config is not None:
+            asked = self._asked(hop(chain.partition(",")[0]), is_hop=True)
+            answer = self._ask(asked)
+            before = fill(answer.jump, _values(asked, answer))
             # "Host *" with a ProxyJump names the bastion of all hosts, the bastion
             # itself included: a hop that is in the chain already ends it.
             if not before or _addresses(before) & _addresses(chain):
@@ -159,50 +171,76 @@ class Login:
             chain = f"{before},{chain}"
         return chain
 
+    def _shared(self, jump: str, answer: Answer) -> tuple[str, ...]:
+        if self._config is None:
+            return ()
+        last = self._asked(hop(jump.rpartition(",")[2]), is_hop=True)
+        return self._config.through(last, answer.hostname, answer.port)
+
+    def _names(self, answer: Answer, values: Mapping[str, str]) -> KeyNames:
+        """Return the names of the keys that *answer* has for a host."""
+
+        def paths(texts: tuple[str, ...]) -> tuple[str, ...]:
+            filled = (fill_with_environment(t, values, self._environ) for t in texts)
+            return tuple(map(_at_home, filled))
+
+        if self._settings.identity:
+            return KeyNames()
+        files = None if answer.identities is None else paths(answer.identities)
+        agent = answer.agent
+        if agent == "SSH_AUTH_SOCK":
+            agent = self._agent
+        elif agent == "none":
+            agent = ""
+        elif agent.startswith("$") and not agent.startswith("${"):
+            agent = self._environ.get(agent[1:], "")
+        else:
+            (agent,) = paths((agent,))
+        certificates = paths(answer.certificates)
+        return KeyNames(files, certificates, agent, exclusive=answer.exclusive)
+
+
+@attrs.frozen
+class _Asker:
+    """Of a host, what its way depends on."""
+
+    name: str
+    address: str
+    port: int
+    user: str
+    jump: str | None
+
 
 def hop(text: str) -> Host:
-    """Read one jump host: ``[user@]address[:port]``."""
-    user, _, place = text.strip().rpartition("@")
+    """Read one jump host: ``[user@]address[:port]``, or that behind ``ssh://``."""
+    name = text.strip()
+    is_url = name.startswith("ssh://")
+    user, _, place = name.removeprefix("ssh://").rstrip("/").rpartition("@")
     address, _, port = place.rpartition(":")
     bare = address.count(":") > 0 and not address.endswith("]")
     if not address or not port.isdigit() or bare:
         address, port = place, ""  # no port; a bare IPv6 address is all colons
-    return Host(text.strip(), address.strip("[]"), int(port or 0), user)
+    user = unquote(user) if is_url else user
+    return Host(name, address.strip("[]"), int(port or 0), user)
 
 
 def _addresses(chain: str) -> set[str]:
     return {hop(text).address for text in chain.split(",")}
 
 
-def _existing(config: str | bool) -> Path | None:
-    if config is False:
-        return None
-    path = Path("~/.ssh/config" if config is True else config).expanduser()
-    if not path.is_file():
-        return None
-    # It may name a command, as the configuration itself does; ssh refuses it as well.
-    if why := trespass(path):
-        raise ConfigError([f"ssh.config: {why}"])
-    return path
+def _at_home(path: str) -> str:
+    """Return *path* with ``~`` as ssh has it or, if nothing is there, as HOME has."""
+    own = str(home() / path[2:]) if path.startswith("~/") else path
+    return own if Path(own).exists() else str(expanded(path))
 
 
-def _unless_none(jump: object) -> str:
-    return jump if isinstance(jump, str) and jump.lower() != "none" else ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as exc:
-        raise ValueError("who runs this has no name here: set ssh.user") from exc
-
-
-def _filled(endpoint: Endpoint) -> tuple[str, ...]:
-    """Return the proxy command with the tokens of ssh_config(5) filled in."""
-    values = {"%%": "%", "%h": endpoint.address, "%p": str(endpoint.port)}
-    values |= {"%r": endpoint.user, "%n": endpoint.address}
-    # The command is split into words before: whatever a value holds, it makes no word.
-    return tuple(
-        re.sub("%[%hprn]", lambda token: values[token.group()], word)
-        for word in endpoint.proxy_command
-    )
+def _values(asked: Asked, answer: Answer) -> dict[str, str]:
+    """Return the values of ssh's tokens for a host."""
+    here, user = socket.gethostname(), local_user()
+    values = {"h": answer.hostname, "n": asked.address, "p": str(answer.port)}
+    values |= {"r": answer.user, "k": answer.alias or asked.address}
+    values |= {"j": answer.jump, "d": str(home()), "i": str(os.getuid()), "u": user}
+    values |= {"l": here, "L": here.partition(".")[0]}
+    parts = (here, answer.hostname, str(answer.port), answer.user, answer.jump)
+    digest = hashlib.sha1("".join(parts).encode(errors="surrogateescape"))  # noqa: S324
+    return values | {"C": digest.hexdigest()}

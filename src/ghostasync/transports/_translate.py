@@ -133,7 +133,7 @@ def _refused(endpoint: Endpoint) -> str:
     keys = endpoint.keys
     # Where the only key is locked, the agent was asked and did not have it: a look into
     # authorized_keys would lead astray.
-    if keys.locked and not keys.own:
+    if keys.locked and not keys.any_read:
         key = keys.locked[0]
         return (
             f"login refused for user {endpoint.user} (publickey): {key} has a "
@@ -141,7 +141,7 @@ def _refused(endpoint: Endpoint) -> str:
         )
     if keys.loose:
         return f"login refused for user {endpoint.user} (publickey); {keys.loose[0]}"
-    offered = "the key" if keys.own else "a key"
+    offered = "the key" if keys.any_read else "a key"
     if keys.agent:
         offered = "a key of the agent"
     key = f"-i {shlex.quote(endpoint.identity)} " if endpoint.identity else ""

@@ -16,6 +16,7 @@ One file, though long: a connection, from its address to its end.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
@@ -69,6 +70,12 @@ host of a large fleet may wait that long.
 
 CLOSE_SECONDS: Final = 3.0
 """Seconds that an orderly close may take."""
+
+ASKED_AT_ONCE: Final = 16
+"""Hosts that ssh is asked about at once; each takes some open files meanwhile."""
+
+TOUCHED: Final = 3
+"""Hosts, besides jump hosts, whose login may have a person touch a key."""
 
 SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differently
     # By default asyncssh would look for ~/.ssh/config, for each connection anew.
@@ -147,6 +154,9 @@ class SshTransport:
         self._bastions: dict[str, Bastion] = {}
         self._stale_seconds = stale_seconds
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
+        self._addresses: dict[str, tuple[Address, ...]] = {}
+        self._touched: set[str] = set()
 
     def session(self, host: Host) -> SshSession:
         """Return a handle on *host*; nothing is contacted yet."""
@@ -158,6 +168,7 @@ class SshTransport:
 
         The wait lasts ``CLOSE_SECONDS`` at most.
         """
+        self._login.stop()
         while self._bastions:
             _, bastion = self._bastions.popitem()
             await bastion.close()
@@ -178,27 +189,40 @@ class SshTransport:
             Unreachable: No connection, a refused login, or the wrong host key.
         """
         endpoint = await self._endpoint(host, jump)
+        may_touch = functools.partial(self._may_touch, host, is_hop=jump is not None)
         for pause in self._pauses:
             try:
-                return await self._attempt(host, endpoint)
+                return await self._attempt(host, endpoint, may_touch)
             except TryLater:
                 # A fleet that was throttled together would come back together, so the
                 # pauses differ from host to host.
                 jitter = random.uniform(0.5, 1.5)  # noqa: S311  no secret
                 await anyio.sleep(pause * jitter)
-        return await self._attempt(host, endpoint)
+        return await self._attempt(host, endpoint, may_touch)
+
+    def _may_touch(self, host: Host, *, is_hop: bool) -> bool:
+        """Tell whether a person may be asked to touch a key for *host*."""
+        # A jump host is logged in to for all hosts behind it at once. Nobody touches a
+        # key for each host of a fleet, within the seconds of its login.
+        if not is_hop and len(self._touched) < TOUCHED:
+            self._touched.add(host.name)
+        return is_hop or host.name in self._touched
 
     async def _endpoint(self, host: Host, jump: str | None) -> Endpoint:
         work_out = functools.partial(self._login.endpoint, host, jump)
         try:
-            # ~/.ssh/config is evaluated for each host anew, and may name keys to read.
+            # ssh is asked for each host, once, and keys may have to be read.
             if self._login.reads_files:
-                return await anyio.to_thread.run_sync(work_out)
+                return await anyio.to_thread.run_sync(
+                    work_out, abandon_on_cancel=True, limiter=self._asking
+                )
             return work_out()
         except (OSError, ValueError) as exc:
             raise Unreachable(host.name, f"ssh configuration: {unusable(exc)}") from exc
 
-    async def _attempt(self, host: Host, endpoint: Endpoint) -> _Connection:
+    async def _attempt(
+        self, host: Host, endpoint: Endpoint, may_touch: Callable[[], bool]
+    ) -> _Connection:
         """Connect and log in once; TryLater where another attempt does no harm."""
         limit = self._handshakes.endpoint(endpoint.limit_key)
         try:
@@ -215,7 +239,7 @@ class SshTransport:
                         if stream.lost or waited > self._stale_seconds:
                             stream.abort()
                             stream = await self._reach(host, endpoint)
-                        connection = await self._log_in(endpoint, stream)
+                        connection = await self._log_in(endpoint, stream, may_touch)
                 except BaseException:
                     # A login that is called off in the queue has no connection of
                     # asyncssh yet that would end the stream.
@@ -243,8 +267,26 @@ class SshTransport:
                 raise exc if exc.host == host.name else behind(host, exc) from exc
         if endpoint.proxy_command:
             return await self._greeted(host, spawn(endpoint.proxy_command))
-        addresses = await self._look_up(endpoint.address)
-        return await self._greeted(host, dial(addresses, endpoint.port))
+        return await self._dialled(host, endpoint)
+
+    async def _dialled(self, host: Host, endpoint: Endpoint) -> Stream:
+        """Open a stream to where the host answered before, or else to its addresses."""
+        # The way back needs no resolver that the way there did not need.
+        kept = self._addresses.get(endpoint.address)
+        addresses = kept or await self._look_up(endpoint.address)
+        try:
+            stream = await self._greeted(host, dial(addresses, endpoint.port))
+        except OSError as exc:
+            if not kept:
+                raise
+            # A host that was replaced may have another address by now.
+            with contextlib.suppress(OSError):
+                addresses = await self._look_up(endpoint.address)
+            if addresses == kept:
+                raise exc from None
+            stream = await self._greeted(host, dial(addresses, endpoint.port))
+        self._addresses[endpoint.address] = addresses
+        return stream
 
     async def _look_up(self, address: str) -> tuple[Address, ...]:
         async with self._handshakes.lookups:
@@ -281,8 +323,10 @@ class SshTransport:
             )
         return self._bastions[jump]
 
-    async def _log_in(self, endpoint: Endpoint, stream: Stream) -> _Connection:
-        client = Client(self._trust, endpoint)
+    async def _log_in(
+        self, endpoint: Endpoint, stream: Stream, may_touch: Callable[[], bool]
+    ) -> _Connection:
+        client = Client(self._trust, endpoint, may_touch)
         try:
             with anyio.fail_after(self._login_seconds):
                 connection = await asyncssh.connect(
@@ -296,6 +340,14 @@ class SshTransport:
                     tunnel=OpenTunnel(stream),
                     **SHARED_OPTIONS,
                 )
+        except asyncssh.PermissionDenied as exc:
+            if client.withheld:
+                raise ValueError(
+                    "the key that is left has to be touched, which a run asks for at "
+                    f"{TOUCHED} hosts at most: use one that need not be, or reach the "
+                    "hosts through a jump host that takes this one"
+                ) from exc
+            raise
         finally:
             client.close_agent()
         connection.set_extra_info(key=client.key)
