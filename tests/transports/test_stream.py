@@ -116,6 +116,24 @@ async def test_what_arrives_early_is_handed_on() -> None:
     assert peer.heard == ["made", b"welcome\r\nSSH-2.0-x\r\n", b"more", "eof", "lost"]
 
 
+async def test_our_version_line_goes_out_at_once_and_only_once() -> None:
+    class Client(Peer):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, Stream)
+            transport.write(b"SSH-2.0-me\r\n")
+            transport.write(b"key exchange")
+
+    carrier = Carrier()
+    stream = await stream_on(carrier)
+
+    stream.greet(b"SSH-2.0-me\r\n")
+    assert carrier.sent == [b"SSH-2.0-me\r\n"]
+    stream.attach(Client())
+    await asyncio.sleep(0)
+
+    assert carrier.sent == [b"SSH-2.0-me\r\n", b"key exchange"]
+
+
 async def test_a_carrier_that_ended_early_is_told() -> None:
     stream, peer = await stream_on(Carrier()), Peer()
     stream.connection_lost(None)

@@ -8,7 +8,7 @@ back-pressure and writes each packet on its own: 256 KiB are 16 calls of send(2)
 it and one with it. A stream also reads the server's greeting before any peer is
 attached, which tells a server that throttles logins from one that refuses them.
 
-Rule: nothing in this file knows SSH, save that a server's first line is ``SSH-``.
+Rule: nothing in this file knows SSH, save that each side's first line is ``SSH-…``.
 """
 
 from __future__ import annotations
@@ -72,11 +72,25 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         self._greeted = asyncio.Event()
         self._spoke = False
         self._packets: list[bytes] = []
+        self._first_line = b""
+
+    def greet(self, line: bytes) -> None:
+        """
+        Send our version line at once; the same line of a peer is not sent again.
+
+        A multiplexer of SSH and HTTPS on one port sends nothing before it has seen who
+        comes, so both sides would wait for each other.
+        """
+        self._first_line = line
+        self.write(line)
+        self._flush()
 
     def attach(self, peer: Peer) -> None:
         """Hand the stream to *peer*, along with what has arrived so far."""
         self._peer = peer
         peer.connection_made(self)
+        if self._packets[:1] == [self._first_line]:
+            del self._packets[0]
         if self._early:
             peer.data_received(bytes(self._early))
             self._early.clear()

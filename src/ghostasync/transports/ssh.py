@@ -37,7 +37,7 @@ from ._endpoint import Endpoint
 from ._files import unusable
 from ._handshakes import Handshakes
 from ._login import Login, hop
-from ._open_tunnel import OpenTunnel, Tunnelled
+from ._open_tunnel import VERSION, VERSION_LINE, OpenTunnel, Tunnelled
 from ._resolve import Address, resolve
 from ._stream import Stream, dial, spawn
 from ._translate import (
@@ -70,9 +70,18 @@ host of a large fleet may wait that long.
 CLOSE_SECONDS: Final = 3.0
 """Seconds that an orderly close may take."""
 
+ROOM_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""
+Seconds before each new try with a server that took no further command.
+
+sshd counts a command in MaxSessions until it has ended, also where its channel was
+dropped before; without such a command only the first two tries are worth it.
+"""
+
 SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differently
     # By default asyncssh would look for ~/.ssh/config, for each connection anew.
     "config": None,
+    "client_version": VERSION,
     # AES comes first: asyncssh's own first choice, chacha20, makes three cipher objects
     # a packet in Python; AES-GCM makes one.
     "encryption_algs": [
@@ -254,9 +263,10 @@ class SshTransport:
                 return await resolve(address)
 
     async def _greeted(self, host: Host, opening: Awaitable[Stream]) -> Stream:
-        """Return the stream once its server greeted; HungUp where it ended first."""
+        """Return the stream once its server has greeted, as we do; else HungUp."""
         with anyio.fail_after(self._login_seconds):
             stream = await opening
+            stream.greet(VERSION_LINE)
             # Streams are noted for aclose, since no connection knows this one yet.
             self._streams.add(stream)
             try:
@@ -308,6 +318,10 @@ class SshTransport:
 _Connection = tuple[asyncssh.SSHClientConnection, Stream]
 
 
+class _NoRoom(ConnectionDied):
+    """The server took no further command, on a connection that lives."""
+
+
 class SshSession:
     """
     A handle on one host; see :class:`protocols.Session`.
@@ -322,6 +336,7 @@ class SshSession:
         self._connect = connect
         self._connection: _Connection | None = None
         self._opening = anyio.Lock()
+        self._channels: list[SshChannel] = []
 
     @property
     def is_open(self) -> bool:
@@ -342,6 +357,7 @@ class SshSession:
         async with self._opening:
             if not self.is_open:
                 self._connection = await self._connect()
+                self._channels = []
 
     async def execute(
         self, command: str, *, output: OnOutput, errors: OnOutput
@@ -352,8 +368,34 @@ class SshSession:
         Raises:
             ConnectionDied: The connection is gone, or takes no further command.
         """
+        await self._room()
+        abandoned = any(channel.abandoned for channel in self._channels)
+        for pause in ROOM_PAUSES if abandoned else ROOM_PAUSES[:2]:
+            try:
+                return await self._start(command, output, errors)
+            except _NoRoom:
+                await anyio.sleep(pause)
+        return await self._start(command, output, errors)
+
+    async def _room(self) -> None:
+        """Wait until the channels that were dropped are closed, if not for ever."""
+        # sshd counts a channel in MaxSessions, and others may take no new one, until
+        # both sides have closed it.
+        with anyio.move_on_after(CLOSE_SECONDS):
+            for channel in self._channels:
+                if channel.dropped:
+                    await channel.wait_closed()
+        # A host that hangs is waited for once.
+        self._channels = [
+            one for one in self._channels if one.abandoned or not one.dropped
+        ]
+
+    async def _start(
+        self, command: str, output: OnOutput, errors: OnOutput
+    ) -> SshChannel:
         connection, stream = self._alive()
         channel = SshChannel(self.host.name, stream, output, errors)
+        self._channels.append(channel)
         try:
             # A pty would change bytes of stdin and merge stderr into stdout.
             await connection.create_session(
@@ -362,7 +404,9 @@ class SshSession:
         except (OSError, asyncssh.Error) as exc:
             channel.abort()
             text = "the connection died" if stream.lost else not_opened(exc)
-            raise ConnectionDied(self.host.name, text) from exc
+            full = isinstance(exc, asyncssh.ChannelOpenError) and not stream.lost
+            error = _NoRoom if full else ConnectionDied
+            raise error(self.host.name, text) from exc
         except BaseException:
             # A request that is cancelled while it waits for sshd leaves a channel on
             # which nobody would listen.
