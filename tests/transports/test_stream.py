@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import socket
 import struct
 import sys
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from ghostasync.transports._resolve import resolve
+from ghostasync.transports._resolve import Address, resolve
 from ghostasync.transports._stream import Stream, dial, spawn
 
 
@@ -240,7 +243,8 @@ async def test_a_server_that_hangs_up_while_we_connect_has_said_nothing() -> Non
         hanging_up = threading.Thread(target=_hang_up, args=(listener,))
         hanging_up.start()
         dialling = asyncio.ensure_future(dial(await resolve("127.0.0.1"), port))
-        await asyncio.sleep(0)
+        for _ in range(2):  # the second turn is that of the address's own task
+            await asyncio.sleep(0)
         hanging_up.join()
 
         stream = await dialling
@@ -263,3 +267,64 @@ async def test_every_address_of_a_name_is_tried() -> None:
         listener.accept()[0].close()
         stream.abort()
         await stream.gone.wait()
+
+
+@pytest.fixture
+def blackhole() -> Iterator[int]:
+    """A port of 127.0.0.2 that accepts nobody: its queue is full."""
+    with socket.create_server(("127.0.0.2", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with contextlib.ExitStack() as waiting:
+            for _ in range(3):
+                visitor = waiting.enter_context(socket.socket())
+                visitor.setblocking(False)
+                visitor.connect_ex(("127.0.0.2", port))
+            yield port
+
+
+async def test_an_address_that_swallows_all_costs_a_moment(blackhole: int) -> None:
+    addresses = [Address(f"127.0.0.{n}", socket.AF_INET) for n in (2, 1)]
+    with socket.create_server(("127.0.0.1", blackhole)):
+        with anyio.fail_after(2):
+            stream = await dial(addresses, blackhole)
+
+        assert stream.get_extra_info("peername") == ("127.0.0.1", blackhole)
+        stream.abort()
+        await stream.gone.wait()
+
+
+async def test_where_no_address_answers_the_first_ones_error_is_told() -> None:
+    addresses = [Address("127.0.0.1", socket.AF_INET), Address("::1", socket.AF_INET6)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    with pytest.raises(ConnectionRefusedError, match=r"127\.0\.0\.1"):
+        await dial(addresses, port)
+    with pytest.raises(OSError, match="no address"):
+        await dial([], port)
+
+
+async def test_an_address_with_a_scope_is_reached() -> None:
+    link = _link_local()
+    if not link:
+        pytest.skip("needs a link-local address")
+    family = socket.AF_INET6
+    sockaddr = socket.getaddrinfo(link, 0, family, socket.SOCK_STREAM)[0][4]
+    with socket.socket(family) as listener:
+        listener.bind(sockaddr)
+        listener.listen()
+
+        stream = await dial(await resolve(link), listener.getsockname()[1])
+
+        stream.abort()
+        await stream.gone.wait()
+
+
+def _link_local() -> str:
+    """Return a link-local address of this machine, if it has one."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            digits, *_, device = line.split()
+            if digits.startswith("fe80"):
+                return f"{ipaddress.IPv6Address(bytes.fromhex(digits))}%{device}"
+    return ""

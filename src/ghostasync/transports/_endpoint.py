@@ -49,7 +49,8 @@ class Endpoint:
     *proxy_command* the words of a command that leads there; *alias* is the name in
     ``known_hosts`` where that is not the address; *host_keys* are the keys that are
     believed where ``known_hosts`` has none, as they stand there; *identity* is the file
-    of the one key that was asked for, empty where none was.
+    of the one key that was asked for, empty where none was; *family* is that of the
+    addresses that count, AF_INET or AF_INET6, AF_UNSPEC for both.
     """
 
     address: str
@@ -61,6 +62,7 @@ class Endpoint:
     host_keys: tuple[str, ...] = ()
     keys: Keys = Keys()
     identity: str = ""
+    family: int = 0  # socket.AF_UNSPEC
 
     @property
     def limit_key(self) -> str:

@@ -17,6 +17,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
+import anyio
+
 from ._resolve import Address
 
 __all__ = ["Carrier", "Peer", "Stream", "dial", "spawn"]
@@ -27,6 +29,9 @@ Bytes a server may send before its connection has its turn; RFC 4253 sets no lim
 
 After its version line a server sends one packet, of some 2 kB, and waits for an answer.
 """
+
+NEXT_ADDRESS_SECONDS: Final = 0.25
+"""Seconds after which a host's next address is tried as well; RFC 8305 names them."""
 
 _EARLY_SHOWN: Final = 200
 """Bytes of what came early that are shown to people."""
@@ -240,30 +245,56 @@ class _Pipes(asyncio.SubprocessProtocol):
 
 async def dial(addresses: Sequence[Address], port: int) -> Stream:
     """
-    Open a TCP connection to the first of a host's addresses that can be reached.
+    Open a TCP connection to whichever of a host's addresses answers first.
+
+    They are tried one by one, each while those before it are still under way.
+
+    Source: RFC 8305 (happy eyeballs).
 
     Raises:
         OSError: No route, refused, …; the first address's own.
     """
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for address in addresses:
+    streams: list[Stream] = []
+    failures: dict[Address, OSError] = {}
+
+    async def attempt(address: Address, failed: anyio.Event) -> None:
         try:
-            _, stream = await loop.create_connection(
-                Stream, address.address, port, family=address.family
-            )
-        except ConnectionResetError:
-            # A reset while we connect came from a server that accepted and hung up at
-            # once, as one that throttles does: an ended stream says the same.
-            stream = Stream()
-            stream.connection_lost(None)
+            streams.append(await _connected(address, port))
         except OSError as exc:
-            # The first address is the one that the resolver prefers, so its error tells
-            # most of why the host cannot be reached.
-            failure = failure or exc
-            continue
-        return stream
-    raise failure or OSError("the name has no address")
+            failures[address] = exc
+            failed.set()
+        else:
+            attempts.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as attempts:
+        for address in addresses:
+            failed = anyio.Event()
+            attempts.start_soon(attempt, address, failed)
+            with anyio.move_on_after(NEXT_ADDRESS_SECONDS):
+                await failed.wait()
+    if not streams:
+        # The first address is the one that the resolver prefers, so its error tells
+        # most of why the host cannot be reached.
+        told = [failures[address] for address in addresses]
+        raise next(iter(told), OSError("the name has no address"))
+    stream, *late = streams
+    for other in late:
+        other.abort()
+    return stream
+
+
+async def _connected(address: Address, port: int) -> Stream:
+    loop = asyncio.get_running_loop()
+    try:
+        _, stream = await loop.create_connection(
+            Stream, address.address, port, family=address.family
+        )
+    except ConnectionResetError:
+        # A reset while we connect came from a server that accepted and hung up at once,
+        # as one that throttles does: an ended stream says the same.
+        stream = Stream()
+        stream.connection_lost(None)
+    return stream
 
 
 async def spawn(command: Sequence[str]) -> Stream:

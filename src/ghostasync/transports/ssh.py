@@ -252,15 +252,15 @@ class SshTransport:
                 raise exc if exc.host == host.name else behind(host, exc) from exc
         if endpoint.proxy_command:
             return await self._greeted(host, spawn(endpoint.proxy_command))
-        addresses = await self._look_up(endpoint.address)
+        addresses = await self._look_up(endpoint)
         return await self._greeted(host, dial(addresses, endpoint.port))
 
-    async def _look_up(self, address: str) -> tuple[Address, ...]:
+    async def _look_up(self, endpoint: Endpoint) -> tuple[Address, ...]:
         async with self._handshakes.lookups:
             # The deadline starts with the token: hosts that wait for other lookups have
             # spent nothing of their time.
             with anyio.fail_after(self._login_seconds):
-                return await resolve(address)
+                return await resolve(endpoint.address, endpoint.family)
 
     async def _greeted(self, host: Host, opening: Awaitable[Stream]) -> Stream:
         """Return the stream once its server has greeted, as we do; else HungUp."""
