@@ -39,7 +39,7 @@ def test_the_key_of_a_host_with_an_alias_is_learned_under_that(tmp_path: Path) -
     subprocess.run(["sh", "-c", line], check=True)
 
     assert scan == "ssh-keyscan -p 2201 10.0.0.1"
-    assert known.read_text() == "[i-0abc]:2201 ssh-ed25519 AAAA\n"
+    assert known.read_text() == "i-0abc ssh-ed25519 AAAA\n"
 
 
 def test_a_key_is_forgotten_where_it_is_known(tmp_path: Path) -> None:

@@ -17,17 +17,16 @@ __all__ = ["Client"]
 
 class Client(asyncssh.SSHClient):
     """
-    One login to *endpoint*; *trust* is asked about a host key that nobody knows.
+    One login to *endpoint*; *trust* is asked about its host key.
 
-    *learned* tells afterwards whether the host key was accepted as new, *key* which key
-    was offered last: its fingerprint as OpenSSH writes it, empty where there was none.
+    *key* tells afterwards which key was offered last: its fingerprint as OpenSSH writes
+    it, empty where there was none.
     """
 
     def __init__(self, trust: Trust, endpoint: Endpoint) -> None:
         self._trust, self._endpoint = trust, endpoint
         self._agent: asyncssh.SSHAgentClient | None = None
         self._offers: Iterator[tuple[str, asyncssh.SSHKeyPair]] | None = None
-        self.learned = False
         self.key = ""
 
     def validate_host_public_key(
@@ -37,10 +36,18 @@ class Client(asyncssh.SSHClient):
         port: int,  # noqa: ARG002
         key: asyncssh.SSHKey,
     ) -> bool:
-        known = self._trust.knows(self._endpoint)
-        believed = self._trust.accept(self._endpoint, key)
-        self.learned = believed and not known
-        return believed
+        return self._trust.accept(self._endpoint, key)
+
+    def validate_host_ca_key(
+        self,
+        host: str,  # noqa: ARG002
+        addr: str,  # noqa: ARG002
+        port: int,  # noqa: ARG002
+        key: asyncssh.SSHKey,  # noqa: ARG002  those that are believed are not asked for
+    ) -> bool:
+        # ssh looks at the plain key of such a server, and so does the next try.
+        self._trust.distrust_authority(self._endpoint)
+        return False
 
     # Keys are offered one by one: the last one is the one that the host took.
     async def public_key_auth_requested(

@@ -224,7 +224,7 @@ class SshTransport:
                         if stream.lost or waited > self._stale_seconds:
                             stream.abort()
                             stream = await self._reach(host, endpoint)
-                        connection = await self._log_in(endpoint, stream)
+                        connection = await self._log_in(host, endpoint, stream)
                 except BaseException:
                     # A login that is called off in the queue has no connection of
                     # asyncssh yet that would end the stream.
@@ -291,16 +291,34 @@ class SshTransport:
             )
         return self._bastions[jump]
 
-    async def _log_in(self, endpoint: Endpoint, stream: Stream) -> _Connection:
+    async def _log_in(
+        self, host: Host, endpoint: Endpoint, stream: Stream
+    ) -> _Connection:
+        asked = self._trust.algorithms(endpoint)
+        try:
+            return await self._log_in_by(asked, endpoint, stream)
+        except asyncssh.HostKeyNotVerifiable:
+            # Of which kinds the host's keys on record are, under a hashed name, may be
+            # known only now that all names were compared.
+            better = self._trust.algorithms(endpoint)
+            if better == asked:
+                raise
+        stream = await self._reach(host, endpoint)
+        return await self._log_in_by(better, endpoint, stream)
+
+    async def _log_in_by(
+        self, algorithms: Sequence[str], endpoint: Endpoint, stream: Stream
+    ) -> _Connection:
         client = Client(self._trust, endpoint)
         try:
             with anyio.fail_after(self._login_seconds):
                 connection = await asyncssh.connect(
-                    endpoint.address,
+                    endpoint.address.lower(),
                     endpoint.port,
                     username=endpoint.user,
                     client_keys=None,
                     known_hosts=self._trust.known_for(endpoint),
+                    server_host_key_algs=algorithms,
                     host_key_alias=endpoint.alias,
                     client_factory=lambda: client,
                     tunnel=OpenTunnel(stream),
@@ -310,7 +328,7 @@ class SshTransport:
             client.close_agent()
         connection.set_extra_info(key=client.key)
         # Writing the file blocks, and may wait for another run that writes to it.
-        if client.learned:
+        if self._trust.is_unsaved(endpoint):
             await anyio.to_thread.run_sync(self._trust.save, endpoint)
         return connection, stream
 
