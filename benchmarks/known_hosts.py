@@ -1,9 +1,9 @@
 """
 What does it cost a host that ``known_hosts`` has tens of thousands of hashed lines?
 
-``python -m benchmarks.known_hosts`` prints the time to read such a file, once a run, and
-to look for one host's key in it, where it is on record and where it is not. Beside it
-stands ``ssh-keygen -F``, which goes through the file as ssh does.
+``python -m benchmarks.known_hosts`` prints the time to read such a file, once a run,
+and to look for one host's key in it, where it is on record and where it is not. Beside
+it stands ``ssh-keygen -F``, which goes through the file as ssh does.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from ghostasync.transports._resolve import Address, resolve
-from ghostasync.transports._stream import Stream, dial, spawn
+from ghostasync.transports._stream import END_TURNS, Stream, dial, spawn
 
 
 class Carrier:
@@ -57,6 +57,11 @@ async def stream_on(carrier: Carrier) -> Stream:
     stream = Stream()
     stream.connection_made(carrier)
     return stream
+
+
+async def let_the_peer_know() -> None:
+    for _ in range(END_TURNS + 1):
+        await asyncio.sleep(0)
 
 
 async def test_packets_of_one_turn_go_out_together() -> None:
@@ -115,6 +120,7 @@ async def test_what_arrives_early_is_handed_on() -> None:
     stream.data_received(b"more")
     stream.eof_received()
     stream.connection_lost(None)
+    await let_the_peer_know()
 
     assert peer.heard == ["made", b"welcome\r\nSSH-2.0-x\r\n", b"more", "eof", "lost"]
 
@@ -220,6 +226,7 @@ async def test_a_process_is_a_carrier(tmp_path: Path) -> None:
     stream.attach(peer)
     stream.abort()
     await stream.gone.wait()
+    await let_the_peer_know()
 
     assert peer.heard == ["made", b"SSH-2.0-echo\r\n", "lost"]
 

@@ -10,6 +10,7 @@ import attrs
 
 from ghostasync.model import Host, Ssh
 from ghostasync.transports._endpoint import Endpoint
+from ghostasync.transports._heard import Heard
 from ghostasync.transports._translate import not_opened, unreachable
 from ghostasync.transports._trust import Trust
 
@@ -20,7 +21,7 @@ WRONG = asyncssh.HostKeyNotVerifiable("no")
 
 def told(known: Path, exc: Exception, endpoint: Endpoint = TARGET) -> str:
     trust = Trust(Ssh(known_hosts=str(known)))
-    return str(unreachable(Host("web1"), endpoint, trust, exc))
+    return str(unreachable(Host("web1"), endpoint, trust, exc, Heard()))
 
 
 def test_a_key_is_learned_where_it_is_looked_for(tmp_path: Path) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 from collections.abc import Iterator
 
 import asyncssh
 
 from ._endpoint import Endpoint, Keys
+from ._heard import Agent, Heard, Listener, fingerprint
 from ._trust import Trust
 
 __all__ = ["Client"]
 
 
-class Client(asyncssh.SSHClient):
+class Client(Listener):
     """
     One login to *endpoint*; *trust* is asked about its host key.
 
@@ -23,11 +22,11 @@ class Client(asyncssh.SSHClient):
     it, empty where there was none.
     """
 
-    def __init__(self, trust: Trust, endpoint: Endpoint) -> None:
+    def __init__(self, trust: Trust, endpoint: Endpoint, heard: Heard) -> None:
+        super().__init__(heard)
         self._trust, self._endpoint = trust, endpoint
         self._agent: asyncssh.SSHAgentClient | None = None
         self._offers: Iterator[tuple[str, asyncssh.SSHKeyPair]] | None = None
-        self.key = ""
 
     def validate_host_public_key(
         self,
@@ -53,6 +52,7 @@ class Client(asyncssh.SSHClient):
     async def public_key_auth_requested(
         self,
     ) -> asyncssh.SSHKeyPair | None:
+        self.heard.takes_keys = True
         if self._offers is None:
             keys = self._endpoint.keys
             self._offers = iter([*await self._of_agent(keys), *_own(keys)])
@@ -63,10 +63,11 @@ class Client(asyncssh.SSHClient):
         if keys.agent:
             # An agent that is gone has no keys, as for ssh.
             with contextlib.suppress(OSError, ValueError):
-                self._agent = await asyncssh.connect_agent(keys.agent)
+                self._agent = Agent(keys.agent, self.heard)
+                await self._agent.connect()
                 only = [key.public_data for key in keys.only]
                 pairs = await self._agent.get_keys(only or None)
-                return [(_fingerprint(pair.public_data), pair) for pair in pairs]
+                return [(fingerprint(pair.public_data), pair) for pair in pairs]
         return []
 
     def close_agent(self) -> None:
@@ -79,9 +80,4 @@ def _own(keys: Keys) -> Iterator[tuple[str, asyncssh.SSHKeyPair]]:
     for own in keys.own:
         key = own[0] if isinstance(own, tuple) else own
         for pair in asyncssh.load_keypairs([own]):
-            yield _fingerprint(key.public_data), pair
-
-
-def _fingerprint(public: bytes) -> str:
-    digest = base64.b64encode(hashlib.sha256(public).digest())
-    return f"SHA256:{digest.decode().rstrip('=')}"
+            yield fingerprint(key.public_data), pair

@@ -14,6 +14,7 @@ Rule: nothing in this file knows SSH, save that each side's first line is ``SSH-
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
@@ -32,6 +33,20 @@ After its version line a server sends one packet, of some 2 kB, and waits for an
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
 """Seconds after which a host's next address is tried as well; RFC 8305 names them."""
+
+END_TURNS: Final = 3
+"""
+Turns of the loop that a peer has before it is told that the stream has ended.
+
+asyncssh looks at some packets in a task. A server with which there is no algorithm in
+common hangs up at the same moment, and the reason would be lost.
+"""
+
+LAST_WORDS_SECONDS: Final = 0.5
+"""Seconds that a process has to end by itself once it has closed its stdout."""
+
+_SAID_LIMIT: Final = 2000
+"""Bytes of what a process wrote to stderr that are kept."""
 
 _EARLY_SHOWN: Final = 200
 """Bytes of what came early that are shown to people."""
@@ -60,7 +75,8 @@ class Stream(asyncio.Protocol, asyncio.Transport):
     *writable* is clear while the carrier is congested; *lost* is true once either side
     has ended the stream, *gone* is set once nothing of the carrier is left. Bytes that
     arrive before :meth:`attach` are kept. *info* answers for the carrier's
-    ``get_extra_info``.
+    ``get_extra_info``. Of a process, *exited* is its status once it has ended, and
+    *said* the end of what it wrote to stderr.
     """
 
     def __init__(self, info: Callable[[str], object] | None = None) -> None:
@@ -78,6 +94,8 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         self._spoke = False
         self._packets: list[bytes] = []
         self._first_line = b""
+        self.exited = 0
+        self.said = ""
 
     def greet(self, line: bytes) -> None:
         """
@@ -137,13 +155,20 @@ class Stream(asyncio.Protocol, asyncio.Transport):
 
     def eof_received(self) -> None:
         if self._peer is not None:
-            self._peer.eof_received()
+            self._tell(self._peer.eof_received)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         self.gone.set()
         if self._peer is not None:
-            self._peer.connection_lost(exc)
+            self._tell(functools.partial(self._peer.connection_lost, exc))
+
+    def _tell(self, end: Callable[[], None], turns: int = END_TURNS) -> None:
+        """Tell the peer of the end, once it is through with what came before."""
+        if turns:
+            self._loop.call_soon(self._tell, end, turns - 1)
+        else:
+            end()
 
     def pause_writing(self) -> None:
         self.writable.clear()
@@ -205,6 +230,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.stream = Stream()
         self._process: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
+        self._said = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not of asyncio's classes, but do the same.
@@ -223,8 +249,11 @@ class _Pipes(asyncio.SubprocessProtocol):
             self._process.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        del fd
-        self.stream.data_received(data)
+        if fd == 1:
+            self.stream.data_received(data)
+        else:
+            self._said += data
+            del self._said[:-_SAID_LIMIT]
 
     def pause_writing(self) -> None:
         self.stream.pause_writing()
@@ -235,11 +264,15 @@ class _Pipes(asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         del exc
         # A proxy command that has closed its stdout can answer nothing any more, though
-        # the process may hang about.
+        # the process may hang about. One that ends says why at the same moment.
         if fd == 1:
-            self.abort()
+            asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._process is not None:
+            self.stream.exited = self._process.get_returncode() or 0
+            self._process.close()
+        self.stream.said = self._said.decode(errors="replace")
         self.stream.connection_lost(exc)
 
 
@@ -310,7 +343,6 @@ async def spawn(command: Sequence[str]) -> Stream:
     _, pipes = await loop.subprocess_exec(
         _Pipes,
         *command,
-        stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
     return pipes.stream

@@ -36,6 +36,7 @@ from ._client import Client
 from ._endpoint import Endpoint
 from ._files import unusable
 from ._handshakes import Handshakes
+from ._heard import Heard
 from ._login import Login, hop
 from ._open_tunnel import VERSION, VERSION_LINE, OpenTunnel, Tunnelled
 from ._resolve import Address, resolve
@@ -45,6 +46,7 @@ from ._translate import (
     TryLater,
     behind,
     not_forwarded,
+    not_greeted,
     not_opened,
     unreachable,
 )
@@ -93,8 +95,8 @@ SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differe
     ],
     # An archive is compressed already, and zlib would run once for each host.
     "compression_algs": ["none"],
-    # A deploy asks nobody for a password, so the other methods only cost round trips.
-    "preferred_auth": ["publickey"],
+    # A deploy asks nobody for a password; the client notes which server would have one.
+    "preferred_auth": ["publickey", "keyboard-interactive", "password"],
     # A host's time is counted here, from when its turn comes.
     "login_timeout": 0,
     # Without keepalives a dead peer blocks a write until TCP gives up, after some 15
@@ -187,10 +189,12 @@ class SshTransport:
             Unreachable: No connection, a refused login, or the wrong host key.
         """
         endpoint = await self._endpoint(host, jump)
-        for pause in self._pauses:
+        for number, pause in enumerate(self._pauses):
             try:
                 return await self._attempt(host, endpoint)
-            except TryLater:
+            except TryLater as exc:
+                if number == exc.tries:
+                    raise
                 # A fleet that was throttled together would come back together, so the
                 # pauses differ from host to host.
                 jitter = random.uniform(0.5, 1.5)  # noqa: S311  no secret
@@ -210,6 +214,7 @@ class SshTransport:
     async def _attempt(self, host: Host, endpoint: Endpoint) -> _Connection:
         """Connect and log in once; TryLater where another attempt does no harm."""
         limit = self._handshakes.endpoint(endpoint.limit_key)
+        heard = Heard()
         try:
             async with limit.places:
                 # The server greets before the login takes its turn: turns are few, and
@@ -224,7 +229,7 @@ class SshTransport:
                         if stream.lost or waited > self._stale_seconds:
                             stream.abort()
                             stream = await self._reach(host, endpoint)
-                        connection = await self._log_in(host, endpoint, stream)
+                        connection = await self._log_in(host, endpoint, stream, heard)
                 except BaseException:
                     # A login that is called off in the queue has no connection of
                     # asyncssh yet that would end the stream.
@@ -236,7 +241,7 @@ class SshTransport:
             limit.slow_down()
             raise
         except (OSError, ValueError, asyncssh.Error) as exc:
-            raise unreachable(host, endpoint, self._trust, exc) from exc
+            raise unreachable(host, endpoint, self._trust, exc, heard) from exc
         limit.speed_up()
         return connection
 
@@ -275,7 +280,7 @@ class SshTransport:
                 stream.abort()
                 raise
         if not greeted:
-            raise HungUp(host.name, stream.early)
+            raise not_greeted(host.name, stream)
         return stream
 
     def _bastion(self, jump: str) -> Bastion:
@@ -292,11 +297,11 @@ class SshTransport:
         return self._bastions[jump]
 
     async def _log_in(
-        self, host: Host, endpoint: Endpoint, stream: Stream
+        self, host: Host, endpoint: Endpoint, stream: Stream, heard: Heard
     ) -> _Connection:
         asked = self._trust.algorithms(endpoint)
         try:
-            return await self._log_in_by(asked, endpoint, stream)
+            return await self._log_in_by(asked, endpoint, stream, heard)
         except asyncssh.HostKeyNotVerifiable:
             # Of which kinds the host's keys on record are, under a hashed name, may be
             # known only now that all names were compared.
@@ -304,12 +309,16 @@ class SshTransport:
             if better == asked:
                 raise
         stream = await self._reach(host, endpoint)
-        return await self._log_in_by(better, endpoint, stream)
+        return await self._log_in_by(better, endpoint, stream, heard)
 
     async def _log_in_by(
-        self, algorithms: Sequence[str], endpoint: Endpoint, stream: Stream
+        self,
+        algorithms: Sequence[str],
+        endpoint: Endpoint,
+        stream: Stream,
+        heard: Heard,
     ) -> _Connection:
-        client = Client(self._trust, endpoint)
+        client = Client(self._trust, endpoint, heard)
         try:
             with anyio.fail_after(self._login_seconds):
                 connection = await asyncssh.connect(
