@@ -34,7 +34,7 @@ from ._bastion import HOSTS_EACH, Bastion
 from ._channel import SshChannel
 from ._client import Client
 from ._endpoint import Endpoint
-from ._files import unusable
+from ._files import require_homes, unusable
 from ._handshakes import Handshakes
 from ._heard import Heard
 from ._login import Login, hop
@@ -135,7 +135,8 @@ class SshTransport:
         environ: The environment that names the agent.
 
     Raises:
-        ConfigError: The identity or ``known_hosts`` cannot be read.
+        ConfigError: The identity or ``known_hosts`` cannot be read, or there is no home
+            folder.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class SshTransport:
         stale_seconds: float = STALE_SECONDS,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
+        require_homes(settings)
         self._login = Login(settings, environ)
         self._trust = Trust(settings)
         self._handshakes = handshakes or Handshakes(settings.connects)
