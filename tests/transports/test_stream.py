@@ -300,6 +300,25 @@ async def test_an_address_that_swallows_all_costs_a_moment(blackhole: int) -> No
         await stream.gone.wait()
 
 
+async def test_a_caller_that_leaves_as_an_address_answers_leaves_no_stream() -> None:
+    """Its cancellation may come in any turn of the loop."""
+    for turns in range(8):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            with anyio.CancelScope() as leaving:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(dial, await resolve("127.0.0.1"), port)
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    leaving.cancel()
+
+            listener.settimeout(5)
+            visitor, _ = listener.accept()
+            visitor.settimeout(5)
+            assert visitor.recv(1) == b""
+            visitor.close()
+
+
 async def test_where_no_address_answers_the_first_ones_error_is_told() -> None:
     addresses = [Address("127.0.0.1", socket.AF_INET), Address("::1", socket.AF_INET6)]
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -299,12 +299,18 @@ async def dial(addresses: Sequence[Address], port: int) -> Stream:
         else:
             attempts.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as attempts:
-        for address in addresses:
-            failed = anyio.Event()
-            attempts.start_soon(attempt, address, failed)
-            with anyio.move_on_after(NEXT_ADDRESS_SECONDS):
-                await failed.wait()
+    try:
+        async with anyio.create_task_group() as attempts:
+            for address in addresses:
+                failed = anyio.Event()
+                attempts.start_soon(attempt, address, failed)
+                with anyio.move_on_after(NEXT_ADDRESS_SECONDS):
+                    await failed.wait()
+    except BaseException:
+        # A caller that is cancelled never gets the stream that was just opened.
+        for stream in streams:
+            stream.abort()
+        raise
     if not streams:
         # The first address is the one that the resolver prefers, so its error tells
         # most of why the host cannot be reached.
