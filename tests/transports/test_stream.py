@@ -278,26 +278,27 @@ async def test_every_address_of_a_name_is_tried() -> None:
 
 @pytest.fixture
 def blackhole() -> Iterator[int]:
-    """A port of 127.0.0.2 that accepts nobody: its queue is full."""
-    with socket.create_server(("127.0.0.2", 0), backlog=0) as full:
-        port = full.getsockname()[1]
-        with contextlib.ExitStack() as waiting:
-            for _ in range(3):
-                visitor = waiting.enter_context(socket.socket())
-                visitor.setblocking(False)
-                visitor.connect_ex(("127.0.0.2", port))
-            yield port
+    """A port where 127.0.0.1 answers and 127.0.0.2 does not: its queue is full."""
+    with contextlib.ExitStack() as sockets:
+        good = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+        full = ("127.0.0.2", good.getsockname()[1])
+        sockets.enter_context(socket.create_server(full, backlog=0))
+        for _ in range(3):
+            visitor = sockets.enter_context(socket.socket())
+            visitor.setblocking(False)
+            visitor.connect_ex(full)
+        yield full[1]
 
 
 async def test_an_address_that_swallows_all_costs_a_moment(blackhole: int) -> None:
     addresses = [Address(f"127.0.0.{n}", socket.AF_INET) for n in (2, 1)]
-    with socket.create_server(("127.0.0.1", blackhole)):
-        with anyio.fail_after(2):
-            stream = await dial(addresses, blackhole)
 
-        assert stream.get_extra_info("peername") == ("127.0.0.1", blackhole)
-        stream.abort()
-        await stream.gone.wait()
+    with anyio.fail_after(2):
+        stream = await dial(addresses, blackhole)
+
+    assert stream.get_extra_info("peername") == ("127.0.0.1", blackhole)
+    stream.abort()
+    await stream.gone.wait()
 
 
 async def test_a_caller_that_leaves_as_an_address_answers_leaves_no_stream() -> None:
