@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Real servers for the tests, and the tools that hosts are tried with and without.
 PACKAGES := openssh-server openssh-client git git-lfs zstd busybox sudo util-linux \
-	iproute2 shellcheck procps zsh fish tcsh haproxy faketime zip acl attr libcap2-bin
+	iproute2 shellcheck procps zsh fish tcsh haproxy dropbear-bin faketime zip acl attr \
+	libcap2-bin
 
 .PHONY: demo test fast soak lint format bench dist constraints clean hosts
 

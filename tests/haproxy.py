@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["HAPROXY", "haproxy", "socket_of"]
+__all__ = ["HAPROXY", "haproxy", "multiplexer", "socket_of"]
 
 HAPROXY: Final = Path("/usr/sbin/haproxy")
 
@@ -37,6 +37,28 @@ backend unchecked
 {servers}
 """
 
+MULTIPLEXER: Final = """\
+global
+  stats socket {folder}/admin.sock mode 600 level admin
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend both
+  bind 127.0.0.1:{port}
+  tcp-request inspect-delay 5s
+  tcp-request content accept if {{ req.ssl_hello_type 1 }}
+  tcp-request content accept if {{ req.payload(0,7) -m bin 5353482d322e30 }}
+  use_backend ssh if {{ req.payload(0,7) -m bin 5353482d322e30 }}
+  default_backend https
+backend ssh
+  server sshd 127.0.0.1:{ssh}
+backend https
+  server web 127.0.0.1:1
+"""
+"""HTTPS and SSH on one port, as HAProxy's own manual and many guides have it."""
+
 
 @contextlib.contextmanager
 def haproxy(
@@ -54,12 +76,24 @@ def haproxy(
 
         admin: A port that is an admin socket, too.
     """
-    folder.mkdir(exist_ok=True)
     lines = "\n".join(f"  server {name} {place}" for name, place in servers.items())
+    config = CONFIG.format(folder=folder, port=port, admin=admin, servers=lines)
+    with _running(folder, config) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def multiplexer(folder: Path, port: int, ssh: int) -> Iterator[None]:
+    """Run one that leads who speaks SSH to port *ssh*, and all others astray."""
+    with _running(folder, MULTIPLEXER.format(folder=folder, port=port, ssh=ssh)):
+        yield
+
+
+@contextlib.contextmanager
+def _running(folder: Path, text: str) -> Iterator[subprocess.Popen[bytes]]:
+    folder.mkdir(exist_ok=True)
     config = folder / "haproxy.cfg"
-    config.write_text(
-        CONFIG.format(folder=folder, port=port, admin=admin, servers=lines)
-    )
+    config.write_text(text)
     command = [str(HAPROXY), "-db", "-f", str(config)]
     with (
         (folder / "haproxy.log").open("wb") as log,

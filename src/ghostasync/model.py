@@ -425,7 +425,7 @@ class Ssh:
     """
 
     known_hosts: str = "~/.ssh/known_hosts"
-    """The keys that hosts are known by; lines of @cert-authority work too."""
+    """The keys that hosts are known by, read as ssh does; @cert-authority works too."""
 
     host_keys: HostKeys = "strict"
     """

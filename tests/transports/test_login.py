@@ -196,9 +196,10 @@ def test_a_key_that_cannot_be_written_down_is_not_believed(tmp_path: Path) -> No
     assert not trust.knows(endpoint)
 
 
-def test_an_endpoint_is_known_by_alias_and_port() -> None:
-    assert Endpoint("a", 22, "me").known_as == "a"
-    assert Endpoint("a", 2201, "me", alias="b").known_as == "[b]:2201"
+def test_an_endpoint_is_known_by_its_alias_or_by_address_and_port() -> None:
+    assert Endpoint("A", 22, "me").known_as == "a"
+    assert Endpoint("A", 2201, "me").known_as == "[a]:2201"
+    assert Endpoint("a", 2201, "me", alias="b").known_as == "b"
 
 
 def test_hosts_that_may_log_in_to_one_server_share_its_handshakes() -> None:

@@ -77,7 +77,7 @@ async def test_a_host_that_moved_is_looked_up_again(
 ) -> None:
     looked_up: list[str] = []
 
-    async def resolve(name: str) -> tuple[Address, ...]:
+    async def resolve(name: str, _: int) -> tuple[Address, ...]:
         looked_up.append(name)
         return (Address(f"127.0.0.{len(looked_up)}", socket.AF_INET),)
 
@@ -197,20 +197,22 @@ def test_what_is_no_identity_is_named(tmp_path: Path) -> None:
         SshTransport(Ssh(identity=str(identity), config=False))
 
 
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [("alone\n", "Invalid known hosts entry"), (None, "is a directory")],
-)
-def test_known_hosts_that_cannot_be_read_are_named(
-    tmp_path: Path, text: str | None, wrong: str
-) -> None:
-    known = tmp_path
-    if text is not None:
-        known = tmp_path / "known"
-        known.write_text(text)
+def test_known_hosts_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^ssh\.known_hosts: {tmp_path}: is a dir"):
+        SshTransport(Ssh(known_hosts=str(tmp_path), config=False))
 
-    with pytest.raises(ConfigError, match=rf"^ssh\.known_hosts: {known}: {wrong}"):
-        SshTransport(Ssh(known_hosts=str(known), config=False))
+
+def test_a_line_of_known_hosts_that_is_none_is_said_once_and_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = tmp_path / "known"
+    key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    known.write_text(f"<<<<<<< HEAD\na {key}=======\nb {key}>>>>>>> other\n")
+
+    SshTransport(Ssh(known_hosts=str(known), config=False))
+
+    (said,) = caplog.messages
+    assert said == f"{known}: no host key in line 1, 3, 5, which is passed over"
 
 
 def test_an_identity_with_a_passphrase_says_what_to_do(

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import socket
 import struct
 import sys
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from ghostasync.transports._resolve import resolve
-from ghostasync.transports._stream import Stream, dial, spawn
+from ghostasync.transports._resolve import Address, resolve
+from ghostasync.transports._stream import END_TURNS, Stream, dial, spawn
 
 
 class Carrier:
@@ -54,6 +57,11 @@ async def stream_on(carrier: Carrier) -> Stream:
     stream = Stream()
     stream.connection_made(carrier)
     return stream
+
+
+async def let_the_peer_know() -> None:
+    for _ in range(END_TURNS + 1):
+        await asyncio.sleep(0)
 
 
 async def test_packets_of_one_turn_go_out_together() -> None:
@@ -112,8 +120,27 @@ async def test_what_arrives_early_is_handed_on() -> None:
     stream.data_received(b"more")
     stream.eof_received()
     stream.connection_lost(None)
+    await let_the_peer_know()
 
     assert peer.heard == ["made", b"welcome\r\nSSH-2.0-x\r\n", b"more", "eof", "lost"]
+
+
+async def test_our_version_line_goes_out_at_once_and_only_once() -> None:
+    class Client(Peer):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, Stream)
+            transport.write(b"SSH-2.0-me\r\n")
+            transport.write(b"key exchange")
+
+    carrier = Carrier()
+    stream = await stream_on(carrier)
+
+    stream.greet(b"SSH-2.0-me\r\n")
+    assert carrier.sent == [b"SSH-2.0-me\r\n"]
+    stream.attach(Client())
+    await asyncio.sleep(0)
+
+    assert carrier.sent == [b"SSH-2.0-me\r\n", b"key exchange"]
 
 
 async def test_a_carrier_that_ended_early_is_told() -> None:
@@ -199,6 +226,7 @@ async def test_a_process_is_a_carrier(tmp_path: Path) -> None:
     stream.attach(peer)
     stream.abort()
     await stream.gone.wait()
+    await let_the_peer_know()
 
     assert peer.heard == ["made", b"SSH-2.0-echo\r\n", "lost"]
 
@@ -222,7 +250,8 @@ async def test_a_server_that_hangs_up_while_we_connect_has_said_nothing() -> Non
         hanging_up = threading.Thread(target=_hang_up, args=(listener,))
         hanging_up.start()
         dialling = asyncio.ensure_future(dial(await resolve("127.0.0.1"), port))
-        await asyncio.sleep(0)
+        for _ in range(2):  # the second turn is that of the address's own task
+            await asyncio.sleep(0)
         hanging_up.join()
 
         stream = await dialling
@@ -245,3 +274,84 @@ async def test_every_address_of_a_name_is_tried() -> None:
         listener.accept()[0].close()
         stream.abort()
         await stream.gone.wait()
+
+
+@pytest.fixture
+def blackhole() -> Iterator[int]:
+    """A port where 127.0.0.1 answers and 127.0.0.2 does not: its queue is full."""
+    with contextlib.ExitStack() as sockets:
+        good = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+        full = ("127.0.0.2", good.getsockname()[1])
+        sockets.enter_context(socket.create_server(full, backlog=0))
+        for _ in range(3):
+            visitor = sockets.enter_context(socket.socket())
+            visitor.setblocking(False)
+            visitor.connect_ex(full)
+        yield full[1]
+
+
+async def test_an_address_that_swallows_all_costs_a_moment(blackhole: int) -> None:
+    addresses = [Address(f"127.0.0.{n}", socket.AF_INET) for n in (2, 1)]
+
+    with anyio.fail_after(2):
+        stream = await dial(addresses, blackhole)
+
+    assert stream.get_extra_info("peername") == ("127.0.0.1", blackhole)
+    stream.abort()
+    await stream.gone.wait()
+
+
+async def test_a_caller_that_leaves_as_an_address_answers_leaves_no_stream() -> None:
+    """Its cancellation may come in any turn of the loop."""
+    for turns in range(8):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            with anyio.CancelScope() as leaving:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(dial, await resolve("127.0.0.1"), port)
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    leaving.cancel()
+
+            listener.settimeout(5)
+            visitor, _ = listener.accept()
+            visitor.settimeout(5)
+            assert visitor.recv(1) == b""
+            visitor.close()
+
+
+async def test_where_no_address_answers_the_first_ones_error_is_told() -> None:
+    addresses = [Address("127.0.0.1", socket.AF_INET), Address("::1", socket.AF_INET6)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    with pytest.raises(ConnectionRefusedError, match=r"127\.0\.0\.1"):
+        await dial(addresses, port)
+    with pytest.raises(OSError, match="no address"):
+        await dial([], port)
+
+
+async def test_an_address_with_a_scope_is_reached() -> None:
+    link = _link_local()
+    if not link:
+        pytest.skip("needs a link-local address")
+    family = socket.AF_INET6
+    sockaddr = socket.getaddrinfo(link, 0, family, socket.SOCK_STREAM)[0][4]
+    with socket.socket(family) as listener:
+        listener.bind(sockaddr)
+        listener.listen()
+
+        stream = await dial(await resolve(link), listener.getsockname()[1])
+
+        stream.abort()
+        await stream.gone.wait()
+
+
+def _link_local() -> str:
+    """Return a link-local address of this machine, if it has one."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            digits, *_, device = line.split()
+            if digits.startswith("fe80"):
+                return f"{ipaddress.IPv6Address(bytes.fromhex(digits))}%{device}"
+    return ""

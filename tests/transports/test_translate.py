@@ -10,6 +10,7 @@ import attrs
 
 from ghostasync.model import Host, Ssh
 from ghostasync.transports._endpoint import Endpoint
+from ghostasync.transports._heard import Heard
 from ghostasync.transports._translate import not_opened, unreachable
 from ghostasync.transports._trust import Trust
 
@@ -20,7 +21,7 @@ WRONG = asyncssh.HostKeyNotVerifiable("no")
 
 def told(known: Path, exc: Exception, endpoint: Endpoint = TARGET) -> str:
     trust = Trust(Ssh(known_hosts=str(known)))
-    return str(unreachable(Host("web1"), endpoint, trust, exc))
+    return str(unreachable(Host("web1"), endpoint, trust, exc, Heard()))
 
 
 def test_a_key_is_learned_where_it_is_looked_for(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_the_key_of_a_host_with_an_alias_is_learned_under_that(tmp_path: Path) -
     subprocess.run(["sh", "-c", line], check=True)
 
     assert scan == "ssh-keyscan -p 2201 10.0.0.1"
-    assert known.read_text() == "[i-0abc]:2201 ssh-ed25519 AAAA\n"
+    assert known.read_text() == "i-0abc ssh-ed25519 AAAA\n"
 
 
 def test_a_key_is_forgotten_where_it_is_known(tmp_path: Path) -> None:

@@ -236,7 +236,10 @@ def build_dir(cache: Path, app: App, module: str) -> Path:
 
 def _home(environ: Mapping[str, str]) -> Path:
     # systemd units and cron jobs may have no HOME; the password database knows it too.
-    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    try:
+        return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    except RuntimeError as exc:
+        raise PlanError("there is no home folder here: set HOME") from exc
 
 
 def _xdg(environ: Mapping[str, str], name: str, default: str) -> Path:

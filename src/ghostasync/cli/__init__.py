@@ -41,6 +41,7 @@ from ..errors import (
 from ..model import ExitStatus
 from ..views.text import last_lines
 from ._exits import Interrupted
+from ._home import find_home
 from ._sink import Errors, show
 
 __all__ = ["COMMANDS", "execute", "main"]
@@ -123,6 +124,7 @@ def execute(tokens: Sequence[str]) -> int:
         show([_version()], sys.stdout)
         return 0
     try:
+        find_home()
         result = _application(words)(
             words,
             result_action="return_value",

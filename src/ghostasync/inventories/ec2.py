@@ -273,7 +273,7 @@ def _named_in(known_hosts: str) -> frozenset[str]:
     """Return the names in a file like ``known_hosts``, without their ports."""
     try:
         text = Path(known_hosts).expanduser().read_text(errors="replace")
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where nobody has such a home folder
         return frozenset()
     names = [line.split(" ")[0] for line in text.splitlines()]
     found = ",".join(names).split(",")

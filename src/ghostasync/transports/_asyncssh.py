@@ -5,6 +5,9 @@ asyncssh looks for nettle (MACs: UMAC) and liboqs (key exchange: sntrup761) with
 help of ``ctypes.util.find_library``. That runs ldconfig, and gcc and ld for each name
 which ldconfig does not know: 11 programs, and a wait for each. The cache of the dynamic
 loader names the same libraries.
+
+asyncssh also asks who runs this, for tokens that we never use, and connects nowhere for
+a uid without a name, which a container may have.
 """
 
 from __future__ import annotations
@@ -12,9 +15,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ctypes.util
+import getpass
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 __all__ = ["CACHE", "find_library", "without_programs"]
@@ -60,5 +66,16 @@ def without_programs() -> Iterator[None]:
         ctypes.util.find_library = before
 
 
+def _call_a_uid_by_its_number() -> None:
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        number = str(os.getuid())
+        names = SimpleNamespace(getuser=lambda: number)
+        # Its import of the module is replaced, and nobody else's.
+        setattr(_asyncssh.connection, "getpass", names)  # noqa: B010  mypy has no such
+
+
 with without_programs():
-    import asyncssh as _asyncssh  # noqa: F401
+    import asyncssh as _asyncssh
+_call_a_uid_by_its_number()

@@ -33,7 +33,12 @@ LATE_OUTPUT_ROUNDS: Final = 50
 
 
 class SshChannel(asyncssh.SSHClientSession[bytes]):
-    """The callbacks of one exec channel; see :class:`protocols.Channel`."""
+    """
+    The callbacks of one exec channel; see :class:`protocols.Channel`.
+
+    *dropped* is true once this side has no more to do with it, *abandoned* where the
+    command had not ended by then.
+    """
 
     def __init__(
         self, host: str, stream: Stream, output: OnOutput, errors: OnOutput
@@ -49,6 +54,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._window.set()
         self._ended = asyncio.Event()
         self._closed = asyncio.Event()
+        self.dropped = self.abandoned = False
 
     async def write(self, data: bytes | memoryview) -> None:
         """Send *data* to the command's stdin; return when there is room for more."""
@@ -89,20 +95,28 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         # its output, and so the channel, for as long as they live: the channel is
         # dropped once they are quiet.
         for _ in range(LATE_OUTPUT_ROUNDS):
+            if self.dropped:
+                break
             nbytes_before = self._nbytes
             with anyio.move_on_after(LATE_OUTPUT_SECONDS):
                 await self._closed.wait()
-            if self._closed.is_set() or nbytes_before == self._nbytes:
+            if nbytes_before == self._nbytes:
                 break
         self.abort()
         return self._status
 
     def abort(self) -> None:
         """Drop the channel now, unsent data included."""
-        if self._channel is not None and not self._closed.is_set():
+        if self._channel is not None and not self.dropped:
             self._channel.abort()
+            self.abandoned = not self._ended.is_set()
+        self.dropped = True
         self._end()
-        self._closed.set()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server has closed the channel too, if there was one."""
+        if self._channel is not None:
+            await self._closed.wait()
 
     def _end(self) -> None:
         self._ended.set()
@@ -126,7 +140,9 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         return True
 
     def exit_status_received(self, status: int) -> None:
-        self._status = status
+        # The status of a command that was dropped is nobody's success.
+        if not self.dropped:
+            self._status = status
         self._end()
 
     def exit_signal_received(
@@ -146,5 +162,6 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
+        self.dropped = True
         self._end()
         self._closed.set()

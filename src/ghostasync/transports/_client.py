@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
@@ -13,6 +11,7 @@ import anyio
 import asyncssh
 
 from ._endpoint import AgentKey, Endpoint, PrivateKey
+from ._heard import Agent, Heard, Listener, fingerprint
 from ._trust import Trust
 
 __all__ = ["Client"]
@@ -23,27 +22,29 @@ AGENT_SECONDS: Final = 3.0
 _Offer = tuple[str, asyncssh.SSHKeyPair]
 
 
-class Client(asyncssh.SSHClient):
+class Client(Listener):
     """
-    One login to *endpoint*; *trust* is asked about a host key that nobody knows.
+    One login to *endpoint*; *trust* is asked about its host key.
 
-    *learned* tells afterwards whether the host key was accepted as new, *key* which key
-    was offered last: its fingerprint as OpenSSH writes it, empty where there was none.
-    *may_touch* is asked before a key is offered that a person has to touch; *withheld*
-    tells whether there was one that was not.
+    *key* tells afterwards which key was offered last: its fingerprint as OpenSSH writes
+    it, empty where there was none. *may_touch* is asked before a key is offered that a
+    person has to touch; *withheld* tells whether there was one that was not.
     """
 
     def __init__(
-        self, trust: Trust, endpoint: Endpoint, may_touch: Callable[[], bool]
+        self,
+        trust: Trust,
+        endpoint: Endpoint,
+        heard: Heard,
+        may_touch: Callable[[], bool],
     ) -> None:
+        super().__init__(heard)
         self._trust, self._endpoint = trust, endpoint
         self._may_touch = may_touch
         self.withheld = False
         self._agent: asyncssh.SSHAgentClient | None = None
         self._agents: Sequence[asyncssh.SSHKeyPair] | None = None
         self._offers = self._each()
-        self.learned = False
-        self.key = ""
 
     def validate_host_public_key(
         self,
@@ -52,15 +53,24 @@ class Client(asyncssh.SSHClient):
         port: int,  # noqa: ARG002
         key: asyncssh.SSHKey,
     ) -> bool:
-        known = self._trust.knows(self._endpoint)
-        believed = self._trust.accept(self._endpoint, key)
-        self.learned = believed and not known
-        return believed
+        return self._trust.accept(self._endpoint, key)
+
+    def validate_host_ca_key(
+        self,
+        host: str,  # noqa: ARG002
+        addr: str,  # noqa: ARG002
+        port: int,  # noqa: ARG002
+        key: asyncssh.SSHKey,  # noqa: ARG002  those that are believed are not asked for
+    ) -> bool:
+        # ssh looks at the plain key of such a server, and so does the next try.
+        self._trust.distrust_authority(self._endpoint)
+        return False
 
     # Keys are offered one by one: the last one is the one that the host took.
     async def public_key_auth_requested(
         self,
     ) -> asyncssh.SSHKeyPair | None:
+        self.heard.takes_keys = True
         async for key, pair in self._offers:
             self.key = key
             return pair
@@ -70,32 +80,32 @@ class Client(asyncssh.SSHClient):
     async def _each(self) -> AsyncIterator[_Offer]:
         """Yield what is offered, each key once: every one is a try for sshd."""
         offered: set[bytes] = set()
-        async for fingerprint, pair in self._all():
+        async for name, pair in self._all():
             if pair.public_data in offered:
                 continue
             offered.add(pair.public_data)
             if pair.algorithm.startswith(b"sk-") and not self._may_touch():
                 self.withheld = True
             else:
-                yield fingerprint, pair
+                yield name, pair
 
     async def _all(self) -> AsyncIterator[_Offer]:
         keys = self._endpoint.keys
         if keys.others == "first":
             for pair in await self._of_agent():
-                yield _fingerprint(pair.public_data), pair
+                yield fingerprint(pair.public_data), pair
         for key in keys.own:
             # The agent is asked when its turn comes: one that does not answer is none
             # to wait for where a key in a file opens the door.
             if isinstance(key, AgentKey):
                 for pair in _held(key, await self._of_agent()):
-                    yield _fingerprint(key.public), pair
+                    yield fingerprint(key.public), pair
             else:
                 for pair in asyncssh.load_keypairs([key]):
-                    yield _fingerprint(_public(key)), pair
+                    yield fingerprint(_public(key)), pair
         if keys.others == "last":
             for pair in await self._of_agent():
-                yield _fingerprint(pair.public_data), pair
+                yield fingerprint(pair.public_data), pair
 
     async def _of_agent(self) -> Sequence[asyncssh.SSHKeyPair]:
         if self._agents is None:
@@ -103,8 +113,8 @@ class Client(asyncssh.SSHClient):
             # An agent that is gone, or silent, has no keys, as for ssh.
             with contextlib.suppress(OSError, ValueError):
                 with anyio.fail_after(AGENT_SECONDS):
-                    agent = self._endpoint.keys.agent
-                    self._agent = await asyncssh.connect_agent(agent)
+                    self._agent = Agent(self._endpoint.keys.agent, self.heard)
+                    await self._agent.connect()
                     self._agents = await self._agent.get_keys()
         return self._agents
 
@@ -129,8 +139,3 @@ def _held(
 
 def _public(key: PrivateKey) -> bytes:
     return (key[0] if isinstance(key, tuple) else key).public_data
-
-
-def _fingerprint(public: bytes) -> str:
-    digest = base64.b64encode(hashlib.sha256(public).digest())
-    return f"SHA256:{digest.decode().rstrip('=')}"

@@ -100,6 +100,9 @@ class Endpoint:
 
     @property
     def known_as(self) -> str:
-        """The host's name as ``known_hosts`` spells it."""
-        name = self.alias or self.address
+        """The host's name as ``known_hosts`` spells it, and so does ssh."""
+        # An alias stands for the port as well: ssh looks it up as it is.
+        if self.alias:
+            return self.alias
+        name = self.address.lower()
         return name if self.port == DEFAULT_PORT else f"[{name}]:{self.port}"

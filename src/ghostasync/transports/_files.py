@@ -5,7 +5,31 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["expanded", "unusable"]
+from ..errors import ConfigError
+from ..model import Ssh
+
+__all__ = ["expanded", "require_homes", "unusable"]
+
+
+def require_homes(settings: Ssh) -> None:
+    """
+    Do nothing where the home folders are known that *settings* and asyncssh ask for.
+
+    Raises:
+        ConfigError: Who runs this has none, or nobody has the one of a ``~name``.
+    """
+    # asyncssh looks into it, whatever it is told.
+    if _unknown("~"):
+        raise ConfigError(["there is no home folder here: set HOME"])
+    files = {"identity": settings.identity, "known_hosts": settings.known_hosts}
+    for key, path in {**files, "config": settings.config}.items():
+        if isinstance(path, str) and _unknown(path):
+            text = f"ssh.{key}: {path}: there is no such home folder"
+            raise ConfigError([f"{text}: write the whole path"])
+
+
+def _unknown(path: str) -> bool:
+    return os.path.expanduser(path).startswith("~")  # noqa: PTH111  Path's raises
 
 
 def expanded(path: str) -> Path:

@@ -8,12 +8,19 @@ of asyncssh through a bastion carries a stream (:class:`Tunnelled`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import asyncssh
 
 from ._stream import Stream
 
-__all__ = ["OpenTunnel", "Tunnelled"]
+__all__ = ["VERSION", "VERSION_LINE", "OpenTunnel", "Tunnelled"]
+
+VERSION: Final = f"AsyncSSH_{asyncssh.__version__}"
+"""Our software version, given to asyncssh: a stream sends it before asyncssh does."""
+
+VERSION_LINE: Final = f"SSH-2.0-{VERSION}\r\n".encode()
+"""The first line of a connection; RFC 4253 has each side send it at once."""
 
 
 class OpenTunnel:

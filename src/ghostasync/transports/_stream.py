@@ -8,14 +8,17 @@ back-pressure and writes each packet on its own: 256 KiB are 16 calls of send(2)
 it and one with it. A stream also reads the server's greeting before any peer is
 attached, which tells a server that throttles logins from one that refuses them.
 
-Rule: nothing in this file knows SSH, save that a server's first line is ``SSH-``.
+Rule: nothing in this file knows SSH, save that each side's first line is ``SSH-…``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
+
+import anyio
 
 from ._resolve import Address
 
@@ -27,6 +30,23 @@ Bytes a server may send before its connection has its turn; RFC 4253 sets no lim
 
 After its version line a server sends one packet, of some 2 kB, and waits for an answer.
 """
+
+NEXT_ADDRESS_SECONDS: Final = 0.25
+"""Seconds after which a host's next address is tried as well; RFC 8305 names them."""
+
+END_TURNS: Final = 3
+"""
+Turns of the loop that a peer has before it is told that the stream has ended.
+
+asyncssh looks at some packets in a task. A server with which there is no algorithm in
+common hangs up at the same moment, and the reason would be lost.
+"""
+
+LAST_WORDS_SECONDS: Final = 0.5
+"""Seconds that a process has to end by itself once it has closed its stdout."""
+
+_SAID_LIMIT: Final = 2000
+"""Bytes of what a process wrote to stderr that are kept."""
 
 _EARLY_SHOWN: Final = 200
 """Bytes of what came early that are shown to people."""
@@ -55,7 +75,8 @@ class Stream(asyncio.Protocol, asyncio.Transport):
     *writable* is clear while the carrier is congested; *lost* is true once either side
     has ended the stream, *gone* is set once nothing of the carrier is left. Bytes that
     arrive before :meth:`attach` are kept. *info* answers for the carrier's
-    ``get_extra_info``.
+    ``get_extra_info``. Of a process, *exited* is its status once it has ended, and
+    *said* the end of what it wrote to stderr.
     """
 
     def __init__(self, info: Callable[[str], object] | None = None) -> None:
@@ -72,11 +93,27 @@ class Stream(asyncio.Protocol, asyncio.Transport):
         self._greeted = asyncio.Event()
         self._spoke = False
         self._packets: list[bytes] = []
+        self._first_line = b""
+        self.exited = 0
+        self.said = ""
+
+    def greet(self, line: bytes) -> None:
+        """
+        Send our version line at once; the same line of a peer is not sent again.
+
+        A multiplexer of SSH and HTTPS on one port sends nothing before it has seen who
+        comes, so both sides would wait for each other.
+        """
+        self._first_line = line
+        self.write(line)
+        self._flush()
 
     def attach(self, peer: Peer) -> None:
         """Hand the stream to *peer*, along with what has arrived so far."""
         self._peer = peer
         peer.connection_made(self)
+        if self._packets[:1] == [self._first_line]:
+            del self._packets[0]
         if self._early:
             peer.data_received(bytes(self._early))
             self._early.clear()
@@ -118,13 +155,20 @@ class Stream(asyncio.Protocol, asyncio.Transport):
 
     def eof_received(self) -> None:
         if self._peer is not None:
-            self._peer.eof_received()
+            self._tell(self._peer.eof_received)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         self.gone.set()
         if self._peer is not None:
-            self._peer.connection_lost(exc)
+            self._tell(functools.partial(self._peer.connection_lost, exc))
+
+    def _tell(self, end: Callable[[], None], turns: int = END_TURNS) -> None:
+        """Tell the peer of the end, once it is through with what came before."""
+        if turns:
+            self._loop.call_soon(self._tell, end, turns - 1)
+        else:
+            end()
 
     def pause_writing(self) -> None:
         self.writable.clear()
@@ -186,6 +230,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.stream = Stream()
         self._process: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
+        self._said = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not of asyncio's classes, but do the same.
@@ -204,8 +249,11 @@ class _Pipes(asyncio.SubprocessProtocol):
             self._process.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        del fd
-        self.stream.data_received(data)
+        if fd == 1:
+            self.stream.data_received(data)
+        else:
+            self._said += data
+            del self._said[:-_SAID_LIMIT]
 
     def pause_writing(self) -> None:
         self.stream.pause_writing()
@@ -216,40 +264,76 @@ class _Pipes(asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         del exc
         # A proxy command that has closed its stdout can answer nothing any more, though
-        # the process may hang about.
+        # the process may hang about. One that ends says why at the same moment.
         if fd == 1:
-            self.abort()
+            asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._process is not None:
+            self.stream.exited = self._process.get_returncode() or 0
+            self._process.close()
+        self.stream.said = self._said.decode(errors="replace")
         self.stream.connection_lost(exc)
 
 
 async def dial(addresses: Sequence[Address], port: int) -> Stream:
     """
-    Open a TCP connection to the first of a host's addresses that can be reached.
+    Open a TCP connection to whichever of a host's addresses answers first.
+
+    They are tried one by one, each while those before it are still under way.
+
+    Source: RFC 8305 (happy eyeballs).
 
     Raises:
         OSError: No route, refused, …; the first address's own.
     """
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for address in addresses:
+    streams: list[Stream] = []
+    failures: dict[Address, OSError] = {}
+
+    async def attempt(address: Address, failed: anyio.Event) -> None:
         try:
-            _, stream = await loop.create_connection(
-                Stream, address.address, port, family=address.family
-            )
-        except ConnectionResetError:
-            # A reset while we connect came from a server that accepted and hung up at
-            # once, as one that throttles does: an ended stream says the same.
-            stream = Stream()
-            stream.connection_lost(None)
+            streams.append(await _connected(address, port))
         except OSError as exc:
-            # The first address is the one that the resolver prefers, so its error tells
-            # most of why the host cannot be reached.
-            failure = failure or exc
-            continue
-        return stream
-    raise failure or OSError("the name has no address")
+            failures[address] = exc
+            failed.set()
+        else:
+            attempts.cancel_scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as attempts:
+            for address in addresses:
+                failed = anyio.Event()
+                attempts.start_soon(attempt, address, failed)
+                with anyio.move_on_after(NEXT_ADDRESS_SECONDS):
+                    await failed.wait()
+    except BaseException:
+        # A caller that is cancelled never gets the stream that was just opened.
+        for stream in streams:
+            stream.abort()
+        raise
+    if not streams:
+        # The first address is the one that the resolver prefers, so its error tells
+        # most of why the host cannot be reached.
+        told = [failures[address] for address in addresses]
+        raise next(iter(told), OSError("the name has no address"))
+    stream, *late = streams
+    for other in late:
+        other.abort()
+    return stream
+
+
+async def _connected(address: Address, port: int) -> Stream:
+    loop = asyncio.get_running_loop()
+    try:
+        _, stream = await loop.create_connection(
+            Stream, address.address, port, family=address.family
+        )
+    except ConnectionResetError:
+        # A reset while we connect came from a server that accepted and hung up at once,
+        # as one that throttles does: an ended stream says the same.
+        stream = Stream()
+        stream.connection_lost(None)
+    return stream
 
 
 async def spawn(command: Sequence[str]) -> Stream:
@@ -265,7 +349,6 @@ async def spawn(command: Sequence[str]) -> Stream:
     _, pipes = await loop.subprocess_exec(
         _Pipes,
         *command,
-        stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
     return pipes.stream

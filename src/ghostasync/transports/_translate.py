@@ -8,14 +8,18 @@ Text without a mark is final: the same attempt would fail the same way.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
+from typing import Final
 
 import asyncssh
 
 from ..errors import Unreachable
 from ..model import Host
 from ._endpoint import Endpoint
+from ._heard import Heard
+from ._stream import Stream
 from ._trust import REVOKED, Trust
 
 __all__ = [
@@ -23,14 +27,41 @@ __all__ = [
     "TryLater",
     "behind",
     "not_forwarded",
+    "not_greeted",
     "not_opened",
     "one_line",
     "unreachable",
 ]
 
+_THROTTLED: Final = re.compile(
+    "_exchange_identification:|banner exchange|Connection (closed|reset) by"
+)
+"""What ssh says, as a proxy command, where a server dropped it before its greeting."""
+
+_CHATTER: Final = ("Warning: ", "** ", "debug")
+"""How lines of ssh begin that are no reasons."""
+
+_NO_MATCH: Final = re.compile(
+    r"No matching (.+) algorithm found, sent (\S+) and received (\S+)"
+)
+_KEYWORDS: Final = {
+    "key exchange": "KexAlgorithms",
+    "encryption": "Ciphers",
+    "MAC": "MACs",
+    "compression": "Compression",
+}
+_NO_ALGORITHM: Final = ("ext-info-", "kex-strict-")
+_SHOWN: Final = 4
+
 
 class TryLater(Unreachable):
-    """The stream ended before a login began: another try does no harm."""
+    """
+    The stream ended before a login began: another try does no harm.
+
+    *tries* bounds the further ones; by default there are as many as there are pauses.
+    """
+
+    tries = -1
 
     def __init__(self, host: str, text: str) -> None:
         super().__init__(host, text, retriable=True)
@@ -48,17 +79,54 @@ class HungUp(TryLater):
         )
 
 
+class ProxyEnded(TryLater):
+    """A proxy command failed without a word: its server may have hung up on it."""
+
+    tries = 2
+
+
+def not_greeted(host: str, stream: Stream) -> Exception:
+    """Return the error of a *stream* that ended before the server's version line."""
+    if stream.exited <= 0:
+        return HungUp(host, stream.early)
+    text = f"the proxy command exited {stream.exited}"
+    lines = [" ".join(line.split()) for line in stream.said.splitlines()]
+    said = [line for line in lines if line and not line.startswith(_CHATTER)]
+    reasons = [line for line in said if not _THROTTLED.search(line)]
+    # ssh may have been dropped as one of many that came together; for all else that it
+    # says, another try would end the same way.
+    if reasons:
+        return ConnectionError(f"{text}: {'; '.join(reasons[-2:])}")
+    return HungUp(host, f"{text}: {said[-1]}") if said else ProxyEnded(host, text)
+
+
 def unreachable(
     host: Host,
     endpoint: Endpoint,
     trust: Trust,
     exc: Exception,
+    heard: Heard,
 ) -> Unreachable:
     """Return the error of *host*: the cause in one line, and the cure."""
+    error = _unreachable(host, endpoint, trust, exc, heard)
+    if not heard.banner:
+        return error
+    return Unreachable(
+        host.name,
+        f"{error}; the server says: {heard.banner}",
+        retriable=error.retriable,
+        denied=error.denied,
+    )
+
+
+def _unreachable(
+    host: Host, endpoint: Endpoint, trust: Trust, exc: Exception, heard: Heard
+) -> Unreachable:
     where = endpoint.address_and_port
     match exc:
         case asyncssh.PermissionDenied():
-            return Unreachable(host.name, _refused(endpoint), denied=True)
+            text = _wants_more(endpoint, heard) or _refused(endpoint)
+            return Unreachable(host.name, text, denied=True)
         # sshd counts every key of an agent as a try and hangs up after MaxAuthTries, 6
         # by default; asyncssh reports that as an error of the protocol.
         case asyncssh.ProtocolError() if "authentication failures" in exc.reason:
@@ -69,13 +137,12 @@ def unreachable(
         case asyncssh.HostKeyNotVerifiable():
             text = _wrong_key(endpoint, trust, exc.reason)
         case asyncssh.KeyExchangeFailed():
-            text = f"no algorithm in common: {one_line(exc)}"
+            text = _nothing_in_common(one_line(exc))
         case asyncssh.ConnectionLost():
             text = f"{where} closed the connection during login"
             return Unreachable(host.name, text, retriable=True)
         case TimeoutError():
-            text = f"{where} did not answer or let us in within the time for a login"
-            return Unreachable(host.name, text, retriable=True)
+            return Unreachable(host.name, _too_late(where, heard), retriable=True)
         # gaierror is an OSError too, so its case comes before that of the network.
         case socket.gaierror():
             text = f"no such host: {endpoint.address} ({exc.strerror})"
@@ -127,6 +194,52 @@ def not_opened(exc: Exception) -> str:
 def one_line(exc: Exception) -> str:
     """Return the text of *exc*, never empty, as one line."""
     return " ".join(str(exc).split()) or type(exc).__name__
+
+
+def _too_late(where: str, heard: Heard) -> str:
+    if heard.signing:
+        return (
+            f"the agent has not signed with {heard.signing} within the time for a "
+            f"login to {where}: it waits for a touch, or for somebody to confirm"
+        )
+    return f"{where} did not answer or let us in within the time for a login"
+
+
+def _wants_more(endpoint: Endpoint, heard: Heard) -> str:
+    """Return which other way to log in the server insists on; empty where on none."""
+    others = " or ".join(heard.others)
+    user = f"user {endpoint.user}"
+    if heard.accepted:
+        return (
+            f"the key of {user} is accepted, but the server also wants {others}, and "
+            "nobody is asked here: set AuthenticationMethods publickey for that user "
+            "in its sshd_config"
+        )
+    if others and not heard.takes_keys:
+        return (
+            f"login refused for {user}: the server takes no keys, only {others}, and "
+            "nobody is asked here: set PubkeyAuthentication yes in its sshd_config"
+        )
+    return ""
+
+
+def _nothing_in_common(reason: str) -> str:
+    """Return asyncssh's *reason* with its lists cut short."""
+    found = _NO_MATCH.search(reason)
+    if found is None:
+        return f"no algorithm in common: {reason}"
+    kind, ours, theirs = found.groups()
+    return (
+        f"no {kind} algorithm in common: the server has {_some(theirs)}, and this side "
+        f"{_some(ours)}: see {_KEYWORDS.get(kind, 'HostKeyAlgorithms')} in its "
+        "sshd_config, or renew its sshd"
+    )
+
+
+def _some(names: str) -> str:
+    """Return the first of a list of algorithms."""
+    every = [name for name in names.split(",") if not name.startswith(_NO_ALGORITHM)]
+    return ", ".join(every[:_SHOWN]) + (" …" if every[_SHOWN:] else "")
 
 
 def _refused(endpoint: Endpoint) -> str:

@@ -1,20 +1,27 @@
 """
 The host keys that are believed, and the keys of new hosts that are learned.
 
-asyncssh compares keys with ``known_hosts`` by itself and asks :class:`_client.Client`
-only about a key that the file does not have. A key accepted as new counts for this
+asyncssh is given the authorities and the revoked keys of a host, and asks
+:class:`_client.Client` about every other key. A key accepted as new counts for this
 transport at once, and for the next run once it is in the file; runs that learn at the
 same time meet at a lock on the file.
 
-Rule: a key that ``known_hosts`` revokes is refused before anything else is asked, under
-whatever name the file knows the host: with or without its port, by name, alias or
+Rule 1: a key that ``known_hosts`` revokes is refused before anything else is asked,
+under whatever name the file knows the host: with or without its port, by name, alias or
 address, plain, hashed or as a pattern.
+Rule 2: all else is as for ssh. A host that has an alias is known by that, without its
+port; a line without a port vouches for a server on another port, and makes no other key
+of that server a wrong one; an authority makes no plain key a wrong one.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import fcntl
 import functools
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -25,10 +32,11 @@ from ..errors import ConfigError
 from ..model import Ssh
 from ._endpoint import DEFAULT_PORT, Endpoint
 from ._files import unusable
+from ._known_hosts import AUTHORITY, REVOKED_MARK, KnownHosts, algorithm
 
 if TYPE_CHECKING:
     # Private there, so it is not asked for when a run needs it.
-    from asyncssh.known_hosts import KnownHostsArg, _KnownHostsResult
+    from asyncssh.known_hosts import KnownHostsArg
 
 _Keys = list[asyncssh.SSHKey]
 
@@ -38,6 +46,22 @@ GLOBAL_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts"
 
 REVOKED: Final = "key is revoked"
 """What the reason of an error about a revoked key holds; asyncssh's words."""
+
+SIGNATURES: Final = {
+    "ssh-ed25519": ("ssh-ed25519",),
+    "ecdsa-sha2-nistp256": ("ecdsa-sha2-nistp256",),
+    "ecdsa-sha2-nistp384": ("ecdsa-sha2-nistp384",),
+    "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
+    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"),
+}
+"""The kinds of host keys, and how each may sign, in the order of preference."""
+
+CERTIFIED: Final = "-cert-v01@openssh.com"
+
+_SHOWN: Final = 5
+"""Lines that cannot be read of which the numbers are told."""
+
+_log = logging.getLogger("ghostasync")
 
 
 class Trust:
@@ -53,52 +77,78 @@ class Trust:
         self.path = Path(settings.known_hosts).expanduser()
         self.accepts_new = settings.host_keys == "accept-new"
         self._accepted: dict[str, asyncssh.SSHKey] = {}
-        self.known_hosts: asyncssh.SSHKnownHosts | None = None
-        self._revoked = asyncssh.SSHKnownHosts()
-        if settings.host_keys != "insecure":
-            files = [self.path, Path(GLOBAL_KNOWN_HOSTS)]
-            self.known_hosts, self._revoked = _read(files)
+        self._unsaved: set[str] = set()
+        self._plain: set[str] = set()
+        self._believes_all = settings.host_keys == "insecure"
+        self._known = KnownHosts()
+        if not self._believes_all:
+            _read(self._known, [self.path, Path(GLOBAL_KNOWN_HOSTS)])
 
     def known_for(self, endpoint: Endpoint) -> KnownHostsArg:
         """Return what asyncssh is to look the host up in."""
-        if self.known_hosts is None:
+        if self._believes_all:
             return None
-        look_up = functools.partial(self._look_up, endpoint, self.known_hosts)
         # asyncssh types such a function's answer as one of text alone.
+        look_up = functools.partial(self._look_up, endpoint)
         return cast("KnownHostsArg", look_up)
 
     def _look_up(
         self,
         endpoint: Endpoint,
-        known: asyncssh.SSHKnownHosts,
-        host: str,
+        host: str,  # noqa: ARG002  the endpoint knows more names
         address: str,
-        port: int | None,
+        port: int | None,  # noqa: ARG002
     ) -> tuple[_Keys, _Keys, _Keys]:
-        # The address counts for a host without an alias alone: one with an alias has it
-        # because its address was another host's, or will be.
-        by_address = "" if endpoint.alias else address
-        hosts, authorities, *_ = known.match(host, by_address, port)
-        # asyncssh forgets the keys that are revoked for a name with its port where the
-        # name has no others.
-        revoked = _revoked_keys(self._revoked, endpoint, address)
-        return [*hosts], [*authorities], revoked
+        authorities = _imported(self._authorities(endpoint))
+        return [], authorities, _revoked_keys(self._known, endpoint, address)
+
+    def _authorities(self, endpoint: Endpoint) -> list[bytes]:
+        return self._known.marked(AUTHORITY, _names(endpoint))
+
+    def algorithms(self, endpoint: Endpoint) -> list[str]:
+        """
+        Return the host key algorithms to ask for, the best first.
+
+        A server has keys of several kinds and shows one: it is asked for one on record.
+        """
+        named = [text.split()[0] for text in endpoint.host_keys]
+        kinds = [*self._known.algorithms(_names(endpoint)), *named, *SIGNATURES]
+        ordered = [
+            name for kind in dict.fromkeys(kinds) for name in SIGNATURES.get(kind, ())
+        ]
+        certified = self._authorities(endpoint) and endpoint.known_as not in self._plain
+        return [*(f"{name}{CERTIFIED}" for name in ordered if certified), *ordered]
+
+    def distrust_authority(self, endpoint: Endpoint) -> None:
+        """Ask the host for a plain key from now on: nobody here knows its authority."""
+        self._plain.add(endpoint.known_as)
 
     def knows(self, endpoint: Endpoint) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""
         if endpoint.known_as in self._accepted:
             return True
-        return self.known_hosts is not None and bool(_keys(self.known_hosts, endpoint))
+        return bool(self._known.keys(_own_names(endpoint)))
 
     def accept(self, endpoint: Endpoint, key: asyncssh.SSHKey) -> bool:
-        """Tell whether *key*, which is not in ``known_hosts``, is believed."""
+        """Tell whether *key*, which is not revoked, is believed."""
+        data = key.public_data
+        if self._known.has(data, _own_names(endpoint)):
+            return True
+        known = self.knows(endpoint)
+        if not known and self._known.has(data, _names(endpoint)):
+            return True
         # A host that has any key on record, right or wrong, is not new: a second key
         # may be that of somebody in between.
         new = endpoint.host_keys
         believed = _text(key) in new if new else self.accepts_new
-        if believed and not self.knows(endpoint):
+        if believed and not known:
             self._accepted[endpoint.known_as] = key
+            self._unsaved.add(endpoint.known_as)
         return self._accepted.get(endpoint.known_as) == key
+
+    def is_unsaved(self, endpoint: Endpoint) -> bool:
+        """Tell whether a key was accepted that ``known_hosts`` does not have yet."""
+        return endpoint.known_as in self._unsaved
 
     def save(self, endpoint: Endpoint) -> None:
         """
@@ -111,6 +161,7 @@ class Trust:
         key = self._accepted[endpoint.known_as]
         # A key that could not be written down, or that another run contradicts, is not
         # believed for the rest of this run either: the next login asks again.
+        self._unsaved.discard(endpoint.known_as)
         try:
             self._append(endpoint, key)
         except OSError as exc:
@@ -125,17 +176,18 @@ class Trust:
         make_private(self.path.parent)
         # Whatever the umask is: what others can change is refused the next time.
         self.path.touch(mode=0o600)
-        with self.path.open("a+", encoding="utf-8") as file:
+        with self.path.open("a+", encoding="utf-8", errors="replace") as file:
             # Another run may have learned this host since the file was read: the lock
             # is taken before the file is read again, and held until the line is there.
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             text = file.read()
-            revoked = asyncssh.import_known_hosts(_revoking(text))
-            if key in _revoked_keys(revoked, endpoint):
+            now = KnownHosts()
+            now.add(text)
+            if key in _revoked_keys(now, endpoint):
                 raise asyncssh.HostKeyNotVerifiable(REVOKED)
-            if known := _keys(asyncssh.import_known_hosts(text), endpoint):
-                if key in known:
+            if known := now.keys(_own_names(endpoint)):
+                if key.public_data in known:
                     return
                 raise asyncssh.HostKeyNotVerifiable(
                     f"another run has just learned another key for {endpoint.known_as}"
@@ -146,61 +198,66 @@ class Trust:
             file.write(line if text.endswith("\n") or not text else f"\n{line}")
 
 
-def _read(files: list[Path]) -> tuple[asyncssh.SSHKnownHosts, asyncssh.SSHKnownHosts]:
-    """Return what *files* say, and of that what revokes keys."""
-    # Parsed once and shared: asyncssh would read a path again, on the loop's thread,
-    # for each connection.
-    known, revoked = asyncssh.SSHKnownHosts(), asyncssh.SSHKnownHosts()
+def _read(known: KnownHosts, files: list[Path]) -> None:
+    # Read once and shared: asyncssh would read a path again, on the loop's thread, for
+    # each connection.
     for file in files:
         if why := trespass(file):
             raise ConfigError([f"ssh.known_hosts: {why}"])
         try:
-            if file.exists():
-                text = file.read_text()
-                known.load(text)
-                revoked.load(_revoking(text))
+            text = file.read_text(errors="replace") if file.exists() else ""
         except (OSError, ValueError) as exc:
             raise ConfigError([f"ssh.known_hosts: {unusable(exc, file)}"]) from exc
-    return known, revoked
+        # One line that is wrong, such as a mark of a merge, takes no host away.
+        if unread := known.add(text):
+            numbers = ", ".join(map(str, unread[:_SHOWN]))
+            more = f" and {len(unread) - _SHOWN} more" if unread[_SHOWN:] else ""
+            _log.warning(
+                "%s: no host key in line %s%s, which is passed over",
+                file,
+                numbers,
+                more,
+            )
 
 
-def _revoking(text: str) -> str:
-    """Return the lines of *text* that revoke keys, their names in small letters."""
-    lines = []
-    for line in text.splitlines():
-        marker, *words = line.split(None, 2)[:2] or [""]
-        if marker == "@revoked":
-            pattern = "".join(words)
-            small = pattern if pattern.startswith("|") else pattern.lower()
-            lines.append(line.replace(pattern, small, 1))
-    return "\n".join(lines)
+def _own_names(endpoint: Endpoint) -> list[str]:
+    """Return the names under which a key on record is the host's own."""
+    if endpoint.alias:
+        # Earlier versions wrote the port of a host with an alias as well.
+        return [endpoint.alias, f"[{endpoint.alias}]:{endpoint.port}"]
+    return [endpoint.known_as]
 
 
-def _revoked_keys(
-    revoked: asyncssh.SSHKnownHosts, endpoint: Endpoint, address: str = ""
-) -> _Keys:
+def _names(endpoint: Endpoint) -> list[str]:
+    """Return the names under which a key on record is believed."""
+    own = _own_names(endpoint)
+    if endpoint.alias or endpoint.port == DEFAULT_PORT:
+        return own
+    return [*own, endpoint.address.lower()]
+
+
+def _revoked_keys(known: KnownHosts, endpoint: Endpoint, address: str = "") -> _Keys:
     """Return the keys revoked for a host at *address*, under any of its names."""
-    keys: _Keys = []
-    for name in {endpoint.alias, endpoint.address, address} - {None, ""}:
-        small = str(name).lower()
-        for spelling in (small, f"[{small}]:{endpoint.port}"):
-            keys += revoked.match(spelling, "", None)[2]
-    return keys
+    names = {
+        spelling
+        for name in {endpoint.alias, endpoint.address, address} - {None, ""}
+        for small in [str(name).lower()]
+        for spelling in (small, f"[{small}]:{endpoint.port}")
+    }
+    return _imported(known.marked(REVOKED_MARK, names))
+
+
+def _imported(keys: Iterable[bytes]) -> _Keys:
+    """Return *keys* as asyncssh has them, but those of kinds that it does not know."""
+    imported: _Keys = []
+    for key in keys:
+        with contextlib.suppress(asyncssh.KeyImportError):
+            text = f"{algorithm(key)} {base64.b64encode(key).decode()}"
+            imported.append(asyncssh.import_public_key(text))
+    return imported
 
 
 def _text(key: asyncssh.SSHKey) -> str:
     """Return a public key as ``known_hosts`` has it."""
     algorithm, data, *_ = key.export_public_key("openssh").decode().split()
     return f"{algorithm} {data}"
-
-
-def _keys(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> list[asyncssh.SSHKey]:
-    """Return the keys, of hosts and of authorities, that *known* has for a host."""
-    hosts, authorities, *_ = _matches(known, endpoint)
-    return [*hosts, *authorities]
-
-
-def _matches(known: asyncssh.SSHKnownHosts, endpoint: Endpoint) -> _KnownHostsResult:
-    name = endpoint.alias or endpoint.address
-    port = None if endpoint.port == DEFAULT_PORT else endpoint.port
-    return known.match(name, "", port)

@@ -35,10 +35,11 @@ from ._bastion import HOSTS_EACH, Bastion
 from ._channel import SshChannel
 from ._client import Client
 from ._endpoint import Endpoint
-from ._files import unusable
+from ._files import require_homes, unusable
 from ._handshakes import Handshakes
+from ._heard import Heard
 from ._login import Login, hop
-from ._open_tunnel import OpenTunnel, Tunnelled
+from ._open_tunnel import VERSION, VERSION_LINE, OpenTunnel, Tunnelled
 from ._resolve import Address, resolve
 from ._stream import Stream, dial, spawn
 from ._translate import (
@@ -46,6 +47,7 @@ from ._translate import (
     TryLater,
     behind,
     not_forwarded,
+    not_greeted,
     not_opened,
     unreachable,
 )
@@ -71,6 +73,14 @@ host of a large fleet may wait that long.
 CLOSE_SECONDS: Final = 3.0
 """Seconds that an orderly close may take."""
 
+ROOM_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""
+Seconds before each new try with a server that took no further command.
+
+sshd counts a command in MaxSessions until it has ended, also where its channel was
+dropped before; without such a command only the first two tries are worth it.
+"""
+
 ASKED_AT_ONCE: Final = 16
 """Hosts that ssh is asked about at once; each takes some open files meanwhile."""
 
@@ -80,6 +90,7 @@ TOUCHED: Final = 3
 SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differently
     # By default asyncssh would look for ~/.ssh/config, for each connection anew.
     "config": None,
+    "client_version": VERSION,
     # AES comes first: asyncssh's own first choice, chacha20, makes three cipher objects
     # a packet in Python; AES-GCM makes one.
     "encryption_algs": [
@@ -91,8 +102,8 @@ SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differe
     ],
     # An archive is compressed already, and zlib would run once for each host.
     "compression_algs": ["none"],
-    # A deploy asks nobody for a password, so the other methods only cost round trips.
-    "preferred_auth": ["publickey"],
+    # A deploy asks nobody for a password; the client notes which server would have one.
+    "preferred_auth": ["publickey", "keyboard-interactive", "password"],
     # A host's time is counted here, from when its turn comes.
     "login_timeout": 0,
     # Without keepalives a dead peer blocks a write until TCP gives up, after some 15
@@ -131,7 +142,8 @@ class SshTransport:
         environ: The environment that names the agent.
 
     Raises:
-        ConfigError: The identity or ``known_hosts`` cannot be read.
+        ConfigError: The identity or ``known_hosts`` cannot be read, or there is no home
+            folder.
     """
 
     def __init__(
@@ -145,6 +157,7 @@ class SshTransport:
         stale_seconds: float = STALE_SECONDS,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
+        require_homes(settings)
         self._login = Login(settings, environ)
         self._trust = Trust(settings)
         self._handshakes = handshakes or Handshakes(settings.connects)
@@ -190,10 +203,12 @@ class SshTransport:
         """
         endpoint = await self._endpoint(host, jump)
         may_touch = functools.partial(self._may_touch, host, is_hop=jump is not None)
-        for pause in self._pauses:
+        for number, pause in enumerate(self._pauses):
             try:
                 return await self._attempt(host, endpoint, may_touch)
-            except TryLater:
+            except TryLater as exc:
+                if number == exc.tries:
+                    raise
                 # A fleet that was throttled together would come back together, so the
                 # pauses differ from host to host.
                 jitter = random.uniform(0.5, 1.5)  # noqa: S311  no secret
@@ -225,6 +240,8 @@ class SshTransport:
     ) -> _Connection:
         """Connect and log in once; TryLater where another attempt does no harm."""
         limit = self._handshakes.endpoint(endpoint.limit_key)
+        heard = Heard()
+        client = functools.partial(Client, self._trust, endpoint, heard, may_touch)
         try:
             async with limit.places:
                 # The server greets before the login takes its turn: turns are few, and
@@ -239,7 +256,7 @@ class SshTransport:
                         if stream.lost or waited > self._stale_seconds:
                             stream.abort()
                             stream = await self._reach(host, endpoint)
-                        connection = await self._log_in(endpoint, stream, may_touch)
+                        connection = await self._log_in(host, endpoint, stream, client)
                 except BaseException:
                     # A login that is called off in the queue has no connection of
                     # asyncssh yet that would end the stream.
@@ -251,7 +268,7 @@ class SshTransport:
             limit.slow_down()
             raise
         except (OSError, ValueError, asyncssh.Error) as exc:
-            raise unreachable(host, endpoint, self._trust, exc) from exc
+            raise unreachable(host, endpoint, self._trust, exc, heard) from exc
         limit.speed_up()
         return connection
 
@@ -273,7 +290,7 @@ class SshTransport:
         """Open a stream to where the host answered before, or else to its addresses."""
         # The way back needs no resolver that the way there did not need.
         kept = self._addresses.get(endpoint.address)
-        addresses = kept or await self._look_up(endpoint.address)
+        addresses = kept or await self._look_up(endpoint)
         try:
             stream = await self._greeted(host, dial(addresses, endpoint.port))
         except OSError as exc:
@@ -281,24 +298,25 @@ class SshTransport:
                 raise
             # A host that was replaced may have another address by now.
             with contextlib.suppress(OSError):
-                addresses = await self._look_up(endpoint.address)
+                addresses = await self._look_up(endpoint)
             if addresses == kept:
                 raise exc from None
             stream = await self._greeted(host, dial(addresses, endpoint.port))
         self._addresses[endpoint.address] = addresses
         return stream
 
-    async def _look_up(self, address: str) -> tuple[Address, ...]:
+    async def _look_up(self, endpoint: Endpoint) -> tuple[Address, ...]:
         async with self._handshakes.lookups:
             # The deadline starts with the token: hosts that wait for other lookups have
             # spent nothing of their time.
             with anyio.fail_after(self._login_seconds):
-                return await resolve(address)
+                return await resolve(endpoint.address, endpoint.family)
 
     async def _greeted(self, host: Host, opening: Awaitable[Stream]) -> Stream:
-        """Return the stream once its server greeted; HungUp where it ended first."""
+        """Return the stream once its server has greeted, as we do; else HungUp."""
         with anyio.fail_after(self._login_seconds):
             stream = await opening
+            stream.greet(VERSION_LINE)
             # Streams are noted for aclose, since no connection knows this one yet.
             self._streams.add(stream)
             try:
@@ -307,7 +325,7 @@ class SshTransport:
                 stream.abort()
                 raise
         if not greeted:
-            raise HungUp(host.name, stream.early)
+            raise not_greeted(host.name, stream)
         return stream
 
     def _bastion(self, jump: str) -> Bastion:
@@ -324,17 +342,40 @@ class SshTransport:
         return self._bastions[jump]
 
     async def _log_in(
-        self, endpoint: Endpoint, stream: Stream, may_touch: Callable[[], bool]
+        self,
+        host: Host,
+        endpoint: Endpoint,
+        stream: Stream,
+        client: Callable[[], Client],
     ) -> _Connection:
-        client = Client(self._trust, endpoint, may_touch)
+        asked = self._trust.algorithms(endpoint)
+        try:
+            return await self._log_in_by(asked, endpoint, stream, client())
+        except asyncssh.HostKeyNotVerifiable:
+            # Of which kinds the host's keys on record are, under a hashed name, may be
+            # known only now that all names were compared.
+            better = self._trust.algorithms(endpoint)
+            if better == asked:
+                raise
+        stream = await self._reach(host, endpoint)
+        return await self._log_in_by(better, endpoint, stream, client())
+
+    async def _log_in_by(
+        self,
+        algorithms: Sequence[str],
+        endpoint: Endpoint,
+        stream: Stream,
+        client: Client,
+    ) -> _Connection:
         try:
             with anyio.fail_after(self._login_seconds):
                 connection = await asyncssh.connect(
-                    endpoint.address,
+                    endpoint.address.lower(),
                     endpoint.port,
                     username=endpoint.user,
                     client_keys=None,
                     known_hosts=self._trust.known_for(endpoint),
+                    server_host_key_algs=algorithms,
                     host_key_alias=endpoint.alias,
                     client_factory=lambda: client,
                     tunnel=OpenTunnel(stream),
@@ -352,12 +393,16 @@ class SshTransport:
             client.close_agent()
         connection.set_extra_info(key=client.key)
         # Writing the file blocks, and may wait for another run that writes to it.
-        if client.learned:
+        if self._trust.is_unsaved(endpoint):
             await anyio.to_thread.run_sync(self._trust.save, endpoint)
         return connection, stream
 
 
 _Connection = tuple[asyncssh.SSHClientConnection, Stream]
+
+
+class _NoRoom(ConnectionDied):
+    """The server took no further command, on a connection that lives."""
 
 
 class SshSession:
@@ -374,6 +419,7 @@ class SshSession:
         self._connect = connect
         self._connection: _Connection | None = None
         self._opening = anyio.Lock()
+        self._channels: list[SshChannel] = []
 
     @property
     def is_open(self) -> bool:
@@ -394,6 +440,7 @@ class SshSession:
         async with self._opening:
             if not self.is_open:
                 self._connection = await self._connect()
+                self._channels = []
 
     async def execute(
         self, command: str, *, output: OnOutput, errors: OnOutput
@@ -404,8 +451,34 @@ class SshSession:
         Raises:
             ConnectionDied: The connection is gone, or takes no further command.
         """
+        await self._room()
+        abandoned = any(channel.abandoned for channel in self._channels)
+        for pause in ROOM_PAUSES if abandoned else ROOM_PAUSES[:2]:
+            try:
+                return await self._start(command, output, errors)
+            except _NoRoom:
+                await anyio.sleep(pause)
+        return await self._start(command, output, errors)
+
+    async def _room(self) -> None:
+        """Wait until the channels that were dropped are closed, if not for ever."""
+        # sshd counts a channel in MaxSessions, and others may take no new one, until
+        # both sides have closed it.
+        with anyio.move_on_after(CLOSE_SECONDS):
+            for channel in self._channels:
+                if channel.dropped:
+                    await channel.wait_closed()
+        # A host that hangs is waited for once.
+        self._channels = [
+            one for one in self._channels if one.abandoned or not one.dropped
+        ]
+
+    async def _start(
+        self, command: str, output: OnOutput, errors: OnOutput
+    ) -> SshChannel:
         connection, stream = self._alive()
         channel = SshChannel(self.host.name, stream, output, errors)
+        self._channels.append(channel)
         try:
             # A pty would change bytes of stdin and merge stderr into stdout.
             await connection.create_session(
@@ -414,7 +487,9 @@ class SshSession:
         except (OSError, asyncssh.Error) as exc:
             channel.abort()
             text = "the connection died" if stream.lost else not_opened(exc)
-            raise ConnectionDied(self.host.name, text) from exc
+            full = isinstance(exc, asyncssh.ChannelOpenError) and not stream.lost
+            error = _NoRoom if full else ConnectionDied
+            raise error(self.host.name, text) from exc
         except BaseException:
             # A request that is cancelled while it waits for sshd leaves a channel on
             # which nobody would listen.

@@ -1,0 +1,81 @@
+"""What the server and the agent let know during a login; told if it fails."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final
+
+import asyncssh
+import attrs
+
+__all__ = ["Agent", "Heard", "Listener", "fingerprint"]
+
+_SHOWN: Final = 200
+"""Characters of a server's words that are told."""
+
+
+@attrs.define
+class Heard:
+    """
+    What one login has heard so far.
+
+    *banner* is the server's last word in one line; *takes_keys* tells whether the
+    server asked for a key, *others* by what else it would have us log in; *accepted*
+    whether it took a key and wants more; *signing* is the fingerprint of the key that
+    the agent is to sign with, until it has.
+    """
+
+    banner: str = ""
+    takes_keys: bool = False
+    accepted: bool = False
+    others: list[str] = attrs.field(factory=list)
+    signing: str = ""
+
+
+class Listener(asyncssh.SSHClient):
+    """
+    A client that answers to no password, and notes who asked for one.
+
+    *key* is the key that was offered last, empty once there is none left.
+    """
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
+        self.key = ""
+
+    def auth_banner_received(self, msg: str, lang: str) -> None:
+        del lang
+        self.heard.banner = " ".join(msg.split())[:_SHOWN] or self.heard.banner
+
+    def kbdint_auth_requested(self) -> None:
+        self._asked_for("keyboard-interactive")
+
+    def password_auth_requested(self) -> None:
+        self._asked_for("password")
+
+    def _asked_for(self, method: str) -> None:
+        # asyncssh goes on to the next method while there are keys left to offer only
+        # where the server took the last one and is not content with it.
+        self.heard.accepted = bool(self.key)
+        self.heard.others.append(method)
+
+
+class Agent(asyncssh.SSHAgentClient):
+    """An agent that may wait for a person before it signs."""
+
+    def __init__(self, path: str, heard: Heard) -> None:
+        super().__init__(path)
+        self._heard = heard
+
+    async def sign(self, key_blob: bytes, data: bytes, flags: int = 0) -> bytes:
+        self._heard.signing = fingerprint(key_blob)
+        signature = await super().sign(key_blob, data, flags)
+        self._heard.signing = ""
+        return signature
+
+
+def fingerprint(public: bytes) -> str:
+    """Return the fingerprint of a key as OpenSSH writes it."""
+    digest = base64.b64encode(hashlib.sha256(public).digest())
+    return f"SHA256:{digest.decode().rstrip('=')}"
