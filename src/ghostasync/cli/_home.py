@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from .._local.owners import trespass
 from ..errors import ConfigError
 
 __all__ = ["find_home"]
@@ -31,6 +31,10 @@ def find_home() -> None:
     except OSError as exc:
         raise ConfigError([f"there is no home folder here: set HOME ({exc})"]) from exc
     # Whoever made it before us could have git run what they like.
-    if why := trespass(folder):
-        raise ConfigError([f"there is no home folder here: set HOME ({why})"])
+    made = folder.lstat()
+    own = stat.S_ISDIR(made.st_mode) and made.st_uid == os.geteuid()
+    if not own or made.st_mode & 0o022:
+        raise ConfigError(
+            [f"there is no home folder here: set HOME ({folder} is somebody else's)"]
+        )
     os.environ["HOME"] = str(folder)

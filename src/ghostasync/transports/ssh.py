@@ -168,7 +168,7 @@ class SshTransport:
         self._stale_seconds = stale_seconds
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
-        self._addresses: dict[str, tuple[Address, ...]] = {}
+        self._addresses: dict[tuple[str, int], tuple[Address, ...]] = {}
         self._touched: set[str] = set()
 
     def session(self, host: Host) -> SshSession:
@@ -289,7 +289,8 @@ class SshTransport:
     async def _dialled(self, host: Host, endpoint: Endpoint) -> Stream:
         """Open a stream to where the host answered before, or else to its addresses."""
         # The way back needs no resolver that the way there did not need.
-        kept = self._addresses.get(endpoint.address)
+        name = endpoint.address, endpoint.family
+        kept = self._addresses.get(name)
         addresses = kept or await self._look_up(endpoint)
         try:
             stream = await self._greeted(host, dial(addresses, endpoint.port))
@@ -302,7 +303,7 @@ class SshTransport:
             if addresses == kept:
                 raise exc from None
             stream = await self._greeted(host, dial(addresses, endpoint.port))
-        self._addresses[endpoint.address] = addresses
+        self._addresses[name] = addresses
         return stream
 
     async def _look_up(self, endpoint: Endpoint) -> tuple[Address, ...]:
