@@ -197,9 +197,17 @@ def raced(top: Path, script: str, fresh: str, place: str, at: int) -> tuple[bool
     return snapshot(victim) == before, int((top / "calls").read_text())
 
 
-@pytest.mark.parametrize("place", ["2_b/data", "shared/data", "shared/data/up"])
 @pytest.mark.parametrize(
-    ("script", "fresh"), [("share", "seed"), ("share", ""), ("switch", "")]
+    ("script", "fresh", "place"),
+    [
+        ("share", "seed", "2_b/data"),
+        ("share", "seed", "shared/data"),
+        ("share", "", "2_b/data"),
+        ("share", "", "shared/data"),
+        ("share", "", "shared/data/up"),
+        ("switch", "", "shared/data"),
+        ("switch", "", "shared/data/up"),
+    ],
 )
 def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
     script: str, fresh: str, place: str, tmp_path: Path

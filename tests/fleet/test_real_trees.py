@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -51,8 +52,13 @@ def deb(name: str, tree: Path) -> None:
     ("fetch", "name", "files"),
     [
         (wheel, "django==5.2", 3_600),
-        (wheel, "ansible==11.0.0", 19_000),
-        (npm, "@mui/icons-material@6.1.7", 30_000),
+        pytest.param(
+            *(npm, "@mui/icons-material@6.1.7", 30_000),
+            marks=pytest.mark.skipif(
+                not os.environ.get("GHOSTASYNC_TREES"),
+                reason="takes minutes: GHOSTASYNC_TREES=1",
+            ),
+        ),
         (npm, "date-fns@4.1.0", 5_000),
         (deb, "git", 400),
         (deb, "sudo", 50),

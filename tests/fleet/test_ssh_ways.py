@@ -31,6 +31,7 @@ s = socket.create_connection(("127.0.0.1", sys.argv[2]))
 def up():
     for data in iter(lambda: os.read(0, 65536), b""):
         s.sendall(data)
+    os._exit(0)  # ssh may have ended before it has told the server
 threading.Thread(target=up, daemon=True).start()
 for data in iter(lambda: s.recv(65536), b""):
     os.write(1, data)

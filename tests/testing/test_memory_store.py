@@ -280,6 +280,7 @@ async def test_a_machine_has_an_archive_once(team: Team, tmp_path: Path) -> None
 
 
 async def test_a_package_is_built_into_the_store_that_is_given(team: Team) -> None:
+    (team.plan.base / "tree" / "index").write_text("1")
     built = await build(team.plan, store=team.store)
     seen = await dry_run(team.plan, store=team.store, transport=FakeHosts().transport)
 
