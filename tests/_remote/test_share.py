@@ -238,3 +238,29 @@ def test_what_a_killed_run_had_put_aside_is_put_back(
     assert [path.name for path in (tmp_path / "site/shared").iterdir()] == ["up"]
     names = {path.name for path in (tmp_path / "site/shared/up").iterdir()}
     assert names == {"before", "photo"}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_a_killed_run_had_put_aside_is_in_no_case_lost(
+    shell: str, anew: bool, tmp_path: Path
+) -> None:
+    """The release that serves has no such folder of its own, so nothing is copied."""
+    words = becomes_shared(tmp_path)["share"]
+    shutil.rmtree(tmp_path / "site/1_a/up")
+    shared_ = tmp_path / "site/shared"
+    apart = shared_ / ".up.ghost-0011"
+    (apart / "old").mkdir(parents=True)
+    apart.chmod(0o700)
+    (apart / "old/before").write_text("theirs")
+    if anew:
+        (shared_ / "up").mkdir()
+        (shared_ / "up/after").touch()
+
+    status, _, complaint = run(shell, "share", *words)
+
+    assert (status, complaint) == (0, "")
+    [kept] = shared_.rglob("before")
+    assert kept.read_text() == "theirs"
+    assert (kept.parent == shared_ / "up") is not anew
+    assert (shared_ / "up/after").exists() is anew

@@ -36,7 +36,7 @@ of_kind() { # refuses what is at $1 and of another kind
 share() { # works in the folder of the release where $path is
 	to=$dir/shared/$path seed=$meta/seeds/$path closed=
 	of_kind "$to"
-	(reach "$dir/shared" "$way" 'chmod 755 .')
+	(tidy)
 	[ ! -L "$to" ] || refuse "$to is a link"
 	touch -r . "$times"
 	[ -w . ] || { chmod u+w . && closed=1; }

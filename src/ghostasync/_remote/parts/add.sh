@@ -42,12 +42,15 @@ serves() { # $was is what the folder $1 has at $path, or empty
 }
 # What follows is done in a subshell.
 
-apart() { # works in an empty folder beside the shared path
-	reach "$dir/shared" "$way"
-	[ ! -L "./$name" ] || refuse "$at/$name is a link"
+tidy() { # puts back what a run that was killed had put aside beside the shared path
+	reach "$dir/shared" "$way" 'chmod 755 .'
 	for apart in ".$name.ghost-"*; do
 		real d "$apart" && (inside && clear) || :
 	done
+}
+apart() { # works in an empty folder beside the shared path
+	tidy
+	[ ! -L "./$name" ] || refuse "$at/$name is a link"
 	# shellcheck disable=SC2154  # the nonce comes with the frame
 	apart=.$name.ghost-$nonce
 	(umask 077 && mkdir "./$apart") && inside && [ ! "$(ls -A)" ] ||
@@ -59,14 +62,17 @@ inside() { # works in $apart, if nobody else may
 	cd -P "./$apart" && [ "$(pwd -P)" = "$at/$apart" ] &&
 		case $(stat -c %u:%a .) in "$(id -u)":700 | "$(id -u)":2700) ;; *) false ;; esac
 }
-clear() {
-	[ ! -e ./old ] || [ -e "../$name" ] || rename ./old "../$name" # of a run that was killed
+clear() { # $apart goes, but for what is nowhere else
+	if [ -e ./old ] && [ -z "${settled-}" ]; then
+		[ ! -e "../$name" ] && rename ./old "../$name" || return 0
+	fi
 	rm -rf ./old "./$name"
 	cd .. && rmdir "./$apart"
 }
 settle() { # what has been made apart becomes the shared path
 	real "$kind" "./$name" || refuse "somebody else changes what is copied"
 	rename "./$name" "../$name"
+	settled=1
 }
 merge() { # what $was has that is newer or missing comes to the shared path; none is removed
 	if [ ! -e "../$name" ]; then
