@@ -17,11 +17,13 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
 import attrs
+from anyio import to_thread
 from anyio.abc import Process
 
 from ..errors import BuildError
@@ -221,14 +223,16 @@ async def end_left_behind(folders: Sequence[Path], variable: str) -> list[str]:
 
     Return their names and numbers. A system without /proc has none to tell.
     """
-    mark = os.fsencode(variable)
-    found = _working_in(folders, mark)
+    # A machine has thousands of processes, so it is looked in a thread.
+    look = partial(to_thread.run_sync, _working_in, folders, os.fsencode(variable))
+    found = await look()
+    left = found
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _working_in(folders, mark):
+        for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         with anyio.move_on_after(GRACE, shield=True):
-            while _working_in(folders, mark):  # noqa: ASYNC110  no event tells of it
+            while left := await look():  # noqa: ASYNC110  no event tells of it
                 await anyio.sleep(POLL)
     return [f"{name} ({pid})" for pid, name in found.items()]
 
