@@ -95,13 +95,15 @@ async def test_a_script_that_cannot_work_is_told_before_a_host_has_anything(
     path.write_text(
         config(tmp_path, fleet).partition("pre_deploy")[0] + f'{key} = "s"\n'
     )
-    (tmp_path / "tree/s").write_bytes(b"#!/bin/sh\nset -eu\n\ntouch ~/ran\r\n")
+    (tmp_path / "tree/s").write_bytes(b"#!/bin/sh\r\nset -eu\r\ntouch ~/ran\r\n")
 
     found = await ghostasync(tmp_path, "check")
     deployed = await ghostasync(tmp_path, "deploy", "--output", "json")
 
-    why = f"site: {key}: s: line 4 ends in CR LF, "
+    why = f"site: {key}: s: line 1 ends in CR LF, "
     assert found.stdout.decode().startswith(why)
+    # Hosts are not asked about what is known to fail.
+    assert "cannot start" not in found.stdout.decode()
     assert found.returncode == deployed.returncode == 1
     events = list(map(json.loads, deployed.stdout.splitlines()))
     (failed,) = (event for event in events if event["event"] == "BuildFailed")

@@ -147,10 +147,12 @@ class _Lines:
             env={**os.environ, "LC_ALL": "C"},
             stdin=self._lines,
             stdout=self._ordered,
+            stderr=subprocess.PIPE,
             check=False,
         )
         if done.returncode:
-            raise PackageError("sort(1) failed: is there room in $TMPDIR?")
+            said = os.fsdecode(done.stderr).partition("\n")[0]
+            raise PackageError(f"the manifest cannot be put in order: {said}")
         digest = hashlib.sha256()
         self._ordered.seek(0)
         while chunk := self._ordered.read(BATCH):

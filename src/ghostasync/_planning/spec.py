@@ -86,11 +86,10 @@ async def plan_run(
     Check the plan, choose hosts and modules, and resolve every revision.
 
     *store*, *inventory* and *balancer* take the place of those that the plan names, and
-    *partner_store* that of the other color's plan in a swap;
-    *observe* is shown what sources say; *wait* is how long locks are waited for, in
-    seconds; *inventory_shrank* allows an
-    inventory that names far fewer hosts than it did. A run that is not *carried_out*
-    is no concern of those who have frozen the app.
+    *partner_store* that of the other color's plan in a swap; *observe* is shown what
+    sources say; *wait* is how long locks are waited for, in seconds; *inventory_shrank*
+    allows an inventory that names far fewer hosts than it did. A run that is not
+    *carried_out* is no concern of those who have frozen the app.
 
     Raises:
         ConfigError: The plan is wrong or asks for something that this version lacks.

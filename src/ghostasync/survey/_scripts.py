@@ -89,6 +89,7 @@ def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
         made = module.buildpack and key != "buildpack"
         if why := flaw(text, name, None if made else tree):
             complaints.append(f"{key}: {name}: {why}" if name else f"{key}: {why}")
+            continue
         complaints += [warning(key, text), advice(key, text)]
         line = text[:_LONGEST_FIRST].partition(b"\n")[0].partition(b"\0")[0]
         if line.startswith(b"#!"):
