@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 import pytest
 from hypothesis import given
@@ -13,13 +15,17 @@ from ghostasync.model import Revision
 KEY = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\n}\n-----END KEY-----\n"
 
 
+masking = partial(Redactor, shortest=1)
+"""Short texts stand for secrets here."""
+
+
 def in_pieces(redactor: Redactor, *pieces: bytes) -> list[bytes]:
     stream = redactor.stream()
     return [*(stream.feed(piece) for piece in pieces), stream.flush()]
 
 
 def test_secrets_are_masked_in_text_and_bytes() -> None:
-    redactor = Redactor(["hunter2", "s3cret"])
+    redactor = masking(["hunter2", "s3cret"])
 
     assert redactor.text("pw=hunter2 key=s3cret!") == "pw=*** key=***!"
     assert redactor.bytes(b"pw=hunter2 key=s3cret!") == b"pw=*** key=***!"
@@ -27,7 +33,7 @@ def test_secrets_are_masked_in_text_and_bytes() -> None:
 
 @pytest.mark.parametrize("secrets", [[], [""], [" ", "\n"]])
 def test_without_secrets_everything_passes_unchanged(secrets: list[str]) -> None:
-    redactor = Redactor(secrets)
+    redactor = masking(secrets)
     data = b"a \n\xff b"
 
     assert redactor.bytes(data) == data
@@ -36,19 +42,19 @@ def test_without_secrets_everything_passes_unchanged(secrets: list[str]) -> None
 
 
 def test_a_secret_that_begins_another_leaves_nothing_of_the_longer_one() -> None:
-    redactor = Redactor(["token", "token-with-more"])
+    redactor = masking(["token", "token-with-more"])
 
     assert redactor.text("token token-with-more token-with") == "*** *** ***-with"
 
 
 def test_overlapping_secrets_are_masked_as_one() -> None:
-    redactor = Redactor(["abcd", "cdef"])
+    redactor = masking(["abcd", "cdef"])
 
     assert redactor.text("<abcdef>") == "<***>"
 
 
 def test_neighbours_are_masked_one_by_one() -> None:
-    assert Redactor(["ab"]).text("ababx") == "******x"
+    assert masking(["ab"]).text("ababx") == "******x"
 
 
 def test_a_multi_line_secret_is_masked_whole_and_line_by_line() -> None:
@@ -58,19 +64,26 @@ def test_a_multi_line_secret_is_masked_whole_and_line_by_line() -> None:
     assert redactor.text("key: MIIEpAIBAAKCAQEA }") == "key: *** }"
 
 
+def test_what_is_short_stays_as_it_is() -> None:
+    redactor = Redactor(["prod", " 7 chars", "8 charac", "\n  1234567\n"])
+
+    assert redactor.text("prod 7 chars 8 charac 1234567") == "prod 7 chars *** 1234567"
+    assert redactor.knowing(["x"]).text("x 8 charac") == "x ***"
+
+
 def test_a_final_newline_in_the_secret_does_not_let_it_slip_through() -> None:
-    assert Redactor(["pw\n"]).text("login pw ok") == "login *** ok"
+    assert masking(["pw\n"]).text("login pw ok") == "login *** ok"
 
 
 def test_undecodable_bytes_of_a_secret_are_found() -> None:
-    redactor = Redactor(["caf\udce9"])
+    redactor = masking(["caf\udce9"])
 
     assert redactor.bytes(b"x caf\xe9 y") == b"x *** y"
     assert redactor.text("x caf\udce9 \udcff") == "x *** \udcff"
 
 
 def test_a_secret_across_pieces_is_masked_and_only_its_beginning_is_held() -> None:
-    redactor = Redactor(["hunter2"])
+    redactor = masking(["hunter2"])
 
     pieces = in_pieces(redactor, b"pw=hun", b"ter2 and hunt", b"s\n")
 
@@ -78,11 +91,11 @@ def test_a_secret_across_pieces_is_masked_and_only_its_beginning_is_held() -> No
 
 
 def test_a_beginning_that_never_went_on_comes_out_at_the_end() -> None:
-    assert in_pieces(Redactor(["hunter2"]), b"a hunt") == [b"a ", b"hunt"]
+    assert in_pieces(masking(["hunter2"]), b"a hunt") == [b"a ", b"hunt"]
 
 
 def test_an_endless_run_of_overlaps_is_masked_once_and_not_hoarded() -> None:
-    stream = Redactor(["aaaa"]).stream()
+    stream = masking(["aaaa"]).stream()
 
     out = [stream.feed(b"aaaaaaaa") for _ in range(100)]
 
@@ -98,7 +111,7 @@ def test_an_endless_run_of_overlaps_is_masked_once_and_not_hoarded() -> None:
 def test_how_the_bytes_are_cut_never_changes_what_comes_out(
     secrets: list[str], pieces: list[bytes]
 ) -> None:
-    redactor = Redactor(secrets)
+    redactor = masking(secrets)
 
     whole = redactor.bytes(b"".join(pieces))
 
@@ -137,7 +150,7 @@ def test_no_stream_has_credentials_of_urls_however_it_is_cut(
         text[a:b].encode() for a, b in zip([0, *cuts], [*cuts, None], strict=True)
     ]
 
-    for redactor in (Redactor(()), Redactor(["s3cr3t"])):
+    for redactor in (Redactor(()), masking(["s3cr3t"])):
         assert b"".join(in_pieces(redactor, *pieces)) == redactor.text(text).encode()
     assert Redactor(()).text(text) == without_credentials(text)
 
@@ -152,7 +165,7 @@ def test_only_what_may_be_a_url_is_held_back() -> None:
 
 
 def test_a_redactor_can_learn_more() -> None:
-    first = Redactor(["of-today"])
+    first = masking(["of-today"])
 
     second = first.knowing(["of-yesterday"])
 
@@ -189,15 +202,15 @@ def test_credentials_of_urls_are_no_text() -> None:
 def test_of_an_event_words_are_redacted_and_names_stay(
     event: e.Event, clean: e.Event
 ) -> None:
-    assert Redactor(["s3cr3t"]).event(event) == clean
-    assert Redactor(["other"]).event(event) == event
+    assert masking(["s3cr3t"]).event(event) == clean
+    assert masking(["other"]).event(event) == event
 
 
 def test_each_text_of_an_event_is_one_that_is_redacted_or_a_name() -> None:
     """A new field with words in it belongs into the list, or here."""
     names = {
         *("action", "after", "app", "begun_by", "color", "commit", "digest", "host"),
-        *("key", "log", "module", "of", "outcome", "package", "script"),
+        *("key", "live", "log", "module", "of", "outcome", "package", "script"),
     }
     texts = {
         field.name

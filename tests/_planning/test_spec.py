@@ -107,6 +107,22 @@ async def test_a_spec_says_what_was_asked_for(plan: Plan, tmp_path: Path) -> Non
     assert (spec.follows, spec.killed, spec.warnings) == ("", None, ())
 
 
+async def test_short_secrets_are_warned_of_by_name(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"PIN": "1234", "LONG": "long enough", "NONE": "", "PAD": " 7 chars "}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    app = attrs.evolve(plan.app, secrets=tuple(values))
+
+    spec = await plan_run(attrs.evolve(plan, app=app), Deploy(), reach=nobody)
+
+    assert spec.warnings == (
+        "app.secrets: PIN, PAD: not blotted out of what is shown and logged: under 8 "
+        "characters",
+    )
+
+
 CONTRADICTS = (
     'app.active_color says "green", but the store says blue since 1970-01-01 00:00 UTC,'
     " by ada: a fair; the store counts, so leave the key out"

@@ -23,7 +23,7 @@ from .. import events as e
 from ..errors import without_credentials
 from ..model import Revision
 
-__all__ = ["Redacting", "Redactor"]
+__all__ = ["SHORTEST", "Redacting", "Redactor"]
 
 MASK: Final = b"***"
 
@@ -35,35 +35,31 @@ _ENDS_URL: Final = tuple(bytes([byte]) for byte in b" \t\r\n\"'<>")
 _LONGEST_URL: Final = 8192
 """Bytes of a word from which on it is not waited for."""
 
-SHORTEST_LINE: Final = 8
-"""
-Characters from which on a line of a multi-line secret is a secret too.
-
-Shells print ``$KEY`` without its newlines. Shorter lines (``}``, ``EOF``) would mask
-too much.
-"""
+SHORTEST: Final = 8
+"""Characters from which on a text is masked: a shorter one (``}``, ``EOF``, ``prod``)
+stands in what has nothing to do with it, too."""
 
 
 class Redactor:
     """
     Replaces secrets by ``***``.
 
-    A secret is masked as given and without the white space around it; each long line of
-    a secret with several lines is masked on its own too. Blank secrets are ignored.
+    A secret is masked as given and without the white space around it; each line of one
+    with several lines is masked on its own too, for shells print ``$KEY`` without its
+    newlines. What is shorter than *shortest* characters is not masked.
     """
 
-    def __init__(self, secrets: Iterable[str]) -> None:
+    def __init__(self, secrets: Iterable[str], shortest: int = SHORTEST) -> None:
         self._given = frozenset(secrets)
-        self._secrets = tuple(
-            sorted(
-                form.encode("utf-8", "surrogateescape") for form in _forms(self._given)
-            )
-        )
+        self._shortest = shortest
+        forms = _forms(self._given, shortest)
+        encoded = (form.encode("utf-8", "surrogateescape") for form in forms)
+        self._secrets = tuple(sorted(encoded))
 
     def knowing(self, secrets: Iterable[str]) -> Redactor:
         """Return a redactor that knows these secrets as well."""
         more = self._given.union(secrets)
-        return self if more == self._given else Redactor(more)
+        return self if more == self._given else Redactor(more, self._shortest)
 
     def text(self, text: str) -> str:
         """
@@ -144,14 +140,12 @@ class Redacting:
         return b"".join(out)
 
 
-def _forms(secrets: Iterable[str]) -> Iterator[str]:
-    yielded = {""}
+def _forms(secrets: Iterable[str], shortest: int) -> Iterator[str]:
+    yielded = set[str]()
     for secret in secrets:
-        lines = [line.strip() for line in secret.splitlines()]
         # A secret of one line gives no form here that is not there already.
-        long = [line for line in lines if len(line) >= SHORTEST_LINE]
-        for form in (secret, secret.strip(), *long):
-            if form.strip() and form not in yielded:
+        for form in (secret, *map(str.strip, (secret, *secret.splitlines()))):
+            if len(form.strip()) >= shortest and form not in yielded:
                 yielded.add(form)
                 yield form
 

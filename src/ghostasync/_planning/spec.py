@@ -18,7 +18,7 @@ from .._build.environment import secret_values
 from .._engine.spec import RunSpec
 from .._lint.form import flaw
 from .._local.paths import ssh_files
-from .._local.redact import SHORTEST_LINE
+from .._local.redact import SHORTEST
 from ..config import check_secrets
 from ..errors import ConfigError, Frozen, PlanError, credentials_in
 from ..goal import (
@@ -183,7 +183,7 @@ async def _plan_one(
         old_secrets=await _old_secrets(basis, task),
         follows=task.follows,
         killed=task.killed,
-        warnings=(*task.warnings, *told),
+        warnings=(*task.warnings, *told, *_plain_secrets(basis)),
         stranded=await still_stranded(basis.store.runs),
         inventory=basis.inventory,
         active=basis.active,
@@ -349,6 +349,17 @@ async def _balancer_seconds(
     return needed, ()
 
 
+def _plain_secrets(basis: Basis) -> Iterator[str]:
+    """Yield a warning of secrets that stay in what is shown and logged."""
+    values = {name: basis.environ.get(name, "") for name in basis.plan.app.secrets}
+    plain = [n for n, value in values.items() if 0 < len(value.strip()) < SHORTEST]
+    if plain:
+        yield (
+            f"app.secrets: {', '.join(plain)}: not blotted out of what is shown and "
+            f"logged: under {SHORTEST} characters"
+        )
+
+
 async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
     """Return the secrets of the releases whose scripts this run may have to run."""
     # On a way back the old post-deploy runs with the environment of its own release: a
@@ -367,7 +378,7 @@ async def _old_secrets(basis: Basis, task: Task) -> tuple[str, ...]:
     urls = (*_values(basis.plan, basis.environ), *secrets)
     words = [word for text in urls for word in credentials_in(text)]
     # A short word of a URL, such as "git", would blot out too much.
-    return (*secrets, *(word for word in words if len(word) >= SHORTEST_LINE))
+    return (*secrets, *(word for word in words if len(word) >= SHORTEST))
 
 
 def _values(plan: Plan, environ: Mapping[str, str]) -> Iterator[str]:

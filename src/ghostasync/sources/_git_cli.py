@@ -285,7 +285,7 @@ class Cli:
             tail.feed(data)
             self.output(data)
 
-        lines = _Lines(both, Redactor(self.remote.secrets).stream())
+        lines = _Lines(both, Redactor(self.remote.secrets, shortest=1).stream())
         try:
             status = await run(
                 (*self._git(), *args),
@@ -352,7 +352,7 @@ class Cli:
         # Without git-lfs git's own words are about a filter, which nobody has heard of.
         if "filter lfs failed" in output and not _lfs_is_here():
             return SourceError(f"{self.module}: {NO_LFS}")
-        redactor = Redactor(self.remote.secrets)
+        redactor = Redactor(self.remote.secrets, shortest=1)
         *others, line = _telling_lines(output) or [f"git exited {status}"]
         if PARTIAL.search(output):
             others, line = (
