@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
+from tests.fleet.clock import another_clock
 from tests.fleet.forkserver import Order
 
 __all__ = ["Command"]
@@ -28,12 +29,12 @@ class Command:
     """
     A process of its own, with pipes for stdout and stderr, and nothing to read.
 
-    Its methods are those of :class:`subprocess.Popen`.
+    Its clock is *hours* ahead. Its methods are those of :class:`subprocess.Popen`.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, hours: int = 0) -> None:
         out, err, status = os.pipe(), os.pipe(), os.pipe()
-        self.pid = _server().start(order, (out[1], err[1], status[1]))
+        self.pid = _server(hours).start(order, (out[1], err[1], status[1]))
         for pipe in (out, err, status):
             os.close(pipe[1])
         self.stdout: TextIO = os.fdopen(out[0])
@@ -108,7 +109,8 @@ class Command:
 class _Server:
     """The process that commands are forked from, for as long as the tests run."""
 
-    def __init__(self) -> None:
+    def __init__(self, hours: int) -> None:
+        clock = another_clock(hours) if hours else {}
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         self._lock = threading.Lock()
@@ -120,7 +122,7 @@ class _Server:
                     str(its.fileno()),
                 ],
                 pass_fds=[its.fileno()],
-                env={**os.environ, **WARNINGS},
+                env={**os.environ, **WARNINGS, **clock},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
@@ -139,5 +141,5 @@ class _Server:
 
 
 @functools.cache
-def _server() -> _Server:
-    return _Server()
+def _server(hours: int) -> _Server:
+    return _Server(hours)

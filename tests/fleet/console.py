@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from ghostasync import Module, Plan, Script
+from tests.fleet.clock import another_clock
 from tests.fleet.command import WARNINGS, Command
 from tests.fleet.forkserver import Order
 from tests.fleet.processes import descendants, send
@@ -60,12 +61,12 @@ class Console:
     """
     Runs commands against the sample app's ``ghostasync.toml``.
 
-    *env* is on top of the usual environment; *prefix* is a command that starts each.
+    *env* is on top of the usual environment; the clock is *hours* ahead.
     """
 
     sample: SampleApp
     env: Mapping[str, str] = attrs.field(factory=lambda: {"TOKEN": SECRET})
-    prefix: tuple[str, ...] = ()
+    hours: int = 0
 
     def configure(self, plan: Plan) -> None:
         (self.sample.folder / "ghostasync.toml").write_text(_toml(plan))
@@ -74,15 +75,14 @@ class Console:
     def running(
         self,
         *args: str,
-        prefix: tuple[str, ...] | None = None,
+        prefix: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
         quick: Mapping[str, float] | None = None,
     ) -> Iterator[Command]:
-        """Start a command; its stdout is a pipe to read events from."""
+        """Start a command, by *prefix*; its stdout is a pipe to read events from."""
         folder = str(self.sample.folder)
-        prefix = self.prefix if prefix is None else prefix
         order = Order(args, folder, self._env(env or {}), prefix, quick or {})
-        with Command(order) as process:
+        with Command(order, self.hours) as process:
             try:
                 yield process
             finally:
@@ -105,6 +105,7 @@ class Console:
         folder = self.sample.folder
         return {
             **os.environ,
+            **(another_clock(self.hours) if self.hours else {}),
             "HOME": str(folder),
             "XDG_CACHE_HOME": str(folder / "cache"),
             **self.env,

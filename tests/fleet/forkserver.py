@@ -31,9 +31,9 @@ class Order:
     """
     A command to start.
 
-    With a *prefix* it is executed anew; otherwise it is forked, with the warnings that
-    this process has, and *quick* says which of the engine's own seconds are fewer:
-    ``{"_remote.call.GRACE": 2}``.
+    With a *prefix* it is executed anew; otherwise it is forked, with the warnings and
+    the clock that this process has, and *quick* says which of the engine's own seconds
+    are fewer: ``{"_remote.call.GRACE": 2}``.
     """
 
     args: tuple[str, ...]
@@ -121,6 +121,10 @@ def _import_all() -> None:
 
 
 if __name__ == "__main__":
+    if "FAKETIME" in os.environ:
+        # uvloop forks, and a fork of a process with threads may wait for ever for a
+        # lock that libfaketime had in another thread. asyncio's loop does not fork.
+        sys.modules["uvloop"] = None  # type: ignore[assignment]  # not to be found
     _import_all()
     gc.freeze()
     try:

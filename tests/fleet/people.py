@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import attrs
 
 from ghostasync import Plan, Rollout
-from tests.fleet.clock import another_clock
 from tests.fleet.console import Console, Outcome
-from tests.fleet.processes import descendants, send
 from tests.fleet.running import Running
 from tests.fleet.sample_app import SECRET, SampleApp
 
@@ -76,8 +73,7 @@ class Person:
             running = Running(process)
             running.until(after, host)
             run = running.run
-            clock, *below = descendants(process.pid)
-            send(below[0] if self.console.prefix else clock, signal.SIGKILL)
+            process.kill()
             self.town.note("", running.finish(20))
         return run
 
@@ -124,12 +120,11 @@ class Town:
         home = self.sample.folder / name
         home.mkdir()
         sample = attrs.evolve(self.sample, folder=home)
-        prefix, clock = another_clock(hours) if hours else ((), {})
-        env = {**secrets, "LOGNAME": name, **clock}
+        env = {**secrets, "LOGNAME": name}
         plan = sample.plan(*map(sample.module, modules), rollout=Rollout(waves=(1,)))
         if shares:
             plan = attrs.evolve(plan, store=shares.plan.store)
-        person = Person(name, self, sample, Console(sample, env, prefix), plan)
+        person = Person(name, self, sample, Console(sample, env, hours), plan)
         person.change()
         return person
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import attrs
 import pytest
 
 from ghostasync import Deadlines, Rollout
+from tests.fleet.clock import library
 from tests.fleet.conftest import StartFleet, need
 from tests.fleet.console import Outcome
 from tests.fleet.people import Person, Town
@@ -32,7 +34,7 @@ ONE_MAY_FAIL: Final = Rollout(max_failures=1)
 @pytest.fixture
 def town(sshd_fleet: StartFleet, tmp_path: Path) -> Town:
     """Three hosts, and nobody yet."""
-    need(shutil.which("faketime") is not None, "needs faketime")
+    need(library() is not None, "needs libfaketime")
     return Town(SampleApp.create(tmp_path, sshd_fleet(3), "site"))
 
 
@@ -81,6 +83,14 @@ def dies_in_the_middle(town: Town, person: Person) -> str:
     script(town, "post_deploy", "")
     assert town.serves() == {"h1": "2", "h2": "2", "h3": "1"}
     return run
+
+
+def test_people_have_their_own_clocks(town: Town) -> None:
+    for name, hours in {"ann": 3, "bob": 0, "carol": -3}.items():
+        run = town.moves_in(name, hours=hours).deploys("1").last["run"]
+        begun = datetime.strptime(run[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        off = begun - datetime.now(UTC) - timedelta(hours=hours)
+        assert abs(off) < timedelta(minutes=10)
 
 
 # --- A run that was killed, and one store -----------------------------------------

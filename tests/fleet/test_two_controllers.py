@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 import pytest
 
+from tests.fleet.clock import library
 from tests.fleet.conftest import StartFleet, need
 from tests.fleet.locked import until
 from tests.fleet.people import Person, Town
@@ -96,7 +97,7 @@ def serves(town: Town) -> str:
 def test_every_command_does_what_it_says(
     sshd_fleet: StartFleet, tmp_path: Path, state: str, stores: str
 ) -> None:
-    need(shutil.which("faketime") is not None, "needs faketime")
+    need(library() is not None, "needs libfaketime")
     town = Town(SampleApp.create(tmp_path, sshd_fleet(3), "site"))
     ann = town.moves_in("ann", hours=3)
     bob = town.moves_in("bob", shares=ann if stores == "one store" else None)
