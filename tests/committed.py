@@ -16,12 +16,13 @@ __all__ = ["Committed"]
 
 @attrs.define
 class Committed:
-    """A repository, the plan to deploy it, and what a run warned of."""
+    """A repository, the plan to deploy it, and what runs told."""
 
     plan: Plan
     repo: Repo
     hosts: FakeHosts = attrs.field(factory=FakeHosts)
     told: list[str] = attrs.field(factory=list)
+    differs: list[e.Differs] = attrs.field(factory=list)
 
     @classmethod
     def create(cls, plan: Plan) -> Self:
@@ -37,16 +38,26 @@ class Committed:
         return self.repo.commit(name, index=name)
 
     async def deploy(
-        self, rev: str = "", *, back: bool = False, limit: tuple[str, ...] = ()
+        self,
+        rev: str = "",
+        *,
+        back: bool = False,
+        force: bool = False,
+        why: bool = False,
+        limit: tuple[str, ...] = (),
     ) -> Report:
         def observe(record: e.Record) -> None:
             if isinstance(record.event, e.Warned):
                 self.told.append(record.event.text)
+            if isinstance(record.event, e.Differs):
+                self.differs.append(record.event)
 
         return await deploy(
             self.plan,
             rev=rev,
             back=back,
+            force=force,
+            why=why,
             limit=limit,
             observe=observe,
             transport=self.hosts.transport,

@@ -11,7 +11,7 @@ import pytest
 import ghostasync
 from ghostasync import RunOptions, start
 
-OF_DEPLOY = {"modules", "rev", "packages", "force", "back"}
+OF_DEPLOY = {"modules", "rev", "packages", "force", "back", "why"}
 
 
 def words(function: Callable[..., object]) -> set[str]:

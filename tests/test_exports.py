@@ -49,8 +49,9 @@ PROMISED = {
         Activated Admitted AfterAllFailed AfterWaveFailed AfterWavePassed
         AfterWaveStarted BeforeSwitchFailed BeforeSwitchPassed BeforeSwitchStarted
         BuildFailed BuildOutput BuildStarted Cause Checked ColorMoved Committed
-        Connected Disconnected Drained Event Failed Finished FleetRollbackStarted Gone
-        Halted HostEvent HostWarned Joined Judged KilledRunFound LockAwaited
+        Connected Differs Disconnected Drained Event Failed Finished
+        FleetRollbackStarted Gone Halted HostEvent HostWarned Joined Judged
+        KilledRunFound LockAwaited
         ManifestMoved Numbered Output Packaged Prepared Progressed Reconnected Record
         Resolved Resumed RollbackRequested RolledBack RunEvent ScalingResumed
         ScalingSuspended Soaked Started Stopped Switched Unchanged Undrained Uploaded

@@ -330,6 +330,7 @@ async def deploy(
     packages: Sequence[str] = (),
     force: bool = False,
     back: bool = False,
+    why: bool = False,
     **options: Unpack[RunOptions],
 ) -> Report:
     """
@@ -351,6 +352,9 @@ async def deploy(
 
         back: Deploy a commit all the same that is older than what serves.
 
+        why: Say by what each release differs from the one that hosts serve; the event
+            is ``Differs``.
+
         **options: See :class:`RunOptions`.
 
     Returns:
@@ -362,7 +366,7 @@ async def deploy(
 
     Source: Ghost's pipeline; rename(2) for the switch.
     """
-    goal = Deploy(modules, rev, packages, force, back)
+    goal = Deploy(modules, rev, packages, force, back, why)
     return await _to_its_end(start(plan, goal, **options))
 
 

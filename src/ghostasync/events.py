@@ -36,6 +36,7 @@ __all__ = [
     "ColorMoved",
     "Committed",
     "Connected",
+    "Differs",
     "Disconnected",
     "Drained",
     "Event",
@@ -374,6 +375,28 @@ class Packaged(RunEvent):
     entries: int
     seconds: float = 0.0
     reused: bool = False
+
+
+@attrs.frozen
+class Differs(RunEvent):
+    """
+    Why *hosts* are not left alone, of a run that was asked to say so.
+
+    They serve the release *live*, and *package* comes. *reason* says it in words where
+    no difference between the two does. *files* counts what was ``added``, ``changed``
+    and ``gone``, *paths* name some of them and what about them changed; *settings* of
+    the module and *variables* of its scripts are names.
+    """
+
+    module: str
+    package: str
+    live: str
+    hosts: tuple[str, ...]
+    reason: str = ""
+    files: Mapping[str, int] = attrs.field(factory=dict)
+    paths: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -164,7 +164,8 @@ class Deploy(_Questions):
     *modules* are names or ``name@rev``, all of the plan's by default; *rev* is for
     those without their own and needs one repository; *packages* name stored packages
     to take instead of building, by id or commit, or how one begins; *force* deploys
-    what is live already. *back* allows a commit that is older than what serves.
+    what is live already. *back* allows a commit that is older than what serves. With
+    *why* the run says by what each release differs from the one that hosts serve.
     """
 
     action: ClassVar = Action.DEPLOY
@@ -183,6 +184,7 @@ class Deploy(_Questions):
     packages: tuple[str, ...] = attrs.field(default=(), converter=_words)
     force: bool = False
     back: bool = False
+    why: bool = False
 
     def __attrs_post_init__(self) -> None:
         revs: dict[str, str] = {}

@@ -314,7 +314,8 @@ class App:
     Names of variables whose values come from ghostasync's own environment.
 
     Scripts see them like env_vars. They are never in a package, and are blotted out
-    wherever output is shown or kept. A deploy is refused where one is not set.
+    wherever output is shown or kept; a value of under 8 characters is not, and its name
+    is warned of. A deploy is refused where one is not set.
     """
 
 
@@ -1150,7 +1151,8 @@ class Package:
     *sha256* is that of the archive, *content* a digest of tree, modes, scripts and
     the module's settings that does not see mtimes: equal content deploys equally.
     *unpacked* and *entries* say what a host must have room for, *manifest* is the
-    sha256 of the list that a host compares the release with.
+    sha256 of the list that a host compares the release with. *settings* map the names
+    of settings and scripts that *content* covers to short digests.
     """
 
     id: str
@@ -1163,6 +1165,7 @@ class Package:
     entries: int
     scripts: tuple[str, ...] = ()
     manifest: str = ""
+    settings: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen

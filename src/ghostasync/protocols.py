@@ -363,6 +363,15 @@ class Packages(Protocol):
             StoreError: The archive is not what was published, or cannot be had.
         """
 
+    async def listing(self, package_id: str) -> bytes:
+        """
+        Return the manifest of a package, its digest checked.
+
+        Raises:
+            NotInStore: There is no such package.
+            StoreError: The manifest is not what was published, or cannot be had.
+        """
+
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
         """
         Remove all but the *keep* newest packages; return how many went.

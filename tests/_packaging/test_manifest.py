@@ -5,28 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostasync._packaging import Entry, Kind, parse_manifest
-from ghostasync._packaging.manifest import HEADER, format_entry
 from ghostasync.errors import PackageError
-
-HEX = "0123456789abcdef" * 4
-NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name)
-COMMON = {"mode": st.integers(0, 0o7777), "mtime": st.integers(-(2**40), 2**40)}
-ENTRIES = st.one_of(
-    st.builds(Entry, path=NAMES, kind=st.just(Kind.FOLDER), **COMMON),
-    st.builds(
-        Entry,
-        path=NAMES,
-        kind=st.just(Kind.FILE),
-        size=st.integers(0, 2**50),
-        sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
-        **COMMON,
-    ),
-    st.builds(Entry, path=NAMES, kind=st.just(Kind.LINK), target=NAMES, **COMMON),
-)
-
-
-def format_manifest(entries: list[Entry]) -> bytes:
-    return b"".join(b"%b\n" % line for line in (HEADER, *map(format_entry, entries)))
+from tests._packaging.manifests import ENTRIES, HEX, format_manifest
 
 
 @given(st.lists(ENTRIES))

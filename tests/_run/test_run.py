@@ -11,6 +11,7 @@ import pytest
 from ghostasync import (
     App,
     DeployFailed,
+    DirectorySource,
     Outcome,
     Plan,
     PlanError,
@@ -678,6 +679,41 @@ async def test_a_plan_that_is_wrong_contacts_nobody(plan: Plan) -> None:
         await deploy(plan, transport=FakeTransport(hosts))
 
     assert hosts.calls == []
+
+
+async def test_what_the_sources_show_to_be_wrong_contacts_nobody(plan: Plan) -> None:
+    tree = plan.base / "tree"
+    (tree / "crlf.sh").write_bytes(b"#!/bin/sh\r\ntrue\r\n")
+    (module,) = plan.modules
+    wrongs = {
+        "line 1": attrs.evolve(module, post_deploy=Script(path="crlf.sh")),
+        "buildpack: nope.sh": attrs.evolve(module, buildpack=Script(path="nope.sh")),
+        "gone": attrs.evolve(module, source=DirectorySource(str(tree / "gone"))),
+    }
+    # The first one is fetched, and the second one is wrong.
+    good = attrs.evolve(module, name="good", path="/srv/good")
+    for what, wrong in wrongs.items():
+        transport = FakeTransport(FakeHosts(), unreachable=frozenset({"h1"}))
+
+        with anyio.fail_after(10), pytest.raises(DeployFailed, match=what) as failed:
+            await deploy(attrs.evolve(plan, modules=(good, wrong)), transport=transport)
+
+        report = failed.value.report
+        assert report.exit_status == 1
+        assert {host.state for host in report.hosts.values()} == {State.HALTED}
+        assert transport.calls == []
+
+
+async def test_a_script_is_what_the_buildpack_has_made_of_it(plan: Plan) -> None:
+    (plan.base / "tree" / "post.sh").write_bytes(b"#!/bin/sh\r\ntrue\r\n")
+    mend = Script(inline="tr -d '\\r' <post.sh >new; mv new post.sh")
+    module = attrs.evolve(
+        plan.modules[0], buildpack=mend, post_deploy=Script(path="post.sh")
+    )
+
+    report, _ = await run(attrs.evolve(plan, modules=(module,)), FakeHosts())
+
+    assert report.outcome is Outcome.LIVE
 
 
 async def test_two_runs_can_go_on_in_one_loop(plan: Plan, tmp_path: Path) -> None:

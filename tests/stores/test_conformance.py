@@ -69,6 +69,7 @@ class Shelf:
             nbytes=len(data),
             unpacked=510,
             entries=3,
+            manifest=hashlib.sha256(b"manifest").hexdigest(),
         )
 
     async def put(self, package: Package) -> Package:
@@ -403,6 +404,24 @@ async def test_a_damaged_copy_of_an_archive_is_made_anew(shelf: Shelf) -> None:
     (shelf.folder / "cache" / f"{OLD}.tar.zst").write_bytes(b"damaged")
 
     assert await shelf.content(OLD) == b"archive"
+
+
+async def test_the_list_of_a_package_comes_back(shelf: Shelf) -> None:
+    await shelf.publish(OLD)
+
+    assert await shelf.store.packages.listing(OLD) == b"manifest"
+
+
+async def test_a_list_that_is_not_what_was_published_is_refused(shelf: Shelf) -> None:
+    await shelf.put(attrs.evolve(shelf.built(OLD), manifest="0" * 64))
+
+    with pytest.raises(StoreError, match="is damaged"):
+        await shelf.store.packages.listing(OLD)
+
+
+async def test_there_is_no_list_of_an_unknown_package(shelf: Shelf) -> None:
+    with pytest.raises(NotInStore, match="has no package"):
+        await shelf.store.packages.listing(OLD)
 
 
 # --- MANIFEST ----------------------------------------------------------------------

@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import anyio
 import attrs
@@ -27,6 +27,7 @@ from anyio.abc import TaskGroup
 
 from .. import events as e
 from .at_target import at_target
+from .copies import drop_old_copies, keep
 from .environment import FALLBACK_EPOCH, digest, module_variables
 from .._local.attributes import drop_acls
 from .._local.beneath import find
@@ -47,11 +48,6 @@ from ..protocols import AudibleSource, GzipPackages, PartialSource, Source, Stor
 from .release import RECALLED, Release, fingerprint, require_as_named
 
 __all__ = ["Builder"]
-
-COPIES: Final = 3
-"""Archives of a module that are kept here, where the store is elsewhere: this release,
-the one before, and one that another run may be sending."""
-
 
 @attrs.define(eq=False)
 class Builder:
@@ -92,31 +88,43 @@ class Builder:
         self._publishing.cancel_scope.cancel()
         await self._stack.aclose()
 
+    async def fetch(self, module: Module, source: Source, revision: Revision) -> None:
+        """
+        Put the tree of *revision* into the build folder, and look at its scripts.
+
+        Raises:
+            SourceError: The tree could not be fetched.
+            BuildError: The build folder is not to be had, or a script in the tree
+                cannot work.
+        """
+        tree = await self._empty_tree(module, revision)
+        await self._fetch(module, source, revision, tree)
+        for key, wanted in module.scripts.items():
+            # Others are read when the buildpack has run, which may write them.
+            if wanted.path and (key == "buildpack" or not module.buildpack):
+                self._script_text(module, key, wanted, tree)
+
     async def build(
-        self, module: Module, source: Source, revision: Revision, *, reuse: bool = True
+        self, module: Module, revision: Revision, *, reuse: bool = True
     ) -> Release:
         """
-        Fetch, build, package and store one module.
+        Build, package and store one module whose tree was fetched.
 
         Args:
             module: The module to build.
 
-            source: The source of its tree.
-
-            revision: The revision that *source* resolved to.
+            revision: The revision that was fetched.
 
             reuse: Whether the package that MANIFEST names is taken in place of a new
                 one with the same content and environment.
 
         Raises:
-            SourceError: The tree could not be fetched.
             BuildError: The buildpack failed, or a script is missing or cannot work.
             PackageError: The tree is empty or cannot be packaged.
             StoreError: The package could not be stored.
         """
         started = anyio.current_time()
-        tree = await self._empty_tree(module, revision)
-        await self._fetch(module, source, revision, tree)
+        tree = self._trees[module.name]
         self.note(e.BuildStarted(module.name))
         variables = self._variables(module, revision)
         if module.buildpack:
@@ -359,7 +367,7 @@ class Builder:
             return packed.package, await self._archive(package_id, module.name)
         # The copy is sent from here: to have it back from the store, only for that,
         # would cost its transfer twice.
-        packed = await to_thread.run_sync(_keep, packed, self._copies(module.name))
+        packed = await to_thread.run_sync(keep, packed, self._copies(module.name))
         done = anyio.Event()
         self._on_their_way[package_id] = done
         self._publishing.start_soon(self._publish_meanwhile, packed, done)
@@ -467,7 +475,7 @@ class Builder:
         """Return an archive as a file on this machine."""
         folder = self._copies(module)
         archive = await self.store.packages.archive(package_id, folder)
-        await to_thread.run_sync(_drop_old_copies, folder, archive)
+        await to_thread.run_sync(drop_old_copies, folder, archive)
         return archive
 
     # --- Scripts ---------------------------------------------------------------
@@ -574,25 +582,3 @@ def _require_kinds(module: Module, tree: Path) -> None:
                 raise BuildError(
                     f"{module.name}: {key}: {path} is a {kind} in the tree: say {other}"
                 )
-
-
-def _keep(packed: Packed, folder: Path) -> Packed:
-    """Move a new archive to the copies that are kept here."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    archive = packed.archive.replace(folder / packed.archive.name)
-    _drop_old_copies(folder, archive)
-    return attrs.evolve(packed, archive=archive)
-
-
-def _drop_old_copies(folder: Path, used: Path) -> None:
-    """Remove all copies of archives but the ``COPIES`` that were used last."""
-    # Best effort: another run may remove the same ones, and a copy that stays costs room
-    # only.
-    with contextlib.suppress(OSError):
-        if used.parent == folder:
-            os.utime(used)
-        else:
-            (folder / used.name).unlink(missing_ok=True)
-        copies = sorted(folder.glob("*.tar.zst"), key=lambda path: path.stat().st_mtime)
-        for copy in copies[:-COPIES]:
-            copy.unlink()

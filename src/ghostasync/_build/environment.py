@@ -14,6 +14,7 @@ __all__ = [
     "LONGEST_VARIABLE",
     "MOST_VARIABLES",
     "app_variables",
+    "changed",
     "digest",
     "exports",
     "module_variables",
@@ -32,6 +33,9 @@ FALLBACK_EPOCH = 315532800
 
 _MESSAGE_BYTES = 32_000
 """Bytes of a commit's message in ``GHOST_MODULE_COMMIT_MESSAGE``."""
+
+_PASSING = frozenset({"GHOST_ACTION", "GHOST_MODULE_USER", "GHOST_MODULE_REV"})
+"""Variables that change with each run."""
 
 _EXPORT = re.compile(rb"export ([A-Za-z_][A-Za-z0-9_]*)='((?:[^']|'\\'')*)'\n")
 _SECRETS = re.compile(rb"ghost_secrets='([A-Za-z0-9_ ]*)'\n")
@@ -216,6 +220,11 @@ def digest(variables: Mapping[str, str]) -> str:
     The actor, the action and the name of the revision do not count: with the same
     commit, variables and secrets a host is in line, whoever deployed it.
     """
-    passing = {"GHOST_ACTION", "GHOST_MODULE_USER", "GHOST_MODULE_REV"}
-    lasting = {k: v for k, v in variables.items() if k not in passing}
+    lasting = {k: v for k, v in variables.items() if k not in _PASSING}
     return hashlib.sha256(exports(lasting)).hexdigest()
+
+
+def changed(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of variables by which two environments differ in digest."""
+    names = sorted({*old, *new} - _PASSING)
+    return tuple(name for name in names if old.get(name) != new.get(name))

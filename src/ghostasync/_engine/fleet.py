@@ -243,18 +243,21 @@ class Fleet:
         stored: Callable[[], Awaitable[None]],
     ) -> None:
         """
-        Build once and bring every host to READY, all at the same time.
+        Build once and bring every host to READY, both at the same time.
 
+        No host is contacted before *build* has set the run's *fetched*, or has ended.
         *stored* returns when the store has what was built; that is waited for, too.
 
         Raises:
             GoesNoFurther: The run goes no further.
         """
-        self.waits_until = anyio.current_time() + self.run.spec.wait
         with anyio.CancelScope() as self._step:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._build, build, stored)
-                await self._get_ready()
+                await self.run.fetched.wait()
+                self.waits_until = anyio.current_time() + self.run.spec.wait
+                if not self.policy.reason:
+                    await self._get_ready()
         self.require_going_on()
 
     async def _get_ready(self) -> None:
@@ -345,6 +348,8 @@ class Fleet:
             status = exc.exit_status if isinstance(exc, BuildError) else None
             tail = exc.tail if isinstance(exc, BuildError | SourceError) else ""
             self.note(e.BuildFailed(str(exc), exit_status=status, tail=tail))
+        finally:
+            self.run.fetched.set()
 
     async def _await_lock(self, awaited: AwaitLock) -> None:
         """Give every lock back, wait until a host is free, and let all start over."""

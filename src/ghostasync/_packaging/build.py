@@ -169,6 +169,7 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
         entries=packed.entries,
         scripts=tuple(sorted(order.scripts)),
         manifest=_digest(manifest),
+        settings=packed.settings,
     )
     return Packed(package, archive, manifest, packed.left_behind, packed.bound)
 
@@ -178,6 +179,7 @@ class _Filled:
     """What an archive was filled with; *content* is a digest."""
 
     content: str
+    settings: Mapping[str, str]
     room: int
     entries: int
     left_behind: str
@@ -222,7 +224,8 @@ def _fill(
     if having and module.attributes == "refuse":
         raise PackageError(f'{having}: refused by modules.attributes = "refuse"')
     kept = restorable(reader.attributes) if keep and having else b""
-    content = _content(manifest, kept, order)
+    settings = _settings(order, kept)
+    content = _content(manifest, settings)
     ghost: dict[str, bytes | IO[bytes]] = {
         **order.scripts,
         MESSAGE_FILE: os.fsencode(order.revision.message),
@@ -242,7 +245,8 @@ def _fill(
     writer.finish()
     left_behind = "" if keep else having
     bound = summary({shown(path): () for path in reader.bound})
-    return _Filled(content, room, entries + len(ghost) + 1, left_behind, bound)
+    entries += len(ghost) + 1
+    return _Filled(content, settings, room, entries, left_behind, bound)
 
 
 def _add(writer: TarWriter, path: bytes, part: bytes | IO[bytes], mtime: int) -> int:
@@ -256,23 +260,33 @@ def _add(writer: TarWriter, path: bytes, part: bytes | IO[bytes], mtime: int) ->
     return size
 
 
-def _content(manifest: IO[bytes], attributes: bytes, order: _Order) -> str:
-    """Return a digest of all that makes a release differ on a host."""
+def _settings(order: _Order, attributes: bytes) -> dict[str, str]:
+    """Return digests of all besides the tree that makes a release differ on a host."""
     module, scripts = order.module, order.scripts
+    values: dict[str, object] = {
+        "path": module.path,
+        "uid": module.uid,
+        "gid": module.gid,
+        "shared_dirs": sorted(module.shared_dirs),
+        "shared_files": sorted(module.shared_files),
+        "attributes": attributes.hex(),
+        "verify": attrs.asdict(module.verify),
+    }
+    for name, text in scripts.items():
+        values[name] = text.hex()
+        values[f"{name}.run_as"] = getattr(module, name).run_as
+    texts = {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
+    return {
+        name: hashlib.sha256(text.encode()).hexdigest()[:32]
+        for name, text in texts.items()
+    }
+
+
+def _content(manifest: IO[bytes], settings: Mapping[str, str]) -> str:
+    """Return a digest of all that makes a release differ on a host."""
     # A host is UNCHANGED where this digest is the same. Times are left out: a build of
     # the same commit gives files with other times, and serves the same.
-    settings = {
-        "path": module.path,
-        "owner": [module.uid, module.gid],
-        "shared": [sorted(module.shared_dirs), sorted(module.shared_files)],
-        "verify": attrs.asdict(module.verify),
-        "scripts": {
-            name: hashlib.sha256(text).hexdigest() for name, text in scripts.items()
-        },
-        "users": {name: getattr(module, name).run_as for name in sorted(scripts)},
-    }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(attributes)
     manifest.seek(0)
     for line in manifest:
         digest.update(b"\n" + line.rstrip(b"\n").partition(b" ")[2])

@@ -23,6 +23,7 @@ from .joined import Joined
 from .manifest import ManifestMove
 from .record import Recording
 from .suspension import Suspension
+from .why import tell_why
 
 __all__ = ["deploy", "make_releases", "revert"]
 
@@ -48,6 +49,7 @@ async def deploy(
     try:
         with fleet.forward:
             await fleet.gather(lambda: make_releases(fleet, builder), builder.published)
+            await tell_why(fleet)
             fleet.judge()
             await _suspend(fleet, suspension)
             await fleet.pass_before_switch()
@@ -209,25 +211,28 @@ async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:
     Raises:
         SourceError, BuildError, PackageError, StoreError: A release cannot be had.
     """
-    # Nobody is contacted for what is known to fail from here.
-    for chosen in fleet.run.spec.modules:
-        if chosen.source is not None:
-            builder.require_scripts(chosen.module)
-    made = []
-    for chosen in fleet.run.spec.modules:
-        module, source, revision = chosen.module, chosen.source, chosen.revision
+    # No host is contacted for what can be known to fail before.
+    chosen = fleet.run.spec.modules
+    for each in chosen:
+        if each.source is not None:
+            builder.require_scripts(each.module)
+    for each in chosen:
         # A source that could not say its revision fails the run here, on record.
-        if chosen.error is not None:
-            builder.log_source(module, source)
-            raise chosen.error
-        if source is None:
-            if chosen.package:
-                made.append(await builder.load(module, chosen.package, chosen.held))
-            continue
-        # With --force even a tree that is packaged already becomes a new release.
-        fleet.note(Resolved(module.name, revision))
-        reuse = not fleet.run.goal.force
-        made.append(await builder.build(module, source, revision, reuse=reuse))
+        if each.error is not None:
+            builder.log_source(each.module, each.source)
+            raise each.error
+        if each.source is not None:
+            fleet.note(Resolved(each.module.name, each.revision))
+            await builder.fetch(each.module, each.source, each.revision)
+    fleet.run.fetched.set()
+    made = []
+    for each in chosen:
+        if each.source is not None:
+            # With --force even a tree that is packaged already becomes a new release.
+            reuse = not fleet.run.goal.force
+            made.append(await builder.build(each.module, each.revision, reuse=reuse))
+        elif each.package:
+            made.append(await builder.load(each.module, each.package, each.held))
     return tuple(made)
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -48,6 +49,7 @@ from ._options import (
 )
 from ._running import Signals, conduct, run_async, supervise
 from ._sink import show
+from ._why import why
 
 __all__ = [
     "build",
@@ -146,6 +148,10 @@ def deploy(
     """
     plan = limits.applied(options.plan())
     goal = pick.goal(modules, mode)
+    if mode.dry_run and mode.why:
+        raise PlanError(
+            "--why needs a build, and --dry-run makes none: say one of them"
+        )
     if not mode.dry_run:
         return _run(options, plan, goal, locking, limit=pick.limit)
     answer = run_async(
@@ -581,6 +587,9 @@ def closing(
     stream: TextIO | None = None,
 ) -> None:
     """Say the last words: success on *stream*, else stdout, failures on stderr."""
+    if front.output == "board":
+        # Lines have said it when it was found out.
+        show(chain.from_iterable(map(why, front.board.differs)), stream or sys.stdout)
     # A partial run is both: it exits with 0, and hosts of it need to be looked at.
     if report.exit_status == 0 and front.output != "json":
         show([success(report, front.board)], stream or sys.stdout)

@@ -18,6 +18,7 @@ from ..model import Action, State
 from ..views.board import Board
 from ..views.folding import short_hosts, step_of
 from ..views.text import balanced, last_lines, plain, plural, size, span
+from ._why import why
 
 __all__ = ["LineWriter"]
 
@@ -145,6 +146,8 @@ def _packaging(event: e.RunEvent) -> list[str]:
             files = "1 entry" if entries == 1 else f"{entries:,} entries"
             how = "built before" if reused else f"in {span(event.seconds)}"
             texts = [f"packaged {size(nbytes)}, {files} {how}: {package}"]
+        case e.Differs():
+            texts = why(event)
         case e.BuildFailed(reason=reason):
             texts = [f"FAILED: {reason}"]
     return texts

@@ -118,7 +118,7 @@ class Pick:
         from ..goal import Deploy
 
         words = tuple(modules), self.rev, self.package
-        return Deploy(*words, mode.force, mode.back)
+        return Deploy(*words, mode.force, mode.back, mode.why)
 
 
 @Parameter(name="*")
@@ -134,6 +134,9 @@ class Mode:
 
     back: Flag = False
     """Deploy a commit all the same that is older than what serves."""
+
+    why: Flag = False
+    """Say by what each release differs from the one that hosts serve."""
 
 
 @Parameter(name="*")

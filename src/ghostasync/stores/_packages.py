@@ -118,6 +118,16 @@ class PackageFolder:
             ) from None
         return _texts.load_package(data, package_id, str(path))
 
+    def listing(self, package_id: str) -> bytes:
+        """
+        Return the manifest of a package.
+
+        Raises:
+            StoreError: It is not what was published.
+        """
+        package, path = self.known(package_id), self._file(package_id, MANIFEST)
+        return _texts.require_listing(path.read_bytes(), package, str(path))
+
     def _taken(self, module: str) -> list[str]:
         """Return the ids of a module that are published, or reserved."""
         ids = {

@@ -7,6 +7,7 @@ into a bucket and back.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -44,6 +45,7 @@ __all__ = [
     "number_of",
     "outdated",
     "parse_manifest",
+    "require_listing",
     "require_same_color",
     "require_unchanged",
 ]
@@ -260,6 +262,18 @@ def load_package(data: bytes, package_id: str, name: str) -> Package:
     if package.id != package_id:
         raise StoreError(f"{name} is damaged; {_CURE}")
     return package
+
+
+def require_listing(data: bytes, package: Package, name: str) -> bytes:
+    """
+    Return *data*, the manifest of *package*; *name* is what messages call it.
+
+    Raises:
+        StoreError: It is not what was published.
+    """
+    if hashlib.sha256(data).hexdigest() != package.manifest:
+        raise StoreError(f"{name} is damaged; {_CURE}")
+    return data
 
 
 def dump(kept: ActiveColor | Freeze | Package) -> bytes:

@@ -384,6 +384,16 @@ class DirectoryPackages:
             return archive
         return await self._folder.call(_copy, archive, into, package.sha256)
 
+    async def listing(self, package_id: str) -> bytes:
+        """
+        Return the manifest of a package.
+
+        Raises:
+            StoreError: It is not what was published.
+        """
+        await self.package(package_id)
+        return await self._folder.call(self._packages.listing, package_id)
+
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
         """
         Remove all but the *keep* newest packages; return how many went.

@@ -390,6 +390,20 @@ class S3Packages:
                 part.unlink(missing_ok=True)
         return path
 
+    async def listing(self, package_id: str) -> bytes:
+        """
+        Return the manifest of a package.
+
+        Raises:
+            StoreError: It is not what was published.
+        """
+        package = await self.package(package_id)
+        key = _key(package_id, f".{package.sha256}{_LIST}")
+        name = self._bucket.address(key)
+        if (found := await self._bucket.get(key)) is None:
+            raise NotInStore(f"{name} is gone; was the package pruned?")
+        return _texts.require_listing(found.data, package, name)
+
     async def address(self, package: Package | None, seconds: float) -> str:
         """
         Return a signed URL of an archive; without a package, of a small object.

@@ -149,6 +149,13 @@ class MemoryPackages:
         await to_thread.run_sync(_materialise, path, kept.archive)
         return path
 
+    async def listing(self, package_id: str) -> bytes:
+        """Return the manifest of a package."""
+        await anyio.lowlevel.checkpoint()
+        kept = self.published(package_id)
+        name = f"the manifest of {package_id} in {self.url}"
+        return _texts.require_listing(kept.manifest, kept.package, name)
+
     async def prune(self, module: str, keep: int, protected: frozenset[str]) -> int:
         """Remove all but the *keep* newest packages and those that are named."""
         named = protected | {line.package for line in self.lines.values()}

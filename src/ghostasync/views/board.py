@@ -85,6 +85,7 @@ class Board(RunState[HostRow]):
     counts: Counter[S] = attrs.field(factory=Counter)
     failures: Failures = attrs.field(factory=Failures)
     warnings: list[str] = attrs.field(factory=list)
+    differs: list[e.Differs] = attrs.field(factory=list)
     soaking: bool = False
     gate: GateRow | None = None
     waiting: e.LockAwaited | None = None
@@ -333,6 +334,8 @@ class Board(RunState[HostRow]):
             case e.Packaged(module=name):
                 row = self._module(name, "reused" if event.reused else "packaged")
                 row.packaged, row.line = event, ""
+            case e.Differs():
+                self.differs.append(event)
             case e.BuildFailed(module=name):
                 # A failure without a module is that of the first one not packaged:
                 # modules are built in their order.
