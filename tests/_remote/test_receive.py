@@ -548,6 +548,31 @@ def test_a_future_time_is_no_failure(site: Site, tree: Path) -> None:
     assert (status, complaint) == (0, "")
 
 
+@pytest.mark.parametrize("digs", [True, False])
+def test_a_file_with_holes_has_them_again_where_the_host_can(
+    site: Site, tree: Path, digs: bool
+) -> None:
+    for name, size in {"sparse": 64 << 20, "small": 512 << 10}.items():
+        with (tree / name).open("wb") as file:
+            file.write(b"begin")
+            file.seek(size)
+            file.write(b"end")
+        os.utime(tree / name, (5, 5))
+    (tree / "sparse").chmod(0o4755)
+    (tree / "full").write_bytes(bytes(2 << 20))
+    tool = shutil.which("fallocate") if digs else "false"
+    site = replaced(site, fallocate=f'exec {tool} "$@"')
+
+    status, _, complaint = site.receive(encoded(packed(tree, site.top / "p"), site))
+
+    assert (status, complaint) == (0, "")
+    assert snapshot(site.release) == as_served(tree)
+    room = {path.name: path.stat().st_blocks * 512 for path in site.release.iterdir()}
+    assert (room["sparse"] < 1 << 20) == digs
+    assert room["full"] >= 2 << 20
+    assert not (site.meta / "time").exists()
+
+
 TAR = {"zstd": shutil.which("tar") or "no tar", "gzip": f"{BUSYBOX} tar"}
 SAME_TIME = "touch -d @1700000002 release/app/main.py"
 DAMAGES = {

@@ -23,6 +23,9 @@ __all__ = ["CHANGED", "File", "Found", "enter", "find", "named_in", "read", "wal
 
 CHANGED: Final = "changed while it was read"
 
+SPARSE: Final = 1 << 20
+"""Bytes of a file from which on its holes are worth a look."""
+
 CHUNK: Final = 1 << 20
 """Bytes read at once: all but a few files of a tree need one read."""
 
@@ -229,6 +232,15 @@ class File:
             # There is no more data.
             if exc.errno != errno.ENXIO:
                 raise _named(exc, self._found.path) from exc
+
+    def has_holes(self) -> bool:
+        """Tell whether a file of some size takes less room than that."""
+        size = self.status.st_size
+        if size < SPARSE or self.status.st_blocks * 512 >= size:
+            return False
+        hole = os.lseek(self.fd, 0, os.SEEK_HOLE)
+        os.lseek(self.fd, 0, os.SEEK_SET)
+        return hole < size
 
     def first(self, nbytes: int) -> bytes:
         """Return its first bytes; :meth:`chunks` yields them as well."""

@@ -10,7 +10,8 @@ files here are sh, and ``receive.sh`` sources them. ``ghost/seal`` gives it
 - ``edit`` and ``digests``: what makes the manifest, by ``sed``, lines like those that
   the host finds, to tell what is wrong where a digest differs.
 
-``ghost/settle`` calls ``check SHA256 PATH`` for odd names; gives links their time,
+``ghost/settle`` digs the holes of files again, which travel as zeros, where a host has
+a tool for that; calls ``check SHA256 PATH`` for odd names; gives links their time,
 which not every tar does; has tar read ``ghost/folders``, an archive of all folders with
 their times; and gives files and folders that travel with another mode their own. Where
 a tree has attributes to keep, it sets those first.
@@ -79,6 +80,17 @@ said=$(tar "$how" ../ghost/folders 2>&1) || die "not settled: $said"
 rm ../ghost/folders
 """
 """A part of ``ghost/settle``; $how are the options of extract.sh."""
+
+_HOLES: Final = b"""\
+for file in %b; do
+	touch -r "$file" ../ghost/time && {
+		fallocate -d "$file"
+		touch -r ../ghost/time "$file"
+	}
+done 2>/dev/null || :
+rm -f ../ghost/time
+"""
+"""A part of ``ghost/settle``: digging a hole changes a file's time."""
 
 _ATTRIBUTES: Final = resources.files(__package__).joinpath("attributes.sh")
 
@@ -220,11 +232,13 @@ class Settling:
         )
         self._folders.write(head)
 
-    def text(self, *, attributes: bool) -> bytes:
+    def text(self, *, attributes: bool, sparse: Iterable[Entry]) -> bytes:
         """Return the text of ``ghost/settle``, and end the archive of folders."""
         self._folders.write(bytes(2 * BLOCKSIZE))
-        # Before the modes, which may close a folder to its owner.
-        parts = [_ATTRIBUTES.read_bytes() if attributes else b"", *self._checks]
+        holes = b" ".join(map(_quoted, sparse))
+        # Who digs takes capabilities away. Modes may close a folder to its owner.
+        parts = [_HOLES % holes if holes else b""]
+        parts += [_ATTRIBUTES.read_bytes() if attributes else b"", *self._checks]
         for mtime, paths in sorted(self._links.items()):
             parts += _calls(b"touch -h -d @%d" % mtime, paths)
         parts.append(_FOLDERS)

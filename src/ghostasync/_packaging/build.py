@@ -230,7 +230,7 @@ def _fill(
         **order.scripts,
         MESSAGE_FILE: os.fsencode(order.revision.message),
         "seal": seal.text(),
-        "settle": settling.text(attributes=bool(kept)),
+        "settle": settling.text(attributes=bool(kept), sparse=reader.sparse),
         **({ATTRIBUTES: kept} if kept else {}),
         "folders": folders,
         "manifest": manifest,

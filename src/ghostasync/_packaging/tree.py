@@ -68,7 +68,7 @@ class TreeReader:
     they go along; without, an ACL's file has a mode that gives nobody more. *left* is
     called with each folder after all that is in it. *bound* are paths that hold the
     path of *tree*, which no host has, where it would be used: links, "#!" lines, and
-    scripts that activate an environment of Python.
+    scripts that activate an environment of Python. *sparse* are files with holes.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class TreeReader:
     ) -> None:
         self.attributes: dict[bytes, Attributes] = {}
         self.bound: list[bytes] = []
+        self.sparse: list[Entry] = []
         self._built_in = os.path.realpath(tree)
         self._tree, self._prefix, self._keep = tree, prefix, keep
         self._excluded = excluded(exclude)
@@ -156,7 +157,11 @@ class TreeReader:
                 archive.write(chunk)
                 if chunk.startswith(b"#!") or found.name.startswith(b"activate"):
                     self._look_at(found, chunk)
-        return Entry(found.path, Kind.FILE, mode, mtime, size, digest.hexdigest())
+            holes = file.has_holes()
+        entry = Entry(found.path, Kind.FILE, mode, mtime, size, digest.hexdigest())
+        if holes:
+            self.sparse.append(entry)
+        return entry
 
     def _look_at(self, found: Found, chunk: bytes) -> None:
         line = chunk.partition(b"\n")[0] if chunk.startswith(b"#!") else chunk
