@@ -117,9 +117,10 @@ async def test_short_secrets_are_warned_of_by_name(
 
     spec = await plan_run(attrs.evolve(plan, app=app), Deploy(), reach=nobody)
 
-    assert spec.warnings == (
+    (told,) = spec.warnings
+    assert told == (
         "app.secrets: PIN, PAD: not blotted out of what is shown and logged: under 8 "
-        "characters",
+        "characters"
     )
 
 
