@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import subprocess
@@ -86,13 +87,23 @@ def client(server: S3Server) -> Any:
     """Return a client of botocore, to be entered, for what the library never does."""
     from aiobotocore.session import get_session
 
-    return get_session().create_client(
+    session = get_session()
+    session.register_component("data_loader", _loader())
+    return session.create_client(
         "s3",
         endpoint_url=server.endpoint,
         region_name="us-east-1",
         aws_access_key_id=server.key,
         aws_secret_access_key=server.secret,
     )
+
+
+@functools.cache
+def _loader() -> Any:
+    """Return what reads the description of S3, which is large, and keeps it."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def apart(work: Coroutine[Any, Any, T], server: S3Server | None = None) -> T:

@@ -88,16 +88,31 @@ class Builder:
         self._publishing.cancel_scope.cancel()
         await self._stack.aclose()
 
-    async def fetch(self, module: Module, source: Source, revision: Revision) -> None:
+    async def fetch(
+        self,
+        module: Module,
+        source: Source,
+        revision: Revision,
+        busy: Callable[[], object],
+    ) -> None:
         """
         Put the tree of *revision* into the build folder, and look at its scripts.
+
+        Args:
+            module: The module.
+
+            source: The source of its tree.
+
+            revision: The revision that *source* resolved to.
+
+            busy: Called where another run has the folder, before that is waited for.
 
         Raises:
             SourceError: The tree could not be fetched.
             BuildError: The build folder is not to be had, or a script in the tree
                 cannot work.
         """
-        tree = await self._empty_tree(module, revision)
+        tree = await self._empty_tree(module, revision, busy)
         await self._fetch(module, source, revision, tree)
         for key, wanted in module.scripts.items():
             # Others are read when the buildpack has run, which may write them.
@@ -266,7 +281,12 @@ class Builder:
 
     # --- Steps -----------------------------------------------------------------
 
-    async def _empty_tree(self, module: Module, revision: Revision) -> Path:
+    async def _empty_tree(
+        self,
+        module: Module,
+        revision: Revision,
+        busy: Callable[[], object] = lambda: None,
+    ) -> Path:
         """
         Lock and empty a module's build folder for this run, for a tree of *revision*.
 
@@ -277,7 +297,7 @@ class Builder:
         folder = self.folder(module.name)
         seconds = self.plan.rollout.deadlines.build
         with anyio.move_on_after(seconds) as scope:
-            await self._stack.enter_async_context(locked(folder / "lock"))
+            await self._stack.enter_async_context(locked(folder / "lock", busy))
         if scope.cancelled_caught:
             raise BuildError(f"{module.name}: another run builds in {folder}")
         tree = folder / "tree"

@@ -105,19 +105,19 @@ class RunContext:
     The part of a run that all its hosts share: its *spec*, and all that changes.
 
     *state* is the sum of the run's events; :attr:`note` adds one. *releases* is empty
-    until *built* is set, *fetched* is set once all sources are here. *work_slots*
-    bounds the hosts that transfer or run a script at once. *protected* are packages
-    that no prune removes, by module name. *variables* are the environment of commands
-    that belong to no module; *waves* is how many waves there are. *generation* is the
-    run's number, *store_id* tells its store from others, and *manifest* is what
-    MANIFEST said, once *numbered* is set; *implausible* are hosts whose own numbers
-    cannot be right; *numbering* is whether the number is asked for by now. *records* is
-    how many activation records each host is asked for. *overtaken* are modules that a
-    run later than the killed one has moved on some host. *refused* is why the run is
-    not carried out as asked; *links_left* are hosts on which a link that was to go is
-    left, or that a swap could not take out of their balancers; *pushed* are hosts that
-    cannot fetch from the store, though others do. *named* returns the hosts that the
-    inventory names now, None where it cannot say.
+    until *built* is set, *fetched* is set once all sources are here, or have to be
+    waited for. *work_slots* bounds the hosts that transfer or run a script at once.
+    *protected* are packages that no prune removes, by module name. *variables* are the
+    environment of commands that belong to no module; *waves* is how many waves there
+    are. *generation* is the run's number, *store_id* tells its store from others, and
+    *manifest* is what MANIFEST said, once *numbered* is set; *implausible* are hosts
+    whose own numbers cannot be right; *numbering* is whether the number is asked for by
+    now. *records* is how many activation records each host is asked for. *overtaken*
+    are modules that a run later than the killed one has moved on some host. *refused*
+    is why the run is not carried out as asked; *links_left* are hosts on which a link
+    that was to go is left, or that a swap could not take out of their balancers;
+    *pushed* are hosts that cannot fetch from the store, though others do. *named*
+    returns the hosts that the inventory names now, None where it cannot say.
     """
 
     spec: RunSpec

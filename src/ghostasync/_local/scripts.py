@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -187,11 +187,14 @@ async def capture(
 
 
 @asynccontextmanager
-async def locked(path: Path) -> AsyncIterator[None]:
+async def locked(
+    path: Path, busy: Callable[[], object] = lambda: None
+) -> AsyncIterator[None]:
     """
     Hold the lock file *path*; wait for it without end, until the caller is cancelled.
 
-    The kernel frees the lock when this process dies. The file stays.
+    *busy* is called where there is somebody to wait for, maybe more than once. The
+    kernel frees the lock when this process dies. The file stays.
 
     Raises:
         OSError: The file cannot be made or locked.
@@ -205,6 +208,7 @@ async def locked(path: Path) -> AsyncIterator[None]:
         # be called off, and would get the lock later with nobody to give it back.
         pause, longest = LOCK_POLL
         while not _lock(fd):
+            busy()
             await anyio.sleep(pause)
             pause = min(2 * pause, longest)
         yield

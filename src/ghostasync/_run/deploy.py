@@ -223,7 +223,9 @@ async def make_releases(fleet: Fleet, builder: Builder) -> tuple[Release, ...]:
             raise each.error
         if each.source is not None:
             fleet.note(Resolved(each.module.name, each.revision))
-            await builder.fetch(each.module, each.source, each.revision)
+            # Another run that builds here may hold hosts, and these say more of it.
+            busy = fleet.run.fetched.set
+            await builder.fetch(each.module, each.source, each.revision, busy)
     fleet.run.fetched.set()
     made = []
     for each in chosen:
