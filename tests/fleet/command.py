@@ -72,6 +72,8 @@ class Command:
             reader.start()
         for reader in readers:
             reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(f"command {self.pid}", timeout or 0)
         self.wait(timeout)
         return said[0], said[1]
 

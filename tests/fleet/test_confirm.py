@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fleet
 @pytest.fixture
 def fleet(sshd_fleet: StartFleet, tmp_path: Path) -> Fleet:
     fleet = deployed(SampleApp.create(tmp_path, sshd_fleet(len(HOSTS)), "site"))
-    rollout = Rollout(confirm=10, deadlines=Deadlines(connect=10))
+    rollout = Rollout(confirm=10, deadlines=Deadlines(connect=10, verify=15))
     fleet.console.configure(fleet.sample.plan(rollout=rollout))
     fleet.script("post_deploy", f'[ "$GHOST_ACTION" = rollback ] || {{ {WAITS}; }}')
     return fleet
