@@ -238,9 +238,12 @@ class File:
         size = self.status.st_size
         if size < SPARSE or self.status.st_blocks * 512 >= size:
             return False
-        hole = os.lseek(self.fd, 0, os.SEEK_HOLE)
-        os.lseek(self.fd, 0, os.SEEK_SET)
-        return hole < size
+        try:
+            return os.lseek(self.fd, 0, os.SEEK_HOLE) < size
+        except OSError:
+            return False  # a file system that cannot tell
+        finally:
+            os.lseek(self.fd, 0, os.SEEK_SET)
 
     def first(self, nbytes: int) -> bytes:
         """Return its first bytes; :meth:`chunks` yields them as well."""
