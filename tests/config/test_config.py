@@ -167,6 +167,17 @@ def test_what_surrounds_a_switch_is_read_as_commands() -> None:
     )
 
 
+def test_an_empty_string_is_no_command() -> None:
+    rollout = """
+        [rollout]
+        drain = ""
+        undrain = ""
+        after_wave = ""
+    """
+
+    assert parse_plan(SMALLEST + rollout, BASE).rollout == Rollout()
+
+
 @pytest.mark.parametrize(
     ("value", "selectors"),
     [

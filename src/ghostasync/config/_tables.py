@@ -8,8 +8,9 @@ and sources have short forms, hosts have ranges, and plug-ins have keys of their
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -38,6 +39,8 @@ from ..model import (
 from ._hosts import read_rows
 from ._rules import allowed
 from ._structure import Findings, Reader, at
+
+_Command = TypeVar("_Command", Hook, Gate)
 
 __all__ = ["SCRIPT_ALLOWED", "SIGNING_ALLOWED", "SOURCE_ALLOWED", "read_plan"]
 
@@ -84,6 +87,8 @@ def read_plan(
             Source: _source,
             Signing: _signing,
             BalancerSettings: _balancer,
+            Hook: partial(_unless_empty, Hook),
+            Gate: partial(_unless_empty, Gate),
         },
         {str: "", Source: DirectorySource("")},
         _hint,
@@ -166,6 +171,13 @@ def _signing(reader: Reader, raw: object, where: str) -> Signing | None:
         reader.findings.add(where, text)
         return None
     return reader.table(Signing, given, where)
+
+
+def _unless_empty(
+    cls: type[_Command], reader: Reader, raw: object, where: str
+) -> _Command:
+    """Read the table of a command; an empty string is none."""
+    return cls() if raw == "" else reader.table(cls, raw, where)
 
 
 def _source(reader: Reader, raw: object, where: str) -> Source | None:
