@@ -155,6 +155,12 @@ def test_no_stream_has_credentials_of_urls_however_it_is_cut(
     assert Redactor(()).text(text) == without_credentials(text)
 
 
+def test_a_url_that_is_cut_in_its_scheme_keeps_no_token() -> None:
+    pieces = in_pieces(Redactor(()), b"from=ht", b"tps://T0KEN:@h/x\n", b"end")
+
+    assert b"".join(pieces) == b"from=https://h/x\nend"
+
+
 def test_only_what_may_be_a_url_is_held_back() -> None:
     pieces = in_pieces(
         Redactor(()), b"got 7 of 9: at https://", b"u:p4ss@h/x", b"\nnext"

@@ -32,6 +32,9 @@ _WRITTEN: Final = ("reason", "text", "tail", "actor", "holder")
 
 _ENDS_URL: Final = tuple(bytes([byte]) for byte in b" \t\r\n\"'<>")
 
+_SCHEME: Final = 33
+"""Bytes that a URL's scheme may have, and the one before it."""
+
 _LONGEST_URL: Final = 8192
 """Bytes of a word from which on it is not waited for."""
 
@@ -105,6 +108,7 @@ class Redacting:
         self._held = b""
         self._masked = 0  # number of held bytes whose mask was handed out already
         self._word = b""  # without secrets; may be a URL
+        self._shown = b""  # the end of what was handed out; may be a URL's scheme
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes that are certain by now and were not handed out before."""
@@ -114,13 +118,23 @@ class Redacting:
         data = self._word + data
         cut = _beginning_of_a_url(data)
         self._word = data[cut:]
-        return _without_credentials(data[:cut])
+        return self._clean(data[:cut])
 
     def flush(self) -> bytes:
         """Return the bytes that were held back: the stream has ended."""
         data = self._word + self._advance(self._held, len(self._held))
         self._word = b""
-        return _without_credentials(data)
+        return self._clean(data)
+
+    def _clean(self, data: bytes) -> bytes:
+        """Return *data* without credentials of URLs, which may have begun before it."""
+        clean = _without_credentials(self._shown + data)
+        if clean.startswith(self._shown):
+            clean = clean[len(self._shown) :]
+        else:
+            clean = _without_credentials(data)
+        self._shown = (self._shown + clean)[-_SCHEME:]
+        return clean
 
     def _advance(self, data: bytes, cut: int) -> bytes:
         out = []
