@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,23 @@ class SqliteRunLog:
         self._do("replace into parts values (?, ?, 0, ?)", run, name, data)
 
     async def load(self, run: str, name: str) -> bytes:
-        if parts := self._do(ALL, run, name):
-            return b"".join(data for (data,) in parts)
-        raise NotInStore(f"there is no {name} of run {run}")
+        if not (parts := self._do(ALL, run, name)):
+            raise NotInStore(f"there is no {name} of run {run}")
+        return b"".join(data for (data,) in parts)
 
     async def ids(self) -> list[str]:
         return [run for (run,) in self._do("select distinct run from parts order by 1")]
 
     async def reserve(self, run: str, lowest: int) -> int:
-        number = max(1, lowest)
-        while not self._do(NUMBER, number, run):
-            number += 1
-        return number
+        free = count(max(1, lowest))
+        return next(number for number in free if self._do(NUMBER, number, run))
 
     async def generations(self) -> dict[str, int]:
-        return dict(self._do("select run, number from numbers order by number"))
+        return dict(self._do("select run, number from numbers where run > ''"))
+
+    async def remove(self, run: str) -> None:
+        self._do("delete from parts where run = ?", run)
+        self._do("update numbers set run = null where run = ?", run)
 
     def _do(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         try:

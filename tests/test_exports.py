@@ -51,11 +51,11 @@ PROMISED = {
         BuildFailed BuildOutput BuildStarted Cause Checked ColorMoved Committed
         Connected Differs Disconnected Drained Event Failed Finished
         FleetRollbackStarted Gone Halted HostEvent HostWarned Joined Judged
-        KilledRunFound LockAwaited
-        ManifestMoved Numbered Output Packaged Prepared Progressed Reconnected Record
-        Resolved Resumed RollbackRequested RolledBack RunEvent ScalingResumed
-        ScalingSuspended Soaked Started Stopped Switched Unchanged Undrained Uploaded
-        Verified Warned WaveFinished WaveStarted is_passing
+        KilledRunFound LockAwaited ManifestMoved Numbered Output Packaged Prepared
+        Progressed Reconnected Record Resolved Resumed RollbackRequested RolledBack
+        RunEvent RunsRemoved ScalingResumed ScalingSuspended Soaked Started Stopped
+        Switched Unchanged Undrained Uploaded Verified Warned WaveFinished WaveStarted
+        is_passing
     """,
     "ghostasync.fold": "HostState RunState folded",
     "ghostasync.goal": """
@@ -63,6 +63,7 @@ PROMISED = {
     """,
     "ghostasync.history": "",
     "ghostasync.history.chain": "Seen broken last_before",
+    "ghostasync.history.outdated": "outdated seconds_of",
     "ghostasync.history.past_run": "PastRun",
     "ghostasync.history.replay": "read_run",
     "ghostasync.history.reports": "REPORT failed_hosts last_states still_stranded",

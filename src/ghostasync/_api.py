@@ -1074,7 +1074,7 @@ async def verify_history(
         StoreError: The store cannot be read.
     """
     kept, _ = open_store(plan, os.environ, store)
-    return await broken(kept.runs)
+    return await broken(kept.runs, plan.store.keep_runs)
 
 
 @_closing_store

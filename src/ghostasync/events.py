@@ -64,6 +64,7 @@ __all__ = [
     "RollbackRequested",
     "RolledBack",
     "RunEvent",
+    "RunsRemoved",
     "ScalingResumed",
     "ScalingSuspended",
     "Soaked",
@@ -620,6 +621,13 @@ class AfterAllFailed(RunEvent):
 
     reason: str
     tail: str = ""
+
+
+@attrs.frozen
+class RunsRemoved(RunEvent):
+    """Records of *runs* go from the store: they are older than it is to keep them."""
+
+    runs: tuple[str, ...]
 
 
 @attrs.frozen

@@ -366,6 +366,14 @@ class StoreSettings:
     Besides them stay all that MANIFEST, live links and unfinished runs name.
     """
 
+    keep_runs: str = "2y"
+    """
+    Age at which the records of runs go: days, weeks or years; empty: they stay.
+
+    Such as "90d", "12w" or "2y". Records are journals, reports and logs. Those of the
+    newest 20 runs stay in any case, and what MANIFEST names or has not ended.
+    """
+
     sign: Signing = Signing()
     """The key that packages, environments and MANIFEST are signed with."""
 

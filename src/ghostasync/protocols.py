@@ -508,6 +508,13 @@ class RunLog(Protocol):
     async def generations(self) -> Mapping[str, int]:
         """Return the generation of each run that has reserved one; its last."""
 
+    async def remove(self, run: str) -> None:
+        """
+        Remove the files of a run, which no id and no generation names any more.
+
+        Its generation stays reserved. A run that is not there is none.
+        """
+
 
 class Store(Protocol):
     """Packages, MANIFEST and runs of one app, env, role and color."""

@@ -617,6 +617,28 @@ async def test_a_generation_is_the_lowest_free_one_from_the_number_asked_for(
     assert await store.runs.ids() == []
 
 
+async def test_a_run_that_was_removed_is_unknown_and_its_number_is_taken(
+    store: Store,
+) -> None:
+    for run in (RUN, RUN[:-1]):
+        await store.runs.append(run, "journal.jsonl", 0, b"one\n")
+        await store.runs.append(run, "journal.jsonl", 4, b"two\n")
+        await store.runs.save(run, "hosts/h1.log", b"said\n")
+    assert await store.runs.reserve(RUN, 1) == 1
+    assert await store.runs.reserve(RUN[:-1], 2) == 2
+
+    await store.runs.remove(RUN)
+    await store.runs.remove(RUN)
+
+    assert await store.runs.ids() == [RUN[:-1]]
+    assert await store.runs.generations() == {RUN[:-1]: 2}
+    for name in ("journal.jsonl", "hosts/h1.log"):
+        with pytest.raises(NotInStore):
+            await store.runs.load(RUN, name)
+    assert await store.runs.load(RUN[:-1], "journal.jsonl") == b"one\ntwo\n"
+    assert await store.runs.reserve("another", 1) == 3
+
+
 # --- MANIFEST that another run has moved ---------------------------------------------
 
 

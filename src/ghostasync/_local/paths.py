@@ -37,6 +37,7 @@ __all__ = [
     "package_id",
     "parse_package_id",
     "run_id",
+    "run_time",
     "ssh_files",
     "state_home",
     "store_url",
@@ -292,6 +293,14 @@ def is_package_id(text: str) -> bool:
 def is_run_id(text: str) -> bool:
     """Tell whether *text* looks like what :func:`run_id` makes."""
     return _RUN_ID.fullmatch(text) is not None
+
+
+def run_time(run: str) -> float:
+    """Return when a run began by its id, in POSIX seconds; 0 where it has no time."""
+    try:
+        return datetime.strptime(run[:16], _RUN_TIME).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def run_id(now: datetime, token: str, known: Iterable[str] = ()) -> str:

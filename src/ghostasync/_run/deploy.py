@@ -16,7 +16,8 @@ from .._build.builder import Builder
 from .._build.release import Release
 from .._engine.fleet import Fleet, GoesNoFurther
 from ..errors import GhostasyncError, StoreError
-from ..events import Committed, Resolved, Warned
+from ..events import Committed, Resolved, RunsRemoved, Warned
+from ..history.outdated import outdated
 from .after_all import AfterAll
 from .after_wave import run_after_wave
 from .joined import Joined
@@ -26,6 +27,9 @@ from .suspension import Suspension
 from .why import tell_why
 
 __all__ = ["deploy", "make_releases", "revert"]
+
+REMOVE_SECONDS: Final = 60
+"""Seconds in which a run removes records of old ones; the next one goes on."""
 
 COMMIT_SECONDS: Final = 120
 """Seconds that the store has to move MANIFEST; without it the fleet goes back. A writer
@@ -88,6 +92,7 @@ async def deploy(
         await after_all.run()
         await fleet.prune()
         await _prune_store(fleet)
+        await _remove_runs(fleet)
 
 
 async def revert(fleet: Fleet, record: Recording, manifest: ManifestMove) -> None:
@@ -247,3 +252,18 @@ async def _prune_store(fleet: Fleet) -> None:
             await spec.store.packages.prune(name, keep, frozenset({release.id}))
         except StoreError as exc:
             fleet.note(Warned(f"old packages of {name} were not removed: {exc}"))
+
+
+async def _remove_runs(fleet: Fleet) -> None:
+    """Remove the records of runs that are older than the store keeps them."""
+    store, keep = fleet.run.spec.store, fleet.run.spec.plan.store.keep_runs
+    try:
+        with anyio.move_on_after(REMOVE_SECONDS):
+            named = {line.generation for line in await store.manifest.read()}
+            if gone := await outdated(store.runs, keep, named):
+                # On record first: the chain of runs must not miss them without a word.
+                fleet.note(RunsRemoved(tuple(gone)))
+                for run in gone:
+                    await store.runs.remove(run)
+    except StoreError as exc:
+        fleet.note(Warned(f"records of old runs were not removed: {exc}"))

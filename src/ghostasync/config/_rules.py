@@ -247,6 +247,10 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
             'a path or "s3://bucket/prefix"', rf"{_BUCKET}|{_FULL}(?!.*://){_LINE}"
         ),
         "keep": _whole(1),
+        "keep_runs": _text(
+            'days, weeks or years, such as "90d", "12w" or "2y", or ""',
+            r"(?:[1-9][0-9]{0,3}[dwy])?",
+        ),
         "endpoint_url": _HTTP,
         "region": _PLAIN,
         "signers": _PLAIN,

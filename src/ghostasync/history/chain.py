@@ -8,17 +8,23 @@ it saw. A run that goes on meanwhile, on other hosts, was seen as far as it was.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
 
 from .. import events as e
+from .._local.paths import run_time
 from ..errors import NotInStore, StoreError
 from ..journal import records
 from ..protocols import RunLog
+from .outdated import seconds_of
 from .runs import JOURNAL
 
 __all__ = ["Seen", "broken", "last_before"]
+
+_GONE: Final = "is gone"
 
 
 @attrs.frozen
@@ -49,36 +55,54 @@ async def last_before(runs: RunLog, run: str, numbers: Mapping[str, int]) -> See
     return Seen(last, len(data), hashlib.sha256(data).hexdigest())
 
 
-async def broken(runs: RunLog) -> tuple[int, list[str]]:
+async def broken(runs: RunLog, keep: str = "") -> tuple[int, list[str]]:
     """
     Return how many runs have a number, and what is wrong with their records.
+
+    Nothing is wrong with the records of a run that another one has removed, by its own;
+    nor with what is missing before one that has stayed longer than *keep*.
 
     Raises:
         StoreError: The store cannot be read.
     """
     numbers = await runs.generations()
-    wrong: list[str] = []
+    removed: set[str] = set()
+    found: list[tuple[str, str]] = []
     for run in sorted(numbers, key=lambda run: numbers[run]):
-        seen = await _told(runs, run, wrong)
-        if seen is not None and (why := await _differs(runs, seen)):
-            wrong.append(f"the journal of {seen.run} {why} since {run} began")
-    return len(numbers), wrong
+        wrong, seen = await _told(runs, run, removed)
+        if wrong:
+            found.append((run, wrong))
+        why = await _differs(runs, seen) if seen is not None else ""
+        if seen is not None and why and not (why == _GONE and _is_old(run, keep)):
+            text = f"the journal of {seen.run} {why} since {run} began"
+            found.append((seen.run, text))
+    return len(numbers), [text for run, text in found if run not in removed]
 
 
-async def _told(runs: RunLog, run: str, wrong: list[str]) -> Seen | None:
-    """Return what a run saw of the one before; None where its journal does not say."""
+def _is_old(run: str, keep: str) -> bool:
+    return bool(keep) and run_time(run) < time.time() - seconds_of(keep)
+
+
+async def _told(runs: RunLog, run: str, removed: set[str]) -> tuple[str, Seen | None]:
+    """
+    Return what is wrong with a run's journal, and what it saw of the one before.
+
+    It says nothing of the latter: None. Runs that it removed are added to *removed*.
+    """
     try:
         data = await runs.load(run, JOURNAL)
         told = [r.event for r in records(data.splitlines(keepends=True), run)]
     except NotInStore:
-        wrong.append(f"the journal of {run} is not here")
+        return f"the journal of {run} is not here", None
     except StoreError as exc:
-        wrong.append(str(exc))
-    else:
-        numbered = [event for event in told if isinstance(event, e.Numbered)]
-        if numbered:
-            return Seen(numbered[-1].after, numbered[-1].nbytes, numbered[-1].digest)
-    return None
+        return str(exc), None
+    for event in told:
+        if isinstance(event, e.RunsRemoved):
+            removed.update(event.runs)
+    numbered = [event for event in told if isinstance(event, e.Numbered)]
+    if not numbered:
+        return "", None
+    return "", Seen(numbered[-1].after, numbered[-1].nbytes, numbered[-1].digest)
 
 
 async def _differs(runs: RunLog, seen: Seen) -> str:
@@ -88,7 +112,7 @@ async def _differs(runs: RunLog, seen: Seen) -> str:
     try:
         data = await runs.load(seen.run, JOURNAL)
     except NotInStore:
-        return "is gone"
+        return _GONE
     if len(data) < seen.nbytes:
         return "was cut off"
     # Without a byte it had not been handed in yet.

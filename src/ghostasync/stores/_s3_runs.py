@@ -113,10 +113,23 @@ class S3RunLog:
         pairs = (_texts.number_of(each.key.rpartition("/")[2]) for each in found)
         return dict(sorted(pairs, key=lambda pair: pair[1]))
 
+    async def remove(self, run: str) -> None:
+        """Remove the files of a run; the object of its number stays."""
+        files = await self._bucket.listed(f"runs/{_texts.file_name(run)}/")
+        markers = await self._bucket.listed(f"runs/{_MARKERS}/")
+        # The journal first: without it a run is none, and the marker tells who it was.
+        keys = [each.key for each in files]
+        keys += [each.key for each in markers if _run_of(each) == run]
+        await self._bucket.delete(keys)
+
 
 def _run_key(run: str, name: str) -> str:
     segments = map(_texts.file_name, (run, *name.split("/")))
     return f"runs/{'/'.join(segments)}"
+
+
+def _run_of(marker: Entry) -> str:
+    return _texts.number_of(marker.key.rpartition("/")[2])[0]
 
 
 def _at(part: Entry) -> int:

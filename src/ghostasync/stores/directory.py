@@ -451,6 +451,17 @@ class DirectoryRunLog:
         names = await self._folder.call(_files.names, self._markers)
         return dict(sorted(map(_texts.number_of, names), key=lambda pair: pair[1]))
 
+    async def remove(self, run: str) -> None:
+        """Remove the files of a run; the file of its number stays."""
+        await self._folder.call(self._remove, run)
+
+    def _remove(self, run: str) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.folder(run))
+        for name in _files.names(self._markers):
+            if _texts.number_of(name)[0] == run:
+                (self._markers / name).unlink(missing_ok=True)
+
     @property
     def _markers(self) -> Path:
         return self._folder.root / "runs" / _MARKERS
@@ -458,11 +469,13 @@ class DirectoryRunLog:
     def _reserve(self, run: str, lowest: int) -> int:
         _files.make_folder(self._markers)
         taken = {_texts.number_of(name)[1] for name in _files.names(self._markers)}
+        # Those of runs that were removed, too.
+        numbers = self._folder.root / "generations"
+        taken |= {int(name) for name in _files.names(numbers) if name.isdecimal()}
         generation = next(n for n in count(max(1, lowest)) if n not in taken)
         marker = self._markers / _texts.marker_of(run, generation)
         marker.touch(0o600, exist_ok=False)
         # Where a host that boots reads whose number it is.
-        numbers = self._folder.root / "generations"
         _files.make_folder(numbers)
         _files.write(numbers / f"{generation:015d}", f"{run}\n".encode())
         _files.flush(self._markers)

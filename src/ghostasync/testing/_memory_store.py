@@ -276,7 +276,13 @@ class MemoryRunLog:
     async def generations(self) -> Mapping[str, int]:
         """Return the generation of each run that has reserved one; its last."""
         await anyio.lowlevel.checkpoint()
-        return {run: number for number, run in sorted(self._reserved.items())}
+        return {run: number for number, run in sorted(self._reserved.items()) if run}
+
+    async def remove(self, run: str) -> None:
+        """Remove the files of a run; its number stays."""
+        await anyio.lowlevel.checkpoint()
+        self._files.pop(run, None)
+        self._reserved |= {n: "" for n, of in self._reserved.items() if of == run}
 
 
 async def _read(path: Path) -> bytes:
