@@ -11,6 +11,7 @@ import pytest
 from ghostasync import deploy, verify_history
 from ghostasync import events as e
 from ghostasync.history import outdated
+from ghostasync.journal import line
 from tests.killing import Scene
 
 
@@ -76,3 +77,18 @@ async def test_for_ever_is_for_ever(scene: Scene) -> None:
 
     assert await removed(scene) == []
     assert len(kept(scene)) == 5
+
+
+async def test_a_word_about_a_young_run_hides_nothing(scene: Scene) -> None:
+    *_, third, fourth = kept(scene)
+    shutil.rmtree(third)
+    journal = fourth / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    event = e.RunsRemoved((third.name,))
+    lines.append(line(e.Record(len(lines) + 1, 0.0, fourth.name, event)))
+    journal.write_text("\n".join(lines) + "\n")
+    store = attrs.evolve(scene.plan.store, keep_runs="2y")
+
+    _, wrong = await verify_history(attrs.evolve(scene.plan, store=store))
+
+    assert f"the journal of {third.name} is gone since {fourth.name} began" in wrong

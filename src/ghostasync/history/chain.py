@@ -59,24 +59,26 @@ async def broken(runs: RunLog, keep: str = "") -> tuple[int, list[str]]:
     """
     Return how many runs have a number, and what is wrong with their records.
 
-    Nothing is wrong with the records of a run that another one has removed, by its own;
-    nor with what is missing before one that has stayed longer than *keep*.
+    Only what is older than *keep*, a ``store.keep_runs``, may be missing: where another
+    run says that it removed it, or before one that is older than *keep* itself.
 
     Raises:
         StoreError: The store cannot be read.
     """
     numbers = await runs.generations()
     removed: set[str] = set()
-    found: list[tuple[str, str]] = []
+    wrong: list[tuple[str, str]] = []
     for run in sorted(numbers, key=lambda run: numbers[run]):
-        wrong, seen = await _told(runs, run, removed)
-        if wrong:
-            found.append((run, wrong))
+        said, seen = await _told(runs, run, removed)
+        if said:
+            wrong.append((run, said))
         why = await _differs(runs, seen) if seen is not None else ""
-        if seen is not None and why and not (why == _GONE and _is_old(run, keep)):
+        old = seen is not None and _is_old(seen.run, keep) and _is_old(run, keep)
+        if seen is not None and why and not (why == _GONE and old):
             text = f"the journal of {seen.run} {why} since {run} began"
-            found.append((seen.run, text))
-    return len(numbers), [text for run, text in found if run not in removed]
+            wrong.append((seen.run, text))
+    gone = {run for run in removed if _is_old(run, keep)} - {*await runs.ids()}
+    return len(numbers), [text for run, text in wrong if run not in gone]
 
 
 def _is_old(run: str, keep: str) -> bool:
