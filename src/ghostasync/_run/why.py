@@ -81,9 +81,6 @@ async def _compared(store: Store, told: Differs, release: Release) -> Differs:
             for name in sorted({*live.settings, *package.settings})
             if live.settings.get(name) != package.settings.get(name)
         ),
-        variables=(
-            changed(kept.variables, release.variables)
-            if kept
-            else ("(those of what serves are not in the store)",)
-        ),
+        variables=changed(kept.variables, release.variables) if kept else (),
+        reason="" if kept else "the store has no variables of what serves",
     )
