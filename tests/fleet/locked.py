@@ -76,5 +76,5 @@ def until(ready: Callable[[], bool], seconds: float = 40) -> None:
 
 
 def end_of(process: Command) -> Outcome:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     return Outcome(process.returncode, out, err)
