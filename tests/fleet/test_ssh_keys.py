@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import getpass
 import os
+import re
 import socket
 import subprocess
 import time
@@ -281,13 +282,29 @@ async def test_a_bad_key_beside_a_good_one_harms_nobody(
     fleet, bad = sshd_fleet(1), tmp_path / "bad"
     bad.write_text("no key at all\n")
     bad.chmod(0o600)
-    keys = [bad, tmp_path, Path(fleet.ssh.identity)]
+    usual = [Path(f"~/.ssh/id_{kind}") for kind in ("rsa", "ecdsa", "ed25519")]
+    keys = [*usual, bad, tmp_path, Path(fleet.ssh.identity)]
 
     config = named(tmp_path, *(keys if first else keys[::-1]))
 
     assert await lets_in(fleet, connect, config)
     settings = Ssh(known_hosts="/dev/null", config=str(named(tmp_path, bad)))
     with pytest.raises(Unreachable, match=f"ssh configuration: {bad}: "):
+        await connect(fleet, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("/no/key", "; /no/key: no such file"), ("none", ": there is no key to offer: ")],
+)
+async def test_a_login_without_any_key_is_told(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path, name: str, told: str
+) -> None:
+    fleet = sshd_fleet(1)
+    config = named(tmp_path, name, more="  IdentityAgent none\n")
+
+    settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    with pytest.raises(Unreachable, match=re.escape(f"(publickey){told}")):
         await connect(fleet, settings)
 
 
@@ -323,9 +340,9 @@ async def test_a_certificate_that_expired_meanwhile_is_read_again(
     path.touch(mode=0o600)
     path.write_bytes(key.export_private_key())
 
-    def certify(until: str) -> None:
+    def certify(until: str, user: str = "root") -> None:
         made = authority.generate_user_certificate(
-            key, "me", principals=["root"], valid_before=until
+            key, "me", principals=[user], valid_before=until
         )
         made.write_certificate(f"{path}-cert.pub")
 
@@ -333,9 +350,12 @@ async def test_a_certificate_that_expired_meanwhile_is_read_again(
     fleet = sshd_fleet(1, options={"TrustedUserCAKeys": trusted})
     config = named(tmp_path, path)
     settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
+    certify("+1h", "ann")
+    with pytest.raises(Unreachable, match=r"the certificate of SHA256:\S+ is for ann$"):
+        await connect(fleet, settings)
     transport = SshTransport(settings)
     certify("-1m")
-    with pytest.raises(Unreachable, match="login refused"):
+    with pytest.raises(Unreachable, match=r"certificate of SHA256:\S+ has expired$"):
         await connect.session(transport, fleet.hosts[0]).open()
 
     certify("+1h")

@@ -78,6 +78,15 @@ CERTIFIED: Final = {
     "nothing": "",
 }
 
+EXPIRED: Final = {
+    "its authority": "@cert-authority * AUTHORITY",
+    "its authority, its key": "@cert-authority * AUTHORITY\n[localhost]:PORT KEY",
+    "its authority, another key": "@cert-authority * AUTHORITY\nlocalhost OTHER",
+    "its key": "[localhost]:PORT KEY",
+    "its key, revoked": "@cert-authority * AUTHORITY\nlocalhost KEY\n@revoked * KEY",
+}
+"""And so for a certificate that is for another name."""
+
 
 def hashed(name: str, path: Path) -> str:
     """Return *name* as ssh hashes it."""
@@ -113,7 +122,7 @@ async def believed_here(
     try:
         await session.open()
     except Unreachable as exc:
-        if "host key" not in str(exc):
+        if " key " not in str(exc):
             raise
         return False
     await session.close()
@@ -121,25 +130,24 @@ async def believed_here(
 
 
 @pytest.mark.parametrize("mode", ["strict", "accept-new"])
-@pytest.mark.parametrize("certified", [False, True])
+@pytest.mark.parametrize("until", ["", "+1h", "-1h"])
 async def test_what_ssh_believes_is_believed(
     sshd_fleet: StartFleet,
     connect: Connect,
     tmp_path: Path,
     mode: HostKeys,
-    certified: bool,
+    until: str,
 ) -> None:
+    cases = {"": CASES, "+1h": CERTIFIED, "-1h": EXPIRED}[until]
     certificate = tmp_path / "host-cert.pub"
-    options = {"HostCertificate": str(certificate)} if certified else {}
+    options = {"HostCertificate": str(certificate)} if until else {}
     fleet = sshd_fleet(1, options=options)
     words = {name: public(generated(name)) for name in ("OTHER", "RSA")}
     words["KEY"] = " ".join(Path(fleet.ssh.known_hosts).read_text().split()[1:3])
     words |= {"DATA": words["KEY"].split()[1], "PORT": str(fleet.hosts[0].port)}
-    if certified:
-        words["AUTHORITY"] = certify(
-            fleet, tmp_path / "fleet1/h1/host_key", certificate
-        )
-    cases = CERTIFIED if certified else CASES
+    if until:
+        key = tmp_path / "fleet1/h1/host_key"
+        words["AUTHORITY"] = certify(fleet, key, certificate, until)
     told: dict[str, list[bool]] = {name: [] for name in cases}
 
     async def ask(name: str, number: int) -> None:
@@ -172,12 +180,16 @@ def public(key: asyncssh.SSHKey) -> str:
     return " ".join(key.export_public_key().decode().split())
 
 
-def certify(fleet: SshdFleet, key: Path, certificate: Path) -> str:
+def certify(fleet: SshdFleet, key: Path, certificate: Path, until: str) -> str:
     """Give the first host a certificate; return the key of who gave it."""
     authority = generated("ed25519")
     fleet.kill("h1")
     authority.generate_host_certificate(
-        asyncssh.read_private_key(key), "h1", principals=["localhost", "web1"]
+        asyncssh.read_private_key(key),
+        "h1",
+        principals=["localhost", "web1"],
+        valid_after="-1d",
+        valid_before=until,
     ).write_certificate(certificate)
     fleet.start("h1")
     return public(authority)

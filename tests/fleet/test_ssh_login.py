@@ -183,6 +183,11 @@ async def test_one_authority_vouches_for_all_hosts(
     fleet.start("h1")
     known = tmp_path / "authority"
     public = authority.export_public_key().decode()
+    known.write_text(f"@cert-authority * {public}")
+    other = attrs.evolve(fleet.hosts[0], host_key_alias="web1")
+    settings = attrs.evolve(fleet.ssh, known_hosts=str(known))
+    with pytest.raises(Unreachable, match=r"mismatch.*\): renew HostCertificate"):
+        await connect.session(SshTransport(settings), other).open()
     known.write_text(f"@cert-authority 127.0.0.* {public}")
 
     settings = attrs.evolve(fleet.ssh, known_hosts=str(known), host_keys="accept-new")

@@ -172,6 +172,29 @@ async def test_a_bastion_that_refuses_ssh_is_told_at_once(
     assert "Permission denied (publickey)" in str(said)
 
 
+WAITING = {
+    "echo 'Log in: https://sso.example/x' >&2; exec sleep 60": (
+        "; the proxy command says: Log in: https://sso.example/x"
+    ),
+    "echo 220 mail.example ESMTP; exec sleep 60": "; it says: 220 mail.example ESMTP",
+    "echo HTTP/1.1 400 Bad Request": "a web server answers, and no sshd: HTTP/1.1 400",
+    "echo no such tenant >&2": "hung up before its version line (no such tenant)",
+}
+
+
+@pytest.mark.parametrize("script", WAITING)
+async def test_what_comes_in_place_of_a_version_line_is_told(
+    sshd_fleet: StartFleet, connect: Connect, script: str
+) -> None:
+    command = f'sh -c "{script}"'
+    settings = attrs.evolve(sshd_fleet(1).ssh, proxy_command=command)
+
+    transport = SshTransport(settings, login_seconds=0.3, pauses=[0.01])
+    said = await refusal(connect, transport, Host("web1"))
+
+    assert WAITING[script] in str(said)
+
+
 async def test_a_proxy_command_that_fails_without_a_word_is_tried_a_few_times(
     sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
 ) -> None:
@@ -224,3 +247,19 @@ async def test_an_agent_that_waits_for_somebody_is_told(
 
     assert "the agent has not signed with SHA256:" in str(said)
     assert "it waits for a touch, or for somebody to confirm" in str(said)
+
+
+async def test_an_agent_that_somebody_has_told_no_is_told(
+    sshd_fleet: StartFleet,
+    connect: Connect,
+    tmp_path: Path,
+    asking_agent: Callable[[Path], None],
+) -> None:
+    fleet = sshd_fleet(1)
+    (tmp_path / "ask").write_text("#!/bin/sh\nexit 1\n")
+    await anyio.to_thread.run_sync(asking_agent, Path(fleet.ssh.identity))
+
+    transport = SshTransport(attrs.evolve(fleet.ssh, identity=""))
+    said = await refusal(connect, transport, fleet.hosts[0])
+
+    assert "(publickey): the agent would not sign with SHA256:" in str(said)

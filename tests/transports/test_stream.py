@@ -238,8 +238,8 @@ async def test_a_process_that_ends_at_once_is_no_greeting() -> None:
     await stream.gone.wait()
 
 
-async def test_a_command_that_does_not_exist_is_an_os_error() -> None:
-    with pytest.raises(FileNotFoundError):
+async def test_a_command_that_does_not_exist_is_named() -> None:
+    with pytest.raises(OSError, match="/nowhere/relay cannot be started: no such file"):
         await spawn(["/nowhere/relay"])
 
 

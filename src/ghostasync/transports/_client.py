@@ -9,9 +9,11 @@ from typing import Final
 
 import anyio
 import asyncssh
+from asyncssh.public_key import decode_ssh_certificate
 
 from ._endpoint import AgentKey, Endpoint, PrivateKey
 from ._heard import Agent, Heard, Listener, fingerprint
+from ._keys import flaw
 from ._trust import Trust
 
 __all__ = ["Client"]
@@ -45,6 +47,7 @@ class Client(Listener):
         self._agent: asyncssh.SSHAgentClient | None = None
         self._agents: Sequence[asyncssh.SSHKeyPair] | None = None
         self._offers = self._each()
+        self._offered: set[bytes] = set()
 
     def validate_host_public_key(
         self,
@@ -74,20 +77,24 @@ class Client(Listener):
         async for key, pair in self._offers:
             self.key = key
             return pair
+        self.heard.keyless = not self._offered
         self.key = ""
         return None
 
     async def _each(self) -> AsyncIterator[_Offer]:
         """Yield what is offered, each key once: every one is a try for sshd."""
-        offered: set[bytes] = set()
         async for name, pair in self._all():
-            if pair.public_data in offered:
+            if pair.public_data in self._offered:
                 continue
-            offered.add(pair.public_data)
+            self._offered.add(pair.public_data)
             if pair.algorithm.startswith(b"sk-") and not self._may_touch():
                 self.withheld = True
-            else:
-                yield name, pair
+                continue
+            if pair.has_cert:
+                certificate = decode_ssh_certificate(pair.public_data)
+                if why := flaw(certificate, self._endpoint.user):
+                    self.heard.flaw = f"the certificate of {name} {why}"
+            yield name, pair
 
     async def _all(self) -> AsyncIterator[_Offer]:
         keys = self._endpoint.keys

@@ -23,7 +23,9 @@ class Heard:
     *banner* is the server's last word in one line; *takes_keys* tells whether the
     server asked for a key, *others* by what else it would have us log in; *accepted*
     whether it took a key and wants more; *signing* is the fingerprint of the key that
-    the agent is to sign with, until it has.
+    the agent is to sign with, until it has, *unsigned* that of one with which it would
+    not. *keyless* tells that there was no key to offer, *flaw* what is wrong with a
+    certificate that was.
     """
 
     banner: str = ""
@@ -31,6 +33,9 @@ class Heard:
     accepted: bool = False
     others: list[str] = attrs.field(factory=list)
     signing: str = ""
+    unsigned: str = ""
+    keyless: bool = False
+    flaw: str = ""
 
 
 class Listener(asyncssh.SSHClient):
@@ -70,7 +75,11 @@ class Agent(asyncssh.SSHAgentClient):
 
     async def sign(self, key_blob: bytes, data: bytes, flags: int = 0) -> bytes:
         self._heard.signing = fingerprint(key_blob)
-        signature = await super().sign(key_blob, data, flags)
+        try:
+            signature = await super().sign(key_blob, data, flags)
+        except ValueError:
+            self._heard.unsigned, self._heard.signing = self._heard.signing, ""
+            raise
         self._heard.signing = ""
         return signature
 

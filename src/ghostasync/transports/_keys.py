@@ -22,7 +22,7 @@ from .._local.owners import readable
 from ._endpoint import AgentKey, Keys, PrivateKey
 from ._files import expanded, unusable
 
-__all__ = ["KeyNames", "KeyRing"]
+__all__ = ["KeyNames", "KeyRing", "flaw"]
 
 DEFAULT_KEYS: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
 
@@ -94,11 +94,12 @@ class KeyRing:
             paths = tuple(f"~/.ssh/{name}" for name in DEFAULT_KEYS)
         found: list[_Found] = []
         bad: list[str] = []
+        missing: list[str] = []
         for path in paths:
             try:
                 found.append(self.read(path))
-            except FileNotFoundError:
-                continue
+            except FileNotFoundError as exc:
+                missing.append(unusable(exc, path))
             except (OSError, ValueError) as exc:
                 bad.append(unusable(exc, path))
         offers = [offer for each in found for offer in each.offers]
@@ -110,7 +111,7 @@ class KeyRing:
         # Nobody asked for a default key by name: where it is locked or no key, the
         # others may still open the door.
         if names.files is None:
-            bad, locked = [], ()
+            bad, missing, locked = [], [], ()
         elif not offers and not (names.agent and not names.exclusive):
             self._explain(names, found, [*locked], bad)
         asked = bool(names.agent) and not names.exclusive
@@ -122,7 +123,7 @@ class KeyRing:
             # As with ssh, what is named is offered before what the agent has besides.
             others=("last" if named else "first") if asked else "",
             locked=locked,
-            loose=(*loose, *bad),
+            loose=(*loose, *bad, *(() if offers else missing)),
         )
 
     def read(self, path: str) -> _Found:
@@ -228,13 +229,21 @@ def _expired(offer: PrivateKey | AgentKey) -> bool:
     certificate = offer.certificate if isinstance(offer, AgentKey) else None
     if isinstance(offer, tuple):
         certificate = offer[1]
+    return bool(certificate and flaw(certificate))
+
+
+def flaw(certificate: asyncssh.SSHCertificate, user: str | None = None) -> str:
+    """Return why a server may not take *certificate*, for *user* if given; else ""."""
     if not isinstance(certificate, SSHOpenSSHCertificate):
-        return False
+        return ""
     try:
-        certificate.validate(CERT_TYPE_USER, None)
-    except ValueError:
-        return True
-    return False
+        certificate.validate(CERT_TYPE_USER, user)
+    except ValueError as exc:
+        # A server may know other names for its users, so this may be none.
+        if "principal" in str(exc):
+            return f"is for {', '.join(certificate.principals)}"
+        return "is not valid yet" if "not yet" in str(exc) else "has expired"
+    return ""
 
 
 def _advice(path: str, agent: str) -> str:

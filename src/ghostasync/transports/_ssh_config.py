@@ -42,6 +42,11 @@ SECONDS: Final = 10.0
 SYSTEM: Final = Path("/etc/ssh/ssh_config")
 
 _DEFAULT_KEYS: Final = {"~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519"}
+_MORE_DEFAULTS: Final = {
+    *("~/.ssh/id_ecdsa_sk", "~/.ssh/id_ed25519_sk", "~/.ssh/id_xmss", "~/.ssh/id_dsa"),
+}
+"""What some versions of ssh have besides."""
+
 _FAMILIES: Final = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _NO_USER: Final = "No user exists for uid"
 _SHOWN: Final = 3
@@ -107,8 +112,9 @@ class Answer:
             # asyncssh, journals and terminals take no other bytes.
             if not one(name).isprintable():
                 raise ValueError(f"{name} {one(name)!a} is no printable UTF-8")
-        named = options.get("identityfile", [])
-        default = not named or {*named} >= _DEFAULT_KEYS
+        named = {*options.get("identityfile", [])}
+        # Where keys of one's own stand beside those of ssh, all of them are named.
+        default = not named or _DEFAULT_KEYS <= named <= _DEFAULT_KEYS | _MORE_DEFAULTS
         return cls(
             hostname=options["hostname"][0],
             port=_port(options["port"][0]),

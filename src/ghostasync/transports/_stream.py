@@ -76,7 +76,7 @@ class Stream(asyncio.Protocol, asyncio.Transport):
     has ended the stream, *gone* is set once nothing of the carrier is left. Bytes that
     arrive before :meth:`attach` are kept. *info* answers for the carrier's
     ``get_extra_info``. Of a process, *exited* is its status once it has ended, and
-    *said* the end of what it wrote to stderr.
+    *said* the end of what it has written to stderr so far.
     """
 
     def __init__(self, info: Callable[[str], object] | None = None) -> None:
@@ -254,6 +254,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         else:
             self._said += data
             del self._said[:-_SAID_LIMIT]
+            self.stream.said = self._said.decode(errors="replace")
 
     def pause_writing(self) -> None:
         self.stream.pause_writing()
@@ -272,7 +273,6 @@ class _Pipes(asyncio.SubprocessProtocol):
         if self._process is not None:
             self.stream.exited = self._process.get_returncode() or 0
             self._process.close()
-        self.stream.said = self._said.decode(errors="replace")
         self.stream.connection_lost(exc)
 
 
@@ -346,9 +346,10 @@ async def spawn(command: Sequence[str]) -> Stream:
     loop = asyncio.get_running_loop()
     # In a session of its own the command has no terminal to ask on, and a Ctrl-C does
     # not reach it: the way back needs the connection that it carries.
-    _, pipes = await loop.subprocess_exec(
-        _Pipes,
-        *command,
-        start_new_session=True,
-    )
+    try:
+        _, pipes = await loop.subprocess_exec(_Pipes, *command, start_new_session=True)
+    except OSError as exc:
+        why = exc.strerror or str(exc)
+        text = f"the proxy command {command[0]} cannot be started: {why.lower()}"
+        raise ConnectionError(text) from exc
     return pipes.stream

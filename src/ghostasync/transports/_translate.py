@@ -30,6 +30,7 @@ __all__ = [
     "not_greeted",
     "not_opened",
     "one_line",
+    "still_silent",
     "unreachable",
 ]
 
@@ -87,17 +88,33 @@ class ProxyEnded(TryLater):
 
 def not_greeted(host: str, stream: Stream) -> Exception:
     """Return the error of a *stream* that ended before the server's version line."""
+    if stream.early.startswith("HTTP/"):
+        return ConnectionError(f"a web server answers, and no sshd: {stream.early}")
+    said = _said(stream)
     if stream.exited <= 0:
-        return HungUp(host, stream.early)
+        return HungUp(host, stream.early or "; ".join(said[-2:]))
     text = f"the proxy command exited {stream.exited}"
-    lines = [" ".join(line.split()) for line in stream.said.splitlines()]
-    said = [line for line in lines if line and not line.startswith(_CHATTER)]
     reasons = [line for line in said if not _THROTTLED.search(line)]
     # ssh may have been dropped as one of many that came together; for all else that it
     # says, another try would end the same way.
     if reasons:
         return ConnectionError(f"{text}: {'; '.join(reasons[-2:])}")
     return HungUp(host, f"{text}: {said[-1]}") if said else ProxyEnded(host, text)
+
+
+def still_silent(stream: Stream) -> TimeoutError:
+    """Return the error of a *stream* on which no version line has come for too long."""
+    if stream.early:
+        return TimeoutError(f"; it says: {stream.early}")
+    # It may wait for somebody to log in with a browser.
+    said = "; ".join(_said(stream)[-2:])
+    return TimeoutError(f"; the proxy command says: {said}" if said else "")
+
+
+def _said(stream: Stream) -> list[str]:
+    """Return what a proxy command has written to stderr, without chatter."""
+    lines = [" ".join(line.split()) for line in stream.said.splitlines()]
+    return [line for line in lines if line and not line.startswith(_CHATTER)]
 
 
 def unreachable(
@@ -125,13 +142,14 @@ def _unreachable(
     where = endpoint.address_and_port
     match exc:
         case asyncssh.PermissionDenied():
-            text = _wants_more(endpoint, heard) or _refused(endpoint)
+            text = _wants_more(endpoint, heard) or _refused(endpoint, heard)
             return Unreachable(host.name, text, denied=True)
         # sshd counts every key of an agent as a try and hangs up after MaxAuthTries, 6
         # by default; asyncssh reports that as an error of the protocol.
         case asyncssh.ProtocolError() if "authentication failures" in exc.reason:
             text = (
-                f"{_refused(endpoint)}; {one_line(exc)}: name one key as ssh.identity"
+                f"{_refused(endpoint, heard)}; {one_line(exc)}: name one key as "
+                "ssh.identity"
             )
             return Unreachable(host.name, text, denied=True)
         case asyncssh.HostKeyNotVerifiable():
@@ -142,7 +160,8 @@ def _unreachable(
             text = f"{where} closed the connection during login"
             return Unreachable(host.name, text, retriable=True)
         case TimeoutError():
-            return Unreachable(host.name, _too_late(where, heard), retriable=True)
+            text = _too_late(where, heard) + ("" if exc.errno else str(exc))
+            return Unreachable(host.name, text, retriable=True)
         # gaierror is an OSError too, so its case comes before that of the network.
         case socket.gaierror():
             text = f"no such host: {endpoint.address} ({exc.strerror})"
@@ -242,26 +261,34 @@ def _some(names: str) -> str:
     return ", ".join(every[:_SHOWN]) + (" …" if every[_SHOWN:] else "")
 
 
-def _refused(endpoint: Endpoint) -> str:
+def _refused(endpoint: Endpoint, heard: Heard) -> str:
+    refused = f"login refused for user {endpoint.user} (publickey)"
     keys = endpoint.keys
+    if heard.unsigned:
+        return (
+            f"{refused}: the agent would not sign with {heard.unsigned}: somebody has "
+            "said no, or it is bound to hosts (ssh-add -h), which takes ssh itself"
+        )
     # Where the only key is locked, the agent was asked and did not have it: a look into
     # authorized_keys would lead astray.
     if keys.locked and not keys.any_read:
         key = keys.locked[0]
-        return (
-            f"login refused for user {endpoint.user} (publickey): {key} has a "
-            f"passphrase, so the agent has to have it: ssh-add {key}"
-        )
+        cure = f"so the agent has to have it: ssh-add {key}"
+        return f"{refused}: {key} has a passphrase, {cure}"
+    if heard.flaw:
+        return f"{refused}: {heard.flaw}"
     if keys.loose:
-        return f"login refused for user {endpoint.user} (publickey); {keys.loose[0]}"
+        return f"{refused}; {keys.loose[0]}"
+    if heard.keyless:
+        cure = "name a file as ssh.identity, or ssh-add one to the agent"
+        return f"{refused}: there is no key to offer: {cure}"
     offered = "the key" if keys.any_read else "a key"
     if keys.agent:
         offered = "a key of the agent"
     key = f"-i {shlex.quote(endpoint.identity)} " if endpoint.identity else ""
     return (
-        f"login refused for user {endpoint.user} (publickey): is {offered} in "
-        f"authorized_keys there? ssh -v {key}-p {endpoint.port} "
-        f"{endpoint.user}@{endpoint.address}"
+        f"{refused}: is {offered} in authorized_keys there? "
+        f"ssh -v {key}-p {endpoint.port} {endpoint.user}@{endpoint.address}"
     )
 
 
@@ -281,6 +308,12 @@ def _wrong_key(endpoint: Endpoint, trust: Trust, reason: str) -> str:
             f"the host key of {endpoint.known_as} does not match known_hosts "
             f"({reason}): if the host was replaced, "
             f"ssh-keygen -R '{endpoint.known_as}' -f {file}"
+        )
+    if flaw := trust.flaw(endpoint):
+        return (
+            f"the host key of {endpoint.known_as} is unknown, and its certificate does "
+            f"not count ({flaw}): renew HostCertificate of its sshd_config, with "
+            "ssh-keygen -h -s"
         )
     if endpoint.host_keys:
         return (

@@ -40,12 +40,15 @@ if TYPE_CHECKING:
 
 _Keys = list[asyncssh.SSHKey]
 
-__all__ = ["REVOKED", "Trust"]
+__all__ = ["FLAWED", "REVOKED", "Trust"]
 
 GLOBAL_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts"
 
 REVOKED: Final = "key is revoked"
 """What the reason of an error about a revoked key holds; asyncssh's words."""
+
+FLAWED: Final = "Certificate "
+"""How the reason begins of an error about a certificate of a known authority."""
 
 SIGNATURES: Final = {
     "ssh-ed25519": ("ssh-ed25519",),
@@ -78,7 +81,7 @@ class Trust:
         self.accepts_new = settings.host_keys == "accept-new"
         self._accepted: dict[str, asyncssh.SSHKey] = {}
         self._unsaved: set[str] = set()
-        self._plain: set[str] = set()
+        self._plain: dict[str, str] = {}
         self._believes_all = settings.host_keys == "insecure"
         self._known = KnownHosts()
         if not self._believes_all:
@@ -119,9 +122,18 @@ class Trust:
         certified = self._authorities(endpoint) and endpoint.known_as not in self._plain
         return [*(f"{name}{CERTIFIED}" for name in ordered if certified), *ordered]
 
-    def distrust_authority(self, endpoint: Endpoint) -> None:
-        """Ask the host for a plain key from now on: nobody here knows its authority."""
-        self._plain.add(endpoint.known_as)
+    def distrust_authority(self, endpoint: Endpoint, flaw: str = "") -> None:
+        """
+        Ask the host for a plain key from now on.
+
+        *flaw* is what is wrong with its certificate; by default nobody here knows the
+        authority.
+        """
+        self._plain[endpoint.known_as] = flaw
+
+    def flaw(self, endpoint: Endpoint) -> str:
+        """Return what is wrong with the host's certificate; empty where nothing."""
+        return self._plain.get(endpoint.known_as, "")
 
     def knows(self, endpoint: Endpoint) -> bool:
         """Tell whether some key is on record for the host, right or wrong."""

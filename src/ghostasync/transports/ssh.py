@@ -49,9 +49,10 @@ from ._translate import (
     not_forwarded,
     not_greeted,
     not_opened,
+    still_silent,
     unreachable,
 )
-from ._trust import Trust
+from ._trust import FLAWED, Trust
 
 __all__ = ["Handshakes", "SshChannel", "SshSession", "SshTransport"]
 
@@ -315,16 +316,20 @@ class SshTransport:
 
     async def _greeted(self, host: Host, opening: Awaitable[Stream]) -> Stream:
         """Return the stream once its server has greeted, as we do; else HungUp."""
-        with anyio.fail_after(self._login_seconds):
-            stream = await opening
-            stream.greet(VERSION_LINE)
-            # Streams are noted for aclose, since no connection knows this one yet.
-            self._streams.add(stream)
-            try:
+        stream: Stream | None = None
+        try:
+            with anyio.fail_after(self._login_seconds):
+                stream = await opening
+                stream.greet(VERSION_LINE)
+                # Streams are noted for aclose, since no connection knows this one yet.
+                self._streams.add(stream)
                 greeted = await stream.greeted()
-            except BaseException:
+        except BaseException as exc:
+            if stream is not None:
                 stream.abort()
-                raise
+                if isinstance(exc, TimeoutError):
+                    raise still_silent(stream) from exc
+            raise
         if not greeted:
             raise not_greeted(host.name, stream)
         return stream
@@ -352,7 +357,10 @@ class SshTransport:
         asked = self._trust.algorithms(endpoint)
         try:
             return await self._log_in_by(asked, endpoint, stream, client())
-        except asyncssh.HostKeyNotVerifiable:
+        except asyncssh.HostKeyNotVerifiable as exc:
+            # A certificate that has expired, or is for another name, is none for ssh.
+            if exc.reason.startswith(FLAWED):
+                self._trust.distrust_authority(endpoint, exc.reason)
             # Of which kinds the host's keys on record are, under a hashed name, may be
             # known only now that all names were compared.
             better = self._trust.algorithms(endpoint)
