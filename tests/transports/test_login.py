@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import asyncssh
 import pytest
@@ -43,8 +46,15 @@ def test_the_host_overrides_the_settings() -> None:
 def test_without_a_user_it_is_the_one_who_runs_us(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
     monkeypatch.setenv("LOGNAME", "somebody")
 
+    assert Login(Ssh(config=False)).endpoint(Host("a")).user == me
+
+    def nobody(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert Login(Ssh(config=False)).endpoint(Host("a")).user == "somebody"
 
 

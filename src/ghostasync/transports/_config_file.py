@@ -8,6 +8,7 @@ their like. It is compared with ssh by the tests.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import glob
 import os
@@ -104,7 +105,10 @@ def counts(path: Path) -> bool:
 
 
 def local_user() -> str:
-    """Return the name of who runs this; empty where there is none."""
+    """Return the name of who runs this, as ssh finds it; empty where there is none."""
+    # As ssh does, whatever USER says; a uid without a name may be called one there.
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name
     try:
         return getpass.getuser()
     except (KeyError, OSError):
