@@ -58,7 +58,7 @@ def ours(config: Path, host: str, user: str) -> dict[str, list[str]] | None:
 
 @pytest.mark.parametrize(
     "line",
-    ["Match exec true", "Match final", "CanonicalizeHostname yes", "Match tagged x"],
+    ["Match exec true", "CanonicalizeHostname yes", "Match tagged x"],
 )
 def test_what_only_ssh_can_tell_is_refused_with_its_place(
     line: str, tmp_path: Path

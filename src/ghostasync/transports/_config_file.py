@@ -2,8 +2,8 @@
 A reader of ssh's configuration, for where there is no ssh to ask.
 
 It knows what this project makes use of, in the words of ssh_config(5), and refuses what
-only ssh itself can tell: ``Match exec``, ``Match final``, ``CanonicalizeHostname`` and
-their like. It is compared with ssh by the tests.
+only ssh itself can tell: ``Match exec``, ``CanonicalizeHostname`` and their like. It is
+compared with ssh by the tests.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ COUNTED: Final = LISTS | {
 
 DEEPEST: Final = 16
 """Files that may include each other; ssh's own limit."""
+
+_BARE: Final = {"all", "final", "canonical"}
+"""Criteria without a value."""
 
 _BLANKS: Final = " \t\r\n\f"
 
@@ -75,6 +78,13 @@ def evaluate(
         reader.options["user"] = [user]
     for path in files:
         reader.read(path)
+    # Once more, with the host's own name for the one that was asked for.
+    if reader.goes_on:
+        reader.final = True
+        reader.name = reader.hostname().lower()
+        reader.options["hostname"] = [reader.name]
+        for path in files:
+            reader.read(path)
     options = reader.options
     options["hostname"] = [reader.hostname().lower()]
     options["hostkeyalias"] = [a.lower() for a in options.get("hostkeyalias", [])]
@@ -124,10 +134,16 @@ def home() -> Path:
 
 
 class _Reader:
-    """What has been said of *address* so far; of two values the first counts."""
+    """
+    What has been said of *address* so far; of two values the first counts.
+
+    *goes_on* tells whether ssh would go through all files once more, for which *final*
+    is set; *name* is what ``Host`` is about.
+    """
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self._address = self.name = address
+        self.goes_on = self.final = False
         self.options: Options = {}
 
     def hostname(self) -> str:
@@ -142,7 +158,7 @@ class _Reader:
         never = not active
         for line in _lines(path):
             if line.keyword == "host":
-                active = not never and _any(line.words(), self._address)
+                active = not never and _any(line.words(), self.name)
             elif line.keyword == "match":
                 active = self._matches(line, never=never)
             elif line.keyword == "include":
@@ -170,17 +186,20 @@ class _Reader:
 
     def _matches(self, line: _Line, *, never: bool) -> bool:
         words = line.words()
-        # Wherever it stands, it has ssh go through all of the files once more.
+        # Wherever it stands.
         if "final" in [word.lower().lstrip("!") for word in words]:
-            raise _needs_ssh(line, "match final")
+            self.goes_on = True
         if len(words) == 1 and words[0].lower() == "all":
             return not never
         holds = not never
         while words:
             criterion = words.pop(0)
             name = criterion.lower().lstrip("!")
-            wanted = words.pop(0) if words and name != "all" else ""
+            wanted = words.pop(0) if words and name not in _BARE else ""
             if not holds:
+                continue
+            if name in _BARE:
+                holds = (name == "all" or self.final) != criterion.startswith("!")
                 continue
             known = {"host": self.hostname(), "originalhost": self._address}
             known["localuser"] = local_user()
@@ -198,8 +217,8 @@ class _Reader:
 
 def _needs_ssh(line: _Line, what: str) -> ValueError:
     return ValueError(
-        f"{line.where}: {what} takes ssh itself, and there is none here that works: "
-        "install it (openssh-client)"
+        f"{line.where}: {what} takes ssh itself, which is not here (openssh-client), "
+        f"or knows no name of uid {os.getuid()} (/etc/passwd)"
     )
 
 
