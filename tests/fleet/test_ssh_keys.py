@@ -425,7 +425,9 @@ async def test_a_key_that_is_touched_is_for_three_hosts_and_for_jump_hosts(
         fleet.path(host.name, "~/.ssh/authorized_keys").write_text(line)
     bastion = fleet.hosts[0]
     more = f"  IdentityAgent {path}\n"
-    config = named(tmp_path, fleet.ssh.identity, more=more)
+    # In its file is what tells the key in the agent from others, and no more.
+    keys = agent.write(tmp_path / "sk"), fleet.ssh.identity
+    config = named(tmp_path, *keys, more=more)
     settings = Ssh(known_hosts=fleet.ssh.known_hosts, config=str(config))
     transport = SshTransport(settings)
     sessions = [connect.session(transport, host) for host in fleet.hosts]

@@ -249,7 +249,7 @@ async def test_a_run_that_ends_waits_for_no_command_of_the_configuration(
 async def test_what_ssh_says_is_wrong_is_the_error_of_the_host(tmp_path: Path) -> None:
     config = write(tmp_path / "c", "Host a\n Prot 22\n")
 
-    with pytest.raises(Unreachable, match=r"line 2: Bad configuration option: prot"):
+    with pytest.raises(Unreachable, match=r"line 2: Bad configuration option: prot$"):
         await SshTransport(Ssh(config=str(config))).session(Host("b")).open()
 
 
@@ -311,6 +311,8 @@ def test_the_systems_file_counts_with_the_users_own_as_for_ssh(
 
     write(system, "Host *\n ProxyJump gw\n")
 
+    # As where a runner of jobs sets it, and ssh does not look.
+    monkeypatch.setenv("HOME", "/nowhere")
     for setting in ("~/.ssh/config", True):
         found = SshConfig.found(setting)
         assert found is not None

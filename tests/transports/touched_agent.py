@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -29,6 +31,19 @@ class TouchedAgent:
         public = self._key.public_key().public_bytes_raw()
         self.public = text(KIND) + text(public) + text(b"ssh:")
         self.touches = 0
+
+    def write(self, path: Path) -> Path:
+        """Write the private half, which is a handle for the key's own memory."""
+        head = self.public + b"\x01"
+        private = b"same" * 2 + head + text(b"handle") + text(b"") + text(b"touched")
+        padding = bytes(range(1, -len(private) % 8 + 1))
+        none = text(b"none") * 2 + text(b"")
+        parts = struct.pack(">I", 1) + text(self.public) + text(private + padding)
+        data = base64.encodebytes(b"openssh-key-v1\0" + none + parts).decode()
+        path.touch(mode=0o600)
+        name = "OPENSSH PRIVATE KEY"
+        path.write_text(f"-----BEGIN {name}-----\n{data}-----END {name}-----\n")
+        return path
 
     @asynccontextmanager
     async def listening(self, path: str) -> AsyncIterator[None]:

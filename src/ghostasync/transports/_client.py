@@ -90,7 +90,8 @@ class Client(Listener):
             if pair.algorithm.startswith(b"sk-") and not self._may_touch():
                 self.withheld = True
                 continue
-            if pair.has_cert:
+            # An agent may have certificates of kinds that are not known here.
+            with contextlib.suppress(asyncssh.KeyImportError):
                 certificate = decode_ssh_certificate(pair.public_data)
                 if why := flaw(certificate, self._endpoint.user):
                     self.heard.flaw = f"the certificate of {name} {why}"

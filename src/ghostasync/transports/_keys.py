@@ -207,15 +207,24 @@ def _read(path: Path) -> _Found:
     if why := readable(path):
         return _Found(loose=(why,))
     certificate = _beside(path)
+    # What is in the file of a security key takes an agent to have it touched.
+    if key.algorithm.startswith(b"sk-"):
+        return _Found(tuple(_halves(key, certificate)))
     return _Found(((key, certificate) if certificate else key,))
 
 
 def _of_agent(public: Path) -> Iterator[AgentKey]:
     """Yield the key whose public half this is, first with its certificate."""
-    key = asyncssh.read_public_key(public).public_data
-    if certificate := _beside(public) or _beside(public.with_suffix("")):
-        yield AgentKey(key, certificate)
-    yield AgentKey(key)
+    key = asyncssh.read_public_key(public)
+    yield from _halves(key, _beside(public) or _beside(public.with_suffix("")))
+
+
+def _halves(
+    key: asyncssh.SSHKey, certificate: asyncssh.SSHCertificate | None
+) -> Iterator[AgentKey]:
+    if certificate:
+        yield AgentKey(key.public_data, certificate)
+    yield AgentKey(key.public_data)
 
 
 def _beside(path: Path) -> asyncssh.SSHCertificate | None:
@@ -257,6 +266,6 @@ def _advice(path: str, agent: str) -> str:
 
 def _no_agent(path: str) -> str:
     return (
-        f"{path} is a public key, and there is no ssh-agent that could have the "
-        "private one: set SSH_AUTH_SOCK or IdentityAgent"
+        f"{path} names a key that only an ssh-agent can use, and there is none: "
+        "set SSH_AUTH_SOCK or IdentityAgent"
     )

@@ -40,6 +40,7 @@ SECONDS: Final = 10.0
 """Seconds that ssh may take to answer: a ``Match exec`` may ask the network."""
 
 SYSTEM: Final = Path("/etc/ssh/ssh_config")
+OWN: Final = "~/.ssh/config"
 
 _DEFAULT_KEYS: Final = {"~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519"}
 _MORE_DEFAULTS: Final = {
@@ -164,6 +165,9 @@ class SshConfig:
             return None
         own_file = home() / ".ssh/config"
         path = own_file if setting is True else expanded(setting)
+        # ssh looks into the home folder of the password database, whatever HOME says.
+        if setting == OWN and not path.is_file():
+            path = own_file
         # The user's own file is the one that ssh reads by itself, and the system's
         # after it; with another one it reads that alone.
         own = path == own_file
@@ -282,7 +286,9 @@ def _text(data: bytes) -> str:
 
 def _said(errors: str) -> str:
     lines = [" ".join(line.split()) for line in errors.splitlines()]
-    return "; ".join(list(filter(None, lines))[:_SHOWN])
+    # The last line only counts those before it.
+    told = [line for line in lines if line and ": terminating, " not in line]
+    return "; ".join(told[:_SHOWN])
 
 
 def _parsed(output: str) -> Options:
