@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncssh
 import attrs
+import pytest
 
 from ghostasync.model import Host, Ssh
 from ghostasync.transports._endpoint import Endpoint
@@ -58,6 +59,24 @@ def test_a_refused_login_is_tried_again_with_the_same_key(tmp_path: Path) -> Non
 
     assert said.endswith("? ssh -v -i '/etc/my keys/deploy' -p 2201 me@10.0.0.1")
     assert told(tmp_path / "known", REFUSED).endswith("? ssh -v -p 2201 me@10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("jump", "learn", "way"),
+    [
+        ("gate", "ssh gate ssh-keyscan -p 2201 10.0.0.1 >> ", "-J gate"),
+        ("a,me@b:22", "ssh -J a ssh://me@b:22 ssh-keyscan -p 2201 ", "-J a,me@b:22"),
+        ("", "ssh -o ProxyCommand='nc 10%%' -o UserKnown", "-o ProxyCommand='nc 10%%'"),
+    ],
+)
+def test_what_is_to_be_typed_goes_the_way_to_the_host(
+    tmp_path: Path, jump: str, learn: str, way: str
+) -> None:
+    known, command = tmp_path / "known", () if jump else ("nc", "10%")
+    behind = attrs.evolve(TARGET, jump=jump, proxy_command=command)
+
+    assert f" is unknown: {learn}" in told(known, WRONG, behind)
+    assert f"? ssh -v {way} -p 2201 me@10.0.0.1" in told(known, REFUSED, behind)
 
 
 def test_a_server_that_takes_no_second_command_is_told_how_to() -> None:

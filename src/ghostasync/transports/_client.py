@@ -118,12 +118,15 @@ class Client(Listener):
     async def _of_agent(self) -> Sequence[asyncssh.SSHKeyPair]:
         if self._agents is None:
             self._agents = ()
+            path = self._endpoint.keys.agent
             # An agent that is gone, or silent, has no keys, as for ssh.
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 with anyio.fail_after(AGENT_SECONDS):
-                    self._agent = Agent(self._endpoint.keys.agent, self.heard)
+                    self._agent = Agent(path, self.heard)
                     await self._agent.connect()
                     self._agents = await self._agent.get_keys()
+            except (OSError, ValueError):
+                self.heard.away = f", which does not answer at {path}"
         return self._agents
 
     def close_agent(self) -> None:

@@ -24,8 +24,8 @@ class Heard:
     server asked for a key, *others* by what else it would have us log in; *accepted*
     whether it took a key and wants more; *signing* is the fingerprint of the key that
     the agent is to sign with, until it has, *unsigned* that of one with which it would
-    not. *keyless* tells that there was no key to offer, *flaw* what is wrong with a
-    certificate that was.
+    not. *keyless* tells that there was no key to offer, *away* where there is an agent
+    that does not answer, *flaw* what is wrong with a certificate that was offered.
     """
 
     banner: str = ""
@@ -35,6 +35,7 @@ class Heard:
     signing: str = ""
     unsigned: str = ""
     keyless: bool = False
+    away: str = ""
     flaw: str = ""
 
 

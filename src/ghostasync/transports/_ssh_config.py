@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -266,7 +267,8 @@ class SshConfig:
                 output, errors = process.communicate(timeout=SECONDS)
             except subprocess.TimeoutExpired as exc:
                 what = f"{words[-1]}: ssh did not answer within {SECONDS:g} s"
-                raise ValueError(f"{what}; see: ssh -G -v {words[-1]}") from exc
+                said = shlex.join(("ssh", "-v", *words[1:]))
+                raise ValueError(f"{what}; see: {said}") from exc
             finally:
                 self._running.discard(process)
                 # A command of the configuration holds the pipes, and is in the group.

@@ -280,7 +280,7 @@ def _refused(endpoint: Endpoint, heard: Heard) -> str:
     if keys.loose:
         return f"{refused}; {keys.loose[0]}"
     if heard.keyless:
-        cure = "name a file as ssh.identity, or ssh-add one to the agent"
+        cure = f"name a file as ssh.identity, or ssh-add one to the agent{heard.away}"
         return f"{refused}: there is no key to offer: {cure}"
     offered = "the key" if keys.any_read else "a key"
     if keys.agent:
@@ -288,8 +288,34 @@ def _refused(endpoint: Endpoint, heard: Heard) -> str:
     key = f"-i {shlex.quote(endpoint.identity)} " if endpoint.identity else ""
     return (
         f"{refused}: is {offered} in authorized_keys there? "
-        f"ssh -v {key}-p {endpoint.port} {endpoint.user}@{endpoint.address}"
+        f"ssh -v {key}{_way(endpoint)}-p {endpoint.port} "
+        f"{endpoint.user}@{endpoint.address}"
     )
+
+
+def _way(endpoint: Endpoint) -> str:
+    """Return the options by which ssh goes the way to *endpoint*, and a blank."""
+    if endpoint.jump:
+        return f"-J {shlex.quote(endpoint.jump)} "
+    command = shlex.join(endpoint.proxy_command).replace("%", "%%")
+    return f"-o ProxyCommand={shlex.quote(command)} " if command else ""
+
+
+def _learn(endpoint: Endpoint, file: str) -> str:
+    """Return the command that adds the host keys of *endpoint* to *file*."""
+    # ssh-keyscan itself goes through no jump host, and by no command.
+    if endpoint.proxy_command:
+        alias = f"-o HostKeyAlias={endpoint.alias} " if endpoint.alias else ""
+        where = f"-p {endpoint.port} {endpoint.user}@{endpoint.address}"
+        return f"ssh {_way(endpoint)}{alias}-o UserKnownHostsFile={file} {where}"
+    scan = f"ssh-keyscan -p {endpoint.port} {endpoint.address}"
+    before, _, last = endpoint.jump.rpartition(",")
+    if last:
+        way = f"-J {shlex.quote(before)} " if before else ""
+        last = f"ssh://{last}" if re.search(r"(^[^:]*|\]):\d+$", last) else last
+        scan = f"ssh {way}{shlex.quote(last)} {scan}"
+    renamed = f" | sed 's/^[^ ]*/{endpoint.known_as}/'" if endpoint.alias else ""
+    return f"{scan}{renamed} >> {file}"
 
 
 def _wrong_key(endpoint: Endpoint, trust: Trust, reason: str) -> str:
@@ -320,10 +346,8 @@ def _wrong_key(endpoint: Endpoint, trust: Trust, reason: str) -> str:
             f"the host key of {endpoint.known_as} is none of those that its inventory "
             f"names: look who answers at {endpoint.address_and_port}"
         )
-    renamed = f" | sed 's/^[^ ]*/{endpoint.known_as}/'" if endpoint.alias else ""
     return (
-        f"the host key of {endpoint.known_as} is unknown: "
-        f"ssh-keyscan -p {endpoint.port} {endpoint.address}{renamed} >> {file}, "
+        f"the host key of {endpoint.known_as} is unknown: {_learn(endpoint, file)}, "
         'or ssh.host_keys = "accept-new"'
     )
 
