@@ -283,6 +283,18 @@ def test_without_ssh_the_file_is_read_here(no_ssh: None, tmp_path: Path) -> None
         way(config, Host("a"))
 
 
+def test_where_ssh_is_that_of_dropbear_the_file_is_read_here(
+    no_ssh: None, tmp_path: Path
+) -> None:
+    """As on Alpine and OpenWrt."""
+    client = write(tmp_path / "dbclient", "#!/bin/sh\nexit 0\n")
+    client.chmod(0o755)
+    (tmp_path / "ssh").symlink_to(client)
+    config = write(tmp_path / "c", "Host a\n HostName b\n User me\n")
+
+    assert way(config, Host("a")) == Endpoint("b", 22, "me")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_for_a_user_without_a_name_ssh_does_nothing_and_the_file_is_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,6 +50,7 @@ _MORE_DEFAULTS: Final = {
 """What some versions of ssh have besides."""
 
 _FAMILIES: Final = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+_DROPBEAR: Final = {"dbclient", "dropbear", "dropbearmulti"}
 _NO_USER: Final = "No user exists for uid"
 _SHOWN: Final = 3
 """Lines of what ssh says that are told."""
@@ -146,7 +147,7 @@ class SshConfig:
         self._files = files
         self._environ = environ
         self._options = ("-F", str(files[0])) if named else ()
-        self._ssh = shutil.which("ssh", path=environ.get("PATH"))
+        self._ssh = _openssh(environ)
         self._lock = threading.Lock()
         self._answers: dict[Asked, Future[Answer]] = {}
         self._masters: dict[Asked, Future[bool]] = {}
@@ -274,6 +275,13 @@ class SshConfig:
                 # A command of the configuration holds the pipes, and is in the group.
                 _kill(process)
         return process.returncode, _text(output), _text(errors)
+
+
+def _openssh(environ: Mapping[str, str]) -> str | None:
+    """Return the path of ssh; None where it is none, or dropbear's."""
+    found = shutil.which("ssh", path=environ.get("PATH"))
+    # That one knows no -G, and would log in.
+    return found if found and Path(found).resolve().name not in _DROPBEAR else None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
