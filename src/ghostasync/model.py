@@ -430,7 +430,8 @@ class Ssh:
 
     An OpenSSH certificate beside it is used. As with ssh, nobody else may read it. A
     `.pub` names a key that the agent has. One that has to be touched is used for jump
-    hosts, and for three hosts of a run at most.
+    hosts, and for three hosts of a run at most. Jump hosts are offered what ssh itself
+    would use as well.
     """
 
     known_hosts: str = "~/.ssh/known_hosts"

@@ -13,6 +13,7 @@ from ghostasync.errors import Unreachable
 from ghostasync.model import Host, Ssh
 from ghostasync.transports.ssh import SshSession, SshTransport
 from tests.fleet.conftest import Connect, StartFleet
+from tests.fleet.layout import write_key
 from tests.fleet.processes import command_line, send
 from tests.fleet.sshd import SshdFleet
 from tests.transports.commands import run
@@ -207,6 +208,25 @@ async def test_the_ssh_configuration_leads_through_its_jump_hosts(
         1,
         1,
     ]
+
+
+async def test_a_jump_host_is_offered_its_own_keys_beside_the_identity(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    fleet, own = sshd_fleet(2), tmp_path / "own"
+    public = write_key(own)
+    fleet.path("h1", "~/.ssh/authorized_keys").write_text(f"{public}\n")
+    config = tmp_path / "config"
+    config.write_text(
+        f"Host gate\n HostName 127.0.0.1\n Port {fleet.hosts[0].port}\n"
+        f" IdentityFile {own}\nHost *\n IdentityAgent none\n"
+    )
+    settings = attrs.evolve(fleet.ssh, jump="gate", config=str(config))
+    session = connect.session(SshTransport(settings), fleet.hosts[1])
+
+    await session.open()
+
+    assert await run(session, "hostname") == (0, "h2\n")
 
 
 async def test_hosts_and_jump_hosts_may_have_ipv6_addresses(

@@ -22,7 +22,7 @@ from .._local.owners import readable
 from ._endpoint import AgentKey, Keys, PrivateKey
 from ._files import expanded, unusable
 
-__all__ = ["KeyNames", "KeyRing", "flaw"]
+__all__ = ["DEFAULT_KEYS", "KeyNames", "KeyRing", "flaw"]
 
 DEFAULT_KEYS: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
 

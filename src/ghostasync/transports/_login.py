@@ -24,7 +24,7 @@ from ..model import Host, Ssh
 from ._config_file import home, local_user
 from ._endpoint import DEFAULT_PORT, Endpoint, Keys
 from ._files import expanded, unusable
-from ._keys import KeyNames, KeyRing
+from ._keys import DEFAULT_KEYS, KeyNames, KeyRing
 from ._ssh_config import Answer, Asked, SshConfig
 from ._tokens import fill, fill_with_environment, shell_safe
 
@@ -47,11 +47,11 @@ class Login:
         self._ring = KeyRing()
         self._agent = environ.get("SSH_AUTH_SOCK", "")
         self._hops = [hop(text).name for text in settings.jump.split(",")]
-        self._ways: dict[_Asker, tuple[Endpoint, KeyNames]] = {}
+        self._ways: dict[_Asker, tuple[Endpoint, KeyNames | None]] = {}
         chosen = settings.identity
         self._identity = str(expanded(chosen)) if chosen else ""
         try:
-            self._keys(KeyNames(agent=self._agent))
+            self._keys(None if chosen else KeyNames(agent=self._agent))
         except (OSError, ValueError) as exc:
             wrong = unusable(exc, self._identity)
             raise ConfigError([f"ssh.identity: {wrong}"]) from exc
@@ -87,15 +87,18 @@ class Login:
             keys=self._keys(names),
         )
 
-    def _keys(self, names: KeyNames) -> Keys:
-        # An identity of the plan is the one key that is offered.
-        if self._settings.identity:
+    def _keys(self, names: KeyNames | None) -> Keys:
+        if names is None:
             return self._ring.chosen(self._identity, self._agent)
         return self._ring.keys(names)
 
-    def _worked_out(self, host: Host, jump: str | None) -> tuple[Endpoint, KeyNames]:
+    def _worked_out(
+        self, host: Host, jump: str | None
+    ) -> tuple[Endpoint, KeyNames | None]:
+        """Return the way to *host*, and its keys; None for the identity alone."""
         settings = self._settings
-        asked = self._asked(host, is_hop=jump is not None)
+        is_hop = jump is not None
+        asked = self._asked(host, is_hop=is_hop)
         answer = self._ask(asked)
         values = _values(asked, answer)
         if jump is None:
@@ -125,6 +128,10 @@ class Login:
             identity=self._identity,
             family=answer.family,
         )
+        # An identity of the plan is the one key that a host is offered. ssh tells
+        # nothing of it to a jump host, which may know others alone.
+        if self._identity and not is_hop:
+            return endpoint, None
         return endpoint, self._names(answer, values)
 
     def _asked(self, host: Host, *, is_hop: bool) -> Asked:
@@ -184,9 +191,10 @@ class Login:
             filled = (fill_with_environment(t, values, self._environ) for t in texts)
             return tuple(map(_at_home, filled))
 
-        if self._settings.identity:
-            return KeyNames()
         files = None if answer.identities is None else paths(answer.identities)
+        if self._identity:
+            usual = tuple(f"~/.ssh/{name}" for name in DEFAULT_KEYS)
+            files = (self._identity, *(paths(usual) if files is None else files))
         agent = answer.agent
         if agent == "SSH_AUTH_SOCK":
             agent = self._agent

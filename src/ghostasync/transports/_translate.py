@@ -284,7 +284,8 @@ def _refused(endpoint: Endpoint, heard: Heard) -> str:
         return f"{refused}: there is no key to offer: {cure}"
     offered = "the key" if keys.any_read else "a key"
     if keys.agent:
-        offered = "a key of the agent"
+        offered = "the key or one" if keys.any_read else "a key"
+        offered = f"{offered} of the agent"
     key = f"-i {shlex.quote(endpoint.identity)} " if endpoint.identity else ""
     return (
         f"{refused}: is {offered} in authorized_keys there? "
