@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import takewhile
@@ -221,6 +222,9 @@ def _prepare() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(Errors())
+    # An older server has asyncssh compute what cryptography has deprecated, and both
+    # tell their developers in the middle of our lines.
+    warnings.filterwarnings("ignore", module=r"asyncssh\.")
     # A handler that does nothing ignores SIGHUP in this process only: programs that it
     # starts get the default again. Where nohup has SIGHUP ignored already, so it stays.
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
