@@ -333,6 +333,23 @@ async def test_a_certificate_that_is_named_is_offered_with_its_key(
     assert await lets_in(fleet, connect, named(tmp_path, more=more))
 
 
+async def test_an_rsa_certificate_of_the_agent_is_taken_though_it_is_the_last_key(
+    agent: None, sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    authority = asyncssh.generate_private_key("ssh-ed25519")
+    authority.write_public_key(tmp_path / "authority.pub")
+    key, path = asyncssh.generate_private_key("ssh-rsa"), tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_bytes(key.export_private_key())
+    made = authority.generate_user_certificate(key, "me", principals=["root"])
+    made.write_certificate(f"{path}-cert.pub")
+    trusted = str(tmp_path / "authority.pub")
+    fleet = sshd_fleet(1, options={"TrustedUserCAKeys": trusted})
+    await anyio.run_process(["ssh-add", "-q", str(path)])
+
+    assert await lets_in(fleet, connect, named(tmp_path))
+
+
 async def test_a_certificate_that_expired_meanwhile_is_read_again(
     sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
 ) -> None:

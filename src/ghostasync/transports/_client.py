@@ -21,6 +21,16 @@ __all__ = ["Client"]
 AGENT_SECONDS: Final = 3.0
 """Seconds that an agent has to say which keys it has."""
 
+RSA_CERTIFICATE: Final = b"ssh-rsa-cert-v01@openssh.com"
+
+NO_KEY: Final = asyncssh.SSHKeyPair(b"", b"", (b"",), (), b"", None)
+"""
+What is never offered, because its signature is of no kind.
+
+asyncssh offers an RSA certificate by a second name, the only one that servers since
+OpenSSH 8.8 take, when it has got another key; the last key would never be.
+"""
+
 _Offer = tuple[str, asyncssh.SSHKeyPair]
 
 
@@ -96,6 +106,8 @@ class Client(Listener):
                 if why := flaw(certificate, self._endpoint.user):
                     self.heard.flaw = f"the certificate of {name} {why}"
             yield name, pair
+            if pair.algorithm == RSA_CERTIFICATE:
+                yield name, NO_KEY
 
     async def _all(self) -> AsyncIterator[_Offer]:
         keys = self._endpoint.keys
