@@ -23,7 +23,9 @@ class Heard:
     *banner* is the server's last word in one line; *takes_keys* tells whether the
     server asked for a key, *others* by what else it would have us log in; *accepted*
     whether it took a key and wants more; *signing* is the fingerprint of the key that
-    the agent is to sign with, until it has.
+    the agent is to sign with, until it has. *takes_tickets* tells whether the server
+    would have had a Kerberos ticket, *ticket* whether there was one to show, and
+    *no_ticket* what keeps it from opening the door.
     """
 
     banner: str = ""
@@ -31,6 +33,9 @@ class Heard:
     accepted: bool = False
     others: list[str] = attrs.field(factory=list)
     signing: str = ""
+    takes_tickets: bool = False
+    ticket: bool = False
+    no_ticket: str = ""
 
 
 class Listener(asyncssh.SSHClient):
@@ -43,6 +48,17 @@ class Listener(asyncssh.SSHClient):
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
         self.key = ""
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        # The connection answers this question by itself, and tells nobody.
+        has_ticket = conn.gss_mic_auth_requested
+
+        def gss_mic_auth_requested() -> bool:
+            self.heard.takes_tickets = True
+            self.heard.ticket = has_ticket()
+            return self.heard.ticket
+
+        conn.gss_mic_auth_requested = gss_mic_auth_requested  # type: ignore[method-assign]
 
     def auth_banner_received(self, msg: str, lang: str) -> None:
         del lang

@@ -124,6 +124,8 @@ class Login:
             alias=answer.alias or None,
             identity=self._identity,
             family=answer.family,
+            gssapi=answer.gssapi,
+            delegates=answer.delegates,
         )
         return endpoint, self._names(answer, values)
 
