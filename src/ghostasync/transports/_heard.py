@@ -8,8 +8,12 @@ from typing import Final
 
 import asyncssh
 import attrs
+from asyncssh.packet import SSHPacket
 
 __all__ = ["Agent", "Heard", "Listener", "fingerprint"]
+
+COOKIE: Final = 17
+"""Bytes of a proposal before its lists; RFC 4253, section 7.1."""
 
 _SHOWN: Final = 200
 """Characters of a server's words that are told."""
@@ -48,8 +52,22 @@ class Listener(asyncssh.SSHClient):
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
         self.key = ""
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    @property
+    def host_key_algorithms(self) -> list[str]:
+        """Those that the server has; none before it has named them."""
+        # asyncssh does not look at them: it leaves the choice to the server.
+        named = getattr(self._connection, "_server_kexinit", b"")
+        if not named:
+            return []
+        packet = SSHPacket(named)
+        packet.get_bytes(COOKIE)
+        packet.get_namelist()  # key exchange
+        return [name.decode(errors="replace") for name in packet.get_namelist()]
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._connection = conn
         # The connection answers this question by itself, and tells nobody.
         has_ticket = conn.gss_mic_auth_requested
 

@@ -401,6 +401,15 @@ class SshTransport:
                 why = await anyio.to_thread.run_sync(why_not, endpoint)
                 client.heard.no_ticket = why
             raise
+        except (asyncssh.ConnectionLost, ConnectionError) as exc:
+            theirs = client.host_key_algorithms
+            if not theirs or {*algorithms} & {*theirs}:
+                raise
+            # sshd finds that out as well, and hangs up without a word.
+            raise asyncssh.KeyExchangeFailed(
+                "No matching host key algorithm found, sent "
+                f"{','.join(algorithms)} and received {','.join(theirs)}"
+            ) from exc
         finally:
             client.close_agent()
         by = client.key
