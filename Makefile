@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Real servers for the tests, and the tools that hosts are tried with and without.
 PACKAGES := openssh-server openssh-client git git-lfs zstd busybox sudo util-linux \
 	iproute2 shellcheck procps zsh fish tcsh haproxy dropbear-bin faketime zip acl attr \
-	libcap2-bin
+	libcap2-bin krb5-kdc krb5-admin-server python3-gssapi
 
 .PHONY: demo test fast soak lint format bench dist constraints clean hosts
 

@@ -31,8 +31,10 @@ def wanted() -> list[Requirement]:
 
 
 def test_the_version_that_was_tested_is_one_that_is_allowed() -> None:
+    # Installed from elsewhere than Debian this one takes a compiler.
+    tested = {**pinned(), "gssapi": "1.8.2"}
     for each in wanted():
-        version = pinned()[canonicalize_name(each.name)]
+        version = tested[canonicalize_name(each.name)]
         assert each.specifier.contains(version), f"{each.name} {version}"
 
 

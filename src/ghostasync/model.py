@@ -453,12 +453,14 @@ class Ssh:
     Port, User, ProxyJump, ProxyCommand, HostKeyAlias, IdentityFile, CertificateFile,
     IdentitiesOnly, IdentityAgent, AddressFamily, and all that these depend on (Host,
     Match, Include, CanonicalizeHostname, tokens, variables). Where ssh shares a
-    connection to a jump host (ControlPath), that is used.
+    connection to a jump host (ControlPath), that is used. GSSAPIAuthentication and
+    GSSAPIDelegateCredentials count with the extra gssapi (Kerberos tickets): the host
+    is then asked to take a ticket before keys are offered.
 
     What does not: UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking and
     VerifyHostKeyDNS (`known_hosts`, `host_keys`), ConnectTimeout (`deadlines.connect`),
     Ciphers and other algorithms, PKCS11Provider, SecurityKeyProvider, BindAddress,
-    BindInterface, methods other than publickey, and all that is about a session.
+    BindInterface, further methods, and all that is about a session.
     ProxyUseFdpass is refused. Where there is no ssh, the files are read without it, and
     what only ssh can tell is refused.
     """

@@ -296,6 +296,20 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
             "waves = [1, true]",
             "rollout.waves[1]: is true; allowed: a whole number or a string",
         ),
+        (
+            "rollout",
+            'drain = { run = "#!" }',
+            "rollout.drain.run: line 1 is #! without an interpreter: write #!/bin/sh",
+        ),
+        (
+            "rollout",
+            r'after_wave = { run = "a\r\nb" }',
+            (
+                "rollout.after_wave.run: line 1 ends in CR LF, and the CR becomes a"
+                r" part of its last word: sed -i 's/\r$//' FILE; in git, `* text"
+                " eol=lf` in .gitattributes"
+            ),
+        ),
         ("rollout", "soak = -1", f"rollout.soak: is -1; allowed: {WAIT}"),
         ("rollout", "soak = nan", f"rollout.soak: is NaN; allowed: {WAIT}"),
         ("rollout", "confirm = inf", f"rollout.confirm: is Infinity; allowed: {LONG}"),

@@ -81,7 +81,7 @@ class Console:
     ) -> Iterator[Command]:
         """Start a command, by *prefix*; its stdout is a pipe to read events from."""
         folder = str(self.sample.folder)
-        order = Order(args, folder, self._env(env or {}), prefix, quick or {})
+        order = Order(args, folder, self.environ(env or {}), prefix, quick or {})
         with Command(order, self.hours) as process:
             try:
                 yield process
@@ -101,7 +101,8 @@ class Console:
     def deploy(self, *args: str, **env: str) -> Outcome:
         return self("deploy", "--output", "json", *args, **env)
 
-    def _env(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a command, with *more* on top."""
         folder = self.sample.folder
         return {
             **os.environ,

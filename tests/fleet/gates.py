@@ -32,7 +32,7 @@ _HOLD: Final = (
     _HEAD
     + """\
 # usage: hold NAME   (waits where NAME is armed, then does what it is told)
-cd /mnt/gates || exit 0
+cd /mnt/gates && [ -e "$1.armed" ] || exit 0
 mv "$1.armed" "$1.held" 2>/dev/null || exit 0
 echo "$1" >"$1.reached"
 read -r what <"$1.go" || exit 0
@@ -43,8 +43,8 @@ eval "$what"
 TOOLS: Final = {
     # Only the probe of CONNECTING asks for a name.
     "id": '[ "$1" != -un ] || /mnt/hold id || exit\nexec id "$@"\n',
-    "df": '/mnt/hold df || exit\nexec df "$@"\n',
-    "tar": '/mnt/hold tar || exit\nexec tar "$@"\n',
+    "df": '[ ! -e /mnt/gates/df.armed ] || /mnt/hold df || exit\nexec df "$@"\n',
+    "tar": '[ ! -e /mnt/gates/tar.armed ] || /mnt/hold tar || exit\nexec tar "$@"\n',
     "mv": """\
 [ "$1 $3" = "-T /srv/site" ] || exec mv "$@"
 case $(tr '\\0' ' ' </proc/$PPID/cmdline) in

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from ghostasync.errors import ConfigError
-from ghostasync.model import Ssh
+from ghostasync.model import Ssh, StoreSettings
 from ghostasync.transports.ssh import SshTransport
 from tests.fleet.conftest import StartFleet, need
 from tests.fleet.console import Console
@@ -41,7 +41,7 @@ def sample(sshd_fleet: StartFleet) -> Iterator[SampleApp]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         sample = SampleApp.create(Path(folder), sshd_fleet(2), "site")
         (sample.folder / "tmp").mkdir()
-        Console(sample).configure(sample.plan())
+        Console(sample).configure(attrs.evolve(sample.plan(), store=StoreSettings()))
         for path in (sample.folder, *sample.folder.rglob("*")):
             os.lchown(path, NOBODY, NOBODY)
         yield sample
@@ -77,6 +77,7 @@ def test_a_controller_without_a_name_deploys(
     assert (looked.returncode, back.returncode) == (0, 0), looked.stderr + back.stderr
     homeless = env.get("HOME") in (None, "/")
     assert (sample.folder / f"tmp/ghostasync-{NOBODY}").exists() == homeless
+    assert ("set store.url" in deployed.stdout) == homeless
     history = ghostasync(sample, "history", **env).stdout
     assert f"uid {NOBODY}" in history
 

@@ -131,6 +131,26 @@ async def test_algorithms_that_do_not_meet_are_told_in_short(
         assert len(str(said)) < 300
 
 
+async def test_a_host_key_that_nobody_here_can_judge_is_told(
+    sshd_fleet: StartFleet, connect: Connect, tmp_path: Path
+) -> None:
+    certified = "ssh-ed25519-cert-v01@openssh.com"
+    certificate = tmp_path / "host-cert.pub"
+    options = {"HostCertificate": str(certificate), "HostKeyAlgorithms": certified}
+    fleet = sshd_fleet(1, options=options)
+    fleet.kill("h1")
+    key = asyncssh.read_private_key(tmp_path / "fleet1/h1/host_key")
+    made = key.generate_host_certificate(key, "h1", principals=["127.0.0.1"])
+    made.write_certificate(certificate)
+    fleet.start("h1")
+
+    said = await refusal(connect, SshTransport(fleet.ssh), fleet.hosts[0])
+
+    told = f"no host key algorithm in common: the server has {certified}, and "
+    assert str(said).startswith(told)
+    assert "see HostKeyAlgorithms in its sshd_config" in str(said)
+
+
 RELAYS = {
     "echo 'relay: no such tenant' >&2; exit 3": "exited 3: relay: no such tenant",
     "echo a >&2; echo 'token expired' >&2; echo >&2; exit 1": "1: a; token expired",

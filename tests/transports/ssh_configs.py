@@ -41,6 +41,7 @@ VALUES: Final = {
     "IdentityFile": ("~/.ssh/a", "%d/k-%h", '"/k/with blank"', "none", "/k/a\\ b"),
     "CertificateFile": ("/k/a-cert.pub", "~/c-cert.pub"),
     "IdentitiesOnly": ("yes", "no"),
+    "GSSAPIAuthentication": ("yes", "no"),
     "IdentityAgent": ("none", "SSH_AUTH_SOCK", "$MY_AGENT", "~/agent"),
     "AddressFamily": ("any", "inet", "inet6"),
     "CanonicalizeHostname": ("no",),

@@ -12,10 +12,15 @@ from tests.transports.ssh_configs import HOSTS, asked_of_ssh, count, made_up
 OPTIONS = (
     *("hostname", "port", "user", "proxyjump", "proxycommand", "hostkeyalias"),
     *("identityfile", "certificatefile", "identitiesonly", "identityagent"),
+    "gssapiauthentication",
     *("addressfamily",),
 )
 
-DEFAULTS = {"identitiesonly": ["no"], "addressfamily": ["any"]}
+DEFAULTS = {
+    "identitiesonly": ["no"],
+    "addressfamily": ["any"],
+    "gssapiauthentication": ["no"],
+}
 
 
 def counted(options: dict[str, list[str]]) -> dict[str, list[str]]:

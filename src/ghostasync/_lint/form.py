@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-__all__ = ["advice", "flaw"]
+__all__ = ["LONGEST", "advice", "flaw"]
 
 LONGEST: Final = 255
 """Bytes of the first line that Linux reads; the rest is cut off, or nothing starts."""

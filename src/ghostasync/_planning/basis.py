@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import secrets
 import socket
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -284,11 +286,23 @@ async def _place(
 ) -> tuple[Path, tuple[str, ...]]:
     """Return the folder on this machine for the files of *run*, and warnings."""
     if folder := store.runs.folder(run):
-        return folder, ()
+        return folder, _lost_later(folder)
     # The store is elsewhere. Files that a killed run on this machine has left are
     # handed in first, so that planning reads all there is to know from the store.
     here = local_runs(environ, store.url)
     return here / run, await hand_in_killed(store.runs, here)
+
+
+def _lost_later(folder: Path) -> tuple[str, ...]:
+    """Return the warning where *folder* of a run will not be there for the next one."""
+    # In a container whoever runs this may have no name, and so no home folder.
+    with suppress(KeyError):
+        pwd.getpwuid(os.geteuid())
+        return ()
+    if not folder.is_relative_to(tempfile.gettempdir()):
+        return ()
+    text = "who runs this has no home folder, so the store is among temporary files"
+    return (f"{text}, and MANIFEST and journals are lost with them: set store.url",)
 
 
 def spec_of_look(

@@ -11,7 +11,7 @@ shift 3
 . ./parts/owners.sh
 . ./parts/alive.sh
 say() { printf '%s\n' "$1"; } # echo would read backslashes
-say "uid=$(id -u)"
+say "uid=$me"
 say "gid=$(id -g)"
 for tool in tar zstd gzip flock setsid sha256sum curl wget ssh-keygen setfattr getfattr \
 	python3; do
@@ -34,17 +34,23 @@ foreign=$(whose "$@")
 at=$app_dir
 [ -d "$at" ] || at=$(above "$at")
 [ -w "$at" ] || say "unwritable=$at"
-say "blocks=$(df -Pk "$at" 2>/dev/null | tail -n 1)"
+room() { # prints what df with the option $1 says last
+	df "$1" "$at" 2>/dev/null | {
+		while IFS= read -r line; do said=$line; done
+		printf '%s' "${said-}"
+	}
+}
+say "blocks=$(room -Pk)"
 # Two names for one machine lead to the same folder of the same boot.
 read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || boot=
 say "place=$boot $(stat -c %d:%i "$at" 2>/dev/null)"
-say "inodes=$(df -Pi "$at" 2>/dev/null | tail -n 1)"
+say "inodes=$(room -Pi)"
 # A random name: hosts that are containers may share a disk and their PIDs repeat.
 try=$app_dir/.ghost
 [ -w "$try" ] || try=$at
 # shellcheck disable=SC2154  # comes with the frame
 try=$try/.ghost-try.$nonce
-if [ "$foreign" ] && [ "$(id -u)" = 0 ]; then
+if [ "$foreign" ] && [ "$me" = 0 ]; then
 	: # root makes nothing where others may
 elif untried=$(LC_ALL=C mkdir "$try" "$try/a" "$try/b" 2>&1); then
 	ln -s a "$try/link"

@@ -14,9 +14,10 @@ trap 'rm -f "$next.new"' EXIT
 cat >"$next.new"
 [ "$(wc -c <"$next.new")" -eq "$nbytes" ] ||
 	{ echo "the environment arrived cut short" >&2 && exit 1; }
-rm -f "$meta/fingerprint"
+[ ! -e "$meta/fingerprint" ] || rm -f "$meta/fingerprint"
 [ -e "$meta/commit_message" ] || : >"$meta/commit_message"
 mv "$next.new" "$next"
+trap - EXIT
 path='' mount=.
 for script; do
 	first=

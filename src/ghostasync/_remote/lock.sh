@@ -134,7 +134,7 @@ until take; do
 	end holding "$pid" "$start" || :
 	ended=$name age=$silent tries=3
 done
-last=$(sed -n 1p holder 2>/dev/null || :)
+{ IFS= read -r last || :; } 2>/dev/null <holder || last=
 [ -z "$again" ] || [ "$last" = "$holder" ] || refuse "$last"
 taken=
 # Said only where the run that was ended is the last that held the lock: another may have

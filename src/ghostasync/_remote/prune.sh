@@ -16,7 +16,8 @@ none "${target%/*}/.${target##*/}".ghost-back-*
 if [ -n "$fingerprint" ]; then
 	umask 077
 	printf '%s\n' "$fingerprint" >".ghost/${current##*/}/fingerprint"
-	rm -f ".ghost/${current##*/}/environment.before"
+	before=.ghost/${current##*/}/environment.before
+	[ ! -e "$before" ] || rm -f "$before"
 	record=.ghost/activations/$generation
 	[ ! -f "$record" ] || printf 'outcome=live    ' 1<>"$record"
 fi
@@ -28,37 +29,41 @@ lived() {
 	[ $# -eq 0 ] || sed -n 's/^release=//p' "$@"
 }
 targets() { sed -n 's/^target=//p' /dev/null [0-9]* 2>/dev/null | LC_ALL=C sort -u; }
-lived=$(records lived) || lived=
-left=$((keep - 1)) seen=" ${current##*/} " were=" "
-for id in $lived; do
-	were="$were$id "
-	case $seen in *" $id "*) continue ;; esac
-	if [ -d "$id" ] && [ "$left" -gt 0 ]; then
-		left=$((left - 1)) seen="$seen$id "
-	fi
-done
-linked=$(records targets | while IFS= read -r link; do
-	link=$(readlink "$(printf '%b' "$link")") || continue
-	[ "${link%/*}" != "$dir" ] || printf ' %s' "${link##*/}"
-done)
-seen="$seen$linked "
-kept="$kept$seen"
-for id in $(printf '%s\n' [0-9]*_*_* | sort -rn); do
-	[ -d "$id" ] || continue
-	case $kept in *" $id "*) continue ;; esac
-	case $were in
-	*" $id "*) ;;
-	*)
-		[ "$failed" -le 0 ] || {
-			failed=$((failed - 1))
-			continue
-		}
-		;;
-	esac
-	# One rename takes it away; removed in place, it would look whole for a while.
-	mv "$id" ".ghost/$id.removed"
-	echo "$id"
-done
+# Most often there is nothing but what serves.
+set -- [0-9]*_*_*
+if [ $# -gt 1 ]; then
+	lived=$(records lived) || lived=
+	left=$((keep - 1)) seen=" ${current##*/} " were=" "
+	for id in $lived; do
+		were="$were$id "
+		case $seen in *" $id "*) continue ;; esac
+		if [ -d "$id" ] && [ "$left" -gt 0 ]; then
+			left=$((left - 1)) seen="$seen$id "
+		fi
+	done
+	linked=$(records targets | while IFS= read -r link; do
+		link=$(readlink "$(printf '%b' "$link")") || continue
+		[ "${link%/*}" != "$dir" ] || printf ' %s' "${link##*/}"
+	done)
+	seen="$seen$linked "
+	kept="$kept$seen"
+	for id in $(printf '%s\n' [0-9]*_*_* | sort -rn); do
+		[ -d "$id" ] || continue
+		case $kept in *" $id "*) continue ;; esac
+		case $were in
+		*" $id "*) ;;
+		*)
+			[ "$failed" -le 0 ] || {
+				failed=$((failed - 1))
+				continue
+			}
+			;;
+		esac
+		# One rename takes it away; removed in place, it would look whole for a while.
+		mv "$id" ".ghost/$id.removed"
+		echo "$id"
+	done
+fi
 # Also those of a prune that was cut short. Read-only folders are opened first: rm would
 # fail on them.
 for old in .ghost/*.removed; do
@@ -70,6 +75,8 @@ for old in .ghost/*.removed; do
 	[ -d "${id%.removed}" ] || rm -rf ".ghost/${id%.removed}"
 done
 # The last 100 records stay, and those of releases that are there.
+set -- .ghost/activations/[0-9]*
+[ $# -gt 100 ] || exit 0
 for record in $(records ls | sort -rn | tail -n +101); do
 	id=$(sed -n 's/^release=//p' ".ghost/activations/$record")
 	[ -d "$id" ] || rm -f ".ghost/activations/$record"

@@ -24,7 +24,9 @@ if [ "$number $whose" != "$generation $run" ]; then
 	printf '%s\n' "$generation $run" | cat >"$new"
 	mv "$new" "$app_dir/.ghost/fence"
 fi
-rm -f "$app_dir/.ghost/timer" "$app_dir/.ghost/reverted"
+for left in "$app_dir/.ghost/timer" "$app_dir/.ghost/reverted"; do
+	[ ! -e "$left" ] || rm -f "$left"
+done
 while [ $# -gt 0 ]; do
 	dir=$1 release=$2 kept=$3 record=$4
 	shift 4
@@ -32,7 +34,9 @@ while [ $# -gt 0 ]; do
 	new=$dir/.ghost/activations/$generation.new
 	# The outcome has a fixed width, so that it can be changed in place on a full disk.
 	printf 'outcome=%-8s\n%s\n' "$outcome" "$record" | cat >"$new"
-	[ "$kept" ] || rm -f "$dir/.ghost/${release##*/}/environment.before"
+	before=$dir/.ghost/${release##*/}/environment.before
+	[ "$kept" ] || [ ! -e "$before" ] || rm -f "$before"
 	mv "$new" "${new%.new}"
 done
+trap - EXIT
 flush -f "$app_dir/.ghost"

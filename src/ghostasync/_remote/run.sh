@@ -17,10 +17,8 @@ exec 3<&0
 	exec 3<&-
 	cd "$GHOST_CWD"
 	GHOST_SETSID=$(command -v setsid || :) GHOST_BANG=
-	if [ -n "$GHOST_FILE" ] && [ "$(dd if="$GHOST_FILE" bs=2 count=1 2>/dev/null)" = '#!' ]; then
-		GHOST_BANG=1
-		chmod u+x "$GHOST_FILE"
-	fi
+	[ -z "$GHOST_FILE" ] || { IFS= read -r GHOST_BANG || :; } 2>/dev/null <"$GHOST_FILE" || :
+	case $GHOST_BANG in '#!'*) chmod u+x "$GHOST_FILE" ;; *) GHOST_BANG= ;; esac
 	# Behind these words stands what changes the user. Until it has, no variable of the app
 	# may have a say: PATH and its like lead to files that others can write.
 	case $GHOST_TEXT in

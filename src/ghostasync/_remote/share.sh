@@ -17,7 +17,7 @@ export LC_ALL=C
 . ./parts/flush.sh
 . ./parts/ours.sh
 . ./parts/add.sh
-meta=$dir/.ghost/$id
+me=$(id -u) meta=$dir/.ghost/$id
 times=$meta/times copied=$meta/copied seeded=$meta/seeded
 own() { [ "$owner" = drop ] || chown -h "$whose" "$1"; }
 
@@ -54,7 +54,7 @@ share() { # works in the folder of the release where $path is
 	elif real "$kind" "./$name" || real "$kind" "$seed"; then
 		if [ ! -e "$seed" ]; then
 			[ "$kind" = f ] || [ -w "./$name" ] || chmod u+w "./$name"
-			mkdir -p "${seed%/*}"
+			[ -d "${seed%/*}" ] || mkdir -p "${seed%/*}"
 			mv "./$name" "$seed"
 		fi
 		(apart; mv "$seed" "./$name"; settle)
@@ -66,7 +66,7 @@ share() { # works in the folder of the release where $path is
 		mkdir -p "$meta/unshared/$path"
 		mv "./$name" "$meta/unshared/$path/"
 	fi
-	wipe "./$name"
+	[ ! -e "./$name" ] && [ ! -L "./$name" ] || wipe "./$name"
 	ln -s "$to" "./$name"
 	own "./$name"
 	[ -z "$closed" ] || chmod u-w .
@@ -108,7 +108,7 @@ ours "$dir/shared"
 take_seeds_back "${live##*/}"
 for item; do
 	item=${item%/} kind=${item%%:*} path=${item#*:}
-	[ "$(readlink "$path" || :)" != "$dir/shared/$path" ] || continue
+	[ ! -L "$path" ] || [ "$(readlink "$path")" != "$dir/shared/$path" ] || continue
 	if [ "$live" ] && [ "$live" -ef . ]; then
 		echo "warning: $path is shared from the next release on: this one serves"
 		continue

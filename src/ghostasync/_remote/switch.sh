@@ -41,7 +41,11 @@ ready() {
 	none "$beside"-new-* # of a switch that was killed
 	[ -d "$new" ] || { echo "$new is not there" >&2 && exit 1; }
 	now=$previous
-	[ -L "$target" ] && [ "$target" -ef "$previous" ] || now=$(readlink "$target" || :)
+	if [ ! -L "$target" ]; then
+		now=
+	elif ! [ "$target" -ef "$previous" ]; then
+		now=$(readlink "$target" || :)
+	fi
 	[ "$now" != "$new" ] || return 0 # a switch that was cut short got this far
 	if [ -z "$aside" ] && [ "$now" != "$previous" ]; then
 		echo "$target is not ${previous:-absent} any more but ${now:-absent}" >&2 && exit 1
@@ -64,6 +68,7 @@ again() {
 	from=$previous
 	[ -z "$aside" ] || from=$target
 	[ "$from" ] || return 0
+	me=$(id -u)
 	while IFS= read -r path; do
 		locate
 		for kind in d f; do
@@ -95,12 +100,17 @@ keep() {
 		fi
 		mv "$meta/environment.next" "$meta/environment"
 	fi
-	rm -f "$meta/copied"
+	[ ! -e "$meta/copied" ] || rm -f "$meta/copied"
 	flush -f "${target%/*}"
 	case $moved in *"$target
 "*)
-		why=$(grep -sE '^(run|generation|actor|key|reason)=' "$record" | tr '\n' ' ')
-		syslog "$target: ${previous:-nothing} -> $new ${why% }"
+		why=
+		while IFS= read -r line; do
+			case $line in
+			run=* | generation=* | actor=* | key=* | reason=*) why="$why $line" ;;
+			esac
+		done 2>/dev/null <"$record" || :
+		syslog "$target: ${previous:-nothing} -> $new$why"
 		;;
 	esac
 }

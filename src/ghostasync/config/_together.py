@@ -7,8 +7,9 @@ from itertools import combinations
 from typing import Final
 
 from .._build.environment import LONGEST_VARIABLE, MOST_VARIABLES, size_of
+from .._lint.form import flaw
 from ..errors import PlanError
-from ..model import App, GitSource, Module, Plan, S3Source
+from ..model import App, GitSource, Module, Plan, Rollout, S3Source
 from ._selection import named
 from ._structure import Findings, at, show
 
@@ -35,6 +36,7 @@ def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None
     """Note what contradicts itself in *plan*; *hosts* are the places of its hosts."""
     _environment(plan.app, findings)
     _alone(plan, findings)
+    _commands(plan.rollout, findings)
     names = [(f"modules[{i}].name", m.name) for i, m in enumerate(plan.modules)]
     findings.twice(names)
     findings.twice([(w, h.name) for w, h in zip(hosts, plan.hosts, strict=True)])
@@ -80,6 +82,14 @@ def _alone(plan: Plan, findings: Findings) -> None:
         first, *others = [key for key, value in keys if value] or [""]
         for other in others:
             findings.add(other, f"is set beside {first}; allowed: one of them")
+
+
+def _commands(rollout: Rollout, findings: Findings) -> None:
+    """Note commands that cannot be started as they are written."""
+    for key in ("drain", "undrain", "after_wave"):
+        text = getattr(rollout, key).run.encode(errors="surrogateescape")
+        if why := flaw(text, ""):
+            findings.add(f"rollout.{key}.run", why)
 
 
 def _here(module: Module, where: str, findings: Findings) -> None:

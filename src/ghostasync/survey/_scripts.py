@@ -11,16 +11,13 @@ import attrs
 from anyio import to_thread
 
 from .._engine.spec import ModuleToDeploy
-from .._lint.form import advice, flaw
+from .._lint.form import LONGEST, advice, flaw
 from .._lint.offline import warning
 from .._local.scripts import text_of
 from ..errors import SourceError
 from ..model import Module
 
 __all__ = ["ScriptsRead", "read_scripts"]
-
-_LONGEST_FIRST = 255
-"""Bytes of a script's first line that Linux looks at."""
 
 
 @attrs.frozen
@@ -91,7 +88,7 @@ def _read(module: Module, base: Path, tree: Path) -> ScriptsRead:
             complaints.append(f"{key}: {name}: {why}" if name else f"{key}: {why}")
             continue
         complaints += [warning(key, text), advice(key, text)]
-        line = text[:_LONGEST_FIRST].partition(b"\n")[0].partition(b"\0")[0]
+        line = text[:LONGEST].partition(b"\n")[0].partition(b"\0")[0]
         if line.startswith(b"#!"):
             first_lines[key] = os.fsdecode(line)
     return ScriptsRead(tuple(filter(None, complaints)), first_lines)

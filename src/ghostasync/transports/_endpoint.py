@@ -64,7 +64,8 @@ class Endpoint:
     ``known_hosts`` where that is not the address; *host_keys* are the keys that are
     believed where ``known_hosts`` has none, as they stand there; *identity* is the file
     of the one key that was asked for, empty where none was; *family* is that of the
-    addresses that may be tried.
+    addresses that may be tried; *gssapi* has a Kerberos ticket tried before keys, and
+    *delegates* hands it on to the server.
     """
 
     address: str
@@ -77,6 +78,8 @@ class Endpoint:
     keys: Keys = Keys()
     identity: str = ""
     family: int = socket.AF_UNSPEC
+    gssapi: bool = False
+    delegates: bool = False
 
     @property
     def limit_key(self) -> str:

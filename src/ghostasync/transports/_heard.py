@@ -8,8 +8,12 @@ from typing import Final
 
 import asyncssh
 import attrs
+from asyncssh.packet import SSHPacket
 
 __all__ = ["Agent", "Heard", "Listener", "fingerprint"]
+
+COOKIE: Final = 17
+"""Bytes of a proposal before its lists; RFC 4253, section 7.1."""
 
 _SHOWN: Final = 200
 """Characters of a server's words that are told."""
@@ -26,6 +30,9 @@ class Heard:
     the agent is to sign with, until it has, *unsigned* that of one with which it would
     not. *keyless* tells that there was no key to offer, *away* where there is an agent
     that does not answer, *flaw* what is wrong with a certificate that was offered.
+
+    *takes_tickets* tells whether the server would have had a Kerberos ticket, *ticket*
+    whether there was one to show, and *no_ticket* what keeps it from opening the door.
     """
 
     banner: str = ""
@@ -37,6 +44,9 @@ class Heard:
     keyless: bool = False
     away: str = ""
     flaw: str = ""
+    takes_tickets: bool = False
+    ticket: bool = False
+    no_ticket: str = ""
 
 
 class Listener(asyncssh.SSHClient):
@@ -49,6 +59,31 @@ class Listener(asyncssh.SSHClient):
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
         self.key = ""
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    @property
+    def host_key_algorithms(self) -> list[str]:
+        """Those that the server has; none before it has named them."""
+        # asyncssh does not look at them: it leaves the choice to the server.
+        named = getattr(self._connection, "_server_kexinit", b"")
+        if not named:
+            return []
+        packet = SSHPacket(named)
+        packet.get_bytes(COOKIE)
+        packet.get_namelist()  # key exchange
+        return [name.decode(errors="replace") for name in packet.get_namelist()]
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._connection = conn
+        # The connection answers this question by itself, and tells nobody.
+        has_ticket = conn.gss_mic_auth_requested
+
+        def gss_mic_auth_requested() -> bool:
+            self.heard.takes_tickets = True
+            self.heard.ticket = has_ticket()
+            return self.heard.ticket
+
+        conn.gss_mic_auth_requested = gss_mic_auth_requested  # type: ignore[method-assign]
 
     def auth_banner_received(self, msg: str, lang: str) -> None:
         del lang

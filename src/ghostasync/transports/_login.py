@@ -127,6 +127,8 @@ class Login:
             alias=answer.alias or None,
             identity=self._identity,
             family=answer.family,
+            gssapi=answer.gssapi,
+            delegates=answer.delegates,
         )
         # An identity of the plan is the one key that a host is offered. ssh tells
         # nothing of it to a jump host, which may know others alone.

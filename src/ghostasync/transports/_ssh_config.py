@@ -92,6 +92,8 @@ class Answer:
     agent: str = "SSH_AUTH_SOCK"
     family: int = socket.AF_UNSPEC
     control_path: str = ""
+    gssapi: bool = False
+    delegates: bool = False
 
     @classmethod
     def of(cls, options: Options) -> Self:
@@ -106,10 +108,13 @@ class Answer:
             value = options.get(name, [default])[:1]
             return value[0] if value and value[0].lower() != "none" else default
 
+        def holds(name: str) -> bool:
+            return one(name).lower() in {"yes", "true"}
+
         def several(name: str) -> tuple[str, ...]:
             return tuple(v for v in options.get(name, []) if v.lower() != "none")
 
-        if one("proxycommand") and one("proxyusefdpass") in {"yes", "true"}:
+        if one("proxycommand") and holds("proxyusefdpass"):
             raise ValueError("ProxyUseFdpass is not supported: have the command relay")
         for name in ("hostname", "user", "proxyjump", "hostkeyalias"):
             # asyncssh, journals and terminals take no other bytes.
@@ -127,10 +132,12 @@ class Answer:
             alias=one("hostkeyalias"),
             identities=None if default else several("identityfile"),
             certificates=several("certificatefile"),
-            exclusive=one("identitiesonly").lower() in {"yes", "true"},
+            exclusive=holds("identitiesonly"),
             agent=options.get("identityagent", ["SSH_AUTH_SOCK"])[0],
             family=_FAMILIES.get(one("addressfamily").lower(), socket.AF_UNSPEC),
             control_path=one("controlpath"),
+            gssapi=holds("gssapiauthentication"),
+            delegates=holds("gssapidelegatecredentials"),
         )
 
 

@@ -143,6 +143,9 @@ def _unreachable(
     match exc:
         case asyncssh.PermissionDenied():
             text = _wants_more(endpoint, heard) or _refused(endpoint, heard)
+            # A server that takes keys as well is asked for one by who has no ticket.
+            if heard.no_ticket and (endpoint.gssapi or not heard.takes_keys):
+                text = f"{text}; {heard.no_ticket}"
             return Unreachable(host.name, text, denied=True)
         # sshd counts every key of an agent as a try and hangs up after MaxAuthTries, 6
         # by default; asyncssh reports that as an error of the protocol.

@@ -38,6 +38,7 @@ from ._endpoint import Endpoint
 from ._files import require_homes, unusable
 from ._handshakes import Handshakes
 from ._heard import Heard
+from ._kerberos import why_not
 from ._login import Login, hop
 from ._open_tunnel import VERSION, VERSION_LINE, OpenTunnel, Tunnelled
 from ._resolve import Address, resolve
@@ -104,7 +105,12 @@ SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differe
     # An archive is compressed already, and zlib would run once for each host.
     "compression_algs": ["none"],
     # A deploy asks nobody for a password; the client notes which server would have one.
-    "preferred_auth": ["publickey", "keyboard-interactive", "password"],
+    "preferred_auth": [
+        "gssapi-with-mic",
+        "publickey",
+        "keyboard-interactive",
+        "password",
+    ],
     # A host's time is counted here, from when its turn comes.
     "login_timeout": 0,
     # Without keepalives a dead peer blocks a write until TCP gives up, after some 15
@@ -113,8 +119,8 @@ SHARED_OPTIONS: Final[dict[str, Any]] = {  # asyncssh types each of them differe
     "keepalive_count_max": 3,
     # A banner that is not UTF-8 would end the login.
     "utf8_decode_errors": "replace",
-    # Kerberos and X.509 would have files looked for on disk, for every connection.
-    "gss_host": None,
+    "gss_kex": False,
+    # X.509 would have files looked for on disk, for every connection.
     "x509_trusted_certs": None,
     "x509_trusted_cert_paths": [],
 }
@@ -388,6 +394,8 @@ class SshTransport:
                     host_key_alias=endpoint.alias,
                     client_factory=lambda: client,
                     tunnel=OpenTunnel(stream),
+                    gss_host=endpoint.address.lower() if endpoint.gssapi else None,
+                    gss_delegate_creds=endpoint.delegates,
                     **SHARED_OPTIONS,
                 )
         except asyncssh.PermissionDenied as exc:
@@ -397,10 +405,25 @@ class SshTransport:
                     f"{TOUCHED} hosts at most: use one that need not be, or reach the "
                     "hosts through a jump host that takes this one"
                 ) from exc
+            if client.heard.takes_tickets:
+                why = await anyio.to_thread.run_sync(why_not, endpoint)
+                client.heard.no_ticket = why
             raise
+        except (asyncssh.ConnectionLost, ConnectionError) as exc:
+            theirs = client.host_key_algorithms
+            if not theirs or {*algorithms} & {*theirs}:
+                raise
+            # sshd finds that out as well, and hangs up without a word.
+            raise asyncssh.KeyExchangeFailed(
+                "No matching host key algorithm found, sent "
+                f"{','.join(algorithms)} and received {','.join(theirs)}"
+            ) from exc
         finally:
             client.close_agent()
-        connection.set_extra_info(key=client.key)
+        by = client.key
+        if not by and client.heard.ticket:
+            by = connection.get_gss_context().user
+        connection.set_extra_info(key=by)
         # Writing the file blocks, and may wait for another run that writes to it.
         if self._trust.is_unsaved(endpoint):
             await anyio.to_thread.run_sync(self._trust.save, endpoint)
@@ -437,7 +460,7 @@ class SshSession:
 
     @property
     def key(self) -> str:
-        """The fingerprint of the key that logged in; empty without a connection."""
+        """The key that logged in, by its fingerprint, or the Kerberos principal."""
         if self._connection is None:
             return ""
         key: str = self._connection[0].get_extra_info("key", "")

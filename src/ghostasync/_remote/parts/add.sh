@@ -5,7 +5,8 @@
 # into them one at a time, names there only what is one step away, and fills a folder that
 # nobody else may enter; what is ready there is renamed to its place.
 # $dir is the module's folder, $kind d or f, $path what is shared, $way/$name the same,
-# $was what serves there, or empty, and $rename the tool that moves links.
+# $was what serves there, or empty, $rename the tool that moves links, and $me the number
+# of this user.
 
 real() { [ ! -L "$2" ] && test "-$1" "$2"; } # KIND PATH
 refuse() {
@@ -60,13 +61,13 @@ apart() { # works in an empty folder beside the shared path
 }
 inside() { # works in $apart, if nobody else may
 	cd -P "./$apart" && [ "$(pwd -P)" = "$at/$apart" ] &&
-		case $(stat -c %u:%a .) in "$(id -u)":700 | "$(id -u)":2700) ;; *) false ;; esac
+		case $(stat -c %u:%a .) in "$me":700 | "$me":2700) ;; *) false ;; esac
 }
 clear() { # $apart goes, but for what is nowhere else
 	if [ -e ./old ] && [ -z "${settled-}" ]; then
 		[ ! -e "../$name" ] && rename ./old "../$name" || return 0
 	fi
-	rm -rf ./old "./$name"
+	[ "${settled-}" ] && [ ! -e ./old ] || rm -rf ./old "./$name"
 	cd .. && rmdir "./$apart"
 }
 settle() { # what has been made apart becomes the shared path
@@ -80,7 +81,7 @@ merge() { # what $was has that is newer or missing comes to the shared path; non
 	elif [ "$kind" = f ]; then
 		[ "$was" -nt "../$name" ] || return 0
 		cp -a "$was" "./$name"
-	elif [ "$(id -u)" != 0 ]; then
+	elif [ "$me" != 0 ]; then
 		# Another than root can link no files of others, and can be led to no more than his.
 		add "$was/." "../$name/"
 		return

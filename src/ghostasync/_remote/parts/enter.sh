@@ -1,7 +1,7 @@
 #!/bin/sh
 # Part of other scripts, beside owners and ours: the folder of the app's records, which is
 # ours alone, becomes this one's, and is made where it is not there.
-if [ "$(id -u)" = 0 ]; then
+if [ "$me" = 0 ]; then
 	foreign=$(strangers "$app_dir/.ghost")
 	[ -z "$foreign" ] || { echo "in the hands of others: $foreign" >&2 && exit 1; }
 fi

@@ -17,7 +17,7 @@ fi
 ours "$dir"
 mkdir -p "$dir/.ghost"
 chmod 700 "$dir/.ghost"
-for stale in "$dir"/.ghost/*.incoming; do wipe "$stale"; done
+for stale in "$dir"/.ghost/*.incoming; do [ ! -e "$stale" ] || wipe "$stale"; done
 in=$dir/.ghost/$id.incoming
 trap 'cd / && wipe "$in"' EXIT
 trap 'exit 143' HUP INT PIPE TERM
@@ -25,8 +25,10 @@ trap 'exit 143' HUP INT PIPE TERM
 # What the folder above hands down, every file of the release would have: a setgid bit, an
 # ACL.
 bare() { case $(ls -dln "$in") in drwx------[!+]*) ;; *) false ;; esac }
-bare || chmod g-s "$in"
-bare || { setfacl -bk "$in" || tar -cC "$in" --no-recursion . | tar -xpC "$in" --acls; } \
-	2>/dev/null && chmod 700 "$in"
-bare || die "$dir hands an ACL down, which would open the release: install acl"
+bare || {
+	chmod g-s "$in"
+	bare || { setfacl -bk "$in" || tar -cC "$in" --no-recursion . | tar -xpC "$in" --acls; } \
+		2>/dev/null && chmod 700 "$in"
+	bare || die "$dir hands an ACL down, which would open the release: install acl"
+}
 cd "$in"

@@ -4,6 +4,5 @@
 ours() { # makes the folder $1, and those above it that are not there
 	[ ! -d "$1" ] || return 0
 	ours "${1%/*}" || return
-	mkdir "$1" 2>/dev/null || [ -d "$1" ] || mkdir "$1" || return
-	chmod 755 "$1"
+	mkdir -m 755 "$1" 2>/dev/null || [ -d "$1" ] || mkdir -m 755 "$1"
 }

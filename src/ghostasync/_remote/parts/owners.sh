@@ -1,6 +1,8 @@
 #!/bin/sh
 # Part of other scripts: whose the folders on the way to a path are.
-# $trusted: names of users, and of groups with "@" in front, that may change things there.
+# $trusted: names of users, and of groups with "@" in front, that may change things there;
+# $me becomes the number of this user.
+me=$(id -u)
 
 # Prints, one a line, what others may change on the way to each path $*, links resolved, as
 # far as it is there: "owner NAME FOLDER", "group NAME FOLDER"; "others . FOLDER", "anybody"
@@ -34,12 +36,12 @@ strangers() {
 			fi
 		done
 	done
-	mine=" 0 $(id -u) ${SUDO_UID-}"
+	mine=" 0 $me ${SUDO_UID-}"
 	for name in $trusted; do
 		case $name in @*) ;; *) mine="$mine $(id -u "$name" 2>/dev/null)" ;; esac
 	done
 	mine="$mine "
-	LC_ALL=C stat -c '%u %g %A %n|' / "$@" | sort -u |
+	found=$(LC_ALL=C stat -c '%u %g %A %n|' / "$@" | sort -u |
 		while read -r uid gid rights path; do
 			path=${path%|} # a name may end in a blank
 			case $mine in
@@ -56,7 +58,8 @@ strangers() {
 			????????w?) echo "others . ${path%/}" ;;
 			esac
 			case $rights in ?????w*) shared "$gid" "$path" ;; esac
-		done | sort -u
+		done)
+	[ -z "$found" ] || printf '%s\n' "$found" | sort -u
 }
 within() { # whether the user $1 is in one of the groups that are trusted
 	for word in $trusted; do

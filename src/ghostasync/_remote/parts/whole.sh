@@ -17,7 +17,7 @@ flush -f .
 cd ..
 # The records first: a release that is in its place has them. Flushed before, so that a
 # power failure leaves no release with half its bytes.
-wipe "$dir/.ghost/$id"
+[ ! -e "$dir/.ghost/$id" ] || wipe "$dir/.ghost/$id"
 mv ghost "$dir/.ghost/$id"
 mv release "$dir/$id"
 flush "$dir" "$dir/.ghost"
