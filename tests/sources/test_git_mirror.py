@@ -241,8 +241,11 @@ async def test_a_mirror_that_is_up_to_date_is_not_fetched(
     assert not [line for line in later if " fetch " in line]
 
 
-@pytest.mark.parametrize("name", ["shallow.lock", "objects/info/commit-graph.lock"])
-async def test_locks_that_a_killed_git_left_keep_nobody(
+@pytest.mark.parametrize(
+    "name",
+    ["shallow.lock", "objects/info/commit-graph.lock", "objects/pack/tmp_pack_x1Y2z3"],
+)
+async def test_what_a_killed_git_left_keeps_nobody(
     repo: Repo, cache: Path, name: str
 ) -> None:
     await source(repo.path, cache).resolve()

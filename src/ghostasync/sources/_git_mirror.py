@@ -287,7 +287,7 @@ class Mirror:
 
     async def _fetch_all(self, folder: Path, *init: str) -> str:
         make_private(folder)
-        await to_thread.run_sync(_remove_stale_locks, folder)
+        await to_thread.run_sync(_remove_leftovers, folder)
         # On a mirror that is there already, init puts back the files that it lacks.
         await self._run("init", "--quiet", "--bare", *init, folder=folder)
         return await self._fetch(folder, *ALL)
@@ -344,9 +344,10 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_stale_locks(mirror: Path) -> None:
-    """Remove the lock files of a git that was killed."""
-    # A leftover .lock of a ref makes every later fetch fail. No git is at work here:
-    # the caller holds the one lock that runs go by.
-    for path in mirror.rglob("*.lock"):
+def _remove_leftovers(mirror: Path) -> None:
+    """Remove lock files and halves of packs, of a git that failed or was killed."""
+    # A leftover .lock of a ref makes every later fetch fail; a disk that half a pack
+    # has filled stays full. No git is at work here: the caller holds the one lock that
+    # runs go by.
+    for path in (*mirror.rglob("*.lock"), *mirror.glob("objects/pack/tmp_*")):
         path.unlink(missing_ok=True)
