@@ -170,6 +170,30 @@ async def test_a_submodule_without_a_url_is_named(
     assert files(chosen) == there
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("url =\n", "site: lib is a submodule without a URL in .gitmodules: add it"),
+        (
+            "<<<<<<< HEAD\n",
+            "site: cannot read .gitmodules of {repo}: error: bad config line 4 in blob",
+        ),
+    ],
+)
+async def test_a_list_of_submodules_that_is_wrong_is_named(
+    git: Callable[..., Git], repo: Repo, tmp_path: Path, text: str, why: str
+) -> None:
+    repo.git("update-index", "--add", "--cacheinfo", f"160000,{repo.head()},lib")
+    repo.write(".gitmodules", f'[submodule "lib"]\npath = lib\n\n{text}')
+    repo.git("add", ".gitmodules")
+    repo.git("commit", "--quiet", "-m", "x")
+
+    with pytest.raises(SourceError) as caught:
+        await tree(git(), tmp_path / "into")
+
+    assert str(caught.value).startswith(why.format(repo=repo.path))
+
+
 async def test_a_shallow_submodule_says_what_to_type(
     git: Callable[..., Git], nested: Repo, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ EVERYTHING: Final = (
 )
 
 LFSCONFIG: Final = ".lfsconfig"
+MODULES: Final = ".gitmodules"
 
 GITLINK: Final = b"160000 "
 """The beginning of an entry that is a submodule's commit."""
@@ -198,14 +199,18 @@ class Tree:
             SourceError: One has none.
         """
         git, here = self.mirror.git, ("-C", str(into), "config", "--null", "--list")
-        named = _settings(await git.look(*here, "--blob=:.gitmodules"))
+        text = b""
+        if await git.look("-C", str(into), "ls-files", "--", MODULES):
+            where = f"--blob=:{MODULES}"
+            text = await git.ask(*here, where, doing=f"read {MODULES} of")
+        named = _settings(text.decode("utf-8", "surrogateescape"))
         names = {
             value.rstrip("/"): key.removesuffix(".path")
             for key, value in named.items()
             if key.endswith(".path")
         }
         for path in paths:
-            if f"{names.get(path)}.url" not in named:
+            if not named.get(f"{names.get(path)}.url"):
                 raise SourceError(
                     f"{self.module}: {self.at / path} is a submodule without a URL in "
                     ".gitmodules: add it there, or git rm --cached it, or leave it out "
