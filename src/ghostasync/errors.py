@@ -62,9 +62,12 @@ __all__ = [
 ]
 
 
-# JSON may have a backslash before each slash, and writes "&" as a number.
+# JSON may have a backslash before each slash, and writes "&" as a number. What stands
+# for a port and is no number is a password with a "/", "?" or "#" that was not quoted.
 _LOGIN = re.compile(
-    r"""\b([a-z][a-z0-9+.-]{0,31}:\\?/\\?/)([^/?#\s"'<>\\]*)@""", re.IGNORECASE
+    r"""\b([a-z][a-z0-9+.-]{0,31}:\\?/\\?/)"""
+    r"""([^/?#\s"'<>\\]*|[^/?#\s"'<>\\:@[]*:(?!\d*[/?#])[^\s"'<>\\@]{0,256})@""",
+    re.IGNORECASE,
 )
 _QUERY = re.compile(
     r"""([?&;#]|\\u0026)([\w.%[\]-]{1,64})=([^&;#\s"'<>\\]+)""", re.IGNORECASE

@@ -119,6 +119,7 @@ ID = "a whole number, -1 to 4294967294"
 INSIDE = 'a path in the source tree without "..", "//" or "/" at its end'
 HTTP = '"http://…" or "https://…"'
 SOURCE = '{ git = "…", rev = "…" }, { dir = "…" } or { s3 = "s3://…", version = "…" }'
+REPOSITORY = "a URL or a path; in a password %2F for /, %3F for ?, %23 for #"
 OBJECTS = '"s3://bucket/object" or "s3://bucket/prefix/"'
 SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
 
@@ -525,7 +526,15 @@ SCRIPT = 'a path in the source tree, { inline = "…" } or { file = "…" }'
         (
             "modules",
             'source = { git = "--upload-pack=x" }',
-            'modules[0].source.git: is "--upload-pack=x"; allowed: a URL or a path',
+            f'modules[0].source.git: is "--upload-pack=x"; allowed: {REPOSITORY}',
+        ),
+        (
+            "modules",
+            f'source = {{ git = "https://u:p4/ss@h/x{"y" * 80}" }}',
+            (
+                f'modules[0].source.git: is "https://h/x{"y" * 48}…; allowed: '
+                f"{REPOSITORY}"
+            ),
         ),
         (
             "modules",

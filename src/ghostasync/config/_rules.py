@@ -218,6 +218,11 @@ _S3: Final = _text(
     '"s3://bucket/object" or "s3://bucket/prefix/"',
     rf"s3://[A-Za-z0-9][^/\s]*(?:/{_LINE})?",
 )
+# A password that is not quoted would be taken for the port and the path, and be shown.
+_GIT: Final = _text(
+    "a URL or a path; in a password %2F for /, %3F for ?, %23 for #",
+    rf"(?![-\s])(?!\w+://[^/?#@[]*:(?!\d*[/?#])[^@]*[/?#][^@]*@){_FULL}{_LINE}",
+)
 _VERSION: Final = _text("a version id", r"[^\s\x00-\x1f\x7f]*")
 
 _LONGEST_COMMAND: Final = 100_000
@@ -318,7 +323,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "labels": _LABEL_NAME,
     },
     GitSource: {
-        "git": _text("a URL or a path", rf"(?![-\s]){_FULL}{_LINE}"),
+        "git": _GIT,
         "rev": _text("a branch, tag or commit", r"(?!-)[^\s\x00-\x1f\x7f]*"),
     },
     DirectorySource: {"dir": _text("a path", rf"{_FULL}{_LINE}")},

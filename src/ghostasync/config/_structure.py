@@ -25,6 +25,8 @@ from typing import (
 
 import attrs
 
+from ..errors import without_credentials
+
 __all__ = ["Findings", "Reader", "at", "describe", "show"]
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
@@ -74,6 +76,8 @@ def show(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > _INT_BITS:
         return "a number beyond 64 bits"
     text = json.dumps(value, ensure_ascii=False, default=str)
+    # Before it is cut, lest half a URL be left, which nothing knows as one.
+    text = without_credentials(text)
     # What a terminal would obey, or show as something else, is written out.
     text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

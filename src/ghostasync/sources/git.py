@@ -28,7 +28,7 @@ from ._git_tree import Tree, settle
 
 __all__ = ["Git"]
 
-COMMITTED: Final = re.compile(rb"^committer .*> (\d{1,10}) [+-]\d{4}$", re.MULTILINE)
+COMMITTED: Final = re.compile(rb"^committer .*> (\d{1,10}) [+-]\d+$", re.MULTILINE)
 """The time of a commit in its object, in seconds since 1970."""
 
 SAID: Final = 1 << 20
