@@ -374,6 +374,31 @@ async def test_hostile_urls_run_nothing(
     assert names(tmp_path) == []
 
 
+async def test_settings_that_reach_a_server_may_be_in_the_environment(
+    repo: Repo, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CI job has the token of its server there."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{repo.path}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://127.0.0.1:1/x.git")
+    source = Git("site", GitSource("https://127.0.0.1:1/x.git", "main"), cache=cache)
+
+    assert (await source.resolve()).commit == repo.head()
+
+
+@pytest.mark.parametrize("zone", ["+0000", "+051800", "-00"])
+async def test_a_commit_has_its_time_whatever_its_zone(
+    git: Callable[..., Git], repo: Repo, zone: str
+) -> None:
+    """Old tools wrote zones that are none, as in the history of Rails."""
+    text = repo.git("cat-file", "commit", "HEAD").replace("1 +0000", f"1 {zone}")
+    words = ("hash-object", "-t", "commit", "-w", "--literally", "--stdin")
+    commit = repo.git(*words, stdin=text.encode())
+    repo.git("update-ref", "refs/heads/main", commit)
+
+    assert (await git("main").resolve()).epoch == 1700000001
+
+
 async def test_a_leaked_git_environment_leads_nowhere(
     git: Callable[..., Git],
     repo: Repo,

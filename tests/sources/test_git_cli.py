@@ -76,6 +76,21 @@ def test_credentials_do_not_show() -> None:
             ),
             "git@h: Permission denied (publickey).",
         ),
+        (
+            (
+                "fatal: write error: No space left on device\n"
+                "fatal: fetch-pack: invalid index-pack output\n"
+            ),
+            "fatal: write error: No space left on device",
+        ),
+        (
+            (
+                "error: object 835e1ac: badEmail: invalid author/committer line\n"
+                "fatal: fsck error in packed object\n"
+                "fatal: fetch-pack: invalid index-pack output\n"
+            ),
+            "error: object 835e1ac: badEmail: invalid author/committer line",
+        ),
         ("fatal: no https://me:pw@other.org/x", "fatal: no https://other.org/x"),
         ("fatal: tok and\ttok", "fatal: *** and ***"),
     ],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -50,6 +50,15 @@ The variables of git that get through: they tell of deploy keys, authorities, pr
 
 All others are dropped: a leaked GIT_DIR or GIT_WORK_TREE, as in a hook, would have git
 work on another repository.
+"""
+
+REACHING_KEYS: Final = re.compile(
+    r"(?:credential|http|url)\.|core\.(?:gitProxy|sshCommand)$", re.IGNORECASE
+)
+"""
+The settings in GIT_CONFIG_COUNT that get through, for the same reason.
+
+Jobs of a CI server have the tokens for it there, which no file should hold.
 """
 
 NETWORK: Final = "git:http:https:ssh"
@@ -117,6 +126,7 @@ VAGUE: Final = re.compile(
     r"Could not read from remote|Please make sure you have|and the repository exists"
     r"|filter lfs failed|external filter|git lfs logs|Errors logged to"
     r"|Retry scheduled|a second time, aborting|repository corruption on the remote side"
+    r"|invalid index-pack output|fsck error in packed object|error processing config"
     rf"|bad pack header|pack-objects died|{PROGRESS}"
 )
 """Lines that git prints beside those that tell why: after them, or of its progress."""
@@ -399,21 +409,33 @@ class Cli:
             "LC_ALL": "C",
             "SSH_ASKPASS_REQUIRE": "never",
         }
-        config = dict(settings)
+        # The caller's first: of two that say the same, the last one counts.
+        config = [*_reaching(self.environ), *settings.items()]
         if self.remote.base:
             env |= {
                 "GHOSTASYNC_GIT_PASSWORD": self.remote.password or "",
                 "GHOSTASYNC_GIT_USERNAME": self.remote.username,
             }
-            config[f"credential.{self.remote.base}.username"] = self.remote.username
+            key = f"credential.{self.remote.base}.username"
+            config.append((key, self.remote.username))
         if self.remote.address:
-            config[f"url.{self.remote.address}.insteadOf"] = self.remote.url
-        for number, (key, value) in enumerate(config.items()):
+            key = f"url.{self.remote.address}.insteadOf"
+            config.append((key, self.remote.url))
+        for number, (key, value) in enumerate(config):
             env |= {
                 f"GIT_CONFIG_KEY_{number}": key,
                 f"GIT_CONFIG_VALUE_{number}": value,
             }
         return env | {"GIT_CONFIG_COUNT": str(len(config))}
+
+
+def _reaching(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the settings in GIT_CONFIG_COUNT that say how to reach a server."""
+    count = environ.get("GIT_CONFIG_COUNT", "")
+    for number in range(int(count) if re.fullmatch("[0-9]{1,3}", count) else 0):
+        key = environ.get(f"GIT_CONFIG_KEY_{number}", "")
+        if REACHING_KEYS.match(key):
+            yield key, environ.get(f"GIT_CONFIG_VALUE_{number}", "")
 
 
 def _two(url: str) -> tuple[str, str]:
