@@ -48,6 +48,12 @@ LATE = (
     "line 2 is a #! that counts only as the first two bytes of the script: "
     "remove what is before it"
 )
+GIVES, APART = (
+    "line 1 gives",
+    "for Linux takes none apart: write #!/usr/bin/env -S",
+)
+ENDS = "tr '\\r' '\\n' <run.sh has what works"
+BINARY = "is no text: have a script that calls it, or decrypt it first"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +75,21 @@ LATE = (
         (b"#!sh\ntrue\n", f"{HAS} 'sh', {RELATIVE} sh"),
         (b"#!/" + b"./" * 127 + b"bin/sh\ntrue\n", LONG),
         (b"\n #!/usr/bin/python3\nimport sys\n", LATE),
+        (
+            b"#!/usr/bin/env sh -e\ntrue\n",
+            f"{GIVES} /usr/bin/env the single word 'sh -e', {APART} sh -e",
+        ),
+        (
+            b"#!/usr/bin/env -i sh\ntrue\n",
+            f"{GIVES} /usr/bin/env the single word '-i sh', {APART} -i sh",
+        ),
+        (
+            b"#! /bin/sh -e -u\ntrue\n",
+            f"{GIVES} /bin/sh the single word '-e -u', {APART} /bin/sh -e -u",
+        ),
+        (b"#!/bin/sh\rset -e\rtrue", f"has lines that end in CR alone: {ENDS}"),
+        (b"\x7fELF\x02\0\1\n\0", BINARY),
+        (b"\0GITCRYPT\0\x9c\n", BINARY),
     ],
 )
 def test_a_script_that_cannot_work_is_told_with_line_and_cure(
@@ -96,6 +117,10 @@ def test_a_script_of_wide_characters_is_told(encoding: str) -> None:
         b"#! /bin/sh -e\ntrue\n",
         b"#!/usr/bin/env sh\ntrue\n",
         b"#!/usr/bin/env -S sh -e\ntrue\n",
+        b"#!/usr/bin/env -iS sh -e\ntrue\n",
+        b"#!/usr/bin/perl -w -T\n",
+        b"#!/usr/bin/python3 -X dev\n",
+        b": '\r'\ntrue",
         b"\n#!/bin/sh\ntrue\n",
         b"#!/usr/bin/env python3\nimport sys\r\nsys.exit(0)\r\n",
         b"exit 0\n" + b"\x1f\x8b\0data\r\nmore\r\n",

@@ -27,6 +27,12 @@ SHELL: Final = re.compile(
 )
 """What names a shell behind ``#!``."""
 
+STRICT: Final = re.compile(r"/(?:sh|ash|bash|dash)$")
+"""Interpreters that know no option with blanks in it."""
+
+SPLITS: Final = re.compile(r"-\w*S|--split-string")
+"""The options of env that have it take its word apart."""
+
 
 def flaw(text: bytes, file: str, tree: Path | None = None) -> str:
     """
@@ -47,6 +53,8 @@ def flaw(text: bytes, file: str, tree: Path | None = None) -> str:
             "line 1 begins with a byte order mark, so that its first word is none: "
             rf"sed -i '1s/^\xEF\xBB\xBF//' {name}"
         )
+    if b"\0" in text.partition(b"\n")[0]:
+        return "is no text: have a script that calls it, or decrypt it first"
     # What follows a NUL is data, such as an archive that the script unpacks.
     lines = text.partition(b"\0")[0].split(b"\n")
     started = lines[0].startswith(b"#!")
@@ -55,6 +63,8 @@ def flaw(text: bytes, file: str, tree: Path | None = None) -> str:
             f"line {number} ends in CR LF, and the CR becomes a part of its last word: "
             rf"sed -i 's/\r$//' {name}; in git, `* text eol=lf` in .gitattributes"
         )
+    if started and b"\r" in lines[0]:
+        return f"has lines that end in CR alone: tr '\\r' '\\n' <{name} has what works"
     return _flaw_of_first(lines[0], tree) if started else _late(lines)
 
 
@@ -86,7 +96,23 @@ def _flaw_of_first(line: bytes, tree: Path | None) -> str:
             f"line 1 has the interpreter {program!r}, which is no absolute path: write "
             f"#!/usr/bin/env {last}"
         )
-    return ""
+    return _one_word(program, words[1:])
+
+
+def _one_word(program: str, arguments: list[bytes]) -> str:
+    """Return the complaint about arguments that arrive as a single one."""
+    text = b" ".join(arguments).decode("utf-8", "backslashreplace")
+    is_env = program.endswith("/env")
+    # Other programs may take such words apart by themselves, as perl does.
+    if len(arguments) <= 1 or not (is_env or STRICT.search(program)):
+        return ""
+    if is_env and SPLITS.match(text):
+        return ""
+    whole = text if is_env else f"{program} {text}"
+    return (
+        f"line 1 gives {program} the single word {text!r}, for Linux takes none apart: "
+        f"write #!/usr/bin/env -S {whole}"
+    )
 
 
 def _late(lines: list[bytes]) -> str:
