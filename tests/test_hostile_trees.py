@@ -140,7 +140,7 @@ def test_a_folder_that_is_a_link_now_and_then_is_never_followed() -> None:
 
     # It changes all the time, so most of them notice.
     assert said
-    assert {text.partition(": ")[2] for text in said} == {"changed while it was read"}
+    assert {text.rpartition(": ")[2] for text in said} == {"changed while it was read"}
 
 
 # --- Deployed -------------------------------------------------------------------------

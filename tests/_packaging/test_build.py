@@ -103,6 +103,7 @@ def test_what_leads_to_the_build_folder_is_named(tree: Path, tmp_path: Path) -> 
     """What python3 -m venv and pip leave, byte by byte."""
     for path, text in {
         "venv/bin/pip": f"#!{tree}/venv/bin/python3\nimport sys\n",
+        "venv/bin/far": f"#!/bin/sh\n'''exec' {tree}/venv/bin/python3 \"$0\"\n",
         "venv/bin/activate": f'VIRTUAL_ENV="{tree}/venv"\n',
         "venv/bin/tool": f"#!/usr/bin/env python3\n# of {tree}\n",
         "venv/pyvenv.cfg": "home = /usr/bin\n",
@@ -115,7 +116,8 @@ def test_what_leads_to_the_build_folder_is_named(tree: Path, tmp_path: Path) -> 
 
     made = packed(tree, tmp_path / "into")
 
-    assert made.bound == "venv/bin/activate, venv/bin/pip, venv/lib64"
+    named = "venv/bin/activate, venv/bin/far, venv/bin/pip"
+    assert made.bound == f"{named}, 1 more"
 
 
 def test_folders_with_times_of_their_own_cost_a_host_no_processes(
@@ -325,7 +327,9 @@ def test_what_a_release_will_not_have_is_told(attributed: Path, tmp_path: Path) 
 def test_what_has_attributes_is_refused(attributed: Path, tmp_path: Path) -> None:
     module = attrs.evolve(SITE, attributes="refuse")
 
-    with pytest.raises(PackageError, match=r"^a \(user.x\), b \(an ACL\): refused by"):
+    with pytest.raises(
+        PackageError, match=r"^site: a \(user.x\), b \(an ACL\): refused by"
+    ):
         packed(attributed, tmp_path / "into", module=module)
 
     assert list((tmp_path / "into").iterdir()) == []
@@ -384,9 +388,13 @@ def test_what_no_package_can_hold_is_named(
     else:
         pytest.skip("making a device takes root")
 
-    with pytest.raises(PackageError, match=rf"d/odd\\0012: a {what} cannot be"):
+    with pytest.raises(PackageError) as caught:
         packed(tree, tmp_path / "into")
 
+    assert str(caught.value) == (
+        rf"site: d/odd\0012: a {what} cannot be packaged: remove it, or leave it out "
+        "(modules.exclude)"
+    )
     assert list((tmp_path / "into").iterdir()) == []
 
 
@@ -407,7 +415,7 @@ def test_a_file_that_changes_meanwhile_is_named(
 
     monkeypatch.setattr(TarWriter, "write", write_and_change)
 
-    with pytest.raises(PackageError, match=r"^log: changed while it was read$"):
+    with pytest.raises(PackageError, match=r"^site: log: changed while it was read$"):
         packed(tree, tmp_path / "into")
 
     assert list((tmp_path / "into").iterdir()) == []
@@ -451,7 +459,9 @@ def test_a_folder_that_changes_meanwhile_is_named_and_not_followed(
 
     # Another folder in its place changes the time of the one above.
     where = "." if change == "another" else "d"
-    with pytest.raises(PackageError, match=f"^{where}: changed while it was read$"):
+    with pytest.raises(
+        PackageError, match=f"^site: {where}: changed while it was read$"
+    ):
         packed(tree, tmp_path / "into")
 
     assert list((tmp_path / "into").iterdir()) == []
@@ -464,7 +474,7 @@ def test_what_comes_into_a_folder_meanwhile_is_noticed(
     (tree / "d" / "a").write_text("first")
     after_the_first_file(monkeypatch, (tree / "d" / "b").touch)
 
-    with pytest.raises(PackageError, match=r"^d: changed while it was read$"):
+    with pytest.raises(PackageError, match=r"^site: d: changed while it was read$"):
         packed(tree, tmp_path / "into")
 
 
@@ -479,7 +489,7 @@ def test_a_missing_tree_is_a_package_error(tmp_path: Path) -> None:
 def test_an_unreadable_file_is_named(tree: Path, tmp_path: Path) -> None:
     (tree / "secret").touch(mode=0)
 
-    with pytest.raises(PackageError, match=r"^secret: Permission denied$"):
+    with pytest.raises(PackageError, match=r"^site: secret: Permission denied$"):
         packed(tree, tmp_path / "into")
 
 

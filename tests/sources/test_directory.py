@@ -115,7 +115,8 @@ async def test_special_files_are_named(
         await copy(folder, into)
 
     assert str(caught.value) == (
-        f"site: {folder}/special is neither a file, a folder nor a link"
+        f"site: {folder}/special is neither a file, a folder nor a link: remove it, or "
+        "leave it out (modules.exclude)"
     )
 
 

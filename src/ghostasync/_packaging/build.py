@@ -142,7 +142,7 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
 
     archive = order.into / f"{order.id}.tar.zst"
     manifest = order.into / f"{order.id}.manifest"
-    with _explained(os.fsencode(order.tree)):
+    with _explained(order):
         writer = TarWriter(archive, pulse)
         try:
             with ExitStack() as files:
@@ -222,7 +222,8 @@ def _fill(
         {shown(path): [*names] for path, names in reader.attributes.items()}
     )
     if having and module.attributes == "refuse":
-        raise PackageError(f'{having}: refused by modules.attributes = "refuse"')
+        text = f'{having}: refused by modules.attributes = "refuse"'
+        raise PackageError(f"{module.name}: {text}")
     kept = restorable(reader.attributes) if keep and having else b""
     settings = _settings(order, kept)
     content = _content(manifest, settings)
@@ -309,11 +310,13 @@ def _room(size: int) -> int:
 
 
 @contextmanager
-def _explained(tree: bytes) -> Generator[None]:
-    """Turn an OSError into a PackageError that names the path, relative to *tree*."""
+def _explained(order: _Order) -> Generator[None]:
+    """Turn an OSError into a PackageError with the module and the path in its tree."""
     try:
         yield
     except OSError as error:
         path = os.fsencode(named_in(error))
-        where = shown(path.removeprefix(tree + b"/")) or "the manifest"
-        raise PackageError(f"{where}: {error.strerror}") from error
+        where = path.removeprefix(os.fsencode(order.tree) + b"/")
+        name = shown(where) or "the manifest"
+        text = f"{order.module.name}: {name}: {error.strerror}"
+        raise PackageError(text) from error

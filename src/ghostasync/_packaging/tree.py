@@ -18,7 +18,6 @@ from typing import Final
 
 from .._local.attributes import ACL, Attributes, narrowed, read_attributes
 from .._local.beneath import CHANGED, File, Found, walk
-from ..errors import PackageError
 from ._host import FOLDER_MODE, file_mode
 from .manifest import Entry, Kind, escape
 from .tar import TarWriter
@@ -96,8 +95,7 @@ class TreeReader:
         member in the archive has the mode that ``_host`` gives it.
 
         Raises:
-            PackageError: Something cannot be packaged.
-            OSError: Something cannot be read, or changed meanwhile.
+            OSError: Something cannot be packaged or read, or changed meanwhile.
         """
         # A folder that something was added to, or taken from, has another time.
         folders: list[tuple[int, Entry]] = []
@@ -120,8 +118,11 @@ class TreeReader:
                 case _:
                     kind = stat.S_IFMT(found.status().st_mode)
                     what = _FOREIGN.get(kind, "special file")
-                    text = f"{shown(found.path)}: a {what} cannot be packaged"
-                    raise PackageError(text)
+                    text = (
+                        f"a {what} cannot be packaged: remove it, or leave it out "
+                        "(modules.exclude)"
+                    )
+                    raise OSError(errno.EINVAL, text, found.path)
 
     def _folder(
         self, archive: TarWriter, found: Found, status: os.stat_result
@@ -164,7 +165,12 @@ class TreeReader:
         return entry
 
     def _look_at(self, found: Found, chunk: bytes) -> None:
-        line = chunk.partition(b"\n")[0] if chunk.startswith(b"#!") else chunk
+        line = chunk
+        if chunk.startswith(b"#!"):
+            line, _, rest = chunk.partition(b"\n")
+            # The path to Python is in the second line where the first would be too long
+            # with it, and a path as long as that of a build folder often is.
+            line += rest.partition(b"\n")[0] if rest.startswith(b"'''exec' ") else b""
         if self._built_in in line:
             self.bound.append(found.path)
 

@@ -130,7 +130,10 @@ class _Copying:
                     times = _times(found.status())
                     os.utime(target, ns=times, follow_symlinks=False)
                 case "?":
-                    text = "is neither a file, a folder nor a link"
+                    text = (
+                        "is neither a file, a folder nor a link: remove it, or leave "
+                        "it out (modules.exclude)"
+                    )
                     raise SourceError(f"{self._named(found.path)} {text}")
 
     def _file(self, found: Found, target: Path) -> None:
