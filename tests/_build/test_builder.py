@@ -84,6 +84,18 @@ async def test_a_build_folder_that_cannot_be_emptied_says_what_to_type(
     await anyio.run_process(cure.split())
 
 
+async def test_half_an_archive_of_a_killed_run_goes_with_the_next(plan: Plan) -> None:
+    await run(plan, FakeHosts())
+    [tree] = (plan.base / "cache").glob("**/builds/**/tree")
+    before = {*tree.parent.iterdir()}
+    for name in ("1763856184_site_4f2a9c1.tar.zst", "1763856184_site_4f2a9c1.manifest"):
+        (tree.parent / name).touch()
+
+    await run(plan, FakeHosts())
+
+    assert {*tree.parent.iterdir()} == before
+
+
 VENV = """
 python3 -m venv --without-pip venv
 printf '#!%s/venv/bin/python3\\nprint("it runs")\\n' "$PWD" >venv/bin/tool

@@ -27,7 +27,7 @@ from anyio.abc import TaskGroup
 
 from .. import events as e
 from .at_target import at_target
-from .copies import drop_old_copies, keep
+from .copies import drop_old_copies, drop_unpublished, keep
 from .environment import FALLBACK_EPOCH, digest, module_variables
 from .._local.attributes import drop_acls
 from .._local.beneath import find
@@ -300,6 +300,7 @@ class Builder:
             await self._stack.enter_async_context(locked(folder / "lock", busy))
         if scope.cancelled_caught:
             raise BuildError(f"{module.name}: another run builds in {folder}")
+        await to_thread.run_sync(drop_unpublished, folder)
         tree = folder / "tree"
         if why := await to_thread.run_sync(remove, tree):
             raise BuildError(f"{module.name}: the last build cannot be removed: {why}")

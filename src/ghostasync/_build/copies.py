@@ -11,7 +11,7 @@ import attrs
 
 from .._packaging.build import Packed
 
-__all__ = ["COPIES", "drop_old_copies", "keep"]
+__all__ = ["COPIES", "drop_old_copies", "drop_unpublished", "keep"]
 
 COPIES: Final = 3
 """Archives of a module that are kept: this release, the one before, and one that another
@@ -38,3 +38,16 @@ def drop_old_copies(folder: Path, used: Path) -> None:
         copies = sorted(folder.glob("*.tar.zst"), key=lambda path: path.stat().st_mtime)
         for copy in copies[:-COPIES]:
             copy.unlink()
+
+
+def drop_unpublished(folder: Path) -> None:
+    """
+    Remove archives and manifests in a build folder that no store has taken.
+
+    A run leaves them where it is killed while it packs, or the store refuses them. None
+    of them is in use: the caller has the folder's lock.
+    """
+    for pattern in ("*.tar.zst", "*.manifest"):
+        for path in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                path.unlink()
