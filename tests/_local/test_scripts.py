@@ -72,6 +72,51 @@ async def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
     )
 
 
+async def test_an_interpreter_that_is_no_program_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        await play_script(b"#!/usr/bin\necho", tmp_path)
+
+    assert str(caught.value) == (
+        "buildpack: its interpreter cannot be started: '#!/usr/bin'"
+    )
+
+
+PLAY = """
+import anyio, functools, pathlib, sys
+from ghostasync._local.scripts import script
+folder = pathlib.Path(sys.argv[1])
+play = functools.partial(script, b"#!/bin/sh\\n", cwd=folder, env={}, output=print,
+                         what="buildpack", scratch=folder)
+anyio.run(play)
+"""
+
+
+async def test_a_folder_that_starts_no_script_is_named(tmp_path: Path) -> None:
+    """/tmp is mounted noexec where guides for safe machines are followed."""
+    mount = 'mount -t tmpfs -o noexec none "$1" && exec "$2" -c "$3" "$1"'
+    words = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        str(tmp_path),
+        sys.executable,
+        PLAY,
+    ]
+
+    done = await anyio.run_process(words, check=False)
+
+    said = done.stderr.decode()
+    if "Operation not permitted" in said or "mount:" in said:
+        pytest.skip("mounting takes CAP_SYS_ADMIN")
+    assert said.splitlines()[-1] == (
+        "ghostasync.errors.BuildError: buildpack: "
+        f"{tmp_path} is mounted noexec: set TMPDIR to another folder"
+    )
+
+
 async def test_a_missing_folder_is_not_blamed_on_the_interpreter(
     tmp_path: Path,
 ) -> None:

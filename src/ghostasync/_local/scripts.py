@@ -143,14 +143,26 @@ async def script(
             what=what,
         )
     except BuildError as error:
-        # The kernel says "no such file" of a missing interpreter, too, as if the script
-        # were missing, which stands in its folder here.
-        if not isinstance(error.__cause__, FileNotFoundError) or not cwd.is_dir():
-            raise
-        line = text.splitlines()[0].decode("utf-8", "backslashreplace")
-        raise BuildError(f"{what}: its interpreter is not here: {line!r}") from error
+        there = text.startswith(b"#!") and os.access(cwd, os.X_OK)
+        if there and (why := _not_started(error.__cause__, text, folder)):
+            raise BuildError(f"{what}: {why}") from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _not_started(cause: BaseException | None, text: bytes, folder: Path) -> str:
+    """Return why the kernel starts no script in *folder*; empty where it is no matter."""
+    # It says "no such file" of a missing interpreter, too, as if the script were
+    # missing, and "permission denied" of one that is no program.
+    line = text.splitlines()[0].decode("utf-8", "backslashreplace")
+    if isinstance(cause, FileNotFoundError):
+        return f"its interpreter is not here: {line!r}"
+    if not isinstance(cause, PermissionError):
+        return ""
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        return f"{folder.parent} is mounted noexec: set TMPDIR to another folder"
+    return f"its interpreter cannot be started: {line!r}"
 
 
 async def capture(
