@@ -211,6 +211,16 @@ def test_a_module_that_no_host_gets_is_refused() -> None:
     ]
 
 
+def test_a_build_at_its_target_needs_to_know_where_that_is() -> None:
+    """A home is that of a login on each host."""
+    text = SMALLEST.replace('"/srv/site"', '"~/site"\nbuild_at_target = true')
+
+    assert problems(text) == [
+        "modules[0].build_at_target: is for a path that is known here; allowed: with an"
+        " absolute path"
+    ]
+
+
 def test_a_home_is_none_for_a_team_that_shares_a_user() -> None:
     text = SMALLEST.replace("/srv/site", "~/site")
     text += '[layout]\nroot = "~/ghost"\n[ssh]\nsudo = "deploy"\n'

@@ -53,6 +53,9 @@ def check_together(plan: Plan, hosts: Sequence[str], findings: Findings) -> None
         if module.submodules != "all" and not isinstance(module.source, GitSource):
             text = "is for repositories; allowed: with source.git"
             findings.add(f"modules[{index}].submodules", text)
+        if module.build_at_target and module.path.startswith("~"):
+            text = "is for a path that is known here; allowed: with an absolute path"
+            findings.add(f"modules[{index}].build_at_target", text)
         _one_object(module, f"modules[{index}].source.version", findings)
         _placed(plan, module, f"modules[{index}].hosts", findings)
     _spread(plan, findings)
