@@ -625,6 +625,11 @@ async def test_a_tree_depends_on_the_commit_alone(
     assert one["dos.txt"][2] == b"a\nb\n"
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
 async def test_a_kept_git_folder_is_whole_and_knows_its_origin(
     git: Callable[..., Git], repo: Repo, cache: Path, tmp_path: Path
 ) -> None:
@@ -632,8 +637,11 @@ async def test_a_kept_git_folder_is_whole_and_knows_its_origin(
     repo.commit("two", two="2")
 
     kept = Repo(await tree(git("main", keep_git=True), tmp_path / "into"))
+    again = await tree(git("main", keep_git=True), tmp_path / "again")
     shutil.rmtree(cache)
 
+    # What differed would make each deploy of one commit a new release.
+    assert contents(kept.path) == contents(again)
     assert kept.git("describe") == f"v1-1-g{repo.head()[:7]}"
     assert kept.git("status", "--porcelain") == ""
     assert kept.git("config", "remote.origin.url") == str(repo.path)

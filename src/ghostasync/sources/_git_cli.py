@@ -72,6 +72,8 @@ CONFIG: Final = (
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
     "core.eol=lf",
+    # A reflog has the time of a fetch, and who fetched.
+    "core.logAllRefUpdates=false",
     "core.sparseCheckout=false",
     "core.symlinks=true",
     "submodule.recurse=false",

@@ -179,6 +179,9 @@ class Tree:
             *("checkout", "--quiet", "--progress", "--force", "--detach", commit),
             config=await own.without_filters(into),
         )
+        if self.keep_git:
+            # An index has numbers and times of the files here, or none of them.
+            await git("read-tree", commit)
 
     async def _links(self, into: Path) -> dict[str, str]:
         """Return the commits of the tree's submodules, by path."""
