@@ -998,8 +998,8 @@ class Module:
     Build at the path that will be served, as if the link were the build folder.
 
     What a build writes down of its place is right then, as in a virtual environment of
-    Python. It takes an absolute path, and mounts of its own, seen by the buildpack alone:
-    root, or a system where users may have namespaces.
+    Python. It takes an absolute path, and mounts of its own, seen by the buildpack
+    alone: root, or a system where users may have namespaces.
     """
 
     uid: int = -1

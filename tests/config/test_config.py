@@ -216,8 +216,10 @@ def test_a_build_at_its_target_needs_to_know_where_that_is() -> None:
     text = SMALLEST.replace('"/srv/site"', '"~/site"\nbuild_at_target = true')
 
     assert problems(text) == [
-        "modules[0].build_at_target: is for a path that is known here; allowed: with an"
-        " absolute path"
+        (
+            "modules[0].build_at_target: is for a path that is known here; allowed:"
+            " with an absolute path"
+        )
     ]
 
 

@@ -152,7 +152,7 @@ async def script(
 
 
 def _not_started(cause: BaseException | None, text: bytes, folder: Path) -> str:
-    """Return why the kernel starts no script in *folder*; empty where it is no matter."""
+    """Return why the kernel starts no script in *folder*; empty for other reasons."""
     # It says "no such file" of a missing interpreter, too, as if the script were
     # missing, and "permission denied" of one that is no program.
     line = text.splitlines()[0].decode("utf-8", "backslashreplace")
