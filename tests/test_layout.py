@@ -31,6 +31,7 @@ ELSEWHERE: Final = {
     "transports/test_ssh.py": ("transports/_channel.py",),
     "transports/test_login.py": ("transports/_keys.py", "transports/_trust.py"),
     "fleet/test_ssh_keys.py": ("transports/_client.py",),
+    "fleet/test_ssh_reasons.py": ("transports/_heard.py",),
     # The script that prints the facts is the best of all inputs.
     "_remote/test_check.py": ("_remote/facts.py",),
     # An archive, a file or a store is judged as a whole, by those who use it.
