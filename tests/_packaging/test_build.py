@@ -120,6 +120,22 @@ def test_what_leads_to_the_build_folder_is_named(tree: Path, tmp_path: Path) -> 
     assert made.bound == f"{named}, 1 more"
 
 
+def test_what_stands_for_other_files_is_named(tree: Path, tmp_path: Path) -> None:
+    """As a clone has it that was made without git-lfs, or is locked by git-crypt."""
+    (tree / "logo.png").write_text(
+        "version https://git-lfs.github.com/spec/v1\n"
+        "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+        "size 12345\n"
+    )
+    (tree / "key").write_bytes(b"\0GITCRYPT\0" + bytes(range(64)))
+    (tree / "README").write_text("See version https://git-lfs.github.com/spec/v1\n")
+
+    [warning] = packed(tree, tmp_path / "into").warnings
+
+    assert warning.startswith("key, logo.png: not the files that are meant, but ")
+    assert "git lfs pull" in warning
+
+
 def test_folders_with_times_of_their_own_cost_a_host_no_processes(
     tree: Path, tmp_path: Path
 ) -> None:

@@ -375,9 +375,8 @@ class Builder:
             into=into,
         )
         self._tell_left_behind(module, packed.left_behind)
-        if packed.bound:
-            text = f"{module.name}: {packed.bound}: lead to the build folder"
-            self.note(e.Warned(f"{text}, which no host has: see docs/builds.md"))
+        for text in packed.warnings:
+            self.note(e.Warned(f"{module.name}: {text}"))
         equal = await self._equal_package(packed, digest(variables)) if reuse else None
         if equal is not None:
             packed.archive.unlink()

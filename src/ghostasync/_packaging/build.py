@@ -13,7 +13,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,8 @@ class Packed:
     A new package, and the two files that hold it until a store takes them.
 
     *left_behind* says what the tree has and the package has not, *bound* what in it
-    holds the path of the folder that it was built in; both are mostly empty.
+    holds the path of the folder that it was built in, *stand_ins* what is packaged in
+    place of something else; all are mostly empty.
     """
 
     package: Package
@@ -68,6 +69,22 @@ class Packed:
     manifest: Path
     left_behind: str = ""
     bound: str = ""
+    stand_ins: str = ""
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """Yield what hosts will hardly know what to do with."""
+        if self.bound:
+            yield (
+                f"{self.bound}: lead to the build folder, which no host has: see "
+                "docs/builds.md"
+            )
+        if self.stand_ins:
+            yield (
+                f"{self.stand_ins}: not the files that are meant, but pointers of Git "
+                "LFS (git lfs pull) or what git-crypt has made of them (git-crypt "
+                "unlock)"
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -171,7 +188,8 @@ def _pack(order: _Order, abandoned: Callable[[], bool]) -> Packed:
         manifest=_digest(manifest),
         settings=packed.settings,
     )
-    return Packed(package, archive, manifest, packed.left_behind, packed.bound)
+    said = packed.left_behind, packed.bound, packed.stand_ins
+    return Packed(package, archive, manifest, *said)
 
 
 @attrs.frozen
@@ -184,6 +202,7 @@ class _Filled:
     entries: int
     left_behind: str
     bound: str
+    stand_ins: str
 
 
 def _fill(
@@ -245,9 +264,13 @@ def _fill(
         room += _room(_add(writer, b"ghost/" + name.encode(), part, mtime))
     writer.finish()
     left_behind = "" if keep else having
-    bound = summary({shown(path): () for path in reader.bound})
+    bound, stand_ins = map(_named, (reader.bound, reader.stand_ins))
     entries += len(ghost) + 1
-    return _Filled(content, settings, room, entries, left_behind, bound)
+    return _Filled(content, settings, room, entries, left_behind, bound, stand_ins)
+
+
+def _named(paths: Iterable[bytes]) -> str:
+    return summary({shown(path): () for path in paths})
 
 
 def _add(writer: TarWriter, path: bytes, part: bytes | IO[bytes], mtime: int) -> int:

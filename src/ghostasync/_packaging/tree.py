@@ -32,6 +32,10 @@ _FOREIGN: Final = {
 }
 
 
+STAND_INS: Final = (b"version https://git-lfs.github.com/spec/", b"\0GITCRYPT\0")
+"""What files begin with that git's filters would turn into others."""
+
+
 def shown(path: bytes) -> str:
     """Return *path* as one line for people, whatever bytes are in it."""
     return escape(path).decode(errors="backslashreplace")
@@ -67,7 +71,8 @@ class TreeReader:
     they go along; without, an ACL's file has a mode that gives nobody more. *left* is
     called with each folder after all that is in it. *bound* are paths that hold the
     path of *tree*, which no host has, where it would be used: links, "#!" lines, and
-    scripts that activate an environment of Python. *sparse* are files with holes.
+    scripts that activate an environment of Python. *stand_ins* are paths of files that
+    are there in place of others, *sparse* are files with holes.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class TreeReader:
     ) -> None:
         self.attributes: dict[bytes, Attributes] = {}
         self.bound: list[bytes] = []
+        self.stand_ins: list[bytes] = []
         self.sparse: list[Entry] = []
         self._built_in = os.path.realpath(tree)
         self._tree, self._prefix, self._keep = tree, prefix, keep
@@ -158,6 +164,8 @@ class TreeReader:
                 archive.write(chunk)
                 if chunk.startswith(b"#!") or found.name.startswith(b"activate"):
                     self._look_at(found, chunk)
+                elif chunk.startswith(STAND_INS):
+                    self.stand_ins.append(found.path)
             holes = file.has_holes()
         entry = Entry(found.path, Kind.FILE, mode, mtime, size, digest.hexdigest())
         if holes:
