@@ -454,8 +454,9 @@ class Ssh:
     IdentitiesOnly, IdentityAgent, AddressFamily, and all that these depend on (Host,
     Match, Include, CanonicalizeHostname, tokens, variables). Where ssh shares a
     connection to a jump host (ControlPath), that is used. GSSAPIAuthentication and
-    GSSAPIDelegateCredentials count with the extra gssapi (Kerberos tickets): the host
-    is then asked to take a ticket before keys are offered.
+    GSSAPIDelegateCredentials count with the extra gssapi (Kerberos tickets), which pip
+    builds with a C compiler and libkrb5-dev: the host is then asked to take a ticket
+    before keys are offered.
 
     What does not: UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking and
     VerifyHostKeyDNS (`known_hosts`, `host_keys`), ConnectTimeout (`deadlines.connect`),
