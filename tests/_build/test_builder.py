@@ -181,3 +181,13 @@ async def test_a_target_that_cannot_be_made_says_what_to_do(plan: Plan) -> None:
         "modules.build_at_target: no build at /none-such/site here: "
         "make the folder /none-such, which stays empty\n"
     ]
+
+
+async def test_what_stands_for_another_file_is_told_before_it_goes(plan: Plan) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    script = f"printf %s '{pointer}' >logo.png"
+
+    _, events = await run(built_by(plan, script), FakeHosts())
+
+    [said] = [event.text for event in events if isinstance(event, e.Warned)]
+    assert said.startswith("site: logo.png: not the files that are meant, but pointers")
