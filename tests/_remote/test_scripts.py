@@ -1548,6 +1548,24 @@ def test_a_way_back_ends_no_process_of_others(shell: str, tmp_path: Path) -> Non
     assert one.serves == "1_a_0"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="another group takes root")
+def test_a_group_without_members_keeps_nobody_from_the_lock(
+    shell: str, tmp_path: Path
+) -> None:
+    """As the folders of users have one each, under umask 002."""
+    app = tmp_path / "app"
+    app.mkdir()
+    os.chown(app, 0, 54321)
+    app.chmod(0o775)
+
+    assert _ask(shell, app, "1")[::2] == (0, "")
+
+    # And it hides nobody who is judged after it.
+    os.chown(app / ".ghost", 65534, 0)
+    status, _, said = _ask(shell, app, "1")
+    assert (status, said) == (1, f"in the hands of others: owner nobody {app}/.ghost\n")
+
+
 @pytest.mark.parametrize("made", ["before", "meanwhile"])
 def test_names_beside_the_target_that_others_have_made_stop_nothing(
     shell: str, made: str, tmp_path: Path

@@ -74,13 +74,17 @@ shared() { # says so if the group $1 has members who may not write to $2
 	case $(LC_ALL=C ls -ld "$2") in ??????????+*) echo "acl . ${2%/}" && return ;; esac
 	gname=$(database group | sed -n "s/^\([^:]*\):[^:]*:$1:.*/\1/p" | head -n 1)
 	case " $trusted " in *" @${gname:-$1} "*) return ;; esac
-	{
-		database group | sed -n "s/^[^:]*:[^:]*:$1://p" | tr , '\n'
-		database passwd | sed -n "s/^\([^:]*\):[^:]*:[^:]*:$1:.*/\1/p"
-	} | while read -r member; do
-		[ "$member" ] || continue
-		number=$(id -u "$member" 2>/dev/null) || number=unknown
-		case $mine in *" $number "*) ;; *) within "$member" || echo ;; esac
-	done | grep -q '' && echo "group $(one_word "${gname:-$1}") ${2%/}"
+	# Nothing here may fail: under set -e the folders behind this one would not be judged.
+	others=$(
+		{
+			database group | sed -n "s/^[^:]*:[^:]*:$1://p" | tr , '\n'
+			database passwd | sed -n "s/^\([^:]*\):[^:]*:[^:]*:$1:.*/\1/p"
+		} | while read -r member; do
+			[ "$member" ] || continue
+			number=$(id -u "$member" 2>/dev/null) || number=unknown
+			case $mine in *" $number "*) ;; *) within "$member" || echo "$member" ;; esac
+		done
+	)
+	[ -z "$others" ] || echo "group $(one_word "${gname:-$1}") ${2%/}"
 }
 database() { getent "$1" 2>/dev/null || cat "/etc/$1"; }
